@@ -1,0 +1,58 @@
+# Everything a newcomer needs. `make` alone lists it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help
+help: ## List these commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: setup ## Set up and run the demo: Postgres, provider sandbox and service in one go (ARGS=--exit ends it when done)
+	$(BIN)/outcomes demo $(ARGS)
+
+.PHONY: test
+test: setup ## Set up and run every check and test (ARGS="-k name" narrows the tests)
+	$(MAKE) --no-print-directory check
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: test-postgres
+test-postgres: setup ## The tests on another Postgres: BINDIR=/usr/lib/postgresql/15/bin (Debian: apt-get install postgresql-15)
+	TEST_POSTGRES_BIN=$(or $(BINDIR),/usr/lib/postgresql/15/bin) $(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, check types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## Measure the write path and the reads (needs wrk: apt-get install wrk, or brew install wrk)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: lock
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
+
+.PHONY: setup
+setup: .venv/.installed ## Make only the environment: .venv, with `outcomes` in it
+
+.venv/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove the environment and the demo's data
+	rm -rf .venv .data build dist

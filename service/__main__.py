@@ -1,0 +1,5 @@
+"""``python -m service`` is ``outcomes``."""
+
+from service.cli import main
+
+main()

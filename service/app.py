@@ -1,0 +1,147 @@
+"""Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from service.batches.uploads import Uploader
+from service.errors import ApiError
+from service.formant.client import FormantClient, open_http
+from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
+from service.ledger.backlog import Backlog
+from service.ledger.committer import Committer
+from service.ledger.quarantine import Replayer
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store.database import Database, connect, open_database
+from service.store.migrations import check_schema, migrate
+from service.web.auth import Authenticator
+from service.web.batches import Batches
+from service.web.events import Events
+from service.web.health import Health
+from service.web.problems import answer_api_error, answer_failure, answer_http_exception
+from service.web.receiver import Receiver
+
+logger = structlog.get_logger()
+
+MAINTENANCE_SECONDS = 3600
+
+
+async def prepare_schema(url: str, *, may_migrate: bool) -> None:
+    """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not."""
+    connection = await connect(url)
+    try:
+        if may_migrate:
+            await migrate(connection)
+        else:
+            await check_schema(connection)
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, database_url: str) -> AsyncIterator[Starlette]:
+    """The running service as an ASGI application: ready to serve when entered, drained when left.
+
+    Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
+    """
+    targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
+        database = await stack.enter_async_context(
+            open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
+        )
+        client = None
+        if settings.formant_api_key:
+            http = await stack.enter_async_context(open_http(settings.formant_base_url, settings.formant_api_key))
+            client = FormantClient(http, metrics)
+        else:
+            logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
+        if not settings.api_key:
+            logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+        decoder = EventDecoder(settings.ref_column)
+        writer = Writer(database_url, database.queries, metrics)
+        replay_writer = Writer(database_url, database.queries, metrics)
+        stack.callback(writer.close)
+        stack.callback(replay_writer.close)
+        committer = Committer(writer.write, metrics)
+        uploader = Uploader(database, client, ref_column=settings.ref_column)
+        await stack.enter_async_context(_run_committer(committer))
+        await stack.enter_async_context(_run_maintenance(database, uploader))
+        authenticator = Authenticator(settings.api_key)
+        receiver = Receiver(
+            targets, decoder, committer, Backlog(metrics), metrics, max_body_bytes=settings.max_body_bytes
+        )
+        yield build_routes(
+            receiver,
+            Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),
+            Events(database, authenticator, Replayer(database, decoder, replay_writer)),
+            Health(database, metrics),
+        )
+
+
+def build_routes(receiver: Receiver, batches: Batches, events: Events, health: Health) -> Starlette:
+    """The application: the hot path first."""
+    return Starlette(
+        routes=[
+            Route("/webhooks/formant", receiver, methods=["POST"]),
+            Route("/webhooks/formant/{target}", receiver, methods=["POST"]),
+            Route("/v1/batch-call", batches.upload, methods=["POST"]),
+            Route("/v1/batch-calls", batches.list, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}", batches.get, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/metrics", batches.get_metrics, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/outcomes", batches.get_outcomes, methods=["GET"]),
+            Route("/v1/uploads", batches.list_uploads, methods=["GET"]),
+            Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
+            Route("/v1/unattributed", events.list_unattributed, methods=["GET"]),
+            Route("/v1/quarantine", events.list_quarantine, methods=["GET"]),
+            Route("/v1/quarantine/{quarantine_id}/replay", events.replay, methods=["POST"]),
+            Route("/healthz", health.alive, methods=["GET"]),
+            Route("/readyz", health.ready, methods=["GET"]),
+            Route("/metrics", health.expose_metrics, methods=["GET"]),
+        ],
+        exception_handlers={
+            ApiError: answer_api_error,
+            HTTPException: answer_http_exception,
+            Exception: answer_failure,
+        },
+    )
+
+
+@asynccontextmanager
+async def _run_committer(committer: Committer) -> AsyncIterator[None]:
+    task = asyncio.create_task(committer.run())
+    try:
+        yield
+    finally:
+        committer.drain()
+        await task
+
+
+@asynccontextmanager
+async def _run_maintenance(database: Database, uploader: Uploader) -> AsyncIterator[None]:
+    task = asyncio.create_task(_maintain(database, uploader))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _maintain(database: Database, uploader: Uploader) -> None:
+    """What has to be looked after now and then; a failure is told, and tried again the next time."""
+    while True:
+        try:
+            await database.queries.create_body_partitions(database.pool)
+            await uploader.mark_stale()
+        except Exception:
+            logger.warning("maintenance_failed", exc_info=True)
+        await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -1,0 +1,125 @@
+"""Contacts: a CSV read, checked and given its reference column, in chunks, so that its size does not matter.
+
+Every error names the line of the file and the column, and never the value: it may be a person's.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, TextIO
+
+import msgspec
+
+from service.errors import InvalidRequestError
+
+PHONE_COLUMN = "customer_phone"
+CHUNK_ROWS = 2000
+MAX_COLUMNS = 2000
+MAX_CELL_CHARACTERS = 2**20
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Contact(NamedTuple):
+    """One recipient-to-be: its number from 1, its phone in E.164, and the other columns as a JSON object."""
+
+    recipient_no: int
+    phone: str
+    parameters: str
+
+
+class ContactsReader:
+    """Reads contacts from ``file`` and writes the same rows, with their references, to ``upload``.
+
+    ``ref_column`` "" adds no column; else the reference of recipient n is ``TOKEN-n``.
+    Raises InvalidRequestError, naming line and column, from the constructor for the header and from ``chunks``.
+    """
+
+    def __init__(self, file: BinaryIO, upload: TextIO, *, ref_column: str, ref_token: str) -> None:
+        csv.field_size_limit(MAX_CELL_CHARACTERS)
+        self._rows = csv.reader(_read_lines(file), strict=True)
+        self._writer = csv.writer(upload)
+        self._ref_token = ref_token
+        header = self._next_row()
+        if header is None:
+            raise InvalidRequestError("file: is empty; its first line names the columns, customer_phone among them")
+        self.columns = [name.strip() for name in header]
+        _check_header(self.columns, ref_column)
+        self._has_reference = bool(ref_column)
+        self._phone_at = self.columns.index(PHONE_COLUMN)
+        self._parameter_columns = [name for name in self.columns if name != PHONE_COLUMN]
+        self._writer.writerow([*self.columns, ref_column] if ref_column else self.columns)
+        self.count = 0
+
+    def chunks(self) -> Iterator[list[Contact]]:
+        """The contacts, some thousands at a time; each is in ``upload`` when it is given out."""
+        while chunk := self._read_chunk():
+            yield chunk
+        if self.count == 0:
+            raise InvalidRequestError("file: has a header and no recipients")
+
+    def _read_chunk(self) -> list[Contact]:
+        chunk: list[Contact] = []
+        while len(chunk) < CHUNK_ROWS and (row := self._next_row()) is not None:
+            if row:  # a blank line is none
+                chunk.append(self._read_contact(row))
+        return chunk
+
+    def _read_contact(self, row: list[str]) -> Contact:
+        line = self._rows.line_num
+        if len(row) != len(self.columns):
+            raise InvalidRequestError(f"file: line {line} has {len(row)} cells, the header {len(self.columns)}")
+        phone = row[self._phone_at] = row[self._phone_at].strip()
+        if not _E164.fullmatch(phone):
+            raise InvalidRequestError(
+                f"file: line {line}, column {PHONE_COLUMN}: is not a phone number in E.164, "
+                "which is + and 7 to 15 digits, such as +919876543210"
+            )
+        for name, cell in zip(self.columns, row, strict=True):
+            if _UNSTORABLE.search(cell):
+                raise InvalidRequestError(f"file: line {line}, column {name}: holds a NUL character")
+        self.count += 1
+        self._writer.writerow([*row, f"{self._ref_token}-{self.count}"] if self._has_reference else row)
+        del row[self._phone_at]
+        parameters = msgspec.json.encode(dict(zip(self._parameter_columns, row, strict=True))).decode()
+        return Contact(self.count, phone, parameters)
+
+    def _next_row(self) -> list[str] | None:
+        try:
+            return next(self._rows, None)
+        except UnicodeDecodeError as error:
+            raise InvalidRequestError(
+                f"file: line {self._rows.line_num + 1} is not UTF-8: save the file as CSV UTF-8"
+            ) from error
+        except csv.Error as error:
+            raise InvalidRequestError(f"file: line {self._rows.line_num + 1} is not valid CSV: {error}") from error
+
+
+def _read_lines(file: BinaryIO) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for number, line in enumerate(file):
+        text = decoder.decode(line)
+        yield text.removeprefix("\ufeff") if number == 0 else text
+    decoder.decode(b"", final=True)
+
+
+def _check_header(columns: list[str], ref_column: str) -> None:
+    if PHONE_COLUMN not in columns:
+        near = [name for name in columns if name.lower().replace(" ", "_") == PHONE_COLUMN]
+        hint = f"; did you mean it by {near[0]!r}?" if near else f"; it has {', '.join(map(repr, columns[:20]))}"
+        raise InvalidRequestError(f"file: line 1 has no column {PHONE_COLUMN!r}{hint}")
+    if len(columns) > MAX_COLUMNS:
+        raise InvalidRequestError(f"file: line 1 has {len(columns)} columns, more than {MAX_COLUMNS}")
+    for position, name in enumerate(columns, start=1):
+        if not name or _UNSTORABLE.search(name):
+            raise InvalidRequestError(f"file: line 1, column {position}: has no usable name")
+        if columns.index(name) != position - 1:
+            raise InvalidRequestError(
+                f"file: line 1, column {position}: {name!r} is there twice; every column needs a name of its own"
+            )
+        if name == ref_column:
+            raise InvalidRequestError(
+                f"file: line 1, column {position}: {name!r} is reserved for the reference that this service adds; "
+                "rename it, or set OUTCOMES_REF_COLUMN"
+            )

@@ -1,0 +1,124 @@
+"""Uploads: recipients stored first, then sent to the provider once, every step committed before the next.
+
+prepared → uploading → uploaded | unknown | failed. The provider has no idempotency key, and a repeated upload calls
+people again; so an upload whose answer was lost is ``unknown``, is said to be, and is never sent again by itself.
+"""
+
+import asyncio
+import hashlib
+import io
+import secrets
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import structlog
+
+from service.batches.contacts import Contact, ContactsReader
+from service.errors import ProviderError, UnavailableError
+from service.formant.client import FormantClient, ProviderBatch
+from service.store.database import Database
+
+logger = structlog.get_logger()
+
+STALE_UPLOAD_SECONDS = 600  # longer than a request to the provider can last: whoever began it is gone
+
+
+class Uploader:
+    """Takes CSV files to the provider. ``client`` is None where no key for the provider is configured."""
+
+    def __init__(self, database: Database, client: FormantClient | None, *, ref_column: str) -> None:
+        self._database = database
+        self._client = client
+        self._ref_column = ref_column
+
+    async def upload(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
+        """The batch as the provider answered it, once that is stored.
+
+        Raises InvalidRequestError for a file that cannot be used (nothing is stored or sent), ProviderError when the
+        provider refused it or its answer was lost, UnavailableError when there is no key for the provider.
+        """
+        client = self._client
+        if client is None:
+            raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
+        with tempfile.TemporaryFile("w+b") as upload:
+            batch_key = await self._prepare(agent_id, name, file, upload)
+            # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
+            return await asyncio.shield(self._send(client, batch_key, agent_id, name, file_name, upload))
+
+    async def mark_stale(self) -> None:
+        """Uploads that were being sent when a service was killed become ``unknown``: nobody knows what came of them."""
+        stale = await self._database.queries.mark_stale_uploads(self._database.pool, seconds=STALE_UPLOAD_SECONDS)
+        if stale:
+            logger.warning("uploads_unknown", count=stale)
+
+    async def _prepare(self, agent_id: int, name: str, file: BinaryIO, upload: BinaryIO) -> int:
+        """Stores the batch and its recipients, all or nothing, and writes the file to send; returns the batch's key."""
+        token = secrets.token_hex(8)
+        digest = await asyncio.to_thread(_digest, file)
+        file.seek(0)
+        text = io.TextIOWrapper(upload, encoding="utf-8", newline="", write_through=True)
+        reader = ContactsReader(file, text, ref_column=self._ref_column, ref_token=token)
+        chunks = reader.chunks()
+        queries = self._database.queries
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            batch_key: int = await queries.insert_batch(
+                connection,
+                agent_id=agent_id,
+                name=name,
+                ref_token=token if self._ref_column else None,
+                ref_column=self._ref_column or None,
+                columns=reader.columns,
+                file_digest=digest,
+            )
+            while chunk := await asyncio.to_thread(_next_chunk, chunks):
+                await connection.copy_records_to_table(
+                    "recipients",
+                    records=[(batch_key, *contact) for contact in chunk],
+                    columns=("batch_key", *Contact._fields),
+                )
+            await queries.set_recipient_count(connection, recipient_count=reader.count, batch_key=batch_key)
+        text.detach()
+        upload.seek(0)
+        logger.info("upload_prepared", agent_id=agent_id, recipients=reader.count)
+        return batch_key
+
+    async def _send(
+        self, client: FormantClient, batch_key: int, agent_id: int, name: str, file_name: str, upload: BinaryIO
+    ) -> ProviderBatch:
+        await self._set_state(batch_key, "uploading")
+        try:
+            batch = await client.upload_batch(agent_id, name, file_name, upload)
+        except ProviderError as error:
+            state = "unknown" if error.is_sent_unknown else "failed"
+            await self._set_state(batch_key, state, error.message)
+            logger.warning("upload_not_confirmed", agent_id=agent_id, state=state, status=error.status)
+            error.message += f" (upload {batch_key} is {state}: see GET /v1/uploads)"
+            raise
+        await self._database.queries.record_uploaded(
+            self._database.pool,
+            batch_key=batch_key,
+            batch_id=batch.id,
+            status=batch.status,
+            total_recipients=batch.total_recipients,
+            created_at=batch.created_at,
+        )
+        logger.info("batch_uploaded", agent_id=agent_id, batch_id=batch.id, recipients=batch.total_recipients)
+        return batch
+
+    async def _set_state(self, batch_key: int, state: str, detail: str | None = None) -> None:
+        await self._database.queries.set_upload_state(
+            self._database.pool, batch_key=batch_key, state=state, detail=detail
+        )
+
+
+def _next_chunk(chunks: Iterator[list[Contact]]) -> list[Contact]:
+    """The next contacts, in a thread: checking a large file must not hold up the webhooks."""
+    return next(chunks, [])
+
+
+def _digest(file: BinaryIO) -> bytes:
+    digest = hashlib.sha256()
+    while chunk := file.read(2**20):
+        digest.update(chunk)
+    return digest.digest()

@@ -1,0 +1,124 @@
+"""The command line: ``outcomes``. Each command reads the settings, puts the parts together and runs them."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import click
+import structlog
+import uvloop
+
+from service.app import open_app, prepare_schema
+from service.errors import OutcomesError
+from service.formant.events import EventDecoder
+from service.ledger.quarantine import Replayer
+from service.ledger.writer import Writer
+from service.logs import configure_logs
+from service.metrics import Metrics
+from service.server import serve_until_signal
+from service.settings import Settings, find_unknown_names, read_settings
+from service.store.database import open_database
+from service.store.embedded import run_embedded_postgres
+
+logger = structlog.get_logger()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def outcomes() -> None:
+    """Exact outcomes of batch calls, from a voice-AI provider's webhooks.
+
+    Settings come from the environment; the README lists them. Without OUTCOMES_DATABASE_URL an embedded Postgres runs
+    in OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
+    """
+
+
+@outcomes.command()
+def serve() -> None:
+    """Run the service until SIGTERM, then drain and exit with 0."""
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(_serve(settings, url))
+
+
+async def _serve(settings: Settings, url: str) -> None:
+    async with open_app(settings, url) as app:
+        await serve_until_signal(app, settings.host, settings.port)
+
+
+@outcomes.command()
+def migrate() -> None:
+    """Bring the database's schema up to this version (serve does so too, unless told not to)."""
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(prepare_schema(url, may_migrate=True))
+    click.echo("The schema is up to date.")
+
+
+@outcomes.command()
+@click.argument("quarantine_id", type=int, required=False)
+def replay(quarantine_id: int | None) -> None:
+    """Send what waits in quarantine on its way again: one body by its id, or all of them.
+
+    Ends with 1 when something still cannot be used; it stays in quarantine.
+    """
+    settings = _start()
+    with _database_url(settings) as url:
+        failed = uvloop.run(_replay(settings, url, quarantine_id))
+    sys.exit(1 if failed else 0)
+
+
+async def _replay(settings: Settings, url: str, quarantine_id: int | None) -> int:
+    await prepare_schema(url, may_migrate=False)
+    async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+        writer = Writer(url, database.queries, Metrics())
+        replayer = Replayer(database, EventDecoder(settings.ref_column), writer)
+        failed = 0
+        try:
+            if quarantine_id is not None:
+                return _tell_replay(quarantine_id, await replayer.replay(quarantine_id))
+            async for replayed_id, event_id in replayer.replay_all():
+                failed += _tell_replay(replayed_id, event_id)
+        finally:
+            writer.close()
+        return failed
+
+
+def _tell_replay(quarantine_id: int, event_id: str | None) -> int:
+    click.echo(f"{quarantine_id}: {'still cannot be used, stays' if event_id is None else f'is event {event_id}'}")
+    return event_id is None
+
+
+def _start() -> Settings:
+    """The settings, and logs as they say."""
+    settings = read_settings(os.environ)
+    configure_logs(settings.log_level)
+    for name, nearest in find_unknown_names(os.environ).items():
+        logger.warning("unknown_setting", setting=name, nearest=nearest)
+    return settings
+
+
+@contextmanager
+def _database_url(settings: Settings) -> Iterator[str]:
+    """The configured database, or the embedded one for as long as the block lasts."""
+    with (
+        nullcontext(settings.database_url) if settings.database_url else run_embedded_postgres(settings.data_dir) as url
+    ):
+        yield url
+
+
+def main() -> None:
+    """The entry point: errors of ours are told in one sentence, with 2 as the status."""
+    try:
+        outcomes.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except OutcomesError as error:
+        click.echo(f"outcomes: {error}", err=True)
+        sys.exit(2)
+    except asyncio.CancelledError:
+        sys.exit(1)

@@ -1,0 +1,93 @@
+"""The errors that this service raises on purpose, and what each tells its caller to do.
+
+``ApiError`` is an answer: its status, its type (the provider's vocabulary, so that one client handles both) and a
+message that names the field and the remedy. Everything else is for operators.
+"""
+
+
+class OutcomesError(Exception):
+    """Base of all errors below; the message is a full sentence that says what to do."""
+
+
+class ConfigurationError(OutcomesError):
+    """A setting is missing or wrong: the service refuses to start."""
+
+
+class DatabaseError(OutcomesError):
+    """The database cannot be used as it is: unsafe settings, too old, or a schema that does not fit this version."""
+
+
+class OverloadedError(OutcomesError):
+    """Not stored: the backlog is full or the database did not answer in time. Whoever sent it should send it again."""
+
+
+class ApiError(OutcomesError):
+    """An HTTP answer in the common error shape."""
+
+    status = 500
+    type = "internal_error"
+
+    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.headers = headers or {}
+
+
+class InvalidRequestError(ApiError):
+    """400: the request is wrong; repeating it unchanged will not help."""
+
+    status = 400
+    type = "invalid_request"
+
+
+class AuthenticationError(ApiError):
+    """401: no key, or one that is not known."""
+
+    status = 401
+    type = "authentication_error"
+
+
+class NotFoundError(ApiError):
+    """404: there is no such thing."""
+
+    status = 404
+    type = "not_found"
+
+
+class BodyTooLargeError(ApiError):
+    """413: the body is over the limit."""
+
+    status = 413
+    type = "invalid_request"
+
+
+class UnavailableError(ApiError):
+    """503: not possible now; the same request may be repeated after ``retry_after`` seconds."""
+
+    status = 503
+    type = "unavailable"
+
+    def __init__(self, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message, headers={"retry-after": str(retry_after)} if retry_after is not None else {})
+
+
+class ProviderError(ApiError):
+    """The provider refused a call, or its answer was lost. Carries its status and type on to our caller.
+
+    ``is_sent_unknown`` is true when the call may have taken effect although no answer came: for an upload that means
+    that people may be being dialled, so it must not be repeated.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        error_type: str,
+        headers: dict[str, str] | None = None,
+        is_sent_unknown: bool = False,
+    ) -> None:
+        super().__init__(message, headers=headers)
+        self.status = status
+        self.type = error_type
+        self.is_sent_unknown = is_sent_unknown

@@ -1,0 +1,1 @@
+"""The provider's contract and nothing else: its signature, its events, its HTTP API."""

@@ -1,0 +1,214 @@
+"""The provider's HTTP API (contract, "Batch calls"). Reads are repeated as the contract allows; an upload never is.
+
+A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
+"""
+
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO, TypeVar
+
+import httpx
+import msgspec
+import stamina
+
+from service.errors import ProviderError
+from service.metrics import Metrics
+
+READ_ATTEMPTS = 4
+LONGEST_WAIT_SECONDS = 30.0
+
+_Shape = TypeVar("_Shape")
+
+
+class ProviderBatch(msgspec.Struct):
+    """A batch as the provider tells it. ``status`` may be any word."""
+
+    id: int
+    agent_id: int
+    name: str = ""
+    status: str = ""
+    total_recipients: int = 0
+    created_at: datetime | None = None
+
+
+class ProviderMetrics(msgspec.Struct):
+    """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds."""
+
+    avg_duration_seconds: float = 0.0
+    busy_count: int = 0
+    completed_count: int = 0
+    failed_count: int = 0
+    in_progress_count: int = 0
+    no_answer_count: int = 0
+    pending_retry_count: int = 0
+    socket_failure_count: int = 0
+    success_count: int = 0
+    success_rate: float = 0.0
+    total_processed: int = 0
+    unreachable_count: int = 0
+
+
+class _Answer(msgspec.Struct):
+    data: msgspec.Raw
+
+
+class _Problem(msgspec.Struct):
+    message: str = ""
+    type: str = ""
+
+
+class _Problems(msgspec.Struct):
+    error: _Problem
+
+
+class FormantClient:
+    """Calls the provider with our key. Every failure is a ProviderError that says what is known."""
+
+    def __init__(self, http: httpx.AsyncClient, metrics: Metrics) -> None:
+        self._http = http
+        self._metrics = metrics
+
+    async def upload_batch(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
+        """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
+        try:
+            response = await self._http.post(
+                "/v1/batch-call",
+                data={"agent_id": str(agent_id), "name": name},
+                files={"file": (file_name, file, "text/csv")},
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
+            self._count("upload_batch", 0)
+            raise ProviderError(
+                f"The provider could not be reached ({type(error).__name__}): nothing was sent",
+                status=502,
+                error_type="provider_unreachable",
+            ) from error
+        except httpx.HTTPError as error:
+            self._count("upload_batch", 0)
+            raise _lost_answer(type(error).__name__) from error
+        self._count("upload_batch", response.status_code)
+        if response.is_success:
+            try:
+                return _decode(response, ProviderBatch)
+            except msgspec.MsgspecError as error:
+                raise _lost_answer("its answer could not be read") from error
+        if response.status_code >= 500 or response.is_redirect:
+            raise _lost_answer(f"it answered {response.status_code}")
+        raise _refusal(response)
+
+    async def get_batch(self, batch_id: int) -> ProviderBatch:
+        """One batch."""
+        return await self._read("get_batch", f"/v1/batch-calls/{batch_id}", ProviderBatch)
+
+    async def get_metrics(self, batch_id: int) -> ProviderMetrics:
+        """The provider's figures of one batch."""
+        return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", ProviderMetrics)
+
+    async def _read(self, operation: str, path: str, shape: type[_Shape]) -> _Shape:
+        async for attempt in stamina.retry_context(on=_wait_before_repeating, attempts=READ_ATTEMPTS, timeout=60.0):
+            with attempt:
+                try:
+                    response = await self._http.get(path)
+                except httpx.HTTPError as error:
+                    self._count(operation, 0)
+                    raise ProviderError(
+                        f"The provider did not answer ({type(error).__name__})",
+                        status=502,
+                        error_type="provider_unreachable",
+                    ) from error
+                self._count(operation, response.status_code)
+                if not response.is_success:
+                    raise _refusal(response)
+                try:
+                    return _decode(response, shape)
+                except msgspec.MsgspecError as error:
+                    raise ProviderError(
+                        "The provider's answer could not be read", status=502, error_type="internal_error"
+                    ) from error
+        raise AssertionError("unreachable: the last attempt raises")
+
+    def _count(self, operation: str, status: int) -> None:
+        self._metrics.provider_calls.labels(operation, str(status)).inc()
+
+
+def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
+    """The connection pool for the provider; redirects are not followed, since they would carry our key elsewhere."""
+    return httpx.AsyncClient(
+        base_url=base_url,
+        headers={"authorization": f"Bearer {api_key}"},
+        timeout=httpx.Timeout(60.0, connect=5.0, pool=5.0),
+        follow_redirects=False,
+    )
+
+
+def _decode(response: httpx.Response, shape: type[_Shape]) -> _Shape:
+    return msgspec.json.decode(msgspec.json.decode(response.content, type=_Answer).data, type=shape, strict=False)
+
+
+def _wait_before_repeating(error: Exception) -> bool | float:
+    """For stamina: whether to repeat, or after how many seconds."""
+    if not isinstance(error, ProviderError):
+        return False
+    if error.status == 429:
+        return min(float(error.headers.get("retry-after", "1")), LONGEST_WAIT_SECONDS)
+    return error.status >= 500 and error.type != "authentication_error"
+
+
+def _lost_answer(why: str) -> ProviderError:
+    return ProviderError(
+        f"The provider's answer to the upload is not known ({why}): it may have taken the batch and may be calling. "
+        "It was not and will not be sent again by itself; look for it in the provider's dashboard first",
+        status=504,
+        error_type="upload_unknown",
+        is_sent_unknown=True,
+    )
+
+
+def _refusal(response: httpx.Response) -> ProviderError:
+    try:
+        problem = msgspec.json.decode(response.content, type=_Problems).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        problem = _Problem()
+    status = response.status_code
+    message = problem.message[:500] or f"no message, status {status}"
+    headers = {}
+    if status == 429:
+        headers["retry-after"] = str(read_retry_after(response))
+    if status in {401, 403}:
+        # Our caller's key is fine; a 401 would send them looking in the wrong place.
+        return ProviderError(
+            f"The provider refused our key, check FORMANT_API_KEY: {message}",
+            status=502,
+            error_type="authentication_error",
+        )
+    return ProviderError(
+        f"The provider answered: {message}",
+        status=status if status < 500 else 502,
+        error_type=problem.type or ("internal_error" if status >= 500 else "invalid_request"),
+        headers=headers,
+    )
+
+
+def read_retry_after(response: httpx.Response) -> int:
+    """Seconds to wait after a 429: ``Retry-After`` in either form, else until ``X-RateLimit-Reset``, else 1."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isdecimal():
+        return int(value)
+    date = _read_date(value) or _read_iso(response.headers.get("x-ratelimit-reset", ""))
+    if date is None:
+        return 1
+    return max(1, round((date - datetime.now(date.tzinfo)).total_seconds()))
+
+
+def _read_date(value: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value)
+    except ValueError:
+        return None
+
+
+def _read_iso(value: Any) -> datetime | None:
+    try:
+        return msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return None

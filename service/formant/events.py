@@ -1,0 +1,286 @@
+"""Webhook bodies: decoded into what this service works with, tolerating all that the contract leaves open.
+
+``decode_event`` never raises. A body that follows the contract takes the fast way, through typed structs. Anything
+else (odd types, ``\\u0000``, lone surrogates, NaN, a byte order mark) takes the lenient way, field by field. What names
+no event, no call or no known status is ``Unreadable``: kept whole by the caller, never guessed at.
+"""
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from service.formant.lenient import decode_leniently, to_int, to_json, to_text, to_time
+
+STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
+TEXT_LIMIT = 200
+_EMPTY = msgspec.Raw(b"null")
+_INT4 = 2**31 - 1
+_INT8 = 2**63 - 1
+
+
+class Event(NamedTuple):
+    """One event, in the order in which ``ingest`` takes its arrays. Times are aware; JSON is text."""
+
+    event_id: str
+    digest: bytes
+    event_type: str
+    target: str
+    body: bytes
+    received_at: datetime
+    source: str
+    agent_id: int | None
+    phone: str | None
+    ref_token: str | None
+    ref_no: int | None
+    parameters: str
+    conversation_id: str
+    attempt_number: int | None
+    max_attempts: int | None
+    status: str
+    is_final: bool
+    next_retry_at: datetime | None
+    occurred_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duration_seconds: int | None
+    failure_reason: str | None
+    results: str
+
+
+class Unreadable(NamedTuple):
+    """A signed body that could not be understood: ``reason`` is a static word, ``detail`` names the field."""
+
+    event_id: str | None
+    digest: bytes
+    target: str
+    body: bytes
+    received_at: datetime
+    reason: str
+    detail: str
+
+
+def to_unreadable(event: Event, reason: str, detail: str) -> Unreadable:
+    """For an event that was understood and still cannot be used."""
+    return Unreadable(event.event_id, event.digest, event.target, event.body, event.received_at, reason, detail)
+
+
+class _Retry(msgspec.Struct, gc=False):
+    attempt_number: int | None = None
+    max_attempts: int | None = None
+    is_final_attempt: bool | None = None
+    next_retry_at: datetime | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    conversation_id: str
+    agent_id: int | None = None
+    call_parameters: msgspec.Raw = _EMPTY
+    to_phone: str | None = None
+    duration_seconds: int | float | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    failure_reason: str | None = None
+
+
+class _Data(msgspec.Struct, gc=False):
+    call: _Call
+    results: msgspec.Raw = _EMPTY
+    retry: _Retry | None = None
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    event_id: str
+    event_type: str
+    data: _Data
+    timestamp: datetime | None = None
+
+
+class _UnreadableError(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class EventDecoder:
+    """Decodes bodies; ``ref_column`` is the call parameter in which references come back ("" for none)."""
+
+    def __init__(self, ref_column: str) -> None:
+        self._decode = msgspec.json.Decoder(_Envelope).decode
+        self._decode_reference = _reference_decoder(ref_column)
+
+    def decode_event(self, body: bytes, target: str, received_at: datetime, hint: str | None) -> Event | Unreadable:
+        """The event in ``body``. ``hint`` is the event id of the unsigned header, used for unreadable bodies only."""
+        digest = hashlib.sha256(body).digest()
+        try:
+            envelope = self._decode_envelope(body)
+            return self._build(envelope, digest, target, body, received_at)
+        except _UnreadableError as error:
+            event_id = _find_event_id(body) or hint
+            return Unreadable(event_id, digest, target, body, received_at, error.reason, error.detail)
+
+    def _decode_envelope(self, body: bytes) -> _Envelope:
+        # NUL and surrogates pass through msgspec.Raw unseen, and Postgres refuses both.
+        if b"\\u0000" not in body and b"\\ud" not in body and b"\\uD" not in body:
+            try:
+                return self._decode(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass
+        return _read_leniently(body)
+
+    def _build(self, envelope: _Envelope, digest: bytes, target: str, body: bytes, received_at: datetime) -> Event:
+        call = envelope.data.call
+        retry = envelope.data.retry or _NO_RETRY
+        status = envelope.event_type.removeprefix("call.")
+        if status not in STATUSES or status == envelope.event_type:
+            raise _UnreadableError("unknown_event_type", "event_type")
+        for name, value in (("event_id", envelope.event_id), ("data.call.conversation_id", call.conversation_id)):
+            if not value or len(value) > TEXT_LIMIT:
+                raise _UnreadableError("unusable_field", f"{name}: 1 to {TEXT_LIMIT} characters")
+        try:
+            parameters = bytes(call.call_parameters).decode()
+            results = bytes(envelope.data.results).decode()
+        except UnicodeDecodeError:
+            return self._build(_read_leniently(body), digest, target, body, received_at)
+        ref_token, ref_no = _split_reference(self._decode_reference(call.call_parameters))
+        next_retry_at = _aware(retry.next_retry_at)
+        return Event(
+            event_id=envelope.event_id,
+            digest=digest,
+            event_type=envelope.event_type,
+            target=target,
+            body=body,
+            received_at=received_at,
+            source="webhook",
+            agent_id=_within(call.agent_id, _INT8),
+            phone=call.to_phone,
+            ref_token=ref_token,
+            ref_no=ref_no,
+            parameters=parameters,
+            conversation_id=call.conversation_id,
+            attempt_number=_within(retry.attempt_number, _INT4, minimum=1),
+            max_attempts=_within(retry.max_attempts, _INT4, minimum=1),
+            status=status,
+            is_final=is_final(status, retry.is_final_attempt, next_retry_at),
+            next_retry_at=next_retry_at,
+            occurred_at=_aware(envelope.timestamp),
+            started_at=_aware(call.started_at),
+            ended_at=_aware(call.ended_at),
+            duration_seconds=_within(call.duration_seconds, _INT4, minimum=0),
+            failure_reason=call.failure_reason,
+            results=results,
+        )
+
+
+_NO_RETRY = _Retry()
+
+
+def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime | None) -> bool:
+    """Whether no further attempt follows, by the webhook's retry block (contract, "Webhooks").
+
+    The provider's own word decides. Without it, or where it says that this was not the last attempt allowed, a named
+    time of the next one means that one follows; and a call that was not completed waits even without a time.
+    """
+    if is_final_attempt:
+        return True
+    if next_retry_at is not None:
+        return False
+    return is_final_attempt is None or status == "completed"
+
+
+def _reference_decoder(ref_column: str) -> Callable[[msgspec.Raw], str | None]:
+    if not ref_column:
+        return lambda parameters: None
+    struct = msgspec.defstruct("Reference", [("value", str | None, None)], rename={"value": ref_column}, gc=False)
+    decode = msgspec.json.Decoder(struct).decode
+
+    def decode_reference(parameters: msgspec.Raw) -> str | None:
+        try:
+            value: str | None = decode(parameters).value  # type: ignore[attr-defined]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return value
+
+    return decode_reference
+
+
+def _split_reference(reference: str | None) -> tuple[str | None, int | None]:
+    if reference is None:
+        return None, None
+    token, _, number = reference.partition("-")
+    if len(token) > TEXT_LIMIT or not (number.isascii() and number.isdecimal() and len(number) <= 9):
+        return None, None
+    return token, int(number)
+
+
+def _aware(time: datetime | None) -> datetime | None:
+    """Times without a zone are taken as UTC; what cannot be told as UTC (year 1, year 9999) counts as absent."""
+    if time is None:
+        return None
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        return None
+
+
+def _within(number: float | None, maximum: int, *, minimum: int | None = None) -> int | None:
+    """``number`` rounded to a whole one, or None outside what the database can hold."""
+    if number is None or not (-maximum if minimum is None else minimum) <= number <= maximum:
+        return None
+    return round(number)
+
+
+def _read_leniently(body: bytes) -> _Envelope:
+    content = decode_leniently(body)
+    if isinstance(content, str):
+        raise _UnreadableError(content, "body")
+    if not isinstance(content, dict):
+        raise _UnreadableError("not_an_object", "body")
+    data = content.get("data")
+    call = data.get("call") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(call, dict):
+        raise _UnreadableError("missing_field", "data.call")
+    event_id = to_text(content.get("event_id"))
+    conversation_id = to_text(call.get("conversation_id"))
+    if event_id is None or conversation_id is None:
+        raise _UnreadableError("missing_field", "event_id" if event_id is None else "data.call.conversation_id")
+    event_type = to_text(content.get("event_type")) or f"call.{to_text(call.get('status')) or ''}"
+    retry = data.get("retry")
+    return _Envelope(
+        event_id=event_id,
+        event_type=event_type,
+        timestamp=to_time(content.get("timestamp")),
+        data=_Data(
+            call=_Call(
+                conversation_id=conversation_id,
+                agent_id=to_int(call.get("agent_id")),
+                call_parameters=to_json(call.get("call_parameters")),
+                to_phone=to_text(call.get("to_phone")),
+                duration_seconds=to_int(call.get("duration_seconds")),
+                started_at=to_time(call.get("started_at")),
+                ended_at=to_time(call.get("ended_at")),
+                failure_reason=to_text(call.get("failure_reason")),
+            ),
+            results=to_json(data.get("results")),
+            retry=_read_retry(retry) if isinstance(retry, dict) else None,
+        ),
+    )
+
+
+def _read_retry(retry: dict[str, object]) -> _Retry:
+    is_last = retry.get("is_final_attempt")
+    return _Retry(
+        attempt_number=to_int(retry.get("attempt_number")),
+        max_attempts=to_int(retry.get("max_attempts")),
+        is_final_attempt=is_last if isinstance(is_last, bool) else None,
+        next_retry_at=to_time(retry.get("next_retry_at")),
+    )
+
+
+def _find_event_id(body: bytes) -> str | None:
+    content = decode_leniently(body)
+    event_id = to_text(content.get("event_id")) if isinstance(content, dict) else None
+    return event_id if event_id and len(event_id) <= TEXT_LIMIT else None

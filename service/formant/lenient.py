@@ -1,0 +1,83 @@
+"""Reads JSON that the contract does not allow for as far as it makes sense: each field on its own.
+
+What Postgres cannot hold as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced; the raw body, kept
+beside it, stays as it was.
+"""
+
+import json
+import math
+import re
+from datetime import datetime
+
+import msgspec
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_decode_time = msgspec.json.Decoder(datetime).decode
+
+
+def decode_leniently(body: bytes) -> object:
+    """The JSON in ``body``, storable; or, as a str, the reason why there is none.
+
+    A body that is a JSON string gives that reason too: it is no object, so no caller needs its content.
+    """
+    try:
+        text = body.decode("utf-8-sig", errors="replace")
+        content = _make_storable(json.loads(text, parse_int=_read_int))
+    except RecursionError:
+        return "too_deep"
+    except ValueError:
+        return "not_json"
+    return "not_an_object" if isinstance(content, str) else content
+
+
+def to_text(value: object) -> str | None:
+    """Text as it is, numbers in their usual form; anything else is no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def to_int(value: object) -> int | None:
+    """A whole number, also from a float or from text."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if len(value) > 18 else int(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return round(value)
+
+
+def to_time(value: object) -> datetime | None:
+    """An ISO 8601 time with or without a zone, or None."""
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    try:
+        return _decode_time(msgspec.json.encode(value))
+    except msgspec.MsgspecError:
+        return None
+
+
+def to_json(value: object) -> msgspec.Raw:
+    """``value`` as JSON text again."""
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _read_int(digits: str) -> float:
+    # int() of thousands of digits is slow, and refused by Python over 4,300 of them.
+    return int(digits) if len(digits) <= 18 else float(digits)
+
+
+def _make_storable(value: object) -> object:
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {_UNSTORABLE.sub("\ufffd", key): _make_storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_make_storable(item) for item in value]
+    return value

@@ -1,0 +1,75 @@
+"""Targets: the inbound webhook addresses, each with the secrets that may sign for it.
+
+The default target is ``/webhooks/formant``. A targets file adds ``/webhooks/formant/NAME``, each with its own secrets
+and, where the account is shared, the agents that may report there::
+
+    [targets.india]
+    secrets = ["new-secret", "old-secret"]
+    agents = [123, 124]
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from service.errors import ConfigurationError
+from service.formant.signature import Verifier
+
+DEFAULT_TARGET = "default"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class Target:
+    """One inbound address. ``verifier`` is None only where unsigned webhooks were allowed on purpose."""
+
+    def __init__(self, name: str, verifier: Verifier | None, agents: frozenset[int] | None = None) -> None:
+        self.name = name
+        self.verifier = verifier
+        self.agents = agents
+
+
+class _TargetTable(msgspec.Struct, forbid_unknown_fields=True):
+    secrets: list[str]
+    agents: list[int] | None = None
+
+
+class _TargetsFile(msgspec.Struct, forbid_unknown_fields=True):
+    targets: dict[str, _TargetTable]
+
+
+def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | None) -> dict[str, Target]:
+    """All targets by name. Raises ConfigurationError when nothing could verify a webhook, or for a wrong file."""
+    targets: dict[str, Target] = {}
+    if secrets:
+        targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, Verifier(secrets))
+    elif allow_unsigned:
+        targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, None)
+    if path is not None:
+        targets |= _read_targets(path)
+    if not targets:
+        raise ConfigurationError(
+            "FORMANT_WEBHOOK_SECRET is empty: set it to the secret of the webhook in the provider's dashboard "
+            "(or OUTCOMES_ALLOW_UNSIGNED=1 to accept unsigned webhooks in a trial)"
+        )
+    return targets
+
+
+def _read_targets(path: Path) -> dict[str, Target]:
+    try:
+        content = msgspec.convert(tomllib.loads(path.read_text()), _TargetsFile)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
+    targets = {}
+    for name, table in content.targets.items():
+        if not _NAME.fullmatch(name) or name == DEFAULT_TARGET:
+            raise ConfigurationError(
+                f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, and is not 'default'"
+            )
+        if not table.secrets or not all(secret.strip() for secret in table.secrets):
+            raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets: at least one, none of them empty")
+        agents = frozenset(table.agents) if table.agents is not None else None
+        targets[name] = Target(name, Verifier(table.secrets), agents)
+    return targets

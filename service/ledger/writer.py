@@ -1,0 +1,93 @@
+"""Writes groups on a connection of its own: readable events through ``ingest``, the others into quarantine.
+
+An error that lies in the data is bisected down to the event that caused it, which goes to quarantine; its neighbours
+commit. Any other error is the database's, not an event's: it is raised, and the caller tries the group again.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.formant.events import Event, Unreadable, to_unreadable
+from service.ledger.committer import Item
+from service.metrics import Metrics
+from service.store.database import connect
+
+logger = structlog.get_logger()
+
+# Classes 22, 23 and 54 of SQLSTATE, and what the driver refuses to encode: sending the same again cannot help.
+DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
+
+
+class Writer:
+    """Holds the connection that events are committed on, and opens a new one after any failure."""
+
+    def __init__(self, url: str, queries: Any, metrics: Metrics) -> None:
+        self._url = url
+        self._queries = queries
+        self._metrics = metrics
+        self._connection: asyncpg.Connection | None = None
+
+    async def write(self, items: Sequence[Item]) -> None:
+        """Commits the items. Raises when the database could not be reached or refused for a reason of its own."""
+        connection = await self._connect()
+        events = [item for item in items if isinstance(item, Event)]
+        unreadable = [item for item in items if isinstance(item, Unreadable)]
+        try:
+            if events:
+                unreadable += await self._ingest(connection, events)
+            if unreadable:
+                await self._quarantine(connection, unreadable)
+        except BaseException:
+            # A cancelled or failed statement leaves the connection in doubt, so no other group may use it.
+            self.close()
+            raise
+
+    async def write_one(self, event: Event) -> bool:
+        """Commits one event; False, and nothing is changed, when the database refuses its data."""
+        connection = await self._connect()
+        try:
+            return not await self._ingest(connection, [event])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drops the connection; the server rolls back what was not committed."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _connect(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url)
+        return self._connection
+
+    async def _ingest(self, connection: asyncpg.Connection, events: list[Event]) -> list[Unreadable]:
+        """Ingests events; returns those that the database refused."""
+        try:
+            counts = await self._queries.ingest(
+                connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True))
+            )
+        except DATA_ERRORS as error:
+            if len(events) == 1:
+                # The message may quote the data, so only the class of the error is kept.
+                detail = getattr(error, "sqlstate", None) or type(error).__name__
+                return [to_unreadable(events[0], "refused_by_database", detail)]
+            middle = len(events) // 2
+            return [
+                *await self._ingest(connection, events[:middle]),
+                *await self._ingest(connection, events[middle:]),
+            ]
+        for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
+            self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
+        return []
+
+    async def _quarantine(self, connection: asyncpg.Connection, unreadable: list[Unreadable]) -> None:
+        columns = dict(zip(Unreadable._fields, zip(*unreadable, strict=True), strict=True))
+        await self._queries.quarantine_bodies(connection, **columns)
+        self._metrics.events.labels("quarantined").inc(len(unreadable))
+        for item in unreadable:
+            logger.warning("event_quarantined", reason=item.reason, target=item.target)

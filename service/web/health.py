@@ -1,0 +1,53 @@
+"""Health: alive, ready to commit, and the metrics. Open to everyone, since probes carry no key."""
+
+import asyncio
+import time
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.metrics import Metrics
+from service.store.database import Database
+from service.web.json import JsonResponse
+
+logger = structlog.get_logger()
+
+READY_SECONDS = 2.0
+REMEMBER_SECONDS = 1.0
+
+
+class Health:
+    """Answers probes. Readiness is a real commit, remembered for a second so that probes cannot become a load."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._checked = (float("-inf"), False)
+        self._turn = asyncio.Lock()
+
+    async def alive(self, request: Request) -> Response:
+        """200 as long as the process answers."""
+        return JsonResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """200 when a commit went through just now, else 503."""
+        async with self._turn:
+            if time.monotonic() - self._checked[0] > REMEMBER_SECONDS:
+                self._checked = (time.monotonic(), await self._can_commit())
+        if self._checked[1]:
+            return JsonResponse({"status": "ready"})
+        return JsonResponse({"status": "the database does not commit"}, status_code=503, headers={"retry-after": "5"})
+
+    async def expose_metrics(self, request: Request) -> Response:
+        """The Prometheus exposition."""
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+
+    async def _can_commit(self) -> bool:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._database.queries.commit_heartbeat(self._database.pool)
+        except Exception:
+            logger.warning("not_ready", exc_info=True)
+            return False
+        return True

@@ -1,0 +1,189 @@
+"""The webhook receiver: a plain ASGI endpoint, since it is the hot path. What it answers is the promise of the service.
+
+204: committed (new, duplicate or quarantined). 401: not signed by a live secret, nothing was touched. 404: unknown
+target. 413: too large, refused before it is read whole. 503 with Retry-After: not stored, send it again.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from service.errors import (
+    ApiError,
+    AuthenticationError,
+    BodyTooLargeError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+)
+from service.formant.events import TEXT_LIMIT, Event, EventDecoder, to_unreadable
+from service.formant.signature import SIGNATURE_HEADER
+from service.formant.targets import DEFAULT_TARGET, Target
+from service.ledger.backlog import Backlog
+from service.ledger.committer import Committer
+from service.metrics import Metrics
+from service.web.problems import render_error
+
+READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
+RETRY_AFTER_SECONDS = 5
+
+_SIGNATURE = SIGNATURE_HEADER.lower().encode()
+_EVENT_ID = b"x-formantai-event-id"
+_LENGTH = b"content-length"
+_STORED: tuple[Message, Message] = (
+    {"type": "http.response.start", "status": 204, "headers": []},
+    {"type": "http.response.body", "body": b""},
+)
+
+
+class _DisconnectedError(Exception):
+    """The sender went away before its body was read: there is nobody to answer."""
+
+
+class Receiver:
+    """Reads, verifies, decodes and submits one webhook, and answers once its group has committed."""
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        decoder: EventDecoder,
+        committer: Committer,
+        backlog: Backlog,
+        metrics: Metrics,
+        *,
+        max_body_bytes: int,
+    ) -> None:
+        self._targets = targets
+        self._decoder = decoder
+        self._committer = committer
+        self._backlog = backlog
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._stored = {name: metrics.webhooks.labels(name, "stored") for name in targets}
+        self._secret_used: dict[tuple[str, int], Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope.get("path_params", {}).get("target", DEFAULT_TARGET)
+        target = self._targets.get(name)
+        try:
+            if target is None:
+                raise NotFoundError(f"There is no webhook target {name!r}: see OUTCOMES_TARGETS_FILE")
+            await self._take(target, scope, receive)
+        except _DisconnectedError:
+            self._count(name, "disconnected")
+        except ApiError as error:
+            self._count(name, error.type if error.status != 413 else "too_large")
+            await _answer(send, error)
+        except OverloadedError as error:
+            self._count(name, "overloaded")
+            await _answer(send, UnavailableError(f"{error}: send the event again", retry_after=RETRY_AFTER_SECONDS))
+        else:
+            self._stored[name].inc()
+            await send(_STORED[0])
+            await send(_STORED[1])
+
+    async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
+        signature = event_id = length = b""
+        for key, value in scope["headers"]:
+            if key == _SIGNATURE:
+                signature = value
+            elif key == _EVENT_ID:
+                event_id = value
+            elif key == _LENGTH:
+                length = value
+        if length and int(length) > self._max_body_bytes:
+            raise self._too_large()
+        self._backlog.enter()
+        held = _Held(self._backlog)
+        try:
+            body = await self._read(receive, held)
+            self._verify(target, body, signature)
+            hint = event_id.decode("latin-1")[:TEXT_LIMIT] or None
+            item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint)
+            if target.agents is not None and isinstance(item, Event) and item.agent_id not in target.agents:
+                item = to_unreadable(item, "agent_not_allowed", "data.call.agent_id")
+            await self._committer.submit(item)
+        finally:
+            held.leave()
+
+    async def _read(self, receive: Receive, held: "_Held") -> bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _DisconnectedError
+        body: bytes = message.get("body", b"")
+        held.grow(len(body))
+        if not message.get("more_body", False):
+            if len(body) > self._max_body_bytes:
+                raise self._too_large()
+            return body
+        chunks = [body]
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._read_rest(receive, chunks, held)
+        except TimeoutError as error:
+            raise UnavailableError(f"The body did not arrive within {READ_SECONDS:.0f} s", retry_after=1) from error
+        return b"".join(chunks)
+
+    async def _read_rest(self, receive: Receive, chunks: list[bytes], held: "_Held") -> None:
+        more = True
+        while more:
+            if held.size_bytes > self._max_body_bytes:
+                raise self._too_large()
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError
+            chunk: bytes = message.get("body", b"")
+            held.grow(len(chunk))
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        if held.size_bytes > self._max_body_bytes:
+            raise self._too_large()
+
+    def _verify(self, target: Target, body: bytes, signature: bytes) -> None:
+        if target.verifier is None:
+            return
+        index = target.verifier.find_secret(body, signature)
+        if index is None:
+            raise AuthenticationError(
+                f"{SIGNATURE_HEADER} is missing or was not made with a secret of this target: compare "
+                "FORMANT_WEBHOOK_SECRET with the secret in the provider's dashboard"
+            )
+        key = (target.name, index)
+        if key not in self._secret_used:
+            self._secret_used[key] = self._metrics.secret_used.labels(target.name, str(index + 1))
+        self._secret_used[key].inc()
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")
+
+    def _count(self, name: str, answer: str) -> None:
+        # Names that are no target come from outside, and would otherwise make labels without end.
+        self._metrics.webhooks.labels(name if name in self._targets else "unknown", answer).inc()
+
+
+class _Held:
+    """What one request holds of the backlog."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self._backlog = backlog
+        self.size_bytes = 0
+
+    def grow(self, size_bytes: int) -> None:
+        self._backlog.grow(size_bytes)
+        self.size_bytes += size_bytes
+
+    def leave(self) -> None:
+        self._backlog.leave(self.size_bytes)
+
+
+async def _answer(send: Send, error: ApiError) -> None:
+    body = render_error(error.message, error.type)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
+    if error.status in {413, 503}:
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

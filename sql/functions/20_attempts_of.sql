@@ -1,0 +1,60 @@
+-- The attempts of the given recipients, one row each: THE place where it is written down which fact about an attempt
+-- wins, what makes two facts speak of the same attempt, and which attempt is the latest.
+--
+-- 1. Same attempt: same conversation and attempt number. Where the provider gave no number, the second in which the
+--    call began takes its place; and such a fact is dropped when a numbered one of the same conversation began within
+--    two seconds of it, or either has no time.
+-- 2. Which fact wins: the later word of the provider (occurred_at); then a webhook before a healed one, since it
+--    carries more; then how far the call got; then every other field in turn. Only content decides, never arrival.
+-- 3. Which attempt is later (attempt_order, ascending): the provider's number; an attempt without one comes right after the highest
+--    number that began before it. Ties go by time, then by conversation.
+--
+-- p_without leaves facts out: with the facts just added it gives the attempts as they were before.
+CREATE OR REPLACE FUNCTION attempts_of(p_batch_keys bigint[], p_recipient_nos integer[], p_without bigint[])
+RETURNS TABLE (
+    batch_key bigint, recipient_no integer, arrival_id bigint, event_id text, conversation_id text,
+    attempt_number integer, attempt_order numeric, status text, is_final boolean, state text,
+    next_retry_at timestamptz, called_at timestamptz, ended_at timestamptz, duration_seconds integer,
+    failure_reason text, results jsonb, source text, method text
+)
+LANGUAGE sql STABLE ROWS 500
+AS $$
+WITH winners AS (
+    SELECT DISTINCT ON (f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second)
+           f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    -- OFFSET 0 keeps this a look-up by key, whatever the statistics said when the plan was made.
+    CROSS JOIN LATERAL (
+        SELECT *
+        FROM facts
+        WHERE facts.batch_key = t.batch_key AND facts.recipient_no = t.recipient_no
+        OFFSET 0
+    ) AS f
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN f.attempt_number IS NULL THEN date_trunc('second', f.started_at, 'UTC') END AS second
+    ) AS k
+    WHERE (p_without IS NULL OR f.arrival_id <> ALL (p_without))
+      AND (f.attempt_number IS NOT NULL OR NOT EXISTS (
+              SELECT FROM facts AS n
+              WHERE n.batch_key = f.batch_key AND n.recipient_no = f.recipient_no
+                AND n.conversation_id = f.conversation_id AND n.attempt_number IS NOT NULL
+                AND (p_without IS NULL OR n.arrival_id <> ALL (p_without))
+                AND (n.started_at IS NULL OR f.started_at IS NULL
+                     OR n.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s')))
+    ORDER BY f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second,
+             f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
+             f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST, f.ended_at DESC NULLS LAST,
+             f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST, f.failure_reason DESC NULLS LAST,
+             f.results DESC, f.event_id DESC, f.method DESC
+)
+SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id, w.attempt_number,
+       coalesce(
+           w.attempt_number,
+           0.5 + coalesce(max(w.attempt_number) OVER (
+               PARTITION BY w.batch_key, w.recipient_no
+               ORDER BY w.called_at NULLS FIRST RANGE UNBOUNDED PRECEDING), 0)
+       ),
+       w.status, w.is_final, CASE WHEN w.is_final THEN w.status ELSE 'pending_retry' END,
+       w.next_retry_at, w.called_at, w.ended_at, w.duration_seconds, w.failure_reason, w.results, w.source, w.method
+FROM winners AS w
+$$;

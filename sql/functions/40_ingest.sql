@@ -1,0 +1,177 @@
+-- The one way in: webhook, healing, replay and late registration all call this, and nothing else changes an outcome.
+-- One call is one statement and one commit for a whole group of events; element n of every array is event n.
+--
+--   ledger and bodies → the lock → attribution → facts → outcomes, counters, feed positions
+--
+-- Events are inserted first, in the order of their ids, so two replicas that hold the same events wait and never
+-- deadlock. The lock then serialises all that is derived, across replicas, until the commit: old state is read safely,
+-- and feed positions become visible in their order.
+--
+-- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
+CREATE OR REPLACE FUNCTION ingest(
+    p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
+    p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],
+    p_ref_nos integer[], p_parameters text[], p_conversation_ids text[], p_attempt_numbers integer[],
+    p_max_attempts integer[], p_statuses text[], p_is_final boolean[], p_next_retry_at timestamptz[],
+    p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
+    p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
+    OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_now        CONSTANT timestamptz := clock_timestamp();
+    v_count      CONSTANT integer := cardinality(p_event_ids);
+    v_arrivals   bigint[];   -- this group's arrival ids, one for each event
+    v_new        bigint[];   -- those of them that are stored
+    v_pending    bigint[];   -- arrival ids to attribute, null where nothing is to be done
+    v_batches    bigint[];
+    v_recipients integer[];
+    v_methods    text[];
+    v_reasons    text[];
+    v_applied    bigint[];
+    v_touched_batches    bigint[];
+    v_touched_recipients integer[];
+BEGIN
+    SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
+
+    WITH inserted AS (
+        INSERT INTO events (event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
+        SELECT e.*, v_now
+        FROM unnest(p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals) AS e (event_id)
+        ORDER BY e.event_id COLLATE "C"
+        ON CONFLICT (event_id) DO NOTHING
+        RETURNING arrival_id
+    )
+    SELECT array_agg(arrival_id) INTO v_new FROM inserted;
+    conflicts := 0;
+    duplicates := v_count - coalesce(cardinality(v_new), 0);
+
+    IF duplicates > 0 THEN
+        WITH inserted AS (
+            INSERT INTO event_conflicts (event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
+            SELECT e.event_id, e.digest, e.event_type, e.target, e.received_at, e.arrival_id, v_now
+            FROM unnest(p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals)
+                AS e (event_id, digest, event_type, target, received_at, arrival_id)
+            JOIN events AS k ON k.event_id = e.event_id
+            WHERE k.digest <> e.digest
+            ORDER BY 1, 2
+            ON CONFLICT (event_id, digest) DO NOTHING
+            RETURNING arrival_id
+        )
+        SELECT coalesce(cardinality(array_agg(arrival_id)), 0), v_new || array_agg(arrival_id)
+        INTO conflicts, v_new
+        FROM inserted;
+        duplicates := duplicates - conflicts;
+    END IF;
+
+    INSERT INTO event_bodies (arrival_id, recorded_at, body)
+    SELECT e.arrival_id, v_now, e.body
+    FROM unnest(v_arrivals, p_bodies) AS e (arrival_id, body)
+    WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
+
+    PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations
+
+    v_pending := v_arrivals;
+    IF duplicates > 0 THEN
+        SELECT array_agg(CASE WHEN e.arrival_id = ANY (v_new) THEN e.arrival_id ELSE w.arrival_id END ORDER BY e.nth)
+        INTO v_pending
+        FROM unnest(p_event_ids, p_digests, v_arrivals) WITH ORDINALITY AS e (event_id, digest, arrival_id, nth)
+        LEFT JOIN LATERAL (
+            SELECT u.arrival_id
+            FROM (
+                SELECT k.arrival_id FROM events AS k WHERE k.event_id = e.event_id AND k.digest = e.digest
+                UNION ALL
+                SELECT c.arrival_id FROM event_conflicts AS c WHERE c.event_id = e.event_id AND c.digest = e.digest
+            ) AS known
+            JOIN unattributed AS u ON u.arrival_id = known.arrival_id
+            LIMIT 1
+        ) AS w ON true;
+    END IF;
+
+    SELECT array_agg(b.batch_key ORDER BY e.nth),
+           array_agg(CASE WHEN b.batch_key IS NOT NULL THEN e.ref_no END ORDER BY e.nth),
+           array_agg('reference'::text)
+    INTO v_batches, v_recipients, v_methods
+    FROM unnest(p_ref_tokens, p_ref_nos, p_agent_ids) WITH ORDINALITY AS e (ref_token, ref_no, agent_id, nth)
+    LEFT JOIN batches AS b
+        ON b.ref_token = e.ref_token AND b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count;
+
+    unattributed := 0;
+    IF array_position(v_batches, NULL) IS NOT NULL THEN
+        WITH events AS MATERIALIZED (
+            SELECT *
+            FROM unnest(v_batches, v_recipients, p_agent_ids, p_phones, p_parameters, p_started_at, p_occurred_at)
+                WITH ORDINALITY
+                AS e (batch_key, recipient_no, agent_id, phone, parameters, started_at, occurred_at, nth)
+        ), found AS (
+            SELECT e.nth, e.batch_key, e.recipient_no, 'reference' AS method, NULL AS reason
+            FROM events AS e
+            WHERE e.batch_key IS NOT NULL
+            UNION ALL
+            SELECT e.nth, r.batch_key, r.recipient_no, 'recipient', r.reason
+            FROM events AS e
+            CROSS JOIN LATERAL find_recipient(
+                e.agent_id, e.phone, e.parameters::jsonb, coalesce(e.started_at, e.occurred_at)) AS r
+            WHERE e.batch_key IS NULL
+        )
+        SELECT array_agg(f.batch_key ORDER BY f.nth), array_agg(f.recipient_no ORDER BY f.nth),
+               array_agg(f.method ORDER BY f.nth), array_agg(f.reason ORDER BY f.nth)
+        INTO v_batches, v_recipients, v_methods, v_reasons
+        FROM found AS f;
+
+        WITH waiting AS (
+            INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)
+            SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, e.reason, e.received_at
+            FROM unnest(v_pending, p_event_ids, p_agent_ids, p_phones, v_reasons, p_received_at)
+                AS e (arrival_id, event_id, agent_id, phone, reason, received_at)
+            WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL
+            ON CONFLICT (arrival_id) DO UPDATE SET reason = excluded.reason
+            RETURNING xmax = 0 AS is_new
+        )
+        SELECT count(*) FILTER (WHERE is_new) INTO unattributed FROM waiting;
+    END IF;
+
+    WITH inserted AS (
+        INSERT INTO facts (
+            batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id, attempt_number,
+            max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
+            failure_reason, results, recorded_at)
+        SELECT DISTINCT ON (e.arrival_id)
+            e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
+            e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
+            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_now
+        FROM unnest(
+            v_batches, v_recipients, v_pending, p_event_ids, p_sources, v_methods, p_conversation_ids,
+            p_attempt_numbers, p_max_attempts, p_statuses, p_is_final, p_next_retry_at, p_occurred_at, p_started_at,
+            p_ended_at, p_duration_seconds, p_failure_reasons, p_results
+        ) AS e (
+            batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id,
+            attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at,
+            ended_at, duration_seconds, failure_reason, results)
+        WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NOT NULL
+        RETURNING batch_key, recipient_no, arrival_id
+    )
+    SELECT array_agg(i.batch_key), array_agg(i.recipient_no), array_agg(i.arrival_id)
+    INTO v_touched_batches, v_touched_recipients, v_applied
+    FROM inserted AS i;
+    applied := coalesce(cardinality(v_applied), 0);
+    IF applied = 0 THEN
+        RETURN;
+    END IF;
+
+    IF duplicates > 0 THEN
+        DELETE FROM unattributed AS u WHERE u.arrival_id = ANY (v_applied);
+    END IF;
+    PERFORM apply_facts(v_touched_batches, v_touched_recipients, v_applied);
+
+    INSERT INTO batch_activity AS a (batch_key, last_event_at)
+    SELECT e.batch_key, max(e.received_at)
+    FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
+    WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
+    GROUP BY e.batch_key
+    ON CONFLICT (batch_key) DO UPDATE SET last_event_at = greatest(a.last_event_at, excluded.last_event_at);
+END
+$$;

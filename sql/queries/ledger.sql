@@ -1,0 +1,76 @@
+-- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results)^
+-- Commits a group of events, and everything that follows from them; counts what became of them.
+SELECT *
+FROM ingest(
+    p_event_ids => :event_id, p_digests => :digest, p_event_types => :event_type, p_targets => :target,
+    p_bodies => :body, p_received_at => :received_at, p_sources => :source, p_agent_ids => :agent_id,
+    p_phones => :phone, p_ref_tokens => :ref_token, p_ref_nos => :ref_no, p_parameters => :parameters,
+    p_conversation_ids => :conversation_id, p_attempt_numbers => :attempt_number,
+    p_max_attempts => :max_attempts, p_statuses => :status, p_is_final => :is_final,
+    p_next_retry_at => :next_retry_at, p_occurred_at => :occurred_at, p_started_at => :started_at,
+    p_ended_at => :ended_at, p_duration_seconds => :duration_seconds, p_failure_reasons => :failure_reason,
+    p_results => :results);
+
+-- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail)!
+-- Keeps bodies that could not be used; the same body again only counts as one more delivery.
+INSERT INTO quarantine AS q (
+    event_id, digest, target, body, received_at, last_received_at, reason, detail)
+SELECT DISTINCT ON (target, digest) event_id, digest, target, body, received_at, received_at, reason, detail
+FROM unnest(
+    :event_id::text[], :digest::bytea[], :target::text[], :body::bytea[], :received_at::timestamptz[],
+    :reason::text[], :detail::text[]
+) AS u (event_id, digest, target, body, received_at, reason, detail)
+ORDER BY target, digest
+ON CONFLICT (target, digest) DO UPDATE
+SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at;
+
+-- name: list_quarantine(after, limit)
+-- What waits in quarantine, oldest first, after a given id.
+SELECT quarantine_id, event_id, target, reason, detail, octet_length(body) AS size_bytes, deliveries, received_at,
+       last_received_at
+FROM quarantine
+WHERE replayed_at IS NULL AND quarantine_id > :after
+ORDER BY quarantine_id
+LIMIT :limit;
+
+-- name: get_quarantined(quarantine_id)^
+-- One waiting body, whole.
+SELECT quarantine_id, target, body, received_at FROM quarantine
+WHERE quarantine_id = :quarantine_id AND replayed_at IS NULL;
+
+-- name: mark_replayed(quarantine_id)!
+-- Notes that a body left quarantine for the ledger.
+UPDATE quarantine SET replayed_at = clock_timestamp() WHERE quarantine_id = :quarantine_id;
+
+-- name: get_event(event_id)^
+-- What became of an event: from the ledger, or else from quarantine. Whether its fact won is looked up, never stored,
+-- since a later event may change it.
+SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
+       CASE
+           WHEN u.arrival_id IS NOT NULL THEN 'unattributed'
+           WHEN EXISTS (SELECT FROM attempts_of(ARRAY[f.batch_key], ARRAY[f.recipient_no], NULL) AS a
+                        WHERE a.arrival_id = e.arrival_id) THEN 'applied'
+           ELSE 'superseded'
+       END AS disposition,
+       coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method, f.conversation_id,
+       f.attempt_number, f.status,
+       (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts
+FROM events AS e
+LEFT JOIN facts AS f ON f.arrival_id = e.arrival_id
+LEFT JOIN batches AS b ON b.batch_key = f.batch_key
+LEFT JOIN unattributed AS u ON u.arrival_id = e.arrival_id
+WHERE e.event_id = :event_id
+UNION ALL
+SELECT q.event_id, NULL, q.target, q.received_at, q.received_at, 'quarantined', q.reason, NULL, NULL, NULL, NULL,
+       NULL, NULL, 0
+FROM quarantine AS q
+WHERE q.event_id = :event_id AND q.replayed_at IS NULL
+LIMIT 1;
+
+-- name: list_unattributed(after, limit)
+-- Events that fit no recipient or several, oldest first, after a given arrival.
+SELECT arrival_id, event_id, agent_id, phone, reason, received_at
+FROM unattributed
+WHERE arrival_id > :after
+ORDER BY arrival_id
+LIMIT :limit;

@@ -1,0 +1,24 @@
+-- name: get_batch_counts(time_zone, names, values, batch_id)^
+-- All counters of a batch in one statement, and so of one instant. Costs the same at any number of recipients: per
+-- result at most :values values are read, by descending power of two of their count.
+SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_state,
+       coalesce(b.total_recipients, b.recipient_count) AS total_recipients, clock_timestamp() AS as_of,
+       (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT state, attempts, source, recipients, talked, talk_seconds
+              FROM outcome_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS outcomes,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT extract(hour FROM slot AT TIME ZONE :time_zone)::integer AS hour, status, sum(attempts) AS attempts
+              FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 GROUP BY 1, 2) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT n.name, n.recipients AS total, v.value, v.recipients
+              FROM (SELECT name, recipients FROM result_totals
+                    WHERE batch_key = b.batch_key AND recipients > 0 ORDER BY name LIMIT :names) AS n
+              CROSS JOIN LATERAL (
+                  SELECT value, recipients FROM result_counts AS r
+                  WHERE r.batch_key = b.batch_key AND r.name = n.name AND r.recipients > 0 AND r.magnitude >= 0
+                  ORDER BY magnitude DESC, value
+                  LIMIT :values) AS v
+              ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results
+FROM batches AS b
+WHERE b.batch_id = :batch_id;

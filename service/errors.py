@@ -54,6 +54,13 @@ class NotFoundError(ApiError):
     type = "not_found"
 
 
+class MethodNotAllowedError(ApiError):
+    """405: the path is right, the method is not."""
+
+    status = 405
+    type = "invalid_request"
+
+
 class BodyTooLargeError(ApiError):
     """413: the body is over the limit."""
 

@@ -1,7 +1,8 @@
-"""The webhook receiver: a plain ASGI endpoint, since it is the hot path. What it answers is the promise of the service.
+"""The webhook receiver: a plain ASGI application that takes the hot path before any routing.
 
 204: committed (new, duplicate or quarantined). 401: not signed by a live secret, nothing was touched. 404: unknown
-target. 413: too large, refused before it is read whole. 503 with Retry-After: not stored, send it again.
+target. 413: too large, refused before it is read whole. 503 with Retry-After: not stored, send it again. Whatever else
+goes wrong is answered 503 too, since the provider never sends an event again after a 4xx.
 """
 
 import asyncio
@@ -9,12 +10,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import (
     ApiError,
     AuthenticationError,
     BodyTooLargeError,
+    MethodNotAllowedError,
     NotFoundError,
     OverloadedError,
     UnavailableError,
@@ -27,8 +30,11 @@ from service.ledger.committer import Committer
 from service.metrics import Metrics
 from service.web.problems import render_error
 
+PATH = "/webhooks/formant"
 READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
 RETRY_AFTER_SECONDS = 5
+
+logger = structlog.get_logger()
 
 _SIGNATURE = SIGNATURE_HEADER.lower().encode()
 _EVENT_ID = b"x-formantai-event-id"
@@ -66,11 +72,13 @@ class Receiver:
         self._secret_used: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = scope.get("path_params", {}).get("target", DEFAULT_TARGET)
+        name = scope["path"][len(PATH) + 1 :] or DEFAULT_TARGET
         target = self._targets.get(name)
         try:
             if target is None:
                 raise NotFoundError(f"There is no webhook target {name!r}: see OUTCOMES_TARGETS_FILE")
+            if scope["method"] != "POST":
+                raise MethodNotAllowedError("Webhooks are sent by POST", headers={"allow": "POST"})
             await self._take(target, scope, receive)
         except _DisconnectedError:
             self._count(name, "disconnected")
@@ -80,6 +88,10 @@ class Receiver:
         except OverloadedError as error:
             self._count(name, "overloaded")
             await _answer(send, UnavailableError(f"{error}: send the event again", retry_after=RETRY_AFTER_SECONDS))
+        except Exception:
+            logger.error("webhook_failed", target=name, exc_info=True)
+            self._count(name, "failed")
+            await _answer(send, UnavailableError("Not stored: send the event again", retry_after=RETRY_AFTER_SECONDS))
         else:
             self._stored[name].inc()
             await send(_STORED[0])

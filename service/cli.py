@@ -5,18 +5,21 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import click
 import structlog
 import uvloop
 
 from service.app import open_app, prepare_schema
+from service.demo import DemoOptions, run_demo
 from service.errors import OutcomesError
 from service.formant.events import EventDecoder
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.logs import configure_logs
 from service.metrics import Metrics
+from service.sandbox.command import sandbox
 from service.server import serve_until_signal
 from service.settings import Settings, find_unknown_names, read_settings
 from service.store.database import open_database
@@ -88,6 +91,34 @@ async def _replay(settings: Settings, url: str, quarantine_id: int | None) -> in
 def _tell_replay(quarantine_id: int, event_id: str | None) -> int:
     click.echo(f"{quarantine_id}: {'still cannot be used, stays' if event_id is None else f'is event {event_id}'}")
     return event_id is None
+
+
+@outcomes.command()
+@click.option("--recipients", default=500, show_default=True, type=click.IntRange(1, 100_000), help="Batch size.")
+@click.option("--seed", default=1, show_default=True, type=int, help="The same seed gives the same calls.")
+@click.option("--speed", default=480.0, show_default=True, type=click.FloatRange(1), help="Times real time.")
+@click.option("--duplicate", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="Share sent twice.")
+@click.option(
+    "--reorder", default=300.0, show_default=True, type=click.FloatRange(0), help="Shuffled within so many seconds."
+)
+@click.option(
+    "--bad-signature", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Share with a forged copy."
+)
+@click.option("--sandbox-port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
+@click.option("--exit", "is_exit", is_flag=True, help="End when the batch has; status 0 only if the figures agree.")
+def demo(**options: Any) -> None:
+    """See it at work: Postgres, the provider's sandbox and the service, and one batch from CSV to final figures.
+
+    Needs no account and no settings. Afterwards it keeps serving until Ctrl-C, so that you can look around.
+    """
+    configure_logs("error")
+    settings = read_settings({name: value for name, value in os.environ.items() if name.startswith("OUTCOMES_")})
+    with _database_url(settings) as url:
+        agrees = uvloop.run(run_demo(settings, url, DemoOptions(reorder_seconds=options.pop("reorder"), **options)))
+    sys.exit(0 if agrees else 1)
+
+
+outcomes.add_command(sandbox)
 
 
 def _start() -> Settings:

@@ -15,7 +15,8 @@ class Metrics:
         PlatformCollector(registry=registry)
         self.webhooks = Counter(
             "outcomes_webhooks",
-            "Webhook requests by target and answer (stored, authentication_error, not_found, too_large, overloaded, unavailable, disconnected, failed).",
+            "Webhook requests by target and answer: stored, authentication_error, not_found, too_large, overloaded, "
+            "unavailable, disconnected, failed.",
             ["target", "answer"],
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""What the tests share: one real Postgres, a database of its own for each test, the service and the sandbox over HTTP."""
+"""What the tests share: one real Postgres, a database for each test, the service and the sandbox over HTTP."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +10,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.app import open_app, prepare_schema
+from service.app import DEFAULT_LIMITS, open_app, prepare_schema
+from service.ledger.backlog import Limits
 from service.server import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database, open_database
@@ -85,7 +86,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 class StartService(Protocol):
     """Starts a service in this process over HTTP; keyword arguments are settings by their environment names."""
 
-    def __call__(self, **settings: str) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
+    def __call__(
+        self, limits: Limits = DEFAULT_LIMITS, **settings: str
+    ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def start_service(database_url: str) -> StartService:
     """Starts the service on the test's database, on a free port; gives a client that carries the API key."""
 
     @asynccontextmanager
-    async def start(**settings: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def start(limits: Limits = DEFAULT_LIMITS, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
         environ: dict[str, Any] = {
             "OUTCOMES_DATABASE_URL": database_url,
             "OUTCOMES_API_KEY": API_KEY,
@@ -102,7 +105,7 @@ def start_service(database_url: str) -> StartService:
         }
         configured = read_settings(environ)
         async with (
-            open_app(configured, configured.database_url) as app,
+            open_app(configured, configured.database_url, limits) as app,
             serve_in_background(app, "127.0.0.1", 0) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0

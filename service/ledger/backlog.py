@@ -1,18 +1,26 @@
 """The bound on what the receiver holds in memory: requests being read and events that wait for their commit."""
 
+from dataclasses import dataclass
+
 from service.errors import OverloadedError
 from service.metrics import Metrics
 
-MAX_EVENTS = 20_000
-MAX_BYTES = 128 * 2**20
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much may wait, and for how long. The time lies inside the provider's 10 s, with some left for the answer."""
+
+    events: int = 20_000
+    body_bytes: int = 128 * 2**20
+    hold_seconds: float = 8.0
 
 
 class Backlog:
     """Counts requests and bytes in; refuses when full, so that memory stays bounded while the database is away."""
 
-    def __init__(self, metrics: Metrics, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
-        self._max_events = max_events
-        self._max_bytes = max_bytes
+    def __init__(self, metrics: Metrics, limits: Limits) -> None:
+        self._max_events = limits.events
+        self._max_bytes = limits.body_bytes
         self._events = 0
         self._bytes = 0
         metrics.backlog_events.set_function(lambda: self._events)

@@ -2,7 +2,7 @@
 
 An idle service therefore commits an event at once, and a busy one commits hundreds together; no timer is involved.
 A future is resolved only after its group's COMMIT. A group that cannot be written is tried again until its oldest
-event has waited ``HOLD_SECONDS``; then its callers are told to send again, which is safe: a group is idempotent.
+event has waited ``hold_seconds``; then its callers are told to send again, which is safe: a group is idempotent.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ logger = structlog.get_logger()
 
 Item = Event | Unreadable
 
-HOLD_SECONDS = 8.0  # inside the provider's 10 s, with time left for the answer to travel
 MAX_GROUP_EVENTS = 500
 MAX_GROUP_BYTES = 8 * 2**20
 
@@ -57,7 +56,7 @@ class Committer:
         write: Callable[[Sequence[Item]], Awaitable[None]],
         metrics: Metrics,
         *,
-        hold_seconds: float = HOLD_SECONDS,
+        hold_seconds: float,
     ) -> None:
         self._write = write
         self._metrics = metrics

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import aiosql
@@ -23,6 +24,7 @@ UNSAFE_SETTINGS = {
 }
 
 
+@cache
 def load_queries() -> Any:
     """The named queries: each is a method that bears the query's name and takes a connection and its parameters."""
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")

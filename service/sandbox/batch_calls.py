@@ -1,0 +1,153 @@
+"""The provider's batch calls: upload, list, one, metrics. Shapes are those of the provider's own document."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+import structlog
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.sandbox.clock import format_second
+from service.sandbox.contacts import read_contacts
+from service.sandbox.dialler import Dialler
+from service.sandbox.errors import ProviderError
+from service.sandbox.faults import Faults, UploadFault
+from service.sandbox.figures import read_figures
+from service.sandbox.journal import Journal
+from service.sandbox.options import SandboxOptions
+from service.sandbox.paging import read_agent, read_page
+from service.sandbox.records import Batch, Records
+from service.sandbox.silence import LateAnswer, Silence
+from service.sandbox.timeline import Timeline
+
+_MAX_DIGITS = 18  # fits a bigint
+
+_log = structlog.stdlib.get_logger()
+
+
+class BatchCalls:
+    """Answers the four calls of the provider's document "Batch Calls"."""
+
+    def __init__(
+        self,
+        *,
+        options: SandboxOptions,
+        timeline: Timeline,
+        records: Records,
+        dialler: Dialler,
+        faults: Faults,
+        journal: Journal,
+    ) -> None:
+        self._options = options
+        self._timeline = timeline
+        self._records = records
+        self._dialler = dialler
+        self._faults = faults
+        self._journal = journal
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/batch-call", self.upload, methods=["POST"]),
+            Route("/v1/batch-calls", self.list_batches),
+            Route("/v1/batch-calls/{batch_id}", self.show_batch),
+            Route("/v1/batch-calls/{batch_id}/metrics", self.show_metrics),
+        ]
+
+    async def upload(self, request: Request) -> Response:
+        fault = self._faults.take_next_upload()
+        try:
+            async with request.form() as form:
+                agent_id, name = _read_agent_id(form.get("agent_id")), _read_name(form.get("name"))
+                content = await _read_file(form.get("file"))
+            self._refuse(fault, agent_id)
+            if fault == "refused_after_body":
+                self._journal.uploads_refused += 1
+                return Silence()
+            contacts, digest = await asyncio.to_thread(
+                lambda: (read_contacts(content), hashlib.sha256(content).hexdigest())
+            )
+        except Exception:
+            self._journal.uploads_refused += 1
+            raise
+        # Whole milliseconds, here and in all that follows: webhooks and conversations then show the very same times.
+        batch = self._records.add_batch(name, agent_id, contacts, digest, round(self._timeline.now(), 3))
+        self._journal.uploads[digest] += 1
+        self._dialler.begin(batch)
+        _log.info("sandbox_batch_accepted", batch_id=batch.id, agent_id=agent_id, recipients=batch.total)
+        return self._answer(batch, fault)
+
+    def _refuse(self, fault: UploadFault | None, agent_id: int) -> None:
+        if fault is not None and fault.isdigit():
+            headers = {"Retry-After": "1"} if fault == "429" else {}
+            raise ProviderError(int(fault), f"A fault of the sandbox: next_upload {fault}.", headers=headers)
+        if self._options.agents and agent_id not in self._options.agents:
+            raise ProviderError(404, f"There is no agent {agent_id}.")
+        limit = self._options.max_active_batches
+        if limit is not None and self._records.count_active() >= limit:
+            message = f"{limit} batches are being called already."
+            raise ProviderError(429, message, kind="concurrent_call_limit_exceeded", headers={"Retry-After": "1"})
+
+    def _answer(self, batch: Batch, fault: UploadFault | None) -> Response:
+        answer = JSONResponse({"data": describe_batch(batch)})
+        if fault == "accepted_500":
+            raise ProviderError(500, "A fault of the sandbox: the batch is being called all the same.")
+        if fault == "lost_answer":
+            return Silence()
+        return LateAnswer(answer, self._faults) if fault == "hang" else answer
+
+    async def list_batches(self, request: Request) -> Response:
+        (limit, offset), agent_id = read_page(request), read_agent(request)
+        batches = [b for b in reversed(self._records.batches.values()) if agent_id in (None, b.agent_id)]
+        page = batches[offset : offset + limit]
+        body: dict[str, Any] = {"data": [describe_batch(batch) for batch in page]}
+        if self._options.list_totals:
+            body |= {"has_more": offset + len(page) < len(batches), "total": len(batches)}
+        return JSONResponse(body)
+
+    async def show_batch(self, request: Request) -> Response:
+        return JSONResponse({"data": describe_batch(self._find(request))})
+
+    async def show_metrics(self, request: Request) -> Response:
+        return JSONResponse({"data": read_figures(self._find(request))})
+
+    def _find(self, request: Request) -> Batch:
+        text = request.path_params["batch_id"]
+        batch = self._records.batches.get(int(text)) if text.isascii() and text.isdigit() else None
+        if batch is None:
+            raise ProviderError(404, "There is no such batch.")
+        return batch
+
+
+def describe_batch(batch: Batch) -> dict[str, Any]:
+    """A batch as the provider shows it."""
+    return {
+        "id": batch.id,
+        "name": batch.name,
+        "agent_id": batch.agent_id,
+        "status": batch.status,
+        "total_recipients": batch.total,
+        "created_at": format_second(batch.created_at),
+    }
+
+
+def _read_agent_id(value: UploadFile | str | None) -> int:
+    if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > _MAX_DIGITS:
+        raise ProviderError(400, "agent_id is required and must be a number.")
+    return int(value)
+
+
+def _read_name(value: UploadFile | str | None) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ProviderError(400, "name is required.")
+    return value
+
+
+async def _read_file(value: UploadFile | str | None) -> bytes:
+    if not isinstance(value, UploadFile):
+        raise ProviderError(400, "file is required: a CSV file, sent as multipart/form-data.")
+    if not (value.filename or "").lower().endswith(".csv"):
+        raise ProviderError(400, "file must be a .csv file.")
+    return await value.read()

@@ -1,0 +1,37 @@
+"""The provider's errors: ``{"error": {"message", "type"}}`` with the status that belongs to the type."""
+
+from collections.abc import Mapping
+
+from starlette.responses import JSONResponse
+
+_TYPES = {
+    400: "invalid_request",
+    401: "authentication_error",
+    404: "not_found",
+    405: "invalid_request",  # the documentation names no type for it
+    409: "duplicate_request",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+}
+
+
+class OptionError(ValueError):
+    """An option of the sandbox makes no sense; the message says which and why."""
+
+
+class ProviderError(Exception):
+    """The emulated provider refuses a request; the type follows from the status unless ``kind`` is given."""
+
+    def __init__(
+        self, status: int, message: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = kind or _TYPES.get(status, "invalid_request")
+        self.headers = dict(headers or {})
+
+    def to_response(self) -> JSONResponse:
+        """The answer as the provider gives it."""
+        body = {"error": {"message": self.message, "type": self.type}}
+        return JSONResponse(body, status_code=self.status, headers=self.headers)

@@ -1,0 +1,108 @@
+"""What goes wrong on purpose. May be changed at any time while a sandbox runs, by a test or over HTTP.
+
+Rates are shares between 0 and 1. Which events they hit is seeded by event and target, so the same seed hits the same
+events, whatever the timing.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from service.sandbox.errors import OptionError
+
+UploadFault = Literal[
+    "400", "401", "404", "409", "429", "500", "accepted_500", "lost_answer", "hang", "refused_after_body"
+]
+"""One upload, then none again. A number: that answer, nothing is dialled. ``accepted_500``: dialled, yet answered 500.
+``lost_answer``: dialled, then the connection closes without an answer. ``hang``: dialled, no answer until released.
+``refused_after_body``: not dialled, the connection closes without an answer once the whole body has been read."""
+
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Seconds = Annotated[float, Meta(ge=0)]
+
+
+class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of ``POST /sandbox/faults``: what is not named stays as it is."""
+
+    drop: _Share | UnsetType = UNSET
+    duplicate: _Share | UnsetType = UNSET
+    delay: _Share | UnsetType = UNSET
+    longest_delay_seconds: _Seconds | UnsetType = UNSET
+    reorder_seconds: _Seconds | UnsetType = UNSET
+    bad_signature: _Share | UnsetType = UNSET
+    api_500: _Share | UnsetType = UNSET
+    api_429: _Share | UnsetType = UNSET
+    next_upload: UploadFault | UnsetType | None = UNSET
+    outage_seconds: _Seconds | UnsetType = UNSET
+    release: bool | UnsetType = UNSET
+
+
+@dataclass(slots=True, eq=False)
+class Faults:
+    """Plain attributes: assign to them. ``FaultChanges`` are the ones that can be set over HTTP."""
+
+    drop: float = 0.0
+    """Events that are never sent."""
+    duplicate: float = 0.0
+    """Events that are delivered a second time later on, same bytes."""
+    delay: float = 0.0
+    """Events that set out late, by up to ``longest_delay_seconds``."""
+    longest_delay_seconds: float = 900.0
+    reorder_seconds: float = 0.0
+    """Every event sets out late by a random part of this, so that events within such a window change places."""
+    bad_signature: float = 0.0
+    """Events that are accompanied by a forged copy. The genuine one still comes."""
+    api_500: float = 0.0
+    api_429: float = 0.0
+    next_upload: UploadFault | None = None
+    outage: tuple[float, float] | None = None
+    """(after, seconds): for so long, that long after the first dial of the run, no delivery reaches the receiver."""
+    _windows: list[tuple[float, float]] = field(default_factory=list)
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        try:
+            msgspec.convert({name: value for name, value in self.describe().items() if name != "outage"}, FaultChanges)
+        except msgspec.ValidationError as error:
+            raise OptionError(str(error)) from error
+
+    def describe(self) -> dict[str, Any]:
+        """The present settings by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("_")}
+
+    def change(self, changes: FaultChanges, now: float) -> None:
+        """Applies what is set; ``outage_seconds`` begins an outage now, ``release`` lets hanging uploads go."""
+        for name, value in msgspec.structs.asdict(changes).items():
+            if value is not UNSET and name not in ("outage_seconds", "release"):
+                setattr(self, name, value)
+        if changes.outage_seconds is not UNSET:
+            self.begin_outage(now, changes.outage_seconds)
+        if changes.release is True:
+            self.release()
+
+    def take_next_upload(self) -> UploadFault | None:
+        fault, self.next_upload = self.next_upload, None
+        return fault
+
+    def begin_outage(self, start: float, seconds: float) -> None:
+        """Makes the receiver unreachable, as the provider sees it, for a window of virtual time."""
+        self._windows.append((start, start + seconds))
+
+    def note_first_dial(self, now: float) -> None:
+        if self.outage is not None:
+            after, seconds = self.outage
+            self.begin_outage(now + after, seconds)
+
+    def is_out(self, now: float) -> bool:
+        return any(start <= now < end for start, end in self._windows)
+
+    def release(self) -> None:
+        """Lets every hanging upload be answered."""
+        self._released.set()
+        self._released = asyncio.Event()
+
+    async def wait_for_release(self) -> None:
+        await self._released.wait()

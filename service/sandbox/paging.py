@@ -1,0 +1,34 @@
+"""``agent_id``, ``limit`` and ``offset`` of the provider's lists."""
+
+from starlette.requests import Request
+
+from service.sandbox.errors import ProviderError
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 20, 100
+
+
+def read_page(request: Request) -> tuple[int, int]:
+    """(limit, offset); raises ``ProviderError`` 400 when one is no number or out of range."""
+    limit = read_number(request, "limit", _DEFAULT_LIMIT)
+    offset = read_number(request, "offset", 0)
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise ProviderError(400, f"limit must be between 1 and {_MAX_LIMIT}.")
+    if offset < 0:
+        raise ProviderError(400, "offset must not be negative.")
+    return limit, offset
+
+
+def read_agent(request: Request) -> int | None:
+    """The agent to filter by, or None; raises ``ProviderError`` 400 when it is no number."""
+    return read_number(request, "agent_id", 0) if "agent_id" in request.query_params else None
+
+
+def read_number(request: Request, name: str, default: int) -> int:
+    """A query parameter as an integer; raises ``ProviderError`` 400 when it is none."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ProviderError(400, f"{name} must be an integer.") from error

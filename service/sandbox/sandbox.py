@@ -1,0 +1,173 @@
+"""The emulated provider as one object: put together here, run for as long as it is entered.
+
+It is an independent witness: of this project it knows ``formant.signature`` and nothing else.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.routing import Route
+
+from service.sandbox.api import build_app
+from service.sandbox.batch_calls import BatchCalls
+from service.sandbox.clock import Clock, RunningClock, SteppedClock
+from service.sandbox.conversations import Conversations
+from service.sandbox.deliveries import Deliveries
+from service.sandbox.dialler import Dialler
+from service.sandbox.errors import OptionError
+from service.sandbox.events import EventWriter
+from service.sandbox.faults import Faults
+from service.sandbox.figures import read_figures
+from service.sandbox.journal import Journal
+from service.sandbox.options import SandboxOptions
+from service.sandbox.publisher import Publisher
+from service.sandbox.records import Batch, Records
+from service.sandbox.timeline import Timeline
+from service.sandbox.witness import Witness, describe_recipient
+
+_IDS_PER_SECOND = 16
+_ID_SECONDS = 2**27
+"""Batch ids of a run begin at so many for each second of real time: a run that uploads less never meets the next one's
+ids. They stay below 2**31 and begin again after four years."""
+
+
+class Sandbox:
+    """The provider. ``app`` answers requests; calls are played and webhooks sent between entering and leaving.
+
+    ``faults`` may be changed at any time. ``clock`` replaces the one that ``options.speed`` and ``options.start`` ask
+    for: ``SteppedClock()`` for a run without any waiting, ``SteppedClock(allowance=0)`` with ``advance()`` for one
+    that moves only when it is told to.
+    """
+
+    def __init__(
+        self, options: SandboxOptions | None = None, *, faults: Faults | None = None, clock: Clock | None = None
+    ) -> None:
+        options = options or SandboxOptions()
+        self.options = options
+        self.seed = secrets.randbits(32) if options.seed is None else options.seed
+        self.faults = faults or Faults()
+        self.journal = Journal()
+        self.clock = clock or RunningClock(options.speed, options.start)
+        by_time = int(time.time()) % _ID_SECONDS * _IDS_PER_SECOND + 1
+        first = by_time if options.first_batch_id is None else options.first_batch_id
+        self.records = Records(first, options.conversation_ids, options.conversations_shown)
+        self._deliveries = Deliveries(
+            self.faults,
+            self.journal,
+            concurrency=options.delivery_concurrency,
+            timeout_real_seconds=options.delivery_timeout_real_seconds,
+        )
+        self._timeline = Timeline(
+            self.clock, self._deliveries.is_idle if self.clock.is_stepped else self._deliveries.has_room
+        )
+        self._writer = EventWriter(options, self.seed)
+        self.app = build_app(self._build_routes(), options, self.seed, self.faults, time.time)
+        self._running: asyncio.Task[None] | None = None
+
+    def _build_routes(self) -> list[Route]:
+        publisher = Publisher(
+            targets=self.options.targets,
+            seed=self.seed,
+            writer=self._writer,
+            timeline=self._timeline,
+            deliveries=self._deliveries,
+            faults=self.faults,
+            journal=self.journal,
+        )
+        dialler = Dialler(
+            options=self.options,
+            seed=self.seed,
+            timeline=self._timeline,
+            records=self.records,
+            faults=self.faults,
+            journal=self.journal,
+            on_end=publisher.publish,
+        )
+        batch_calls = BatchCalls(
+            options=self.options,
+            timeline=self._timeline,
+            records=self.records,
+            dialler=dialler,
+            faults=self.faults,
+            journal=self.journal,
+        )
+        conversations = Conversations(self.records, dialler, self._writer)
+        witness = Witness(self._timeline, self.records, self.faults, self.journal)
+        return [*batch_calls.routes(), *conversations.routes(), *witness.routes()]
+
+    @property
+    def base_url(self) -> str:
+        """Where this sandbox is served; recordings' addresses begin with it. Empty until it is known."""
+        return self._writer.base_url
+
+    @base_url.setter
+    def base_url(self, url: str) -> None:
+        self._writer.base_url = url
+
+    async def run(self) -> None:
+        """Plays calls and sends webhooks until it is cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._deliveries.run(self._timeline))
+            tasks.create_task(self._timeline.run())
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    def now(self) -> float:
+        """The provider's present time, in seconds since the epoch."""
+        return self._timeline.now()
+
+    def begin_outage(self, seconds: float) -> None:
+        """Makes every receiver unreachable for so many virtual seconds from now."""
+        self.faults.begin_outage(self.now(), seconds)
+
+    async def advance(self, seconds: float) -> None:
+        """Lets a ``SteppedClock`` pass; returns when all that was due by then is done and no delivery is under way."""
+        if not isinstance(self.clock, SteppedClock):
+            raise OptionError("only a SteppedClock can be advanced")
+        self.clock.allow(seconds)
+        self._timeline.wake()
+        await self._wait(self._timeline.standing)
+
+    async def wait_until_done(self, batch_id: int) -> None:
+        """Returns once nobody of a batch is left to dial and no delivery of it is outstanding."""
+        await self._wait(self.find_batch(batch_id).settled)
+
+    def find_batch(self, batch_id: int) -> Batch:
+        """The batch; raises ``KeyError`` when there is none."""
+        return self.records.batches[batch_id]
+
+    def figures(self, batch_id: int) -> dict[str, int | float]:
+        """The twelve metrics of a batch as of now."""
+        return read_figures(self.find_batch(batch_id))
+
+    def recipients(self, batch_id: int) -> Iterator[dict[str, Any]]:
+        """The truth per recipient, as ``GET /sandbox/batches/{id}/recipients`` shows it."""
+        batch = self.find_batch(batch_id)
+        return (describe_recipient(batch, row) for row in range(batch.total))
+
+    async def _wait(self, event: asyncio.Event) -> None:
+        """Waits for the event, but not for ever when the run has ended or failed."""
+        if self._running is None:
+            raise RuntimeError("the sandbox has to be entered first")
+        waiting = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((waiting, self._running), return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                self._running.result()
+        finally:
+            waiting.cancel()

@@ -1,0 +1,135 @@
+"""The sandbox's own interface under ``/sandbox``: what really happened, for tests and for the curious. No key needed.
+
+| call | answer |
+|---|---|
+| `GET /sandbox` | this list |
+| `GET /sandbox/batches/{id}/recipients?limit&offset` | the truth per recipient: row, phone, call parameters, state, \
+attempts (default 1000 at a time, at most 10000) |
+| `GET /sandbox/log` | counts, and the dials per batch and phone |
+| `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; JSON with those to change; unknown names are refused |
+| `GET /sandbox/wait?batch_id&timeout` | answers once nobody is left to dial and no delivery is outstanding, or with \
+`done: false` after so many real seconds (default 60, at most 600) |
+"""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from service.sandbox.clock import format_time
+from service.sandbox.errors import ProviderError
+from service.sandbox.faults import FaultChanges, Faults
+from service.sandbox.journal import Journal
+from service.sandbox.paging import read_number
+from service.sandbox.records import Attempt, Batch, Records
+from service.sandbox.timeline import Timeline
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 1000, 10_000
+_DEFAULT_WAIT_SECONDS, _MAX_WAIT_SECONDS = 60, 600
+_ROWS_PER_TURN = 1000
+
+
+class Witness:
+    """Answers the calls under ``/sandbox``."""
+
+    def __init__(self, timeline: Timeline, records: Records, faults: Faults, journal: Journal) -> None:
+        self._timeline = timeline
+        self._records = records
+        self._faults = faults
+        self._journal = journal
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/sandbox", self.show_help),
+            Route("/sandbox/batches/{batch_id:int}/recipients", self.list_recipients),
+            Route("/sandbox/log", self.show_log),
+            Route("/sandbox/faults", self.show_faults),
+            Route("/sandbox/faults", self.change_faults, methods=["POST"]),
+            Route("/sandbox/wait", self.wait),
+        ]
+
+    async def show_help(self, request: Request) -> Response:
+        return PlainTextResponse(__doc__)
+
+    async def list_recipients(self, request: Request) -> Response:
+        batch = self._find(request.path_params["batch_id"])
+        limit, offset = read_number(request, "limit", _DEFAULT_LIMIT), read_number(request, "offset", 0)
+        if not 1 <= limit <= _MAX_LIMIT or offset < 0:
+            raise ProviderError(400, f"limit must be between 1 and {_MAX_LIMIT}, offset not negative.")
+        rows = range(offset, min(offset + limit, batch.total))
+        data = [describe_recipient(batch, row) for row in rows]
+        return JSONResponse({"data": data, "has_more": rows.stop < batch.total, "total": batch.total})
+
+    async def show_log(self, request: Request) -> Response:
+        dials = {str(batch.id): await _count_dials(batch) for batch in list(self._records.batches.values())}
+        return JSONResponse({"data": self._journal.describe() | {"dials_by_batch_and_phone": dials}})
+
+    async def show_faults(self, request: Request) -> Response:
+        return JSONResponse({"data": self._faults.describe()})
+
+    async def change_faults(self, request: Request) -> Response:
+        try:
+            changes = msgspec.json.decode(await request.body(), type=FaultChanges)
+        except msgspec.DecodeError as error:
+            raise ProviderError(400, str(error)) from error
+        self._faults.change(changes, self._timeline.now())
+        return await self.show_faults(request)
+
+    async def wait(self, request: Request) -> Response:
+        batch = self._find(read_number(request, "batch_id", 0))
+        seconds = min(max(0, read_number(request, "timeout", _DEFAULT_WAIT_SECONDS)), _MAX_WAIT_SECONDS)
+        try:
+            async with asyncio.timeout(seconds):
+                await batch.settled.wait()
+        except TimeoutError:
+            return JSONResponse({"data": {"batch_id": batch.id, "done": False}})
+        return JSONResponse({"data": {"batch_id": batch.id, "done": True}})
+
+    def _find(self, batch_id: int) -> Batch:
+        batch = self._records.batches.get(batch_id)
+        if batch is None:
+            raise ProviderError(404, "There is no such batch.")
+        return batch
+
+
+def describe_recipient(batch: Batch, row: int) -> dict[str, Any]:
+    """What really became of a row (counted from 0) of a batch."""
+    phone, parameters = batch.contacts.read(row)
+    return {
+        "row": row,
+        "phone": phone,
+        "call_parameters": parameters,
+        "state": batch.find_state(row),
+        "attempts": [_describe_attempt(attempt) for attempt in batch.attempts.get(row, [])],
+    }
+
+
+def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "conversation_id": attempt.conversation_id,
+        "number": attempt.number,
+        "status": attempt.status,
+        "started_at": _format(attempt.started_at),
+        "ended_at": _format(attempt.ended_at),
+        "duration_seconds": attempt.duration_seconds,
+        "next_retry_at": _format(attempt.next_retry_at),
+        "event_id": attempt.event_id,
+        "deliveries": attempt.fates,
+    }
+
+
+def _format(when: float | None) -> str | None:
+    return None if when is None else format_time(when)
+
+
+async def _count_dials(batch: Batch) -> dict[str, int]:
+    dials: Counter[str] = Counter()
+    for index, (row, attempts) in enumerate(list(batch.attempts.items())):
+        dials[batch.contacts.read(row)[0]] += len(attempts)
+        if index % _ROWS_PER_TURN == 0:
+            await asyncio.sleep(0)
+    return dict(dials)

@@ -1,5 +1,6 @@
 """What the tests share: one real Postgres, a database for each test, the service and the sandbox over HTTP."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -56,6 +57,15 @@ async def drop_database(server: PostgresServer, url: str) -> None:
 _templates: dict[PostgresServer, str] = {}
 
 
+async def _get_template(postgres: PostgresServer) -> str:
+    """The database with the schema that the tests' databases are cloned from; migrated once."""
+    if postgres not in _templates:
+        template = await create_database(postgres, "template0")
+        await prepare_schema(template, may_migrate=True)
+        _templates[postgres] = urlsplit(template).path[1:]
+    return _templates[postgres]
+
+
 @pytest.fixture
 async def empty_database_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """A database without a schema."""
@@ -67,13 +77,22 @@ async def empty_database_url(postgres: PostgresServer) -> AsyncIterator[str]:
 @pytest.fixture
 async def database_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """A database with the schema, cloned from a template that was migrated once."""
-    if postgres not in _templates:
-        template = await create_database(postgres, "template0")
-        await prepare_schema(template, may_migrate=True)
-        _templates[postgres] = urlsplit(template).path[1:]
-    url = await create_database(postgres, _templates[postgres])
+    url = await create_database(postgres, await _get_template(postgres))
     yield url
     await drop_database(postgres, url)
+
+
+@pytest.fixture
+def template_clone(postgres: PostgresServer) -> Iterator[str]:
+    """As ``database_url``, for tests that run a loop of their own."""
+
+    async def make() -> str:
+        return await create_database(postgres, await _get_template(postgres))
+
+    with asyncio.Runner() as runner:
+        url = runner.run(make())
+        yield url
+        runner.run(drop_database(postgres, url))
 
 
 @pytest.fixture

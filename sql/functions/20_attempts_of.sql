@@ -45,7 +45,7 @@ WITH winners AS (
              f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
              f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST, f.ended_at DESC NULLS LAST,
              f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST, f.failure_reason DESC NULLS LAST,
-             f.results DESC, f.event_id DESC, f.method DESC
+             f.event_id DESC, f.results DESC, f.method DESC
 )
 SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id, w.attempt_number,
        coalesce(

@@ -1,0 +1,129 @@
+"""What the database must hold after any history, computed in plain Python from the events alone.
+
+Written from design.md and from nothing else: the merge order stands here a second time on purpose.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from service.formant.events import Event
+
+_RANK = ("unreachable", "no_answer", "busy", "failed", "telephony_failed", "socket_failure", "completed")
+
+
+class Outcome(NamedTuple):
+    """A recipient's present state."""
+
+    state: str
+    attempts: int
+    event_id: str
+
+
+class Expected(NamedTuple):
+    """All that is derived from a set of events of one batch."""
+
+    outcomes: dict[int, Outcome]
+    outcome_counts: Counter[tuple[str, int, str]]
+    talk_seconds: Counter[str]
+    result_counts: Counter[tuple[str, str]]
+    attempt_counts: Counter[tuple[datetime | None, str]]
+
+
+def _or_lowest(value: Any) -> tuple[bool, Any]:
+    """Sorts None below everything."""
+    return (value is not None, value if value is not None else 0)
+
+
+def _called_at(event: Event) -> datetime | None:
+    return event.started_at or event.ended_at or event.occurred_at
+
+
+def _preference(event: Event) -> tuple[Any, ...]:
+    return (
+        _or_lowest(event.occurred_at),
+        event.source,
+        _RANK.index(event.status),
+        event.is_final,
+        _or_lowest(event.duration_seconds),
+        _or_lowest(event.started_at),
+        _or_lowest(event.ended_at),
+        _or_lowest(event.next_retry_at),
+        _or_lowest(event.max_attempts),
+        _or_lowest(event.failure_reason),
+        event.event_id,
+    )
+
+
+def _is_shadowed(event: Event, events: list[Event]) -> bool:
+    """An unnumbered fact says nothing new beside a numbered one of the same conversation and moment."""
+    if event.attempt_number is not None:
+        return False
+    for other in events:
+        if other.conversation_id != event.conversation_id or other.attempt_number is None:
+            continue
+        if event.started_at is None or other.started_at is None:
+            return True
+        if abs(event.started_at - other.started_at) <= timedelta(seconds=2):
+            return True
+    return False
+
+
+def _find_attempts(events: list[Event]) -> list[Event]:
+    """The winning event of each attempt."""
+    winners: dict[tuple[Any, ...], Event] = {}
+    for event in events:
+        if _is_shadowed(event, events):
+            continue
+        second = None
+        if event.attempt_number is None and event.started_at is not None:
+            second = event.started_at.replace(microsecond=0)
+        key = (event.conversation_id, event.attempt_number, second)
+        if key not in winners or _preference(event) > _preference(winners[key]):
+            winners[key] = event
+    return list(winners.values())
+
+
+def _find_latest(attempts: list[Event]) -> Event:
+    def order(event: Event) -> tuple[Any, ...]:
+        number: float
+        if event.attempt_number is not None:
+            number = event.attempt_number
+        else:
+            mine = _or_lowest(_called_at(event))
+            earlier = [
+                other.attempt_number
+                for other in attempts
+                if other.attempt_number is not None and _or_lowest(_called_at(other)) <= mine
+            ]
+            number = max(earlier, default=0) + 0.5
+        return (number, _or_lowest(_called_at(event)), event.conversation_id)
+
+    return max(attempts, key=order)
+
+
+def _slot(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(minute=moment.minute // 15 * 15, second=0, microsecond=0)
+
+
+def expect(events: Iterable[Event]) -> Expected:
+    """What must follow from these events, whatever their order and however often each came."""
+    by_recipient: defaultdict[int, list[Event]] = defaultdict(list)
+    for event in {(event.event_id, event.digest): event for event in events}.values():
+        assert event.ref_no is not None
+        by_recipient[event.ref_no].append(event)
+    expected = Expected({}, Counter(), Counter(), Counter(), Counter())
+    for recipient, mine in by_recipient.items():
+        attempts = _find_attempts(mine)
+        latest = _find_latest(attempts)
+        state = latest.status if latest.is_final else "pending_retry"
+        expected.outcomes[recipient] = Outcome(state, len(attempts), latest.event_id)
+        expected.outcome_counts[state, len(attempts), latest.source] += 1
+        expected.talk_seconds[state] += latest.duration_seconds or 0
+        for name, value in json.loads(latest.results).items():
+            expected.result_counts[name, value] += 1
+        for attempt in attempts:
+            expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1
+    return expected

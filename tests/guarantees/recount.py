@@ -1,0 +1,88 @@
+"""What the database does hold: its counters, and the same figures counted anew from the facts."""
+
+from collections import Counter
+from datetime import datetime
+
+import asyncpg
+
+from tests.guarantees.oracle import Expected, Outcome
+
+# Every counter, and what a recount of the attempts gives instead, where the two differ.
+_DIFFERENCES = """
+WITH attempts AS MATERIALIZED (
+    SELECT a.* FROM attempts_of(
+        (SELECT array_agg(batch_key) FROM (SELECT DISTINCT batch_key, recipient_no FROM facts ORDER BY 1, 2) AS f),
+        (SELECT array_agg(recipient_no) FROM (SELECT DISTINCT batch_key, recipient_no FROM facts ORDER BY 1, 2) AS f),
+        NULL) AS a
+), latest AS MATERIALIZED (
+    SELECT DISTINCT ON (batch_key, recipient_no)
+           *, count(*) OVER (PARTITION BY batch_key, recipient_no)::integer AS attempts
+    FROM attempts
+    ORDER BY batch_key, recipient_no, attempt_order DESC, called_at DESC NULLS LAST, conversation_id DESC
+), recounted AS (
+    SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, count(*) AS n,
+           count(duration_seconds) AS talked, coalesce(sum(duration_seconds), 0) AS seconds
+    FROM latest GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT l.batch_key, 'result', v.name || '=' || v.value, count(*), 0, 0
+    FROM latest AS l CROSS JOIN LATERAL result_values(l.results) AS v GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT l.batch_key, 'result_total', v.name, count(*), 0, 0
+    FROM latest AS l CROSS JOIN LATERAL result_values(l.results) AS v GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT batch_key, 'attempt', concat_ws('/', attempt_slot(called_at), status), count(*), 0, 0
+    FROM attempts GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM latest
+), counted AS (
+    SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, recipients AS n, talked,
+           talk_seconds AS seconds
+    FROM outcome_counts WHERE recipients <> 0 OR talked <> 0 OR talk_seconds <> 0
+    UNION ALL
+    SELECT batch_key, 'result', name || '=' || value, recipients, 0, 0 FROM result_counts WHERE recipients <> 0
+    UNION ALL
+    SELECT batch_key, 'result_total', name, recipients, 0, 0 FROM result_totals WHERE recipients <> 0
+    UNION ALL
+    SELECT batch_key, 'attempt', concat_ws('/', slot, status), attempts, 0, 0
+    FROM attempt_counts WHERE attempts <> 0
+    UNION ALL
+    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM outcomes
+)
+(SELECT 'counted' AS side, * FROM counted EXCEPT SELECT 'counted', * FROM recounted)
+UNION ALL
+(SELECT 'recounted', * FROM recounted EXCEPT SELECT 'recounted', * FROM counted)
+"""
+
+
+async def find_differences(
+    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy,
+) -> list[tuple[object, ...]]:
+    """Where the counters, or the outcomes themselves, are not what a recount of the attempts gives."""
+    return [tuple(row) for row in await connection.fetch(_DIFFERENCES)]
+
+
+async def read_state(connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, batch_key: int) -> Expected:
+    """All that the database derived for one batch, in the oracle's terms."""
+    outcomes = await connection.fetch(
+        "SELECT o.recipient_no, o.state, o.attempts, f.event_id FROM outcomes AS o "
+        "JOIN facts AS f USING (batch_key, recipient_no, arrival_id) WHERE batch_key = $1",
+        batch_key,
+    )
+    outcome_counts = await connection.fetch("SELECT * FROM outcome_counts WHERE batch_key = $1", batch_key)
+    results = await connection.fetch("SELECT * FROM result_counts WHERE batch_key = $1", batch_key)
+    attempts = await connection.fetch(
+        "SELECT nullif(slot, '-infinity') AS slot, status, attempts FROM attempt_counts WHERE batch_key = $1", batch_key
+    )
+    talk_seconds: Counter[str] = Counter()
+    for row in outcome_counts:
+        talk_seconds[row["state"]] += row["talk_seconds"]
+    slots: dict[tuple[datetime | None, str], int] = {
+        (row["slot"], row["status"]): row["attempts"] for row in attempts if row["attempts"]
+    }
+    return Expected(
+        {row["recipient_no"]: Outcome(row["state"], row["attempts"], row["event_id"]) for row in outcomes},
+        Counter({(r["state"], r["attempts"], r["source"]): r["recipients"] for r in outcome_counts if r["recipients"]}),
+        Counter({state: seconds for state, seconds in talk_seconds.items() if seconds}),
+        Counter({(row["name"], row["value"]): row["recipients"] for row in results if row["recipients"]}),
+        Counter(slots),
+    )

@@ -1,0 +1,179 @@
+"""Any number of deliveries, in any order and any grouping, gives the same state: that of a plain in-memory oracle."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from service.formant.events import STATUSES, Event
+from service.store.database import Database, connect, load_queries
+from tests.factories import BEGAN, decode, make_payload, store_batch
+from tests.guarantees.oracle import Expected, expect
+from tests.guarantees.recount import find_differences, read_state
+
+RECIPIENTS = 3
+_numbers = itertools.count(1)
+
+facts = st.fixed_dictionaries(
+    {
+        "recipient": st.integers(1, RECIPIENTS),
+        "attempt": st.none() | st.integers(1, 3),
+        "status": st.sampled_from(STATUSES),
+        "final": st.booleans(),
+        # Few values, so that times are often equal, and often contradict the numbers of the attempts.
+        "minute": st.sampled_from([0, 0, 0, 20, 40]),
+        "conversation": st.sampled_from(["kept", "new"]),
+        "results": st.sampled_from([{}, {"intent": "yes"}, {"intent": "no", "sentiment": "calm"}]),
+        "duration_seconds": st.sampled_from([10, 10, 70]),
+        "healed": st.booleans(),
+    }
+)
+histories = st.lists(facts, min_size=1, max_size=8)
+
+
+def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
+    """The event that a generated fact stands for."""
+    began = BEGAN + timedelta(minutes=fact["minute"])
+    suffix = "" if fact["conversation"] == "kept" else f"_{fact['attempt']}"
+    payload = make_payload(
+        recipient=fact["recipient"],
+        attempt=fact["attempt"],
+        status=fact["status"],
+        final=fact["final"],
+        event_id=event_id,
+        conversation_id=f"conversation-{fact['recipient']}{suffix}",
+        began=began,
+        duration_seconds=fact["duration_seconds"],
+        results=fact["results"],
+        ref_token=ref_token,
+    )
+    event = decode(payload)[0]
+    return event._replace(source="healed") if fact["healed"] else event
+
+
+def split(events: list[Event], sizes: list[int]) -> Iterator[list[Event]]:
+    """``events`` in groups of the given sizes, over and over."""
+    rest = iter(events)
+    for size in itertools.cycle(sizes):
+        group = list(itertools.islice(rest, size))
+        if not group:
+            return
+        yield group
+
+
+async def ingest(connection: Any, events: list[Event]) -> dict[str, int]:
+    """One group."""
+    columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
+    return dict(await load_queries().ingest(connection, **columns))
+
+
+def normalise(state: Expected) -> Expected:
+    """Without entries that count nothing."""
+    return state._replace(**{
+        name: Counter({key: n for key, n in getattr(state, name).items() if n})
+        for name in ("outcome_counts", "talk_seconds", "result_counts", "attempt_counts")
+    })  # fmt: skip
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    """Runs the examples of a property: hypothesis calls plain functions."""
+    with asyncio.Runner() as opened:
+        yield opened
+
+
+@pytest.fixture
+def connection(runner: asyncio.Runner, template_clone: str) -> Iterator[asyncpg.Connection]:
+    """A connection on the runner's loop, to a database of its own."""
+    opened = runner.run(connect(template_clone))
+    yield opened
+    runner.run(opened.close())
+
+
+@settings(
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    derandomize=True,
+)
+@given(
+    history=histories,
+    order=st.randoms(use_true_random=False),
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_oracle(
+    runner: asyncio.Runner, connection: asyncpg.Connection, template_clone: str, history: list[dict[str, Any]],
+    order: Any, sizes: list[int],
+) -> None:  # fmt: skip
+    number = next(_numbers)
+    token = f"token{number}"
+    events = [build_event(fact, f"event-{number}-{index}", token) for index, fact in enumerate(history)]
+    deliveries = events + [event for event in events if order.random() < 0.5]
+    order.shuffle(deliveries)
+
+    async def play() -> None:
+        batch_key = await store_batch(template_clone, RECIPIENTS, batch_id=number, ref_token=token)
+        for group in split(deliveries, sizes):
+            await ingest(connection, group)
+        assert await read_state(connection, batch_key) == normalise(expect(events))
+
+    runner.run(play())
+
+
+async def test_the_counters_of_all_these_histories_equal_a_recount(database: Database, database_url: str) -> None:
+    await store_batch(database_url, RECIPIENTS)
+    events = [
+        build_event(fact, f"event-{index}", "feedc0de")
+        for index, fact in enumerate(
+            {
+                "recipient": recipient, "attempt": attempt, "status": status, "final": attempt == 3, "minute": 20 * attempt,
+                "conversation": "new", "results": {"intent": status}, "duration_seconds": 10, "healed": attempt == 2,
+            }
+            for recipient in range(1, RECIPIENTS + 1) for attempt in (3, 1, 2) for status in ("busy", "completed")
+        )
+    ]  # fmt: skip
+    async with database.pool.acquire() as connection:
+        for group in split(events + events, [4]):
+            await ingest(connection, group)
+        assert await find_differences(connection) == []
+
+
+async def test_the_same_event_on_two_replicas_at_once_counts_once(database: Database, database_url: str) -> None:
+    batch_key = await store_batch(database_url, 50)
+    events = decode(*[make_payload(recipient=number) for number in range(1, 51)])
+    replicas = [await connect(database_url) for _ in range(3)]
+    try:
+        counts = await asyncio.gather(
+            ingest(replicas[0], events), ingest(replicas[1], events[::-1]), ingest(replicas[2], events)
+        )
+        assert sum(count["applied"] for count in counts) == 50
+        assert sum(count["duplicates"] for count in counts) == 100
+        assert await read_state(replicas[0], batch_key) == normalise(expect(events))
+    finally:
+        for replica in replicas:
+            await replica.close()
+
+
+@pytest.mark.parametrize("is_webhook_first", [True, False])
+async def test_a_webhook_and_the_healing_of_its_call_count_once(
+    database: Database, database_url: str, is_webhook_first: bool
+) -> None:
+    batch_key = await store_batch(database_url)
+    webhook = decode(make_payload(recipient=1, attempt=2, conversation_id="one"))[0]
+    healed = webhook._replace(
+        event_id="conversation:one", digest=b"other", source="healed", attempt_number=None, max_attempts=None
+    )
+    async with database.pool.acquire() as connection:
+        for event in (webhook, healed) if is_webhook_first else (healed, webhook):
+            await ingest(connection, [event])
+        state = await read_state(connection, batch_key)
+        assert state.outcome_counts == {("completed", 1, "webhook"): 1}
+        assert await find_differences(connection) == []

@@ -1,0 +1,71 @@
+"""Overload is refused with 503 and Retry-After, inside the provider's 10 s; memory stays bounded; it passes by itself."""
+
+import asyncio
+import re
+import time
+
+import httpx
+
+from service.ledger.backlog import Limits
+from service.store.database import connect
+from tests.conftest import StartService
+from tests.factories import make_payload, post_webhook, store_batch
+
+WAITING = 40
+LIMITS = Limits(events=WAITING, hold_seconds=1.0)
+
+
+async def send(client: httpx.AsyncClient, recipient: int) -> httpx.Response:
+    return await post_webhook(client, make_payload(recipient=recipient, event_id=f"event-of-{recipient}"))
+
+
+async def read_backlog(client: httpx.AsyncClient) -> float:
+    metrics = (await client.get("/metrics")).text
+    found = re.search(r"^outcomes_backlog_events (\S+)$", metrics, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+async def test_what_cannot_be_stored_is_refused_and_what_was_refused_is_taken_later(
+    start_service: StartService, database_url: str
+) -> None:
+    await store_batch(database_url, 200)
+    async with start_service(LIMITS) as client:
+        assert (await send(client, 200)).status_code == 204
+        blocker = await connect(database_url)
+        transaction = blocker.transaction()
+        await transaction.start()
+        await blocker.execute("SELECT pg_advisory_xact_lock(7304564, 1)")  # as a writer that is stuck would hold it
+
+        held = [asyncio.create_task(send(client, recipient)) for recipient in range(1, WAITING + 1)]
+        while await read_backlog(client) < WAITING:
+            await asyncio.sleep(0)
+        started = time.monotonic()
+        at_once = await asyncio.gather(*(send(client, recipient) for recipient in range(101, 121)))
+        assert time.monotonic() - started < LIMITS.hold_seconds
+        assert {answer.status_code for answer in at_once} == {503}
+        assert await read_backlog(client) == WAITING
+
+        answers = [*at_once, *await asyncio.gather(*held)]
+        assert {answer.status_code for answer in answers} == {503}
+        for answer in answers:
+            assert int(answer.headers["retry-after"]) > 0
+            assert answer.json()["error"]["type"] == "unavailable"
+        assert await read_backlog(client) == 0
+
+        await transaction.rollback()
+        await blocker.close()
+        again = [await send(client, recipient) for recipient in (*range(1, WAITING + 1), *range(101, 121))]
+        assert {answer.status_code for answer in again} == {204}
+        outcomes = (await client.get("/v1/batch-calls/456/outcomes")).json()["data"]
+        assert outcomes["recipients"]["processed"] == 1 + WAITING + 20
+
+
+async def test_bodies_that_wait_are_bounded_in_bytes_too(start_service: StartService, database_url: str) -> None:
+    await store_batch(database_url)
+    async with start_service(Limits(body_bytes=20_000)) as client:
+        payload = make_payload()
+        payload["data"]["transcript"] = "x" * 30_000
+        answer = await post_webhook(client, payload)
+        assert answer.status_code == 503
+        assert (await send(client, 1)).status_code == 204

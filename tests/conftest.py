@@ -33,6 +33,15 @@ def postgres() -> Iterator[PostgresServer]:
     server.remove()
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of the test's own, to stop or to kill."""
+    server = PostgresServer(find_programs())
+    server.start()
+    yield server
+    server.remove()
+
+
 async def create_database(server: PostgresServer, template: str) -> str:
     """A new database of ``server``; gives its URL."""
     name = f"test_{next(_numbers)}"

@@ -61,8 +61,9 @@ class PostgresServer:
         psutil.wait_procs(processes, timeout=10)
 
     def remove(self) -> None:
-        """Stops it and removes its data."""
-        self.stop()
+        """Stops it, where it still runs, and removes its data."""
+        if (self._data / "postmaster.pid").exists():
+            self.stop()
         shutil.rmtree(self._folder)
 
     def url(self, database: str) -> str:

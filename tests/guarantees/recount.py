@@ -3,8 +3,7 @@
 from collections import Counter
 from datetime import datetime
 
-import asyncpg
-
+from service.store.database import Connection
 from tests.guarantees.oracle import Expected, Outcome
 
 # Every counter, and what a recount of the attempts gives instead, where the two differ.
@@ -55,13 +54,13 @@ UNION ALL
 
 
 async def find_differences(
-    connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy,
+    connection: Connection,
 ) -> list[tuple[object, ...]]:
     """Where the counters, or the outcomes themselves, are not what a recount of the attempts gives."""
     return [tuple(row) for row in await connection.fetch(_DIFFERENCES)]
 
 
-async def read_state(connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, batch_key: int) -> Expected:
+async def read_state(connection: Connection, batch_key: int) -> Expected:
     """All that the database derived for one batch, in the oracle's terms."""
     outcomes = await connection.fetch(
         "SELECT o.recipient_no, o.state, o.attempts, f.event_id FROM outcomes AS o "

@@ -17,7 +17,7 @@ from service.store.database import connect
 from tests.conftest import API_KEY, SECRET, StartService, create_database
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
-from tests.postgres import PostgresServer, find_programs
+from tests.postgres import PostgresServer
 
 RECIPIENTS = 5000
 CLIENTS = 32
@@ -112,22 +112,19 @@ async def test_killing_the_service_under_load_loses_nothing_acknowledged(databas
 
 
 async def test_killing_postgres_under_load_loses_nothing_acknowledged_and_the_service_goes_on(
-    start_service: StartService,
+    start_service: StartService, own_postgres: PostgresServer
 ) -> None:
-    server = PostgresServer(find_programs())
-    server.start()
-    url = await create_database(server, "template0")
+    url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
     sender = Sender()
     async with start_service(OUTCOMES_DATABASE_URL=url) as client:
         sending = asyncio.create_task(sender.run(client, 2 * BEFORE_THE_KILL))
         await sender.enough.wait()
-        server.kill()
-        await asyncio.to_thread(server.start)
+        own_postgres.kill()
+        await asyncio.to_thread(own_postgres.start)
         await sending
         assert sender.refused == set()  # it was back within the time that an event is held
         assert len(sender.acknowledged) == 2 * BEFORE_THE_KILL
         assert (await client.get("/readyz")).status_code == 200
     await check_ledger(url, sender)
-    server.remove()

@@ -1,4 +1,4 @@
-"""Overload is refused with 503 and Retry-After, inside the provider's 10 s; memory stays bounded; it passes by itself."""
+"""Overload is refused with 503 and Retry-After inside the provider's 10 s; memory stays bounded; it passes."""
 
 import asyncio
 import re

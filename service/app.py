@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import asyncpg
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -11,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batches.uploads import Uploader
-from service.errors import ApiError
+from service.errors import ApiError, DatabaseError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
@@ -38,8 +39,20 @@ DEFAULT_LIMITS = Limits()
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
-    """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not."""
-    connection = await connect(url)
+    """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not.
+
+    This is the first that a start asks of the database, so it is also here that a wrong address is told.
+    """
+    try:
+        connection = await connect(url)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
+        # The driver's own words may quote the address, which holds a password; the system's and the server's do not.
+        is_quotable = isinstance(error, (OSError, asyncpg.PostgresError))
+        reason = next(iter(str(error).splitlines()), "") if is_quotable else ""
+        raise DatabaseError(
+            f"The database does not answer ({reason or type(error).__name__}): "
+            "check OUTCOMES_DATABASE_URL, and that Postgres runs"
+        ) from error
     try:
         if may_migrate:
             await migrate(connection)

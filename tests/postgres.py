@@ -40,6 +40,11 @@ class PostgresServer:
             os.chown(self._folder, owner.pw_uid, owner.pw_gid)
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
 
+    @property
+    def pid(self) -> int:
+        """The id of its first process."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def start(self, *options: str) -> None:
         """Starts it, and waits until it takes connections, also after a crash."""
         arguments = ["-h", "''", "-k", str(self._folder), "-c", "max_connections=60", *options]
@@ -54,7 +59,7 @@ class PostgresServer:
 
     def kill(self) -> None:
         """kill -9 of all its processes at once, as a crash of the machine would."""
-        postmaster = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        postmaster = psutil.Process(self.pid)
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
             process.send_signal(signal.SIGKILL)

@@ -218,8 +218,8 @@ def _split_reference(reference: str | None) -> tuple[str | None, int | None]:
 
 def _aware(time: datetime | None) -> datetime | None:
     """Times without a zone are taken as UTC; what cannot be told as UTC (year 1, year 9999) counts as absent."""
-    if time is None:
-        return None
+    if time is None or time.tzinfo is UTC:
+        return time
     try:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except OverflowError:

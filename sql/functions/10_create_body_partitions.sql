@@ -2,6 +2,7 @@
 -- came while a month was missing move over from the default partition. Safe to call at any time, by several at once.
 CREATE OR REPLACE FUNCTION create_body_partitions(p_from timestamptz, p_months integer) RETURNS void
 LANGUAGE plpgsql
+SET timezone = 'UTC'  -- a month added in a zone with summer time would not end at midnight UTC
 AS $$
 DECLARE
     v_start timestamptz;
@@ -14,6 +15,8 @@ BEGIN
         v_end := v_start + interval '1 month';
         v_name := 'event_bodies_' || to_char(v_start AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN to_regclass(v_name) IS NOT NULL;
+        -- Held at the parent, or an insert already on its way to the default partition would be refused there.
+        LOCK TABLE ONLY event_bodies IN SHARE ROW EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE %I (LIKE event_bodies INCLUDING ALL)', v_name);
         LOCK TABLE event_bodies_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format(

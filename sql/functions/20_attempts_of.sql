@@ -48,12 +48,12 @@ WITH winners AS (
              f.event_id DESC, f.results DESC, f.method DESC
 )
 SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id, w.attempt_number,
-       coalesce(
-           w.attempt_number,
-           0.5 + coalesce(max(w.attempt_number) OVER (
-               PARTITION BY w.batch_key, w.recipient_no
-               ORDER BY w.called_at NULLS FIRST RANGE UNBOUNDED PRECEDING), 0)
-       ),
+       coalesce(w.attempt_number, 0.5 + coalesce((
+           SELECT max(n.attempt_number)
+           FROM facts AS n
+           WHERE n.batch_key = w.batch_key AND n.recipient_no = w.recipient_no
+             AND coalesce(n.started_at, n.ended_at, n.occurred_at, '-infinity') <= coalesce(w.called_at, '-infinity')
+             AND (p_without IS NULL OR n.arrival_id <> ALL (p_without))), 0)),
        w.status, w.is_final, CASE WHEN w.is_final THEN w.status ELSE 'pending_retry' END,
        w.next_retry_at, w.called_at, w.ended_at, w.duration_seconds, w.failure_reason, w.results, w.source, w.method
 FROM winners AS w

@@ -8,7 +8,9 @@ RETURNS TABLE (batch_key bigint, recipient_no integer, reason text)
 LANGUAGE sql STABLE ROWS 1
 AS $$
 WITH candidates AS (
-    SELECT r.batch_key, r.recipient_no, r.parameters = p_parameters - coalesce(b.ref_column, '') AS is_equal
+    SELECT r.batch_key, r.recipient_no,
+           r.parameters = CASE jsonb_typeof(p_parameters) WHEN 'object' THEN p_parameters - coalesce(b.ref_column, '') END
+               AS is_equal
     FROM recipients AS r
     JOIN batches AS b ON b.batch_key = r.batch_key
     WHERE r.phone = p_phone AND b.agent_id = p_agent_id

@@ -1,10 +1,14 @@
 -- Brings outcomes, counters and feed positions up to date after facts were added. Called by ingest(), under its lock.
+-- Plans are made once and live long, perhaps since the tables were empty; so look-ups by key are all that they may use.
 -- Every counter moves by what the recipients count for now, less what they counted for without the new facts.
 CREATE OR REPLACE FUNCTION apply_facts(p_batch_keys bigint[], p_recipient_nos integer[], p_arrival_ids bigint[])
 RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_batch_keys       bigint[];
@@ -29,8 +33,12 @@ BEGIN
         SELECT -1, a.* FROM attempts_of(v_known_batches, v_known_recipients, p_arrival_ids) AS a
     ), latest AS MATERIALIZED (
         SELECT DISTINCT ON (batch_key, recipient_no, sign)
-               *, count(*) OVER (PARTITION BY batch_key, recipient_no, sign)::integer AS attempts
+               *, (count(*) OVER everything)::integer AS attempts
         FROM sides
+        WINDOW everything AS (
+            PARTITION BY batch_key, recipient_no, sign
+            ORDER BY attempt_order DESC, called_at DESC NULLS LAST, conversation_id DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)  -- as sorted below, so one sort serves both
         ORDER BY batch_key, recipient_no, sign, attempt_order DESC, called_at DESC NULLS LAST, conversation_id DESC
     ), count_outcomes AS (
         INSERT INTO outcome_counts AS c (batch_key, state, attempts, source, recipients, talked, talk_seconds)
@@ -67,29 +75,34 @@ BEGIN
         GROUP BY 1, 2, 3
         HAVING sum(sign) <> 0
         ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = c.attempts + excluded.attempts
+    ), changes AS MATERIALIZED (
+        -- A change that changes nothing that a reader sees takes no position, though it may name another fact.
+        SELECT n.batch_key, n.recipient_no, n.state, n.attempts, n.arrival_id,
+               n.was IS NULL AS is_first, n.visible IS DISTINCT FROM n.was AS is_visible
+        FROM (
+            SELECT v.*, lag(v.visible) OVER (PARTITION BY v.batch_key, v.recipient_no ORDER BY v.sign) AS was
+            FROM (
+                SELECT l.*, ROW (l.state, l.status, l.attempts, l.duration_seconds, l.results, l.failure_reason,
+                                 l.next_retry_at, l.called_at, l.conversation_id, l.source)::visible_outcome AS visible
+                FROM latest AS l
+            ) AS v
+        ) AS n
+        WHERE n.sign = 1
+    ), change_outcomes AS (
+        UPDATE outcomes AS o
+        SET state = c.state,
+            attempts = c.attempts,
+            arrival_id = c.arrival_id,
+            position = CASE WHEN c.is_visible THEN nextval('feed_positions') ELSE o.position END,
+            version = o.version + c.is_visible::integer,
+            changed_at = CASE WHEN c.is_visible THEN clock_timestamp() ELSE o.changed_at END
+        FROM changes AS c
+        WHERE NOT c.is_first AND o.batch_key = c.batch_key AND o.recipient_no = c.recipient_no
+          AND (c.is_visible OR o.arrival_id <> c.arrival_id)
     )
-    -- A change that changes nothing that a reader sees takes no position, though it may name another fact.
-    INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
-    SELECT n.batch_key, n.recipient_no, n.state, n.attempts, n.arrival_id,
-           CASE WHEN was.batch_key IS NULL
-                  OR (was.state, was.status, was.attempts, was.duration_seconds, was.results, was.failure_reason,
-                      was.next_retry_at, was.called_at, was.conversation_id, was.source)
-                     IS DISTINCT FROM
-                     (n.state, n.status, n.attempts, n.duration_seconds, n.results, n.failure_reason,
-                      n.next_retry_at, n.called_at, n.conversation_id, n.source)
-                THEN nextval('feed_positions') ELSE 0 END,
-           1, clock_timestamp()
-    FROM latest AS n
-    LEFT JOIN latest AS was
-        ON was.sign = -1 AND was.batch_key = n.batch_key AND was.recipient_no = n.recipient_no
-    WHERE n.sign = 1
-    ON CONFLICT (batch_key, recipient_no) DO UPDATE
-    SET state = excluded.state,
-        attempts = excluded.attempts,
-        arrival_id = excluded.arrival_id,
-        position = coalesce(nullif(excluded.position, 0), o.position),
-        version = o.version + (excluded.position > 0)::integer,
-        changed_at = CASE WHEN excluded.position > 0 THEN excluded.changed_at ELSE o.changed_at END
-    WHERE (o.arrival_id, o.attempts) IS DISTINCT FROM (excluded.arrival_id, excluded.attempts);
+    INSERT INTO outcomes (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
+    SELECT batch_key, recipient_no, state, attempts, arrival_id, nextval('feed_positions'), 1, clock_timestamp()
+    FROM changes
+    WHERE is_first;
 END
 $$;

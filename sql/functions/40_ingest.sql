@@ -19,7 +19,10 @@ CREATE OR REPLACE FUNCTION ingest(
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_now        CONSTANT timestamptz := clock_timestamp();
@@ -89,6 +92,10 @@ BEGIN
             JOIN unattributed AS u ON u.arrival_id = known.arrival_id
             LIMIT 1
         ) AS w ON true;
+        -- Several deliveries of one that waits are attributed once.
+        SELECT array_agg(CASE WHEN array_position(v_pending, p.arrival_id) = p.nth THEN p.arrival_id END ORDER BY p.nth)
+        INTO v_pending
+        FROM unnest(v_pending) WITH ORDINALITY AS p (arrival_id, nth);
     END IF;
 
     SELECT array_agg(b.batch_key ORDER BY e.nth),
@@ -124,7 +131,8 @@ BEGIN
 
         WITH waiting AS (
             INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)
-            SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, e.reason, e.received_at
+            SELECT DISTINCT ON (e.arrival_id)
+                e.arrival_id, e.event_id, e.agent_id, e.phone, e.reason, e.received_at
             FROM unnest(v_pending, p_event_ids, p_agent_ids, p_phones, v_reasons, p_received_at)
                 AS e (arrival_id, event_id, agent_id, phone, reason, received_at)
             WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL
@@ -139,7 +147,7 @@ BEGIN
             batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id, attempt_number,
             max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
             failure_reason, results, recorded_at)
-        SELECT DISTINCT ON (e.arrival_id)
+        SELECT
             e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
             e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_now

@@ -66,6 +66,12 @@ COMMENT ON COLUMN outcomes.position IS 'Its place in the feed: taken under the i
 COMMENT ON COLUMN outcomes.version IS 'How often the outcome has changed, from 1.';
 CREATE UNIQUE INDEX outcomes_position ON outcomes (position);
 
+CREATE TYPE visible_outcome AS (
+    state text, status text, attempts integer, duration_seconds integer, results jsonb, failure_reason text,
+    next_retry_at timestamptz, called_at timestamptz, conversation_id text, source text
+);
+COMMENT ON TYPE visible_outcome IS 'What readers see of an outcome: only when this differs has it changed.';
+
 -- Counters: kept by deltas (old outcome out, new outcome in), so that reading a batch costs the same at any size.
 CREATE TABLE outcome_counts (
     batch_key    bigint  NOT NULL,
@@ -87,12 +93,12 @@ CREATE TABLE result_counts (
     value      text COLLATE "C" NOT NULL,
     recipients bigint NOT NULL,
     magnitude  smallint NOT NULL GENERATED ALWAYS AS
-        (CASE WHEN recipients > 0 THEN floor(log(2, recipients::numeric)) ELSE -1 END) STORED,
+        (length(ltrim(recipients::bit(64)::text, '0'))) STORED,
     PRIMARY KEY (batch_key, name, value)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE result_counts IS 'Recipients by each key and value of the latest attempt''s results, every value exactly.';
 COMMENT ON COLUMN result_counts.magnitude IS
-    'The power of two below the count. Indexed in its place, since it seldom changes: most updates then touch no index.';
+    'How many binary digits the count has. Indexed in its place, since it seldom changes: most updates then touch no index.';
 CREATE INDEX result_counts_top ON result_counts (batch_key, name, magnitude DESC, value);
 
 CREATE TABLE result_totals (
@@ -121,4 +127,5 @@ COMMENT ON TABLE batch_activity IS 'When the last event of a batch was received.
 
 -- migrate:down
 DROP TABLE batch_activity, attempt_counts, result_totals, result_counts, outcome_counts, outcomes, unattributed, facts;
+DROP TYPE visible_outcome;
 DROP SEQUENCE feed_positions;

@@ -1,6 +1,6 @@
 -- name: get_batch_counts(time_zone, names, values, batch_id)^
 -- All counters of a batch in one statement, and so of one instant. Costs the same at any number of recipients: per
--- result at most :values values are read, by descending power of two of their count.
+-- result at most :values values are read, those with more binary digits first.
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
@@ -16,7 +16,7 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
                     WHERE batch_key = b.batch_key AND recipients > 0 ORDER BY name LIMIT :names) AS n
               CROSS JOIN LATERAL (
                   SELECT value, recipients FROM result_counts AS r
-                  WHERE r.batch_key = b.batch_key AND r.name = n.name AND r.recipients > 0 AND r.magnitude >= 0
+                  WHERE r.batch_key = b.batch_key AND r.name = n.name AND r.recipients > 0 AND r.magnitude > 0
                   ORDER BY magnitude DESC, value
                   LIMIT :values) AS v
               ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results

@@ -86,7 +86,7 @@ def _find_attempts(events: list[Event]) -> list[Event]:
     return list(winners.values())
 
 
-def _find_latest(attempts: list[Event]) -> Event:
+def _find_latest(attempts: list[Event], events: list[Event]) -> Event:
     def order(event: Event) -> tuple[Any, ...]:
         number: float
         if event.attempt_number is not None:
@@ -95,7 +95,7 @@ def _find_latest(attempts: list[Event]) -> Event:
             mine = _or_lowest(_called_at(event))
             earlier = [
                 other.attempt_number
-                for other in attempts
+                for other in events
                 if other.attempt_number is not None and _or_lowest(_called_at(other)) <= mine
             ]
             number = max(earlier, default=0) + 0.5
@@ -117,7 +117,7 @@ def expect(events: Iterable[Event]) -> Expected:
     expected = Expected({}, Counter(), Counter(), Counter(), Counter())
     for recipient, mine in by_recipient.items():
         attempts = _find_attempts(mine)
-        latest = _find_latest(attempts)
+        latest = _find_latest(attempts, mine)
         state = latest.status if latest.is_final else "pending_retry"
         expected.outcomes[recipient] = Outcome(state, len(attempts), latest.event_id)
         expected.outcome_counts[state, len(attempts), latest.source] += 1

@@ -1,0 +1,45 @@
+"""What operators rely on is documented: a setting, route, metric or command that is not makes this fail."""
+
+import re
+from pathlib import Path
+
+from service.cli import outcomes
+from service.metrics import Metrics
+from service.settings import NAMES, read_settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text()
+
+
+def test_every_setting_stands_in_the_readme_and_in_the_template() -> None:
+    for name in NAMES:
+        assert f"`{name}`" in README
+        assert re.search(rf"^{name}=", ENV_EXAMPLE, re.MULTILINE)
+
+
+def test_the_template_holds_the_defaults() -> None:
+    given = dict(line.split("=", 1) for line in ENV_EXAMPLE.splitlines() if line and not line.startswith("#"))
+    assert given.keys() == NAMES.keys()
+    assert vars(read_settings(given)) == vars(read_settings({}))
+
+
+def test_every_route_stands_in_the_readme() -> None:
+    source = (ROOT / "service" / "app.py").read_text()
+    routes = re.findall(r'Route\("([^"]+)", [\w.]+, methods=\["(\w+)"\]', source)
+    assert len(routes) > 10
+    for path, method in routes:
+        assert f"`{method} {path}`" in README
+
+
+def test_every_metric_stands_in_the_readme() -> None:
+    for family in Metrics().registry.collect():
+        if family.name.startswith("outcomes_"):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            assert f"`{name}`" in README
+
+
+def test_every_command_stands_in_the_readme_and_explains_itself() -> None:
+    for name, command in outcomes.commands.items():
+        assert f"`{name}`" in README
+        assert command.help

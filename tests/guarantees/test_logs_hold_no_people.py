@@ -1,0 +1,60 @@
+"""Secrets and people stay out of the logs: known ones are sent down every path, and none is found there."""
+
+import asyncio
+import signal
+
+from tests.conftest import API_KEY, SECRET
+from tests.factories import encode, make_payload, post_webhook, store_batch
+from tests.http.processes import OUTCOMES, make_environ, serve
+
+NAME = "Rahul-the-customer"
+TRANSCRIPT = "a-secret-thing-that-was-said"
+PHONE = "+919876500001"
+PROVIDER_KEY = "provider-key-of-ours"
+
+
+async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str) -> None:
+    await store_batch(database_url, 5)
+    payload = make_payload(recipient=1, phone=PHONE, parameters={"customer_name": NAME}, results={"said": TRANSCRIPT})
+    good = encode(payload)
+    bodies = [
+        good,
+        good.replace(b"event-", b"other-"),
+        good.replace(b"call.completed", b"call.unknown"),
+        good.replace(b'"data"', b'"date"'),
+        good[:-20],
+        good.replace(TRANSCRIPT.encode(), b"\\u0000" + TRANSCRIPT.encode()),
+        good.replace(f'"{TRANSCRIPT}"'.encode(), b"1e999999"),
+    ]
+    csv = f"customer_phone,customer_name\n{PHONE},{NAME}\n"
+    async with serve(
+        OUTCOMES_DATABASE_URL=database_url,
+        OUTCOMES_LOG_LEVEL="debug",
+        FORMANT_API_KEY=PROVIDER_KEY,
+        FORMANT_BASE_URL="http://127.0.0.1:9",  # nothing listens there
+    ) as serving:
+        for body in bodies:
+            assert (await post_webhook(serving.client, body)).status_code == 204
+        assert (await post_webhook(serving.client, good, secret="wrong")).status_code == 401
+        assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 404
+        for content in (csv, csv.replace(PHONE, f"{PHONE}x"), csv * 2):
+            answer = await serving.client.post(
+                "/v1/batch-call", data={"agent_id": "1", "name": NAME}, files={"file": ("c.csv", content, "text/csv")}
+            )
+            assert answer.status_code in {400, 502}
+        log = serving.log
+        assert await serving.end(signal.SIGTERM) == 0
+    text = "\n".join(map(str, log))
+    assert "event_quarantined" in text
+    for secret in (NAME, TRANSCRIPT, PHONE, PHONE[1:], SECRET, API_KEY, PROVIDER_KEY):
+        assert secret not in text
+
+
+async def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:
+    process = await asyncio.create_subprocess_exec(
+        OUTCOMES, "serve", stderr=asyncio.subprocess.PIPE,
+        env=make_environ({"OUTCOMES_DATABASE_URL": "postgresql://someone:pass-word@127.0.0.1:9/none"}),
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"pass-word" not in errors

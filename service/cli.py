@@ -104,7 +104,9 @@ def _tell_replay(quarantine_id: int, event_id: str | None) -> int:
 @click.option(
     "--bad-signature", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Share with a forged copy."
 )
-@click.option("--sandbox-port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
+@click.option(
+    "--sandbox-port", default=0, show_default="a free one", type=click.IntRange(0, 65535), help="The sandbox's port."
+)
 @click.option("--exit", "is_exit", is_flag=True, help="End when the batch has; status 0 only if the figures agree.")
 def demo(**options: Any) -> None:
     """See it at work: Postgres, the provider's sandbox and the service, and one batch from CSV to final figures.

@@ -65,4 +65,5 @@ class _LibraryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        structlog.get_logger().log(record.levelno, "library_warning", name=record.name, exc_info=error)
+        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries make up levels
+        structlog.get_logger().log(level, "library_warning", name=record.name, exc_info=error)

@@ -26,15 +26,22 @@ async def serve_until_signal(app: ASGIApp, host: str, port: int) -> None:
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
+    server = _make_server(app)
 
-    # uvicorn raises the signal again once it has drained; it has been obeyed by then.
-    def obeyed(number: int, frame: Any) -> None:
-        logger.info("stopped", signal=signal.Signals(number).name)
+    received: list[int] = []
+
+    # uvicorn raises the signal again once it has drained; it has been obeyed by then. One that comes before uvicorn
+    # looks out for it would be lost without the flag. A handler must not log: it may have interrupted just that.
+    def obey(number: int, frame: Any) -> None:
+        server.should_exit = True
+        received.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, obeyed)
+        signal.signal(number, obey)
     logger.info("serving", address=host, port=listener.getsockname()[1])
-    await _make_server(app).serve(sockets=[listener])
+    await server.serve(sockets=[listener])
+    if received:
+        logger.info("stopped", signal=signal.Signals(received[0]).name)
 
 
 @asynccontextmanager
@@ -49,11 +56,21 @@ async def serve_in_background(app: ASGIApp, host: str, port: int) -> AsyncIterat
     try:
         yield listener.getsockname()[1]  # connections wait in the listener's queue until the server takes them
     finally:
-        server.should_exit = True
+        server.stop.set()
         await task
 
 
 class _BackgroundServer(uvicorn.Server):
+    """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        config.date_header = False  # it would be kept by those looks
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
+
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
 

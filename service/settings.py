@@ -130,7 +130,7 @@ def _flag(environ: Mapping[str, str], name: str, *, default: str = "0") -> bool:
 
 def _number(environ: Mapping[str, str], name: str, default: int, *, minimum: int, maximum: int) -> int:
     value = _text(environ, name, str(default))
-    if not value.isdecimal() or not minimum <= int(value) <= maximum:
+    if not (value.isdecimal() and len(value) <= 18) or not minimum <= int(value) <= maximum:
         raise ConfigurationError(f"{name} takes a whole number from {minimum} to {maximum}, not {value!r}")
     return int(value)
 

@@ -3,7 +3,6 @@
 Every error names the line of the file and the column, and never the value: it may be a person's.
 """
 
-import codecs
 import csv
 import re
 from collections.abc import Iterator
@@ -67,7 +66,7 @@ class ContactsReader:
         return chunk
 
     def _read_contact(self, row: list[str]) -> Contact:
-        line = self._rows.line_num
+        line = self._line
         if len(row) != len(self.columns):
             raise InvalidRequestError(f"file: line {line} has {len(row)} cells, the header {len(self.columns)}")
         phone = row[self._phone_at] = row[self._phone_at].strip()
@@ -86,6 +85,7 @@ class ContactsReader:
         return Contact(self.count, phone, parameters)
 
     def _next_row(self) -> list[str] | None:
+        self._line = self._rows.line_num + 1  # where the row begins; quoted line breaks may carry it further
         try:
             return next(self._rows, None)
         except UnicodeDecodeError as error:
@@ -93,21 +93,23 @@ class ContactsReader:
                 f"file: line {self._rows.line_num + 1} is not UTF-8: save the file as CSV UTF-8"
             ) from error
         except csv.Error as error:
-            raise InvalidRequestError(f"file: line {self._rows.line_num + 1} is not valid CSV: {error}") from error
+            raise InvalidRequestError(f"file: line {self._line} is not valid CSV: {error}") from error
 
 
 def _read_lines(file: BinaryIO) -> Iterator[str]:
-    decoder = codecs.getincrementaldecoder("utf-8")()
     for number, line in enumerate(file):
-        text = decoder.decode(line)
-        yield text.removeprefix("\ufeff") if number == 0 else text
-    decoder.decode(b"", final=True)
+        yield line.decode("utf-8-sig" if number == 0 else "utf-8")
 
 
 def _check_header(columns: list[str], ref_column: str) -> None:
     if PHONE_COLUMN not in columns:
+        if any(sum(map(str.isdigit, name)) >= 7 for name in columns):  # a contact, so nothing of it is quoted
+            raise InvalidRequestError(
+                f"file: line 1 names no columns: put a line above it that does, {PHONE_COLUMN} among them"
+            )
         near = [name for name in columns if name.lower().replace(" ", "_") == PHONE_COLUMN]
-        hint = f"; did you mean it by {near[0]!r}?" if near else f"; it has {', '.join(map(repr, columns[:20]))}"
+        names = ", ".join(map(repr, columns[:20])) or "none"
+        hint = f"; did you mean it by {near[0]!r}?" if near else f"; it has {names}"
         raise InvalidRequestError(f"file: line 1 has no column {PHONE_COLUMN!r}{hint}")
     if len(columns) > MAX_COLUMNS:
         raise InvalidRequestError(f"file: line 1 has {len(columns)} columns, more than {MAX_COLUMNS}")

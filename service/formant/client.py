@@ -18,6 +18,7 @@ READ_ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
 
 _Shape = TypeVar("_Shape")
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class ProviderBatch(msgspec.Struct):
@@ -90,7 +91,7 @@ class FormantClient:
         if response.is_success:
             try:
                 return _decode(response, ProviderBatch)
-            except msgspec.MsgspecError as error:
+            except _UNDECODABLE as error:
                 raise _lost_answer("its answer could not be read") from error
         if response.status_code >= 500 or response.is_redirect:
             raise _lost_answer(f"it answered {response.status_code}")
@@ -121,7 +122,7 @@ class FormantClient:
                     raise _refusal(response)
                 try:
                     return _decode(response, shape)
-                except msgspec.MsgspecError as error:
+                except _UNDECODABLE as error:
                     raise ProviderError(
                         "The provider's answer could not be read", status=502, error_type="internal_error"
                     ) from error
@@ -150,7 +151,8 @@ def _wait_before_repeating(error: Exception) -> bool | float:
     if not isinstance(error, ProviderError):
         return False
     if error.status == 429:
-        return min(float(error.headers.get("retry-after", "1")), LONGEST_WAIT_SECONDS)
+        seconds = float(error.headers["retry-after"])
+        return seconds if seconds <= LONGEST_WAIT_SECONDS else False
     return error.status >= 500 and error.type != "authentication_error"
 
 
@@ -167,7 +169,7 @@ def _lost_answer(why: str) -> ProviderError:
 def _refusal(response: httpx.Response) -> ProviderError:
     try:
         problem = msgspec.json.decode(response.content, type=_Problems).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNDECODABLE:
         problem = _Problem()
     status = response.status_code
     message = problem.message[:500] or f"no message, status {status}"
@@ -192,7 +194,7 @@ def _refusal(response: httpx.Response) -> ProviderError:
 def read_retry_after(response: httpx.Response) -> int:
     """Seconds to wait after a 429: ``Retry-After`` in either form, else until ``X-RateLimit-Reset``, else 1."""
     value = response.headers.get("retry-after", "").strip()
-    if value.isdecimal():
+    if value.isascii() and value.isdecimal() and len(value) <= 9:
         return int(value)
     date = _read_date(value) or _read_iso(response.headers.get("x-ratelimit-reset", ""))
     if date is None:
@@ -203,7 +205,7 @@ def read_retry_after(response: httpx.Response) -> int:
 def _read_date(value: str) -> datetime | None:
     try:
         return parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -45,6 +45,7 @@ def run_embedded_postgres(data_dir: Path) -> Iterator[str]:
         on=(subprocess.SubprocessError, AssertionError), attempts=None, timeout=300, wait_initial=0.5, wait_max=2
     ):
         with attempt:
+            _forget_dead_server(folder)
             server.start()
     url: str = server.get_uri()
     logger.info("embedded_postgres_started")
@@ -72,3 +73,23 @@ def _forget_dead_users(path: Path) -> None:
     if path.exists():
         users = json.loads(path.read_text() or "[]")
         path.write_text(json.dumps([pid for pid in users if psutil.pid_exists(pid)]))
+
+
+def _forget_dead_server(folder: Path) -> None:
+    """Sees to it that the number in ``postmaster.pid``, if it is any process's, is that of this folder's server.
+
+    The wheel takes whatever process has that number for the server, and stops it in the end; after a crash of the
+    machine it may be anybody's. Raises SubprocessError while the server has ended but its number is not free yet.
+    """
+    path = folder / "postmaster.pid"
+    try:
+        process = psutil.Process(int(path.read_text().split()[0]))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            raise subprocess.SubprocessError("the server has just ended")
+        is_ours = str(folder) in process.cmdline()
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+        return
+    except psutil.AccessDenied:
+        is_ours = False
+    if not is_ours:
+        path.unlink(missing_ok=True)

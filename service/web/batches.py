@@ -107,7 +107,7 @@ class Batches:
 
 def _read_agent_id(value: object) -> int:
     text = value.strip() if isinstance(value, str) else ""
-    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_AGENT_ID:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19) or int(text) > MAX_AGENT_ID:
         raise InvalidRequestError("agent_id: is missing or no whole number")
     return int(text)
 

@@ -55,9 +55,8 @@ def read_cpu_seconds(process: psutil.Process) -> float:
 
 def describe_machine() -> str:
     """Cores, processor and memory."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "unknown processor",
-    ) if Path("/proc/cpuinfo").exists() else "unknown processor"  # fmt: skip
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "unknown processor")
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, Python {sys.version.split()[0]}, {sys.platform}"

@@ -11,9 +11,7 @@ async def read_processed(service: httpx.AsyncClient, batch_id: int) -> int:
     return processed
 
 
-async def test_an_event_that_fits_two_batches_counts_in_neither(
-    service: httpx.AsyncClient, database_url: str
-) -> None:
+async def test_an_event_that_fits_two_batches_counts_in_neither(service: httpx.AsyncClient, database_url: str) -> None:
     for batch_id in (1, 2):
         await store_batch(database_url, 5, batch_id=batch_id, ref_token=None)
     await post_webhook(service, make_payload(recipient=None, phone=phone_of(3), parameters={}, event_id="which"))

@@ -1,0 +1,51 @@
+"""Sends events through ``ingest`` as the writer does, and reads what became of them."""
+
+from typing import Any, NamedTuple
+
+from service.formant.events import Event
+from service.store.database import Database
+
+
+class Counted(NamedTuple):
+    """What ``ingest`` says became of a group."""
+
+    applied: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    unattributed: int = 0
+
+
+async def ingest(database: Database, *events: Event) -> Counted:
+    """Commits the events as one group."""
+    columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
+    return Counted(**await database.queries.ingest(database.pool, **columns))
+
+
+async def get_event(database: Database, event_id: str) -> dict[str, Any]:
+    """What became of an event."""
+    return dict(await database.queries.get_event(database.pool, event_id=event_id))
+
+
+async def list_outcomes(database: Database) -> list[dict[str, Any]]:
+    """All outcomes, by batch and recipient."""
+    rows = await database.pool.fetch(
+        "SELECT batch_key, recipient_no, state, attempts, position, version FROM outcomes ORDER BY 1, 2"
+    )
+    return [dict(row) for row in rows]
+
+
+async def read_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything derived from events that does not tell when or in which order they came."""
+    queries = {
+        "outcomes": "SELECT o.batch_key, o.recipient_no, o.state, o.attempts, f.status, f.conversation_id, f.results, "
+        "f.duration_seconds, f.source FROM outcomes AS o JOIN facts AS f USING (batch_key, recipient_no, arrival_id)",
+        "outcome_counts": "SELECT * FROM outcome_counts WHERE recipients <> 0 OR talked <> 0 OR talk_seconds <> 0",
+        "result_counts": "SELECT batch_key, name, value, recipients FROM result_counts WHERE recipients <> 0",
+        "result_totals": "SELECT * FROM result_totals WHERE recipients <> 0",
+        "attempt_counts": "SELECT * FROM attempt_counts WHERE attempts <> 0",
+        "unattributed": "SELECT event_id, agent_id, phone, reason FROM unattributed",
+    }
+    return {
+        name: sorted([tuple(row) for row in await database.pool.fetch(text)], key=repr)
+        for name, text in queries.items()
+    }

@@ -1,0 +1,174 @@
+"""What a query costs does not grow with the tables: look-ups read a few index entries and never a whole table.
+
+Measured from the server's own counts of scans and of rows read, so plans inside functions are seen as they really run;
+and in each state that a table may be in when a plan is made: analysed, never analysed, and still empty.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.store.database import connect, load_queries
+from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
+
+ROWS = 20_000
+FEW = 500  # index entries; a scan of anything whole would read 20,000
+TABLES = ["events", "facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine"]
+QUERIES = load_queries()
+
+
+async def fill(connection: asyncpg.Connection, url: str) -> None:
+    """A batch with 20,000 recipients, each with an outcome; as many events that wait, and as many in quarantine."""
+    await connection.execute("".join(f"ALTER TABLE {table} SET (autovacuum_enabled = off);" for table in TABLES))
+    key = await store_batch(url, ROWS)
+    await connection.execute(
+        f"""
+        INSERT INTO events
+        SELECT 'old-' || n, nextval('arrival_ids'), '', 'call.completed', 'default', now(), now()
+        FROM generate_series(1, {ROWS}) AS n;
+        INSERT INTO facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
+                           started_at, results, event_id, source, method, recorded_at)
+        SELECT {key}, row_number() OVER (), arrival_id, event_id, 1, 'completed', true, now(), '{{"intent": "pay"}}',
+               event_id, 'webhook', 'reference', now()
+        FROM events WHERE event_id LIKE 'old-%';
+        INSERT INTO outcomes
+        SELECT batch_key, recipient_no, 'completed', 1, arrival_id, nextval('feed_positions'), 1, now()
+        FROM facts WHERE batch_key = {key};
+        INSERT INTO unattributed
+        SELECT nextval('arrival_ids'), 'stray-' || n, {AGENT_ID}, '+1', 'no_batch', now()
+        FROM generate_series(1, {ROWS}) AS n;
+        INSERT INTO event_conflicts
+        SELECT 'old-' || n, 'c', nextval('arrival_ids'), 'call.busy', 'default', now(), now()
+        FROM generate_series(1, {ROWS}) AS n;
+        INSERT INTO quarantine (event_id, target, reason, detail, digest, body, received_at, last_received_at)
+        SELECT 'bad-' || n, 'default', 'not_json', 'body', n::text::bytea, '', now(), now()
+        FROM generate_series(1, {ROWS}) AS n;
+        ANALYZE quarantine;  -- off the hot path; without statistics its index of what waits is read whole for one event
+        INSERT INTO outcome_counts VALUES ({key}, 'completed', 1, 'webhook', {ROWS}, 0, 0);
+        """
+    )
+
+
+async def count_reads(connection: asyncpg.Connection) -> dict[tuple[str, str], tuple[int, int]]:
+    """Scans begun and rows or entries read so far, by table and index."""
+    rows = await connection.fetch(
+        """
+        SELECT t.relname AS table, c.relname AS name, c.relkind = 'r' AS is_table,
+               coalesce(pg_stat_get_xact_numscans(c.oid), 0) AS scans,
+               coalesce(pg_stat_get_xact_tuples_returned(c.oid), 0) AS read
+        FROM pg_class AS t
+        JOIN pg_class AS c ON c.oid = t.oid OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = t.oid)
+        WHERE t.relname = ANY ($1)
+        """,
+        TABLES,
+    )
+    return {(row["table"], row["name"]): (row["scans"], row["read"]) for row in rows}
+
+
+@asynccontextmanager
+async def reading_little(connection: asyncpg.Connection, what: str) -> AsyncIterator[None]:
+    """Fails when what happens inside scans a whole table, or reads more than a few entries of an index."""
+    async with connection.transaction():
+        before = await count_reads(connection)
+        yield
+        after = await count_reads(connection)
+    for (table, name), (scans, read) in after.items():
+        scanned, entries = scans - before[table, name][0], read - before[table, name][1]
+        assert table != name or scanned == 0, f"{what} scans the whole of {table}"
+        assert entries <= FEW, f"{what} reads {entries} entries of {name}"
+
+
+async def look_up(connection: asyncpg.Connection) -> None:
+    """Every query that a reader calls."""
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("get_event", {"event_id": "old-777"}),
+        ("get_event", {"event_id": "bad-777"}),
+        ("get_event", {"event_id": "stray-777"}),
+        ("get_event", {"event_id": "unknown"}),
+        ("get_batch", {"batch_id": BATCH_ID}),
+        ("get_batch_counts", {"batch_id": BATCH_ID, "time_zone": "Asia/Kolkata", "names": 100, "values": 50}),
+        ("list_batches", {"agent_id": AGENT_ID, "limit": 20, "offset": 0}),
+        ("list_batches", {"agent_id": None, "limit": 20, "offset": 0}),
+        ("count_batches", {"agent_id": AGENT_ID}),
+        ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
+        ("list_unattributed", {"after": 0, "limit": 100}),
+        ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
+        ("list_quarantine", {"after": 0, "limit": 100}),
+        ("list_quarantine", {"after": ROWS // 2, "limit": 100}),
+        ("get_quarantined", {"quarantine_id": 777}),
+    ]
+    for name, arguments in calls:
+        async with reading_little(connection, f"{name}({arguments})"):
+            found = getattr(QUERIES, name)(connection, **arguments)
+            if hasattr(found, "__aiter__"):
+                assert len([row async for row in found]) <= 100
+            else:
+                await found
+
+
+async def ingest_every_kind(connection: asyncpg.Connection) -> None:
+    """Groups that take every way through ``ingest``."""
+    new = decode(make_payload(recipient=777), make_payload(recipient=778, attempt=2, status="busy", final=False))
+    retried = decode(make_payload(recipient=777, attempt=2))
+    by_phone = decode(make_payload(recipient=None, phone=phone_of(779), began=BEGAN + timedelta(days=1)))
+    stray = decode(make_payload(recipient=None, phone="+19999999999"))
+    conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
+    healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
+    groups = {
+        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "a duplicate": new,
+        "a waiting duplicate": stray, "a conflict": conflict, "healed": healed,
+        "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
+    }  # fmt: skip
+    for name, events in groups.items():
+        columns = dict(zip(events[0]._fields, zip(*events, strict=True), strict=True))
+        async with reading_little(connection, f"ingest of {name}"):
+            await QUERIES.ingest(connection, **columns)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the service uses them."""
+    opened = await connect(database_url)
+    yield opened
+    await opened.close()
+
+
+async def test_tables_that_were_never_analysed_are_read_by_their_indexes(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await fill(connection, database_url)
+    await look_up(connection)
+    await ingest_every_kind(connection)
+
+
+async def test_analysed_tables_are_read_by_their_indexes(connection: asyncpg.Connection, database_url: str) -> None:
+    await fill(connection, database_url)
+    await connection.execute("ANALYZE")
+    await look_up(connection)
+    await ingest_every_kind(connection)
+
+
+async def test_plans_of_ingest_made_while_the_tables_were_empty_stay_good_when_they_have_grown(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await connection.execute("ANALYZE")
+    for _ in range(6):  # the server keeps a plan from the sixth call on, where it may choose
+        await ingest_every_kind(connection)
+    await fill(connection, database_url)
+    await ingest_every_kind(connection)
+
+
+async def test_the_measure_sees_a_scan_of_a_whole_table_and_of_a_whole_index(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await fill(connection, database_url)
+    with pytest.raises(AssertionError, match="scans the whole of facts"):
+        async with reading_little(connection, "it"):
+            await connection.execute("SELECT count(*) FROM facts WHERE status = 'busy'")
+    with pytest.raises(AssertionError, match="entries of events_pkey"):
+        async with reading_little(connection, "it"):
+            await connection.execute("SET LOCAL enable_seqscan = off; SELECT count(*) FROM events WHERE event_id > 'a'")

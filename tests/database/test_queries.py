@@ -1,0 +1,58 @@
+"""Every named query fits the schema, and every table and query says in a sentence what it is for."""
+
+import inspect
+
+import pytest
+
+from service.store.database import Database, load_queries
+from service.store.migrations import read_functions
+
+QUERIES = load_queries()
+NAMES = sorted(
+    name
+    for name in QUERIES.available_queries
+    if not name.endswith("_cursor") and not name.startswith("_") and hasattr(getattr(QUERIES, name), "sql")
+)
+SEVERAL_STATEMENTS = {"create_schema_tables"}  # a script cannot be prepared; migrating runs it
+
+
+def test_the_queries_are_found() -> None:
+    assert {"ingest", "get_event", "get_batch_counts", "list_batches", "create_body_partitions"} <= set(NAMES)
+    assert len(NAMES) > 20
+
+
+async def test_every_query_can_be_prepared_against_the_schema(database: Database) -> None:
+    refused = {}
+    async with database.pool.acquire() as connection:
+        for name in sorted(set(NAMES) - SEVERAL_STATEMENTS):
+            try:
+                await connection.prepare(getattr(QUERIES, name).sql)
+            except Exception as error:
+                refused[name] = error
+    assert refused == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_says_in_a_sentence_what_it_is_for(name: str) -> None:
+    sentence = inspect.getdoc(getattr(QUERIES, name)) or ""
+    assert sentence[:1].isupper()
+    assert sentence.endswith(".")
+
+
+def test_every_function_says_in_a_sentence_what_it_is_for() -> None:
+    silent = [file.name for file in read_functions() if not file.text.startswith("-- ")]
+    assert silent == []
+
+
+async def test_every_table_says_in_a_sentence_what_it_is_for(database: Database) -> None:
+    rows = await database.pool.fetch(
+        """
+        SELECT c.relname AS name, obj_description(c.oid, 'pg_class') AS sentence
+        FROM pg_class AS c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        """
+    )
+    migrators_own = {"schema_migrations", "schema_functions"}
+    tables = {row["name"]: row["sentence"] for row in rows if row["name"] not in migrators_own}
+    assert len(tables) > 10
+    assert [name for name, sentence in tables.items() if not (sentence or "").endswith(".")] == []

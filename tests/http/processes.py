@@ -1,0 +1,117 @@
+"""The command line as real processes: run to their end, or served with until a signal."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+
+from tests.conftest import API_KEY, SECRET
+
+OUTCOMES = str(Path(sys.executable).parent / "outcomes")
+DEADLINE_SECONDS = 60.0
+
+
+class Finished(NamedTuple):
+    """A process that has ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def make_environ(settings: dict[str, str]) -> dict[str, str]:
+    """This process's environment without any settings of ours, and with the given ones."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTCOMES_", "FORMANT_"))}
+    usual = {"FORMANT_WEBHOOK_SECRET": SECRET, "OUTCOMES_API_KEY": API_KEY, "OUTCOMES_PORT": "0"}
+    return inherited | usual | settings
+
+
+async def run(*command: str, **settings: str) -> Finished:
+    """Runs a command to its end."""
+    return await run_in(Path.cwd(), *command, **settings)
+
+
+async def run_in(folder: Path, *command: str, **settings: str) -> Finished:
+    """Runs a command to its end, from inside a folder."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=make_environ(settings),
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+    assert process.returncode is not None
+    return Finished(process.returncode, output.decode(), errors.decode())
+
+
+class Serving:
+    """``outcomes serve``, and a client of it that carries the API key."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.client = httpx.AsyncClient(headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0)
+        self.log: list[dict[str, Any]] = []
+        self._serving = asyncio.Event()
+        self._reader = asyncio.create_task(self._read_log())
+
+    async def wait_until_serving(self) -> None:
+        """Returns once it has told its port; fails when it ends before."""
+        waiting = asyncio.create_task(self._serving.wait())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await asyncio.wait({waiting, self._reader}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        assert self._serving.is_set(), self.log
+        (port,) = (line["port"] for line in self.log if line["event"] == "serving")
+        self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
+
+    async def end(self, signal_number: int) -> int:
+        """Sends the signal; gives the exit status."""
+        await self.client.aclose()
+        if self.process.returncode is None:
+            self.process.send_signal(signal_number)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await self._reader
+            return await self.process.wait()
+
+    async def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log.append(json.loads(line))  # each line is one JSON object, or this fails
+            if self.log[-1]["event"] == "serving":
+                self._serving.set()
+
+
+@asynccontextmanager
+async def serve(**settings: str) -> AsyncIterator[Serving]:
+    """Runs ``outcomes serve`` on a free port; kills it at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        OUTCOMES,
+        "serve",
+        env=make_environ(settings),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    serving = Serving(process)
+    try:
+        await serving.wait_until_serving()
+        yield serving
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await serving.end(0)

@@ -1,0 +1,60 @@
+"""The provider's sandbox and the service, each knowing the other's address."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from service.app import DEFAULT_LIMITS
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from tests.conftest import SECRET, StartService
+
+START = 1_773_657_000.0  # 2026-03-16T10:30:00Z
+KEY = "sandbox-key"
+CONTACTS = """\
+customer_phone,customer_name,loan_id,due_amount
++919876543210,Rahul,LN-12345,29000
++919812345678,Anita,LN-67890,15000
+"""
+
+
+@asynccontextmanager
+async def connect_provider(
+    start_service: StartService, *, plays: bool = False, options: dict[str, Any] | None = None, **settings: str
+) -> AsyncIterator[tuple[httpx.AsyncClient, RunningSandbox]]:
+    """The service, and the sandbox that it uploads to and gets its webhooks from.
+
+    ``plays``: calls are made at once, without any waiting; else the provider's time stands still.
+    """
+    port = find_free_port()
+    given = {"FORMANT_BASE_URL": f"http://127.0.0.1:{port}", "FORMANT_API_KEY": KEY, **settings}
+    async with start_service(DEFAULT_LIMITS, **given) as service:
+        target = Target(url=f"{service.base_url}/webhooks/formant", secret=SECRET)
+        configured = {"seed": 1, "rate_limit": 10_000, "first_batch_id": 456, "targets": (target,), **(options or {})}
+        clock = SteppedClock(START, allowance=None if plays else 0)
+        async with serve_sandbox(SandboxOptions(**configured), port=port, clock=clock) as sandbox:
+            yield service, sandbox
+
+
+def find_free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def upload(
+    service: httpx.AsyncClient, content: str | bytes = CONTACTS, *, file_name: str = "contacts.csv", **form: str
+) -> httpx.Response:
+    """Uploads a CSV to the service as the provider's document says."""
+    data = {"agent_id": "123", "name": "March Follow Ups", **form}
+    return await service.post("/v1/batch-call", data=data, files={"file": (file_name, content, "text/csv")})
+
+
+def count_uploads(sandbox: RunningSandbox) -> tuple[int, int]:
+    """How many uploads the provider accepted, and how many it refused."""
+    journal = sandbox.sandbox.journal
+    return sum(journal.uploads.values()), journal.uploads_refused

@@ -1,0 +1,161 @@
+"""``outcomes serve`` as a real process: its own Postgres, its signals, and what is left after a kill."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+
+from tests.conftest import API_KEY, SECRET
+from tests.factories import make_payload, phone_of, post_webhook
+from tests.http.exposition import read_metric
+from tests.http.processes import DEADLINE_SECONDS, serve
+
+
+@pytest.fixture
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where an embedded Postgres keeps its data; stopped at the end should a test have failed to."""
+    folder = tmp_path_factory.mktemp("data")
+    yield folder
+    with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):
+        find_postmaster(folder).send_signal(signal.SIGINT)
+
+
+def find_postmaster(data_dir: Path) -> psutil.Process:
+    return psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """A zombie has: whoever adopted it has only not asked yet how."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_it_brings_its_own_postgres_stops_it_with_itself_and_finds_its_data_again(data_dir: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+        assert (await serving.client.get("/readyz")).status_code == 200
+        assert (await post_webhook(serving.client, make_payload(event_id="kept"))).status_code == 204
+        postmaster = find_postmaster(data_dir)
+        assert await serving.end(signal.SIGTERM) == 0
+        assert has_ended(postmaster)
+        assert not (data_dir / "postgres" / "postmaster.pid").exists()
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+        assert (await serving.client.get("/v1/events/kept")).status_code == 200
+        assert await serving.end(signal.SIGTERM) == 0
+
+
+async def test_after_a_kill_the_next_start_finds_postgres_running_and_stops_it_in_the_end(data_dir: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as killed:
+        assert (await post_webhook(killed.client, make_payload(event_id="acknowledged"))).status_code == 204
+        postmaster = find_postmaster(data_dir)
+        assert await killed.end(signal.SIGKILL) == -signal.SIGKILL
+    assert not has_ended(postmaster)
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+        assert find_postmaster(data_dir) == postmaster
+        assert (await serving.client.get("/v1/events/acknowledged")).status_code == 200
+        assert await serving.end(signal.SIGTERM) == 0
+    assert has_ended(postmaster)
+
+
+async def test_postgres_killed_with_the_service_recovers_at_the_next_start(data_dir: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as killed:
+        assert (await post_webhook(killed.client, make_payload(event_id="acknowledged"))).status_code == 204
+        postmaster = find_postmaster(data_dir)
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may have followed the first already
+                process.kill()
+        await killed.end(signal.SIGKILL)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not all(has_ended(process) for process in processes):
+                await asyncio.sleep(0.01)
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+        assert (await serving.client.get("/v1/events/acknowledged")).status_code == 200
+        assert await serving.end(signal.SIGTERM) == 0
+
+
+async def test_a_process_that_got_the_number_of_a_server_that_is_gone_is_left_alone(data_dir: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+        pid_file = data_dir / "postgres" / "postmaster.pid"
+        lines = pid_file.read_text().splitlines()
+        assert await serving.end(signal.SIGTERM) == 0
+    bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    try:
+        # What a crash of the machine leaves behind, once the system has given the number to somebody else.
+        pid_file.write_text("\n".join([str(bystander.pid), *lines[1:], ""]))
+        async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
+            assert (await serving.client.get("/readyz")).status_code == 200
+            assert await serving.end(signal.SIGTERM) == 0
+        assert not has_ended(psutil.Process(bystander.pid))
+    finally:
+        await bystander.communicate(b"\n")
+
+
+async def test_a_signal_is_obeyed_from_the_moment_at_which_it_tells_its_port(database_url: str) -> None:
+    for _ in range(3):
+        async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
+            assert await serving.end(signal.SIGTERM) == 0
+            assert serving.log[-1] == {**serving.log[-1], "event": "stopped", "signal": "SIGTERM"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_with_0_after_what_was_accepted_is_answered(
+    database_url: str, number: signal.Signals
+) -> None:
+    holder = await asyncpg.connect(database_url)
+    async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
+        await holder.execute("SELECT pg_advisory_lock(7304564, 1)")  # nothing commits until it is let go
+        sent = asyncio.create_task(post_webhook(serving.client, make_payload(event_id="accepted")))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await holder.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                await asyncio.sleep(0.01)
+        serving.process.send_signal(number)
+        port = serving.client.base_url.port
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await can_connect(port):  # until it takes nothing new, and so has seen the signal
+                await asyncio.sleep(0.01)
+        await holder.execute("SELECT pg_advisory_unlock(7304564, 1)")
+        assert (await sent).status_code == 204
+        assert await serving.end(0) == 0
+        assert [line["signal"] for line in serving.log if line["event"] == "stopped"] == [number.name]
+    assert await holder.fetchval("SELECT count(*) FROM events WHERE event_id = 'accepted'") == 1
+    await holder.close()
+
+
+async def can_connect(port: int | None) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_its_log_tells_no_body_no_phone_and_no_key(database_url: str) -> None:
+    settings = {"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_LOG_LEVEL": "debug", "FORMANT_API_KEY": "our-key"}
+    async with serve(**settings) as serving:
+        await post_webhook(serving.client, make_payload(recipient=7, results={"intent": "a-word-of-the-body"}))
+        await post_webhook(serving.client, make_payload(recipient=7), secret="a-wrong-secret")
+        await post_webhook(serving.client, b'{"event_id": "a-word-of-the-body"}')
+        await serving.client.get("/v1/events/any", headers={"authorization": "Bearer a-wrong-key"})
+        assert await serving.end(signal.SIGTERM) == 0
+        log = str(serving.log)
+    assert "event_quarantined" in log
+    for secret in (phone_of(7), phone_of(7)[1:], "a-word-of-the-body", SECRET, API_KEY, "our-key", "wrong"):
+        assert secret not in log
+
+
+async def test_two_services_on_one_database_share_the_work(database_url: str) -> None:
+    url = {"OUTCOMES_DATABASE_URL": database_url}
+    async with serve(**url) as first, serve(**url) as second:
+        payload = make_payload(event_id="shared")
+        for serving in (first, second):
+            assert (await post_webhook(serving.client, payload)).status_code == 204
+            assert (await serving.client.get("/v1/events/shared")).status_code == 200
+        assert await read_metric(first.client, "outcomes_events_total", disposition="duplicate") == 0
+        assert await read_metric(second.client, "outcomes_events_total", disposition="duplicate") == 1
+        assert {await first.end(signal.SIGTERM), await second.end(signal.SIGTERM)} == {0}

@@ -1,0 +1,73 @@
+"""Group commit when the database does not answer: every caller is told in time to send again, and it passes."""
+
+import asyncio
+
+import pytest
+
+from service.errors import OverloadedError
+from tests.unit.committing import Database, running
+
+
+async def test_after_the_hold_time_callers_in_flight_and_behind_are_told_to_send_again() -> None:
+    database = Database(hold_seconds=0.05)
+    async with running(database):
+        in_flight = database.submit("a")
+        write = await database.next_write()
+        behind = database.submit("b")
+        results = await asyncio.wait_for(asyncio.gather(in_flight, behind, return_exceptions=True), 10)
+        assert [type(result) for result in results] == [OverloadedError, OverloadedError]
+        assert write.outcome.cancelled(), "a write nobody waits for any more is broken off"
+        assert database.count("outcomes_groups_total") == 0
+
+
+async def test_a_group_that_keeps_failing_is_given_up_after_the_hold_time() -> None:
+    database = Database(hold_seconds=0.2)
+
+    async def fail() -> None:
+        while True:
+            (await database.next_write()).outcome.set_exception(ConnectionError("gone"))
+
+    async with running(database):
+        failing = asyncio.create_task(fail())
+        with pytest.raises(OverloadedError, match="did not answer in time"):
+            await asyncio.wait_for(database.submit("a"), 10)
+        failing.cancel()
+    failures = database.count("outcomes_group_failures_total")
+    assert failures is not None
+    assert failures >= 1
+
+
+async def test_once_the_database_answers_again_new_callers_are_served() -> None:
+    database = Database(hold_seconds=0.5)
+    async with running(database):
+        with pytest.raises(OverloadedError):
+            await database.submit("lost")
+        await database.next_write()
+        future = database.submit("a")
+        write = await database.next_write()
+        assert write.names == ["a"]
+        write.outcome.set_result(None)
+        await future
+
+
+async def test_a_caller_that_hangs_up_does_not_disturb_neighbours_that_fail() -> None:
+    database = Database(hold_seconds=0.05)
+    async with running(database):
+        gone, waiting = database.submit("a"), database.submit("b")
+        gone.cancel()
+        with pytest.raises(OverloadedError):
+            await waiting
+
+
+async def test_callers_behind_a_write_that_cannot_be_broken_off_are_told_in_time() -> None:
+    database = Database(hold_seconds=0.05, is_stubborn=True)
+    async with running(database):
+        in_flight = database.submit("a")
+        write = await database.next_write()
+        behind = database.submit("b")
+        with pytest.raises(OverloadedError, match="did not answer in time"):
+            await asyncio.wait_for(behind, 10)
+        assert not in_flight.done()
+        write.outcome.set_result(None)
+        with pytest.raises(OverloadedError):
+            await in_flight

@@ -1,0 +1,103 @@
+"""Logs: no body, no phone number and no key gets out, whichever way it is logged."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+PERSON = "+919876543210"
+
+
+def run(script: str, level: str = "info") -> list[dict[str, Any]]:
+    """The log lines of a program; that nothing of the person is in its output holds for all of them."""
+    head = f"""
+import asyncio, gc, logging, structlog
+from service.logs import configure_logs
+configure_logs({level!r})
+logger = structlog.get_logger()
+PERSON = {PERSON!r}
+"""
+    done = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == ""
+    assert PERSON not in done.stderr
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_line_is_one_json_object_on_standard_error_with_its_time_and_level() -> None:
+    (line,) = run('logger.warning("batch_uploaded", batch_id=456, recipients=10)')
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "batch_uploaded", "level": "warning", "batch_id": 456, "recipients": 10}
+
+
+def test_fields_that_are_not_on_the_list_are_dropped() -> None:
+    (line,) = run(
+        'logger.info("seen", phone=PERSON, body=PERSON.encode(), parameters={"p": PERSON}, key=PERSON, agent_id=1)'
+    )
+    assert line.keys() == {"event", "level", "timestamp", "agent_id"}
+
+
+def test_an_exception_is_told_by_its_class_and_place_only() -> None:
+    lines = run("""
+class RefusedError(Exception):
+    sqlstate = "22P05"
+def choke(value):
+    raise RefusedError(f"cannot use {value}")
+for way in (lambda error: logger.error("failed", exc_info=True),
+            lambda error: logger.error("failed", exc_info=error),
+            lambda error: logger.exception("failed")):
+    try:
+        choke(PERSON)
+    except RefusedError as error:
+        way(error)
+""")
+    assert [(line["event"], line["error"], line["sqlstate"]) for line in lines] == [
+        ("failed", "RefusedError", "22P05")
+    ] * 3
+    assert {line["error_at"] for line in lines} == {"__main__:11"}
+    assert {name for line in lines for name in line} == {"event", "level", "timestamp", "error", "sqlstate", "error_at"}
+
+
+def test_what_libraries_log_is_reduced_to_where_it_came_from() -> None:
+    lines = run("""
+logging.getLogger("asyncpg").warning("cannot insert %s", PERSON)
+logging.getLogger("httpx").error(f"POST {PERSON}")
+logging.getLogger("httpx").info(f"POST {PERSON}")
+try:
+    raise ValueError(PERSON)
+except ValueError:
+    logging.getLogger("uvicorn.error").exception("failed with " + PERSON)
+""")
+    told = [(line["event"], line["name"], line["level"], line.get("error")) for line in lines]
+    assert told == [
+        ("library_warning", "asyncpg", "warning", None),
+        ("library_warning", "httpx", "error", None),
+        ("library_warning", "uvicorn.error", "error", "ValueError"),
+    ]
+
+
+def test_libraries_stay_quiet_below_a_warning_even_when_our_own_logs_are_at_debug() -> None:
+    assert run('logging.getLogger("httpx").info(PERSON); logging.getLogger("asyncio").debug(PERSON)', "debug") == []
+
+
+def test_a_library_with_levels_of_its_own_is_no_trouble() -> None:
+    lines = run("for level in (31, 35, 45, 60): logging.getLogger('odd').log(level, PERSON)")
+    assert [line["level"] for line in lines] == ["warning", "warning", "error", "error"]
+
+
+def test_a_failure_that_nobody_waited_for_is_told_without_its_message() -> None:
+    (line,) = run("""
+async def fail():
+    raise ValueError(PERSON)
+async def main():
+    task = asyncio.create_task(fail())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+asyncio.run(main())
+""")
+    assert (line["event"], line["name"], line["error"]) == ("library_warning", "asyncio", "ValueError")
+
+
+def test_levels_below_the_configured_one_are_not_written() -> None:
+    lines = run('logger.debug("a"); logger.info("b"); logger.warning("c"); logger.error("d")', "warning")
+    assert [line["event"] for line in lines] == ["c", "d"]

@@ -1,0 +1,186 @@
+"""Settings: the defaults that others rely on, and that what cannot be used is refused by its name."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.settings import NAMES, SECRETS, find_unknown_names, read_settings
+
+NUMBERS = {
+    "OUTCOMES_PORT": (0, 65535),
+    "OUTCOMES_MAX_BODY_BYTES": (1024, 2**28),
+    "OUTCOMES_GRACE_SECONDS": (0, 604_800),
+    "OUTCOMES_RECONCILE_SECONDS": (1, 86_400),
+}
+FLAGS = ["OUTCOMES_ALLOW_UNSAFE_DATABASE", "OUTCOMES_MIGRATE_ON_START", "OUTCOMES_ALLOW_UNSIGNED"]
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    assert asdict(read_settings({})) == {
+        "database_url": "",
+        "data_dir": Path(".data"),
+        "allow_unsafe_database": False,
+        "migrate_on_start": True,
+        "host": "127.0.0.1",
+        "port": 8080,
+        "api_key": "",
+        "formant_base_url": "https://api.voice.formantai.com",
+        "formant_api_key": "",
+        "webhook_secrets": (),
+        "allow_unsigned": False,
+        "targets_file": None,
+        "ref_column": "outcome_ref",
+        "max_body_bytes": 5_242_880,
+        "grace_seconds": 900,
+        "reconcile_seconds": 30,
+        "time_zone": "UTC",
+        "log_level": "info",
+    }
+
+
+def test_every_setting_is_read_under_its_name() -> None:
+    environ = {
+        "OUTCOMES_DATABASE_URL": " postgresql://db/outcomes \n",
+        "OUTCOMES_DATA_DIR": "/var/lib/outcomes",
+        "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1",
+        "OUTCOMES_MIGRATE_ON_START": "0",
+        "OUTCOMES_HOST": "0.0.0.0",
+        "OUTCOMES_PORT": "9000",
+        "OUTCOMES_API_KEY": "key",
+        "FORMANT_BASE_URL": "https://api.in.voice.formantai.com/",
+        "FORMANT_API_KEY": "formant-key",
+        "FORMANT_WEBHOOK_SECRET": " new , old ,",
+        "OUTCOMES_ALLOW_UNSIGNED": "1",
+        "OUTCOMES_TARGETS_FILE": "/etc/targets.toml",
+        "OUTCOMES_REF_COLUMN": "ref",
+        "OUTCOMES_MAX_BODY_BYTES": "4096",
+        "OUTCOMES_GRACE_SECONDS": "0",
+        "OUTCOMES_RECONCILE_SECONDS": "5",
+        "OUTCOMES_TIME_ZONE": "Asia/Kolkata",
+        "OUTCOMES_LOG_LEVEL": "WARNING",
+    }
+    assert environ.keys() == NAMES.keys(), "a setting was added: read it here too"
+    assert asdict(read_settings(environ)) == {
+        "database_url": "postgresql://db/outcomes",
+        "data_dir": Path("/var/lib/outcomes"),
+        "allow_unsafe_database": True,
+        "migrate_on_start": False,
+        "host": "0.0.0.0",
+        "port": 9000,
+        "api_key": "key",
+        "formant_base_url": "https://api.in.voice.formantai.com",
+        "formant_api_key": "formant-key",
+        "webhook_secrets": ("new", "old"),
+        "allow_unsigned": True,
+        "targets_file": Path("/etc/targets.toml"),
+        "ref_column": "ref",
+        "max_body_bytes": 4096,
+        "grace_seconds": 0,
+        "reconcile_seconds": 5,
+        "time_zone": "Asia/Kolkata",
+        "log_level": "warning",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(NAMES.keys() - {"OUTCOMES_REF_COLUMN"}))
+def test_an_empty_value_means_the_default(name: str) -> None:
+    assert read_settings({name: " "}) == read_settings({})
+
+
+def test_an_empty_reference_column_means_none() -> None:
+    assert read_settings({"OUTCOMES_REF_COLUMN": ""}).ref_column == ""
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", ["x", "1.5", "-1", "1e3", "0x10", "²", "9" * 5000])
+def test_what_is_no_whole_number_is_refused_by_the_name_of_its_setting(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} takes a whole number from"):
+        read_settings({name: value})
+
+
+@pytest.mark.parametrize(("name", "bounds"), NUMBERS.items())
+def test_numbers_are_taken_up_to_their_bounds_and_no_further(name: str, bounds: tuple[int, int]) -> None:
+    for bound in bounds:
+        read_settings({name: str(bound)})
+    for beyond in (bounds[0] - 1, bounds[1] + 1):
+        with pytest.raises(ConfigurationError, match=f"^{name} takes a whole number from {bounds[0]} to {bounds[1]}"):
+            read_settings({name: str(beyond)})
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@pytest.mark.parametrize("value", ["true", "yes", "2", "01"])
+def test_flags_take_0_or_1_only(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} takes 0 or 1, not '{value}'"):
+        read_settings({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FORMANT_BASE_URL", "api.voice.formantai.com"),
+        ("FORMANT_BASE_URL", "ftp://api"),
+        ("FORMANT_BASE_URL", "https://"),
+        ("OUTCOMES_TIME_ZONE", "Asia/Calcuta"),
+        ("OUTCOMES_TIME_ZONE", "../../etc/passwd"),
+        ("OUTCOMES_TIME_ZONE", "America"),
+        ("OUTCOMES_TIME_ZONE", "a\x00b"),
+        ("OUTCOMES_LOG_LEVEL", "verbose"),
+    ],
+)
+def test_other_bad_values_are_refused_by_the_name_of_their_setting(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} takes "):
+        read_settings({name: value})
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_each_secret_can_be_given_as_a_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("from-file\n")
+    assert "from-file" in str(asdict(read_settings({f"{name}_FILE": str(path)})).values())
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_a_secret_given_in_both_ways_is_refused_without_being_told(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("from-file")
+    with pytest.raises(ConfigurationError, match=f"^{name} and {name}_FILE are both set: keep one") as refused:
+        read_settings({name: "from-environment", f"{name}_FILE": str(path)})
+    assert "from-" not in str(refused.value).replace(str(path), "")
+
+
+@pytest.mark.parametrize("content", [None, b"\xff"])
+def test_a_secret_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_API_KEY_FILE: .*/secret cannot be read"):
+        read_settings({"OUTCOMES_API_KEY_FILE": str(path)})
+
+
+def test_an_empty_value_beside_a_secret_file_does_not_stand_in_its_way(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("key")
+    assert read_settings({"OUTCOMES_API_KEY": "", "OUTCOMES_API_KEY_FILE": str(path)}).api_key == "key"
+
+
+def test_misspelt_names_are_found_with_the_nearest_setting() -> None:
+    unlike_any = "OUTCOMES_0123456789_0123456789"
+    environ = dict.fromkeys(["OUTCOMES_PROT", "FORMANT_WEBHOOK_SECRETS", unlike_any, "PATH", "HOME"], "x")
+    assert find_unknown_names(environ) == {
+        "FORMANT_WEBHOOK_SECRETS": "FORMANT_WEBHOOK_SECRET",
+        "OUTCOMES_PROT": "OUTCOMES_PORT",
+        unlike_any: "",
+    }
+
+
+def test_a_file_is_a_known_way_for_secrets_only() -> None:
+    assert find_unknown_names(dict.fromkeys([*NAMES, *(f"{name}_FILE" for name in SECRETS)], "")) == {}
+    assert list(find_unknown_names({"OUTCOMES_PORT_FILE": "/x"})) == ["OUTCOMES_PORT_FILE"]
+
+
+def test_no_secret_shows_in_repr_or_text() -> None:
+    settings = read_settings({name: f"hush-{name}" for name in SECRETS})
+    for text in (repr(settings), str(settings), f"{settings}"):
+        assert "hush" not in text

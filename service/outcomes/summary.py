@@ -12,8 +12,10 @@ Definitions (recipients are counted, unless attempts are named):
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
+from service.errors import InvalidRequestError
 from service.formant.client import ProviderMetrics
 from service.formant.events import STATUSES
 from service.store.database import Database
@@ -69,10 +71,16 @@ class Counts(msgspec.Struct):
 
 
 async def read_counts(database: Database, batch_id: int, time_zone: str) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours."""
-    row = await database.queries.get_batch_counts(
-        database.pool, batch_id=batch_id, time_zone=time_zone, names=MAX_RESULT_NAMES, values=MAX_RESULT_VALUES
-    )
+    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours.
+
+    Raises InvalidRequestError when the database does not know the time zone.
+    """
+    try:
+        row = await database.queries.get_batch_counts(
+            database.pool, batch_id=batch_id, time_zone=time_zone, names=MAX_RESULT_NAMES, values=MAX_RESULT_VALUES
+        )
+    except asyncpg.InvalidParameterValueError as error:  # Python and Postgres have zones of their own each
+        raise InvalidRequestError(f"time_zone: {time_zone!r} is not known to the database") from error
     if row is None:
         return None
     fields = dict(row)

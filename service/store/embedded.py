@@ -20,7 +20,8 @@ logger = structlog.get_logger()
 
 # Larger than Postgres's defaults, which suit a machine of the last century; everything about safety stays as it is.
 CONFIGURATION = """\
-shared_buffers = 256MB
+shared_buffers = 512MB
+min_wal_size = 2GB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 wal_buffers = 16MB

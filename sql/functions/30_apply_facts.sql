@@ -89,16 +89,20 @@ BEGIN
         ) AS n
         WHERE n.sign = 1
     ), change_outcomes AS (
-        UPDATE outcomes AS o
-        SET state = c.state,
-            attempts = c.attempts,
-            arrival_id = c.arrival_id,
-            position = CASE WHEN c.is_visible THEN nextval('feed_positions') ELSE o.position END,
-            version = o.version + c.is_visible::integer,
-            changed_at = CASE WHEN c.is_visible THEN clock_timestamp() ELSE o.changed_at END
-        FROM changes AS c
-        WHERE NOT c.is_first AND o.batch_key = c.batch_key AND o.recipient_no = c.recipient_no
-          AND (c.is_visible OR o.arrival_id <> c.arrival_id)
+        -- All of them conflict: that is an update that finds its rows by their key, whatever the planner believes.
+        INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
+        SELECT batch_key, recipient_no, state, attempts, arrival_id,
+               CASE WHEN is_visible THEN nextval('feed_positions') ELSE 0 END, 1, clock_timestamp()
+        FROM changes
+        WHERE NOT is_first
+        ON CONFLICT (batch_key, recipient_no) DO UPDATE
+        SET state = excluded.state,
+            attempts = excluded.attempts,
+            arrival_id = excluded.arrival_id,
+            position = coalesce(nullif(excluded.position, 0), o.position),
+            version = o.version + (excluded.position > 0)::integer,
+            changed_at = CASE WHEN excluded.position > 0 THEN excluded.changed_at ELSE o.changed_at END
+        WHERE excluded.position > 0 OR o.arrival_id <> excluded.arrival_id
     )
     INSERT INTO outcomes (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
     SELECT batch_key, recipient_no, state, attempts, arrival_id, nextval('feed_positions'), 1, clock_timestamp()

@@ -58,7 +58,7 @@ BEGIN
             SELECT e.event_id, e.digest, e.event_type, e.target, e.received_at, e.arrival_id, v_now
             FROM unnest(p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals)
                 AS e (event_id, digest, event_type, target, received_at, arrival_id)
-            JOIN events AS k ON k.event_id = e.event_id
+            CROSS JOIN LATERAL (SELECT digest FROM events WHERE events.event_id = e.event_id OFFSET 0) AS k
             WHERE k.digest <> e.digest
             ORDER BY 1, 2
             ON CONFLICT (event_id, digest) DO NOTHING
@@ -89,7 +89,9 @@ BEGIN
                 UNION ALL
                 SELECT c.arrival_id FROM event_conflicts AS c WHERE c.event_id = e.event_id AND c.digest = e.digest
             ) AS known
-            JOIN unattributed AS u ON u.arrival_id = known.arrival_id
+            CROSS JOIN LATERAL (
+                SELECT arrival_id FROM unattributed WHERE unattributed.arrival_id = known.arrival_id OFFSET 0
+            ) AS u
             LIMIT 1
         ) AS w ON true;
         -- Several deliveries of one that waits are attributed once.
@@ -103,8 +105,8 @@ BEGIN
            array_agg('reference'::text)
     INTO v_batches, v_recipients, v_methods
     FROM unnest(p_ref_tokens, p_ref_nos, p_agent_ids) WITH ORDINALITY AS e (ref_token, ref_no, agent_id, nth)
-    LEFT JOIN batches AS b
-        ON b.ref_token = e.ref_token AND b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count;
+    LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.ref_token = e.ref_token OFFSET 0) AS b
+        ON b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count;
 
     unattributed := 0;
     IF array_position(v_batches, NULL) IS NOT NULL THEN

@@ -70,7 +70,7 @@ COMMENT ON TABLE quarantine IS
     'What was correctly signed and could not be understood, or was refused by the database: kept whole until a fix lets it be replayed.';
 COMMENT ON COLUMN quarantine.event_id IS 'From the body where it has one, else from the unsigned header; only a hint.';
 COMMENT ON COLUMN quarantine.replayed_at IS 'When a replay brought it into the ledger; null while it waits.';
-CREATE INDEX quarantine_event_id ON quarantine (event_id);
+CREATE INDEX quarantine_event_id ON quarantine (event_id) WHERE replayed_at IS NULL;
 CREATE INDEX quarantine_waiting ON quarantine (quarantine_id) WHERE replayed_at IS NULL;
 
 CREATE TABLE heartbeat (

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 from service.logs import configure_logs
+from service.store.embedded import CONFIGURATION
 from tests.bench.machine import describe_machine
 from tests.bench.reads import run_reads
 from tests.bench.write_path import bench_write_path
@@ -22,7 +23,7 @@ def main() -> None:
     configure_logs("error")
     server = PostgresServer(find_programs())
     # As the embedded server is configured; fsync stays on.
-    server.start("-c shared_buffers=256MB", "-c max_wal_size=4GB", "-c checkpoint_timeout=15min", "-c wal_buffers=16MB")
+    server.start(*(f"-c {line.replace(' ', '')}" for line in CONFIGURATION.splitlines()))
     try:
         print(f"Machine: {describe_machine()}, shared by load generator, service and Postgres", flush=True)
         if arguments.only != "read":

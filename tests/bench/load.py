@@ -12,6 +12,7 @@ from service.formant.signature import sign
 SECRET = "bench-secret"
 AGENT_ID = 123
 REF_TOKEN = "benchtoken"
+CALLS_PER_SECOND = 50  # of a provider that is busy: webhooks come in about the order of their calls
 _START = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 _UNANSWERED = ("no_answer", "busy", "failed", "unreachable")
 _TRANSCRIPT = (
@@ -27,17 +28,18 @@ def make_bodies(count: int, recipients: int, seed: int = 1) -> Iterator[bytes]:
     order = dice.sample(range(1, recipients + 1), min(count, recipients))
     for number in range(count):
         if number % 5 == 4 and waiting:
-            yield _make_body(dice, waiting.pop(dice.randrange(len(waiting))), 2, "completed")
+            recipient = waiting.pop(dice.randrange(len(waiting)))
+            yield _make_body(dice, recipient, 2, "completed", number)
         else:
             status = "completed" if dice.random() < 0.7 else dice.choice(_UNANSWERED)
             recipient = order[number % len(order)]
             if status != "completed":
                 waiting.append(recipient)
-            yield _make_body(dice, recipient, 1, status)
+            yield _make_body(dice, recipient, 1, status, number)
 
 
-def _make_body(dice: random.Random, recipient: int, attempt: int, status: str) -> bytes:
-    started = _START + timedelta(seconds=recipient % 14_400 + 3600 * attempt)
+def _make_body(dice: random.Random, recipient: int, attempt: int, status: str, number: int) -> bytes:
+    started = _START + timedelta(seconds=number / CALLS_PER_SECOND)
     duration = dice.randrange(20, 300)
     ended = started + timedelta(seconds=duration)
     is_connected = status == "completed"

@@ -56,6 +56,20 @@ async def prepare_database(server: PostgresServer) -> str:
     return url
 
 
+async def settle(server: PostgresServer) -> None:
+    """Brings a new server to where it would be after some hours: with write-ahead log files to use again.
+
+    A server's first two gigabytes of log are written twice, once as zeros; no service lives in that minute for long.
+    """
+    connection = await asyncpg.connect(server.url("postgres"))
+    await connection.execute(
+        "CREATE TABLE filler AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 2000000) AS n"
+    )
+    await connection.execute("DROP TABLE filler")
+    await connection.execute("CHECKPOINT")
+    await connection.close()
+
+
 def run_wrk(port: int, seconds: int, requests: Path, offset: int = 0) -> dict[str, float]:
     """One run of the load generator; its figures."""
     output = subprocess.run(
@@ -130,6 +144,7 @@ def bench_write_path(server: PostgresServer, seconds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="outcomes-bench-") as folder:
         requests = Path(folder) / "requests"
         size = write_requests(requests, REQUESTS, RECIPIENTS)
+        asyncio.run(settle(server))
         print(f"Write path: {CONNECTIONS} connections, {seconds} s each, bodies of {size:.0f} bytes, signed and unique")
         port = find_port()
         noop = measure("no-op Starlette route", ["-m", "tests.bench.opponents", "noop", str(port)], port, {}, seconds,

@@ -1,9 +1,7 @@
 """Ingest, attribution: which recipient an event belongs to, and that nothing is ever guessed."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-
-import pytest
 
 from service.store.database import Database
 from tests.database.ingesting import Counted, get_event, ingest
@@ -31,13 +29,12 @@ async def test_a_reference_names_batch_and_recipient_whatever_phone_was_called(d
     assert place(event) == ("applied", 456, 7, "reference", None)
 
 
-@pytest.mark.parametrize("recipient", [0, 11, 999_999_999])
-async def test_a_reference_beyond_the_batchs_recipients_is_not_trusted(database: Database, recipient: int) -> None:
+async def test_a_reference_beyond_the_batchs_recipients_is_not_trusted(database: Database) -> None:
     await store_batch(database.url, 10)
-    assert place(await attribute(database, recipient=recipient, phone="+919999999999")) == NO_BATCH
-    assert place(await attribute(database, recipient=recipient, phone=phone_of(4))) == (
-        "applied", 456, 4, "recipient", None,
-    )  # fmt: skip
+    for recipient in (0, 11, 999_999_999):
+        assert place(await attribute(database, recipient=recipient, phone="+919999999999")) == NO_BATCH
+        by_phone = place(await attribute(database, recipient=recipient, phone=phone_of(4)))
+        assert by_phone == ("applied", 456, 4, "recipient", None)
 
 
 async def test_a_reference_under_another_agent_is_not_trusted(database: Database) -> None:
@@ -58,14 +55,15 @@ async def test_without_a_reference_the_agent_and_the_phone_find_the_recipient(da
     assert place(await attribute(database, phone=phone_of(11))) == NO_BATCH
 
 
-@pytest.mark.parametrize("parameters", [None, [], "text", 7, {}])
-async def test_call_parameters_that_are_absent_or_odd_are_no_hindrance(database: Database, parameters: object) -> None:
+async def test_call_parameters_that_are_absent_or_odd_are_no_hindrance(database: Database) -> None:
     await store_batch(database.url)
-    payload = make_payload(recipient=None, phone=phone_of(5))
-    payload["data"]["call"]["call_parameters"] = parameters
-    (event,) = decode(payload)
-    assert await ingest(database, event) == Counted(applied=1)
-    assert place(await get_event(database, event.event_id)) == ("applied", 456, 5, "recipient", None)
+    odd: list[object] = [None, [], "text", 7, {}]
+    for recipient, parameters in enumerate(odd, start=1):
+        payload = make_payload(recipient=None, phone=phone_of(recipient))
+        payload["data"]["call"]["call_parameters"] = parameters
+        (event,) = decode(payload)
+        assert await ingest(database, event) == Counted(applied=1)
+        assert place(await get_event(database, event.event_id)) == ("applied", 456, recipient, "recipient", None)
 
 
 async def test_an_event_without_agent_or_phone_fits_nothing(database: Database) -> None:
@@ -78,21 +76,20 @@ async def test_an_event_without_agent_or_phone_fits_nothing(database: Database) 
         assert place(await get_event(database, event.event_id)) == NO_BATCH
 
 
-@pytest.mark.parametrize(
-    ("began", "expected"),
-    [
-        (BEGAN + timedelta(days=30), "applied"),
-        (BEGAN, "applied"),
-        (BEGAN - timedelta(minutes=5), "applied"),
-        (BEGAN - timedelta(minutes=5, seconds=1), "unattributed"),
-        (BEGAN - timedelta(days=1), "unattributed"),
-    ],
-)
-async def test_a_batch_takes_only_calls_that_began_once_it_existed(
-    database: Database, began: datetime, expected: str
-) -> None:
+async def test_a_batch_takes_only_calls_that_began_once_it_existed(database: Database) -> None:
     await store_batch(database.url, prepared_at=BEGAN)
-    assert (await attribute(database, phone=phone_of(5), began=began))["disposition"] == expected
+    expected = {
+        timedelta(days=30): "applied",
+        timedelta(0): "applied",
+        timedelta(minutes=-5): "applied",
+        timedelta(minutes=-5, seconds=-1): "unattributed",
+        timedelta(days=-1): "unattributed",
+    }
+    found = {
+        later: (await attribute(database, phone=phone_of(number), began=BEGAN + later))["disposition"]
+        for number, later in enumerate(expected, start=1)
+    }
+    assert found == expected
 
 
 async def test_the_time_of_the_event_stands_in_for_a_missing_time_of_the_call(database: Database) -> None:
@@ -110,17 +107,13 @@ async def test_the_time_of_the_event_stands_in_for_a_missing_time_of_the_call(da
         assert (await get_event(database, event.event_id))["disposition"] == expected
 
 
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [("prepared", 0), ("uploading", 1), ("uploaded", 1), ("unknown", 1), ("failed", 0)],
-)
-async def test_only_batches_that_may_have_been_sent_are_looked_at(
-    database: Database, state: str, expected: int
-) -> None:
+async def test_only_batches_that_may_have_been_sent_are_looked_at(database: Database) -> None:
     await store_batch(database.url)
-    await database.pool.execute("UPDATE batches SET upload_state = $1", state)
-    (event,) = decode(make_payload(recipient=None, phone=phone_of(5)))
-    assert (await ingest(database, event)).applied == expected
+    found = {}
+    for number, state in enumerate(("prepared", "uploading", "uploaded", "unknown", "failed"), start=1):
+        await database.pool.execute("UPDATE batches SET upload_state = $1", state)
+        found[state] = (await attribute(database, phone=phone_of(number)))["disposition"] == "applied"
+    assert found == {"prepared": False, "uploading": True, "uploaded": True, "unknown": True, "failed": False}
 
 
 async def test_equal_call_parameters_decide_between_several_recipients(database: Database) -> None:

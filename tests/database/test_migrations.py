@@ -74,7 +74,8 @@ async def test_a_second_run_applies_nothing(connection: asyncpg.Connection) -> N
 async def test_migrators_that_start_together_take_turns(empty_database_url: str) -> None:
     connections = [await connect(empty_database_url) for _ in range(4)]
     try:
-        applied = await asyncio.gather(*[migrate(connection) for connection in connections])
+        async with asyncio.timeout(20):
+            applied = await asyncio.gather(*[migrate(connection) for connection in connections])
         assert sorted(len(state.migrations) for state in applied) == [0, 0, 0, len(read_migrations())]
         assert await connections[0].fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
     finally:

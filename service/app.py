@@ -28,7 +28,13 @@ from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.events import Events
 from service.web.health import Health
-from service.web.problems import answer_api_error, answer_failure, answer_http_exception
+from service.web.problems import (
+    UNREACHABLE,
+    answer_api_error,
+    answer_failure,
+    answer_http_exception,
+    answer_unavailable,
+)
 from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
 
@@ -98,7 +104,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         )
         routes = build_routes(
             Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),
-            Events(database, authenticator, Replayer(database, decoder, replay_writer)),
+            Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
         )
         yield Front(receiver, routes)
@@ -138,6 +144,7 @@ def build_routes(batches: Batches, events: Events, health: Health) -> Starlette:
         ],
         exception_handlers={
             ApiError: answer_api_error,
+            **dict.fromkeys(UNREACHABLE, answer_unavailable),
             HTTPException: answer_http_exception,
             Exception: answer_failure,
         },

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,6 +17,7 @@ from service.app import open_app, prepare_schema
 from service.demo import DemoOptions, run_demo
 from service.errors import OutcomesError
 from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.logs import configure_logs
@@ -50,7 +52,7 @@ def serve() -> None:
 
 async def _serve(settings: Settings, url: str) -> None:
     async with open_app(settings, url) as app:
-        # What was made at the start stays, so no collection need look at it: that took milliseconds out of the hot path.
+        # What was made at the start stays, so no collection need look at it again, in the midst of requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
@@ -83,7 +85,9 @@ async def _replay(settings: Settings, url: str, quarantine_id: int | None) -> in
     await prepare_schema(url, may_migrate=False)
     async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
         writer = Writer(url, database.queries, Metrics())
-        replayer = Replayer(database, EventDecoder(settings.ref_column), writer)
+        # Replaying verifies nothing, so it needs no secret; but a target's agents hold.
+        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+        replayer = Replayer(database, targets, EventDecoder(settings.ref_column), writer)
         failed = 0
         try:
             if quarantine_id is not None:
@@ -132,6 +136,8 @@ outcomes.add_command(sandbox)
 
 def _start() -> Settings:
     """The settings, and logs as they say."""
+    # Until the service listens to it: SIGTERM unwinds what was begun, such as the start of an embedded Postgres.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     settings = read_settings(os.environ)
     configure_logs(settings.log_level)
     for name, nearest in find_unknown_names(os.environ).items():

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import stamina
 import structlog
 
 from service.batches.contacts import Contact, ContactsReader
@@ -21,6 +22,7 @@ from service.store.database import Database
 
 logger = structlog.get_logger()
 
+RECORD_SECONDS = 30.0
 STALE_UPLOAD_SECONDS = 600  # longer than a request to the provider can last: whoever began it is gone
 
 
@@ -95,16 +97,32 @@ class Uploader:
             logger.warning("upload_not_confirmed", agent_id=agent_id, state=state, status=error.status)
             error.message += f" (upload {batch_key} is {state}: see GET /v1/uploads)"
             raise
-        await self._database.queries.record_uploaded(
-            self._database.pool,
-            batch_key=batch_key,
-            batch_id=batch.id,
-            status=batch.status,
-            total_recipients=batch.total_recipients,
-            created_at=batch.created_at,
-        )
+        try:
+            await self._record(batch_key, batch)
+        except Exception as error:
+            logger.error("upload_not_recorded", agent_id=agent_id, batch_id=batch.id, exc_info=True)
+            raise ProviderError(
+                f"The provider took the batch as {batch.id} and is calling, but the database did not take that down: "
+                f"do not upload it again (upload {batch_key}: see GET /v1/uploads)",
+                status=504,
+                error_type="upload_unknown",
+                is_sent_unknown=True,
+            ) from error
         logger.info("batch_uploaded", agent_id=agent_id, batch_id=batch.id, recipients=batch.total_recipients)
         return batch
+
+    async def _record(self, batch_key: int, batch: ProviderBatch) -> None:
+        """Takes down the provider's answer; a database that is away for a moment must not cost us the batch's id."""
+        async for attempt in stamina.retry_context(on=Exception, attempts=None, timeout=RECORD_SECONDS, wait_max=2.0):
+            with attempt:
+                await self._database.queries.record_uploaded(
+                    self._database.pool,
+                    batch_key=batch_key,
+                    batch_id=batch.id,
+                    status=batch.status,
+                    total_recipients=batch.total_recipients,
+                    created_at=batch.created_at,
+                )
 
     async def _set_state(self, batch_key: int, state: str, detail: str | None = None) -> None:
         await self._database.queries.set_upload_state(

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from service.errors import ConfigurationError
+from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.signature import Verifier
 
 DEFAULT_TARGET = "default"
@@ -29,6 +30,12 @@ class Target:
         self.name = name
         self.verifier = verifier
         self.agents = agents
+
+    def admit(self, item: Event | Unreadable) -> Event | Unreadable:
+        """``item`` as it is, or unreadable where it speaks of an agent that may not report here."""
+        if self.agents is None or isinstance(item, Unreadable) or item.agent_id in self.agents:
+            return item
+        return to_unreadable(item, "agent_not_allowed", "data.call.agent_id")
 
 
 class _TargetTable(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,11 +1,11 @@
 """Replay: a body in quarantine takes the way of a fresh event again, once a fix lets it be understood."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from service.errors import NotFoundError
 from service.formant.events import EventDecoder, Unreadable
-from service.ledger.committer import Item
+from service.formant.targets import Target
 from service.ledger.writer import Writer
 from service.store.database import Database
 
@@ -15,8 +15,11 @@ PAGE = 100
 class Replayer:
     """Replays quarantined bodies, one at a time or all. Replaying twice is harmless: the ledger knows the event id."""
 
-    def __init__(self, database: Database, decoder: EventDecoder, writer: Writer) -> None:
+    def __init__(
+        self, database: Database, targets: Mapping[str, Target], decoder: EventDecoder, writer: Writer
+    ) -> None:
         self._database = database
+        self._targets = targets
         self._decoder = decoder
         self._writer = writer
         self._turn = asyncio.Lock()
@@ -30,7 +33,10 @@ class Replayer:
         row = await queries.get_quarantined(self._database.pool, quarantine_id=quarantine_id)
         if row is None:
             raise NotFoundError(f"Nothing waits in quarantine under {quarantine_id}: see GET /v1/quarantine")
-        item: Item = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
+        target = self._targets.get(row["target"])
+        if target is None:  # it may have named the agents that may report there
+            return None
+        item = target.admit(self._decoder.decode_event(row["body"], row["target"], row["received_at"], None))
         if isinstance(item, Unreadable):
             return None
         async with self._turn:

@@ -73,7 +73,17 @@ def _forget_dead_users(path: Path) -> None:
     """Takes processes that were killed off the wheel's list of users, so that the last one alive stops the server."""
     if path.exists():
         users = json.loads(path.read_text() or "[]")
-        path.write_text(json.dumps([pid for pid in users if psutil.pid_exists(pid)]))
+        noted_at = path.stat().st_mtime
+        path.write_text(json.dumps([pid for pid in users if _is_alive_since(pid, noted_at)]))
+
+
+def _is_alive_since(pid: int, moment: float) -> bool:
+    """Whether the process that had this number at ``moment`` (seconds since the epoch) still runs."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _forget_dead_server(folder: Path) -> None:

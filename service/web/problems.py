@@ -1,5 +1,6 @@
 """Errors as answers: always ``{"error": {"message", "type"}}``, as the provider's own are."""
 
+import asyncpg
 import msgspec
 import structlog
 from starlette.exceptions import HTTPException
@@ -10,6 +11,16 @@ from service.errors import ApiError
 
 logger = structlog.get_logger()
 
+# What the driver raises when the server is gone, going, or has no room for one more connection.
+UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+)
+
+_BEFORE_REPEATING = "A read may be repeated; before an upload is, GET /v1/uploads tells what came of it"
 _TYPES = {400: "invalid_request", 401: "authentication_error", 404: "not_found", 405: "invalid_request"}
 
 
@@ -34,8 +45,15 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     return Response(body, error.status_code, headers=error.headers, media_type="application/json")
 
 
+def answer_unavailable(request: Request, error: Exception) -> Response:
+    """The answer while the database is away."""
+    logger.warning("database_unavailable", operation=request.scope.get("path"), exc_info=error)
+    body = render_error(f"The database does not answer. {_BEFORE_REPEATING}", "unavailable")
+    return Response(body, 503, headers={"retry-after": "5"}, media_type="application/json")
+
+
 def answer_failure(request: Request, error: Exception) -> Response:
-    """The answer to a failure of ours: nothing of it is told but that the request may be repeated."""
+    """The answer to a failure of ours: nothing of its inside is told."""
     logger.error("request_failed", operation=request.scope.get("path"), exc_info=error)
-    body = render_error("The service failed to answer; the request may be repeated", "internal_error")
+    body = render_error(f"The service failed to answer. {_BEFORE_REPEATING}", "internal_error")
     return Response(body, 500, media_type="application/json")

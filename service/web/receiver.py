@@ -22,7 +22,7 @@ from service.errors import (
     OverloadedError,
     UnavailableError,
 )
-from service.formant.events import TEXT_LIMIT, Event, EventDecoder, to_unreadable
+from service.formant.events import TEXT_LIMIT, EventDecoder
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target
 from service.ledger.backlog import Backlog
@@ -115,9 +115,7 @@ class Receiver:
             self._verify(target, body, signature)
             hint = event_id.decode("latin-1")[:TEXT_LIMIT] or None
             item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint)
-            if target.agents is not None and isinstance(item, Event) and item.agent_id not in target.agents:
-                item = to_unreadable(item, "agent_not_allowed", "data.call.agent_id")
-            await self._committer.submit(item)
+            await self._committer.submit(target.admit(item))
         finally:
             held.leave()
 

@@ -134,9 +134,10 @@ BEGIN
         WITH waiting AS (
             INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)
             SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, e.reason, e.received_at
-            FROM unnest(v_pending, p_event_ids, p_agent_ids, p_phones, v_reasons, p_received_at)
-                AS e (arrival_id, event_id, agent_id, phone, reason, received_at)
-            WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL
+            FROM unnest(v_pending, p_event_ids, p_agent_ids, p_phones, v_reasons, p_received_at, p_results)
+                AS e (arrival_id, event_id, agent_id, phone, reason, received_at, results)
+            -- Results that are no JSON to Postgres are refused now, not when the event finds its place.
+            WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL AND e.results::jsonb IS NOT NULL
             ON CONFLICT (arrival_id) DO UPDATE SET reason = excluded.reason
             RETURNING xmax = 0 AS is_new
         )

@@ -146,3 +146,12 @@ async def test_a_group_that_the_database_refuses_leaves_nothing_of_any_of_its_ev
         await ingest(database, good, broken)
     for table in ("events", "event_bodies", "facts", "outcomes", "unattributed", "outcome_counts"):
         assert await database.pool.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_results_that_postgres_cannot_hold_are_refused_also_of_an_event_that_fits_no_batch_yet(
+    database: Database,
+) -> None:
+    (stray,) = decode(make_payload(recipient=None, phone="+919999999999"))
+    with pytest.raises(asyncpg.NumericValueOutOfRangeError):
+        await ingest(database, stray._replace(results='{"a": 1e999999}'))
+    assert await database.pool.fetchval("SELECT count(*) FROM events") == 0

@@ -1,6 +1,7 @@
 """Replay: a quarantined body goes its way again after a fix, once, and stays where it is while it cannot be used."""
 
 import hashlib
+from pathlib import Path
 
 import httpx
 
@@ -91,3 +92,19 @@ async def test_a_replay_works_on_a_service_whose_reference_column_has_changed(
     async with start_service(OUTCOMES_REF_COLUMN="") as service:
         assert (await service.post(f"/v1/quarantine/{quarantine_id}/replay")).status_code == 200
         assert (await service.get("/v1/events/other-column")).json()["data"]["method"] == "recipient"
+
+
+async def test_a_replay_does_not_let_in_an_agent_that_its_target_does_not(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    targets = tmp_path / "targets.toml"
+    targets.write_text('[targets.india]\nsecrets = ["india-secret"]\nagents = [7]\n')
+    async with start_service(OUTCOMES_TARGETS_FILE=str(targets)) as service:
+        path = "/webhooks/formant/india"
+        assert (await post_webhook(service, make_payload(), secret="india-secret", path=path)).status_code == 204
+        (row,) = (await service.get("/v1/quarantine")).json()["data"]
+        assert row["reason"] == "agent_not_allowed"
+        assert (await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")).status_code == 400
+    targets.write_text('[targets.india]\nsecrets = ["india-secret"]\nagents = [7, 123]\n')
+    async with start_service(OUTCOMES_TARGETS_FILE=str(targets)) as service:
+        assert (await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")).status_code == 200

@@ -137,9 +137,10 @@ class EventDecoder:
         status = envelope.event_type.removeprefix("call.")
         if status not in STATUSES or status == envelope.event_type:
             raise _UnreadableError("unknown_event_type", "event_type")
-        for name, value in (("event_id", envelope.event_id), ("data.call.conversation_id", call.conversation_id)):
-            if not value or len(value) > TEXT_LIMIT:
-                raise _UnreadableError("unusable_field", f"{name}: 1 to {TEXT_LIMIT} characters")
+        if not 0 < len(envelope.event_id) <= TEXT_LIMIT:
+            raise _UnreadableError("unusable_field", f"event_id: 1 to {TEXT_LIMIT} characters")
+        if not 0 < len(call.conversation_id) <= TEXT_LIMIT:
+            raise _UnreadableError("unusable_field", f"data.call.conversation_id: 1 to {TEXT_LIMIT} characters")
         try:
             parameters = bytes(call.call_parameters).decode()
             results = bytes(envelope.data.results).decode()

@@ -8,7 +8,6 @@ goes wrong is answered 503 too, since the provider never sends an event again af
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -67,9 +66,8 @@ class Receiver:
         self._committer = committer
         self._backlog = backlog
         self._max_body_bytes = max_body_bytes
-        self._metrics = metrics
-        self._stored = {name: metrics.webhooks.labels(name, "stored") for name in targets}
-        self._secret_used: dict[tuple[str, int], Any] = {}
+        self._webhooks = metrics.webhooks.counts
+        self._secret_used = metrics.secret_used.counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = scope["path"][len(PATH) + 1 :] or DEFAULT_TARGET
@@ -93,7 +91,7 @@ class Receiver:
             self._count(name, "failed")
             await _answer(send, UnavailableError("Not stored: send the event again", retry_after=RETRY_AFTER_SECONDS))
         else:
-            self._stored[name].inc()
+            self._webhooks[name, "stored"] += 1
             await send(_STORED[0])
             await send(_STORED[1])
 
@@ -113,7 +111,7 @@ class Receiver:
         try:
             body = await self._read(receive, held)
             self._verify(target, body, signature)
-            hint = event_id.decode("latin-1")[:TEXT_LIMIT] or None
+            hint = event_id.decode("latin-1")[:TEXT_LIMIT] if event_id else None
             item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint)
             await self._committer.submit(target.admit(item))
         finally:
@@ -161,17 +159,14 @@ class Receiver:
                 f"{SIGNATURE_HEADER} is missing or was not made with a secret of this target: compare "
                 "FORMANT_WEBHOOK_SECRET with the secret in the provider's dashboard"
             )
-        key = (target.name, index)
-        if key not in self._secret_used:
-            self._secret_used[key] = self._metrics.secret_used.labels(target.name, str(index + 1))
-        self._secret_used[key].inc()
+        self._secret_used[target.name, str(index + 1)] += 1
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")
 
     def _count(self, name: str, answer: str) -> None:
         # Names that are no target come from outside, and would otherwise make labels without end.
-        self._metrics.webhooks.labels(name if name in self._targets else "unknown", answer).inc()
+        self._webhooks[name if name in self._targets else "unknown", answer] += 1
 
 
 class _Held:

@@ -7,6 +7,9 @@
 -- deadlock. The lock then serialises all that is derived, across replicas, until the commit: old state is read safely,
 -- and feed positions become visible in their order.
 --
+-- On the way that every event takes, arrays are unnested side by side in a SELECT list, which passes rows on one by one;
+-- unnest() of several arrays in FROM would first store each array's elements apart.
+--
 -- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
@@ -43,7 +46,8 @@ BEGIN
     WITH inserted AS (
         INSERT INTO events (event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
         SELECT e.*, v_now
-        FROM unnest(p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals) AS e (event_id)
+        FROM (SELECT unnest(p_event_ids) AS event_id, unnest(p_digests), unnest(p_event_types), unnest(p_targets),
+                     unnest(p_received_at), unnest(v_arrivals)) AS e
         ORDER BY e.event_id COLLATE "C"
         ON CONFLICT (event_id) DO NOTHING
         RETURNING arrival_id
@@ -72,7 +76,7 @@ BEGIN
 
     INSERT INTO event_bodies (arrival_id, recorded_at, body)
     SELECT e.arrival_id, v_now, e.body
-    FROM unnest(v_arrivals, p_bodies) AS e (arrival_id, body)
+    FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body) AS e
     WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
 
     PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations
@@ -104,7 +108,8 @@ BEGIN
            array_agg(CASE WHEN b.batch_key IS NOT NULL THEN e.ref_no END ORDER BY e.nth),
            array_agg('reference'::text)
     INTO v_batches, v_recipients, v_methods
-    FROM unnest(p_ref_tokens, p_ref_nos, p_agent_ids) WITH ORDINALITY AS e (ref_token, ref_no, agent_id, nth)
+    FROM (SELECT unnest(p_ref_tokens) AS ref_token, unnest(p_ref_nos) AS ref_no, unnest(p_agent_ids) AS agent_id,
+                 generate_series(1, v_count) AS nth) AS e
     LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.ref_token = e.ref_token OFFSET 0) AS b
         ON b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count;
 
@@ -153,14 +158,16 @@ BEGIN
             e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
             e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_now
-        FROM unnest(
-            v_batches, v_recipients, v_pending, p_event_ids, p_sources, v_methods, p_conversation_ids,
-            p_attempt_numbers, p_max_attempts, p_statuses, p_is_final, p_next_retry_at, p_occurred_at, p_started_at,
-            p_ended_at, p_duration_seconds, p_failure_reasons, p_results
-        ) AS e (
-            batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id,
-            attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at,
-            ended_at, duration_seconds, failure_reason, results)
+        FROM (
+            SELECT unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no, unnest(v_pending) AS arrival_id,
+                   unnest(p_event_ids) AS event_id, unnest(p_sources) AS source, unnest(v_methods) AS method,
+                   unnest(p_conversation_ids) AS conversation_id, unnest(p_attempt_numbers) AS attempt_number,
+                   unnest(p_max_attempts) AS max_attempts, unnest(p_statuses) AS status,
+                   unnest(p_is_final) AS is_final, unnest(p_next_retry_at) AS next_retry_at,
+                   unnest(p_occurred_at) AS occurred_at, unnest(p_started_at) AS started_at,
+                   unnest(p_ended_at) AS ended_at, unnest(p_duration_seconds) AS duration_seconds,
+                   unnest(p_failure_reasons) AS failure_reason, unnest(p_results) AS results
+        ) AS e
         WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NOT NULL
         RETURNING batch_key, recipient_no, arrival_id
     )

@@ -47,13 +47,18 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
 
 def answer_unavailable(request: Request, error: Exception) -> Response:
     """The answer while the database is away."""
-    logger.warning("database_unavailable", operation=request.scope.get("path"), exc_info=error)
+    logger.warning("database_unavailable", operation=_name_operation(request), exc_info=error)
     body = render_error(f"The database does not answer. {_BEFORE_REPEATING}", "unavailable")
     return Response(body, 503, headers={"retry-after": "5"}, media_type="application/json")
 
 
 def answer_failure(request: Request, error: Exception) -> Response:
     """The answer to a failure of ours: nothing of its inside is told."""
-    logger.error("request_failed", operation=request.scope.get("path"), exc_info=error)
+    logger.error("request_failed", operation=_name_operation(request), exc_info=error)
     body = render_error(f"The service failed to answer. {_BEFORE_REPEATING}", "internal_error")
     return Response(body, 500, media_type="application/json")
+
+
+def _name_operation(request: Request) -> str | None:
+    """The handler's name: unlike the path, it holds nothing that the caller wrote."""
+    return getattr(request.scope.get("endpoint"), "__name__", None)

@@ -3,9 +3,11 @@
 import asyncio
 import signal
 
-from tests.conftest import API_KEY, SECRET
+from service.store.database import connect
+from tests.conftest import API_KEY, SECRET, create_database
 from tests.factories import encode, make_payload, post_webhook, store_batch
 from tests.http.processes import OUTCOMES, make_environ, serve
+from tests.postgres import PostgresServer
 
 NAME = "Rahul-the-customer"
 TRANSCRIPT = "a-secret-thing-that-was-said"
@@ -48,6 +50,23 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
     assert "event_quarantined" in text
     for secret in (NAME, TRANSCRIPT, PHONE, PHONE[1:], SECRET, API_KEY, PROVIDER_KEY):
         assert secret not in text
+
+
+async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(own_postgres: PostgresServer) -> None:
+    url = await create_database(own_postgres, "template0")
+    async with serve(OUTCOMES_DATABASE_URL=url) as serving:
+        await asyncio.to_thread(own_postgres.stop)
+        assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 503
+        await asyncio.to_thread(own_postgres.start)
+        connection = await connect(url)
+        await connection.execute("DROP TABLE event_conflicts")
+        await connection.close()
+        assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 500
+        log = serving.log
+        assert await serving.end(signal.SIGTERM) == 0
+    failures = {line["event"]: line["operation"] for line in log if "operation" in line}
+    assert failures == {"database_unavailable": "get_event", "request_failed": "get_event"}
+    assert PHONE[1:] not in str(log)
 
 
 async def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:

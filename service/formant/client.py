@@ -3,9 +3,10 @@
 A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
 """
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 import msgspec
@@ -15,6 +16,7 @@ from service.errors import ProviderError
 from service.metrics import Metrics
 
 READ_ATTEMPTS = 4
+PAGE_ROWS = 100  # the provider's maximum
 LONGEST_WAIT_SECONDS = 30.0
 
 _Shape = TypeVar("_Shape")
@@ -30,6 +32,13 @@ class ProviderBatch(msgspec.Struct):
     status: str = ""
     total_recipients: int = 0
     created_at: datetime | None = None
+
+
+class BatchPage(msgspec.Struct):
+    """One page of the provider's batches. ``has_more`` is None where its list does not say (contract: unknown)."""
+
+    data: list[ProviderBatch]
+    has_more: bool | None = None
 
 
 class ProviderMetrics(msgspec.Struct):
@@ -49,8 +58,8 @@ class ProviderMetrics(msgspec.Struct):
     unreachable_count: int = 0
 
 
-class _Answer(msgspec.Struct):
-    data: msgspec.Raw
+class _One(msgspec.Struct, Generic[_Shape]):
+    data: _Shape
 
 
 class _Problem(msgspec.Struct):
@@ -90,7 +99,7 @@ class FormantClient:
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
-                return _decode(response, ProviderBatch)
+                return _decode(response, _One[ProviderBatch]).data
             except _UNDECODABLE as error:
                 raise _lost_answer("its answer could not be read") from error
         if response.status_code >= 500 or response.is_redirect:
@@ -99,17 +108,32 @@ class FormantClient:
 
     async def get_batch(self, batch_id: int) -> ProviderBatch:
         """One batch."""
-        return await self._read("get_batch", f"/v1/batch-calls/{batch_id}", ProviderBatch)
+        return (await self._read("get_batch", f"/v1/batch-calls/{batch_id}", _One[ProviderBatch])).data
 
     async def get_metrics(self, batch_id: int) -> ProviderMetrics:
         """The provider's figures of one batch."""
-        return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", ProviderMetrics)
+        return (await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", _One[ProviderMetrics])).data
 
-    async def _read(self, operation: str, path: str, shape: type[_Shape]) -> _Shape:
+    async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
+        """Batches page by page, as many pages as the caller goes on to read; new ones shift the pages, so one may
+        come twice. Ends where the list does, whether or not it says so."""
+        offset = 0
+        while True:
+            params = {"limit": PAGE_ROWS, "offset": offset} | ({} if agent_id is None else {"agent_id": agent_id})
+            page = await self._read("list_batches", "/v1/batch-calls", BatchPage, params)
+            for batch in page.data:
+                yield batch
+            offset += len(page.data)
+            if not page.data or page.has_more is False or (page.has_more is None and len(page.data) < PAGE_ROWS):
+                return
+
+    async def _read(
+        self, operation: str, path: str, shape: type[_Shape], params: dict[str, int] | None = None
+    ) -> _Shape:
         async for attempt in stamina.retry_context(on=_wait_before_repeating, attempts=READ_ATTEMPTS, timeout=60.0):
             with attempt:
                 try:
-                    response = await self._http.get(path)
+                    response = await self._http.get(path, params=params)
                 except httpx.HTTPError as error:
                     self._count(operation, 0)
                     raise ProviderError(
@@ -143,7 +167,7 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
 
 
 def _decode(response: httpx.Response, shape: type[_Shape]) -> _Shape:
-    return msgspec.json.decode(msgspec.json.decode(response.content, type=_Answer).data, type=shape, strict=False)
+    return msgspec.json.decode(response.content, type=shape, strict=False)
 
 
 def _wait_before_repeating(error: Exception) -> bool | float:

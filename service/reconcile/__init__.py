@@ -1,0 +1,1 @@
+"""Reconciliation: our counts compared with the provider's own, and what was lost healed."""

@@ -1,8 +1,9 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import asyncpg
 import structlog
@@ -11,6 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.batches.contracts import ColumnContracts
+from service.batches.lookup import UploadFinder, UploadRecovery
+from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ApiError, DatabaseError
 from service.formant.client import FormantClient, open_http
@@ -24,6 +28,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.web.agents import Agents
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.events import Events
@@ -37,6 +42,7 @@ from service.web.problems import (
 )
 from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
+from service.web.uploads import Uploads
 
 logger = structlog.get_logger()
 
@@ -95,15 +101,25 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         stack.callback(writer.close)
         stack.callback(replay_writer.close)
         committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
-        uploader = Uploader(database, client, ref_column=settings.ref_column)
+        finder = UploadFinder(database, client)
+        uploader = Uploader(
+            database,
+            ColumnContracts(database),
+            Sender(database, client, finder) if client else None,
+            ref_column=settings.ref_column,
+            default_region="",
+        )
         await stack.enter_async_context(_run_committer(committer))
-        await stack.enter_async_context(_run_maintenance(database, uploader))
+        await stack.enter_async_context(_run_beside(_maintain(database)))
+        await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
         routes = build_routes(
-            Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),
+            Batches(database, authenticator, default_time_zone=settings.time_zone),
+            Uploads(database, authenticator, uploader, finder),
+            Agents(database, authenticator),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
         )
@@ -124,16 +140,20 @@ class Front:
         await (self._receiver if is_webhook else self._routes)(scope, receive, send)
 
 
-def build_routes(batches: Batches, events: Events, health: Health) -> Starlette:
+def build_routes(batches: Batches, uploads: Uploads, agents: Agents, events: Events, health: Health) -> Starlette:
     """Everything but the receiver."""
     return Starlette(
         routes=[
-            Route("/v1/batch-call", batches.upload, methods=["POST"]),
+            Route("/v1/batch-call", uploads.upload, methods=["POST"]),
             Route("/v1/batch-calls", batches.list, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}", batches.get, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/metrics", batches.get_metrics, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/outcomes", batches.get_outcomes, methods=["GET"]),
-            Route("/v1/uploads", batches.list_uploads, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/promote", uploads.promote, methods=["POST"]),
+            Route("/v1/uploads", uploads.list, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}", uploads.get, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}/resolve", uploads.resolve, methods=["POST"]),
+            Route("/v1/agents/{agent_id}/columns", agents.get_columns, methods=["GET"]),
             Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
             Route("/v1/unattributed", events.list_unattributed, methods=["GET"]),
             Route("/v1/quarantine", events.list_quarantine, methods=["GET"]),
@@ -162,8 +182,9 @@ async def _run_committer(committer: Committer) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _run_maintenance(database: Database, uploader: Uploader) -> AsyncIterator[None]:
-    task = asyncio.create_task(_maintain(database, uploader))
+async def _run_beside(running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs what goes on for ever, for as long as the block lasts."""
+    task = asyncio.create_task(running)
     try:
         yield
     finally:
@@ -171,12 +192,11 @@ async def _run_maintenance(database: Database, uploader: Uploader) -> AsyncItera
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _maintain(database: Database, uploader: Uploader) -> None:
+async def _maintain(database: Database) -> None:
     """What has to be looked after now and then; a failure is told, and tried again the next time."""
     while True:
         try:
             await database.queries.create_body_partitions(database.pool)
-            await uploader.mark_stale()
         except Exception:
             logger.warning("maintenance_failed", exc_info=True)
         await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -14,8 +14,10 @@ import structlog
 import uvloop
 
 from service.app import open_app, prepare_schema
+from service.batches.lookup import UploadFinder
 from service.demo import DemoOptions, run_demo
 from service.errors import OutcomesError
+from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
 from service.ledger.quarantine import Replayer
@@ -132,6 +134,38 @@ def demo(**options: Any) -> None:
 
 
 outcomes.add_command(sandbox)
+
+
+@outcomes.group()
+def batches() -> None:
+    """Batches and their uploads."""
+
+
+@batches.command()
+@click.argument("upload_id", type=int)
+@click.option("--batch-id", type=int, help="The provider's batch that the upload became.")
+@click.option("--not-sent", is_flag=True, help="The provider has never taken it: nobody is dialled.")
+def resolve(upload_id: int, batch_id: int | None, not_sent: bool) -> None:
+    """Say what became of an upload that is unknown (GET /v1/uploads?state=unknown).
+
+    The evidence is checked first: the provider's list, and webhooks that have come in.
+    """
+    if (batch_id is None) == (not not_sent):
+        raise click.UsageError("Give either --batch-id N or --not-sent")
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(_resolve(settings, url, upload_id, batch_id))
+    click.echo(f"Upload {upload_id} {'was not sent' if batch_id is None else f'is batch {batch_id}'}.")
+
+
+async def _resolve(settings: Settings, url: str, upload_id: int, batch_id: int | None) -> None:
+    await prepare_schema(url, may_migrate=False)
+    async with (
+        open_database(url, allow_unsafe=settings.allow_unsafe_database) as database,
+        open_http(settings.formant_base_url, settings.formant_api_key) as http,
+    ):
+        client = FormantClient(http, Metrics()) if settings.formant_api_key else None
+        await UploadFinder(database, client).resolve(upload_id, batch_id)
 
 
 def _start() -> Settings:

@@ -4,6 +4,8 @@
 message that names the field and the remedy. Everything else is for operators.
 """
 
+from typing import Any
+
 
 class OutcomesError(Exception):
     """Base of all errors below; the message is a full sentence that says what to do."""
@@ -27,14 +29,17 @@ class ApiError(OutcomesError):
     status = 500
     type = "internal_error"
 
-    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, headers: dict[str, str] | None = None, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.headers = headers or {}
+        self.details = details
 
 
 class InvalidRequestError(ApiError):
-    """400: the request is wrong; repeating it unchanged will not help."""
+    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what one line cannot say."""
 
     status = 400
     type = "invalid_request"
@@ -58,6 +63,27 @@ class MethodNotAllowedError(ApiError):
     """405: the path is right, the method is not."""
 
     status = 405
+    type = "invalid_request"
+
+
+class ConflictError(ApiError):
+    """409: the thing is not in a state for that; the message says in which it is."""
+
+    status = 409
+    type = "conflict"
+
+
+class DuplicateRequestError(ApiError):
+    """409: the same was asked before, and the message names it; repeating it needs to be meant."""
+
+    status = 409
+    type = "duplicate_request"
+
+
+class KeyReusedError(ApiError):
+    """422: an idempotency key that came with another request before."""
+
+    status = 422
     type = "invalid_request"
 
 

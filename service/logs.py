@@ -16,9 +16,9 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp",
         "address", "agent_id", "applied", "attempt", "batch_id", "count", "database", "error", "error_at", "events",
-        "group_events", "limit", "migration", "name", "nearest", "operation", "port", "quarantine_id", "reason",
-        "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets", "version",
-        "wait_seconds",
+        "failed", "group_events", "limit", "migration", "name", "nearest", "operation", "port", "quarantine_id",
+        "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
+        "unknown", "upload_id", "version", "wait_seconds",
     }
 )  # fmt: skip
 

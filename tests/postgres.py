@@ -36,9 +36,19 @@ class PostgresServer:
         self._user: str | None = None
         if os.geteuid() == 0:
             self._user = "postgres" if "TEST_POSTGRES_BIN" in os.environ else "pgserver"
-            owner = pwd.getpwnam(self._user)
-            os.chown(self._folder, owner.pw_uid, owner.pw_gid)
+            self.own(self._folder)
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
+
+    @property
+    def folder(self) -> Path:
+        """Where its data are, and what else it may write."""
+        return self._folder
+
+    def own(self, path: Path) -> None:
+        """Gives a folder to the user that it runs as."""
+        if self._user is not None:
+            owner = pwd.getpwnam(self._user)
+            os.chown(path, owner.pw_uid, owner.pw_gid)
 
     @property
     def pid(self) -> int:

@@ -125,3 +125,48 @@ def _check_header(columns: list[str], ref_column: str) -> None:
                 f"file: line 1, column {position}: {name!r} is reserved for the reference that this service adds; "
                 "rename it, or set OUTCOMES_REF_COLUMN"
             )
+
+
+import io as _io
+
+from service.batches.report import ContactsReport, Duplicates
+
+
+class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    ref_column: str = ""
+    default_region: str = ""
+    duplicates: Duplicates = "reject"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    batch_key: int
+    ref_token: str
+    upload_path: str
+    copy_path: str
+
+
+def read_columns(path, options):
+    return ContactsReader(_io.BytesIO(path.read_bytes()), _io.StringIO(), ref_column="", ref_token="").columns
+
+
+async def check_contacts(path, options, parts=(), *, test_recipients=0, seed=0, on_progress=None):
+    rows = [
+        c
+        for ch in ContactsReader(
+            _io.BytesIO(path.read_bytes()), _io.StringIO(), ref_column=options.ref_column, ref_token="x"
+        ).chunks()
+        for c in ch
+    ]
+    columns = read_columns(path, options)
+    split = [rows[test_recipients:], rows[:test_recipients]] if test_recipients else [rows]
+    for part, mine in zip(parts, split):
+        with open(part.copy_path, "w", newline="") as f, open(part.upload_path, "w", newline="") as u:
+            w = csv.writer(f)
+            v = csv.writer(u)
+            v.writerow([*columns, options.ref_column] if options.ref_column else columns)
+            for n, c in enumerate(mine, 1):
+                w.writerow((part.batch_key, n, c.phone, c.parameters))
+                p = msgspec.json.decode(c.parameters)
+                row = [c.phone if k == PHONE_COLUMN else p[k] for k in columns]
+                v.writerow([*row, f"{part.ref_token}-{n}"] if options.ref_column else row)
+    return ContactsReport(columns=columns, recipients=len(rows), part_counts=[len(s) for s in split])

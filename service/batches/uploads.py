@@ -1,142 +1,221 @@
-"""Uploads: recipients stored first, then sent to the provider once, every step committed before the next.
+"""Uploads: a file checked, its recipients stored, and then sent to the provider once.
 
-prepared → uploading → uploaded | unknown | failed. The provider has no idempotency key, and a repeated upload calls
-people again; so an upload whose answer was lost is ``unknown``, is said to be, and is never sent again by itself.
+    preparing → prepared → uploading → uploaded | unknown | failed          held → prepared: a test batch is promoted
+
+Every step is committed before the next outside effect. The provider has no idempotency key, and a repeated upload
+calls people again; so an upload whose answer was lost is ``unknown``, is looked for, and is never sent again by itself.
+What a killed service left is settled by the age of its lease: nothing was sent before ``uploading``, nobody knows
+afterwards.
 """
 
 import asyncio
-import hashlib
-import io
+import contextlib
 import secrets
 import tempfile
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
-import stamina
-import structlog
+import asyncpg
 
-from service.batches.contacts import Contact, ContactsReader
-from service.errors import ProviderError, UnavailableError
-from service.formant.client import FormantClient, ProviderBatch
+from service.batches.contacts import ContactsOptions, Part, check_contacts, read_columns
+from service.batches.contracts import ColumnContracts
+from service.batches.lease import LEASE_SECONDS, hold_lease
+from service.batches.report import ContactsReport
+from service.batches.requests import UploadRequest
+from service.batches.sending import Sender
+from service.batches.storing import Store, StoredPart
+from service.errors import (
+    ConflictError,
+    DuplicateRequestError,
+    InvalidRequestError,
+    KeyReusedError,
+    NotFoundError,
+    ProviderError,
+    UnavailableError,
+)
+from service.formant.client import ProviderBatch
 from service.store.database import Database
-
-logger = structlog.get_logger()
-
-RECORD_SECONDS = 30.0
-STALE_UPLOAD_SECONDS = 600  # longer than a request to the provider can last: whoever began it is gone
 
 
 class Uploader:
-    """Takes CSV files to the provider. ``client`` is None where no key for the provider is configured."""
+    """Takes CSV files to the provider. ``sender`` is None where no key for the provider is configured."""
 
-    def __init__(self, database: Database, client: FormantClient | None, *, ref_column: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        contracts: ColumnContracts,
+        sender: Sender | None,
+        *,
+        ref_column: str,
+        default_region: str,
+    ) -> None:
         self._database = database
-        self._client = client
+        self._contracts = contracts
+        self._store = Store(database, contracts)
+        self._sender = sender
         self._ref_column = ref_column
+        self._default_region = default_region
 
-    async def upload(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
-        """The batch as the provider answered it, once that is stored.
-
-        Raises InvalidRequestError for a file that cannot be used (nothing is stored or sent), ProviderError when the
-        provider refused it or its answer was lost, UnavailableError when there is no key for the provider.
-        """
-        client = self._client
-        if client is None:
-            raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
-        with tempfile.TemporaryFile("w+b") as upload:
-            batch_key = await self._prepare(agent_id, name, file, upload)
-            # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
-            return await asyncio.shield(self._send(client, batch_key, agent_id, name, file_name, upload))
-
-    async def mark_stale(self) -> None:
-        """Uploads that were being sent when a service was killed become ``unknown``: nobody knows what came of them."""
-        stale = await self._database.queries.mark_stale_uploads(self._database.pool, seconds=STALE_UPLOAD_SECONDS)
-        if stale:
-            logger.warning("uploads_unknown", count=stale)
-
-    async def _prepare(self, agent_id: int, name: str, file: BinaryIO, upload: BinaryIO) -> int:
-        """Stores the batch and its recipients, all or nothing, and writes the file to send; returns the batch's key."""
-        token = secrets.token_hex(8)
-        digest = await asyncio.to_thread(_digest, file)
-        file.seek(0)
-        text = io.TextIOWrapper(upload, encoding="utf-8", newline="", write_through=True)
-        reader = ContactsReader(file, text, ref_column=self._ref_column, ref_token=token)
-        chunks = reader.chunks()
-        queries = self._database.queries
-        async with self._database.pool.acquire() as connection, connection.transaction():
-            batch_key: int = await queries.insert_batch(
-                connection,
-                agent_id=agent_id,
-                name=name,
-                ref_token=token if self._ref_column else None,
-                ref_column=self._ref_column or None,
-                columns=reader.columns,
-                file_digest=digest,
+    async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
+        """The report on a file, and what speaks against its columns, if anything: a dry run, which changes nothing."""
+        report = await check_contacts(request.path, self._options(request))
+        try:
+            await self._contracts.check(
+                self._database.pool, request.agent_id, report.columns, accept=request.accept_columns
             )
-            while chunk := await asyncio.to_thread(_next_chunk, chunks):
-                await connection.copy_records_to_table(
-                    "recipients",
-                    records=[(batch_key, *contact) for contact in chunk],
-                    columns=("batch_key", *Contact._fields),
-                )
-            await queries.set_recipient_count(connection, recipient_count=reader.count, batch_key=batch_key)
-        text.detach()
-        upload.seek(0)
-        logger.info("upload_prepared", agent_id=agent_id, recipients=reader.count)
-        return batch_key
+        except InvalidRequestError as error:
+            return report, error.message
+        return report, None
 
-    async def _send(
-        self, client: FormantClient, batch_key: int, agent_id: int, name: str, file_name: str, upload: BinaryIO
-    ) -> ProviderBatch:
-        await self._set_state(batch_key, "uploading")
-        try:
-            batch = await client.upload_batch(agent_id, name, file_name, upload)
-        except ProviderError as error:
-            state = "unknown" if error.is_sent_unknown else "failed"
-            await self._set_state(batch_key, state, error.message)
-            logger.warning("upload_not_confirmed", agent_id=agent_id, state=state, status=error.status)
-            error.message += f" (upload {batch_key} is {state}: see GET /v1/uploads)"
-            raise
-        try:
-            await self._record(batch_key, batch)
-        except Exception as error:
-            logger.error("upload_not_recorded", agent_id=agent_id, batch_id=batch.id, exc_info=True)
+    async def upload(self, request: UploadRequest) -> tuple[ProviderBatch, bool]:
+        """The batch as the provider answered it, once that is stored; and whether it answers an earlier request.
+
+        Raises InvalidRequestError for a file that cannot be used (nothing is stored or sent), DuplicateRequestError,
+        KeyReusedError, ProviderError when the provider refused it or its answer was lost, UnavailableError when there
+        is no key for the provider.
+        """
+        sender = self._require_sender()
+        columns = await asyncio.to_thread(read_columns, request.path, self._options(request))
+        tokens = (secrets.token_hex(8), secrets.token_hex(8))
+        begun = await self._begin(request, columns, tokens)
+        if begun["refusal"] is not None:
+            return await self._answer_earlier(begun["earlier_key"], begun["refusal"]), True
+        with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+            parts = _plan_parts(begun, tokens, folder)
+            async with self._hold(parts) as move:
+                await self._prepare(request, columns, parts, move)
+                # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
+                sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path))
+                return await asyncio.shield(sending), False
+
+    async def promote(self, test_batch_id: int) -> ProviderBatch:
+        """Sends the main batch behind a test batch, once; raises NotFoundError or ConflictError when it cannot."""
+        sender = self._require_sender()
+        begun = await self._database.queries.begin_promotion(
+            self._database.pool, batch_id=test_batch_id, seconds=LEASE_SECONDS
+        )
+        if begun["main_key"] is None:
+            raise NotFoundError(f"There is no test batch {test_batch_id}: upload one with test_recipients=N")
+        if not begun["is_promoted"]:
+            became = f" as batch {begun['batch_id']}" if begun["batch_id"] else ""
+            raise ConflictError(
+                f"Batch {test_batch_id} was promoted already: the rest is {begun['upload_state']}{became} "
+                f"(GET /v1/uploads/{begun['main_key']})"
+            )
+        with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+            path = Path(folder) / "contacts.csv"
+            async with hold_lease(self._database, [begun["main_key"]]):
+                await self._store.restore_file(begun["main_key"], path)
+                return await asyncio.shield(sender.send(begun["main_key"], "contacts.csv", path))
+
+    async def _prepare(
+        self, request: UploadRequest, columns: list[str], parts: list[Part], move: Callable[[int], None]
+    ) -> None:
+        """Checks the file and stores what is in it, all or nothing."""
+        await self._contracts.check(self._database.pool, request.agent_id, columns, accept=request.accept_columns)
+        report = await check_contacts(
+            request.path,
+            self._options(request),
+            tuple(parts),
+            test_recipients=request.test_recipients,
+            seed=parts[-1].batch_key,
+            on_progress=move,
+        )
+        refuse_errors(report)
+        states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
+        stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
+        await self._store.store(request, report, stored)
+
+    def _require_sender(self) -> Sender:
+        if self._sender is None:
+            raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
+        return self._sender
+
+    def _options(self, request: UploadRequest) -> ContactsOptions:
+        return ContactsOptions(
+            ref_column=self._ref_column, default_region=self._default_region, duplicates=request.duplicates
+        )
+
+    async def _begin(self, request: UploadRequest, columns: list[str], tokens: tuple[str, str]) -> asyncpg.Record:
+        is_test = request.test_recipients > 0
+        begun: asyncpg.Record = await self._database.queries.begin_upload(
+            self._database.pool,
+            agent_id=request.agent_id,
+            name=request.name,
+            columns=columns,
+            file_digest=request.file_digest,
+            ref_token=tokens[0] if self._ref_column else None,
+            ref_column=self._ref_column or None,
+            idempotency_key=request.idempotency_key,
+            request_digest=request.digest(),
+            force=request.force,
+            lease_seconds=LEASE_SECONDS,
+            test_name=f"{request.name} (test)" if is_test else None,
+            test_ref_token=tokens[1] if is_test and self._ref_column else None,
+            promote_at_success_rate=request.promote_at_success_rate,
+        )
+        return begun
+
+    @contextlib.asynccontextmanager
+    async def _hold(self, parts: list[Part]) -> AsyncIterator[Callable[[int], None]]:
+        """Holds the lease; what fails before it is stored leaves nothing behind."""
+        batch_keys = [part.batch_key for part in parts]
+        async with hold_lease(self._database, batch_keys) as progress:
+            try:
+                yield progress.move
+            except BaseException:
+                with contextlib.suppress(Exception):  # a database that is away: the lease runs out
+                    await self._database.queries.discard_upload(self._database.pool, batch_keys=batch_keys)
+                raise
+
+    async def _answer_earlier(self, batch_key: int, refusal: str) -> ProviderBatch:
+        """What became of the earlier request that this one repeats."""
+        if refusal == "key_reused":
+            raise KeyReusedError(
+                f"Idempotency-Key: came with another request before (upload {batch_key}): use a new key"
+            )
+        upload = await self._database.queries.get_upload(self._database.pool, batch_key=batch_key)
+        state = upload["state"] if upload else "gone"
+        name = f"upload {batch_key}, {state}" + (
+            f", batch {upload['batch_id']}" if upload and upload["batch_id"] else ""
+        )
+        if refusal == "duplicate":
+            raise DuplicateRequestError(
+                f"The same agent, name and file were uploaded within 24 hours ({name}): these people are being called "
+                "already. To call them again, send force=true",
+                details={"upload_id": batch_key, "state": state, "batch_id": upload["batch_id"] if upload else None},
+            )
+        if state == "uploaded":
+            row = await self._database.queries.get_batch(self._database.pool, batch_id=upload["batch_id"])
+            return ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
+        if state == "unknown":
             raise ProviderError(
-                f"The provider took the batch as {batch.id} and is calling, but the database did not take that down: "
-                f"do not upload it again (upload {batch_key}: see GET /v1/uploads)",
+                f"The answer to this upload is not known still: {upload['detail']}",
                 status=504,
                 error_type="upload_unknown",
                 is_sent_unknown=True,
-            ) from error
-        logger.info("batch_uploaded", agent_id=agent_id, batch_id=batch.id, recipients=batch.total_recipients)
-        return batch
-
-    async def _record(self, batch_key: int, batch: ProviderBatch) -> None:
-        """Takes down the provider's answer; a database that is away for a moment must not cost us the batch's id."""
-        async for attempt in stamina.retry_context(on=Exception, attempts=None, timeout=RECORD_SECONDS, wait_max=2.0):
-            with attempt:
-                await self._database.queries.record_uploaded(
-                    self._database.pool,
-                    batch_key=batch_key,
-                    batch_id=batch.id,
-                    status=batch.status,
-                    total_recipients=batch.total_recipients,
-                    created_at=batch.created_at,
-                )
-
-    async def _set_state(self, batch_key: int, state: str, detail: str | None = None) -> None:
-        await self._database.queries.set_upload_state(
-            self._database.pool, batch_key=batch_key, state=state, detail=detail
+            )
+        raise DuplicateRequestError(
+            f"The same request is being worked on ({name}): ask again in a moment", headers={"retry-after": "2"}
         )
 
 
-def _next_chunk(chunks: Iterator[list[Contact]]) -> list[Contact]:
-    """The next contacts, in a thread: checking a large file must not hold up the webhooks."""
-    return next(chunks, [])
+def _plan_parts(begun: asyncpg.Record, tokens: tuple[str, str], folder: str) -> list[Part]:
+    """The main batch and its test batch, or the one batch that there is; the last is sent at once."""
+    keys = [begun["batch_key"]] if begun["main_key"] is None else [begun["main_key"], begun["batch_key"]]
+    return [
+        Part(batch_key=key, ref_token=token, upload_path=f"{folder}/{key}.csv", copy_path=f"{folder}/{key}.copy")
+        for key, token in zip(keys, tokens, strict=False)
+    ]
 
 
-def _digest(file: BinaryIO) -> bytes:
-    digest = hashlib.sha256()
-    while chunk := file.read(2**20):
-        digest.update(chunk)
-    return digest.digest()
+def refuse_errors(report: ContactsReport) -> None:
+    """Raises InvalidRequestError with the whole report when it has errors, naming the first."""
+    if not report.error_count:
+        return
+    first = report.errors[0]
+    column = f", column {first.column}" if first.column else ""
+    more = f" (and {report.error_count - 1} more: see details)" if report.error_count > 1 else ""
+    raise InvalidRequestError(
+        f"file: line {first.line}{column}: {first.problem}; {first.remedy}{more}", details={"report": report}
+    )

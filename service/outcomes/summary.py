@@ -46,6 +46,17 @@ class _ResultCount(msgspec.Struct):
     recipients: int
 
 
+class CampaignBatch(msgspec.Struct):
+    """A batch of a campaign: its place in it, and its recipients by state."""
+
+    role: str
+    upload_id: int
+    batch_id: int | None
+    state: str
+    total_recipients: int
+    states: dict[str, int]
+
+
 class Counts(msgspec.Struct):
     """A batch and its counters, of one instant (``as_of``)."""
 
@@ -60,6 +71,8 @@ class Counts(msgspec.Struct):
     outcomes: list[_OutcomeCount]
     attempts: list[_AttemptCount]
     results: list[_ResultCount]
+    campaign_id: int | None = None
+    campaign: list[CampaignBatch] = []
 
     def count_state(self, *states: str) -> int:
         """Recipients in any of the given states."""
@@ -68,6 +81,9 @@ class Counts(msgspec.Struct):
     def count_open(self) -> int:
         """Recipients neither processed nor waiting for a retry."""
         return max(0, self.total_recipients - sum(count.recipients for count in self.outcomes))
+
+
+_LISTS = {"outcomes": _OutcomeCount, "attempts": _AttemptCount, "results": _ResultCount, "campaign": CampaignBatch}
 
 
 async def read_counts(database: Database, batch_id: int, time_zone: str) -> Counts | None:
@@ -84,7 +100,7 @@ async def read_counts(database: Database, batch_id: int, time_zone: str) -> Coun
     if row is None:
         return None
     fields = dict(row)
-    for name, shape in (("outcomes", _OutcomeCount), ("attempts", _AttemptCount), ("results", _ResultCount)):
+    for name, shape in _LISTS.items():
         fields[name] = msgspec.json.decode(fields[name], type=list[shape])  # type: ignore[valid-type]
     return msgspec.convert(fields, Counts)
 
@@ -128,6 +144,36 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "by_hour": _group_by_hour(counts),
         "sources": _group_by_source(counts),
         "reconciliation": None,
+        "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
+    }
+
+
+def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[str, Any]:
+    """A test batch and its main batch together; what is held yet counts as in progress."""
+    total = sum(batch.total_recipients for batch in batches)
+    statuses = {status: sum(batch.states.get(status, 0) for batch in batches) for status in STATUSES}
+    processed = sum(statuses.values())
+    pending_retry = sum(batch.states.get("pending_retry", 0) for batch in batches)
+    return {
+        "id": campaign_id,
+        "batches": [
+            {
+                "role": batch.role,
+                "upload_id": batch.upload_id,
+                "batch_id": batch.batch_id,
+                "state": batch.state,
+                "total_recipients": batch.total_recipients,
+            }
+            for batch in batches
+        ],
+        "recipients": {
+            "total": total,
+            "processed": processed,
+            "in_progress": max(0, total - processed - pending_retry),
+            "pending_retry": pending_retry,
+        },
+        "statuses": statuses,
+        "rates": {"success_rate": _rate(statuses["completed"], total, "recipients.total")},
     }
 
 

@@ -2,6 +2,7 @@
 
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
 
 from service.errors import InvalidRequestError, NotFoundError
@@ -39,3 +40,52 @@ def read_time_zone(request: Request, name: str, default: str) -> str:
         return ZoneInfo(value).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidRequestError(f"{name}: takes an IANA time zone such as Asia/Kolkata") from error
+
+
+class Fields:
+    """The fields of a form; what it lacks is looked for among the query parameters."""
+
+    def __init__(self, form: FormData, query: QueryParams) -> None:
+        self._form = form
+        self._query = query
+
+    def read_text(self, name: str) -> str:
+        """The field's text; "" when it is absent or a file."""
+        value = self._form.get(name, self._query.get(name))
+        return value if isinstance(value, str) else ""
+
+    def read_flag(self, name: str) -> bool:
+        """``true`` or ``false`` (``1``, ``0``); false when it is absent."""
+        text = self.read_text(name).strip().lower()
+        if text not in {"", "true", "false", "1", "0"}:
+            raise InvalidRequestError(f"{name}: takes true or false")
+        return text in {"true", "1"}
+
+    def read_number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        """A whole number in its range."""
+        text = self.read_text(name).strip()
+        if not text:
+            return default
+        if not (text.isascii() and text.isdecimal() and len(text) <= 18 and minimum <= int(text) <= maximum):
+            raise InvalidRequestError(f"{name}: takes a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    def read_percent(self, name: str) -> float | None:
+        """A number from 0 to 100, or None when it is absent."""
+        text = self.read_text(name).strip()
+        if not text:
+            return None
+        try:
+            percent = float(text)
+        except ValueError:
+            percent = -1
+        if not 0 <= percent <= 100:
+            raise InvalidRequestError(f"{name}: takes a percentage from 0 to 100")
+        return percent
+
+    def read_choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of ``choices``; the first when it is absent."""
+        text = self.read_text(name).strip() or choices[0]
+        if text not in choices:
+            raise InvalidRequestError(f"{name}: takes one of {', '.join(choices)}")
+        return text

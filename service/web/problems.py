@@ -1,5 +1,7 @@
 """Errors as answers: always ``{"error": {"message", "type"}}``, as the provider's own are."""
 
+from typing import Any
+
 import asyncpg
 import msgspec
 import structlog
@@ -24,15 +26,16 @@ _BEFORE_REPEATING = "A read may be repeated; before an upload is, GET /v1/upload
 _TYPES = {400: "invalid_request", 401: "authentication_error", 404: "not_found", 405: "invalid_request"}
 
 
-def render_error(message: str, error_type: str) -> bytes:
-    """The body of an error answer."""
-    return msgspec.json.encode({"error": {"message": message, "type": error_type}})
+def render_error(message: str, error_type: str, details: dict[str, Any] | None = None) -> bytes:
+    """The body of an error answer; ``details`` only where there are some."""
+    error: dict[str, Any] = {"message": message, "type": error_type}
+    return msgspec.json.encode({"error": error | ({"details": details} if details else {})})
 
 
 def answer_api_error(request: Request, error: Exception) -> Response:
     """The answer to an error that this service raised on purpose."""
     assert isinstance(error, ApiError)
-    body = render_error(error.message, error.type)
+    body = render_error(error.message, error.type, error.details)
     return Response(body, error.status, headers=error.headers, media_type="application/json")
 
 

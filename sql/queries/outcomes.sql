@@ -19,6 +19,14 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
                   WHERE r.batch_key = b.batch_key AND r.name = n.name AND r.recipients > 0 AND r.magnitude > 0
                   ORDER BY magnitude DESC, value
                   LIMIT :values) AS v
-              ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results
+              ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results,
+       (SELECT coalesce(json_agg(c ORDER BY c.role DESC), '[]')
+        FROM (SELECT m.campaign_role AS role, m.batch_key AS upload_id, m.batch_id, m.upload_state AS state,
+                     coalesce(m.total_recipients, m.recipient_count) AS total_recipients,
+                     (SELECT coalesce(json_object_agg(o.state, o.recipients), '{}')
+                      FROM (SELECT state, sum(recipients) AS recipients FROM outcome_counts
+                            WHERE batch_key = m.batch_key AND recipients > 0 GROUP BY state) AS o) AS states
+              FROM batches AS m
+              WHERE m.campaign_key = b.campaign_key) AS c) AS campaign, b.campaign_key AS campaign_id
 FROM batches AS b
 WHERE b.batch_id = :batch_id;

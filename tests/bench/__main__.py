@@ -3,20 +3,28 @@
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 
 from service.logs import configure_logs
 from service.store.embedded import CONFIGURATION
 from tests.bench.machine import describe_machine
 from tests.bench.reads import run_reads
+from tests.bench.uploads import bench_uploads
 from tests.bench.write_path import bench_write_path
 from tests.postgres import PostgresServer, find_programs
+
+PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
+    "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
+    "read": lambda server, arguments: run_reads(server),
+    "upload": lambda server, arguments: bench_uploads(server),
+}
 
 
 def main() -> None:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
-    parser.add_argument("--only", choices=("write", "read"), help="one part only")
+    parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")
@@ -26,10 +34,9 @@ def main() -> None:
     server.start(*(f"-c {line.replace(' ', '')}" for line in CONFIGURATION.splitlines()))
     try:
         print(f"Machine: {describe_machine()}, shared by load generator, service and Postgres", flush=True)
-        if arguments.only != "read":
-            bench_write_path(server, arguments.seconds)
-        if arguments.only != "write":
-            run_reads(server)
+        for name, run in PARTS.items():
+            if arguments.only in (None, name):
+                run(server, arguments)
     finally:
         server.remove()
 

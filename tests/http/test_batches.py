@@ -82,9 +82,11 @@ async def test_the_reference_column_has_the_name_that_was_set_or_is_left_out(
         assert list(csv.reader(io.StringIO(contacts.text)))[1][:4] == ["+919876543210", "Rahul", "LN-12345", "29000"]
 
 
-async def test_two_uploads_of_one_file_are_two_batches(start_service: StartService) -> None:
+async def test_a_file_that_is_meant_to_be_sent_twice_becomes_two_batches_with_references_of_their_own(
+    start_service: StartService,
+) -> None:
     async with connect_provider(start_service) as (service, sandbox):
-        assert [(await upload(service)).json()["data"]["id"] for _ in range(2)] == [456, 457]
+        assert [(await upload(service, force="true")).json()["data"]["id"] for _ in range(2)] == [456, 457]
         texts = [sandbox.sandbox.find_batch(batch_id).contacts.text for batch_id in (456, 457)]
         assert texts[0] != texts[1], "references must never be the same"
 

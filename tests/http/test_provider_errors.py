@@ -1,7 +1,7 @@
 """The provider refuses an upload, fails or falls silent: we tell what is known, and nobody is dialled twice."""
 
-import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +11,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from service.batches.contracts import ColumnContracts
+from service.batches.lookup import UploadFinder
+from service.batches.requests import UploadRequest
+from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ProviderError
 from service.formant.client import FormantClient
@@ -72,7 +76,7 @@ async def test_an_upload_whose_answer_says_nothing_certain_is_unknown_and_is_not
             with subtests.test(fault):
                 before = sum(count_uploads(sandbox))
                 sandbox.sandbox.faults.next_upload = fault
-                answer = await upload(service)
+                answer = await upload(service, name=f"March {fault}")
                 assert (answer.status_code, answer.json()["error"]["type"]) == (504, "upload_unknown")
                 assert "dashboard" in answer.json()["error"]["message"]
                 row = await read_upload(service)
@@ -117,7 +121,7 @@ async def test_a_provider_that_cannot_be_reached_was_sent_nothing(start_service:
 
 
 async def test_a_provider_that_takes_too_long_leaves_the_upload_unknown(
-    start_service: StartService, database: Database
+    start_service: StartService, database: Database, tmp_path: Path
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "hang"
@@ -127,9 +131,18 @@ async def test_a_provider_that_takes_too_long_leaves_the_upload_unknown(
             timeout=httpx.Timeout(30.0, read=0.5),  # the service's own client waits a minute
         )
         async with impatient as http:
-            uploader = Uploader(database, FormantClient(http, Metrics()), ref_column="outcome_ref")
+            client = FormantClient(http, Metrics())
+            sender = Sender(database, client, UploadFinder(database, client))
+            path = tmp_path / "contacts.csv"
+            path.write_text(CONTACTS)
+            uploader = Uploader(
+                database, ColumnContracts(database), sender, ref_column="outcome_ref", default_region=""
+            )
+            asked = UploadRequest(
+                agent_id=123, name="March Follow Ups", file_name=path.name, path=path, file_digest=b"\x00" * 32
+            )
             with pytest.raises(ProviderError) as raised:
-                await uploader.upload(123, "March Follow Ups", "contacts.csv", io.BytesIO(CONTACTS.encode()))
+                await uploader.upload(asked)
         assert (raised.value.status, raised.value.type) == (504, "upload_unknown")
         assert "ReadTimeout" in raised.value.message
         assert (await read_upload(service))["state"] == "unknown"
@@ -158,12 +171,20 @@ async def test_an_answer_that_the_contract_does_not_know_is_a_clear_error_too(
         requests.append(request.url.path)
         return answers.pop()()
 
-    app = Starlette(routes=[Route("/{path:path}", answer_upload, methods=["GET", "POST"])])
+    async def list_none(request: Request) -> Response:
+        return Response('{"data": []}')
+
+    app = Starlette(
+        routes=[
+            Route("/v1/batch-calls", list_none, methods=["GET"]),
+            Route("/{path:path}", answer_upload, methods=["GET", "POST"]),
+        ]
+    )
     async with serve_app(app) as url, start_service(FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY) as service:
         for name, (answer, status, state) in STRANGE.items():
             with subtests.test(name):
                 answers.append(answer)
-                given = await upload(service)
+                given = await upload(service, force="true")
                 assert given.status_code == status
                 assert set(given.json()["error"]) == {"message", "type"}
                 assert "<h1>" not in given.json()["error"]["message"]

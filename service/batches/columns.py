@@ -1,0 +1,53 @@
+"""The column contract: the first file of an agent fixes its columns, since prompts, webhooks and CRM mappings rely on
+their names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
+
+import difflib
+
+import msgspec
+
+NEAR = 0.8
+
+
+class ColumnDifference(msgspec.Struct):
+    """How a file's columns differ from those that bind; ``renamed`` has those that come near to one that binds."""
+
+    renamed: dict[str, str]
+    missing: list[str]
+    added: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.renamed or self.missing or self.added)
+
+    def describe(self) -> str:
+        """The difference in one line."""
+        parts = [f"{found!r}: did you mean {meant!r}?" for found, meant in self.renamed.items()]
+        parts += [f"{name!r} is missing" for name in self.missing]
+        parts += [f"{name!r} is new" for name in self.added]
+        return "; ".join(parts)
+
+
+def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
+    """What sets a file's ``columns`` apart from the ``binding`` ones; their order does not matter."""
+    missing = [name for name in binding if name not in columns]
+    added = [name for name in columns if name not in binding]
+    renamed: dict[str, str] = {}
+    for name in added:
+        meant = _find_near(name, [candidate for candidate in missing if candidate not in renamed.values()])
+        if meant is not None:
+            renamed[name] = meant
+    return ColumnDifference(
+        renamed=renamed,
+        missing=[name for name in missing if name not in renamed.values()],
+        added=[name for name in added if name not in renamed],
+    )
+
+
+def _find_near(name: str, candidates: list[str]) -> str | None:
+    """The candidate that ``name`` was probably meant to be: the same but for case and punctuation, or nearly so."""
+    by_letters = {_reduce(candidate): candidate for candidate in candidates}
+    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=NEAR)
+    return by_letters[nearest[0]] if nearest else None
+
+
+def _reduce(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))

@@ -1,0 +1,60 @@
+-- Takes down that an upload begins, unless it is one that is known already; one transaction decides between callers that
+-- come at the same instant. Returns the batch that will be sent first (batch_key), the main batch behind a test batch
+-- (main_key, else null), or why not: the earlier upload's key and a refusal, which is
+--
+--   repeated     the same idempotency key and request: answer what became of it
+--   key_reused   the same idempotency key with another request
+--   duplicate    without a key: the agent, name and file of an upload of the last 24 hours that did not fail
+--
+-- With a test batch the file belongs to the main batch, and the caller's key to what is sent at once.
+CREATE OR REPLACE FUNCTION begin_upload(
+    p_agent_id bigint, p_name text, p_columns text[], p_file_digest bytea, p_ref_token text, p_ref_column text,
+    p_idempotency_key text, p_request_digest bytea, p_force boolean, p_lease_seconds double precision,
+    p_test_name text, p_test_ref_token text, p_promote_at_success_rate numeric,
+    OUT batch_key bigint, OUT main_key bigint, OUT earlier_key bigint, OUT refusal text
+)
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_earlier batches;
+    v_leased_until CONSTANT timestamptz := clock_timestamp() + make_interval(secs => p_lease_seconds);
+BEGIN
+    PERFORM pg_advisory_xact_lock(7304564, 4);
+    IF p_idempotency_key IS NOT NULL THEN
+        SELECT * INTO v_earlier FROM batches AS b WHERE b.idempotency_key = p_idempotency_key;
+        IF v_earlier.upload_state = 'uploaded' AND v_earlier.prepared_at < clock_timestamp() - interval '24 hours' THEN
+            UPDATE batches AS b SET idempotency_key = NULL WHERE b.batch_key = v_earlier.batch_key;
+            v_earlier := NULL;
+        END IF;
+    ELSIF NOT p_force THEN
+        SELECT b.* INTO v_earlier
+        FROM batches AS b
+        WHERE b.file_digest = p_file_digest AND b.agent_id = p_agent_id AND b.name = p_name
+          AND b.prepared_at > clock_timestamp() - interval '24 hours' AND b.upload_state <> 'failed'
+        ORDER BY b.batch_key
+        LIMIT 1;
+    END IF;
+    earlier_key := v_earlier.batch_key;
+    IF earlier_key IS NOT NULL THEN
+        refusal := CASE WHEN p_idempotency_key IS NULL THEN 'duplicate'
+                        WHEN v_earlier.request_digest = p_request_digest THEN 'repeated'
+                        ELSE 'key_reused' END;
+        RETURN;
+    END IF;
+
+    INSERT INTO batches AS b (agent_id, name, upload_state, ref_token, ref_column, columns, file_digest, leased_until,
+                              rows_checked, idempotency_key, request_digest, promote_at_success_rate)
+    VALUES (p_agent_id, p_name, 'preparing', p_ref_token, p_ref_column, p_columns, p_file_digest, v_leased_until, 0,
+            CASE WHEN p_test_name IS NULL THEN p_idempotency_key END, p_request_digest, p_promote_at_success_rate)
+    RETURNING b.batch_key INTO batch_key;
+    IF p_test_name IS NOT NULL THEN
+        main_key := batch_key;
+        UPDATE batches AS b SET campaign_key = main_key, campaign_role = 'main' WHERE b.batch_key = main_key;
+        INSERT INTO batches AS b (agent_id, name, upload_state, ref_token, ref_column, columns, file_digest,
+                                  leased_until, idempotency_key, request_digest, campaign_key, campaign_role)
+        VALUES (p_agent_id, p_test_name, 'preparing', p_test_ref_token, p_ref_column, p_columns, p_file_digest,
+                v_leased_until, p_idempotency_key, p_request_digest, main_key, 'test')
+        RETURNING b.batch_key INTO batch_key;
+    END IF;
+END
+$$;

@@ -1,0 +1,54 @@
+-- The state of an upload of which nobody was dialled, and nobody will be. A main batch is held again, so that it can be
+-- promoted once more; any other has failed, gives its idempotency key up, and takes the main batch behind it along.
+CREATE OR REPLACE FUNCTION fail_upload(p_batch_key bigint, p_states text[], p_detail text)
+RETURNS text
+LANGUAGE sql
+AS $$
+WITH failed AS (
+    UPDATE batches
+    SET upload_state = CASE WHEN campaign_role = 'main' AND upload_state <> 'preparing' THEN 'held' ELSE 'failed' END,
+        upload_detail = p_detail, upload_changed_at = clock_timestamp(), leased_until = NULL, next_lookup_at = NULL,
+        idempotency_key = NULL
+    WHERE batch_key = p_batch_key AND upload_state = ANY (p_states)
+    RETURNING upload_state, campaign_key, campaign_role
+), followed AS (
+    UPDATE batches AS b
+    SET upload_state = 'failed', upload_detail = 'its test batch failed: ' || p_detail,
+        upload_changed_at = clock_timestamp(), leased_until = NULL
+    FROM failed AS f
+    WHERE f.campaign_role = 'test' AND b.batch_key = f.campaign_key AND b.upload_state IN ('preparing', 'held')
+), emptied AS (
+    DELETE FROM held_files AS h
+    USING failed AS f
+    WHERE f.campaign_role = 'test' AND h.batch_key = f.campaign_key
+)
+SELECT upload_state FROM failed
+$$;
+
+-- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
+-- Returns how many there were of each.
+CREATE OR REPLACE FUNCTION settle_abandoned_uploads(OUT failed bigint, OUT unknown bigint)
+LANGUAGE sql
+AS $$
+WITH abandoned AS MATERIALIZED (
+    SELECT batch_key, upload_state
+    FROM batches
+    WHERE upload_state IN ('preparing', 'prepared', 'uploading')
+      AND (leased_until IS NULL OR leased_until < clock_timestamp())
+    ORDER BY batch_key
+    FOR UPDATE SKIP LOCKED
+), failing AS (
+    SELECT fail_upload(batch_key, ARRAY['preparing', 'prepared'],
+                       'the service stopped before anything was sent: upload it again') AS state
+    FROM abandoned
+    WHERE upload_state <> 'uploading'
+), losing AS (
+    UPDATE batches AS b
+    SET upload_state = 'unknown', upload_detail = 'the service stopped while it was being sent',
+        upload_changed_at = clock_timestamp(), leased_until = NULL, next_lookup_at = clock_timestamp()
+    FROM abandoned AS a
+    WHERE b.batch_key = a.batch_key AND a.upload_state = 'uploading' AND b.upload_state = 'uploading'
+    RETURNING 1
+)
+SELECT (SELECT count(state) FROM failing), (SELECT count(*) FROM losing)
+$$;

@@ -1,0 +1,202 @@
+"""kill -9 at every step of an upload: however the caller goes on, each recipient is dialled exactly once."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from tests.conftest import SECRET
+from tests.http.processes import Serving, serve
+from tests.http.provider import CONTACTS, KEY, find_free_port, upload
+
+WEEK_SECONDS = 7 * 86_400
+BLOCK = """
+CREATE FUNCTION stop_here() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$;
+CREATE TRIGGER stop_here BEFORE INSERT OR UPDATE OF upload_state ON batches FOR EACH ROW
+    WHEN (NEW.upload_state = '{state}') EXECUTE FUNCTION stop_here();
+"""
+UNBLOCK = "DROP FUNCTION stop_here CASCADE"
+WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+
+
+@asynccontextmanager
+async def provider(service_port: int) -> AsyncIterator[RunningSandbox]:
+    target = Target(url=f"http://127.0.0.1:{service_port}/webhooks/formant", secret=SECRET)
+    options = SandboxOptions(api_keys=(KEY,), targets=(target,), seed=1, rate_limit=10_000, first_batch_id=456)
+    async with serve_sandbox(options, port=0, clock=SteppedClock(time.time(), allowance=0)) as sandbox:
+        yield sandbox
+
+
+async def until(reached: asyncio.Task[Any], trying: asyncio.Task[httpx.Response]) -> None:
+    """Waits until a step is reached, while a caller is trying; it must not be answered before."""
+    async with asyncio.timeout(30):
+        await asyncio.wait({reached, trying}, return_when=asyncio.FIRST_COMPLETED)
+    assert not trying.done(), trying.result().text
+
+
+async def wait_for_block(connection: asyncpg.Connection) -> int:
+    while (pid := await connection.fetchval(WAITING)) is None:
+        await asyncio.sleep(0.01)
+    return int(pid)
+
+
+async def wait_for_taken(sandbox: RunningSandbox) -> None:
+    while not sandbox.sandbox.records.batches:
+        await asyncio.sleep(0.01)
+
+
+async def kill(serving: Serving, trying: asyncio.Task[httpx.Response]) -> None:
+    serving.process.kill()
+    await serving.process.wait()
+    with pytest.raises(httpx.HTTPError):
+        await trying
+
+
+async def begin_again_and_count_dials(
+    connection: asyncpg.Connection, sandbox: RunningSandbox, settings: dict[str, str]
+) -> list[str]:
+    """The service starts again once the lease has run out, and the caller repeats; gives the states on the way."""
+    await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
+    states: list[str] = []
+    async with serve(**settings) as again:
+        while True:
+            uploads = (await again.client.get("/v1/uploads")).json()["data"]
+            if not {row["state"] for row in uploads} & {"preparing", "prepared", "uploading"} and all(
+                "list holds" in row["detail"] for row in uploads if row["state"] == "unknown"
+            ):
+                break
+            await asyncio.sleep(0.02)
+        states += [row["state"] for row in uploads]
+        answer = await upload(again.client, key="one-campaign")
+        if answer.status_code == 504:  # the provider never took it, which only a person can know
+            (row,) = uploads
+            word = await again.client.post(f"/v1/uploads/{row['upload_id']}/resolve", json={"not_sent": True})
+            assert word.json()["data"]["state"] == "failed"
+            states.append("declared not sent")
+            answer = await upload(again.client, key="one-campaign")
+        assert answer.status_code == 200, answer.text
+        batch_id = answer.json()["data"]["id"]
+        assert (await upload(again.client, key="one-campaign")).json()["data"]["id"] == batch_id
+        assert (await upload(again.client)).status_code == 409
+        await sandbox.sandbox.advance(WEEK_SECONDS)  # the calls begin only now: each webhook meets a service
+        await sandbox.sandbox.wait_until_done(batch_id)
+        dials = Counter(
+            (recipient["phone"], attempt["number"])
+            for taken in sandbox.sandbox.records.batches
+            for recipient in sandbox.sandbox.recipients(taken)
+            for attempt in recipient["attempts"]
+        )
+        assert set(dials.values()) == {1}
+        assert {phone for phone, _ in dials} == {"+919876543210", "+919812345678"}
+        shown = (await again.client.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+        assert shown["recipients"]["processed"] == 2
+        assert await again.end(signal.SIGTERM) == 0
+    return states
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("preparing", []),
+        ("prepared", ["failed"]),
+        ("uploading", ["failed"]),
+        ("uploaded", ["uploaded"]),  # the provider has taken it: found in its list
+    ],
+)
+async def test_killed_before_a_step_was_committed(database_url: str, state: str, expected: list[str]) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url,
+            "OUTCOMES_PORT": str(port),
+            "FORMANT_BASE_URL": sandbox.base_url,
+            "FORMANT_API_KEY": KEY,
+        }
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings) as serving:
+            await connection.execute(BLOCK.format(state=state))
+            await connection.execute("SELECT pg_advisory_lock(42)")
+            trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
+            blocked = asyncio.create_task(wait_for_block(connection))
+            await until(blocked, trying)
+            await kill(serving, trying)
+        await connection.execute("SELECT pg_terminate_backend($1)", blocked.result())
+        await connection.execute("SELECT pg_advisory_unlock(42)")
+        await connection.execute(UNBLOCK)
+        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        await connection.close()
+    assert states == expected
+
+
+async def test_killed_while_the_provider_had_it_and_had_not_answered(database_url: str) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url,
+            "OUTCOMES_PORT": str(port),
+            "FORMANT_BASE_URL": sandbox.base_url,
+            "FORMANT_API_KEY": KEY,
+        }
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings) as serving:
+            sandbox.sandbox.faults.next_upload = "hang"
+            trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
+            await until(asyncio.create_task(wait_for_taken(sandbox)), trying)
+            await kill(serving, trying)
+        sandbox.sandbox.faults.release()
+        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        await connection.close()
+    assert states == ["uploaded"]
+
+
+async def test_killed_while_sending_to_a_provider_that_never_took_it(database_url: str) -> None:
+    port = find_free_port()
+    received = asyncio.Event()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(2**16):
+            received.set()
+        writer.close()
+
+    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    nowhere = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    async with provider(port) as sandbox:
+        settings = {"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_PORT": str(port), "FORMANT_API_KEY": KEY}
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings, FORMANT_BASE_URL=nowhere) as serving:
+            trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
+            await until(asyncio.create_task(received.wait()), trying)
+            await kill(serving, trying)
+        silent.close()
+        settings["FORMANT_BASE_URL"] = sandbox.base_url
+        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        await connection.close()
+    assert states == ["unknown", "declared not sent"]
+
+
+async def test_killed_when_all_was_done_but_the_answer(database_url: str) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url,
+            "OUTCOMES_PORT": str(port),
+            "FORMANT_BASE_URL": sandbox.base_url,
+            "FORMANT_API_KEY": KEY,
+        }
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings) as serving:
+            assert (await upload(serving.client, key="one-campaign")).status_code == 200
+            serving.process.kill()
+            await serving.process.wait()
+        assert await begin_again_and_count_dials(connection, sandbox, settings) == ["uploaded"]
+        await connection.close()
+    assert CONTACTS.count("+") == 2

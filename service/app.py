@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batches.contracts import ColumnContracts
+from service.batches.leftovers import remove_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
@@ -197,6 +198,7 @@ async def _maintain(database: Database) -> None:
     while True:
         try:
             await database.queries.create_body_partitions(database.pool)
+            await remove_leftovers()
         except Exception:
             logger.warning("maintenance_failed", exc_info=True)
         await asyncio.sleep(MAINTENANCE_SECONDS)

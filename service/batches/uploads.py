@@ -11,7 +11,6 @@ afterwards.
 import asyncio
 import contextlib
 import secrets
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import asyncpg
 from service.batches.contacts import ContactsOptions, Part, check_contacts, read_columns
 from service.batches.contracts import ColumnContracts
 from service.batches.lease import LEASE_SECONDS, hold_lease
+from service.batches.leftovers import make_folder
 from service.batches.report import ContactsReport
 from service.batches.requests import UploadRequest
 from service.batches.sending import Sender
@@ -80,7 +80,7 @@ class Uploader:
         begun = await self._begin(request, columns, tokens)
         if begun["refusal"] is not None:
             return await self._answer_earlier(begun["earlier_key"], begun["refusal"]), True
-        with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+        with make_folder() as folder:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as move:
                 await self._prepare(request, columns, parts, move)
@@ -102,7 +102,7 @@ class Uploader:
                 f"Batch {test_batch_id} was promoted already: the rest is {begun['upload_state']}{became} "
                 f"(GET /v1/uploads/{begun['main_key']})"
             )
-        with tempfile.TemporaryDirectory(prefix="upload-") as folder:
+        with make_folder() as folder:
             path = Path(folder) / "contacts.csv"
             async with hold_lease(self._database, [begun["main_key"]]):
                 await self._store.restore_file(begun["main_key"], path)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
+from service.batches.leftovers import make_folder
 from service.batches.lookup import UploadFinder
 from service.batches.report import Duplicates
 from service.batches.requests import UploadRequest
@@ -145,7 +145,7 @@ async def _keep_file(form: FormData) -> AsyncIterator[tuple[Path, str, bytes]]:
         raise InvalidRequestError("file: is missing; send the CSV as a file part (curl: -F file=@contacts.csv)")
     if file.size and file.size > MAX_FILE_BYTES:
         raise _too_large()
-    with tempfile.TemporaryDirectory(prefix="received-") as folder:
+    with make_folder() as folder:
         path = Path(folder) / "contacts.csv"
         digest = await run_in_threadpool(_copy, file.file, path)
         yield path, file.filename or "contacts.csv", digest

@@ -118,7 +118,7 @@ async def test_an_answer_of_a_window_that_has_ended_says_nothing_about_the_prese
         await call(budget, answer(200, limits(40, BEGIN + timedelta(seconds=5))))
         clock.now += timedelta(seconds=6)
         await budget.take()
-        note(answer(200, limits(0, BEGIN + timedelta(seconds=5), now=clock.now)))
+        note(answer(200, limits(0, BEGIN + timedelta(seconds=5)), now=clock.now))
     assert await wait_of(budget) == 0
 
 
@@ -132,7 +132,7 @@ async def test_another_limit_is_learned_from_the_first_answer(database: Database
 async def test_a_clock_of_the_providers_that_is_wrong_makes_no_window_longer(database: Database) -> None:
     wrong = BEGIN + timedelta(hours=3)
     budget = open_budget(database, Clock())
-    await call(budget, answer(200, limits(0, wrong + timedelta(seconds=20), now=wrong)))
+    await call(budget, answer(200, limits(0, wrong + timedelta(seconds=20)), now=wrong))
     assert 20 <= await wait_of(budget) <= 22.1
 
 

@@ -1,10 +1,13 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
+import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,6 +24,9 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.reconcile.budget import Budget, name_account
+from service.reconcile.healer import Healer
+from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
@@ -37,6 +43,7 @@ from service.web.problems import (
 )
 from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
+from service.web.reconciliation import Reconciliation
 
 logger = structlog.get_logger()
 
@@ -96,8 +103,15 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         stack.callback(replay_writer.close)
         committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
         uploader = Uploader(database, client, ref_column=settings.ref_column)
+        reconciler = None
+        if settings.formant_api_key:
+            healing_writer = Writer(database_url, database.queries, metrics)
+            stack.callback(healing_writer.close)
+            reconciler = build_reconciler(settings, database, http, metrics, healing_writer)
         await stack.enter_async_context(_run_committer(committer))
-        await stack.enter_async_context(_run_maintenance(database, uploader))
+        await stack.enter_async_context(_run_until_left(_maintain(database, uploader)))
+        if reconciler is not None:
+            await stack.enter_async_context(_run_until_left(reconciler.run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -106,6 +120,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
+            Reconciliation(database, authenticator, reconciler),
         )
         yield Front(receiver, routes)
 
@@ -124,7 +139,23 @@ class Front:
         await (self._receiver if is_webhook else self._routes)(scope, receive, send)
 
 
-def build_routes(batches: Batches, events: Events, health: Health) -> Starlette:
+def build_reconciler(
+    settings: Settings, database: Database, http: httpx.AsyncClient, metrics: Metrics, writer: Writer
+) -> Reconciler:
+    """The loop, on the budget that all replicas share."""
+    account = name_account(settings.formant_base_url, settings.formant_api_key)
+    return Reconciler(
+        database,
+        http,
+        metrics,
+        Budget(database, account),
+        Healer(database, writer, lambda: datetime.now(UTC)),
+        grace_seconds=settings.grace_seconds,
+        interval_seconds=settings.reconcile_seconds,
+    )
+
+
+def build_routes(batches: Batches, events: Events, health: Health, reconciliation: Reconciliation) -> Starlette:
     """Everything but the receiver."""
     return Starlette(
         routes=[
@@ -133,6 +164,8 @@ def build_routes(batches: Batches, events: Events, health: Health) -> Starlette:
             Route("/v1/batch-calls/{batch_id}", batches.get, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/metrics", batches.get_metrics, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/outcomes", batches.get_outcomes, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/reconciliations", reconciliation.list, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/reconcile", reconciliation.reconcile, methods=["POST"]),
             Route("/v1/uploads", batches.list_uploads, methods=["GET"]),
             Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
             Route("/v1/unattributed", events.list_unattributed, methods=["GET"]),
@@ -162,8 +195,8 @@ async def _run_committer(committer: Committer) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _run_maintenance(database: Database, uploader: Uploader) -> AsyncIterator[None]:
-    task = asyncio.create_task(_maintain(database, uploader))
+async def _run_until_left(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
     try:
         yield
     finally:

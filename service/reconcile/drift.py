@@ -65,11 +65,13 @@ class Inconsistency(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why the verdict is what it is, for programs: a static code, and the figure and number it speaks of."""
+    """Why the verdict is what it is, for programs: a static code, and what it speaks of."""
 
     code: str
     figure: str | None = None
     count: Number | None = None
+    recipients: list[int] = []
+    """A few of the recipients it is about, by their numbers."""
 
 
 class Assessment(NamedTuple):

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import asyncpg
+import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,6 +28,9 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.reconcile.budget import Budget, name_account
+from service.reconcile.healer import Healer
+from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
@@ -43,6 +48,7 @@ from service.web.problems import (
 )
 from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
+from service.web.reconciliation import Reconciliation
 from service.web.uploads import Uploads
 
 logger = structlog.get_logger()
@@ -110,9 +116,16 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             ref_column=settings.ref_column,
             default_region="",
         )
+        reconciler = None
+        if settings.formant_api_key:
+            healing_writer = Writer(database_url, database.queries, metrics)
+            stack.callback(healing_writer.close)
+            reconciler = build_reconciler(settings, database, http, metrics, healing_writer)
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_beside(_maintain(database)))
         await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
+        if reconciler is not None:
+            await stack.enter_async_context(_run_beside(reconciler.run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -123,6 +136,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Agents(database, authenticator),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
+            Reconciliation(database, authenticator, reconciler),
         )
         yield Front(receiver, routes)
 
@@ -141,28 +155,32 @@ class Front:
         await (self._receiver if is_webhook else self._routes)(scope, receive, send)
 
 
-def build_routes(batches: Batches, uploads: Uploads, agents: Agents, events: Events, health: Health) -> Starlette:
+def build_reconciler(
+    settings: Settings, database: Database, http: httpx.AsyncClient, metrics: Metrics, writer: Writer
+) -> Reconciler:
+    """The loop, on the budget that all replicas share."""
+    account = name_account(settings.formant_base_url, settings.formant_api_key)
+    return Reconciler(
+        database,
+        http,
+        metrics,
+        Budget(database, account),
+        Healer(database, writer, lambda: datetime.now(UTC)),
+        grace_seconds=settings.grace_seconds,
+        interval_seconds=settings.reconcile_seconds,
+    )
+
+
+class Handlers(Protocol):
+    """A group of handlers that knows its own routes."""
+
+    def routes(self) -> list[Route]: ...
+
+
+def build_routes(*groups: Handlers) -> Starlette:
     """Everything but the receiver."""
     return Starlette(
-        routes=[
-            Route("/v1/batch-call", uploads.upload, methods=["POST"]),
-            Route("/v1/batch-calls", batches.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}", batches.get, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/metrics", batches.get_metrics, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/outcomes", batches.get_outcomes, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/promote", uploads.promote, methods=["POST"]),
-            Route("/v1/uploads", uploads.list, methods=["GET"]),
-            Route("/v1/uploads/{upload_id}", uploads.get, methods=["GET"]),
-            Route("/v1/uploads/{upload_id}/resolve", uploads.resolve, methods=["POST"]),
-            Route("/v1/agents/{agent_id}/columns", agents.get_columns, methods=["GET"]),
-            Route("/v1/events/{event_id}", events.get_event, methods=["GET"]),
-            Route("/v1/unattributed", events.list_unattributed, methods=["GET"]),
-            Route("/v1/quarantine", events.list_quarantine, methods=["GET"]),
-            Route("/v1/quarantine/{quarantine_id}/replay", events.replay, methods=["POST"]),
-            Route("/healthz", health.alive, methods=["GET"]),
-            Route("/readyz", health.ready, methods=["GET"]),
-            Route("/metrics", health.expose_metrics, methods=["GET"]),
-        ],
+        routes=[route for group in groups for route in group.routes()],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

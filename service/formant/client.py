@@ -1,23 +1,34 @@
-"""The provider's HTTP API (contract, "Batch calls"). Reads are repeated as the contract allows; an upload never is.
+"""The provider's HTTP API (contract, "Batch calls" and "Conversations"). Reads are repeated as the contract allows, and
+an upload never is.
 
 A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 import stamina
 
 from service.errors import ProviderError
+from service.formant.conversations import (
+    Conversation,
+    ConversationPage,
+    decode_conversation,
+    decode_conversation_page,
+)
+from service.formant.lenient import decode_leniently, to_float, to_int
 from service.metrics import Metrics
 
 READ_ATTEMPTS = 4
 PAGE_ROWS = 100  # the provider's maximum
 LONGEST_WAIT_SECONDS = 30.0
+LARGEST_FIGURE = 2**31 - 1
 
 _Shape = TypeVar("_Shape")
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -42,20 +53,23 @@ class BatchPage(msgspec.Struct):
 
 
 class ProviderMetrics(msgspec.Struct):
-    """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds."""
+    """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
 
-    avg_duration_seconds: float = 0.0
-    busy_count: int = 0
-    completed_count: int = 0
-    failed_count: int = 0
-    in_progress_count: int = 0
-    no_answer_count: int = 0
-    pending_retry_count: int = 0
-    socket_failure_count: int = 0
-    success_count: int = 0
-    success_rate: float = 0.0
-    total_processed: int = 0
-    unreachable_count: int = 0
+    None is a figure that was not told, which is something else than 0.
+    """
+
+    avg_duration_seconds: float | None = None
+    busy_count: int | None = None
+    completed_count: int | None = None
+    failed_count: int | None = None
+    in_progress_count: int | None = None
+    no_answer_count: int | None = None
+    pending_retry_count: int | None = None
+    socket_failure_count: int | None = None
+    success_count: int | None = None
+    success_rate: float | None = None
+    total_processed: int | None = None
+    unreachable_count: int | None = None
 
 
 class _One(msgspec.Struct, Generic[_Shape]):
@@ -71,12 +85,20 @@ class _Problems(msgspec.Struct):
     error: _Problem
 
 
+class Pacer(Protocol):
+    """Says when the provider may be called. Reads that have one wait for it, and for nothing else between repeats."""
+
+    def spend(self) -> AbstractAsyncContextManager[Callable[[httpx.Response], None]]:
+        """Entered when a call may be made; is told the answer, or by leaving without it that there was none."""
+
+
 class FormantClient:
     """Calls the provider with our key. Every failure is a ProviderError that says what is known."""
 
-    def __init__(self, http: httpx.AsyncClient, metrics: Metrics) -> None:
+    def __init__(self, http: httpx.AsyncClient, metrics: Metrics, pacer: Pacer | None = None) -> None:
         self._http = http
         self._metrics = metrics
+        self._pacer = pacer
 
     async def upload_batch(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
@@ -99,7 +121,7 @@ class FormantClient:
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
-                return _decode(response, _One[ProviderBatch]).data
+                return _decode_as(_One[ProviderBatch])(response.content).data
             except _UNDECODABLE as error:
                 raise _lost_answer("its answer could not be read") from error
         if response.status_code >= 500 or response.is_redirect:
@@ -108,11 +130,25 @@ class FormantClient:
 
     async def get_batch(self, batch_id: int) -> ProviderBatch:
         """One batch."""
-        return (await self._read("get_batch", f"/v1/batch-calls/{batch_id}", _One[ProviderBatch])).data
+        path = f"/v1/batch-calls/{batch_id}"
+        return (await self._read("get_batch", path, _decode_as(_One[ProviderBatch]))).data
 
     async def get_metrics(self, batch_id: int) -> ProviderMetrics:
-        """The provider's figures of one batch."""
-        return (await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", _One[ProviderMetrics])).data
+        """The provider's figures of one batch; one that is absent or makes no sense is None."""
+        return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", _decode_metrics)
+
+    async def list_conversations(self, agent_id: int, limit: int, offset: int) -> ConversationPage:
+        """One page of an agent's calls, in the provider's order, whatever that is; new calls shift the pages."""
+        params = {"agent_id": agent_id, "limit": limit, "offset": offset}
+        return await self._read("list_conversations", "/v1/conversations", decode_conversation_page, params)
+
+    async def get_conversation(self, conversation_id: str) -> Conversation:
+        """One call with its results. Of several attempts that share the id, the provider gives one: look at its times.
+
+        Raises ProviderError with status 404 when there is none of this id.
+        """
+        path = f"/v1/conversations/{quote(conversation_id, safe='')}"
+        return await self._read("get_conversation", path, decode_conversation)
 
     async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
         """Batches page by page, as many pages as the caller goes on to read; new ones shift the pages, so one may
@@ -120,7 +156,7 @@ class FormantClient:
         offset = 0
         while True:
             params = {"limit": PAGE_ROWS, "offset": offset} | ({} if agent_id is None else {"agent_id": agent_id})
-            page = await self._read("list_batches", "/v1/batch-calls", BatchPage, params)
+            page = await self._read("list_batches", "/v1/batch-calls", _decode_as(BatchPage), params)
             for batch in page.data:
                 yield batch
             offset += len(page.data)
@@ -128,29 +164,41 @@ class FormantClient:
                 return
 
     async def _read(
-        self, operation: str, path: str, shape: type[_Shape], params: dict[str, int] | None = None
+        self, operation: str, path: str, decode: Callable[[bytes], _Shape], params: dict[str, int] | None = None
     ) -> _Shape:
-        async for attempt in stamina.retry_context(on=_wait_before_repeating, attempts=READ_ATTEMPTS, timeout=60.0):
+        """Reads, and reads again where the contract allows it. With a pacer it is the pacer that makes us wait."""
+        is_paced = self._pacer is not None
+        async for attempt in stamina.retry_context(
+            on=_repeat_when_let if is_paced else _wait_before_repeating,
+            attempts=READ_ATTEMPTS,
+            timeout=None if is_paced else 60.0,
+        ):
             with attempt:
-                try:
-                    response = await self._http.get(path, params=params)
-                except httpx.HTTPError as error:
-                    self._count(operation, 0)
-                    raise ProviderError(
-                        f"The provider did not answer ({type(error).__name__})",
-                        status=502,
-                        error_type="provider_unreachable",
-                    ) from error
-                self._count(operation, response.status_code)
+                response = await self._get(operation, path, params)
                 if not response.is_success:
                     raise _refusal(response)
                 try:
-                    return _decode(response, shape)
+                    return decode(response.content)
                 except _UNDECODABLE as error:
                     raise ProviderError(
                         "The provider's answer could not be read", status=502, error_type="internal_error"
                     ) from error
         raise AssertionError("unreachable: the last attempt raises")
+
+    async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
+        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as note:
+            try:
+                response = await self._http.get(path, params=params)
+            except httpx.HTTPError as error:
+                self._count(operation, 0)
+                raise ProviderError(
+                    f"The provider did not answer ({type(error).__name__})",
+                    status=502,
+                    error_type="provider_unreachable",
+                ) from error
+            self._count(operation, response.status_code)
+            note(response)
+            return response
 
     def _count(self, operation: str, status: int) -> None:
         self._metrics.provider_calls.labels(operation, str(status)).inc()
@@ -166,8 +214,23 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
     )
 
 
-def _decode(response: httpx.Response, shape: type[_Shape]) -> _Shape:
-    return msgspec.json.decode(response.content, type=shape, strict=False)
+def _decode_as(shape: type[_Shape]) -> Callable[[bytes], _Shape]:
+    return msgspec.json.Decoder(shape, strict=False).decode
+
+
+def _decode_metrics(body: bytes) -> ProviderMetrics:
+    content = decode_leniently(body)
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict):
+        raise msgspec.ValidationError("no figures")
+    read = {"avg_duration_seconds": to_float, "success_rate": to_float}
+    figures = {name: read.get(name, to_int)(data.get(name)) for name in ProviderMetrics.__struct_fields__}
+    told = {name: value for name, value in figures.items() if value is not None and 0 <= value <= LARGEST_FIGURE}
+    return msgspec.convert(told, ProviderMetrics)
+
+
+def _ignore(response: httpx.Response) -> None:
+    """Notes nothing, where nobody paces."""
 
 
 def _wait_before_repeating(error: Exception) -> bool | float:
@@ -178,6 +241,16 @@ def _wait_before_repeating(error: Exception) -> bool | float:
         seconds = float(error.headers["retry-after"])
         return seconds if seconds <= LONGEST_WAIT_SECONDS else False
     return error.status >= 500 and error.type != "authentication_error"
+
+
+def _repeat_when_let(error: Exception) -> bool | float:
+    """For stamina, under a pacer: repeat at once, since the pacer knows how long to wait, for all replicas."""
+    is_worth_it = isinstance(error, ProviderError) and error.type not in ("authentication_error", "provider_paused")
+    return 0.0 if is_worth_it and isinstance(error, ProviderError) and _may_pass(error.status) else False
+
+
+def _may_pass(status: int) -> bool:
+    return status == 429 or status >= 500
 
 
 def _lost_answer(why: str) -> ProviderError:

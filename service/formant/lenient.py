@@ -51,6 +51,15 @@ def to_int(value: object) -> int | None:
     return round(value)
 
 
+def to_float(value: object) -> float | None:
+    """A finite number, also from text."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
 def to_time(value: object) -> datetime | None:
     """An ISO 8601 time with or without a zone, or None."""
     if not isinstance(value, str) or len(value) > 64:

@@ -73,6 +73,11 @@ class Counts(msgspec.Struct):
     results: list[_ResultCount]
     campaign_id: int | None = None
     campaign: list[CampaignBatch] = []
+    verdict: str = "unverified"
+    verdict_since: datetime | None = None
+    last_reconciled_at: datetime | None = None
+    reconciliation: str | None = None
+    """The last comparison with the provider, as JSON."""
 
     def count_state(self, *states: str) -> int:
         """Recipients in any of the given states."""
@@ -118,10 +123,10 @@ def summarise(counts: Counts) -> dict[str, Any]:
             "status": counts.status,
             "created_at": counts.created_at,
         },
-        "verdict": "unverified",
+        "verdict": counts.verdict,
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
-        "last_reconciled_at": None,
+        "last_reconciled_at": counts.last_reconciled_at,
         "recipients": {
             "total": counts.total_recipients,
             "processed": processed,
@@ -143,7 +148,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "results": _group_results(counts),
         "by_hour": _group_by_hour(counts),
         "sources": _group_by_source(counts),
-        "reconciliation": None,
+        "reconciliation": _describe_reconciliation(counts),
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
     }
 
@@ -194,6 +199,14 @@ def to_provider_metrics(counts: Counts) -> ProviderMetrics:
         total_processed=counts.count_state(*STATUSES),
         unreachable_count=counts.count_state("unreachable"),
     )
+
+
+def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
+    """Why the verdict is what it is; None before the first comparison."""
+    if counts.reconciliation is None:
+        return None
+    last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
+    return {"verdict_since": counts.verdict_since} | last
 
 
 def _sum_attempts(counts: Counts, status: str) -> int:

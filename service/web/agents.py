@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.errors import NotFoundError
 from service.store.database import Database
@@ -16,6 +17,11 @@ class Agents:
     def __init__(self, database: Database, authenticator: Authenticator) -> None:
         self._database = database
         self._authenticator = authenticator
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/agents/{agent_id}/columns", self.get_columns, methods=["GET"]),
+        ]
 
     async def get_columns(self, request: Request) -> Response:
         """The columns of an agent's files, and those that it had before."""

@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.errors import NotFoundError
 from service.outcomes.summary import Counts, read_counts, summarise, to_provider_metrics
@@ -24,6 +25,14 @@ class Batches:
         self._database = database
         self._authenticator = authenticator
         self._default_time_zone = default_time_zone
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/batch-calls", self.list, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}", self.get, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/metrics", self.get_metrics, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, methods=["GET"]),
+        ]
 
     async def list(self, request: Request) -> Response:
         """The provider's list: newest first, by limit and offset."""

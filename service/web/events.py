@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.ledger.quarantine import Replayer
@@ -20,6 +21,14 @@ class Events:
         self._database = database
         self._authenticator = authenticator
         self._replayer = replayer
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/events/{event_id}", self.get_event, methods=["GET"]),
+            Route("/v1/unattributed", self.list_unattributed, methods=["GET"]),
+            Route("/v1/quarantine", self.list_quarantine, methods=["GET"]),
+            Route("/v1/quarantine/{quarantine_id}/replay", self.replay, methods=["POST"]),
+        ]
 
     async def get_event(self, request: Request) -> Response:
         """An event's disposition; 404 until it is committed."""

@@ -6,6 +6,7 @@ import time
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.metrics import Metrics
 from service.store.database import Database
@@ -25,6 +26,13 @@ class Health:
         self._metrics = metrics
         self._checked = (float("-inf"), False)
         self._turn = asyncio.Lock()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/healthz", self.alive, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
+            Route("/metrics", self.expose_metrics, methods=["GET"]),
+        ]
 
     async def alive(self, request: Request) -> Response:
         """200 as long as the process answers."""

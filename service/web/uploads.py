@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Message, Receive
 
 from service.batches.leftovers import make_folder
@@ -49,6 +50,15 @@ class Uploads:
         self._authenticator = authenticator
         self._uploader = uploader
         self._finder = finder
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/batch-call", self.upload, methods=["POST"]),
+            Route("/v1/batch-calls/{batch_id}/promote", self.promote, methods=["POST"]),
+            Route("/v1/uploads", self.list, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}", self.get, methods=["GET"]),
+            Route("/v1/uploads/{upload_id}/resolve", self.resolve, methods=["POST"]),
+        ]
 
     async def upload(self, request: Request) -> Response:
         """Takes a CSV to the provider; answers as the provider does. With ``dry_run`` it only answers the report."""

@@ -2,8 +2,9 @@
 -- wins, what makes two facts speak of the same attempt, and which attempt is the latest.
 --
 -- 1. Same attempt: same conversation and attempt number. Where the provider gave no number, the second in which the
---    call began takes its place; and such a fact is dropped when a numbered one of the same conversation began within
---    two seconds of it, or either has no time.
+--    call began takes its place. Such a fact is dropped when a numbered one, or for a healed fact any webhook's, of the
+--    same conversation began within two seconds of it; or where either does not say when it began, unless the other
+--    was sent before this call began.
 -- 2. Which fact wins: the later word of the provider (occurred_at); then a webhook before a healed one, since it
 --    carries more; then how far the call got; then every other field in turn. Only content decides, never arrival.
 -- 3. Which attempt is later (attempt_order, ascending): the provider's number; an attempt without one comes right after the highest
@@ -37,10 +38,11 @@ WITH winners AS (
       AND (f.attempt_number IS NOT NULL OR NOT EXISTS (
               SELECT FROM facts AS n
               WHERE n.batch_key = f.batch_key AND n.recipient_no = f.recipient_no
-                AND n.conversation_id = f.conversation_id AND n.attempt_number IS NOT NULL
+                AND n.conversation_id = f.conversation_id
+                AND (n.attempt_number IS NOT NULL OR (f.source = 'healed' AND n.source = 'webhook'))
                 AND (p_without IS NULL OR n.arrival_id <> ALL (p_without))
-                AND (n.started_at IS NULL OR f.started_at IS NULL
-                     OR n.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s')))
+                AND coalesce(n.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s',
+                             f.started_at <= n.occurred_at + interval '2 s', true)))
     ORDER BY f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second,
              f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
              f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST, f.ended_at DESC NULLS LAST,

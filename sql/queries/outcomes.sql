@@ -4,6 +4,11 @@
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
+       coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
+       (SELECT json_build_object('reasons', r.reasons, 'differences', r.differences,
+                                 'inconsistencies', r.inconsistencies, 'healed', r.healed)
+        FROM reconciliations AS r WHERE r.batch_key = b.batch_key
+        ORDER BY r.reconciliation_id DESC LIMIT 1) AS reconciliation,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT state, attempts, source, recipients, talked, talk_seconds
               FROM outcome_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS outcomes,
@@ -29,4 +34,5 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
               FROM batches AS m
               WHERE m.campaign_key = b.campaign_key) AS c) AS campaign, b.campaign_key AS campaign_id
 FROM batches AS b
+LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 WHERE b.batch_id = :batch_id;

@@ -58,15 +58,21 @@ def _preference(event: Event) -> tuple[Any, ...]:
 
 
 def _is_shadowed(event: Event, events: list[Event]) -> bool:
-    """An unnumbered fact says nothing new beside a numbered one of the same conversation and moment."""
+    """An unnumbered fact says nothing new beside a numbered one of the same conversation and moment; nor does a healed
+    one beside any webhook."""
     if event.attempt_number is not None:
         return False
     for other in events:
-        if other.conversation_id != event.conversation_id or other.attempt_number is None:
+        if other.conversation_id != event.conversation_id:
             continue
-        if event.started_at is None or other.started_at is None:
+        if other.attempt_number is None and (event.source, other.source) != ("healed", "webhook"):
+            continue
+        if event.started_at is None:
             return True
-        if abs(event.started_at - other.started_at) <= timedelta(seconds=2):
+        if other.started_at is not None:
+            if abs(event.started_at - other.started_at) <= timedelta(seconds=2):
+                return True
+        elif other.occurred_at is None or event.started_at <= other.occurred_at + timedelta(seconds=2):
             return True
     return False
 

@@ -32,6 +32,7 @@ facts = st.fixed_dictionaries(
         "results": st.sampled_from([{}, {"intent": "yes"}, {"intent": "no", "sentiment": "calm"}]),
         "duration_seconds": st.sampled_from([10, 10, 70]),
         "healed": st.booleans(),
+        "tells_times": st.sampled_from([True, True, True, False]),
     }
 )
 histories = st.lists(facts, min_size=1, max_size=8)
@@ -53,6 +54,8 @@ def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
         results=fact["results"],
         ref_token=ref_token,
     )
+    if not fact["tells_times"]:
+        payload["data"]["call"] |= {"started_at": None, "ended_at": None}
     event = decode(payload)[0]
     return event._replace(source="healed") if fact["healed"] else event
 
@@ -135,7 +138,7 @@ async def test_the_counters_of_all_these_histories_equal_a_recount(database: Dat
             {
                 "recipient": recipient, "attempt": attempt, "status": status, "final": attempt == 3,
                 "minute": 20 * attempt, "conversation": "new", "results": {"intent": status},
-                "duration_seconds": 10, "healed": attempt == 2,
+                "duration_seconds": 10, "healed": attempt == 2, "tells_times": True,
             }
             for recipient in range(1, RECIPIENTS + 1) for attempt in (3, 1, 2) for status in ("busy", "completed")
         )

@@ -25,7 +25,7 @@ def test_the_template_holds_the_defaults() -> None:
 
 
 def test_every_route_stands_in_the_readme() -> None:
-    source = (ROOT / "service" / "app.py").read_text()
+    source = "".join(file.read_text() for file in (ROOT / "service" / "web").glob("*.py"))
     routes = re.findall(r'Route\("([^"]+)", [\w.]+, methods=\["(\w+)"\]', source)
     assert len(routes) > 10
     for path, method in routes:

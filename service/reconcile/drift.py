@@ -1,0 +1,244 @@
+"""Drift: where our figures of a batch differ from the provider's, and what its numbers are therefore worth.
+
+Pure: no clock, no database, no network. Both sides are told as the provider's twelve figures, so that
+``telephony_failed``, which has none of its own there, is already counted in ``failed_count``. What is told apart:
+
+- A **difference** is between their figure and ours. Some cannot be helped and are allowed for, with the reason.
+- An **inconsistency** is between the provider's own figures (contract, "Batch calls"); it is theirs, and no drift.
+- While a batch is open its figures move all the time, so the present ones prove nothing. What the provider had counted
+  a grace period ago and we lack even now is **lagging**: late webhooks no longer explain it, healing may begin.
+
+| verdict | |
+|---|---|
+| ``unverified`` | the provider's figures are not known, or too few of them |
+| ``open`` | it still has recipients in progress or waiting for a retry |
+| ``settling`` | it has finished, we differ, and the grace period still runs |
+| ``complete`` | it has finished, and the figures are equal |
+| ``drifted`` | it has finished, and we differ beyond the grace period |
+"""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from service.formant.client import ProviderMetrics
+
+VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
+FINALS = (
+    "completed_count", "busy_count", "failed_count", "no_answer_count", "socket_failure_count", "unreachable_count",
+)  # fmt: skip
+FIGURES = ProviderMetrics.__struct_fields__
+AVERAGE_TOLERANCE_SECONDS = 0.5
+AVERAGE_TOLERANCE_SHARE = 0.01
+RATE_TOLERANCE = 0.5
+"""Percent: rounded to whole ones at the worst. It hides nothing, since what a rate is made of is compared too."""
+
+Number = int | float
+
+
+class Side(NamedTuple):
+    """One side's figures. ``total`` is None where it is not known: no recipients stored, or no total told."""
+
+    figures: ProviderMetrics
+    total: int | None
+    changed_at: datetime | None
+    """When they last changed."""
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One figure on which the sides differ. ``reason`` says why it is allowed for, or that grace is over."""
+
+    figure: str
+    ours: Number | None
+    theirs: Number | None
+    allowed: bool
+    reason: str
+
+
+class Inconsistency(msgspec.Struct, frozen=True):
+    """A rule between the provider's own figures that they break: what was told, and what the others make of it."""
+
+    rule: str
+    told: Number
+    expected: Number
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the verdict is what it is, for programs: a static code, and what it speaks of."""
+
+    code: str
+    figure: str | None = None
+    count: Number | None = None
+    recipients: list[int] = []
+    """A few of the recipients it is about, by their numbers."""
+
+
+class Assessment(NamedTuple):
+    """The verdict on one comparison, and all that led to it."""
+
+    verdict: str
+    reasons: list[Reason]
+    differences: list[Difference]
+    inconsistencies: list[Inconsistency]
+    lagging: dict[str, int]
+    """By figure: how many recipients the provider had counted there a grace period ago that we lack."""
+    settles_at: datetime | None
+    """When grace is over; None while nothing of it runs."""
+
+    @property
+    def needs_healing(self) -> bool:
+        """Whether calls are missing here that nothing but healing will bring."""
+        return self.verdict == "drifted" or bool(self.lagging)
+
+
+def assess(
+    theirs: Side | None, ours: Side, *, now: datetime, grace_seconds: float, earlier: ProviderMetrics | None = None
+) -> Assessment:
+    """Compares the sides. ``earlier`` are the provider's figures as they stood a grace period ago, where known."""
+    if theirs is None:
+        return Assessment("unverified", [Reason("never_compared")], [], [], {}, None)
+    inconsistencies = find_inconsistencies(theirs)
+    told = [Reason("provider_inconsistent", found.rule) for found in inconsistencies]
+    processed = _count_processed(theirs)
+    if processed is None:
+        untold = [Reason("not_told", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
+        return Assessment("unverified", untold + told, _compare(theirs, ours), inconsistencies, {}, None)
+
+    unfinished = _find_unfinished(theirs, processed)
+    settles_at = _find_settling(theirs, ours, grace_seconds)
+    is_over = settles_at is None or settles_at <= now
+    lagging = _find_lagging(earlier, theirs.figures, ours.figures)
+    differences = [
+        difference if difference.allowed else _judge(difference, unfinished, lagging, is_over=is_over)
+        for difference in _compare(theirs, ours)
+    ]
+    if unfinished and is_over:
+        lagging |= _find_behind(differences)
+    unsettled = [difference for difference in differences if not difference.allowed or _waits(difference)]
+    reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled], *told]
+    reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
+    if unfinished:
+        verdict = "open"
+    elif unsettled:
+        verdict = "drifted" if is_over else "settling"
+    else:
+        verdict = "complete"
+    return Assessment(
+        verdict, reasons, differences, inconsistencies, lagging, settles_at if verdict == "settling" else None
+    )
+
+
+def find_inconsistencies(theirs: Side) -> list[Inconsistency]:
+    """Where the provider's figures contradict each other; a rule with a figure that was not told says nothing."""
+    figures = theirs.figures
+    found = []
+    finals = _sum(figures, FINALS)
+    if figures.total_processed is not None and finals is not None and figures.total_processed != finals:
+        found.append(Inconsistency("total_processed_is_the_sum_of_finals", figures.total_processed, finals))
+    states = _sum(figures, ("total_processed", "in_progress_count", "pending_retry_count"))
+    if theirs.total is not None and states is not None and theirs.total != states:
+        found.append(Inconsistency("total_is_processed_in_progress_and_pending", theirs.total, states))
+    if theirs.total and figures.success_count is not None and figures.success_rate is not None:
+        rate = 100 * figures.success_count / theirs.total
+        if abs(rate - figures.success_rate) > RATE_TOLERANCE:
+            found.append(Inconsistency("success_rate_is_success_of_total", figures.success_rate, round(rate, 1)))
+    return found
+
+
+def _compare(theirs: Side, ours: Side) -> list[Difference]:
+    """The figures that differ; those that can be explained at any time are allowed for already."""
+    found = []
+    for figure in FIGURES:
+        mine, other = getattr(ours.figures, figure), getattr(theirs.figures, figure)
+        if mine != other:
+            reason = "not_told" if mine is None or other is None else _find_tolerance(figure, mine, other)
+            found.append(Difference(figure, mine, other, bool(reason), reason))
+    if theirs.total != ours.total:
+        reason = "" if theirs.total is not None and ours.total is not None else "not_told"
+        found.append(Difference("total_recipients", ours.total, theirs.total, bool(reason), reason))
+    return found
+
+
+def _find_tolerance(figure: str, ours: Number, theirs: Number) -> str:
+    """Why two numbers pass as equal, or "" when they do not."""
+    if figure == "avg_duration_seconds":
+        slack = max(AVERAGE_TOLERANCE_SECONDS, AVERAGE_TOLERANCE_SHARE * abs(theirs))
+    elif figure == "success_rate":
+        slack = RATE_TOLERANCE
+    else:
+        return ""
+    return "rounding" if abs(ours - theirs) <= slack else ""
+
+
+def _judge(difference: Difference, unfinished: list[Reason], lagging: dict[str, int], *, is_over: bool) -> Difference:
+    """Whether time explains a difference: grace that runs, or calls that go on."""
+    if difference.figure in lagging:
+        return msgspec.structs.replace(difference, reason="beyond_grace")
+    if not is_over:
+        return msgspec.structs.replace(difference, allowed=True, reason="within_grace")
+    # A retry that is being dialled is in progress there; here it waits until its webhook comes.
+    if unfinished and difference.figure in ("in_progress_count", "pending_retry_count"):
+        return msgspec.structs.replace(difference, allowed=True, reason="under_way")
+    return msgspec.structs.replace(difference, reason="beyond_grace")
+
+
+def _waits(difference: Difference) -> bool:
+    return difference.reason == "within_grace"
+
+
+def _count_processed(theirs: Side) -> int | None:
+    """How many recipients the provider is done with; None where two or more of the figures that tell it are missing.
+
+    The sum of the six finals is told a second time as the total, so one of the seven may be missing.
+    """
+    figures = theirs.figures
+    untold = sum(getattr(figures, figure) is None for figure in (*FINALS, "total_processed"))
+    if untold > 1:
+        return None
+    return _sum(figures, FINALS) if figures.total_processed is None else figures.total_processed
+
+
+def _find_unfinished(theirs: Side, processed: int) -> list[Reason]:
+    """Why the provider is not done; empty when it is."""
+    found = [
+        Reason(code, figure, count)
+        for code, figure in (("in_progress", "in_progress_count"), ("waiting_for_retry", "pending_retry_count"))
+        if (count := getattr(theirs.figures, figure)) is not None and count > 0
+    ]
+    if not found and theirs.total is not None and processed < theirs.total:
+        found.append(Reason("not_all_processed", "total_processed", theirs.total - processed))
+    return found
+
+
+def _find_settling(theirs: Side, ours: Side, grace_seconds: float) -> datetime | None:
+    """When grace is over: it runs from the last change on either side."""
+    changes = [side.changed_at for side in (theirs, ours) if side.changed_at is not None]
+    return max(changes) + timedelta(seconds=grace_seconds) if changes else None
+
+
+def _find_lagging(earlier: ProviderMetrics | None, theirs: ProviderMetrics, ours: ProviderMetrics) -> dict[str, int]:
+    """Finals that the provider had counted a grace period ago, still counts, and we lack. They only ever grow there."""
+    if earlier is None:
+        return {}
+    lagging = {}
+    for figure in FINALS:
+        then, now, mine = getattr(earlier, figure), getattr(theirs, figure), getattr(ours, figure)
+        if then is not None and now is not None and mine is not None and min(then, now) > mine:
+            lagging[figure] = min(then, now) - mine
+    return lagging
+
+
+def _find_behind(differences: list[Difference]) -> dict[str, int]:
+    """The same, of a batch that is open and has been quiet on both sides for as long as grace."""
+    return {
+        d.figure: d.theirs - d.ours
+        for d in differences
+        if not d.allowed and d.figure in FINALS and isinstance(d.theirs, int) and isinstance(d.ours, int)
+        and d.theirs > d.ours
+    }  # fmt: skip
+
+
+def _sum(figures: ProviderMetrics, names: tuple[str, ...]) -> int | None:
+    values = [getattr(figures, name) for name in names]
+    return None if None in values else sum(values)

@@ -1,0 +1,185 @@
+"""Healing: calls whose webhooks were lost are found among the agent's conversations and ingested from there.
+
+A walk reads the agent's conversations page by page, from the first to those before the batch began. The list has no
+filter by batch, its order is not documented, and new calls shift its pages while it is read; so pages overlap, a walk
+ends early only where the times prove that it goes backwards, and walks are repeated until one finds nothing new.
+
+A conversation names no batch. It belongs to a recipient only by evidence: facts of the same conversation are there
+already; or exactly one recipient of all the agent's batches holds the phone and was not yet finished when the call
+began. Otherwise it is left alone and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from service.errors import ProviderError
+from service.formant.client import PAGE_ROWS, FormantClient
+from service.formant.conversations import Conversation, to_event
+from service.ledger.writer import Writer
+from service.store.database import Database
+
+logger = structlog.get_logger()
+
+OVERLAP_ROWS = 20
+PAGES_OF_PROOF = 3
+"""So many pages in a row, wholly before the batch and each older than the one before it, end a walk."""
+SAME_CALL = timedelta(seconds=2)
+CLOCK_SKEW = timedelta(minutes=5)
+ORDER_SLACK = timedelta(hours=1)
+
+
+class Progress(msgspec.Struct, omit_defaults=True):
+    """How far a walk has come; kept with the batch's lease, so that another worker may go on."""
+
+    offset: int = 0
+    healed: int = 0
+    ambiguous: int = 0
+    unknown: int = 0
+    refused: int = 0
+    is_whole: bool = True
+    """False when it was taken up again in the middle: calls that came meanwhile stand before where it went on."""
+    found: int = 0
+    walked_at: datetime | None = None
+
+
+class HealedBatch(NamedTuple):
+    """The batch that a walk is for."""
+
+    batch_key: int
+    agent_id: int
+    began_at: datetime
+    ref_token: str
+    may_retry: bool
+    """The provider's figures say that recipients wait for a retry."""
+
+
+class Healer:
+    """Walks, and ingests what is missing. ``save`` keeps the progress, and raises when the lease was lost."""
+
+    def __init__(self, database: Database, writer: Writer, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._writer = writer
+        self._now = now
+        self._turn = asyncio.Lock()
+
+    async def walk(
+        self,
+        client: FormantClient,
+        batch: HealedBatch,
+        progress: Progress,
+        save: Callable[[Progress], Awaitable[None]],
+    ) -> Progress:
+        """Goes through the conversations once, from where ``progress`` stands. Raises ProviderError when the provider
+        cannot be read; what was healed until then stays so."""
+        since = batch.began_at - CLOCK_SKEW
+        pages: list[list[Conversation]] = []
+        while True:
+            page = await client.list_conversations(batch.agent_id, PAGE_ROWS, progress.offset)
+            pages = [*pages, page.data][-PAGES_OF_PROOF:]
+            wanted = [
+                record
+                for record in page.data
+                if record.agent_id in {None, batch.agent_id} and not _is_before(record, since)
+            ]
+            await self._heal_page(client, batch, wanted, progress)
+            is_last = page.received == 0 or page.has_more is False
+            is_last = is_last or (page.has_more is None and page.received < PAGE_ROWS)
+            if is_last or _is_past(pages, since):
+                return progress
+            progress.offset += max(1, page.received - OVERLAP_ROWS)
+            await save(progress)
+
+    async def _heal_page(
+        self, client: FormantClient, batch: HealedBatch, records: list[Conversation], progress: Progress
+    ) -> None:
+        found = self._database.queries.find_called_recipients(
+            self._database.pool,
+            agent_id=batch.agent_id,
+            phone=[record.phone for record in records],
+            conversation_id=[record.conversation_id for record in records],
+            status=[record.status for record in records],
+            started_at=[record.started_at for record in records],
+        )
+        candidates: dict[int, list[Any]] = {}
+        async for row in found:
+            candidates.setdefault(row["n"] - 1, []).append(row)
+        for index, rows in candidates.items():
+            if all(row["batch_key"] != batch.batch_key for row in rows):
+                continue
+            record = records[index]
+            chosen = choose(rows)
+            if chosen is None:
+                progress.ambiguous += 1
+            elif not record.is_terminal:
+                progress.unknown += record.ended_at is not None
+            elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, batch.may_retry):
+                await self._heal(client, batch, record, chosen["recipient_no"], progress)
+
+    async def _heal(
+        self, client: FormantClient, batch: HealedBatch, record: Conversation, recipient_no: int, progress: Progress
+    ) -> None:
+        conversation = await _fetch(client, record)
+        event = to_event(
+            conversation._replace(agent_id=batch.agent_id),
+            received_at=self._now(),
+            may_retry=batch.may_retry,
+            reference=(batch.ref_token, recipient_no),
+        )
+        if event is None or await self._database.queries.has_event(self._database.pool, event_id=event.event_id):
+            return
+        progress.found += 1
+        async with self._turn:
+            if await self._writer.write_one(event):
+                progress.healed += 1
+            else:
+                progress.refused += 1
+                logger.warning("healing_refused", agent_id=batch.agent_id)
+
+
+def choose(candidates: list[Any]) -> Any | None:
+    """The one recipient that the evidence points to, or None. Rows as ``find_called_recipients`` gives them."""
+    named = [row for row in candidates if row["is_named"]]
+    due = [row for row in candidates if row["is_due"]]
+    for evidence in (named, due, candidates):
+        if evidence:
+            return evidence[0] if len(evidence) == 1 else None
+    return None
+
+
+def _is_known(row: Any, may_retry: bool) -> bool:
+    """Whether nothing new can be learned from this call: known, and as final as it can be told."""
+    return bool(row["is_settled"] or (may_retry and row["is_waiting"]))
+
+
+async def _fetch(client: FormantClient, record: Conversation) -> Conversation:
+    """The whole conversation. Attempts may share an id, and the provider then gives the latest: for an earlier one,
+    what the list tells is all there is."""
+    try:
+        conversation = await client.get_conversation(record.conversation_id)
+    except ProviderError as error:
+        if error.status != 404:
+            raise
+        return record
+    if conversation.started_at is None or record.started_at is None:
+        is_same = conversation.started_at == record.started_at
+    else:
+        is_same = abs(conversation.started_at - record.started_at) <= SAME_CALL
+    return conversation if is_same and conversation.is_terminal else record
+
+
+def _is_before(record: Conversation, since: datetime) -> bool:
+    return record.started_at is not None and record.started_at < since
+
+
+def _is_past(pages: list[list[Conversation]], since: datetime) -> bool:
+    """Whether the last pages prove that the list goes backwards and has left the batch behind."""
+    newest = [
+        max((record.started_at for record in page if record.started_at is not None), default=None) for page in pages
+    ]
+    times = [time for time in newest if time is not None and time < since - ORDER_SLACK]
+    return len(times) == PAGES_OF_PROOF and times[0] > times[1] > times[2]

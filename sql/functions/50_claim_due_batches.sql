@@ -1,0 +1,21 @@
+-- Leases batches whose comparison is due to one worker, the longest due first. Others pass over them until the lease runs
+-- out; a worker that comes back after that finds the fence raised and writes nothing any more.
+CREATE OR REPLACE FUNCTION claim_due_batches(
+    p_holder text, p_limit integer, p_lease_seconds double precision, p_now timestamptz
+)
+RETURNS SETOF batch_schedules
+LANGUAGE sql
+AS $$
+UPDATE batch_schedules AS s
+SET holder = p_holder, leased_until = p_now + make_interval(secs => p_lease_seconds), fence = s.fence + 1
+FROM (
+    SELECT d.batch_key
+    FROM batch_schedules AS d
+    WHERE d.due_at <= p_now AND d.due_at < 'infinity' AND d.leased_until <= p_now
+    ORDER BY d.due_at
+    LIMIT p_limit
+    FOR UPDATE SKIP LOCKED
+) AS due
+WHERE s.batch_key = due.batch_key
+RETURNING s.*
+$$;

@@ -1,0 +1,37 @@
+-- Ends a worker's turn at a batch: its verdict, one line of history, when it is due next, and the lease given back.
+-- False when the lease was lost meanwhile; then nothing is written, since somebody else knows better.
+CREATE OR REPLACE FUNCTION record_reconciliation(
+    p_batch_key bigint, p_fence bigint, p_at timestamptz, p_verdict text, p_reasons jsonb, p_differences jsonb,
+    p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz
+)
+RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_last reconciliations;
+BEGIN
+    UPDATE batch_schedules AS s
+    SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
+        verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
+    WHERE s.batch_key = p_batch_key AND s.fence = p_fence;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT * INTO v_last
+    FROM reconciliations AS r
+    WHERE r.batch_key = p_batch_key
+    ORDER BY r.reconciliation_id DESC
+    LIMIT 1;
+    IF p_healed = 0 AND (v_last.verdict, v_last.reasons, v_last.differences, v_last.inconsistencies)
+            IS NOT DISTINCT FROM (p_verdict, p_reasons, p_differences, p_inconsistencies) THEN
+        UPDATE reconciliations AS r
+        SET last_compared_at = p_at, comparisons = r.comparisons + 1, calls_spent = r.calls_spent + p_calls_spent
+        WHERE r.batch_key = p_batch_key AND r.reconciliation_id = v_last.reconciliation_id;
+    ELSE
+        INSERT INTO reconciliations (
+            batch_key, compared_at, last_compared_at, verdict, reasons, differences, inconsistencies, calls_spent, healed)
+        VALUES (p_batch_key, p_at, p_at, p_verdict, p_reasons, p_differences, p_inconsistencies, p_calls_spent, p_healed);
+    END IF;
+    RETURN true;
+END
+$$;

@@ -1,0 +1,31 @@
+-- Keeps the provider's figures of a batch as of p_at: a new row when they changed, else the last one is seen again.
+-- Gives the time since when they stand as they are; null when the lease was lost, and then nothing is written.
+CREATE OR REPLACE FUNCTION record_snapshot(p_batch_key bigint, p_fence bigint, p_at timestamptz, p_figures jsonb)
+RETURNS timestamptz
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_new  provider_metrics;
+    v_last provider_metrics;
+BEGIN
+    PERFORM FROM batch_schedules AS s WHERE s.batch_key = p_batch_key AND s.fence = p_fence FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    SELECT * INTO v_last FROM provider_metrics AS m WHERE m.batch_key = p_batch_key ORDER BY m.taken_at DESC LIMIT 1;
+    v_new := jsonb_populate_record(NULL::provider_metrics, p_figures);
+    v_new.batch_key := p_batch_key;
+    v_new.taken_at := coalesce(v_last.taken_at, p_at);
+    v_new.last_seen_at := coalesce(v_last.last_seen_at, p_at);
+    IF v_last IS NOT DISTINCT FROM v_new THEN
+        UPDATE provider_metrics AS m
+        SET last_seen_at = greatest(m.last_seen_at, p_at)
+        WHERE m.batch_key = p_batch_key AND m.taken_at = v_last.taken_at;
+        RETURN v_last.taken_at;
+    END IF;
+    v_new.taken_at := greatest(p_at, v_last.taken_at + interval '1 microsecond');
+    v_new.last_seen_at := v_new.taken_at;
+    INSERT INTO provider_metrics SELECT v_new.*;
+    RETURN v_new.taken_at;
+END
+$$;

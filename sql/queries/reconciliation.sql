@@ -1,0 +1,151 @@
+-- name: claim_provider_call(account, reserved, probe_seconds, now)^
+-- Claims one call to the provider, or says why not and when to ask again.
+SELECT refusal, wait_seconds FROM claim_provider_call(:account, :reserved, :probe_seconds, :now);
+
+-- name: record_provider_answer(account, failed, limit, remaining, reset_seconds, block_seconds, backoff_seconds, now)$
+-- Takes down what an answer tells about the budget.
+SELECT record_provider_answer(
+    :account, :failed, :limit, :remaining, :reset_seconds, :block_seconds, :backoff_seconds, :now);
+
+-- name: schedule_batches(interval_seconds, now)$
+-- Gives every batch that the provider knows a schedule, and makes those due again of which events came after their last
+-- comparison, were they put off; tells how many. Reads one small row for each batch.
+WITH added AS (
+    INSERT INTO batch_schedules (batch_key, due_at)
+    SELECT b.batch_key, :now
+    FROM batches AS b
+    WHERE b.batch_id IS NOT NULL AND NOT EXISTS (SELECT FROM batch_schedules AS s WHERE s.batch_key = b.batch_key)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+), woken AS (
+    UPDATE batch_schedules AS s
+    SET due_at = greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
+    FROM batch_activity AS a
+    WHERE a.batch_key = s.batch_key AND a.last_event_at > s.last_reconciled_at
+      AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM woken);
+
+-- name: claim_due_batches(holder, limit, lease_seconds, now)
+-- Leases batches that are due to the holder.
+SELECT s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing, b.batch_id, b.agent_id
+FROM claim_due_batches(:holder, :limit, :lease_seconds, :now) AS s
+JOIN batches AS b ON b.batch_key = s.batch_key;
+
+-- name: claim_batch(batch_id, holder, lease_seconds, now)^
+-- Leases one batch on demand, due or not; nothing while somebody else is at it or the batch is unknown.
+INSERT INTO batch_schedules AS s (batch_key, due_at, holder, leased_until, fence)
+SELECT b.batch_key, :now, :holder, :now::timestamptz + make_interval(secs => :lease_seconds), 1
+FROM batches AS b
+WHERE b.batch_id = :batch_id
+ON CONFLICT (batch_key) DO UPDATE
+SET holder = excluded.holder, leased_until = excluded.leased_until, fence = s.fence + 1
+WHERE s.leased_until <= :now
+RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing;
+
+-- name: save_healing(batch_key, fence, healing, leased_until)$
+-- How far the walk has come, and a longer lease; null when the lease was lost.
+UPDATE batch_schedules AS s
+SET healing = :healing, leased_until = greatest(s.leased_until, :leased_until)
+WHERE s.batch_key = :batch_key AND s.fence = :fence
+RETURNING s.batch_key;
+
+-- name: release_batch(batch_key, fence, due_at)!
+-- Gives a lease back after a comparison that failed, to be tried again.
+UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at
+WHERE batch_key = :batch_key AND fence = :fence;
+
+-- name: record_snapshot(batch_key, fence, at, figures)$
+-- Keeps the provider's figures; gives the time since when they stand so, or null when the lease was lost.
+SELECT record_snapshot(:batch_key, :fence, :at, :figures);
+
+-- name: get_snapshot_before(batch_key, at)^
+-- The provider's figures as they stood at a given time.
+SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1;
+
+-- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at)$
+-- Ends a worker's turn at a batch; false when its lease was lost, and then nothing is written.
+SELECT record_reconciliation(
+    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at);
+
+-- name: list_reconciliations(batch_id, before, limit)
+-- What the comparisons of a batch came to, newest first, before a given one.
+SELECT r.reconciliation_id, r.compared_at, r.last_compared_at, r.comparisons, r.verdict, r.reasons, r.differences,
+       r.inconsistencies, r.calls_spent, r.healed
+FROM reconciliations AS r
+WHERE r.batch_key = (SELECT b.batch_key FROM batches AS b WHERE b.batch_id = :batch_id)
+  AND r.reconciliation_id < :before
+ORDER BY r.reconciliation_id DESC
+LIMIT :limit;
+
+-- name: ensure_ref_token(batch_key)$
+-- The token that names the batch in references; made now where the batch has none yet.
+UPDATE batches
+SET ref_token = coalesce(ref_token, replace(gen_random_uuid()::text, '-', ''))
+WHERE batch_key = :batch_key
+RETURNING ref_token;
+
+-- name: has_event(event_id)$
+-- Whether an event is in the ledger already.
+SELECT EXISTS (SELECT FROM events WHERE event_id = :event_id);
+
+-- name: find_called_recipients(agent_id, phone, conversation_id, status, started_at)
+-- For each call (its place n in the arrays, from 1) every recipient of the agent's batches that it can have been made to,
+-- with the evidence. is_named: facts of this conversation are there already. has_fact: one of them speaks of this very
+-- call; is_settled: with this status, and as final or by a webhook. is_due: when the call began, the batch was there and
+-- the recipient not yet finished.
+SELECT c.n, r.batch_key, r.recipient_no, coalesce(k.is_named, false) AS is_named,
+       coalesce(k.has_fact, false) AS has_fact, coalesce(k.is_settled, false) AS is_settled,
+       coalesce(k.is_waiting, false) AS is_waiting,
+       NOT EXISTS (
+           SELECT FROM outcomes AS o
+           JOIN facts AS f USING (batch_key, recipient_no, arrival_id)
+           WHERE o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no AND o.state <> 'pending_retry'
+             AND coalesce(f.started_at, f.ended_at, f.occurred_at) + interval '2 s' < c.started_at) AS is_due
+FROM unnest(:phone::text[], :conversation_id::text[], :status::text[], :started_at::timestamptz[])
+    WITH ORDINALITY AS c (phone, conversation_id, status, started_at, n)
+CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.phone = c.phone OFFSET 0) AS r
+JOIN batches AS b ON b.batch_key = r.batch_key
+LEFT JOIN LATERAL (
+    SELECT true AS is_named, bool_or(s.is_same) AS has_fact,
+           bool_or(s.is_same AND f.status = c.status AND (f.is_final OR f.source = 'webhook')) AS is_settled,
+           bool_or(s.is_same AND f.status = c.status) AS is_waiting
+    FROM facts AS f
+    CROSS JOIN LATERAL (
+        SELECT coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
+                        c.started_at <= f.occurred_at + interval '2 s', true) AS is_same
+    ) AS s
+    WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = c.conversation_id
+    HAVING count(*) > 0
+) AS k ON true
+WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
+  AND (k.is_named OR c.started_at IS NULL
+       OR least(b.prepared_at, b.created_at) - interval '5 minutes' <= c.started_at)
+ORDER BY c.n, r.batch_key, r.recipient_no;
+
+-- name: list_open_recipients(batch_key, recipient_count, limit)
+-- Recipients of whom no call is known, by number.
+SELECT n AS recipient
+FROM generate_series(1, :recipient_count) AS n
+WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.batch_key = :batch_key AND o.recipient_no = n)
+ORDER BY n
+LIMIT :limit;
+
+-- name: list_waiting_recipients(batch_key, limit)
+-- Recipients that wait for a retry here, by number.
+SELECT recipient_no AS recipient FROM outcomes
+WHERE batch_key = :batch_key AND state = 'pending_retry'
+ORDER BY recipient_no
+LIMIT :limit;
+
+-- name: get_comparison(batch_key)^
+-- What a comparison needs to know of the batch itself.
+SELECT batch_key, batch_id, agent_id, recipient_count, total_recipients, least(prepared_at, created_at) AS began_at
+FROM batches
+WHERE batch_key = :batch_key;
+
+-- name: record_batch_state(batch_key, status, total_recipients)!
+-- The provider's present word on a batch.
+UPDATE batches SET status = :status, total_recipients = :total_recipients
+WHERE batch_key = :batch_key AND (status, total_recipients) IS DISTINCT FROM (:status, :total_recipients);

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.batches.contracts import ColumnContracts
 from service.batches.leftovers import remove_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
+from service.batches.promotion import Promoter
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ApiError, DatabaseError
@@ -126,6 +127,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
         if reconciler is not None:
             await stack.enter_async_context(_run_beside(reconciler.run()))
+            await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes

@@ -156,3 +156,17 @@ FROM batches AS b
 WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before
 ORDER BY b.batch_key DESC
 LIMIT :limit;
+
+-- name: list_due_promotions()
+-- Test batches that are complete with the success rate at which their main batch is to be sent, and it is held still.
+-- One that the provider refused to take waits for five minutes.
+SELECT t.batch_id
+FROM batches AS m
+JOIN batches AS t ON t.campaign_key = m.campaign_key AND t.campaign_role = 'test'
+JOIN batch_schedules AS s ON s.batch_key = t.batch_key
+WHERE m.upload_state = 'held' AND m.promote_at_success_rate IS NOT NULL AND s.verdict = 'complete'
+  AND (m.upload_detail IS NULL OR m.upload_changed_at < clock_timestamp() - interval '5 minutes')
+  AND t.total_recipients > 0
+  AND 100.0 * (SELECT coalesce(sum(c.recipients), 0) FROM outcome_counts AS c
+               WHERE c.batch_key = t.batch_key AND c.state = 'completed') / t.total_recipients
+      >= m.promote_at_success_rate;

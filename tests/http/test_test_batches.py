@@ -3,10 +3,19 @@
 import asyncio
 
 import httpx
+import pytest
 
+from service.batches.contracts import ColumnContracts
+from service.batches.lookup import UploadFinder
+from service.batches.promotion import Promoter
+from service.batches.sending import Sender
+from service.batches.uploads import Uploader
+from service.formant.client import FormantClient, open_http
+from service.metrics import Metrics
 from service.sandbox import RunningSandbox, sample_contacts
+from service.store.database import Database
 from tests.conftest import StartService
-from tests.http.provider import connect_provider, count_uploads, upload
+from tests.http.provider import KEY, connect_provider, count_uploads, upload
 
 FILE = sample_contacts(50, seed=3)
 
@@ -144,3 +153,42 @@ async def test_a_test_that_would_take_the_whole_file_or_a_threshold_without_a_te
             assert (answer.status_code, answer.json()["error"]["message"].split(":")[0]) == (400, field), form
         assert count_uploads(sandbox) == (0, 0)
         assert (await service.get("/v1/uploads")).json()["data"] == []
+
+
+async def promote_by_itself(
+    start_service: StartService, database: Database, threshold: float, verdict: str
+) -> list[int]:
+    """The provider's batches after a pass over a test batch that has been called to its end, with a given verdict."""
+    async with connect_provider(start_service, plays=True, options={"completed_share": 0.3}) as (service, sandbox):
+        await upload_test(service, promote_at_success_rate=str(threshold))
+        await sandbox.sandbox.wait_until_done(456)
+        await database.pool.execute(
+            "INSERT INTO batch_schedules (batch_key, due_at, verdict) "
+            "SELECT batch_key, 'infinity', $1 FROM batches WHERE batch_id = 456 "
+            "ON CONFLICT (batch_key) DO UPDATE SET due_at = 'infinity', verdict = $1",
+            verdict,
+        )
+        async with open_http(sandbox.base_url, KEY) as http:
+            client = FormantClient(http, Metrics())
+            sender = Sender(database, client, UploadFinder(database, client))
+            uploader = Uploader(
+                database, ColumnContracts(database), sender, ref_column="outcome_ref", default_region=""
+            )
+            await Promoter(database, uploader).promote_due()
+            await Promoter(database, uploader).promote_due()
+        return list(sandbox.sandbox.records.batches)
+
+
+async def test_a_test_batch_that_passed_is_promoted_by_itself(start_service: StartService, database: Database) -> None:
+    assert await promote_by_itself(start_service, database, 10, "complete") == [456, 457]
+
+
+async def test_a_test_batch_that_did_not_pass_is_not(start_service: StartService, database: Database) -> None:
+    assert await promote_by_itself(start_service, database, 100, "complete") == [456]
+
+
+@pytest.mark.parametrize("verdict", ["unverified", "open", "settling", "drifted"])
+async def test_figures_that_are_not_complete_promote_nothing(
+    start_service: StartService, database: Database, verdict: str
+) -> None:
+    assert await promote_by_itself(start_service, database, 0, verdict) == [456]

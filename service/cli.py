@@ -110,6 +110,7 @@ def _tell_replay(quarantine_id: int, event_id: str | None) -> int:
 @click.option("--recipients", default=500, show_default=True, type=click.IntRange(1, 100_000), help="Batch size.")
 @click.option("--seed", default=1, show_default=True, type=int, help="The same seed gives the same calls.")
 @click.option("--speed", default=480.0, show_default=True, type=click.FloatRange(1), help="Times real time.")
+@click.option("--drop", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Share never sent.")
 @click.option("--duplicate", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="Share sent twice.")
 @click.option(
     "--reorder", default=300.0, show_default=True, type=click.FloatRange(0), help="Shuffled within so many seconds."

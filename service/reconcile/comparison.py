@@ -37,6 +37,9 @@ class Compared:
     assessment: Assessment
     theirs: ProviderMetrics
     changed_at: datetime
+    """When either side last changed."""
+    compared_at: datetime
+    """Before either side was read: whatever happened later is not in it."""
 
 
 class Comparer:
@@ -49,9 +52,9 @@ class Comparer:
     async def compare(self, client: FormantClient, lease: Lease, grace_seconds: float) -> Compared:
         """Reads both sides and judges; keeps the snapshot. Raises LeaseLostError."""
         queries, pool = self._database.queries, self._database.pool
+        now = self._now()
         batch = await client.get_batch(lease.batch_id)
         theirs = await client.get_metrics(lease.batch_id)
-        now = self._now()
         total = batch.total_recipients or None
         await queries.record_batch_state(pool, batch_key=lease.batch_key, status=batch.status, total_recipients=total)
         figures = msgspec.structs.asdict(theirs) | {"total_recipients": total}
@@ -76,7 +79,7 @@ class Comparer:
             if earlier is None
             else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
         )
-        return Compared(assessment, theirs, max(changed_at, counts.last_event_at or changed_at))
+        return Compared(assessment, theirs, max(changed_at, counts.last_event_at or changed_at), now)
 
     async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
         """The batch as the healer needs it."""
@@ -86,15 +89,19 @@ class Comparer:
         return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], token, may_retry)
 
     async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
-        """Which recipients a difference in what is not final may lie in; a few of them."""
+        """A few of the recipients that are not final here although the provider says that they are."""
         if assessment.verdict != "drifted":
             return []
         queries, pool = self._database.queries, self._database.pool
-        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        opened = queries.list_open_recipients(
-            pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=SHOWN_RECIPIENTS
-        )
-        waiting = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
-        shown = [Reason("no_call_known_here", recipients=[row["recipient"] async for row in opened])]
-        shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in waiting]))
+        differing = {difference.figure for difference in assessment.differences if not difference.allowed}
+        shown = []
+        if "in_progress_count" in differing:
+            stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
+            rows = queries.list_open_recipients(
+                pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=SHOWN_RECIPIENTS
+            )
+            shown.append(Reason("no_call_known_here", recipients=[row["recipient"] async for row in rows]))
+        if "pending_retry_count" in differing:
+            rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
+            shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
         return [reason for reason in shown if reason.recipients]

@@ -22,7 +22,7 @@ from service.reconcile.budget import Meter
 from service.reconcile.comparison import Compared, Comparer, Lease, LeaseLostError
 from service.reconcile.drift import Assessment, Reason
 from service.reconcile.healer import Healer, Progress
-from service.reconcile.schedule import may_heal_again, plan_next
+from service.reconcile.schedule import RARELY, may_heal_again, plan_next
 from service.store.database import Database
 
 logger = structlog.get_logger()
@@ -35,7 +35,10 @@ MOST_WALKS = 5
 
 
 class Reconciler:
-    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider."""
+    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider.
+
+    ``pacer`` is the background's share of the budget, ``urgent_pacer`` that of people who ask.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Reconciler:
         http: httpx.AsyncClient,
         metrics: Metrics,
         pacer: Pacer,
+        urgent_pacer: Pacer,
         healer: Healer,
         *,
         grace_seconds: float,
@@ -53,6 +57,7 @@ class Reconciler:
         self._http = http
         self._metrics = metrics
         self._pacer = pacer
+        self._urgent_pacer = urgent_pacer
         self._healer = healer
         self._grace_seconds = grace_seconds
         self._interval = timedelta(seconds=interval_seconds)
@@ -79,8 +84,10 @@ class Reconciler:
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
             except (ProviderError, LeaseLostError) as error:
+                self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
-                await self._release(lease)
+                is_gone = isinstance(error, ProviderError) and error.status == 404
+                await self._release(lease, RARELY if is_gone else self._interval)
         return bool(rows)
 
     async def reconcile_now(
@@ -100,7 +107,7 @@ class Reconciler:
                 f"Batch {batch_id} was taken over by another replica: ask again", retry_after=5
             ) from error
         except BaseException:
-            await asyncio.shield(self._release(lease))
+            await asyncio.shield(self._release(lease, self._interval))
             raise
 
     async def _claim(self, batch_id: int) -> Any:
@@ -134,7 +141,7 @@ class Reconciler:
         on_demand: bool,
         tell: Callable[[Progress], None] = lambda progress: None,
     ) -> Assessment:
-        meter = Meter(self._pacer)
+        meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
         compared = await self._comparer.compare(client, lease, grace_seconds)
         progress = lease.progress
@@ -157,7 +164,7 @@ class Reconciler:
         """Walks until the figures agree, or a whole walk finds nothing new."""
         progress = msgspec.structs.replace(lease.progress, walked_at=None)
         if progress.offset:  # taken up where another worker stopped
-            progress.offset, progress.is_whole = max(0, progress.offset - 1), False
+            progress.is_whole = False
         else:
             progress = Progress()
 
@@ -209,7 +216,7 @@ class Reconciler:
             self._database.pool,
             batch_key=lease.batch_key,
             fence=lease.fence,
-            at=now,
+            at=compared.compared_at,
             verdict=assessment.verdict,
             reasons=_encode(assessment.reasons),
             differences=_encode(assessment.differences),
@@ -220,14 +227,15 @@ class Reconciler:
         )
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        self._metrics.reconciliations.labels(assessment.verdict).inc()
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, wait: timedelta) -> None:
         await self._database.queries.release_batch(
             self._database.pool,
             batch_key=lease.batch_key,
             fence=lease.fence,
-            due_at=self._now() + self._interval,
+            due_at=self._now() + wait,
         )
 
 

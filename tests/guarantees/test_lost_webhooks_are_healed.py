@@ -43,7 +43,8 @@ async def open_reconciler(
     try:
         async with open_http(sandbox.base_url, KEY) as http:
             yield Reconciler(
-                database, http, metrics, Budget(database, "sandbox"), Healer(database, writer, clock),
+                database, http, metrics, Budget(database, "sandbox"), Budget(database, "sandbox", reserved=0.0),
+                Healer(database, writer, metrics, clock),
                 grace_seconds=grace_seconds, interval_seconds=30, now=clock,
             )  # fmt: skip
     finally:

@@ -166,8 +166,9 @@ def build_reconciler(
         database,
         http,
         metrics,
-        Budget(database, account),
-        Healer(database, writer, lambda: datetime.now(UTC)),
+        Budget(database, account, longest_wait_seconds=120.0),
+        Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
+        Healer(database, writer, metrics, lambda: datetime.now(UTC)),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds,
     )

@@ -6,17 +6,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 import click
 import structlog
 import uvloop
 
-from service.app import open_app, prepare_schema
+from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
 from service.demo import DemoOptions, run_demo
-from service.errors import OutcomesError
+from service.errors import ConfigurationError, OutcomesError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
@@ -24,6 +24,8 @@ from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.logs import configure_logs
 from service.metrics import Metrics
+from service.reconcile.drift import Assessment
+from service.reconcile.telling import show_progress, tell_assessment
 from service.sandbox.command import sandbox
 from service.server import serve_until_signal
 from service.settings import Settings, find_unknown_names, read_settings
@@ -104,6 +106,35 @@ async def _replay(settings: Settings, url: str, quarantine_id: int | None) -> in
 def _tell_replay(quarantine_id: int, event_id: str | None) -> int:
     click.echo(f"{quarantine_id}: {'still cannot be used, stays' if event_id is None else f'is event {event_id}'}")
     return event_id is None
+
+
+@outcomes.command()
+@click.argument("batch_id", type=int)
+def reconcile(batch_id: int) -> None:
+    """Compare a batch with the provider's figures now, without grace, and heal what is missing.
+
+    Ends with 1 when the figures differ afterwards.
+    """
+    settings = _start()
+    if not settings.formant_api_key:
+        raise ConfigurationError("FORMANT_API_KEY is empty, so the provider cannot be asked: set it")
+    with _database_url(settings) as url:
+        assessment = uvloop.run(_reconcile(settings, url, batch_id))
+    tell_assessment(batch_id, assessment)
+    sys.exit(1 if assessment.verdict == "drifted" else 0)
+
+
+async def _reconcile(settings: Settings, url: str, batch_id: int) -> Assessment:
+    await prepare_schema(url, may_migrate=False)
+    metrics = Metrics()
+    async with (
+        open_database(url, allow_unsafe=settings.allow_unsafe_database) as database,
+        open_http(settings.formant_base_url, settings.formant_api_key) as http,
+    ):
+        writer = Writer(url, database.queries, metrics)
+        with closing(writer), show_progress(batch_id) as tell:
+            reconciler = build_reconciler(settings, database, http, metrics, writer)
+            return await reconciler.reconcile_now(batch_id, tell)
 
 
 @outcomes.command()

@@ -78,6 +78,18 @@ class Metrics:
             registry=registry,
         )
 
+        self.healed = Counter(
+            "outcomes_healed_calls",
+            "Calls brought in from their conversations, since no webhook had told of them.",
+            registry=registry,
+        )
+        self.reconciliations = Counter(
+            "outcomes_reconciliations",
+            "Comparisons of a batch with the provider, by verdict; failed: the provider could not be read.",
+            ["verdict"],
+            registry=registry,
+        )
+
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)

@@ -12,6 +12,7 @@ import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -19,7 +20,7 @@ import httpx
 import msgspec
 
 from service.errors import ProviderError
-from service.formant.client import read_retry_after
+from service.formant.client import Pacer, read_retry_after
 from service.store.database import Database
 
 BACKGROUND_LEAVES = 0.2
@@ -122,6 +123,21 @@ class Budget:
         if (date := _read_date(response)) is not None:
             skew = (date - now).total_seconds()
         return (reset - now).total_seconds() - (skew if abs(skew) > GREATEST_SKEW_SECONDS else 0.0)
+
+
+@dataclass
+class Meter:
+    """Counts the calls that one comparison spends."""
+
+    pacer: Pacer
+    calls: int = 0
+
+    @asynccontextmanager
+    async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
+        """As the pacer's."""
+        async with self.pacer.spend() as note:
+            self.calls += 1
+            yield note
 
 
 def name_account(base_url: str, api_key: str) -> str:

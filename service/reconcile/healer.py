@@ -12,7 +12,7 @@ began. Otherwise it is left alone and counted as ambiguous. Ingesting is idempot
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -21,6 +21,7 @@ from service.errors import ProviderError
 from service.formant.client import PAGE_ROWS, FormantClient
 from service.formant.conversations import Conversation, to_event
 from service.ledger.writer import Writer
+from service.metrics import Metrics
 from service.store.database import Database
 
 logger = structlog.get_logger()
@@ -47,6 +48,9 @@ class Progress(msgspec.Struct, omit_defaults=True):
     walked_at: datetime | None = None
 
 
+Save: TypeAlias = Callable[[Progress], Awaitable[None]]
+
+
 class HealedBatch(NamedTuple):
     """The batch that a walk is for."""
 
@@ -59,10 +63,11 @@ class HealedBatch(NamedTuple):
 
 
 class Healer:
-    """Walks, and ingests what is missing. ``save`` keeps the progress, and raises when the lease was lost."""
+    """Walks, and ingests what is missing. ``save`` keeps progress and lease, and raises when the lease was lost."""
 
-    def __init__(self, database: Database, writer: Writer, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, writer: Writer, metrics: Metrics, now: Callable[[], datetime]) -> None:
         self._database = database
+        self._metrics = metrics
         self._writer = writer
         self._now = now
         self._turn = asyncio.Lock()
@@ -72,7 +77,7 @@ class Healer:
         client: FormantClient,
         batch: HealedBatch,
         progress: Progress,
-        save: Callable[[Progress], Awaitable[None]],
+        save: Save,
     ) -> Progress:
         """Goes through the conversations once, from where ``progress`` stands. Raises ProviderError when the provider
         cannot be read; what was healed until then stays so."""
@@ -86,7 +91,7 @@ class Healer:
                 for record in page.data
                 if record.agent_id in {None, batch.agent_id} and not _is_before(record, since)
             ]
-            await self._heal_page(client, batch, wanted, progress)
+            await self._heal_page(client, batch, wanted, progress, save)
             is_last = page.received == 0 or page.has_more is False
             is_last = is_last or (page.has_more is None and page.received < PAGE_ROWS)
             if is_last or _is_past(pages, since):
@@ -95,7 +100,12 @@ class Healer:
             await save(progress)
 
     async def _heal_page(
-        self, client: FormantClient, batch: HealedBatch, records: list[Conversation], progress: Progress
+        self,
+        client: FormantClient,
+        batch: HealedBatch,
+        records: list[Conversation],
+        progress: Progress,
+        save: Save,
     ) -> None:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
@@ -119,6 +129,7 @@ class Healer:
                 progress.unknown += record.ended_at is not None
             elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, batch.may_retry):
                 await self._heal(client, batch, record, chosen["recipient_no"], progress)
+                await save(progress)
 
     async def _heal(
         self, client: FormantClient, batch: HealedBatch, record: Conversation, recipient_no: int, progress: Progress
@@ -136,6 +147,7 @@ class Healer:
         async with self._turn:
             if await self._writer.write_one(event):
                 progress.healed += 1
+                self._metrics.healed.inc()
             else:
                 progress.refused += 1
                 logger.warning("healing_refused", agent_id=batch.agent_id)

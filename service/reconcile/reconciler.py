@@ -7,9 +7,7 @@ change on either side, rarely when nothing moves, never once it was complete and
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,12 +15,14 @@ import httpx
 import msgspec
 import structlog
 
-from service.errors import NotFoundError, OutcomesError, ProviderError, UnavailableError
-from service.formant.client import FormantClient, Pacer, ProviderMetrics
+from service.errors import NotFoundError, ProviderError, UnavailableError
+from service.formant.client import FormantClient, Pacer
 from service.metrics import Metrics
-from service.outcomes.summary import read_counts, to_provider_metrics
-from service.reconcile.drift import Assessment, Reason, Side, assess
-from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.reconcile.budget import Meter
+from service.reconcile.comparison import Compared, Comparer, Lease, LeaseLostError
+from service.reconcile.drift import Assessment, Reason
+from service.reconcile.healer import Healer, Progress
+from service.reconcile.schedule import RARELY, may_heal_again, plan_next
 from service.store.database import Database
 
 logger = structlog.get_logger()
@@ -32,55 +32,13 @@ LEASE_SECONDS = 300.0
 TICK_SECONDS = 5.0
 CLAIM_TRIES, CLAIM_SECONDS = 20, 0.25
 MOST_WALKS = 5
-SHOWN_RECIPIENTS = 20
-QUIET_SHARE = 0.25
-"""A batch that has not moved for so long is looked at again after this share of it."""
-RARELY = timedelta(hours=1)
-CLOSED_AFTER = timedelta(days=1)
-REPEAT_HEALING = timedelta(hours=6)
-FOREVER = datetime.max.replace(tzinfo=UTC)
-
-
-class LeaseLostError(OutcomesError):
-    """Another worker has taken the batch over; nothing more may be written about it."""
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A worker's turn at a batch."""
-
-    batch_key: int
-    batch_id: int
-    fence: int
-    progress: Progress
-
-
-@dataclass
-class Meter:
-    """Counts the calls that one comparison spends."""
-
-    pacer: Pacer
-    calls: int = 0
-
-    @asynccontextmanager
-    async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """As the pacer's."""
-        async with self.pacer.spend() as note:
-            self.calls += 1
-            yield note
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One comparison, with what healing needs to know."""
-
-    assessment: Assessment
-    theirs: ProviderMetrics
-    changed_at: datetime
 
 
 class Reconciler:
-    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider."""
+    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider.
+
+    ``pacer`` is the background's share of the budget, ``urgent_pacer`` that of people who ask.
+    """
 
     def __init__(
         self,
@@ -88,6 +46,7 @@ class Reconciler:
         http: httpx.AsyncClient,
         metrics: Metrics,
         pacer: Pacer,
+        urgent_pacer: Pacer,
         healer: Healer,
         *,
         grace_seconds: float,
@@ -98,10 +57,12 @@ class Reconciler:
         self._http = http
         self._metrics = metrics
         self._pacer = pacer
+        self._urgent_pacer = urgent_pacer
         self._healer = healer
         self._grace_seconds = grace_seconds
         self._interval = timedelta(seconds=interval_seconds)
         self._now = now
+        self._comparer = Comparer(database, now)
         self._holder = secrets.token_hex(4)
 
     async def run(self) -> None:
@@ -123,8 +84,10 @@ class Reconciler:
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
             except (ProviderError, LeaseLostError) as error:
+                self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
-                await self._release(lease)
+                is_gone = isinstance(error, ProviderError) and error.status == 404
+                await self._release(lease, RARELY if is_gone else self._interval)
         return bool(rows)
 
     async def reconcile_now(
@@ -144,7 +107,7 @@ class Reconciler:
                 f"Batch {batch_id} was taken over by another replica: ask again", retry_after=5
             ) from error
         except BaseException:
-            await asyncio.shield(self._release(lease))
+            await asyncio.shield(self._release(lease, self._interval))
             raise
 
     async def _claim(self, batch_id: int) -> Any:
@@ -178,49 +141,17 @@ class Reconciler:
         on_demand: bool,
         tell: Callable[[Progress], None] = lambda progress: None,
     ) -> Assessment:
-        meter = Meter(self._pacer)
+        meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
-        compared = await self._compare(client, lease, grace_seconds)
+        compared = await self._comparer.compare(client, lease, grace_seconds)
         progress = lease.progress
-        if compared.assessment.needs_healing and (on_demand or self._may_heal(compared, progress)):
+        if compared.assessment.needs_healing and (on_demand or progress.offset or self._may_heal(compared, progress)):
             compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
         assessment = compared.assessment
-        reasons = assessment.reasons + _explain(progress) + await self._show_recipients(lease, assessment)
+        reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
         assessment = assessment._replace(reasons=reasons)
         await self._record(lease, compared, assessment, meter.calls, progress)
         return assessment
-
-    async def _compare(self, client: FormantClient, lease: Lease, grace_seconds: float) -> Compared:
-        """Reads both sides and judges; keeps the snapshot. Raises LeaseLostError."""
-        queries, pool = self._database.queries, self._database.pool
-        batch = await client.get_batch(lease.batch_id)
-        theirs = await client.get_metrics(lease.batch_id)
-        now = self._now()
-        total = batch.total_recipients or None
-        await queries.record_batch_state(pool, batch_key=lease.batch_key, status=batch.status, total_recipients=total)
-        figures = msgspec.structs.asdict(theirs) | {"total_recipients": total}
-        changed_at: datetime | None = await queries.record_snapshot(
-            pool, batch_key=lease.batch_key, fence=lease.fence, at=now, figures=_encode(figures)
-        )
-        if changed_at is None:
-            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
-        earlier = await queries.get_snapshot_before(
-            pool, batch_key=lease.batch_key, at=now - timedelta(seconds=grace_seconds)
-        )
-        counts = await read_counts(self._database, lease.batch_id, "UTC")
-        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        if counts is None or stored is None:
-            raise LeaseLostError(f"Batch {lease.batch_id} is gone")
-        assessment = assess(
-            Side(theirs, total, changed_at),
-            Side(to_provider_metrics(counts), stored["recipient_count"] or None, counts.last_event_at),
-            now=now,
-            grace_seconds=grace_seconds,
-            earlier=None
-            if earlier is None
-            else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
-        )
-        return Compared(assessment, theirs, max(changed_at, counts.last_event_at or changed_at))
 
     async def _heal(
         self,
@@ -233,7 +164,7 @@ class Reconciler:
         """Walks until the figures agree, or a whole walk finds nothing new."""
         progress = msgspec.structs.replace(lease.progress, walked_at=None)
         if progress.offset:  # taken up where another worker stopped
-            progress.offset, progress.is_whole = max(0, progress.offset - 1), False
+            progress.is_whole = False
         else:
             progress = Progress()
 
@@ -244,12 +175,12 @@ class Reconciler:
         for _ in range(MOST_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
             progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
-            progress = await self._healer.walk(client, await self._describe(lease, may_retry), progress, save)
+            progress = await self._healer.walk(client, await self._comparer.describe(lease, may_retry), progress, save)
             is_whole, found = progress.is_whole, progress.found
             progress.offset, progress.is_whole = 0, True
             await save(progress)
             if found:
-                compared = await self._compare(client, lease, grace_seconds)
+                compared = await self._comparer.compare(client, lease, grace_seconds)
                 if not compared.assessment.needs_healing and not grace_seconds:
                     break
                 if compared.assessment.verdict == "complete":
@@ -260,12 +191,6 @@ class Reconciler:
         await self._save(lease, progress)
         logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
         return compared, progress
-
-    async def _describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
-        queries, pool = self._database.queries, self._database.pool
-        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        token = await queries.ensure_ref_token(pool, batch_key=lease.batch_key)
-        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], token, may_retry)
 
     async def _save(self, lease: Lease, progress: Progress) -> None:
         kept = await self._database.queries.save_healing(
@@ -279,26 +204,9 @@ class Reconciler:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
 
     def _may_heal(self, compared: Compared, progress: Progress) -> bool:
-        """Not again before another grace has passed, and rarely where nothing has changed since the last walk."""
-        walked_at = progress.walked_at
-        if walked_at is None or progress.offset:
-            return True
-        wait = timedelta(seconds=self._grace_seconds) if compared.changed_at > walked_at else REPEAT_HEALING
-        return self._now() - walked_at >= wait
-
-    async def _show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
-        """Which recipients a difference in what is not final may lie in; a few of them."""
-        if assessment.verdict != "drifted":
-            return []
-        queries, pool = self._database.queries, self._database.pool
-        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        opened = queries.list_open_recipients(
-            pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=SHOWN_RECIPIENTS
+        return may_heal_again(
+            progress.walked_at, now=self._now(), changed_at=compared.changed_at, grace_seconds=self._grace_seconds
         )
-        waiting = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
-        shown = [Reason("no_call_known_here", recipients=[row["recipient"] async for row in opened])]
-        shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in waiting]))
-        return [reason for reason in shown if reason.recipients]
 
     async def _record(
         self, lease: Lease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
@@ -308,7 +216,7 @@ class Reconciler:
             self._database.pool,
             batch_key=lease.batch_key,
             fence=lease.fence,
-            at=now,
+            at=compared.compared_at,
             verdict=assessment.verdict,
             reasons=_encode(assessment.reasons),
             differences=_encode(assessment.differences),
@@ -319,26 +227,16 @@ class Reconciler:
         )
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        self._metrics.reconciliations.labels(assessment.verdict).inc()
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, wait: timedelta) -> None:
         await self._database.queries.release_batch(
             self._database.pool,
             batch_key=lease.batch_key,
             fence=lease.fence,
-            due_at=self._now() + self._interval,
+            due_at=self._now() + wait,
         )
-
-
-def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, interval: timedelta) -> datetime:
-    """When a batch is to be compared again: the longer nothing moved, the later. ``FOREVER``: only after an event."""
-    quiet = now - changed_at
-    if assessment.verdict == "complete" and quiet >= CLOSED_AFTER:
-        return FOREVER
-    due_at = now + min(max(quiet * QUIET_SHARE, interval), max(RARELY, interval))
-    if assessment.settles_at is not None:
-        due_at = min(due_at, max(assessment.settles_at, now + timedelta(seconds=1)))
-    return due_at
 
 
 def _explain(progress: Progress) -> list[Reason]:

@@ -43,7 +43,8 @@ async def open_reconciler(
     try:
         async with open_http(sandbox.base_url, KEY) as http:
             yield Reconciler(
-                database, http, metrics, Budget(database, "sandbox"), Healer(database, writer, clock),
+                database, http, metrics, Budget(database, "sandbox"), Budget(database, "sandbox", reserved=0.0),
+                Healer(database, writer, metrics, clock),
                 grace_seconds=grace_seconds, interval_seconds=30, now=clock,
             )  # fmt: skip
     finally:
@@ -60,7 +61,7 @@ async def play(
 ) -> int:
     """A batch from its upload to its last call, with a share of the webhooks lost; returns its id."""
     sandbox.sandbox.faults.drop = drop
-    answer = await upload(service, sample_contacts(recipients, seed=seed))
+    answer = await upload(service, sample_contacts(recipients, seed=seed), force="true")
     batch_id: int = answer.json()["data"]["id"]
     async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
         answer = await witness.get("/sandbox/wait", params={"batch_id": batch_id, "timeout": 50})

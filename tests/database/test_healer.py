@@ -1,0 +1,216 @@
+"""The healer, among conversations in any order and of any batch: finds what is missing, and never guesses."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from service.formant.client import FormantClient
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.store.database import Database
+from tests.database.ingesting import ingest, list_outcomes
+from tests.factories import AGENT_ID, BEGAN, REF_TOKEN, decode, make_payload, phone_of, store_batch
+
+STARTED = BEGAN - timedelta(hours=1)  # as store_batch has it
+
+
+def converse(
+    recipient: int | None, began: datetime = BEGAN, status: str = "busy", conversation_id: str | None = None
+) -> dict[str, Any]:
+    """A call to a recipient of the batch, or to a stranger."""
+    start = round(began.timestamp() * 1000)
+    return {
+        "agent_id": AGENT_ID, "contact_number": "+1999" if recipient is None else phone_of(recipient),
+        "conversation_id": conversation_id or f"c-{recipient}-{start}", "duration_seconds": None,
+        "end_timestamp": start + 20_000, "start_timestamp": start, "status": status,
+    }  # fmt: skip
+
+
+class Provider:
+    """Lists the conversations in the order given; ``arriving`` ones come to the front, one before each page."""
+
+    def __init__(self, listed: list[dict[str, Any]], arriving: list[dict[str, Any]] | None = None) -> None:
+        self.listed = listed
+        self.arriving = arriving or []
+        self.pages = 0
+        self.fetched: list[str] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/conversations":
+            self.pages += 1
+            if self.arriving:
+                self.listed.insert(0, self.arriving.pop(0))
+            offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+            page = self.listed[offset : offset + limit]
+            has_more = offset + limit < len(self.listed)
+            return httpx.Response(200, json={"data": page, "has_more": has_more, "total": 1})
+        wanted = request.url.path.rpartition("/")[2]
+        self.fetched.append(wanted)
+        found = [record for record in self.listed if record["conversation_id"] == wanted]
+        if not found:
+            return httpx.Response(404, json={"error": {"message": "none", "type": "not_found"}})
+        return httpx.Response(200, json={"data": found[0] | {"results": {"intent": "heard"}}})
+
+
+class Walker:
+    """Walks through a provider's conversations for one batch."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = Writer(database.url, database.queries, Metrics())
+        self._healer = Healer(database, self._writer, Metrics(), lambda: datetime.now(UTC))
+        self.saved: list[int] = []
+
+    async def walk(
+        self, provider: Provider, batch_key: int, *, token: str = REF_TOKEN, may_retry: bool = False, offset: int = 0
+    ) -> Progress:
+        async def save(progress: Progress) -> None:
+            self.saved.append(progress.offset)
+
+        transport = httpx.MockTransport(provider.answer)
+        async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
+            batch = HealedBatch(batch_key, AGENT_ID, STARTED, token, may_retry)
+            return await self._healer.walk(FormantClient(http, Metrics()), batch, Progress(offset=offset), save)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@pytest.fixture
+async def walker(database: Database) -> AsyncIterator[Walker]:
+    made = Walker(database)
+    yield made
+    made.close()
+
+
+async def states(database: Database) -> dict[tuple[int, int], str]:
+    return {(row["batch_key"], row["recipient_no"]): row["state"] for row in await list_outcomes(database)}
+
+
+async def test_calls_are_found_between_thousands_of_others_and_nothing_else_is_fetched(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    strangers = [converse(None, BEGAN + timedelta(seconds=n)) for n in range(1500)]
+    listed = [*strangers[:1], converse(1), *strangers[1:900], converse(2), *strangers[900:], converse(3)]
+    provider = Provider(listed)
+    progress = await walker.walk(provider, key)
+    assert (progress.healed, progress.ambiguous, len(provider.fetched)) == (3, 0, 3)
+    assert await states(database) == {(key, number): "busy" for number in (1, 2, 3)}
+    assert sorted(set(walker.saved)) == list(range(0, 1441, 80))
+
+
+async def test_pages_that_shift_while_they_are_read_hide_nothing(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url, 300)
+    listed = [converse(number, BEGAN + timedelta(minutes=300 - number)) for number in range(1, 291)]
+    arriving = [converse(number, BEGAN + timedelta(minutes=400 + number)) for number in range(291, 296)]
+    provider = Provider(listed, arriving)
+    first = await walker.walk(provider, key)
+    second = await walker.walk(provider, key)
+    assert first.healed + second.healed == 295
+    assert (await walker.walk(provider, key)).found == 0
+    assert len(await states(database)) == 295
+
+
+async def test_a_list_that_goes_backwards_is_left_once_it_is_past_the_batch(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    older = [converse(None, STARTED - timedelta(hours=2, minutes=n)) for n in range(3000)]
+    provider = Provider([converse(1), *older])
+    assert (await walker.walk(provider, key)).healed == 1
+    assert provider.pages == 4
+
+
+@pytest.mark.parametrize("newest_last", [True, False])
+async def test_a_list_in_another_order_is_read_to_its_end(
+    database: Database, walker: Walker, newest_last: bool
+) -> None:
+    key = await store_batch(database.url)
+    older = [converse(None, STARTED - timedelta(days=30) + timedelta(minutes=n)) for n in range(1000)]
+    if not newest_last:  # no order at all
+        older = [older[(n * 7919) % 1000] for n in range(1000)]
+    assert (await walker.walk(Provider([*older, converse(1)]), key)).healed == 1
+
+
+async def test_a_call_that_is_known_by_its_webhook_is_neither_fetched_nor_healed(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    webhook = make_payload(recipient=1, status="busy", began=BEGAN, conversation_id="c")
+    await ingest(database, *decode(webhook))
+    provider = Provider([converse(1, conversation_id="c")])
+    assert await walker.walk(provider, key) == Progress()
+    assert provider.fetched == []
+
+
+async def test_a_healed_call_that_waits_becomes_final_once_nobody_waits(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    provider = Provider([converse(1)])
+    for may_retry, found, state in ((True, 1, "pending_retry"), (True, 0, "pending_retry"), (False, 1, "busy")):
+        assert (await walker.walk(provider, key, may_retry=may_retry)).found == found
+        assert await states(database) == {(key, 1): state}
+    assert (await walker.walk(provider, key)).found == 0
+    assert (await walker.walk(provider, key, may_retry=True)).found == 0
+
+
+async def test_a_call_that_two_open_batches_may_have_made_is_left_and_told(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    await store_batch(database.url, batch_id=457, ref_token="other")
+    progress = await walker.walk(Provider([converse(1)]), key)
+    assert (progress.healed, progress.ambiguous) == (0, 1)
+    assert await states(database) == {}
+
+
+async def test_a_phone_that_a_batch_holds_twice_is_left_and_told(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    await database.pool.execute("UPDATE recipients SET phone = $1 WHERE recipient_no = 2", phone_of(1))
+    assert (await walker.walk(Provider([converse(1)]), key)).ambiguous == 1
+
+
+async def test_a_batch_that_was_done_with_the_recipient_before_the_call_did_not_make_it(
+    database: Database, walker: Walker
+) -> None:
+    old = await store_batch(database.url)
+    key = await store_batch(database.url, batch_id=457, ref_token="other")
+    await ingest(database, *decode(make_payload(recipient=1, status="busy", began=BEGAN - timedelta(minutes=30))))
+    assert (await walker.walk(Provider([converse(1)]), key, token="other")).healed == 1
+    assert await states(database) == {(old, 1): "busy", (key, 1): "busy"}
+
+
+async def test_an_earlier_call_of_a_known_conversation_belongs_to_its_recipient(
+    database: Database, walker: Walker
+) -> None:
+    await store_batch(database.url)
+    key = await store_batch(database.url, batch_id=457, ref_token="other")
+    later = make_payload(
+        recipient=1, ref_token="other", attempt=2, began=BEGAN + timedelta(hours=1), conversation_id="kept"
+    )
+    await ingest(database, *decode(later))
+    assert (await walker.walk(Provider([converse(1, conversation_id="kept")]), key, token="other")).healed == 1
+    (row,) = await list_outcomes(database)
+    assert (row["batch_key"], row["state"], row["attempts"]) == (key, "completed", 2)
+
+
+async def test_of_attempts_that_share_an_id_the_earlier_is_healed_from_the_list(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    latest = converse(1, BEGAN + timedelta(hours=1), "completed", "kept")
+    first = converse(1, conversation_id="kept")
+    assert (await walker.walk(Provider([latest, first]), key)).healed == 2
+    (row,) = await list_outcomes(database)
+    assert (row["state"], row["attempts"]) == ("completed", 2)
+    bodies = [json.loads(row["body"]) for row in await database.pool.fetch("SELECT body FROM event_bodies")]
+    assert first in bodies
+
+
+async def test_what_goes_on_or_ended_in_an_unknown_way_is_no_outcome(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    ringing = converse(1, status="in_progress") | {"end_timestamp": None}
+    progress = await walker.walk(Provider([ringing, converse(2, status="voicemail")]), key)
+    assert (progress.healed, progress.unknown) == (0, 1)
+    assert await states(database) == {}

@@ -175,9 +175,9 @@ async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the
         await assert_healed(database, sandbox, batch_id)
 
 
-async def wait_until(database: Database, question: str) -> None:
+async def wait_until(database: Database, question: str, *, seconds: float = 30) -> None:
     """Waits for the database to say true."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(seconds):
         while not await database.pool.fetchval(question):
             await asyncio.sleep(0.005)
 

@@ -95,7 +95,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         stack.callback(writer.close)
         stack.callback(replay_writer.close)
         committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
-        uploader = Uploader(database, client, ref_column=settings.ref_column)
+        uploader = Uploader(database, client, ref_column=settings.ref_column, default_region=settings.default_region)
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_maintenance(database, uploader))
         authenticator = Authenticator(settings.api_key)

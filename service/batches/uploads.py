@@ -6,17 +6,17 @@ people again; so an upload whose answer was lost is ``unknown``, is said to be, 
 
 import asyncio
 import hashlib
-import io
 import secrets
+import shutil
 import tempfile
-from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import stamina
 import structlog
 
-from service.batches.contacts import Contact, ContactsReader
-from service.errors import ProviderError, UnavailableError
+from service.batches.contacts import ContactsOptions, Part, check_contacts
+from service.errors import InvalidRequestError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, ProviderBatch
 from service.store.database import Database
 
@@ -29,10 +29,13 @@ STALE_UPLOAD_SECONDS = 600  # longer than a request to the provider can last: wh
 class Uploader:
     """Takes CSV files to the provider. ``client`` is None where no key for the provider is configured."""
 
-    def __init__(self, database: Database, client: FormantClient | None, *, ref_column: str) -> None:
+    def __init__(
+        self, database: Database, client: FormantClient | None, *, ref_column: str, default_region: str = ""
+    ) -> None:
         self._database = database
         self._client = client
         self._ref_column = ref_column
+        self._options = ContactsOptions(ref_column=ref_column, default_region=default_region, duplicates="all")
 
     async def upload(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
         """The batch as the provider answered it, once that is stored.
@@ -43,10 +46,11 @@ class Uploader:
         client = self._client
         if client is None:
             raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
-        with tempfile.TemporaryFile("w+b") as upload:
-            batch_key = await self._prepare(agent_id, name, file, upload)
-            # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
-            return await asyncio.shield(self._send(client, batch_key, agent_id, name, file_name, upload))
+        with tempfile.TemporaryDirectory() as folder:
+            batch_key = await self._prepare(agent_id, name, file, Path(folder))
+            with Path(folder, "upload.csv").open("rb") as upload:  # noqa: ASYNC230 a local file just written
+                # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
+                return await asyncio.shield(self._send(client, batch_key, agent_id, name, file_name, upload))
 
     async def mark_stale(self) -> None:
         """Uploads that were being sent when a service was killed become ``unknown``: nobody knows what came of them."""
@@ -54,36 +58,41 @@ class Uploader:
         if stale:
             logger.warning("uploads_unknown", count=stale)
 
-    async def _prepare(self, agent_id: int, name: str, file: BinaryIO, upload: BinaryIO) -> int:
+    async def _prepare(self, agent_id: int, name: str, file: BinaryIO, folder: Path) -> int:
         """Stores the batch and its recipients, all or nothing, and writes the file to send; returns the batch's key."""
-        token = secrets.token_hex(8)
-        digest = await asyncio.to_thread(_digest, file)
-        file.seek(0)
-        text = io.TextIOWrapper(upload, encoding="utf-8", newline="", write_through=True)
-        reader = ContactsReader(file, text, ref_column=self._ref_column, ref_token=token)
-        chunks = reader.chunks()
-        queries = self._database.queries
-        async with self._database.pool.acquire() as connection, connection.transaction():
-            batch_key: int = await queries.insert_batch(
+        queries, pool = self._database.queries, self._database.pool
+        path = folder / "contacts.csv"
+        digest = await asyncio.to_thread(_save, file, path)
+        part = Part(
+            batch_key=await queries.reserve_batch_key(pool),
+            ref_token=secrets.token_hex(8),
+            upload_path=str(folder / "upload.csv"),
+            copy_path=str(folder / "copy.csv"),
+        )
+        report = await check_contacts(path, self._options, (part,))
+        if report.error_count:
+            more = f" (and {report.error_count - 1} more errors)" if report.error_count > 1 else ""
+            raise InvalidRequestError(f"{report.errors[0]}{more}")
+        async with pool.acquire() as connection, connection.transaction():
+            await queries.insert_batch(
                 connection,
+                batch_key=part.batch_key,
                 agent_id=agent_id,
                 name=name,
-                ref_token=token if self._ref_column else None,
+                ref_token=part.ref_token if self._ref_column else None,
                 ref_column=self._ref_column or None,
-                columns=reader.columns,
+                columns=report.columns,
                 file_digest=digest,
             )
-            while chunk := await asyncio.to_thread(_next_chunk, chunks):
-                await connection.copy_records_to_table(
-                    "recipients",
-                    records=[(batch_key, *contact) for contact in chunk],
-                    columns=("batch_key", *Contact._fields),
-                )
-            await queries.set_recipient_count(connection, recipient_count=reader.count, batch_key=batch_key)
-        text.detach()
-        upload.seek(0)
-        logger.info("upload_prepared", agent_id=agent_id, recipients=reader.count)
-        return batch_key
+            await connection.copy_to_table(
+                "recipients",
+                source=Path(part.copy_path),
+                columns=("batch_key", "recipient_no", "phone", "parameters"),
+                format="csv",
+            )
+            await queries.set_recipient_count(connection, recipient_count=report.recipients, batch_key=part.batch_key)
+        logger.info("upload_prepared", agent_id=agent_id, recipients=report.recipients)
+        return part.batch_key
 
     async def _send(
         self, client: FormantClient, batch_key: int, agent_id: int, name: str, file_name: str, upload: BinaryIO
@@ -130,13 +139,10 @@ class Uploader:
         )
 
 
-def _next_chunk(chunks: Iterator[list[Contact]]) -> list[Contact]:
-    """The next contacts, in a thread: checking a large file must not hold up the webhooks."""
-    return next(chunks, [])
-
-
-def _digest(file: BinaryIO) -> bytes:
-    digest = hashlib.sha256()
-    while chunk := file.read(2**20):
-        digest.update(chunk)
-    return digest.digest()
+def _save(file: BinaryIO, path: Path) -> bytes:
+    """Copies what was uploaded to ``path``; returns its SHA-256."""
+    file.seek(0)
+    with path.open("w+b") as copy:
+        shutil.copyfileobj(file, copy)
+        copy.seek(0)
+        return hashlib.file_digest(copy, "sha256").digest()

@@ -1,8 +1,12 @@
--- name: insert_batch(agent_id, name, ref_token, ref_column, columns, file_digest)$
+-- name: reserve_batch_key()$
+-- The key of a batch whose recipients are written before it is stored.
+SELECT nextval(pg_get_serial_sequence('batches', 'batch_key'));
+
+-- name: insert_batch(batch_key, agent_id, name, ref_token, ref_column, columns, file_digest)!
 -- A batch that is about to be uploaded; its recipients follow in the same transaction.
-INSERT INTO batches (agent_id, name, upload_state, ref_token, ref_column, columns, file_digest)
-VALUES (:agent_id, :name, 'prepared', :ref_token, :ref_column, :columns, :file_digest)
-RETURNING batch_key;
+INSERT INTO batches (batch_key, agent_id, name, upload_state, ref_token, ref_column, columns, file_digest)
+OVERRIDING SYSTEM VALUE
+VALUES (:batch_key, :agent_id, :name, 'prepared', :ref_token, :ref_column, :columns, :file_digest);
 
 -- name: set_recipient_count(recipient_count, batch_key)!
 -- Closes the storing of recipients.

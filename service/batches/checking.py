@@ -17,7 +17,12 @@ import msgspec
 
 from service.batches.phones import PhoneError, normalise_phone
 from service.batches.report import (
-    PHONE_COLUMN, ContactsOptions, ContactsReport, Part, mask_cell, mask_phone,
+    PHONE_COLUMN,
+    ContactsOptions,
+    ContactsReport,
+    Part,
+    mask_cell,
+    mask_phone,
 )  # fmt: skip
 from service.batches.rows import Rows, is_text, open_rows
 from service.errors import InvalidRequestError

@@ -46,7 +46,7 @@ def parse_phone(value: str, default_region: str) -> str:
     """``value`` in E.164 by the library, whatever way it is written; raises PhoneError."""
     text = value.strip()
     if not text:
-        raise PhoneError("phone_missing", "holds no phone number", _SPELLING)
+        raise PhoneError("phone_missing", "is not a phone number in E.164, it is empty", _SPELLING)
     if text.startswith("00"):
         text = "+" + text[2:]
     is_international = text.lstrip("(").startswith("+")

@@ -1,15 +1,18 @@
 """Contacts checked whole: the report, duplicates, a test sample, and the process that does it for large files."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.batches import contacts
+from service.batches.checking import Task
 from service.batches.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
 from service.batches.phones import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from service.errors import InvalidRequestError, UnavailableError
@@ -58,7 +61,7 @@ async def test_a_sample_goes_to_the_second_part_and_both_are_numbered_in_file_or
     assert [one.recipient_no for one in test] == list(range(1, 11))
     assert [one.phone for one in test] == sorted(one.phone for one in test)
     assert len({one.phone for one in main + test}) == 100
-    with pytest.raises(InvalidRequestError, match="test_recipients: .* 100"):
+    with pytest.raises(InvalidRequestError, match=r"test_recipients: .* 100"):
         await check_contacts(path, ContactsOptions(), parts, test_recipients=100)
 
 
@@ -94,12 +97,14 @@ async def test_a_check_that_is_cancelled_or_killed_leaves_no_process(tmp_path: P
         await check_contacts(path, ContactsOptions(), on_progress=kill)
 
 
-async def test_the_process_ends_when_its_caller_is_gone() -> None:
+async def test_the_process_ends_when_its_caller_is_gone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "never.csv")  # a file whose reading never comes to an end
+    task = Task(path=str(tmp_path / "never.csv"), options=ContactsOptions(), parts=(), test_recipients=0, seed=0)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "service.batches.checking", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    await asyncio.wait_for(process.communicate(), 20)
-    assert process.returncode
+    _, told = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
+    assert (process.returncode, told) == (1, b"")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ class _PartWriter:
         self._phone_at = columns.index(PHONE_COLUMN)
         self._names = [name for name in columns if name != PHONE_COLUMN]
         self._upload, self._copy = (
-            csv.writer(stack.enter_context(Path(path).open("w", encoding="utf-8", newline="")))
+            csv.writer(stack.enter_context(Path(path).open("w", encoding="utf-8", newline="")))  # noqa: SIM115
             for path in (part.upload_path, part.copy_path)
         )
         self._upload.writerow([*columns, ref_column] if ref_column else columns)

@@ -115,7 +115,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             ColumnContracts(database),
             Sender(database, client, finder) if client else None,
             ref_column=settings.ref_column,
-            default_region="",
+            default_region=settings.default_region,
         )
         reconciler = None
         if settings.formant_api_key:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from phonenumbers import SUPPORTED_REGIONS
+
 from service.errors import ConfigurationError
 
 PROVIDER_URL = "https://api.voice.formantai.com"
@@ -32,6 +34,7 @@ class Settings:
     allow_unsigned: bool
     targets_file: Path | None
     ref_column: str
+    default_region: str
     max_body_bytes: int
     grace_seconds: int
     reconcile_seconds: int
@@ -56,6 +59,7 @@ NAMES = {
     "OUTCOMES_ALLOW_UNSIGNED": "1: accept webhooks without a secret configured; for trials only",
     "OUTCOMES_TARGETS_FILE": "TOML file with more webhook targets",
     "OUTCOMES_REF_COLUMN": "name of the column that an upload adds; empty: add none",
+    "OUTCOMES_DEFAULT_REGION": "country of national phone numbers, such as IN; empty: international ones only",
     "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch",
@@ -88,6 +92,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         allow_unsigned=_flag(environ, "OUTCOMES_ALLOW_UNSIGNED"),
         targets_file=Path(targets) if targets else None,
         ref_column=_text(environ, "OUTCOMES_REF_COLUMN", "outcome_ref", empty_is_value=True),
+        default_region=_region(environ, "OUTCOMES_DEFAULT_REGION"),
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=1, maximum=86_400),
@@ -155,3 +160,10 @@ def _time_zone(environ: Mapping[str, str], name: str, default: str) -> str:
         return ZoneInfo(value).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigurationError(f"{name} takes a time zone such as Asia/Kolkata, not {value!r}") from error
+
+
+def _region(environ: Mapping[str, str], name: str) -> str:
+    value = _text(environ, name).upper()
+    if value and value not in SUPPORTED_REGIONS:
+        raise ConfigurationError(f"{name} takes a country's two letters such as IN, or nothing, not {value!r}")
+    return value

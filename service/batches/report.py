@@ -1,26 +1,93 @@
-"""shim"""
+"""What a check of contacts is told and what it answers: plain values that travel between processes as JSON.
 
+No phone and no other cell is ever given in clear: see ``mask_phone`` and ``mask_cell``.
+"""
+
+import re
 from typing import Literal
 
 import msgspec
 
 Duplicates = Literal["reject", "first", "all"]
+PHONE_COLUMN = "customer_phone"
+MAX_LISTED = 100
+_DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
+
+
+class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How a file is read. ``ref_column`` "" adds none; ``default_region`` "" accepts international numbers only."""
+
+    ref_column: str = ""
+    default_region: str = ""
+    duplicates: Duplicates = "reject"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch to be written: the file for the provider, and the rows for COPY of ``recipients``."""
+
+    batch_key: int
+    ref_token: str
+    upload_path: str
+    copy_path: str
 
 
 class ContactError(msgspec.Struct):
+    """What is wrong with one row; ``value`` is masked."""
+
     line: int
     column: str | None
     value: str
+    kind: str
     problem: str
     remedy: str
 
+    def __str__(self) -> str:
+        column = f", column {self.column}:" if self.column else ""
+        return f"file: line {self.line}{column} {self.problem}" + (f": {self.remedy}" if self.remedy else "")
+
+
+class Duplicate(msgspec.Struct):
+    """A row whose phone came before, in ``first_line``."""
+
+    line: int
+    first_line: int
+    phone: str
+
 
 class ContactsReport(msgspec.Struct):
+    """What a file holds. The lists name the first 100; the counts are of all."""
+
     columns: list[str]
-    recipients: int
+    recipients: int = 0
     bytes: int = 0
     error_count: int = 0
+    error_kinds: dict[str, int] = {}
     errors: list[ContactError] = []
     duplicate_count: int = 0
-    duplicates: list[int] = []
+    duplicates: list[Duplicate] = []
     part_counts: list[int] = []
+
+    def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str = "") -> None:
+        """Counts an error, and lists it while there is room."""
+        self.error_count += 1
+        self.error_kinds[kind] = self.error_kinds.get(kind, 0) + 1
+        if len(self.errors) < MAX_LISTED:
+            self.errors.append(ContactError(line, column, value, kind, problem, remedy))
+
+    def add_duplicate(self, line: int, first_line: int, phone: str) -> None:
+        """Counts a repeated phone, and lists it while there is room."""
+        self.duplicate_count += 1
+        if len(self.duplicates) < MAX_LISTED:
+            self.duplicates.append(Duplicate(line, first_line, mask_phone(phone)))
+
+
+def mask_phone(value: str) -> str:
+    """The first three and last two characters of what looks like a phone; of anything else its length."""
+    if _DIGITS_OF_A_PHONE.fullmatch(value):
+        return f"{value[:3]}…{value[-2:]}"
+    return mask_cell(value)
+
+
+def mask_cell(value: str) -> str:
+    """The length of a cell."""
+    return f"({len(value)} characters)"

@@ -75,7 +75,7 @@ class Uploader:
         is no key for the provider.
         """
         sender = self._require_sender()
-        columns = await asyncio.to_thread(read_columns, request.path, self._options(request))
+        columns = await asyncio.to_thread(read_columns, request.path, self._ref_column)
         tokens = (secrets.token_hex(8), secrets.token_hex(8))
         begun = await self._begin(request, columns, tokens)
         if begun["refusal"] is not None:
@@ -213,9 +213,5 @@ def refuse_errors(report: ContactsReport) -> None:
     """Raises InvalidRequestError with the whole report when it has errors, naming the first."""
     if not report.error_count:
         return
-    first = report.errors[0]
-    column = f", column {first.column}" if first.column else ""
     more = f" (and {report.error_count - 1} more: see details)" if report.error_count > 1 else ""
-    raise InvalidRequestError(
-        f"file: line {first.line}{column}: {first.problem}; {first.remedy}{more}", details={"report": report}
-    )
+    raise InvalidRequestError(f"{report.errors[0]}{more}", details={"report": report})

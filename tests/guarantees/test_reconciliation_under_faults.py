@@ -15,8 +15,8 @@ from tests.http.exposition import read_metric
 from tests.http.processes import serve
 from tests.http.provider import KEY, connect_provider, find_free_port, upload
 
-ON_DEMAND = {"OUTCOMES_RECONCILE_SECONDS": "3600"}
-BY_ITSELF = {"OUTCOMES_RECONCILE_SECONDS": "1", "OUTCOMES_GRACE_SECONDS": "0"}
+ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "3600"}
+BY_ITSELF: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "1", "OUTCOMES_GRACE_SECONDS": "0"}
 ALL_COMPLETE = "SELECT bool_and(verdict = 'complete') FROM batch_schedules HAVING count(*) = {count}"
 
 
@@ -66,7 +66,7 @@ async def test_two_replicas_reconcile_fifty_batches_within_the_providers_limit(
     options: dict[str, Any] = {"rate_limit": 400, "rate_window_real_seconds": 1.0}
     async with connect_provider(start_service, plays=True, options=options, **BY_ITSELF) as (service, sandbox):
         sandbox.sandbox.faults.drop = 0.3
-        provider = {"FORMANT_BASE_URL": sandbox.base_url, "FORMANT_API_KEY": KEY}
+        provider: dict[str, Any] = {"FORMANT_BASE_URL": sandbox.base_url, "FORMANT_API_KEY": KEY}
         async with start_service(**provider, **BY_ITSELF) as replica:
             batches = []
             for number in range(50):

@@ -17,10 +17,9 @@ BAD_FILES = {
     "a phone column by another name": (b"Customer Phone,x\n" + GOOD, ["line 1", "customer_phone", "'Customer Phone'"]),
     "no header": (GOOD, ["line 1", "customer_phone"]),
     "a phone that is local": (HEADER + GOOD + b"09876543210,Anita\n", ["line 3", "column customer_phone"]),
-    "a phone with spaces": (HEADER + b"+91 98765 43210,Rahul\n", ["line 2", "column customer_phone"]),
     "a phone of 16 digits": (HEADER + b"+9198765432101234,Rahul\n", ["line 2", "column customer_phone"]),
     "a phone in other digits": (HEADER + "+٩١٩٨٧٦٥٤٣٢١٠,Rahul\n".encode(), ["line 2", "column customer_phone"]),
-    "no phone": (HEADER + GOOD * 2 + b",Rahul\n", ["line 4", "column customer_phone"]),
+    "no phone": (HEADER + GOOD + b",Rahul\n", ["line 3", "column customer_phone"]),
     "a bad phone after a cell of two lines": (HEADER + b'+919876543210,"a\nb"\n+1,x\n', ["line 4", "customer_phone"]),
     "an empty file": (b"", ["empty"]),
     "a header and nothing else": (HEADER, ["no recipients"]),
@@ -33,7 +32,6 @@ BAD_FILES = {
         ["line 1", "column 2", "reserved"],
     ),
     "not UTF-8": (HEADER + GOOD + b"+919812345678,Ren\xe9\n", ["line 3", "UTF-8"]),
-    "UTF-16": ((HEADER + GOOD).decode().encode("utf-16"), ["line 1", "UTF-8"]),
     "a cell too many": (HEADER + GOOD + b"+919812345678,Anita,more\n", ["line 3", "3 cells"]),
     "a cell too few": (HEADER + b"+919812345678\n", ["line 2", "1 cell"]),
     "a NUL": (HEADER + b"+919876543210,Ra\x00hul\n", ["line 2", "NUL"]),
@@ -71,7 +69,8 @@ async def test_an_error_late_in_a_long_file_takes_back_what_was_stored_before(
     provider: tuple[httpx.AsyncClient, RunningSandbox], database: Database
 ) -> None:
     service, sandbox = provider
-    answer = await upload(service, HEADER + GOOD * 5000 + b"+919,Anita\n")
+    rows = b"".join(b"+91%d,Rahul\n" % (9_800_000_000 + n) for n in range(5000))
+    answer = await upload(service, HEADER + rows + b"+919,Anita\n")
     assert (answer.status_code, "line 5002" in answer.json()["error"]["message"]) == (400, True)
     await assert_nothing_happened(database, sandbox)
 

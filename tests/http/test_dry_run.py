@@ -32,11 +32,11 @@ async def test_every_error_of_a_bad_file_is_listed_with_its_line_and_no_value_in
     start_service: StartService,
 ) -> None:
     rows = [
-        "+919876543210,Rahul",
-        "09876543210,Anita",
-        "+919812345678,Eve",
+        "+919812345670,Rahul",
+        "09812345671,Anita",
+        "+919812345672,Eve",
         "+91981234567x,Ravi",
-        "+919876543210,Again",
+        "+919812345670,Again",
     ]
     content = "customer_phone,customer_name\n" + "\n".join(rows) + "\n"
     async with connect_provider(start_service) as (service, _):
@@ -48,7 +48,7 @@ async def test_every_error_of_a_bad_file_is_listed_with_its_line_and_no_value_in
             (6, "customer_phone"),
         ]
         assert all(error["problem"] and error["remedy"] for error in report["errors"])
-        for clear in ("09876543210", "981234567", "9876543210", "Anita", "Again"):
+        for clear in ("981234567", "Anita", "Again"):
             assert clear not in str(report)
         refused = await upload(service, content)
         assert (refused.status_code, refused.json()["error"]["details"]["report"]["error_count"]) == (400, 3)

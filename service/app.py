@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.batches.discovery import Discoverer
+from service.batches.registration import Registrar
 from service.batches.uploads import Uploader
 from service.errors import ApiError, DatabaseError
 from service.formant.client import FormantClient, open_http
@@ -26,6 +28,7 @@ from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
 from service.web.auth import Authenticator
 from service.web.batches import Batches
+from service.web.elsewhere import Elsewhere
 from service.web.events import Events
 from service.web.health import Health
 from service.web.problems import (
@@ -94,16 +97,23 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         replay_writer = Writer(database_url, database.queries, metrics)
         stack.callback(writer.close)
         stack.callback(replay_writer.close)
+        registration_writer = Writer(database_url, database.queries, metrics)
+        stack.callback(registration_writer.close)
         committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
         uploader = Uploader(database, client, ref_column=settings.ref_column)
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_maintenance(database, uploader))
+        registrar = Registrar(database, targets, decoder, registration_writer)
+        discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
+        await stack.enter_async_context(_run_discoverer(discoverer))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
+        batches = Batches(database, authenticator, uploader, default_time_zone=settings.time_zone)
         routes = build_routes(
-            Batches(database, authenticator, uploader, default_time_zone=settings.time_zone),
+            batches,
+            Elsewhere(authenticator, batches, discoverer, registrar),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
         )
@@ -124,13 +134,14 @@ class Front:
         await (self._receiver if is_webhook else self._routes)(scope, receive, send)
 
 
-def build_routes(batches: Batches, events: Events, health: Health) -> Starlette:
+def build_routes(batches: Batches, elsewhere: Elsewhere, events: Events, health: Health) -> Starlette:
     """Everything but the receiver."""
     return Starlette(
         routes=[
             Route("/v1/batch-call", batches.upload, methods=["POST"]),
             Route("/v1/batch-calls", batches.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}", batches.get, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}", elsewhere.get_batch, methods=["GET"]),
+            Route("/v1/batch-calls/{batch_id}/recipients", elsewhere.register, methods=["PUT"]),
             Route("/v1/batch-calls/{batch_id}/metrics", batches.get_metrics, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/outcomes", batches.get_outcomes, methods=["GET"]),
             Route("/v1/uploads", batches.list_uploads, methods=["GET"]),
@@ -159,6 +170,16 @@ async def _run_committer(committer: Committer) -> AsyncIterator[None]:
     finally:
         committer.drain()
         await task
+
+
+@asynccontextmanager
+async def _run_discoverer(discoverer: Discoverer) -> AsyncIterator[None]:
+    task = asyncio.create_task(discoverer.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

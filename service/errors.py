@@ -61,6 +61,13 @@ class MethodNotAllowedError(ApiError):
     type = "invalid_request"
 
 
+class ConflictError(ApiError):
+    """409: what the request is about is in a state that does not allow it."""
+
+    status = 409
+    type = "conflict"
+
+
 class BodyTooLargeError(ApiError):
     """413: the body is over the limit."""
 

@@ -82,7 +82,7 @@ class Discoverer:
         now = time.monotonic()
         if len(self._asked_at) == ASKED_AT_MOST and now - self._asked_at[0] < ASK_SECONDS:
             raise UnavailableError(
-                f"Batch {batch_id} is not known here (yet), and the provider was asked for many just now: ask again later",
+                f"Batch {batch_id} is not known here (yet), and the provider was just asked for many: ask again later",
                 retry_after=round(ASK_SECONDS),
             )
         self._asked_at.append(now)

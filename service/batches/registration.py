@@ -137,7 +137,7 @@ class Registrar:
         return None if isinstance(item, Unreadable) else item
 
 
-class _Nowhere(io.TextIOBase):
+class _Nowhere(io.StringIO):
     """Takes the rows that an upload would send."""
 
     def write(self, text: str) -> int:

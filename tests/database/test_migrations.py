@@ -47,7 +47,7 @@ async def list_objects(connection: asyncpg.Connection) -> set[tuple[Any, ...]]:
         """
         SELECT c.relkind::text, c.relname, array_agg(a.attname || ' ' || a.atttypid::regtype ORDER BY a.attnum)
                    FILTER (WHERE a.attnum > 0)::text
-        FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid
+        FROM pg_class AS c LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped
         WHERE c.relnamespace = 'public'::regnamespace
         GROUP BY c.oid
         """

@@ -40,8 +40,7 @@ def make_registrar(database: Database) -> tuple[Registrar, Writer]:
 
 def make_rows(dice: random.Random) -> list[Row]:
     """Recipients of a CSV, some of which share a phone, and some share everything."""
-    rows = [(phone_of(dice.randrange(1, 9)), {"loan_id": dice.choice(["A", "B"])}) for _ in range(9)]
-    return rows
+    return [(phone_of(dice.randrange(1, 9)), {"loan_id": dice.choice(["A", "B"])}) for _ in range(9)]
 
 
 def to_csv(rows: list[Row]) -> io.BytesIO:
@@ -62,8 +61,8 @@ def make_events(dice: random.Random) -> list[Event]:
         parameters: dict[str, Any] = dice.choice([{}, {"loan_id": "A"}, {"loan_id": "B"}, {"loan_id": "other"}])
         payloads.append(
             make_payload(
-                recipient=None, phone=phone_of(dice.randrange(1, 11)), parameters=parameters, attempt=dice.randrange(1, 4),
-                status=dice.choice(STATUSES), final=dice.random() < 0.5, conversation_id=f"c-{n // 2}",
+                recipient=None, phone=phone_of(dice.randrange(1, 11)), parameters=parameters,
+                attempt=dice.randrange(1, 4), status=dice.choice(STATUSES), final=dice.random() < 0.5, conversation_id=f"c-{n // 2}",
                 results={"intent": dice.choice("abc")},
             )
         )  # fmt: skip
@@ -168,7 +167,8 @@ async def test_a_call_outside_the_window_fits_no_batch(database: Database) -> No
 
 
 @pytest.mark.parametrize(("state", "name", "is_foreign"), [
-    ("uploading", "Other", False), ("unknown", "Dashboard", False), ("unknown", "Other", True), ("failed", "Dashboard", True),
+    ("uploading", "Other", False), ("unknown", "Dashboard", False), ("unknown", "Other", True),
+    ("failed", "Dashboard", True),
 ])  # fmt: skip
 async def test_a_batch_that_an_upload_of_ours_may_have_made_is_not_taken_for_one_made_elsewhere(
     database: Database, state: str, name: str, is_foreign: bool

@@ -124,7 +124,8 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
     groups = {
-        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere, "a duplicate": new,
+        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
+        "a duplicate": new,
         "a waiting duplicate": stray, "a conflict": conflict, "healed": healed,
         "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
     }  # fmt: skip

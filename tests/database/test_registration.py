@@ -62,7 +62,8 @@ def make_events(dice: random.Random) -> list[Event]:
         payloads.append(
             make_payload(
                 recipient=None, phone=phone_of(dice.randrange(1, 11)), parameters=parameters,
-                attempt=dice.randrange(1, 4), status=dice.choice(STATUSES), final=dice.random() < 0.5, conversation_id=f"c-{n // 2}",
+                attempt=dice.randrange(1, 4), status=dice.choice(STATUSES), final=dice.random() < 0.5,
+                conversation_id=f"c-{n // 2}",
                 results={"intent": dice.choice("abc")},
             )
         )  # fmt: skip

@@ -15,9 +15,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batches.contracts import ColumnContracts
+from service.batches.discovery import Discoverer
 from service.batches.leftovers import remove_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
 from service.batches.promotion import Promoter
+from service.batches.registration import Registrar
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ApiError, DatabaseError
@@ -38,6 +40,7 @@ from service.store.migrations import check_schema, migrate
 from service.web.agents import Agents
 from service.web.auth import Authenticator
 from service.web.batches import Batches
+from service.web.elsewhere import Elsewhere
 from service.web.events import Events
 from service.web.health import Health
 from service.web.problems import (
@@ -108,6 +111,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         replay_writer = Writer(database_url, database.queries, metrics)
         stack.callback(writer.close)
         stack.callback(replay_writer.close)
+        registration_writer = Writer(database_url, database.queries, metrics)
+        stack.callback(registration_writer.close)
         committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
         finder = UploadFinder(database, client)
         uploader = Uploader(
@@ -125,6 +130,9 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_beside(_maintain(database)))
         await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
+        registrar = Registrar(database, targets, decoder, registration_writer, default_region=settings.default_region)
+        discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
+        await stack.enter_async_context(_run_beside(discoverer.run()))
         if reconciler is not None:
             await stack.enter_async_context(_run_beside(reconciler.run()))
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
@@ -132,8 +140,10 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
+        batches = Batches(database, authenticator, default_time_zone=settings.time_zone)
         routes = build_routes(
-            Batches(database, authenticator, default_time_zone=settings.time_zone),
+            batches,
+            Elsewhere(authenticator, batches, discoverer, registrar),
             Uploads(database, authenticator, uploader, finder),
             Agents(database, authenticator),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),

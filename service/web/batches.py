@@ -29,7 +29,6 @@ class Batches:
     def routes(self) -> list[Route]:
         return [
             Route("/v1/batch-calls", self.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}", self.get, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/metrics", self.get_metrics, methods=["GET"]),
             Route("/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, methods=["GET"]),
         ]

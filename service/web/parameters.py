@@ -25,6 +25,18 @@ def read_optional_number(request: Request, name: str, *, minimum: int, maximum: 
     return int(text)
 
 
+def read_flag(request: Request, name: str) -> bool:
+    """Query parameter ``name`` as ``true`` or ``false`` (``1``, ``0``); false when it is absent."""
+    return _to_flag(name, request.query_params.get(name, ""))
+
+
+def _to_flag(name: str, text: str) -> bool:
+    text = text.strip().lower()
+    if text not in {"", "true", "false", "1", "0"}:
+        raise InvalidRequestError(f"{name}: takes true or false")
+    return text in {"true", "1"}
+
+
 def read_id(request: Request, name: str, what: str) -> int:
     """The id in the path; what is no number is an unknown ``what``."""
     text: str = request.path_params[name]
@@ -56,10 +68,7 @@ class Fields:
 
     def read_flag(self, name: str) -> bool:
         """``true`` or ``false`` (``1``, ``0``); false when it is absent."""
-        text = self.read_text(name).strip().lower()
-        if text not in {"", "true", "false", "1", "0"}:
-            raise InvalidRequestError(f"{name}: takes true or false")
-        return text in {"true", "1"}
+        return _to_flag(name, self.read_text(name))
 
     def read_number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         """A whole number in its range."""

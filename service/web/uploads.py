@@ -1,33 +1,24 @@
 """Uploads over HTTP: a CSV taken to the provider, checked only, promoted; their states, and a person's word on them."""
 
-import hashlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Message, Receive
 
-from service.batches.leftovers import make_folder
 from service.batches.lookup import UploadFinder
 from service.batches.report import Duplicates
 from service.batches.requests import UploadRequest
 from service.batches.uploads import Uploader
-from service.errors import BodyTooLargeError, InvalidRequestError, NotFoundError
+from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.web.auth import Authenticator
+from service.web.files import ReceivedFile, keep_file, receive_form
 from service.web.json import JsonResponse
 from service.web.parameters import Fields, read_id, read_number
 
-MAX_FILE_BYTES = 100 * 2**20
-MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16
 MAX_NAME_CHARACTERS = 200
 MAX_AGENT_ID = 2**63 - 1
 MAX_ROWS = 10**7
@@ -63,9 +54,9 @@ class Uploads:
     async def upload(self, request: Request) -> Response:
         """Takes a CSV to the provider; answers as the provider does. With ``dry_run`` it only answers the report."""
         self._authenticator.require(request)
-        async with receive_form(request) as form, _keep_file(form) as (path, file_name, digest):
+        async with receive_form(request) as form, keep_file(form) as file:
             fields = Fields(form, request.query_params)
-            asked = _read_request(request, fields, path, file_name, digest)
+            asked = _read_request(request, fields, file)
             if fields.read_flag("dry_run"):
                 report, refusal = await self._uploader.check(asked)
                 is_valid = refusal is None and not report.error_count
@@ -119,58 +110,7 @@ class Uploads:
         return dict(row)
 
 
-@asynccontextmanager
-async def receive_form(request: Request) -> AsyncIterator[FormData]:
-    """The multipart form of a request, its size bounded; raises BodyTooLargeError or InvalidRequestError."""
-    length = request.headers.get("content-length", "0")
-    if length.isdecimal() and int(length) > MAX_FORM_BYTES:
-        raise _too_large()
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise InvalidRequestError("Send multipart/form-data with the fields agent_id, name and file")
-    bounded = Request(request.scope, _bound(request.receive))
-    async with bounded.form(max_files=1, max_fields=20) as form:
-        yield form
-
-
-def _bound(receive: Receive) -> Receive:
-    """Cuts off a body that goes on past the limit, whatever its length was said to be."""
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MAX_FORM_BYTES:
-            raise _too_large()
-        return message
-
-    return receive_bounded
-
-
-@asynccontextmanager
-async def _keep_file(form: FormData) -> AsyncIterator[tuple[Path, str, bytes]]:
-    """The form's file on disk, its name and its SHA-256."""
-    file = form.get("file")
-    if not isinstance(file, UploadFile):
-        raise InvalidRequestError("file: is missing; send the CSV as a file part (curl: -F file=@contacts.csv)")
-    if file.size and file.size > MAX_FILE_BYTES:
-        raise _too_large()
-    with make_folder() as folder:
-        path = Path(folder) / "contacts.csv"
-        digest = await run_in_threadpool(_copy, file.file, path)
-        yield path, file.filename or "contacts.csv", digest
-
-
-def _copy(source: BinaryIO, path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("wb") as target:
-        while chunk := source.read(2**20):
-            digest.update(chunk)
-            target.write(chunk)
-    return digest.digest()
-
-
-def _read_request(request: Request, fields: Fields, path: Path, file_name: str, digest: bytes) -> UploadRequest:
+def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:
     test_recipients = fields.read_number("test_recipients", 0, minimum=0, maximum=MAX_ROWS)
     promote_at = fields.read_percent("promote_at_success_rate")
     if promote_at is not None and not test_recipients:
@@ -178,9 +118,9 @@ def _read_request(request: Request, fields: Fields, path: Path, file_name: str, 
     return UploadRequest(
         agent_id=_read_agent_id(fields.read_text("agent_id")),
         name=_read_name(fields.read_text("name"), MAX_NAME_CHARACTERS - (len(" (test)") if test_recipients else 0)),
-        file_name=file_name,
-        path=path,
-        file_digest=digest,
+        file_name=file.name,
+        path=file.path,
+        file_digest=file.digest,
         duplicates=cast(Duplicates, fields.read_choice("duplicates", get_args(Duplicates))),
         accept_columns=fields.read_flag("accept_columns"),
         force=fields.read_flag("force"),
@@ -213,7 +153,3 @@ def _read_name(value: str, maximum: int) -> str:
     if not name or len(name) > maximum or "\x00" in name:
         raise InvalidRequestError(f"name: takes 1 to {maximum} characters")
     return name
-
-
-def _too_large() -> BodyTooLargeError:
-    return BodyTooLargeError(f"file: is over {MAX_FILE_BYTES} bytes: split it into several batches")

@@ -13,7 +13,7 @@ WITH candidates AS (
                AS is_equal
     FROM recipients AS r
     JOIN batches AS b ON b.batch_key = r.batch_key
-    WHERE r.phone = p_phone AND b.agent_id = p_agent_id
+    WHERE r.phone = p_phone AND r.withdrawn_at IS NULL AND b.agent_id = p_agent_id AND b.is_registered
       AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
       AND (p_called_at IS NULL OR least(b.prepared_at, b.created_at) - interval '5 minutes' <= p_called_at)
 ), counted AS (

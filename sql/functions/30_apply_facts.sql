@@ -1,6 +1,7 @@
 -- Brings outcomes, counters and feed positions up to date after facts were added. Called by ingest(), under its lock.
 -- Plans are made once and live long, perhaps since the tables were empty; so look-ups by key are all that they may use.
 -- Every counter moves by what the recipients count for now, less what they counted for without the new facts.
+-- p_arrival_ids NULL: the recipients are about to be withdrawn, and count for nothing from now on.
 CREATE OR REPLACE FUNCTION apply_facts(p_batch_keys bigint[], p_recipient_nos integer[], p_arrival_ids bigint[])
 RETURNS void
 LANGUAGE plpgsql
@@ -28,7 +29,8 @@ BEGIN
     ) AS o ON true;
 
     WITH sides AS MATERIALIZED (
-        SELECT 1 AS sign, a.* FROM attempts_of(v_batch_keys, v_recipient_nos, NULL) AS a
+        SELECT 1 AS sign, a.*
+        FROM attempts_of(CASE WHEN p_arrival_ids IS NOT NULL THEN v_batch_keys END, v_recipient_nos, NULL) AS a
         UNION ALL
         SELECT -1, a.* FROM attempts_of(v_known_batches, v_known_recipients, p_arrival_ids) AS a
     ), latest AS MATERIALIZED (

@@ -37,6 +37,7 @@ DECLARE
     v_recipients integer[];
     v_methods    text[];
     v_reasons    text[];
+    v_found      record;
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
@@ -135,6 +136,18 @@ BEGIN
                array_agg(f.method ORDER BY f.nth), array_agg(f.reason ORDER BY f.nth)
         INTO v_batches, v_recipients, v_methods, v_reasons
         FROM found AS f;
+
+        -- One after the other, so that two events of one new phone make one recipient.
+        FOR n IN 1 .. v_count LOOP
+            CONTINUE WHEN v_pending[n] IS NULL OR v_reasons[n] IS DISTINCT FROM 'no_batch';
+            SELECT * INTO v_found
+            FROM find_by_window(p_agent_ids[n], p_phones[n], p_parameters[n]::jsonb,
+                                coalesce(p_started_at[n], p_occurred_at[n]));
+            v_batches[n] := v_found.batch_key;
+            v_recipients[n] := v_found.recipient_no;
+            v_methods[n] := 'window';
+            v_reasons[n] := v_found.reason;
+        END LOOP;
 
         WITH waiting AS (
             INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)

@@ -112,14 +112,20 @@ async def look_up(connection: asyncpg.Connection) -> None:
 
 async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     """Groups that take every way through ``ingest``."""
+    await connection.execute(
+        "INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at) "
+        "VALUES (900, 777, '', 'uploaded', '{}', 'provider', false, $1) ON CONFLICT DO NOTHING", BEGAN,
+    )  # fmt: skip
     new = decode(make_payload(recipient=777), make_payload(recipient=778, attempt=2, status="busy", final=False))
     retried = decode(make_payload(recipient=777, attempt=2))
     by_phone = decode(make_payload(recipient=None, phone=phone_of(779), began=BEGAN + timedelta(days=1)))
     stray = decode(make_payload(recipient=None, phone="+19999999999"))
+    elsewhere = decode(*(make_payload(recipient=None, phone=f"+1888888888{n}", agent_id=777) for n in (1, 1, 2)))
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
     groups = {
-        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "a duplicate": new,
+        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
+        "a duplicate": new,
         "a waiting duplicate": stray, "a conflict": conflict, "healed": healed,
         "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
     }  # fmt: skip

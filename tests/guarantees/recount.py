@@ -45,7 +45,8 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'attempt', concat_ws('/', slot, status), attempts, 0, 0
     FROM attempt_counts WHERE attempts <> 0
     UNION ALL
-    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM outcomes
+    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
+    FROM outcomes WHERE state <> 'withdrawn'
 )
 (SELECT 'counted' AS side, * FROM counted EXCEPT SELECT 'counted', * FROM recounted)
 UNION ALL

@@ -1,0 +1,53 @@
+-- Takes down batches as the provider's list tells them: unknown ones as made elsewhere, known ones where they changed.
+-- Returns how many were new or had changed.
+--
+-- A batch that an upload of ours is just making must not be taken for one made elsewhere. An upload is 'uploading', and
+-- committed as such, before the provider can know its batch; so whoever calls this after the list's answer came sees it
+-- as 'uploading', as 'unknown' (then its name or size tells), or with its batch id. Check and insert are one statement,
+-- and so of one instant. The ingest lock is held since both change rows of several batches.
+CREATE OR REPLACE FUNCTION note_batches(
+    p_batch_ids bigint[], p_agent_ids bigint[], p_names text[], p_statuses text[], p_totals integer[],
+    p_created_at timestamptz[]
+)
+RETURNS integer
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_changed integer;
+    v_new     bigint[];
+BEGIN
+    PERFORM pg_advisory_xact_lock(7304564, 1);
+    WITH listed AS (
+        SELECT DISTINCT ON (batch_id) *
+        FROM unnest(p_batch_ids, p_agent_ids, p_names, p_statuses, p_totals, p_created_at)
+            AS l (batch_id, agent_id, name, status, total_recipients, created_at)
+    ), inserted AS (
+        INSERT INTO batches (batch_id, agent_id, name, status, total_recipients, created_at, upload_state, columns, origin,
+                             is_registered)
+        SELECT l.*, 'uploaded', '{}', 'provider', false
+        FROM listed AS l
+        WHERE NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
+          AND NOT EXISTS (
+              SELECT FROM batches AS u
+              WHERE u.agent_id = l.agent_id AND u.batch_id IS NULL
+                AND (u.upload_state = 'uploading'
+                     OR u.upload_state = 'unknown' AND (u.name = l.name OR u.recipient_count = l.total_recipients)
+                        AND u.prepared_at <= coalesce(l.created_at, clock_timestamp()) + interval '5 minutes'))
+        ON CONFLICT (batch_id) DO NOTHING
+        RETURNING batch_key
+    ), changed AS (
+        UPDATE batches AS b
+        SET name = l.name, status = l.status, total_recipients = l.total_recipients,
+            created_at = coalesce(l.created_at, b.created_at)
+        FROM listed AS l
+        WHERE b.batch_id = l.batch_id
+          AND (b.name, b.status, b.total_recipients, b.created_at)
+              IS DISTINCT FROM (l.name, l.status, l.total_recipients, coalesce(l.created_at, b.created_at))
+        RETURNING b.batch_key
+    )
+    SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed), (SELECT array_agg(batch_key) FROM inserted)
+    INTO v_changed, v_new;
+    INSERT INTO registrations (batch_key, step) SELECT unnest(v_new), 'retry';
+    RETURN v_changed;
+END
+$$;

@@ -1,0 +1,97 @@
+-- name: claim_lease(name, holder, seconds)$
+-- Whether the lease is the holder's from now on for so many seconds: it was free, had run out, or was theirs already.
+INSERT INTO leases AS l (name, holder, expires_at)
+VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
+RETURNING true;
+
+-- name: note_batches(batch_id, agent_id, name, status, total_recipients, created_at)$
+-- Takes down batches as the provider tells them; how many of them were new or had changed.
+SELECT note_batches(
+    :batch_id::bigint[], :agent_id::bigint[], :name::text[], :status::text[], :total_recipients::integer[],
+    :created_at::timestamptz[]);
+
+-- name: close_finished_batches()!
+-- Ends the windows of batches made elsewhere that the provider has finished, by the last snapshot of its figures.
+UPDATE batches AS b
+SET closed_at = m.taken_at
+FROM batches AS o
+CROSS JOIN LATERAL (
+    SELECT * FROM provider_metrics AS p WHERE p.batch_key = o.batch_key ORDER BY p.taken_at DESC LIMIT 1
+) AS m
+WHERE b.batch_key = o.batch_key AND NOT o.is_registered AND o.closed_at IS NULL
+  AND m.in_progress_count = 0 AND m.pending_retry_count = 0 AND m.total_processed >= m.total_recipients;
+
+-- name: get_registration(batch_id)^
+-- A batch with how far its registration has come.
+SELECT b.batch_key, b.batch_id, b.agent_id, b.origin, b.total_recipients, r.step, r.cursor, r.file_digest, r.recipients,
+       r.matched, r.withdrawn, r.attributed
+FROM batches AS b
+LEFT JOIN registrations AS r USING (batch_key)
+WHERE b.batch_id = :batch_id;
+
+-- name: begin_registration(batch_key, file_digest, columns, recipients)$
+-- Begins a registration, in the transaction that stages its rows; null when there is one already.
+INSERT INTO registrations AS r (batch_key, step, file_digest, columns, recipients)
+VALUES (:batch_key, 'match', :file_digest, :columns, :recipients)
+ON CONFLICT (batch_key) DO UPDATE
+SET step = 'match', cursor = 0, attributed = 0, file_digest = excluded.file_digest, columns = excluded.columns,
+    recipients = excluded.recipients
+WHERE r.file_digest IS NULL
+RETURNING true;
+
+-- name: register_step(batch_key, rows)$
+-- Takes the next step of a registration; the step that comes then.
+SELECT register_step(:batch_key, :rows);
+
+-- name: list_unfinished_registrations()
+-- Batches whose registration, or whose waiting events, somebody has to see to.
+SELECT b.batch_id FROM registrations AS r JOIN batches AS b USING (batch_key) WHERE r.step <> 'done' ORDER BY batch_key;
+
+-- name: list_waiting(batch_key, after, limit)
+-- Bodies of unattributed events that a batch may be the place of, or that its registration may have made unambiguous.
+SELECT u.arrival_id, e.target, e.received_at, x.body
+FROM batches AS b
+CROSS JOIN LATERAL (
+    SELECT * FROM unattributed
+    WHERE unattributed.agent_id = b.agent_id AND unattributed.arrival_id > :after
+      AND (NOT b.is_registered OR unattributed.reason = 'ambiguous' OR EXISTS (
+              SELECT FROM recipients AS r WHERE r.phone = unattributed.phone AND r.batch_key = b.batch_key))
+    ORDER BY unattributed.arrival_id
+    LIMIT :limit
+) AS u
+CROSS JOIN LATERAL (
+    SELECT target, received_at, recorded_at FROM events AS k
+    WHERE k.event_id = u.event_id AND k.arrival_id = u.arrival_id
+    UNION ALL
+    SELECT target, received_at, recorded_at FROM event_conflicts AS c
+    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
+) AS e
+JOIN event_bodies AS x ON x.arrival_id = u.arrival_id AND x.recorded_at = e.recorded_at
+WHERE b.batch_key = :batch_key
+ORDER BY u.arrival_id;
+
+-- name: count_attributed(arrival_ids, batch_key)!
+-- Notes how far waiting events were tried again, and how many of them found their place.
+UPDATE registrations
+SET cursor = greatest(cursor, (SELECT max(t) FROM unnest(:arrival_ids::bigint[]) AS t)),
+    attributed = attributed + (
+        SELECT count(*) FROM unnest(:arrival_ids::bigint[]) AS t
+        WHERE NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = t))
+WHERE batch_key = :batch_key AND step = 'retry'
+  AND cursor < (SELECT max(t) FROM unnest(:arrival_ids::bigint[]) AS t);  -- else another has counted them
+
+-- name: finish_registration(batch_key, cursor, file_digest)!
+-- Ends a registration when nothing is left to be tried: unless it went on, or a file came, since that was seen.
+WITH finished AS (
+    UPDATE registrations SET step = 'done'
+    WHERE batch_key = :batch_key AND step = 'retry' AND cursor = :cursor
+      AND file_digest IS NOT DISTINCT FROM :file_digest::bytea
+    RETURNING batch_key
+)
+DELETE FROM staged_recipients USING finished WHERE staged_recipients.batch_key = finished.batch_key;
+
+-- name: count_waiting(agent_id)$
+-- How many events of an agent are unattributed.
+SELECT count(*) FROM unattributed WHERE agent_id = :agent_id;

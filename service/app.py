@@ -48,6 +48,7 @@ from service.web.reconciliation import Reconciliation
 logger = structlog.get_logger()
 
 MAINTENANCE_SECONDS = 3600
+DEFAULT_INTERVAL_SECONDS = 30
 DEFAULT_LIMITS = Limits()
 
 
@@ -110,7 +111,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             reconciler = build_reconciler(settings, database, http, metrics, healing_writer)
         await stack.enter_async_context(_run_committer(committer))
         await stack.enter_async_context(_run_until_left(_maintain(database, uploader)))
-        if reconciler is not None:
+        if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(_run_until_left(reconciler.run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
@@ -152,7 +153,7 @@ def build_reconciler(
         Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
         Healer(database, writer, metrics, lambda: datetime.now(UTC)),
         grace_seconds=settings.grace_seconds,
-        interval_seconds=settings.reconcile_seconds,
+        interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
     )
 
 

@@ -58,7 +58,7 @@ NAMES = {
     "OUTCOMES_REF_COLUMN": "name of the column that an upload adds; empty: add none",
     "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
-    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch",
+    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
 }
@@ -90,7 +90,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ref_column=_text(environ, "OUTCOMES_REF_COLUMN", "outcome_ref", empty_is_value=True),
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
-        reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=1, maximum=86_400),
+        reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
     )

@@ -100,6 +100,19 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_quarantine", {"after": 0, "limit": 100}),
         ("list_quarantine", {"after": ROWS // 2, "limit": 100}),
         ("get_quarantined", {"quarantine_id": 777}),
+        (
+            "find_called_recipients",
+            {
+                "agent_id": AGENT_ID,
+                "phone": [phone_of(777), "+1", None],
+                "conversation_id": ["old-777", "x", "y"],
+                "status": ["completed", "busy", "busy"],
+                "started_at": [BEGAN, BEGAN, None],
+            },
+        ),
+        ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
+        ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
+        ("has_event", {"event_id": "old-777"}),
     ]
     for name, arguments in calls:
         async with reading_little(connection, f"{name}({arguments})"):

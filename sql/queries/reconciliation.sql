@@ -139,6 +139,15 @@ WHERE batch_key = :batch_key AND state = 'pending_retry'
 ORDER BY recipient_no
 LIMIT :limit;
 
+-- name: list_unmet_recipients(batch_key, met, limit)
+-- Recipients of whom a call is known here whose conversation is not among the given ones.
+SELECT DISTINCT f.recipient_no AS recipient
+FROM facts AS f
+WHERE f.batch_key = :batch_key
+  AND NOT EXISTS (SELECT FROM unnest(:met::text[]) AS m (conversation_id) WHERE m.conversation_id = f.conversation_id)
+ORDER BY 1
+LIMIT :limit;
+
 -- name: get_comparison(batch_key)^
 -- What a comparison needs to know of the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, total_recipients, least(prepared_at, created_at) AS began_at

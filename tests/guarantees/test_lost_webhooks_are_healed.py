@@ -240,6 +240,26 @@ async def test_a_campaign_that_calls_the_same_people_again_is_healed_batch_by_ba
             await assert_healed(database, sandbox, batch_id, is_whole=False)
 
 
+async def test_what_healing_cannot_explain_is_told_with_the_recipients_it_lies_in(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, recipients=20, drop=0)
+        batch = sandbox.sandbox.records.batches[batch_id]
+        del batch.attempts[4]  # the provider forgets a call, and counts it no more
+        for shown in (sandbox.sandbox.records._all, sandbox.sandbox.records._by_agent[123]):
+            shown[:] = [attempt for attempt in shown if attempt.row != 4]
+        status = await database.pool.fetchval("SELECT state FROM outcomes WHERE recipient_no = 5")
+        batch.finished[status] -= 1
+        batch.finished["unreachable" if status != "unreachable" else "busy"] += 1
+        data = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+        assert data["verdict"] == "drifted"
+        assert {"code": "healed", "count": 0} in data["reasons"]
+        assert {"code": "calls_unknown_there", "recipients": [5]} in data["reasons"]
+        again = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]["reconciliation"]
+        assert again["reasons"] == data["reasons"]
+
+
 async def test_a_worker_that_lost_its_lease_writes_nothing(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=5, drop=0)

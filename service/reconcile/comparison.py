@@ -56,7 +56,9 @@ class Comparer:
         batch = await client.get_batch(lease.batch_id)
         theirs = await client.get_metrics(lease.batch_id)
         total = batch.total_recipients or None
-        await queries.record_batch_state(pool, batch_key=lease.batch_key, status=batch.status, total_recipients=total)
+        await queries.record_batch_state(
+            pool, batch_key=lease.batch_key, fence=lease.fence, status=batch.status, total_recipients=total
+        )
         figures = msgspec.structs.asdict(theirs) | {"total_recipients": total}
         changed_at: datetime | None = await queries.record_snapshot(
             pool, batch_key=lease.batch_key, fence=lease.fence, at=now, figures=msgspec.json.encode(figures).decode()

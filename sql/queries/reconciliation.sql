@@ -154,7 +154,11 @@ SELECT batch_key, batch_id, agent_id, recipient_count, total_recipients, least(p
 FROM batches
 WHERE batch_key = :batch_key;
 
--- name: record_batch_state(batch_key, status, total_recipients)!
--- The provider's present word on a batch.
-UPDATE batches SET status = :status, total_recipients = :total_recipients
-WHERE batch_key = :batch_key AND (status, total_recipients) IS DISTINCT FROM (:status, :total_recipients);
+-- name: record_batch_state(batch_key, fence, status, total_recipients)!
+-- The provider's present word on a batch, where it says one; nothing from a holder whose lease was lost.
+UPDATE batches AS b
+SET status = coalesce(nullif(:status, ''), b.status), total_recipients = coalesce(:total_recipients, b.total_recipients)
+FROM batch_schedules AS s
+WHERE b.batch_key = :batch_key AND s.batch_key = b.batch_key AND s.fence = :fence
+  AND (b.status, b.total_recipients)
+      IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));

@@ -224,6 +224,7 @@ async def test_a_wait_that_would_be_too_long_is_refused_with_the_time_to_come_ba
 
 async def test_a_client_with_a_budget_waits_for_it_and_for_nothing_else(database: Database) -> None:
     clock = Clock()
+    waits: list[float] = []
     answers = [
         answer(429, {"retry-after": "7"}),
         answer(500),

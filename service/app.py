@@ -58,6 +58,7 @@ from service.web.uploads import Uploads
 logger = structlog.get_logger()
 
 MAINTENANCE_SECONDS = 3600
+DEFAULT_INTERVAL_SECONDS = 30
 DEFAULT_LIMITS = Limits()
 
 
@@ -132,8 +133,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
         registrar = Registrar(database, targets, decoder, registration_writer, default_region=settings.default_region)
         discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
-        await stack.enter_async_context(_run_beside(discoverer.run()))
-        if reconciler is not None:
+        if reconciler is not None and settings.reconcile_seconds:
+            await stack.enter_async_context(_run_beside(discoverer.run()))
             await stack.enter_async_context(_run_beside(reconciler.run()))
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         authenticator = Authenticator(settings.api_key)
@@ -180,7 +181,7 @@ def build_reconciler(
         Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
         Healer(database, writer, metrics, lambda: datetime.now(UTC)),
         grace_seconds=settings.grace_seconds,
-        interval_seconds=settings.reconcile_seconds,
+        interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
     )
 
 

@@ -62,7 +62,7 @@ NAMES = {
     "OUTCOMES_DEFAULT_REGION": "country of national phone numbers, such as IN; empty: international ones only",
     "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
-    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch",
+    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
 }
@@ -95,7 +95,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         default_region=_region(environ, "OUTCOMES_DEFAULT_REGION"),
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
-        reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=1, maximum=86_400),
+        reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
     )

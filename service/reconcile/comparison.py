@@ -56,7 +56,9 @@ class Comparer:
         batch = await client.get_batch(lease.batch_id)
         theirs = await client.get_metrics(lease.batch_id)
         total = batch.total_recipients or None
-        await queries.record_batch_state(pool, batch_key=lease.batch_key, status=batch.status, total_recipients=total)
+        await queries.record_batch_state(
+            pool, batch_key=lease.batch_key, fence=lease.fence, status=batch.status, total_recipients=total
+        )
         figures = msgspec.structs.asdict(theirs) | {"total_recipients": total}
         changed_at: datetime | None = await queries.record_snapshot(
             pool, batch_key=lease.batch_key, fence=lease.fence, at=now, figures=msgspec.json.encode(figures).decode()
@@ -105,3 +107,10 @@ class Comparer:
             rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
             shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
         return [reason for reason in shown if reason.recipients]
+
+    async def find_unmet(self, lease: Lease, met: set[str]) -> list[int]:
+        """A few of the recipients of whom we know a call that is not among the conversations of these ids."""
+        rows = self._database.queries.list_unmet_recipients(
+            self._database.pool, batch_key=lease.batch_key, met=list(met), limit=SHOWN_RECIPIENTS
+        )
+        return [row["recipient"] async for row in rows]

@@ -118,6 +118,8 @@ def assess(
     unsettled = [difference for difference in differences if not difference.allowed or _waits(difference)]
     reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled], *told]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
+    if lagging and _is_silent(ours, now, grace_seconds):
+        reasons.append(Reason("webhooks_silent"))
     if unfinished:
         verdict = "open"
     elif unsettled:
@@ -181,6 +183,11 @@ def _judge(difference: Difference, unfinished: list[Reason], lagging: dict[str, 
     if unfinished and difference.figure in ("in_progress_count", "pending_retry_count"):
         return msgspec.structs.replace(difference, allowed=True, reason="under_way")
     return msgspec.structs.replace(difference, reason="beyond_grace")
+
+
+def _is_silent(ours: Side, now: datetime, grace_seconds: float) -> bool:
+    """Whether nothing at all has come in for as long as grace."""
+    return ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)
 
 
 def _waits(difference: Difference) -> bool:

@@ -45,6 +45,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     is_whole: bool = True
     """False when it was taken up again in the middle: calls that came meanwhile stand before where it went on."""
     found: int = 0
+    unknown_there: list[int] = []
+    """A few of the recipients of whom we know a call that the walk did not meet."""
     walked_at: datetime | None = None
 
 
@@ -78,14 +80,16 @@ class Healer:
         batch: HealedBatch,
         progress: Progress,
         save: Save,
+        met: set[str],
     ) -> Progress:
-        """Goes through the conversations once, from where ``progress`` stands. Raises ProviderError when the provider
-        cannot be read; what was healed until then stays so."""
+        """Goes through the conversations once, from where ``progress`` stands; adds the ids of all that it meets to
+        ``met``. Raises ProviderError when the provider cannot be read; what was healed until then stays so."""
         since = batch.began_at - CLOCK_SKEW
         pages: list[list[Conversation]] = []
         while True:
             page = await client.list_conversations(batch.agent_id, PAGE_ROWS, progress.offset)
             pages = [*pages, page.data][-PAGES_OF_PROOF:]
+            met.update(record.conversation_id for record in page.data)
             wanted = [
                 record
                 for record in page.data

@@ -175,7 +175,9 @@ class Reconciler:
         for _ in range(MOST_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
             progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
-            progress = await self._healer.walk(client, await self._comparer.describe(lease, may_retry), progress, save)
+            met: set[str] = set()
+            batch = await self._comparer.describe(lease, may_retry)
+            progress = await self._healer.walk(client, batch, progress, save, met)
             is_whole, found = progress.is_whole, progress.found
             progress.offset, progress.is_whole = 0, True
             await save(progress)
@@ -186,6 +188,7 @@ class Reconciler:
                 if compared.assessment.verdict == "complete":
                     break
             elif is_whole:
+                progress.unknown_there = await self._comparer.find_unmet(lease, met)
                 break
         progress.walked_at = self._now()
         await self._save(lease, progress)
@@ -249,7 +252,10 @@ def _explain(progress: Progress) -> list[Reason]:
         "conversations_of_unknown_status": progress.unknown,
         "conversations_refused": progress.refused,
     }
-    return [Reason(code, count=count) for code, count in told.items() if count or code == "healed"]
+    explained = [Reason(code, count=count) for code, count in told.items() if count or code == "healed"]
+    if progress.unknown_there:
+        explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
+    return explained
 
 
 def _read_progress(text: str | None) -> Progress:

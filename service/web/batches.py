@@ -7,8 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.errors import NotFoundError
+from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.summary import Counts, read_counts, summarise, to_provider_metrics
+from service.reconcile.drift import VERDICTS
 from service.store.database import Database
 from service.web.auth import Authenticator
 from service.web.json import JsonResponse
@@ -42,10 +43,13 @@ class Batches:
             name: read_optional_number(request, name, minimum=0, maximum=MAX_AGENT_ID)
             for name in ("agent_id", "campaign_id")
         }
+        verdict = request.query_params.get("verdict")
+        if verdict not in {None, *VERDICTS}:
+            raise InvalidRequestError(f"verdict: takes one of {', '.join(VERDICTS)}")
         queries = self._database.queries
         async with self._database.snapshot() as connection:
-            total = await queries.count_batches(connection, **filters)
-            page = queries.list_batches(connection, **filters, limit=limit, offset=offset)
+            total = await queries.count_batches(connection, **filters, verdict=verdict)
+            page = queries.list_batches(connection, **filters, verdict=verdict, limit=limit, offset=offset)
             rows = [show_batch(row) async for row in page]
         return JsonResponse({"data": rows, "total": total, "has_more": offset + len(rows) < total})
 

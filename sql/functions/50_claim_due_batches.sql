@@ -6,16 +6,18 @@ CREATE OR REPLACE FUNCTION claim_due_batches(
 RETURNS SETOF batch_schedules
 LANGUAGE sql
 AS $$
-UPDATE batch_schedules AS s
-SET holder = p_holder, leased_until = p_now + make_interval(secs => p_lease_seconds), fence = s.fence + 1
-FROM (
+-- Materialised, or a plan might choose the rows again for each row that it updates.
+WITH due AS MATERIALIZED (
     SELECT d.batch_key
     FROM batch_schedules AS d
     WHERE d.due_at <= p_now AND d.due_at < 'infinity' AND d.leased_until <= p_now
     ORDER BY d.due_at
     LIMIT p_limit
     FOR UPDATE SKIP LOCKED
-) AS due
+)
+UPDATE batch_schedules AS s
+SET holder = p_holder, leased_until = p_now + make_interval(secs => p_lease_seconds), fence = s.fence + 1
+FROM due
 WHERE s.batch_key = due.batch_key
 RETURNING s.*
 $$;

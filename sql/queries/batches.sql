@@ -1,22 +1,26 @@
--- name: list_batches(agent_id, campaign_id, limit, offset)
+-- name: list_batches(agent_id, campaign_id, verdict, limit, offset)
 -- The batches that the provider knows, newest first.
-SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count) AS total_recipients,
+SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
        coalesce(created_at, prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
 FROM batches
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)
+  AND (:verdict::text IS NULL OR :verdict = coalesce(
+           (SELECT s.verdict FROM batch_schedules AS s WHERE s.batch_key = batches.batch_key), 'unverified'))
 ORDER BY batch_id DESC
 LIMIT :limit OFFSET :offset;
 
--- name: count_batches(agent_id, campaign_id)$
+-- name: count_batches(agent_id, campaign_id, verdict)$
 -- How many there are in all.
 SELECT count(*) FROM batches
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
-  AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id);
+  AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)
+  AND (:verdict::text IS NULL OR :verdict = coalesce(
+           (SELECT s.verdict FROM batch_schedules AS s WHERE s.batch_key = batches.batch_key), 'unverified'));
 
 -- name: get_batch(batch_id)^
 -- One batch.
-SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count) AS total_recipients,
+SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
        coalesce(created_at, prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
 FROM batches
 WHERE batch_id = :batch_id;

@@ -2,7 +2,7 @@
 -- All counters of a batch in one statement, and so of one instant. Costs the same at any number of recipients: per
 -- result at most :values values are read, those with more binary digits first.
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_state,
-       coalesce(b.total_recipients, b.recipient_count) AS total_recipients, clock_timestamp() AS as_of,
+       coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
        coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
        (SELECT json_build_object('reasons', r.reasons, 'differences', r.differences,
@@ -27,7 +27,7 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
               ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results,
        (SELECT coalesce(json_agg(c ORDER BY c.role DESC), '[]')
         FROM (SELECT m.campaign_role AS role, m.batch_key AS upload_id, m.batch_id, m.upload_state AS state,
-                     coalesce(m.total_recipients, m.recipient_count) AS total_recipients,
+                     coalesce(m.total_recipients, m.recipient_count - m.withdrawn_count) AS total_recipients,
                      (SELECT coalesce(json_object_agg(o.state, o.recipients), '{}')
                       FROM (SELECT state, sum(recipients) AS recipients FROM outcome_counts
                             WHERE batch_key = m.batch_key AND recipients > 0 GROUP BY state) AS o) AS states

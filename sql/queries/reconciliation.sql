@@ -139,13 +139,26 @@ WHERE batch_key = :batch_key AND state = 'pending_retry'
 ORDER BY recipient_no
 LIMIT :limit;
 
+-- name: list_unmet_recipients(batch_key, met, limit)
+-- Recipients of whom a call is known here whose conversation is not among the given ones.
+SELECT DISTINCT f.recipient_no AS recipient
+FROM facts AS f
+WHERE f.batch_key = :batch_key
+  AND NOT EXISTS (SELECT FROM unnest(:met::text[]) AS m (conversation_id) WHERE m.conversation_id = f.conversation_id)
+ORDER BY 1
+LIMIT :limit;
+
 -- name: get_comparison(batch_key)^
 -- What a comparison needs to know of the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, total_recipients, least(prepared_at, created_at) AS began_at
 FROM batches
 WHERE batch_key = :batch_key;
 
--- name: record_batch_state(batch_key, status, total_recipients)!
--- The provider's present word on a batch.
-UPDATE batches SET status = :status, total_recipients = :total_recipients
-WHERE batch_key = :batch_key AND (status, total_recipients) IS DISTINCT FROM (:status, :total_recipients);
+-- name: record_batch_state(batch_key, fence, status, total_recipients)!
+-- The provider's present word on a batch, where it says one; nothing from a holder whose lease was lost.
+UPDATE batches AS b
+SET status = coalesce(nullif(:status, ''), b.status), total_recipients = coalesce(:total_recipients, b.total_recipients)
+FROM batch_schedules AS s
+WHERE b.batch_key = :batch_key AND s.batch_key = b.batch_key AND s.fence = :fence
+  AND (b.status, b.total_recipients)
+      IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));

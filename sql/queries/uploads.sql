@@ -144,7 +144,7 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at
 FROM batches AS b
-WHERE b.batch_key = :batch_key;
+WHERE b.batch_key = :batch_key AND b.origin = 'upload';
 
 -- name: list_uploads(state, before, limit)
 -- Uploads by their state, newest first, before a given one.
@@ -153,7 +153,7 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at
 FROM batches AS b
-WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before
+WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before AND b.origin = 'upload'
 ORDER BY b.batch_key DESC
 LIMIT :limit;
 

@@ -6,6 +6,7 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
+import stamina.instrumentation
 
 from service.errors import ProviderError
 from service.formant.client import FormantClient
@@ -223,6 +224,7 @@ async def test_a_wait_that_would_be_too_long_is_refused_with_the_time_to_come_ba
 
 async def test_a_client_with_a_budget_waits_for_it_and_for_nothing_else(database: Database) -> None:
     clock = Clock()
+    waits: list[float] = []
     answers = [
         answer(429, {"retry-after": "7"}),
         answer(500),
@@ -231,7 +233,12 @@ async def test_a_client_with_a_budget_waits_for_it_and_for_nothing_else(database
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
         client = FormantClient(http, Metrics(), open_budget(database, clock, waits=True))
-        assert (await client.get_metrics(456)).busy_count == 3
+        stamina.instrumentation.set_on_retry_hooks([lambda details: waits.append(details.wait_for)])
+        try:
+            assert (await client.get_metrics(456)).busy_count == 3
+        finally:
+            stamina.instrumentation.set_on_retry_hooks([])
+    assert waits == [0.0, 0.0]
     assert 7 + 0.37 < clock.slept < 7.8 + 0.72
 
 

@@ -65,6 +65,7 @@ class Walker:
         self._writer = Writer(database.url, database.queries, Metrics())
         self._healer = Healer(database, self._writer, Metrics(), lambda: datetime.now(UTC))
         self.saved: list[int] = []
+        self.met: set[str] = set()
 
     async def walk(
         self, provider: Provider, batch_key: int, *, token: str = REF_TOKEN, may_retry: bool = False, offset: int = 0
@@ -75,7 +76,9 @@ class Walker:
         transport = httpx.MockTransport(provider.answer)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
             batch = HealedBatch(batch_key, AGENT_ID, STARTED, token, may_retry)
-            return await self._healer.walk(FormantClient(http, Metrics()), batch, Progress(offset=offset), save)
+            return await self._healer.walk(
+                FormantClient(http, Metrics()), batch, Progress(offset=offset), save, self.met
+            )
 
     def close(self) -> None:
         self._writer.close()
@@ -144,7 +147,7 @@ async def test_a_call_that_is_known_by_its_webhook_is_neither_fetched_nor_healed
     await ingest(database, *decode(webhook))
     provider = Provider([converse(1, conversation_id="c")])
     assert await walker.walk(provider, key) == Progress()
-    assert provider.fetched == []
+    assert (provider.fetched, walker.met) == ([], {"c"})
 
 
 async def test_a_healed_call_that_waits_becomes_final_once_nobody_waits(database: Database, walker: Walker) -> None:

@@ -91,15 +91,28 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("get_event", {"event_id": "unknown"}),
         ("get_batch", {"batch_id": BATCH_ID}),
         ("get_batch_counts", {"batch_id": BATCH_ID, "time_zone": "Asia/Kolkata", "names": 100, "values": 50}),
-        ("list_batches", {"agent_id": AGENT_ID, "limit": 20, "offset": 0}),
-        ("list_batches", {"agent_id": None, "limit": 20, "offset": 0}),
-        ("count_batches", {"agent_id": AGENT_ID}),
+        ("list_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
+        ("list_batches", {"agent_id": None, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
+        ("count_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None}),
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
         ("list_quarantine", {"after": 0, "limit": 100}),
         ("list_quarantine", {"after": ROWS // 2, "limit": 100}),
         ("get_quarantined", {"quarantine_id": 777}),
+        (
+            "find_called_recipients",
+            {
+                "agent_id": AGENT_ID,
+                "phone": [phone_of(777), "+1", None],
+                "conversation_id": ["old-777", "x", "y"],
+                "status": ["completed", "busy", "busy"],
+                "started_at": [BEGAN, BEGAN, None],
+            },
+        ),
+        ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
+        ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
+        ("has_event", {"event_id": "old-777"}),
     ]
     for name, arguments in calls:
         async with reading_little(connection, f"{name}({arguments})"):

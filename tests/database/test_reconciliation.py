@@ -156,3 +156,18 @@ async def test_on_demand_a_batch_is_leased_due_or_not_but_never_from_under_a_wor
     second = await ask()
     assert second is not None
     assert second["fence"] == first["fence"] + 1
+
+
+async def test_the_providers_word_on_a_batch_is_taken_down_and_what_it_does_not_say_is_kept(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await schedule(database)
+    (lease,) = await claim(database, "first")
+    for fence, status, total, kept in (
+        (1, "completed", 12, ("completed", 12)), (1, "", None, ("completed", 12)), (0, "late", 1, ("completed", 12)),
+    ):  # fmt: skip
+        await database.queries.record_batch_state(
+            database.pool, batch_key=lease["batch_key"], fence=fence, status=status, total_recipients=total
+        )
+        assert tuple(await database.pool.fetchrow("SELECT status, total_recipients FROM batches") or ()) == kept

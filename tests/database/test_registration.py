@@ -5,6 +5,7 @@ import json
 import random
 from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def make_events(dice: random.Random) -> list[Event]:
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_events_before_during_and_after_a_registration_come_to_what_they_would_have_with_the_csv_there(
-    database: Database, seed: int
+    database: Database, seed: int, tmp_path: Path
 ) -> None:
     dice = random.Random(seed)
     rows, events = make_rows(dice), make_events(dice)
@@ -89,7 +90,9 @@ async def test_events_before_during_and_after_a_registration_come_to_what_they_w
             assert await find_differences_now(database) == []
 
     await deliver(dice.randrange(20))
-    await registrar._stage(await registrar._get(900), to_csv(rows), b"digest", force=False)
+    path = tmp_path / "contacts.csv"
+    path.write_bytes(to_csv(rows).read())
+    await registrar._stage(await registrar._get(900), path, b"digest", force=False)
     while await database.queries.register_step(database.pool, batch_key=key, rows=dice.randrange(1, 5)) != "retry":
         assert await find_differences_now(database) == []
         await deliver(dice.randrange(3))

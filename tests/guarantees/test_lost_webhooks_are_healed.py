@@ -26,6 +26,7 @@ from tests.guarantees.recount import find_differences
 from tests.http.provider import KEY, connect_provider, upload
 
 RECIPIENTS = 150
+ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the service leaves it to the test
 
 
 def now() -> datetime:
@@ -102,7 +103,7 @@ async def test_a_batch_that_lost_a_third_of_its_webhooks_is_complete_after_heali
     start_service: StartService, database: Database, ids: str, unanswered: str
 ) -> None:
     options = {"conversation_ids": ids, "unanswered": unanswered}
-    async with connect_provider(start_service, plays=True, options=options) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, options=options, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox)
         answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
         assert (answer.status_code, answer.json()["data"]["verdict"]) == (200, "complete")
@@ -119,7 +120,7 @@ async def test_a_batch_that_lost_a_third_of_its_webhooks_is_complete_after_heali
 async def test_webhooks_that_come_after_their_calls_were_healed_count_nothing_twice(
     start_service: StartService, database: Database
 ) -> None:
-    async with connect_provider(start_service, plays=True) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox)
         await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
         lost = await write_all_webhooks(sandbox, batch_id)
@@ -154,7 +155,7 @@ async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the
 ) -> None:
     moment = now() + timedelta(days=1)
     options = {"completed_share": 0.2}  # many attempts, so several pages of conversations
-    async with connect_provider(start_service, plays=True, options=options) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, options=options, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=200)
         async with (
             open_reconciler(database, sandbox, grace_seconds=0, clock=lambda: moment) as first,
@@ -185,7 +186,7 @@ async def wait_until(database: Database, question: str, *, seconds: float = 30) 
 async def test_two_replicas_that_heal_at_once_count_nothing_twice(
     start_service: StartService, database: Database
 ) -> None:
-    async with connect_provider(start_service, plays=True) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batches = [await play(service, sandbox), await play(service, sandbox, recipients=50, seed=4)]
         later = now() + timedelta(days=1)
         async with (
@@ -205,7 +206,7 @@ async def test_the_loop_waits_for_grace_and_then_heals_by_itself(
     start_service: StartService, database: Database
 ) -> None:
     moment = [now()]
-    async with connect_provider(start_service, plays=True) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=60)
         async with open_reconciler(database, sandbox, clock=lambda: moment[0]) as reconciler:
             moment[0] = now() + timedelta(minutes=10)
@@ -218,8 +219,49 @@ async def test_the_loop_waits_for_grace_and_then_heals_by_itself(
         await assert_healed(database, sandbox, batch_id)
 
 
+async def test_the_service_heals_by_itself_without_being_asked(start_service: StartService, database: Database) -> None:
+    settings: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "1", "OUTCOMES_GRACE_SECONDS": "0"}
+    async with connect_provider(start_service, plays=True, **settings) as (service, sandbox):
+        batch_id = await play(service, sandbox, recipients=40)
+        await wait_until(database, "SELECT bool_and(verdict = 'complete') FROM batch_schedules")
+        await assert_healed(database, sandbox, batch_id)
+
+
+async def test_a_campaign_that_calls_the_same_people_again_is_healed_batch_by_batch(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batches = []
+        for _ in range(2):
+            batches.append(await play(service, sandbox, recipients=60))
+            answer = await service.post(f"/v1/batch-calls/{batches[-1]}/reconcile")
+            assert answer.json()["data"]["verdict"] == "complete"
+        for batch_id in batches:
+            await assert_healed(database, sandbox, batch_id, is_whole=False)
+
+
+async def test_what_healing_cannot_explain_is_told_with_the_recipients_it_lies_in(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, recipients=20, drop=0)
+        batch = sandbox.sandbox.records.batches[batch_id]
+        del batch.attempts[4]  # the provider forgets a call, and counts it no more
+        for shown in (sandbox.sandbox.records._all, sandbox.sandbox.records._by_agent[123]):
+            shown[:] = [attempt for attempt in shown if attempt.row != 4]
+        status = await database.pool.fetchval("SELECT state FROM outcomes WHERE recipient_no = 5")
+        batch.finished[status] -= 1
+        batch.finished["unreachable" if status != "unreachable" else "busy"] += 1
+        data = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+        assert data["verdict"] == "drifted"
+        assert {"code": "healed", "count": 0} in data["reasons"]
+        assert {"code": "calls_unknown_there", "recipients": [5]} in data["reasons"]
+        again = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]["reconciliation"]
+        assert again["reasons"] == data["reasons"]
+
+
 async def test_a_worker_that_lost_its_lease_writes_nothing(start_service: StartService, database: Database) -> None:
-    async with connect_provider(start_service, plays=True) as (service, sandbox):
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=5, drop=0)
         async with open_reconciler(database, sandbox) as reconciler:
             assert (await reconciler.reconcile_now(batch_id)).verdict == "complete"

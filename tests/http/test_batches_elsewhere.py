@@ -89,6 +89,8 @@ async def test_a_dashboard_batch_is_found_attributed_by_its_window_and_registere
         assert await list_waiting(service) == []
         await check_figures(service, sandbox)
         await check_truth(database, sandbox)
+        assert (await service.post("/v1/batch-calls/456/reconcile")).json()["data"]["verdict"] == "complete"
+        await discover(database, sandbox)
         assert await database.pool.fetchval("SELECT closed_at IS NOT NULL FROM batches")
         answer = await put(service, content)
         assert (answer.status_code, answer.json()["data"]) == (200, {

@@ -180,6 +180,15 @@ def test_an_open_batch_that_has_been_quiet_for_as_long_as_grace_lags_by_its_pres
     assert compare(SEED, ours, seconds=GRACE).lagging == {"no_answer_count": 2}
 
 
+def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhooks_are_silent() -> None:
+    ours, earlier = lose(SEED, "no_answer_count", 20), change(SEED, no_answer_count=18)
+    for heard, is_silent in ((None, True), (GRACE, True), (GRACE - 1, False)):
+        mine = Side(ours, 500, None if heard is None else NOW - timedelta(seconds=heard))
+        assessment = assess(Side(SEED, 500, NOW), mine, now=NOW, grace_seconds=GRACE, earlier=earlier)
+        assert ("webhooks_silent" in codes(assessment)) == is_silent
+    assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
+
+
 def test_the_providers_contradictions_are_told_apart_from_drift() -> None:
     theirs = change(DONE, total_processed=501, success_rate=86.6)
     assessment = compare(theirs, theirs, seconds=GRACE)

@@ -1,0 +1,72 @@
+"""Reconciliation over HTTP and from the command line."""
+
+from typing import Any
+
+import httpx
+
+from service.sandbox import sample_contacts
+from tests.conftest import StartService
+from tests.factories import BATCH_ID, store_batch
+from tests.http.processes import OUTCOMES, run
+from tests.http.provider import KEY, connect_provider, upload
+
+ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
+
+
+async def test_a_batch_that_is_still_called_is_open_and_says_why(start_service: StartService) -> None:
+    async with connect_provider(start_service, **ON_DEMAND) as (service, _):
+        batch_id = (await upload(service)).json()["data"]["id"]
+        answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
+        data = answer.json()["data"]
+        assert (answer.status_code, data["batch_id"], data["verdict"]) == (200, batch_id, "open")
+        assert data["reasons"] == [{"code": "in_progress", "figure": "in_progress_count", "count": 2}]
+        outcomes = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+        assert outcomes["verdict"] == "open"
+        assert outcomes["reconciliation"]["reasons"] == data["reasons"]
+
+
+async def test_history_is_paged_newest_first(start_service: StartService) -> None:
+    async with connect_provider(start_service, **ON_DEMAND) as (service, sandbox):
+        batch_id = (await upload(service)).json()["data"]["id"]
+        path = f"/v1/batch-calls/{batch_id}"
+        assert (await service.get(f"{path}/reconciliations")).json() == {"data": [], "next": None, "has_more": False}
+        await service.post(f"{path}/reconcile")
+        sandbox.sandbox.records.batches[batch_id].pending_retry = 1
+        await service.post(f"{path}/reconcile")
+        first = (await service.get(f"{path}/reconciliations", params={"limit": 1})).json()
+        assert (first["has_more"], len(first["data"])) == (True, 1)
+        assert [reason["code"] for reason in first["data"][0]["reasons"]][:2] == ["in_progress", "waiting_for_retry"]
+        rest = (await service.get(f"{path}/reconciliations", params={"after": first["next"]})).json()
+        assert (rest["has_more"], len(rest["data"])) == (False, 1)
+
+
+async def test_what_cannot_be_reconciled_says_so(start_service: StartService, database_url: str) -> None:
+    async with start_service() as service:
+        assert (await service.post("/v1/batch-calls/456/reconcile")).status_code == 503
+    settings = {"FORMANT_API_KEY": KEY, "FORMANT_BASE_URL": "http://127.0.0.1:1", **ON_DEMAND}
+    async with start_service(**settings) as service:
+        for method, path in (("POST", "reconcile"), ("GET", "reconciliations")):
+            assert (await service.request(method, f"/v1/batch-calls/999/{path}")).status_code == 404
+            refused = await service.request(method, f"/v1/batch-calls/456/{path}", headers={"authorization": ""})
+            assert refused.status_code == 401
+        await store_batch(database_url)
+        answer = await service.post(f"/v1/batch-calls/{BATCH_ID}/reconcile")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (502, "provider_unreachable")
+
+
+async def test_the_command_heals_and_shows_the_verdict(start_service: StartService, database_url: str) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        sandbox.sandbox.faults.drop = 0.5
+        batch_id = (await upload(service, sample_contacts(30, seed=1))).json()["data"]["id"]
+        async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
+            await witness.get("/sandbox/wait", params={"batch_id": batch_id})
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url, "FORMANT_API_KEY": KEY, "FORMANT_BASE_URL": sandbox.base_url,
+        }  # fmt: skip
+        finished = await run(OUTCOMES, "reconcile", str(batch_id), **settings)
+        assert (finished.status, f"Batch {batch_id}: complete" in finished.output) == (0, True), finished
+        assert "healed" in finished.output
+        unknown = await run(OUTCOMES, "reconcile", "999", **settings)
+        assert (unknown.status, unknown.errors.splitlines()[-1]) == (2, "outcomes: There is no batch 999")
+        keyless = await run(OUTCOMES, "reconcile", "1", **{**settings, "FORMANT_API_KEY": ""})
+        assert (keyless.status, "FORMANT_API_KEY" in keyless.errors) == (2, True)

@@ -75,7 +75,12 @@ def decode_conversation(body: bytes) -> Conversation:
 
 
 def to_event(
-    conversation: Conversation, *, received_at: datetime, may_retry: bool, reference: tuple[str, int] | None = None
+    conversation: Conversation,
+    *,
+    received_at: datetime,
+    may_retry: bool,
+    reference: tuple[str, int] | None = None,
+    contradicted: tuple[int, datetime] | None = None,
 ) -> Event | None:
     """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
 
@@ -84,6 +89,8 @@ def to_event(
     known for certain. The event's id follows from the content, so healing twice is one event.
 
     The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
+    ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the
+    provider says now is its later word, so it takes that number, and a time after that webhook's.
     """
     status = conversation.status
     if status is None or not conversation.is_terminal:
@@ -92,9 +99,13 @@ def to_event(
     occurred_at = conversation.ended_at or conversation.started_at
     if occurred_at is not None and is_final and status != "completed":
         occurred_at += AFTERTHOUGHT
+    attempt_number = None
+    if contradicted is not None:
+        attempt_number, told_at = contradicted
+        occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
     token, number = reference or (None, None)
     return Event(
-        event_id=_name_event(conversation, is_final),
+        event_id=_name_event(conversation, is_final, contradicted),
         digest=hashlib.sha256(conversation.body).digest(),
         event_type=f"call.{status}",
         target=TARGET,
@@ -107,7 +118,7 @@ def to_event(
         ref_no=number,
         parameters="null",
         conversation_id=conversation.conversation_id,
-        attempt_number=None,
+        attempt_number=attempt_number,
         max_attempts=None,
         status=status,
         is_final=is_final,
@@ -121,8 +132,8 @@ def to_event(
     )
 
 
-def _name_event(conversation: Conversation, is_final: bool) -> str:
-    matters = (*conversation._replace(body=b""), is_final)
+def _name_event(conversation: Conversation, is_final: bool, contradicted: tuple[int, datetime] | None) -> str:
+    matters = (*conversation._replace(body=b""), is_final, *(contradicted or ()))
     return f"healed:{hashlib.sha256(msgspec.json.encode(matters)).hexdigest()[:40]}"
 
 

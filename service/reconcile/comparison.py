@@ -74,7 +74,7 @@ class Comparer:
             raise LeaseLostError(f"Batch {lease.batch_id} is gone")
         assessment = assess(
             Side(theirs, total, changed_at),
-            Side(to_provider_metrics(counts), stored["recipient_count"] or None, counts.last_event_at),
+            Side(to_provider_metrics(counts), stored["known_recipients"] or None, counts.last_event_at),
             now=now,
             grace_seconds=grace_seconds,
             earlier=None
@@ -88,7 +88,9 @@ class Comparer:
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         token = await queries.ensure_ref_token(pool, batch_key=lease.batch_key)
-        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], token, may_retry)
+        return HealedBatch(
+            lease.batch_key, stored["agent_id"], stored["began_at"], token, may_retry, stored["is_registered"]
+        )
 
     async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
         """A few of the recipients that are not final here although the provider says that they are."""

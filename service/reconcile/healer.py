@@ -62,6 +62,8 @@ class HealedBatch(NamedTuple):
     ref_token: str
     may_retry: bool
     """The provider's figures say that recipients wait for a retry."""
+    is_registered: bool = True
+    """False: made elsewhere, its recipients not known; calls to nobody that we know are then the window's to judge."""
 
 
 class Healer:
@@ -116,7 +118,6 @@ class Healer:
             agent_id=batch.agent_id,
             phone=[record.phone for record in records],
             conversation_id=[record.conversation_id for record in records],
-            status=[record.status for record in records],
             started_at=[record.started_at for record in records],
         )
         candidates: dict[int, list[Any]] = {}
@@ -131,19 +132,27 @@ class Healer:
                 progress.ambiguous += 1
             elif not record.is_terminal:
                 progress.unknown += record.ended_at is not None
-            elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, batch.may_retry):
-                await self._heal(client, batch, record, chosen["recipient_no"], progress)
+            elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, record, batch.may_retry):
+                await self._heal(client, batch, record, chosen, progress)
                 await save(progress)
+        if not batch.is_registered:
+            strangers = [record for index, record in enumerate(records) if index not in candidates]
+            for record in strangers:
+                if record.is_terminal:
+                    await self._heal(client, batch, record, None, progress)
+                    await save(progress)
 
     async def _heal(
-        self, client: FormantClient, batch: HealedBatch, record: Conversation, recipient_no: int, progress: Progress
+        self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any | None, progress: Progress
     ) -> None:
+        """Ingests a call: of the chosen recipient, or of nobody known, which ingest then places by the window."""
         conversation = await _fetch(client, record)
         event = to_event(
             conversation._replace(agent_id=batch.agent_id),
             received_at=self._now(),
             may_retry=batch.may_retry,
-            reference=(batch.ref_token, recipient_no),
+            reference=None if chosen is None else (batch.ref_token, chosen["recipient_no"]),
+            contradicted=None if chosen is None else _find_contradicted(chosen, conversation),
         )
         if event is None or await self._database.queries.has_event(self._database.pool, event_id=event.event_id):
             return
@@ -167,9 +176,22 @@ def choose(candidates: list[Any]) -> Any | None:
     return None
 
 
-def _is_known(row: Any, may_retry: bool) -> bool:
+def _is_known(row: Any, record: Conversation, may_retry: bool) -> bool:
     """Whether nothing new can be learned from this call: known, and as final as it can be told."""
-    return bool(row["is_settled"] or (may_retry and row["is_waiting"]))
+    return _agrees(row, record) and (row["is_certain"] or may_retry)
+
+
+def _agrees(row: Any, conversation: Conversation) -> bool:
+    """Whether what is known of this call says the same; the provider may tell a carrier's failure as any other."""
+    known, told = row["latest_status"], conversation.status
+    return known == told or (known, told) == ("telephony_failed", "failed")
+
+
+def _find_contradicted(row: Any, conversation: Conversation) -> tuple[int, datetime] | None:
+    """The number and time of what is known of this very call by a webhook, where the conversation says otherwise."""
+    if row["call_number"] is None or row["known_until"] is None or _agrees(row, conversation):
+        return None
+    return row["call_number"], row["known_until"]
 
 
 async def _fetch(client: FormantClient, record: Conversation) -> Conversation:

@@ -90,27 +90,32 @@ RETURNING ref_token;
 -- Whether an event is in the ledger already.
 SELECT EXISTS (SELECT FROM events WHERE event_id = :event_id);
 
--- name: find_called_recipients(agent_id, phone, conversation_id, status, started_at)
+-- name: find_called_recipients(agent_id, phone, conversation_id, started_at)
 -- For each call (its place n in the arrays, from 1) every recipient of the agent's batches that it can have been made to,
--- with the evidence. is_named: facts of this conversation are there already. has_fact: one of them speaks of this very
--- call; is_settled: with this status, and as final or by a webhook. is_due: when the call began, the batch was there and
--- the recipient not yet finished.
-SELECT c.n, r.batch_key, r.recipient_no, coalesce(k.is_named, false) AS is_named,
-       coalesce(k.has_fact, false) AS has_fact, coalesce(k.is_settled, false) AS is_settled,
-       coalesce(k.is_waiting, false) AS is_waiting,
+-- with the evidence. is_named: facts of this conversation are there already. Of those that speak of this very call:
+-- latest_status is what the latest says, is_certain that it is final or a webhook, call_number and known_until are their
+-- attempt number and time. is_due: when the call began, the batch was there and the recipient not yet finished.
+SELECT c.n, r.batch_key, r.recipient_no, coalesce(k.is_named, false) AS is_named, k.latest_status,
+       coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
        NOT EXISTS (
            SELECT FROM outcomes AS o
            JOIN facts AS f USING (batch_key, recipient_no, arrival_id)
            WHERE o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no AND o.state <> 'pending_retry'
              AND coalesce(f.started_at, f.ended_at, f.occurred_at) + interval '2 s' < c.started_at) AS is_due
-FROM unnest(:phone::text[], :conversation_id::text[], :status::text[], :started_at::timestamptz[])
-    WITH ORDINALITY AS c (phone, conversation_id, status, started_at, n)
-CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.phone = c.phone OFFSET 0) AS r
+FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[])
+    WITH ORDINALITY AS c (phone, conversation_id, started_at, n)
+CROSS JOIN LATERAL (
+    SELECT * FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL OFFSET 0
+) AS r
 JOIN batches AS b ON b.batch_key = r.batch_key
 LEFT JOIN LATERAL (
-    SELECT true AS is_named, bool_or(s.is_same) AS has_fact,
-           bool_or(s.is_same AND f.status = c.status AND (f.is_final OR f.source = 'webhook')) AS is_settled,
-           bool_or(s.is_same AND f.status = c.status) AS is_waiting
+    SELECT true AS is_named,
+           (array_agg(f.status ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC)
+                FILTER (WHERE s.is_same))[1] AS latest_status,
+           (array_agg(f.is_final OR f.source = 'webhook' ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC)
+                FILTER (WHERE s.is_same))[1] AS is_certain,
+           max(f.attempt_number) FILTER (WHERE s.is_same) AS call_number,
+           max(f.occurred_at) FILTER (WHERE s.is_same) AS known_until
     FROM facts AS f
     CROSS JOIN LATERAL (
         SELECT coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
@@ -150,7 +155,8 @@ LIMIT :limit;
 
 -- name: get_comparison(batch_key)^
 -- What a comparison needs to know of the batch itself.
-SELECT batch_key, batch_id, agent_id, recipient_count, total_recipients, least(prepared_at, created_at) AS began_at
+SELECT batch_key, batch_id, agent_id, recipient_count, is_registered,
+       CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, created_at) AS began_at
 FROM batches
 WHERE batch_key = :batch_key;
 

@@ -217,3 +217,48 @@ async def test_what_goes_on_or_ended_in_an_unknown_way_is_no_outcome(database: D
     progress = await walker.walk(Provider([ringing, converse(2, status="voicemail")]), key)
     assert (progress.healed, progress.unknown) == (0, 1)
     assert await states(database) == {}
+
+
+async def test_a_conversation_that_contradicts_a_webhook_is_the_later_word_and_both_are_kept(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    webhook = make_payload(recipient=1, status="failed", began=BEGAN, conversation_id="c")
+    await ingest(database, *decode(webhook))
+    provider = Provider([converse(1, conversation_id="c", status="completed")])
+    assert (await walker.walk(provider, key)).healed == 1
+    assert await states(database) == {(key, 1): "completed"}
+    assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
+    assert (await walker.walk(provider, key)).found == 0
+    await ingest(database, *decode(webhook | {"event_id": "sent-again"}))
+    assert await states(database) == {(key, 1): "completed"}
+    facts = await database.pool.fetch("SELECT source, status, attempt_number FROM facts ORDER BY arrival_id LIMIT 2")
+    assert [tuple(row) for row in facts] == [("webhook", "failed", 1), ("healed", "completed", 1)]
+
+    provider.listed[0]["status"] = "failed"  # it changes its mind once more
+    assert (await walker.walk(provider, key)).healed == 1
+    assert await states(database) == {(key, 1): "failed"}
+
+
+async def test_a_healed_call_whose_late_webhook_says_otherwise_is_settled_by_the_conversation(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    provider = Provider([converse(1, conversation_id="c", status="completed")])
+    await walker.walk(provider, key)
+    await ingest(database, *decode(make_payload(recipient=1, status="failed", began=BEGAN, conversation_id="c")))
+    assert await states(database) == {(key, 1): "failed"}
+    assert (await walker.walk(provider, key)).healed == 1
+    assert await states(database) == {(key, 1): "completed"}
+    assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
+
+
+async def test_a_carriers_failure_that_is_told_as_any_failure_is_no_contradiction(
+    database: Database, walker: Walker
+) -> None:
+    key = await store_batch(database.url)
+    webhook = make_payload(recipient=1, status="telephony_failed", began=BEGAN, conversation_id="c")
+    await ingest(database, *decode(webhook))
+    provider = Provider([converse(1, conversation_id="c", status="failed")])
+    assert (await walker.walk(provider, key)).found == 0
+    assert await states(database) == {(key, 1): "telephony_failed"}

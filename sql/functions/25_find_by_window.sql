@@ -46,7 +46,7 @@ BEGIN
            min(r.recipient_no) FILTER (WHERE r.parameters = '{}')
     INTO v_known, v_equal, v_provisional
     FROM recipients AS r
-    WHERE r.phone = p_phone AND r.batch_key = v_batches[1];
+    WHERE r.phone = p_phone AND r.batch_key = v_batches[1] AND r.withdrawn_at IS NULL;
     IF v_equal IS NULL AND v_parameters = '{}' AND cardinality(v_known) > 1 THEN
         reason := 'ambiguous';
         RETURN;

@@ -35,7 +35,7 @@ BEGIN
             LEFT JOIN LATERAL (
                 SELECT r.recipient_no
                 FROM recipients AS r
-                WHERE r.phone = s.phone AND r.batch_key = p_batch_key
+                WHERE r.phone = s.phone AND r.batch_key = p_batch_key AND r.withdrawn_at IS NULL
                   AND (r.parameters = s.parameters OR r.parameters = '{}')
                   AND NOT EXISTS (SELECT FROM staged_recipients AS o
                                   WHERE o.batch_key = p_batch_key AND o.phone = s.phone AND o.row_no <> s.row_no)
@@ -88,7 +88,7 @@ BEGIN
            array_agg(p_batch_key) FILTER (WHERE NOT r.is_staged), array_agg(r.recipient_no) FILTER (WHERE NOT r.is_staged)
     INTO v_taken, v_last, v_batches, v_nos
     FROM (SELECT recipients.recipient_no,
-                 EXISTS (SELECT FROM staged_recipients AS s
+                 withdrawn_at IS NOT NULL OR EXISTS (SELECT FROM staged_recipients AS s
                          WHERE s.batch_key = p_batch_key AND s.recipient_no = recipients.recipient_no) AS is_staged
           FROM recipients
           WHERE batch_key = p_batch_key AND recipient_no > v_registration.cursor

@@ -19,6 +19,7 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import store_batch
+from tests.guarantees.recount import find_differences
 from tests.http.processes import serve
 from tests.http.provider import KEY, connect_provider, upload
 
@@ -202,5 +203,52 @@ async def test_a_registration_whose_service_was_killed_is_finished_by_the_next_s
                 while not await database.pool.fetchval("SELECT bool_and(step = 'done') FROM registrations"):
                     await asyncio.sleep(0)
             await serving.end(signal.SIGTERM)
+        await check_figures(service, sandbox)
+        await check_truth(database, sandbox)
+
+
+async def test_calls_of_a_batch_that_was_not_known_yet_are_taken_back_from_the_window_they_were_guessed_into(
+    start_service: StartService, database: Database
+) -> None:
+    first = "customer_phone,loan_id\n+919876500001,A\n+919876500002,B\n"
+    second = "customer_phone,loan_id\n+919876500003,C\n+919876500004,D\n"
+    await hold_discovery(database)
+    async with connect_provider(start_service, plays=True) as (service, sandbox):
+        await make_elsewhere(sandbox, first)
+        await discover(database, sandbox)
+        await sandbox.sandbox.wait_until_done(456)
+        await check_figures(service, sandbox)
+        await make_elsewhere(sandbox, second, "Other")
+        await sandbox.sandbox.wait_until_done(457)
+        guessed = await database.pool.fetchval("SELECT count(DISTINCT recipient_no) FROM facts WHERE method = 'window'")
+        assert guessed == 4
+        await discover(database, sandbox)
+        assert {event["phone"] for event in await list_waiting(service)} >= {"+919876500003", "+919876500004"}
+        async with database.pool.acquire() as connection:
+            assert await find_differences(connection) == []
+        for batch_id, content in ((456, first), (457, second)):
+            assert (await put(service, content, f"/v1/batch-calls/{batch_id}/recipients")).status_code == 200
+        assert await list_waiting(service) == []
+        for batch_id in (456, 457):
+            await check_figures(service, sandbox, batch_id)
+            await check_truth(database, sandbox, batch_id)
+        async with database.pool.acquire() as connection:
+            assert await find_differences(connection) == []
+
+
+async def test_lost_webhooks_of_a_batch_without_a_csv_are_healed_by_its_window(
+    start_service: StartService, database: Database
+) -> None:
+    await hold_discovery(database)
+    async with connect_provider(start_service, plays=True) as (service, sandbox):
+        sandbox.sandbox.faults.drop = 0.5
+        content = sample_contacts(40, seed=7)
+        await make_elsewhere(sandbox, content)
+        await discover(database, sandbox)
+        await sandbox.sandbox.wait_until_done(456)
+        answer = await service.post("/v1/batch-calls/456/reconcile")
+        assert (answer.status_code, answer.json()["data"]["verdict"]) == (200, "complete")
+        await check_truth(database, sandbox)
+        assert (await put(service, content)).json()["data"]["matched"] == 40
         await check_figures(service, sandbox)
         await check_truth(database, sandbox)

@@ -61,6 +61,7 @@ class Uploads:
                 report, refusal = await self._uploader.check(asked)
                 is_valid = refusal is None and not report.error_count
                 data = {"valid": is_valid, "columns_refused": refusal} | msgspec.structs.asdict(report)
+                del data["part_counts"]
                 return JsonResponse({"data": data})
             batch, is_repeated = await self._uploader.upload(asked)
         headers = {"idempotency-replayed": "true"} if is_repeated else {}

@@ -21,6 +21,9 @@ from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
 from service.ledger.quarantine import Replayer
+from service.ledger.rebuilding import Rebuilder
+from service.ledger.telling import show_rows, tell_findings, tell_rebuilt
+from service.ledger.verification import Verifier
 from service.ledger.writer import Writer
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -135,6 +138,43 @@ async def _reconcile(settings: Settings, url: str, batch_id: int) -> Assessment:
         with closing(writer), show_progress(batch_id) as tell:
             reconciler = build_reconciler(settings, database, http, metrics, writer)
             return await reconciler.reconcile_now(batch_id, tell)
+
+
+@outcomes.command()
+@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(batch_id: int | None, as_json: bool) -> None:
+    """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
+
+    Changes nothing, and may run beside webhooks. Ends with 1 when something differs.
+    """
+    settings = _start()
+    with _database_url(settings) as url:
+        sys.exit(1 if uvloop.run(_verify(settings, url, batch_id, as_json)) else 0)
+
+
+async def _verify(settings: Settings, url: str, batch_id: int | None, as_json: bool) -> int:
+    await prepare_schema(url, may_migrate=False)
+    async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+        with show_rows("Verified") as tell:
+            verifier = Verifier(database, EventDecoder(settings.ref_column), tell)
+            return await tell_findings(verifier.verify(batch_id), as_json=as_json)
+
+
+@outcomes.command()
+@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
+def rebuild(batch_id: int | None) -> None:
+    """Make outcomes and counters anew from the facts, in small steps, while webhooks keep coming."""
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(_rebuild(settings, url, batch_id))
+
+
+async def _rebuild(settings: Settings, url: str, batch_id: int | None) -> None:
+    await prepare_schema(url, may_migrate=False)
+    async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+        with show_rows("Rebuilt") as tell:
+            await tell_rebuilt(Rebuilder(database, tell).rebuild(batch_id))
 
 
 @outcomes.command()

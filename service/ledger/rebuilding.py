@@ -1,0 +1,63 @@
+"""Rebuilding: outcomes and counters made anew from the facts, in small steps, while webhooks keep coming.
+
+Why that is right stands in ``sql/functions/50_mend.sql``. Killed at any line, it leaves what another run completes.
+"""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from service.errors import DatabaseError
+from service.ledger.verification import Tell, list_batches, recount
+from service.store.database import Database
+
+MEND_RECIPIENTS = 1000
+
+
+class Rebuilt(NamedTuple):
+    """What was wrong in a batch, and is mended."""
+
+    batch_key: int
+    outcomes: int
+    counters: int
+
+
+class Rebuilder:
+    """Mends. ``tell`` is given recipients looked at since it was last called."""
+
+    def __init__(self, database: Database, tell: Tell = lambda rows: None) -> None:
+        self._database = database
+        self._tell = tell
+
+    async def rebuild(self, batch_id: int | None = None) -> AsyncIterator[Rebuilt]:
+        """Rebuilds one batch, or all; raises DatabaseError when another rebuild runs, NotFoundError for no batch."""
+        queries, pool = self._database.queries, self._database.pool
+        async with pool.acquire() as session:
+            if not await queries.lock_rebuild(session):
+                raise DatabaseError("Another rebuild runs on this database: wait for it")
+            try:
+                for batch in await list_batches(self._database, batch_id):
+                    yield await self._rebuild(batch["batch_key"], batch["recipient_count"])
+            finally:
+                await queries.unlock_rebuild(session)
+
+    async def _rebuild(self, key: int, count: int) -> Rebuilt:
+        queries, pool = self._database.queries, self._database.pool
+        outcomes = 0
+        for after in range(0, count, MEND_RECIPIENTS):
+            outcomes += await queries.mend_outcomes(pool, batch_key=key, after=after, limit=MEND_RECIPIENTS)
+            self._tell(min(MEND_RECIPIENTS, count - after))
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            async for _ in recount(self._database, connection, key, count):
+                pass
+            errors = [row async for row in queries.list_counter_errors(connection, batch_key=key)]
+        if errors:
+            await queries.mend_counters(
+                pool,
+                batch_key=key,
+                counters=[row["counter"] for row in errors],
+                **{
+                    name: [row[name] for row in errors]
+                    for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")
+                },
+            )
+        return Rebuilt(key, outcomes, len(errors))

@@ -1,0 +1,130 @@
+"""Verification: every outcome and counter recounted from the facts, and the facts held against the raw bodies.
+
+It runs beside webhooks: each batch is recounted as of one instant. What it finds is told and left alone; ``Rebuilder``
+mends what follows from the facts. A body that differs from its digest, or a fact from its body, nothing can mend.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.errors import NotFoundError
+from service.formant.conversations import TARGET as CONVERSATIONS
+from service.formant.events import Event, EventDecoder, Unreadable
+from service.store.database import Connection, Database
+
+RECOUNT_RECIPIENTS = 5000
+PAGE_FACTS = 1000
+CHECKED_FIELDS = (
+    "conversation_id", "attempt_number", "max_attempts", "status", "is_final", "next_retry_at", "occurred_at",
+    "started_at", "ended_at", "duration_seconds", "failure_reason",
+)  # fmt: skip
+
+Tell = Callable[[int], None]
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be: in which batch, what, under which key, as stored and as it should be."""
+
+    batch_key: int
+    what: str
+    key: str
+    stored: str
+    expected: str
+
+
+class Verifier:
+    """Looks, and changes nothing. ``tell`` is given facts and recipients looked at since it was last called."""
+
+    def __init__(self, database: Database, decoder: EventDecoder, tell: Tell = lambda rows: None) -> None:
+        self._database = database
+        self._decoder = decoder
+        self._tell = tell
+
+    async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
+        """What is wrong in one batch, or in all. Raises NotFoundError for a batch that there is not."""
+        queries, pool = self._database.queries, self._database.pool
+        for batch in await list_batches(self._database, batch_id):
+            key, count = batch["batch_key"], batch["recipient_count"]
+            stored = await queries.count_recipients(pool, batch_key=key)
+            if stored < count:
+                yield Finding(key, "recipients", "", str(stored), str(count))
+            async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+                async for finding in self._recount(connection, key, count):
+                    yield finding
+            async for finding in self._check_facts(key):
+                yield finding
+
+    async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Finding]:
+        queries = self._database.queries
+        async for after, rows in recount(self._database, connection, key, count):
+            self._tell(min(RECOUNT_RECIPIENTS, count - after))
+            for row in rows:
+                yield Finding(key, "outcome", str(row["recipient_no"]), row["stored"] or "", row["recounted"] or "")
+        async for row in queries.list_counter_errors(connection, batch_key=key):
+            name = " ".join(part for part in (row["a"], row["b"], row["c"]) if part)
+            yield Finding(key, row["counter"], name, row["stored"], row["recounted"])
+
+    async def _check_facts(self, key: int) -> AsyncIterator[Finding]:
+        after = (0, 0)
+        while True:
+            page = [
+                row
+                async for row in self._database.queries.list_facts_with_bodies(
+                    self._database.pool,
+                    batch_key=key,
+                    after_recipient=after[0],
+                    after_arrival=after[1],
+                    limit=PAGE_FACTS,
+                )
+            ]
+            for row in page:
+                for what, stored, expected in self._check_fact(row):
+                    yield Finding(key, what, row["event_id"], stored, expected)
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
+
+    def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
+        """What differs between a fact, its event and its body; nothing of the body is told but the fields' names."""
+        if row["digest"] is None:
+            return [("event", "missing", "an event for this fact")]
+        if row["body"] is None:  # no longer kept
+            return []
+        if hashlib.sha256(row["body"]).digest() != row["digest"]:
+            return [("body", "differs from its digest", row["digest"].hex()[:16])]
+        if row["target"] == CONVERSATIONS:  # what it makes of a conversation depends on when it was healed
+            return []
+        event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
+        if isinstance(event, Unreadable):
+            return [("body", "cannot be understood", "an event")]
+        return [("fact", name, "as in its body") for name in _find_differing(row, event)]
+
+
+async def list_batches(database: Database, batch_id: int | None) -> list[Any]:
+    """One batch by the provider's id, or all; raises NotFoundError when there is no such batch."""
+    rows = [row async for row in database.queries.list_batch_keys(database.pool, batch_id=batch_id)]
+    if batch_id is not None and not rows:
+        raise NotFoundError(f"There is no batch {batch_id}")
+    return rows
+
+
+async def recount(
+    database: Database, connection: Connection, key: int, count: int
+) -> AsyncIterator[tuple[int, list[Any]]]:
+    """Recounts a batch in the transaction of ``connection``; gives, range by range, the outcomes that are wrong."""
+    queries = database.queries
+    await queries.begin_recount(connection)
+    for after in range(0, count, RECOUNT_RECIPIENTS):
+        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS)
+        yield after, [row async for row in steps]
+
+
+def _find_differing(row: Any, event: Event) -> list[str]:
+    names = [name for name in CHECKED_FIELDS if row[name] != getattr(event, name)]
+    if msgspec.json.decode(row["results"]) != msgspec.json.decode(event.results):
+        names.append("results")
+    return names

@@ -1,0 +1,81 @@
+-- Rebuilding, online. Why it is right although webhooks keep coming:
+--
+-- 1. Outcomes are mended range by range under the ingest lock: after its range was mended a recipient's outcome is what
+--    its facts give, and ingest keeps it so.
+-- 2. The counters' errors are then found by a recount of one instant, without any lock. Every ingest moves a counter by
+--    what its facts change, whatever the counter was; so an error stays what it is until somebody corrects it.
+-- 3. The errors are added under the lock, in one commit. Two rebuilds at once would add them twice: a session lock keeps
+--    them apart, and ends with a session that is killed.
+CREATE OR REPLACE FUNCTION mend_outcomes(p_batch_key bigint, p_after integer, p_limit integer) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_keys    bigint[];
+    v_nos     integer[];
+    v_written bigint;
+    v_removed bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7304564, 1);
+    SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
+    FROM generate_series(p_after + 1, p_after + p_limit) AS n;
+    WITH written AS (
+        INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
+        SELECT t.batch_key, t.recipient_no, t.state, t.attempts, t.arrival_id, nextval('feed_positions'), 1,
+               clock_timestamp()
+        FROM outcomes_of(v_keys, v_nos) AS t
+        WHERE NOT EXISTS (
+            SELECT FROM outcomes AS k
+            WHERE k.batch_key = t.batch_key AND k.recipient_no = t.recipient_no
+              AND (k.state, k.attempts, k.arrival_id) = (t.state, t.attempts, t.arrival_id))
+        ON CONFLICT (batch_key, recipient_no) DO UPDATE
+        SET state = excluded.state, attempts = excluded.attempts, arrival_id = excluded.arrival_id,
+            position = excluded.position, version = o.version + 1, changed_at = excluded.changed_at
+        RETURNING 1
+    )
+    SELECT count(*) INTO v_written FROM written;
+    WITH removed AS (
+        DELETE FROM outcomes AS o
+        WHERE o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_after + p_limit
+          AND o.state <> 'withdrawn'
+          AND NOT EXISTS (SELECT FROM facts AS f WHERE f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no)
+        RETURNING 1
+    )
+    SELECT count(*) INTO v_removed FROM removed;
+    RETURN v_written + v_removed;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION mend_counters(
+    p_batch_key bigint, p_counters text[], p_a text[], p_b text[], p_c text[], p_recipients bigint[], p_talked bigint[],
+    p_talk_seconds bigint[]
+)
+RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(7304564, 1);
+    INSERT INTO outcome_counts AS k (batch_key, state, attempts, source, recipients, talked, talk_seconds)
+    SELECT p_batch_key, e.a, e.b::integer, e.c, e.recipients, e.talked, e.talk_seconds
+    FROM unnest(p_counters, p_a, p_b, p_c, p_recipients, p_talked, p_talk_seconds)
+        AS e (counter, a, b, c, recipients, talked, talk_seconds)
+    WHERE e.counter = 'outcome_counts'
+    ON CONFLICT (batch_key, state, attempts, source) DO UPDATE
+    SET recipients = k.recipients + excluded.recipients, talked = k.talked + excluded.talked,
+        talk_seconds = k.talk_seconds + excluded.talk_seconds;
+    INSERT INTO result_counts AS k (batch_key, name, value, recipients)
+    SELECT p_batch_key, e.a, e.b, e.recipients
+    FROM unnest(p_counters, p_a, p_b, p_recipients) AS e (counter, a, b, recipients)
+    WHERE e.counter = 'result_counts'
+    ON CONFLICT (batch_key, name, value) DO UPDATE SET recipients = k.recipients + excluded.recipients;
+    INSERT INTO result_totals AS k (batch_key, name, recipients)
+    SELECT p_batch_key, e.a, e.recipients
+    FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)
+    WHERE e.counter = 'result_totals'
+    ON CONFLICT (batch_key, name) DO UPDATE SET recipients = k.recipients + excluded.recipients;
+    INSERT INTO attempt_counts AS k (batch_key, slot, status, attempts)
+    SELECT p_batch_key, e.a::timestamptz, e.b, e.recipients
+    FROM unnest(p_counters, p_a, p_b, p_recipients) AS e (counter, a, b, recipients)
+    WHERE e.counter = 'attempt_counts'
+    ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = k.attempts + excluded.attempts;
+END
+$$;

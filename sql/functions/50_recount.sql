@@ -1,0 +1,98 @@
+-- A recount of a batch, in steps of so many recipients: what its counters should be gathers in a temporary table, so the
+-- memory it takes does not grow with the batch. All steps run in one repeatable-read transaction, and so see facts and
+-- counters of one instant, however many webhooks come meanwhile.
+CREATE OR REPLACE FUNCTION begin_recount() RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    CREATE TEMPORARY TABLE recounted (
+        counter text, a text, b text, c text, recipients bigint, talked bigint, talk_seconds bigint,
+        PRIMARY KEY (counter, a, b, c)
+    ) ON COMMIT DROP;
+END
+$$;
+
+-- Recounts the recipients after p_after; returns those whose outcome is not what their facts give.
+CREATE OR REPLACE FUNCTION recount_step(p_batch_key bigint, p_after integer, p_limit integer)
+RETURNS TABLE (recipient_no integer, stored text, recounted text)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_keys bigint[];
+    v_nos  integer[];
+BEGIN
+    SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
+    FROM generate_series(p_after + 1, p_after + p_limit) AS n;
+
+    WITH outcomes AS MATERIALIZED (
+        SELECT * FROM outcomes_of(v_keys, v_nos)
+    ), results AS MATERIALIZED (
+        SELECT v.name, v.value FROM outcomes AS o CROSS JOIN LATERAL result_values(o.results) AS v
+    )
+    INSERT INTO recounted AS r
+    SELECT 'outcome_counts', o.state, o.attempts::text, o.source, count(*), count(o.duration_seconds),
+           coalesce(sum(o.duration_seconds), 0)
+    FROM outcomes AS o
+    GROUP BY 2, 3, 4
+    UNION ALL
+    SELECT 'result_counts', v.name, v.value, '', count(*), 0, 0 FROM results AS v GROUP BY 2, 3
+    UNION ALL
+    SELECT 'result_totals', v.name, '', '', count(*), 0, 0 FROM results AS v GROUP BY 2
+    UNION ALL
+    SELECT 'attempt_counts', attempt_slot(a.called_at)::text, a.status, '', count(*), 0, 0
+    FROM attempts_of(v_keys, v_nos, NULL) AS a
+    GROUP BY 2, 3
+    ON CONFLICT (counter, a, b, c) DO UPDATE
+    SET recipients = r.recipients + excluded.recipients,
+        talked = r.talked + excluded.talked,
+        talk_seconds = r.talk_seconds + excluded.talk_seconds;
+
+    RETURN QUERY
+    SELECT coalesce(s.recipient_no, t.recipient_no), s.told, t.told
+    FROM (
+        SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told
+        FROM outcomes AS o
+        WHERE o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_after + p_limit
+          AND o.state <> 'withdrawn'
+    ) AS s
+    FULL JOIN (
+        SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told FROM outcomes_of(v_keys, v_nos) AS o
+    ) AS t ON t.recipient_no = s.recipient_no
+    WHERE s.told IS DISTINCT FROM t.told;
+END
+$$;
+
+-- After all steps: the counters that are not what the recount gave, with what has to be added to each.
+CREATE OR REPLACE FUNCTION list_counter_errors(p_batch_key bigint)
+RETURNS TABLE (
+    counter text, a text, b text, c text, stored text, recounted text, recipients bigint, talked bigint,
+    talk_seconds bigint
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH stored AS (
+        SELECT 'outcome_counts' AS counter, state AS a, attempts::text AS b, source AS c, recipients, talked, talk_seconds
+        FROM outcome_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'result_counts', name, value, '', recipients, 0, 0 FROM result_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'result_totals', name, '', '', recipients, 0, 0 FROM result_totals WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'attempt_counts', slot::text, status, '', attempts, 0, 0 FROM attempt_counts WHERE batch_key = p_batch_key
+    ), compared AS (
+        SELECT counter, a, b, c,
+               coalesce(s.recipients, 0) AS s1, coalesce(s.talked, 0) AS s2, coalesce(s.talk_seconds, 0) AS s3,
+               coalesce(r.recipients, 0) AS r1, coalesce(r.talked, 0) AS r2, coalesce(r.talk_seconds, 0) AS r3
+        FROM stored AS s
+        FULL JOIN recounted AS r USING (counter, a, b, c)
+    )
+    SELECT counter, a, b, c, concat_ws(' ', s1, s2, s3), concat_ws(' ', r1, r2, r3), r1 - s1, r2 - s2, r3 - s3
+    FROM compared
+    WHERE (s1, s2, s3) <> (r1, r2, r3)
+    ORDER BY 1, 2, 3, 4;
+END
+$$;

@@ -1,0 +1,59 @@
+-- name: list_batch_keys(batch_id)
+-- Batches by their key, with how many recipients each has; one by its id, or all.
+SELECT batch_key, batch_id, recipient_count FROM batches
+WHERE :batch_id::bigint IS NULL OR batch_id = :batch_id
+ORDER BY batch_key;
+
+-- name: begin_recount()$
+-- Makes room for a recount, in the transaction that it runs in.
+SELECT begin_recount();
+
+-- name: recount_step(batch_key, after, limit)
+-- Recounts some recipients; those whose outcome is not what their facts give.
+SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit);
+
+-- name: list_counter_errors(batch_key)
+-- The counters that are not what the recount gave.
+SELECT * FROM list_counter_errors(:batch_key);
+
+-- name: lock_rebuild()$
+-- Whether this session may rebuild: no other does.
+SELECT pg_try_advisory_lock(7304564, 5);
+
+-- name: unlock_rebuild()$
+-- Lets others rebuild.
+SELECT pg_advisory_unlock(7304564, 5);
+
+-- name: mend_outcomes(batch_key, after, limit)$
+-- Mends the outcomes of some recipients; how many were wrong.
+SELECT mend_outcomes(:batch_key, :after, :limit);
+
+-- name: mend_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds)$
+-- Adds what the counters lack.
+SELECT mend_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds);
+
+-- name: count_recipients(batch_key)$
+-- How many recipients are stored, up to the number that there should be.
+SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
+
+-- name: list_facts_with_bodies(batch_key, after_recipient, after_arrival, limit)
+-- Facts in the order of their key, each with its event's digest and, while it is kept, its raw body.
+SELECT f.*, k.digest, k.target, k.received_at, x.body
+FROM (
+    SELECT * FROM facts
+    WHERE facts.batch_key = :batch_key
+      AND (facts.recipient_no, facts.arrival_id) > (:after_recipient::integer, :after_arrival::bigint)
+    ORDER BY facts.recipient_no, facts.arrival_id
+    LIMIT :limit
+) AS f
+LEFT JOIN LATERAL (
+    SELECT digest, target, received_at, recorded_at FROM events AS e
+    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
+    UNION ALL
+    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
+    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
+) AS k ON true
+LEFT JOIN LATERAL (
+    SELECT body FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
+) AS x ON true
+ORDER BY f.recipient_no, f.arrival_id;

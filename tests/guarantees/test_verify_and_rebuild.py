@@ -1,0 +1,149 @@
+"""A command proves that the counters equal a recount, and another makes them so, while webhooks keep coming."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from service.formant.events import EventDecoder
+from service.ledger.rebuilding import Rebuilder
+from service.ledger.verification import Verifier
+from service.store.database import Database
+from tests.database.ingesting import ingest
+from tests.factories import decode, make_payload, post_webhook, store_batch
+from tests.guarantees.recount import find_differences
+from tests.http.processes import OUTCOMES, run
+
+RECIPIENTS = 40
+
+DAMAGE = {
+    "a counter of outcomes": ("UPDATE outcome_counts SET recipients = recipients + 1", "outcome_counts"),
+    "talk time": ("UPDATE outcome_counts SET talk_seconds = talk_seconds + 7", "outcome_counts"),
+    "a counter that is missing": ("DELETE FROM outcome_counts", "outcome_counts"),
+    "a counter too many": (
+        "INSERT INTO outcome_counts SELECT batch_key, 'busy', 9, 'healed', 3, 0, 0 FROM batches",
+        "outcome_counts",
+    ),
+    "a counter of results": ("UPDATE result_counts SET recipients = recipients - 1", "result_counts"),
+    "a total of results": ("UPDATE result_totals SET recipients = recipients - 1", "result_totals"),
+    "a counter of attempts": ("UPDATE attempt_counts SET attempts = attempts + 5", "attempt_counts"),
+    "an outcome's state": ("UPDATE outcomes SET state = 'unreachable' WHERE recipient_no = 3", "outcome"),
+    "an outcome's attempts": ("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3", "outcome"),
+    "an outcome's deciding fact": ("UPDATE outcomes SET arrival_id = 0 WHERE recipient_no = 3", "outcome"),
+    "an outcome that is missing": ("DELETE FROM outcomes WHERE recipient_no = 3", "outcome"),
+    "an outcome of nobody": (
+        "INSERT INTO outcomes SELECT batch_key, 40, 'busy', 1, 0, 10000, 1, now() FROM batches",
+        "outcome",
+    ),
+}
+BEYOND_MENDING = {
+    "a fact": ("UPDATE facts SET status = 'unreachable' WHERE recipient_no = 3", "fact"),
+    "results of a fact": ('UPDATE facts SET results = \'{"intent": "other"}\' WHERE recipient_no = 3', "fact"),
+    "a byte of a body": ("UPDATE event_bodies SET body = set_byte(body, 20, 65) WHERE arrival_id = 1", "body"),
+    "an event": ("DELETE FROM events WHERE arrival_id = 1", "event"),
+    "a recipient": ("DELETE FROM recipients WHERE recipient_no = 5", "recipients"),
+}
+
+
+async def fill(database: Database) -> int:
+    """A batch with calls of several attempts; its last recipient was never called."""
+    key = await store_batch(database.url, RECIPIENTS)
+    for number in range(1, RECIPIENTS):
+        first = make_payload(recipient=number, attempt=1, status="busy", final=number % 3 == 0)
+        second = make_payload(recipient=number, attempt=2, status="completed" if number % 2 else "no_answer")
+        await ingest(database, *decode(*([first] if number % 3 == 0 else [second, first])))
+    return key
+
+
+async def verify(database: Database) -> list[str]:
+    """What is found to be wrong."""
+    return [finding.what async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()]
+
+
+async def rebuild(database: Database) -> tuple[int, int]:
+    """How many outcomes and counters were mended."""
+    rebuilt = [batch async for batch in Rebuilder(database).rebuild()]
+    return sum(batch.outcomes for batch in rebuilt), sum(batch.counters for batch in rebuilt)
+
+
+async def test_what_is_right_is_found_right_and_left_as_it_is(database: Database) -> None:
+    await fill(database)
+    before = await database.pool.fetch("SELECT * FROM outcomes ORDER BY 1, 2")
+    assert await verify(database) == []
+    assert await rebuild(database) == (0, 0)
+    assert await database.pool.fetch("SELECT * FROM outcomes ORDER BY 1, 2") == before
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+async def test_damage_to_what_follows_from_the_facts_is_found_and_mended(database: Database, name: str) -> None:
+    statement, what = DAMAGE[name]
+    await fill(database)
+    await database.pool.execute(statement)
+    assert set(await verify(database)) == {what}
+    assert await rebuild(database) != (0, 0)
+    assert await verify(database) == []
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
+    positions = await database.pool.fetch("SELECT position FROM outcomes")
+    assert len({row["position"] for row in positions}) == len(positions)
+
+
+@pytest.mark.parametrize("name", BEYOND_MENDING)
+async def test_damage_to_the_facts_themselves_is_found(database: Database, name: str) -> None:
+    statement, what = BEYOND_MENDING[name]
+    await fill(database)
+    await database.pool.execute(statement)
+    assert what in await verify(database)
+
+
+async def test_webhooks_that_come_meanwhile_neither_alarm_nor_disturb(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(database)
+    await database.pool.execute("UPDATE outcome_counts SET recipients = recipients + 1")
+    await database.pool.execute("DELETE FROM outcomes WHERE recipient_no % 5 = 0")
+    stopped = asyncio.Event()
+
+    async def keep_calling() -> int:
+        count = 0
+        while not stopped.is_set():
+            count += 1
+            payload = make_payload(recipient=count % (RECIPIENTS - 1) + 1, attempt=2 + count // RECIPIENTS)
+            assert (await post_webhook(service, payload)).status_code == 204
+        return count
+
+    calling = [asyncio.create_task(keep_calling()) for _ in range(4)]
+    for _ in range(3):
+        await rebuild(database)
+        assert await verify(database) == []
+    stopped.set()
+    assert sum(await asyncio.gather(*calling)) > 20
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
+
+
+async def test_a_rebuild_that_was_cut_off_is_completed_by_another(database: Database) -> None:
+    key = await fill(database)
+    await database.pool.execute("UPDATE outcome_counts SET recipients = recipients + 1")
+    await database.pool.execute("UPDATE outcomes SET state = 'busy'")
+    await database.queries.mend_outcomes(database.pool, batch_key=key, after=0, limit=10)  # and no further
+    assert await verify(database) != []
+    await rebuild(database)
+    assert await verify(database) == []
+
+
+async def test_the_commands_tell_what_they_found_and_did(database: Database) -> None:
+    await fill(database)
+    settings = {"OUTCOMES_DATABASE_URL": database.url}
+    clean = await run(OUTCOMES, "verify", **settings)
+    assert (clean.status, clean.output) == (0, "0 differences\n")
+    await database.pool.execute("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3")
+    found = await run(OUTCOMES, "verify", "--batch", "456", "--json", **settings)
+    told = json.loads(found.output)
+    assert (found.status, told["count"], told["findings"][0]["what"]) == (1, 1, "outcome")
+    unknown = await run(OUTCOMES, "verify", "--batch", "999", **settings)
+    assert (unknown.status, "There is no batch 999" in unknown.errors) == (2, True)
+    mended = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
+    assert (mended.status, "1 outcomes and 0 counters mended" in mended.output) == (0, True)
+    assert (await run(OUTCOMES, "verify", **settings)).status == 0

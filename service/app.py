@@ -31,6 +31,7 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
 from service.reconcile.reconciler import Reconciler
@@ -38,6 +39,7 @@ from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
 from service.web.agents import Agents
+from service.web.alarms import Alarms
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
@@ -52,6 +54,7 @@ from service.web.problems import (
 )
 from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
+from service.web.recipients import Recipients
 from service.web.reconciliation import Reconciliation
 from service.web.uploads import Uploads
 
@@ -137,6 +140,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(discoverer.run()))
             await stack.enter_async_context(_run_beside(reconciler.run()))
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
+        watch = AlarmWatch(database, metrics)
+        await stack.enter_async_context(_run_beside(watch.run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -147,9 +152,11 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Elsewhere(authenticator, batches, discoverer, registrar),
             Uploads(database, authenticator, uploader, finder),
             Agents(database, authenticator),
+            Recipients(database, authenticator),
             Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, authenticator, reconciler),
+            Alarms(authenticator, watch),
         )
         yield Front(receiver, routes)
 

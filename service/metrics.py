@@ -90,6 +90,15 @@ class Metrics:
             registry=registry,
         )
 
+        self.alarms = Gauge(
+            "outcomes_alarms", "How much of what GET /v1/alarms tells there is, by its name; 0: none.", ["name"],
+            registry=registry,
+        )  # fmt: skip
+        self.alarm_age_seconds = Gauge(
+            "outcomes_alarm_age_seconds", "For how long there has been an alarm, by its name.", ["name"],
+            registry=registry,
+        )  # fmt: skip
+
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)

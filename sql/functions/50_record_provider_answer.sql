@@ -40,7 +40,7 @@ BEGIN
     UPDATE provider_budgets AS b
     SET calls_limit = v_row.calls_limit, remaining = v_row.remaining, window_ends_at = v_row.window_ends_at,
         is_window_told = v_row.is_window_told, failures = v_row.failures, blocked_until = v_row.blocked_until,
-        probe_until = '-infinity'
+        probe_until = '-infinity', failing_since = CASE WHEN p_failed THEN coalesce(b.failing_since, v_now) END
     WHERE b.account = p_account;
 END
 $$;

@@ -96,6 +96,8 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("count_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None}),
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
+        ("list_alarms", {"counted": 100, "shown": 20}),
+        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "state": None}),
         ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
         ("list_quarantine", {"after": 0, "limit": 100}),
         ("list_quarantine", {"after": ROWS // 2, "limit": 100}),

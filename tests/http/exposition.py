@@ -4,7 +4,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 
-async def read_metric(client: httpx.AsyncClient, name: str, **labels: str) -> float:
+async def read_metric(client: httpx.AsyncClient, name: str, /, **labels: str) -> float:
     """The present value of one series, 0 when it is not there yet."""
     answer = await client.get("/metrics")
     assert answer.status_code == 200

@@ -1,0 +1,50 @@
+-- name: note_rejected_signatures(target, rejections)!
+-- Adds what a replica has refused since it last told.
+INSERT INTO rejected_signatures AS r (minute, target, rejections)
+VALUES (date_trunc('minute', clock_timestamp()), :target, :rejections)
+ON CONFLICT (minute, target) DO UPDATE SET rejections = r.rejections + excluded.rejections;
+
+-- name: forget_rejected_signatures()!
+-- Drops what no alarm looks at any more.
+DELETE FROM rejected_signatures WHERE minute < clock_timestamp() - interval '7 days';
+
+-- name: list_alarms(counted, shown)
+-- What is wrong now: since when, how much of it (at most :counted is counted), and some of the provider's batches it is
+-- about. Each part reads a few rows by an index; one with nothing to tell has a count of 0.
+SELECT 'drift' AS name, min(d.verdict_since) AS since, count(*) AS count,
+       (array_agg(b.batch_id ORDER BY d.verdict_since))[1 : :shown] AS batches
+FROM (SELECT * FROM batch_schedules
+      WHERE verdict = 'drifted' AND verdict_since < clock_timestamp() - interval '1 hour'
+      ORDER BY verdict_since LIMIT :counted) AS d
+JOIN batches AS b USING (batch_key)
+UNION ALL
+SELECT 'healed_events', min(h.compared_at), coalesce(sum(h.healed), 0), (array_agg(DISTINCT b.batch_id))[1 : :shown]
+FROM (SELECT * FROM reconciliations
+      WHERE healed > 0 AND compared_at > clock_timestamp() - interval '1 day'
+      ORDER BY compared_at LIMIT :counted) AS h
+JOIN batches AS b USING (batch_key)
+UNION ALL
+SELECT 'webhooks_silent', min(s.verdict_since), count(*), (array_agg(b.batch_id))[1 : :shown]
+FROM (SELECT * FROM batch_schedules WHERE due_at < 'infinity' AND verdict <> 'complete' ORDER BY due_at LIMIT :counted) AS s
+JOIN batches AS b USING (batch_key)
+CROSS JOIN LATERAL (
+    SELECT reasons FROM reconciliations AS r WHERE r.batch_key = s.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1
+) AS l
+WHERE l.reasons @> '[{"code": "webhooks_silent"}]'
+UNION ALL
+SELECT 'signatures_rejected', min(r.minute), coalesce(sum(r.rejections), 0), NULL
+FROM rejected_signatures AS r
+WHERE r.minute > clock_timestamp() - interval '15 minutes'
+UNION ALL
+SELECT 'unattributed_events', min(u.received_at), count(*), NULL
+FROM (SELECT received_at FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u
+UNION ALL
+SELECT 'quarantine_not_empty', min(q.received_at), count(*), NULL
+FROM (SELECT received_at FROM quarantine WHERE replayed_at IS NULL ORDER BY quarantine_id LIMIT :counted) AS q
+UNION ALL
+SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
+FROM provider_budgets AS p
+WHERE p.failures >= 5
+UNION ALL
+SELECT 'uploads_unknown', min(u.upload_changed_at), count(*), NULL
+FROM (SELECT upload_changed_at FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS u;

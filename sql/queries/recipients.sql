@@ -1,0 +1,48 @@
+-- name: get_recipient_count(batch_id)$
+-- How many recipients of a batch are stored: they are numbered from 1 without gaps. Null for no batch.
+SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
+
+-- name: list_recipients(batch_id, after, until, state)
+-- Recipients of a batch by their number, after a given one until another, each with what decided its outcome. The range
+-- bounds what is read, so a rare state costs no more than a frequent one.
+WITH page AS MATERIALIZED (
+    SELECT r.batch_key, r.recipient_no, r.phone, r.parameters, b.batch_id
+    FROM batches AS b
+    CROSS JOIN LATERAL (
+        SELECT * FROM recipients
+        WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
+          AND recipients.recipient_no <= :until
+        OFFSET 0
+    ) AS r
+    WHERE b.batch_id = :batch_id
+)
+SELECT p.recipient_no AS recipient, p.batch_id, p.phone, p.parameters, coalesce(o.state, 'in_progress') AS state, f.status,
+       coalesce(f.is_final, false) AS is_final, coalesce(o.attempts, 0) AS attempts, f.duration_seconds, f.results,
+       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
+       f.conversation_id, f.source, coalesce(o.version, 0) AS version, f.event_id, f.method, f.recorded_at AS known_at
+FROM page AS p
+LEFT JOIN LATERAL (
+    SELECT * FROM outcomes WHERE outcomes.batch_key = p.batch_key AND outcomes.recipient_no = p.recipient_no OFFSET 0
+) AS o ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM facts
+    WHERE facts.batch_key = p.batch_key AND facts.recipient_no = p.recipient_no AND facts.arrival_id = o.arrival_id OFFSET 0
+) AS f ON true
+WHERE :state::text IS NULL OR coalesce(o.state, 'in_progress') = :state
+ORDER BY p.recipient_no;
+
+-- name: list_recipient_facts(batch_id, recipient_no)
+-- All that is known of a recipient's attempts, in their order. won: it is what counts for its attempt; decided: it is
+-- what the outcome stands on.
+SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final, f.started_at, f.ended_at,
+       f.duration_seconds, f.failure_reason, f.next_retry_at, f.results, f.occurred_at, f.recorded_at AS known_at,
+       a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
+FROM batches AS b
+JOIN facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no
+LEFT JOIN attempts_of(
+    ARRAY[(SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id)], ARRAY[:recipient_no::integer], NULL
+) AS a ON a.arrival_id = f.arrival_id
+LEFT JOIN outcomes AS o
+    ON o.batch_key = f.batch_key AND o.recipient_no = f.recipient_no AND o.arrival_id = f.arrival_id
+WHERE b.batch_id = :batch_id
+ORDER BY coalesce(f.started_at, f.ended_at, f.occurred_at), f.attempt_number NULLS LAST, f.recorded_at, f.arrival_id;

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from service.sandbox.silence import CLOSE_CONNECTION
 _BACKLOG = 512
 _GRACE_SECONDS = 1.0
 """How long requests that are being answered may take to end when the server stops."""
+_TURNS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,12 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A connection that has just been accepted is one only some turns later, and lost if its server closes before.
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for listener in [listener for server in self.servers for listener in server.sockets]:
+                loop.remove_reader(listener.fileno())
+        await self._turn_over(lambda: False)
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -125,6 +132,14 @@ class _Server(uvicorn.Server):
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._turn_over(lambda: not self.server_state.connections)
+
+    async def _turn_over(self, is_over: Callable[[], bool]) -> None:
+        """Lets the event loop go round until something is so, or often enough for all that it had begun."""
+        for _ in range(_TURNS):
+            if is_over():
+                return
+            await asyncio.sleep(0)
 
     def _abort(self, client: tuple[str, int] | None) -> None:
         for connection in list(self.server_state.connections):

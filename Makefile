@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Tests wait more than they compute, so three at a time keep two cores busy; each worker has a Postgres of its own.
+PARALLEL ?= -n 3 --dist worksteal
 
 .PHONY: help
 help: ## List these commands
@@ -15,11 +17,11 @@ run: setup ## Set up and run the demo: Postgres, provider sandbox and service in
 .PHONY: test
 test: setup ## Set up and run every check and test (ARGS="-k name" narrows the tests)
 	$(MAKE) --no-print-directory check
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
 .PHONY: test-postgres
 test-postgres: setup ## The tests on another Postgres: BINDIR=/usr/lib/postgresql/15/bin (Debian: apt-get install postgresql-15)
-	TEST_POSTGRES_BIN=$(or $(BINDIR),/usr/lib/postgresql/15/bin) $(BIN)/pytest $(ARGS)
+	TEST_POSTGRES_BIN=$(or $(BINDIR),/usr/lib/postgresql/15/bin) $(BIN)/pytest $(PARALLEL) $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, check types and the direction of imports

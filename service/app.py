@@ -11,7 +11,6 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batches.contracts import ColumnContracts
@@ -45,6 +44,7 @@ from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
 from service.web.health import Health
+from service.web.operations import Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
     answer_api_error,
@@ -146,17 +146,18 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
-        batches = Batches(database, authenticator, default_time_zone=settings.time_zone)
+        batches = Batches(database, default_time_zone=settings.time_zone)
         routes = build_routes(
+            authenticator,
             batches,
-            Elsewhere(authenticator, batches, discoverer, registrar),
-            Uploads(database, authenticator, uploader, finder),
-            Agents(database, authenticator),
-            Recipients(database, authenticator),
-            Events(database, authenticator, Replayer(database, targets, decoder, replay_writer)),
+            Elsewhere(batches, discoverer, registrar),
+            Uploads(database, uploader, finder),
+            Agents(database),
+            Recipients(database),
+            Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
-            Reconciliation(database, authenticator, reconciler),
-            Alarms(authenticator, watch),
+            Reconciliation(database, reconciler),
+            Alarms(watch),
         )
         yield Front(receiver, routes)
 
@@ -193,15 +194,15 @@ def build_reconciler(
 
 
 class Handlers(Protocol):
-    """A group of handlers that knows its own routes."""
+    """A group of handlers that knows its own operations."""
 
-    def routes(self) -> list[Route]: ...
+    def operations(self) -> list[Operation]: ...
 
 
-def build_routes(*groups: Handlers) -> Starlette:
+def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
     """Everything but the receiver."""
     return Starlette(
-        routes=[route for group in groups for route in group.routes()],
+        routes=[to_route(operation, authenticator) for group in groups for operation in group.operations()],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

@@ -129,6 +129,7 @@ def start_service(database_url: str) -> StartService:
             "OUTCOMES_DATABASE_URL": database_url,
             "OUTCOMES_API_KEY": API_KEY,
             "FORMANT_WEBHOOK_SECRET": SECRET,
+            "OUTCOMES_RECONCILE_SECONDS": "0",  # a test that wants the loops says so
             **settings,
         }
         configured = read_settings(environ)

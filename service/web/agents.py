@@ -2,30 +2,27 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import NotFoundError
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 from service.web.parameters import read_id
 
 
 class Agents:
     """Handlers of ``/v1/agents``."""
 
-    def __init__(self, database: Database, authenticator: Authenticator) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._authenticator = authenticator
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/agents/{agent_id}/columns", self.get_columns, methods=["GET"]),
+            Operation("GET", "/v1/agents/{agent_id}/columns", self.get_columns, "read"),
         ]
 
     async def get_columns(self, request: Request) -> Response:
         """The columns of an agent's files, and those that it had before."""
-        self._authenticator.require(request)
         agent_id = read_id(request, "agent_id", "agent")
         rows = self._database.queries.list_agent_columns(self._database.pool, agent_id=agent_id)
         history = [dict(row) async for row in rows]

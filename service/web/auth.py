@@ -2,10 +2,13 @@
 
 import hashlib
 import hmac
+from typing import Literal, TypeAlias
 
 from starlette.requests import Request
 
 from service.errors import AuthenticationError
+
+Scope: TypeAlias = Literal["read", "upload", "feed", "admin"]
 
 
 class Authenticator:
@@ -14,8 +17,9 @@ class Authenticator:
     def __init__(self, api_key: str) -> None:
         self._digest = hashlib.sha256(api_key.encode()).digest() if api_key else None
 
-    def require(self, request: Request) -> None:
-        """Raises AuthenticationError, with what to do, unless the request carries a known key."""
+    async def require(self, request: Request, scope: Scope) -> None:
+        """Raises AuthenticationError, with what to do, unless the request carries a known key. The one key of the
+        settings has every scope."""
         if self._digest is None:
             raise AuthenticationError("No API key is configured: set OUTCOMES_API_KEY, and send it as a bearer token")
         scheme, _, key = request.headers.get("authorization", "").partition(" ")

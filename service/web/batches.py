@@ -5,14 +5,13 @@ from typing import Any
 import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.summary import Counts, read_counts, summarise, to_provider_metrics
 from service.reconcile.drift import VERDICTS
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 from service.web.parameters import read_id, read_number, read_optional_number, read_time_zone
 
 MAX_OFFSET = 2**31 - 1
@@ -22,21 +21,19 @@ MAX_AGENT_ID = 2**63 - 1
 class Batches:
     """Handlers of ``/v1/batch-calls``."""
 
-    def __init__(self, database: Database, authenticator: Authenticator, *, default_time_zone: str) -> None:
+    def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
-        self._authenticator = authenticator
         self._default_time_zone = default_time_zone
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/batch-calls", self.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/metrics", self.get_metrics, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, methods=["GET"]),
+            Operation("GET", "/v1/batch-calls", self.list, "read"),
+            Operation("GET", "/v1/batch-calls/{batch_id}/metrics", self.get_metrics, "read"),
+            Operation("GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read"),
         ]
 
     async def list(self, request: Request) -> Response:
         """The provider's list: newest first, by limit and offset."""
-        self._authenticator.require(request)
         limit = read_number(request, "limit", 20, minimum=1, maximum=100)
         offset = read_number(request, "offset", 0, minimum=0, maximum=MAX_OFFSET)
         filters = {
@@ -55,7 +52,6 @@ class Batches:
 
     async def get(self, request: Request) -> Response:
         """One batch in the provider's shape."""
-        self._authenticator.require(request)
         batch_id = read_id(request, "batch_id", "batch")
         row = await self._database.queries.get_batch(self._database.pool, batch_id=batch_id)
         if row is None:
@@ -64,13 +60,11 @@ class Batches:
 
     async def get_metrics(self, request: Request) -> Response:
         """The provider's twelve figures, from our own counters."""
-        self._authenticator.require(request)
         counts = await self._read_counts(request, "UTC")
         return JsonResponse({"data": to_provider_metrics(counts)})
 
     async def get_outcomes(self, request: Request) -> Response:
         """Everything that is known about a batch's outcomes, and how final it is."""
-        self._authenticator.require(request)
         time_zone = read_time_zone(request, "time_zone", self._default_time_zone)
         return JsonResponse({"data": summarise(await self._read_counts(request, time_zone))})
 

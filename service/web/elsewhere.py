@@ -2,43 +2,37 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.batches.discovery import Discoverer
 from service.batches.registration import Registrar
-from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.files import receive_file
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 from service.web.parameters import read_flag, read_id
 
 
 class Elsewhere:
     """Handlers of ``GET /v1/batch-calls/{batch_id}`` and ``PUT /v1/batch-calls/{batch_id}/recipients``."""
 
-    def __init__(
-        self, authenticator: Authenticator, batches: Batches, discoverer: Discoverer, registrar: Registrar
-    ) -> None:
-        self._authenticator = authenticator
+    def __init__(self, batches: Batches, discoverer: Discoverer, registrar: Registrar) -> None:
         self._batches = batches
         self._discoverer = discoverer
         self._registrar = registrar
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/batch-calls/{batch_id}", self.get_batch, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/recipients", self.register, methods=["PUT"]),
+            Operation("GET", "/v1/batch-calls/{batch_id}", self.get_batch, "read"),
+            Operation("PUT", "/v1/batch-calls/{batch_id}/recipients", self.register, "upload"),
         ]
 
     async def get_batch(self, request: Request) -> Response:
         """One batch in the provider's shape; one that is not known here is asked for there."""
-        self._authenticator.require(request)
         await self._discoverer.require(read_id(request, "batch_id", "batch"))
         return await self._batches.get(request)
 
     async def register(self, request: Request) -> Response:
         """Registers a CSV; answers when everything that follows from it is done."""
-        self._authenticator.require(request)
         batch_id = read_id(request, "batch_id", "batch")
         force = read_flag(request, "force")
         async with receive_file(request) as file:

@@ -2,13 +2,12 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.ledger.quarantine import Replayer
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 from service.web.parameters import read_id, read_number
 
 MAX_CURSOR = 2**63 - 1
@@ -17,22 +16,20 @@ MAX_CURSOR = 2**63 - 1
 class Events:
     """Handlers of ``/v1/events``, ``/v1/unattributed`` and ``/v1/quarantine``."""
 
-    def __init__(self, database: Database, authenticator: Authenticator, replayer: Replayer) -> None:
+    def __init__(self, database: Database, replayer: Replayer) -> None:
         self._database = database
-        self._authenticator = authenticator
         self._replayer = replayer
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/events/{event_id}", self.get_event, methods=["GET"]),
-            Route("/v1/unattributed", self.list_unattributed, methods=["GET"]),
-            Route("/v1/quarantine", self.list_quarantine, methods=["GET"]),
-            Route("/v1/quarantine/{quarantine_id}/replay", self.replay, methods=["POST"]),
+            Operation("GET", "/v1/events/{event_id}", self.get_event, "read"),
+            Operation("GET", "/v1/unattributed", self.list_unattributed, "read"),
+            Operation("GET", "/v1/quarantine", self.list_quarantine, "read"),
+            Operation("POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin"),
         ]
 
     async def get_event(self, request: Request) -> Response:
         """An event's disposition; 404 until it is committed."""
-        self._authenticator.require(request)
         event_id = request.path_params["event_id"]
         if "\x00" in event_id:
             raise NotFoundError("There is no event with that id")
@@ -51,7 +48,6 @@ class Events:
 
     async def replay(self, request: Request) -> Response:
         """Sends a quarantined body on its way again; 400 when it still cannot be used."""
-        self._authenticator.require(request)
         quarantine_id = read_id(request, "quarantine_id", "quarantined body")
         event_id = await self._replayer.replay(quarantine_id)
         if event_id is None:
@@ -61,7 +57,6 @@ class Events:
         return JsonResponse({"data": {"quarantine_id": quarantine_id, "event_id": event_id}})
 
     async def _list(self, request: Request, query: "object", key: str) -> Response:
-        self._authenticator.require(request)
         limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
         after = read_number(request, "after", 0, minimum=0, maximum=MAX_CURSOR)
         rows = [dict(row) async for row in query(self._database.pool, after=after, limit=limit + 1)]  # type: ignore[operator]

@@ -6,11 +6,11 @@ import time
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.metrics import Metrics
 from service.store.database import Database
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 
 logger = structlog.get_logger()
 
@@ -27,11 +27,11 @@ class Health:
         self._checked = (float("-inf"), False)
         self._turn = asyncio.Lock()
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/healthz", self.alive, methods=["GET"]),
-            Route("/readyz", self.ready, methods=["GET"]),
-            Route("/metrics", self.expose_metrics, methods=["GET"]),
+            Operation("GET", "/healthz", self.alive, None),
+            Operation("GET", "/readyz", self.ready, None),
+            Operation("GET", "/metrics", self.expose_metrics, None),
         ]
 
     async def alive(self, request: Request) -> Response:

@@ -6,13 +6,12 @@ from typing import Any
 import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.json import JsonResponse, raw
+from service.web.operations import Operation
 from service.web.parameters import read_id, read_number
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
@@ -23,19 +22,17 @@ SCANNED_FOR_A_STATE = 10_000
 class Recipients:
     """Handlers of ``/v1/batch-calls/{id}/recipients``."""
 
-    def __init__(self, database: Database, authenticator: Authenticator) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._authenticator = authenticator
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/batch-calls/{batch_id}/recipients", self.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, methods=["GET"]),
+            Operation("GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read"),
+            Operation("GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read"),
         ]
 
     async def list(self, request: Request) -> Response:
         """By number. With ``status`` a page looks at so many of them and may hold few or none: go on with ``next``."""
-        self._authenticator.require(request)
         batch_id = read_id(request, "batch_id", "batch")
         limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
         after = read_number(request, "after", 0, minimum=0, maximum=MAX_RECIPIENT)
@@ -57,7 +54,6 @@ class Recipients:
 
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
-        self._authenticator.require(request)
         batch_id, number = read_id(request, "batch_id", "batch"), read_id(request, "recipient", "recipient")
         rows = await self._read(batch_id, number - 1, number, None) if 1 <= number <= MAX_RECIPIENT else []
         if not rows:

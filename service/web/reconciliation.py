@@ -2,13 +2,12 @@
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.errors import NotFoundError, UnavailableError
 from service.reconcile.reconciler import Reconciler
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.json import JsonResponse, raw
+from service.web.operations import Operation
 from service.web.parameters import read_id, read_number
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
@@ -17,20 +16,18 @@ JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
 class Reconciliation:
     """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``reconciler`` is None without a key for the provider."""
 
-    def __init__(self, database: Database, authenticator: Authenticator, reconciler: Reconciler | None) -> None:
+    def __init__(self, database: Database, reconciler: Reconciler | None) -> None:
         self._database = database
-        self._authenticator = authenticator
         self._reconciler = reconciler
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/batch-calls/{batch_id}/reconciliations", self.list, methods=["GET"]),
-            Route("/v1/batch-calls/{batch_id}/reconcile", self.reconcile, methods=["POST"]),
+            Operation("GET", "/v1/batch-calls/{batch_id}/reconciliations", self.list, "read"),
+            Operation("POST", "/v1/batch-calls/{batch_id}/reconcile", self.reconcile, "upload"),
         ]
 
     async def list(self, request: Request) -> Response:
         """What each comparison came to, newest first."""
-        self._authenticator.require(request)
         batch_id = read_id(request, "batch_id", "batch")
         limit = read_number(request, "limit", 20, minimum=1, maximum=100)
         before = read_number(request, "after", 2**62, minimum=1, maximum=2**62)
@@ -45,7 +42,6 @@ class Reconciliation:
 
     async def reconcile(self, request: Request) -> Response:
         """Compares and heals now, whatever grace still runs."""
-        self._authenticator.require(request)
         batch_id = read_id(request, "batch_id", "batch")
         if self._reconciler is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")

@@ -6,7 +6,6 @@ from typing import Any, cast, get_args
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from service.batches.lookup import UploadFinder
 from service.batches.report import Duplicates
@@ -14,9 +13,9 @@ from service.batches.requests import UploadRequest
 from service.batches.uploads import Uploader
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.files import ReceivedFile, keep_file, receive_form
 from service.web.json import JsonResponse
+from service.web.operations import Operation
 from service.web.parameters import Fields, read_id, read_number
 
 MAX_NAME_CHARACTERS = 200
@@ -34,26 +33,22 @@ class _Resolution(msgspec.Struct, forbid_unknown_fields=True):
 class Uploads:
     """Handlers of ``/v1/batch-call``, ``/v1/uploads`` and ``/v1/batch-calls/{id}/promote``."""
 
-    def __init__(
-        self, database: Database, authenticator: Authenticator, uploader: Uploader, finder: UploadFinder
-    ) -> None:
+    def __init__(self, database: Database, uploader: Uploader, finder: UploadFinder) -> None:
         self._database = database
-        self._authenticator = authenticator
         self._uploader = uploader
         self._finder = finder
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/v1/batch-call", self.upload, methods=["POST"]),
-            Route("/v1/batch-calls/{batch_id}/promote", self.promote, methods=["POST"]),
-            Route("/v1/uploads", self.list, methods=["GET"]),
-            Route("/v1/uploads/{upload_id}", self.get, methods=["GET"]),
-            Route("/v1/uploads/{upload_id}/resolve", self.resolve, methods=["POST"]),
+            Operation("POST", "/v1/batch-call", self.upload, "upload"),
+            Operation("POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload"),
+            Operation("GET", "/v1/uploads", self.list, "read"),
+            Operation("GET", "/v1/uploads/{upload_id}", self.get, "read"),
+            Operation("POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload"),
         ]
 
     async def upload(self, request: Request) -> Response:
         """Takes a CSV to the provider; answers as the provider does. With ``dry_run`` it only answers the report."""
-        self._authenticator.require(request)
         async with receive_form(request) as form, keep_file(form) as file:
             fields = Fields(form, request.query_params)
             asked = _read_request(request, fields, file)
@@ -69,12 +64,10 @@ class Uploads:
 
     async def promote(self, request: Request) -> Response:
         """Sends the rest of a test batch's file; answers the batch that it became."""
-        self._authenticator.require(request)
         return JsonResponse({"data": await self._uploader.promote(read_id(request, "batch_id", "batch"))})
 
     async def list(self, request: Request) -> Response:
         """Uploads with their state: where to look for one whose answer was lost."""
-        self._authenticator.require(request)
         limit = read_number(request, "limit", 20, minimum=1, maximum=100)
         before = read_number(request, "after", 2**62, minimum=1, maximum=2**62)
         state = request.query_params.get("state")
@@ -88,12 +81,10 @@ class Uploads:
 
     async def get(self, request: Request) -> Response:
         """One upload: its state, and how far it is."""
-        self._authenticator.require(request)
         return JsonResponse({"data": await self._read(read_id(request, "upload_id", "upload"))})
 
     async def resolve(self, request: Request) -> Response:
         """A person's word on an unknown upload: ``{"batch_id": 456}`` or ``{"not_sent": true}``."""
-        self._authenticator.require(request)
         upload_id = read_id(request, "upload_id", "upload")
         try:
             word = msgspec.json.decode(await request.body(), type=_Resolution)

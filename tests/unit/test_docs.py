@@ -26,9 +26,9 @@ def test_the_template_holds_the_defaults() -> None:
 
 def test_every_route_stands_in_the_readme() -> None:
     source = "".join(file.read_text() for file in (ROOT / "service" / "web").glob("*.py"))
-    routes = re.findall(r'Route\("([^"]+)", [\w.]+, methods=\["(\w+)"\]', source)
+    routes = re.findall(r'Operation\(\s*"(\w+)",\s*"([^"]+)"', source)
     assert len(routes) > 10
-    for path, method in routes:
+    for method, path in routes:
         assert f"`{method} {path}`" in README
 
 

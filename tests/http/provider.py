@@ -1,5 +1,8 @@
 """The provider's sandbox and the service, each knowing the other's address."""
 
+import contextlib
+import itertools
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +16,8 @@ from tests.conftest import SECRET, StartService
 
 START = 1_773_657_000.0  # 2026-03-16T10:30:00Z
 KEY = "sandbox-key"
+FIRST_PORT, PORTS = 20_000, 1_500
+_ports = itertools.count()
 CONTACTS = """\
 customer_phone,customer_name,loan_id,due_amount
 +919876543210,Rahul,LN-12345,29000
@@ -44,11 +49,15 @@ async def connect_provider(
 
 
 def find_free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """A port that nobody listens on, nor will: below those that systems hand out, and another for each test worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for number in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            port = FIRST_PORT + worker * PORTS + number % PORTS
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 async def upload(

@@ -71,7 +71,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     This is the first that a start asks of the database, so it is also here that a wrong address is told.
     """
     try:
-        connection = await connect(url)
+        connection = await connect(url, statement_seconds=None)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
         # The driver's own words may quote the address, which holds a password; the system's and the server's do not.
         is_quotable = isinstance(error, (OSError, asyncpg.PostgresError))
@@ -100,7 +100,11 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
     async with AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
-            open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
+            open_database(
+                database_url,
+                allow_unsafe=settings.allow_unsafe_database,
+                statement_seconds=limits.statement_seconds,
+            )
         )
         client = None
         if settings.formant_api_key:

@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -40,6 +43,23 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
+    """A file system of 8 MB for the server, where this machine lets us mount one."""
+    folder = own_postgres.folder / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=777", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    space = folder / "space"
+    space.mkdir()
+    own_postgres.own(space)
+    yield space
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def create_database(server: PostgresServer, template: str) -> str:

@@ -73,6 +73,9 @@ BEGIN
         INTO conflicts, v_new
         FROM inserted;
         duplicates := duplicates - conflicts;
+        -- A known event may be committed on this machine alone, since its wait for a standby was cut short. A transaction
+        -- that writes nothing would not wait for the standby either; this one does, and for all that came before it.
+        PERFORM pg_logical_emit_message(true, 'outcomes', 'duplicates');
     END IF;
 
     INSERT INTO event_bodies (arrival_id, recorded_at, body)

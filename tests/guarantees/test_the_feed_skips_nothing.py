@@ -1,0 +1,240 @@
+"""The feed skips nothing: writers whose transactions are held open, and committed in every order, with registrations,
+withdrawals and late batch ids beside them, while readers page through.
+
+What a reader must have seen in the end is the final state of every recipient, in versions that only rise, at positions
+that only rise. Its pages are small, so that it stands at every position at some time.
+"""
+
+import asyncio
+import itertools
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.formant.events import STATUSES, Event
+from service.outcomes.feed import read_feed
+from service.store.database import Connection, Database, connect
+from tests.database.test_registration import note
+from tests.factories import decode, make_payload, store_batch
+
+RECIPIENTS = 12
+ELSEWHERE, LATE = 900, 456
+WRITERS = 3
+LIMITS = (1, 2, 3, 7)
+
+Action = Callable[[Connection], Awaitable[Any]]
+
+
+class Reader:
+    """Follows the feed from 0 in small pages, and holds it to what it promises."""
+
+    def __init__(self, database: Database, limit: int) -> None:
+        self._database = database
+        self._limit = limit
+        self._after = 0
+        self.seen: dict[tuple[str | None, int], dict[str, Any]] = {}
+
+    async def read_on(self) -> None:
+        """All that there is now."""
+        has_more = True
+        while has_more:
+            page = await read_feed(self._database, self._after, self._limit)
+            for entry in page.entries:
+                assert entry["position"] > self._after
+                self._after = entry["position"]
+                before = self.seen.get(key := (entry["phone"], entry["recipient"]))
+                assert before is None or entry["version"] > before["version"]
+                self.seen[key] = dict(entry)
+            assert page.next == self._after
+            has_more = page.has_more
+
+    async def follow(self, until: asyncio.Event) -> None:
+        """Reads again and again, and once more at the end."""
+        while not until.is_set():
+            await self.read_on()
+            await asyncio.sleep(0)
+        await self.read_on()
+
+
+class Writer:
+    """One connection whose transactions stay open, once their work is done, until they are told to commit."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._may_commit = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self, action: Action) -> None:
+        """Begins a transaction and its work; what waits for a lock waits on."""
+        self._may_commit.clear()
+        self._running = asyncio.create_task(self._write(action))
+
+    def commit(self) -> None:
+        """Lets it commit as soon as its work is done."""
+        self._may_commit.set()
+
+    async def settle(self, observer: asyncpg.Connection, *, is_to_commit: bool) -> None:
+        """Returns once it has come as far as it can: to its end, to the open transaction, or to a lock."""
+        assert self._running is not None
+        while not self._running.done():
+            state = await observer.fetchval(
+                "SELECT CASE WHEN wait_event_type = 'Lock' THEN 'blocked' ELSE state END "
+                "FROM pg_stat_activity WHERE pid = $1",
+                self._connection.get_server_pid(),
+            )
+            if state == "blocked" or (state == "idle in transaction" and not is_to_commit and self.is_open):
+                return
+            await asyncio.sleep(0.001)
+        await self._running
+
+    async def end(self) -> None:
+        """Returns once it has committed."""
+        assert self._running is not None
+        await self._running
+
+    async def _write(self, action: Action) -> None:
+        self.is_open = False
+        async with self._connection.transaction():
+            await action(self._connection)
+            self.is_open = True
+            await self._may_commit.wait()
+
+    is_open = False
+
+
+class History:
+    """What writers do: calls by reference and by phone, a registration with its withdrawals, an id that comes late."""
+
+    def __init__(self, database: Database, seed: int) -> None:
+        self._queries = database.queries
+        self._dice = random.Random(seed)
+        self._attempts = itertools.count(1)
+        self.late_key = self.elsewhere_key = 0
+
+    async def prepare(self, database: Database) -> None:
+        """An upload without an answer yet, and a batch made elsewhere, whose file holds half of those called."""
+        self.elsewhere_key = await note(database, ELSEWHERE, RECIPIENTS)
+        self.late_key = await store_batch(database.url, RECIPIENTS, batch_id=None)
+        await database.pool.execute(
+            "UPDATE batches SET upload_state = 'uploading', leased_until = 'infinity' WHERE batch_key = $1",
+            self.late_key,
+        )
+        await self._ingest(
+            database.pool, [make_payload(recipient=None, phone=self._stranger(n), attempt=1) for n in range(RECIPIENTS)]
+        )
+        await database.pool.execute(
+            """
+            INSERT INTO staged_recipients (batch_key, row_no, phone, parameters)
+            SELECT $1, n, '+91' || 8000000000 + n, '{"loan_id": "LN-None"}' FROM generate_series(1, $2::integer) AS n
+            """,
+            self.elsewhere_key, RECIPIENTS // 2,
+        )  # fmt: skip
+        await database.pool.execute(
+            "UPDATE registrations SET step = 'match', cursor = 0, columns = '{}' WHERE batch_key = $1",
+            self.elsewhere_key,
+        )
+
+    def actions(self) -> list[Action]:
+        """One of each kind, and more calls than anything else."""
+        return [self.call, self.call, self.call, self.register, self.tell_id, self.move]
+
+    async def call(self, connection: Connection) -> None:
+        """A group of calls, some to the same recipients as others' groups."""
+        await self._ingest(
+            connection,
+            [
+                make_payload(
+                    recipient=self._dice.randrange(1, RECIPIENTS + 1),
+                    attempt=next(self._attempts),
+                    status=self._dice.choice(STATUSES),
+                    final=self._dice.random() < 0.5,
+                )
+                for _ in range(3)
+            ],
+        )
+
+    async def register(self, connection: Connection) -> None:
+        """The next step of the registration, of a few rows."""
+        await connection.fetchval("SELECT register_step($1, 2)", self.elsewhere_key)
+
+    async def tell_id(self, connection: Connection) -> None:
+        """The answer to the upload; nothing, once it has come."""
+        await self._queries.record_uploaded(
+            connection, batch_key=self.late_key, batch_id=LATE, status="", total_recipients=RECIPIENTS,
+            created_at=None, rows=1,
+        )  # fmt: skip
+
+    async def move(self, connection: Connection) -> None:
+        """The next step of telling the id to those who have read without it."""
+        await self._queries.move_feed_entries(connection, rows=2)
+
+    async def finish(self, connection: Connection) -> None:
+        """What is left of registration and moves."""
+        await self.tell_id(connection)
+        while await self._queries.move_feed_entries(connection, rows=2):
+            pass
+        while await connection.fetchval("SELECT register_step($1, 2)", self.elsewhere_key) in {"match", "withdraw"}:
+            pass
+
+    def _stranger(self, number: int) -> str:
+        return f"+91{8_000_000_001 + number}"
+
+    async def _ingest(self, connection: Any, payloads: list[dict[str, Any]]) -> None:
+        columns = zip(Event._fields, zip(*decode(*payloads), strict=True), strict=True)
+        await self._queries.ingest(connection, **dict(columns))
+
+
+async def list_final_states(database: Database) -> dict[tuple[str | None, int], dict[str, Any]]:
+    """What the tables hold of every recipient in the end."""
+    rows = await database.pool.fetch(
+        """
+        SELECT o.position, b.batch_id, o.recipient_no AS recipient, r.phone, o.state, o.attempts, o.version
+        FROM outcomes AS o
+        JOIN recipients AS r USING (batch_key, recipient_no)
+        JOIN batches AS b USING (batch_key)
+        """
+    )
+    return {(row["phone"], row["recipient"]): dict(row) for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_reader_skips_a_change_whatever_the_order_of_commits(database: Database, seed: int) -> None:
+    history = History(database, seed)
+    await history.prepare(database)
+    dice = random.Random(seed)
+    connections = [await connect(database.url) for _ in range(WRITERS + 1)]
+    observer, writers = connections[0], [Writer(connection) for connection in connections[1:]]
+    steady = [Reader(database, limit) for limit in LIMITS]  # they read whenever something may have become visible
+    restless = [Reader(database, limit) for limit in LIMITS]  # they read all the time
+    ended = asyncio.Event()
+    following = asyncio.gather(*(reader.follow(ended) for reader in restless))
+
+    orders = list(itertools.permutations(range(WRITERS)))
+    for order in orders + dice.sample(orders, len(orders)):
+        actions = dice.sample(history.actions(), WRITERS)
+        for writer, action in zip(writers, actions, strict=True):
+            writer.begin(action)
+            await writer.settle(observer, is_to_commit=False)
+            await steady[0].read_on()
+        for n in order:
+            writers[n].commit()
+            await writers[n].settle(observer, is_to_commit=True)
+            for reader in steady:
+                await reader.read_on()
+        for writer in writers:
+            await writer.end()
+    await history.finish(observer)
+    ended.set()
+    await following
+
+    final = await list_final_states(database)
+    assert {row["state"] for row in final.values()} > {"withdrawn"}
+    assert {row["batch_id"] for row in final.values()} == {LATE, ELSEWHERE}
+    for reader in [*steady, *restless, Reader(database, 5)]:
+        await reader.read_on()
+        assert {key: {name: entry[name] for name in final[key]} for key, entry in reader.seen.items()} == final
+    for connection in connections:
+        await connection.close()

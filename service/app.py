@@ -150,7 +150,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
         consumers = Consumers(database)
-        feed_watch = FeedWatch(database, metrics)
+        feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
         await stack.enter_async_context(_run_beside(feed_watch.run()))
         await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
         authenticator = Authenticator(settings.api_key)

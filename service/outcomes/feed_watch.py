@@ -1,7 +1,8 @@
 """Waiting for the feed: one look at its last position, shared by all who wait, and none while nobody does.
 
-A look is one index entry, ten times a second. LISTEN and NOTIFY would tell sooner, by 50 ms on average; but they cost
-every commit of the hot path something, waiting or not, and need a connection that no pooler stands in the way of.
+A look is one index entry, ten times a second. LISTEN and NOTIFY would tell 50 ms sooner on average. They were measured:
+for each commit 18 µs of CPU more in ``ingest`` (2 % of a group of one event) and about 55 µs in the listening server
+process of every replica, whether anybody waits or not; and they need a connection that no pooler stands in the way of.
 """
 
 import asyncio
@@ -14,7 +15,6 @@ from service.store.database import Database
 
 logger = structlog.get_logger()
 
-MAX_WAITERS = 1000
 INTERVAL_SECONDS = 0.1
 RETRY_AFTER_SECONDS = 5
 
@@ -27,7 +27,7 @@ class FeedWatch:
         database: Database,
         metrics: Metrics,
         *,
-        max_waiters: int = MAX_WAITERS,
+        max_waiters: int,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
         self._database = database

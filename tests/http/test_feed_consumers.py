@@ -192,3 +192,20 @@ async def test_a_consumer_at_rest_is_woken_by_the_next_change(service: httpx.Asy
     await post_webhook(service, make_payload())
     assert [entry["recipient"] for entry in (await waiting)["data"]] == [1]
     assert len(await read_on(service)) == 1
+
+
+async def test_a_consumer_that_has_stood_still_for_an_hour_is_an_alarm_until_it_goes_on(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    positions = await fill(database, 2)
+    await put(service, "crm", positions[0])
+    await put(service, "bi", positions[1])
+
+    async def list_alarms() -> list[tuple[str, int]]:
+        return [(alarm["name"], alarm["count"]) for alarm in (await service.get("/v1/alarms")).json()["data"]]
+
+    assert await list_alarms() == []
+    await database.pool.execute("UPDATE outcomes SET changed_at = now() - interval '61 minutes'")
+    assert await list_alarms() == [("feed_consumer_lagging", 1)]
+    await put(service, "crm", positions[1])
+    assert await list_alarms() == []

@@ -40,6 +40,6 @@ async def read_feed(database: Database, after: int, limit: int) -> Page:
         if after > last:
             raise ConflictError(
                 f"after: {after} is beyond the end of the feed ({last}): this is not the database that it was read "
-                "from, or it was restored from a backup; read it from 0"
+                "from, or it was restored from a backup; read it from 0, and reset a consumer to 0"
             )
     return Page([], after, has_more=False)

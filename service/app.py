@@ -1,7 +1,7 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -30,6 +30,8 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.outcomes.consumers import Consumers, LagWatch
+from service.outcomes.feed_watch import FeedWatch
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -43,6 +45,7 @@ from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
+from service.web.feed import Feed
 from service.web.health import Health
 from service.web.operations import Operation, to_route
 from service.web.problems import (
@@ -90,7 +93,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[ASGIApp]:
+async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator["Front"]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
@@ -146,6 +149,10 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
+        consumers = Consumers(database)
+        feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
+        await stack.enter_async_context(_run_beside(feed_watch.run()))
+        await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -162,17 +169,20 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
+            Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes)
+        yield Front(receiver, routes, feed_watch.end_waits)
 
 
 class Front:
     """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time."""
+    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
+    service calls it, so that they do not hold it up."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp) -> None:
+    def __init__(self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None]) -> None:
         self._receiver = receiver
         self._routes = routes
+        self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")

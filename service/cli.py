@@ -63,7 +63,7 @@ async def _serve(settings: Settings, url: str) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        await serve_until_signal(app, settings.host, settings.port)
+        await serve_until_signal(app, settings.host, settings.port, app.end_waits)
 
 
 @outcomes.command()

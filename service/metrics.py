@@ -99,6 +99,20 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self.feed_consumer_lag = Gauge(
+            "outcomes_feed_consumer_lag",
+            "Entries of the feed that a consumer has not acknowledged; counted up to 1000, beyond at most so many.",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_consumer_lag_seconds = Gauge(
+            "outcomes_feed_consumer_lag_seconds",
+            "For how long the first entry that a consumer has not acknowledged has been there; 0: it has them all.",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_waiters = Gauge("outcomes_feed_waiters", "Readers that wait for the feed to move.", registry=registry)
+
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)

@@ -155,7 +155,7 @@ def start_service(database_url: str) -> StartService:
         configured = read_settings(environ)
         async with (
             open_app(configured, configured.database_url, limits) as app,
-            serve_in_background(app, "127.0.0.1", 0) as port,
+            serve_in_background(app, "127.0.0.1", 0, app.end_waits) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
             ) as client,

@@ -16,6 +16,7 @@ class Limits:
     body_bytes: int = 128 * 2**20
     hold_seconds: float = 8.0
     statement_seconds: float = STATEMENT_SECONDS
+    feed_waiters: int = 1000
 
 
 class Backlog:

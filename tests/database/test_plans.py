@@ -48,6 +48,7 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT 'bad-' || n, 'default', 'not_json', 'body', n::text::bytea, '', now(), now()
         FROM generate_series(1, {ROWS}) AS n;
         ANALYZE quarantine;  -- off the hot path; without statistics its index of what waits is read whole for one event
+        INSERT INTO feed_consumers (name, position) VALUES ('crm', 0);
         INSERT INTO outcome_counts VALUES ({key}, 'completed', 1, 'webhook', {ROWS}, 0, 0);
         """
     )
@@ -97,6 +98,15 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
+        ("read_feed", {"after": 0, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS // 2, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS, "limit": 99, "bytes": 2**20}),
+        ("get_last_position", {}),
+        ("get_last_taken_position", {}),
+        ("get_feed_consumer", {"name": "crm", "counted": 100}),
+        ("list_feed_consumers", {"counted": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": ROWS // 2, "is_reset": False, "limit": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": 2 * ROWS, "is_reset": True, "limit": 100}),
         ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "state": None}),
         ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
         ("list_quarantine", {"after": 0, "limit": 100}),

@@ -30,6 +30,7 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.outcomes.exports import Exporter
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -43,6 +44,7 @@ from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
+from service.web.exports import Exports
 from service.web.health import Health
 from service.web.operations import Operation, to_route
 from service.web.problems import (
@@ -154,6 +156,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Uploads(database, uploader, finder),
             Agents(database),
             Recipients(database),
+            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),

@@ -30,9 +30,11 @@ def load_queries() -> Any:
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
 
 
-async def connect(url: str) -> asyncpg.Connection:
-    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen."""
-    connection: asyncpg.Connection = await asyncpg.connect(url, **_OPTIONS)
+async def connect(url: str, *, application_name: str = "outcomes") -> asyncpg.Connection:
+    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen.
+    ``application_name`` is what operators see it under in ``pg_stat_activity``."""
+    settings = _OPTIONS["server_settings"] | {"application_name": application_name}
+    connection: asyncpg.Connection = await asyncpg.connect(url, **(_OPTIONS | {"server_settings": settings}))
     return connection
 
 

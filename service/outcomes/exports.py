@@ -24,7 +24,7 @@ Kind: TypeAlias = Literal["recipients", "attempts", "batches"]
 Write: TypeAlias = Callable[[bytes], Awaitable[None]]
 Arguments: TypeAlias = tuple[str | None, ...]
 
-RANGE = 20_000  # recipients in one query
+RANGE = 10_000  # recipients in one query
 RETRY_SECONDS = 15
 CLOSE_SECONDS = 5.0
 MAX_CELLS = 1500  # the server gives no more than 1,664

@@ -74,10 +74,13 @@ class ExportResponse(Response):
             await asyncio.wait({sending, leaving}, timeout=self._max_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
                 return "disconnected" if leaving.done() else "too_slow"
-            if error := sending.exception():
-                logger.warning("export_failed", name=self._request.kind, exc_info=error)
-                return "stalled" if isinstance(error, _StalledError) else "failed"
-            return "done"
+            error = sending.exception()
+            if error is None:
+                return "done"
+            if isinstance(error, _StalledError):
+                return "stalled"
+            logger.warning("export_failed", name=self._request.kind, exc_info=error)
+            return "failed"
         finally:
             sending.cancel()
             leaving.cancel()

@@ -1,8 +1,9 @@
 -- name: begin_export()$
--- Holds the transaction of an export to look-ups by index in the order of the key, whatever the statistics say; the
--- instant that it shows, or a moment before.
+-- Holds the transaction of an export to reading each range once, by its index, whatever the statistics say: without
+-- any, the planner takes a range for a few rows and would read it again for each. Gives the instant of what is shown.
 SELECT max(now())
-FROM (VALUES ('enable_seqscan', 'off'), ('jit', 'off'), ('max_parallel_workers_per_gather', '0')) AS v (name, value)
+FROM (VALUES ('enable_seqscan', 'off'), ('enable_nestloop', 'off'), ('jit', 'off'),
+             ('max_parallel_workers_per_gather', '0')) AS v (name, value)
 CROSS JOIN LATERAL set_config(v.name, v.value, true) AS s;
 
 -- name: get_exported_batch(batch_id, state)^

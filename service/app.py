@@ -31,6 +31,7 @@ from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.outcomes.consumers import Consumers, LagWatch
+from service.outcomes.exports import Exporter
 from service.outcomes.feed_watch import FeedWatch
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
@@ -45,6 +46,7 @@ from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
+from service.web.exports import Exports
 from service.web.feed import Feed
 from service.web.health import Health
 from service.web.operations import Operation, to_route
@@ -165,6 +167,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Uploads(database, uploader, finder),
             Agents(database),
             Recipients(database),
+            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),

@@ -90,6 +90,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.exports = Counter(
+            "outcomes_exports",
+            "Exports by what, as what, and how they ended: done, disconnected, stalled, too_slow, failed.",
+            ["name", "format", "ending"],
+            registry=registry,
+        )
+
         self.alarms = Gauge(
             "outcomes_alarms", "How much of what GET /v1/alarms tells there is, by its name; 0: none.", ["name"],
             registry=registry,

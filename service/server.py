@@ -17,6 +17,7 @@ logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
 IDLE_SECONDS = 75
+UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
 
 
@@ -119,6 +120,9 @@ def _listen(host: str, port: int) -> socket.socket:
     # Without the protocol named, asyncio would leave TCP_NODELAY off, and every answer would take 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A client that takes none of its answer would keep a closed connection, and what is left to send, for ever.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
     try:
         listener.bind((host, port))
         listener.listen(QUEUED_CONNECTIONS)

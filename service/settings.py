@@ -39,6 +39,8 @@ class Settings:
     grace_seconds: int
     reconcile_seconds: int
     time_zone: str
+    max_exports: int
+    export_seconds: int
     log_level: str
 
     def __repr__(self) -> str:
@@ -64,6 +66,8 @@ NAMES = {
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
+    "OUTCOMES_MAX_EXPORTS": "how many exports run at once in this process",
+    "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
 }
 SECRETS = {
@@ -97,6 +101,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
+        max_exports=_number(environ, "OUTCOMES_MAX_EXPORTS", 4, minimum=1, maximum=100),
+        export_seconds=_number(environ, "OUTCOMES_EXPORT_SECONDS", 3600, minimum=1, maximum=86_400),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
     )
 

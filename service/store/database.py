@@ -34,12 +34,17 @@ def load_queries() -> Any:
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
 
 
-async def connect(url: str, *, statement_seconds: float | None = STATEMENT_SECONDS) -> asyncpg.Connection:
+async def connect(
+    url: str, *, statement_seconds: float | None = STATEMENT_SECONDS, application_name: str = "outcomes"
+) -> asyncpg.Connection:
     """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen.
+    ``application_name`` is what operators see it under in ``pg_stat_activity``.
 
     A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: it may take as long as it likes.
     """
-    connection: asyncpg.Connection = await asyncpg.connect(url, command_timeout=statement_seconds, **_OPTIONS)
+    settings = _OPTIONS["server_settings"] | {"application_name": application_name}
+    options = _OPTIONS | {"server_settings": settings, "command_timeout": statement_seconds}
+    connection: asyncpg.Connection = await asyncpg.connect(url, **options)
     return connection
 
 

@@ -30,6 +30,7 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.outcomes.slices import Slicer
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -146,7 +147,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
-        batches = Batches(database, default_time_zone=settings.time_zone)
+        batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
             batches,

@@ -3,10 +3,8 @@
 import asyncio
 from datetime import timedelta
 
-import asyncpg
-
 from service.formant.events import STATUSES
-from service.store.database import Database, connect
+from service.store.database import Connection, Database, connect
 from tests.database.ingesting import ingest, read_state
 from tests.factories import BEGAN, decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
@@ -26,7 +24,7 @@ async def fill(database: Database) -> None:
         await ingest(database, *decode(first, second, *([taken_back] if number % 5 == 0 else [])))
 
 
-async def forget(connection: asyncpg.Connection) -> None:
+async def forget(connection: Connection) -> None:
     """The database as an older version would have left it."""
     for table in NEW:
         await connection.execute(f"DELETE FROM {table}")

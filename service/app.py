@@ -38,6 +38,7 @@ from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.auth import Authenticator
@@ -155,6 +156,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Uploads(database, uploader, finder),
             Agents(database),
             Recipients(database),
+            Across(database, default_time_zone=settings.time_zone),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),

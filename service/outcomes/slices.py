@@ -70,12 +70,12 @@ class Slicer:
 
     async def _read(self, connection: Connection, batch_id: int, by: str) -> list[asyncpg.Record]:
         queries = self._database.queries
-        names = await queries.list_slice_names(connection, batch_id=batch_id, sampled=SAMPLED_RECIPIENTS) or []
-        is_result = by not in names and by.startswith(RESULT_PREFIX)
-        read = queries.slice_by_result if is_result else queries.slice_by_parameter
-        name = by.removeprefix(RESULT_PREFIX) if is_result else by
         await queries.limit_statements(connection, milliseconds=str(max(1, round(1000 * self._time_limit_seconds))))
         try:
+            names = await queries.list_slice_names(connection, batch_id=batch_id, sampled=SAMPLED_RECIPIENTS) or []
+            is_result = by not in names and by.startswith(RESULT_PREFIX)
+            read = queries.slice_by_result if is_result else queries.slice_by_parameter
+            name = by.removeprefix(RESULT_PREFIX) if is_result else by
             return [row async for row in read(connection, batch_id=batch_id, name=name, values=MAX_VALUES)]
         except asyncpg.QueryCanceledError as error:
             raise UnavailableError(

@@ -1,5 +1,6 @@
 """Query parameters and path ids, read once, with errors that name the parameter and what it takes."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -53,6 +54,14 @@ def read_time_zone(request: Request, name: str, default: str) -> str:
         return ZoneInfo(value).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidRequestError(f"{name}: takes an IANA time zone such as Asia/Kolkata") from error
+
+
+def read_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """Query parameter ``name``, one of ``choices``; None when it is absent."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        raise InvalidRequestError(f"{name}: takes one of {', '.join(choices)}")
+    return value
 
 
 def read_moment(request: Request, name: str, zone: tzinfo, *, ends_day: bool = False) -> datetime | None:

@@ -2,9 +2,9 @@
 -- How many recipients of a batch are stored: they are numbered from 1 without gaps. Null for no batch.
 SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
 
--- name: list_recipients(batch_id, after, until, state)
+-- name: list_recipients(batch_id, after, until, state, source, min_attempts, max_attempts, changed_since, result_name, result_value)
 -- Recipients of a batch by their number, after a given one until another, each with what decided its outcome. The range
--- bounds what is read, so a rare state costs no more than a frequent one.
+-- bounds what is read, so what is rare costs no more than what is frequent.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, r.phone, r.parameters, b.batch_id
     FROM batches AS b
@@ -28,7 +28,11 @@ LEFT JOIN LATERAL (
     SELECT * FROM facts
     WHERE facts.batch_key = p.batch_key AND facts.recipient_no = p.recipient_no AND facts.arrival_id = o.arrival_id OFFSET 0
 ) AS f ON true
-WHERE :state::text IS NULL OR coalesce(o.state, 'in_progress') = :state
+WHERE (:state::text IS NULL OR coalesce(o.state, 'in_progress') = :state)
+  AND (:source::text IS NULL OR f.source = :source)
+  AND coalesce(o.attempts, 0) BETWEEN :min_attempts AND :max_attempts
+  AND (:changed_since::timestamptz IS NULL OR o.changed_at >= :changed_since)
+  AND (:result_name::text IS NULL OR f.results ->> :result_name = :result_value)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)

@@ -70,7 +70,7 @@ class Slicer:
 
     async def _read(self, connection: Connection, batch_id: int, by: str) -> list[asyncpg.Record]:
         queries = self._database.queries
-        await queries.limit_statements(connection, milliseconds=str(max(1, round(1000 * self._time_limit_seconds))))
+        await queries.begin_slice(connection, milliseconds=str(max(1, round(1000 * self._time_limit_seconds))))
         try:
             names = await queries.list_slice_names(connection, batch_id=batch_id, sampled=SAMPLED_RECIPIENTS) or []
             is_result = by not in names and by.startswith(RESULT_PREFIX)

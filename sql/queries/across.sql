@@ -55,6 +55,13 @@ WITH made AS MATERIALIZED (
     WHERE (key_no, key_text) > (:after_no::bigint, :after_text::text COLLATE "C")
     ORDER BY key_no, key_text
     LIMIT :limit
+), tallied AS MATERIALIZED (
+    SELECT k.key_no, k.key_text, k.batch_key, o.state, sum(o.recipients) AS recipients,
+           sum(o.attempts * o.recipients) AS attempts
+    FROM page AS p
+    JOIN keyed AS k USING (key_no, key_text)
+    CROSS JOIN LATERAL (SELECT * FROM outcome_counts WHERE outcome_counts.batch_key = k.batch_key OFFSET 0) AS o
+    GROUP BY 1, 2, 3, 4
 ), counted AS MATERIALIZED (
     SELECT k.*, coalesce(v.verdict, 'unverified') AS verdict, coalesce(c.contacted, 0) AS contacted,
            coalesce(c.connects, 0) AS connects, coalesce(n.recipients, 0) AS known, coalesce(n.attempts, 0) AS attempts,
@@ -65,15 +72,12 @@ WITH made AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT recipients AS contacted, connects FROM contact_counts
                        WHERE batch_key = k.batch_key OFFSET 0) AS c ON true
     LEFT JOIN LATERAL (SELECT last_event_at FROM batch_activity WHERE batch_key = k.batch_key OFFSET 0) AS a ON true
-    LEFT JOIN LATERAL (SELECT sum(o.recipients) AS recipients, sum(o.attempts * o.recipients) AS attempts
-                       FROM outcome_counts AS o WHERE o.batch_key = k.batch_key) AS n ON true
+    LEFT JOIN (SELECT batch_key, sum(recipients) AS recipients, sum(attempts) AS attempts FROM tallied GROUP BY 1) AS n
+        ON n.batch_key = k.batch_key
 ), states AS (
     SELECT s.key_no, s.key_text, jsonb_object_agg(s.state, s.recipients) AS states
     FROM (
-        SELECT c.key_no, c.key_text, o.state, sum(o.recipients)::bigint AS recipients
-        FROM counted AS c
-        CROSS JOIN LATERAL (SELECT * FROM outcome_counts WHERE outcome_counts.batch_key = c.batch_key OFFSET 0) AS o
-        GROUP BY 1, 2, 3
+        SELECT key_no, key_text, state, sum(recipients)::bigint AS recipients FROM tallied GROUP BY 1, 2, 3
     ) AS s
     GROUP BY 1, 2
 ), verdicts AS (

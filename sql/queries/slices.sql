@@ -20,19 +20,19 @@ CROSS JOIN LATERAL (
 ) AS t
 WHERE b.batch_id = :batch_id;
 
--- name: limit_statements(milliseconds)$
--- Ends what takes longer, until the transaction ends.
-SELECT set_config('statement_timeout', :milliseconds, true);
+-- name: begin_slice(milliseconds)^
+-- Until the transaction ends: gives up what takes longer, and reads a batch by its key, however few batches there are.
+SELECT set_config('statement_timeout', :milliseconds, true), set_config('enable_seqscan', 'off', true),
+       set_config('jit', 'off', true);
 
 -- name: slice_by_parameter(batch_id, name, values)
 -- Recipients of a batch by state for each of the most frequent values of a call parameter, and for all others together.
 -- Reads the batch by its key, whole: what it costs grows with the batch.
 WITH sliced AS (
     SELECT r.parameters ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
-    FROM batches AS b
-    JOIN recipients AS r ON r.batch_key = b.batch_key
+    FROM recipients AS r
     LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
-    WHERE b.batch_id = :batch_id AND r.withdrawn_at IS NULL
+    WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
 ), counted AS (
     SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
            sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,
@@ -63,12 +63,11 @@ ORDER BY min(place);
 -- As slice_by_parameter, for a result of the latest attempt: that is read for each recipient too.
 WITH sliced AS (
     SELECT f.results ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
-    FROM batches AS b
-    JOIN recipients AS r ON r.batch_key = b.batch_key
+    FROM recipients AS r
     LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
     LEFT JOIN facts AS f
         ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
-    WHERE b.batch_id = :batch_id AND r.withdrawn_at IS NULL
+    WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
 ), counted AS (
     SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
            sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,

@@ -33,6 +33,7 @@ from service.metrics import Metrics
 from service.outcomes.consumers import Consumers, LagWatch
 from service.outcomes.exports import Exporter
 from service.outcomes.feed_watch import FeedWatch
+from service.outcomes.slices import Slicer
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -40,6 +41,7 @@ from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.auth import Authenticator
@@ -159,7 +161,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
-        batches = Batches(database, default_time_zone=settings.time_zone)
+        batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
             batches,
@@ -168,6 +170,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Agents(database),
             Recipients(database),
             Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Across(database, default_time_zone=settings.time_zone),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),

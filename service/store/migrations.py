@@ -72,6 +72,7 @@ async def migrate(connection: asyncpg.Connection) -> SchemaState:
                 for file in state.functions:
                     await connection.execute(file.text)
                     await load_queries().record_function(connection, name=file.name, checksum=file.checksum)
+                await load_queries().backfill_counters(connection)
             logger.info("functions_applied", count=len(state.functions))
         await load_queries().create_body_partitions(connection)
     return state

@@ -205,6 +205,7 @@ BEGIN
     FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
     WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
     GROUP BY e.batch_key
-    ON CONFLICT (batch_key) DO UPDATE SET last_event_at = greatest(a.last_event_at, excluded.last_event_at);
+    ON CONFLICT (batch_key) DO UPDATE
+    SET last_event_at = greatest(a.last_event_at, excluded.last_event_at), revision = a.revision + 1;
 END
 $$;

@@ -2,9 +2,9 @@
 -- How many recipients of a batch are stored: they are numbered from 1 without gaps. Null for no batch.
 SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
 
--- name: list_recipients(batch_id, after, until, state)
+-- name: list_recipients(batch_id, after, until, state, source, min_attempts, max_attempts, changed_since, result_name, result_value)
 -- Recipients of a batch by their number, after a given one until another, each with what decided its outcome. The range
--- bounds what is read, so a rare state costs no more than a frequent one.
+-- bounds what is read, so what is rare costs no more than what is frequent.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, b.batch_id
     FROM batches AS b
@@ -19,7 +19,13 @@ WITH page AS MATERIALIZED (
 SELECT p.batch_id, r.*
 FROM page AS p
 CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
-WHERE :state::text IS NULL OR r.state = :state
+WHERE (:state::text IS NULL OR r.state = :state)
+  AND (:source::text IS NULL OR r.source = :source)
+  AND r.attempts BETWEEN :min_attempts AND :max_attempts
+  AND (:changed_since::timestamptz IS NULL OR EXISTS (
+          SELECT FROM outcomes AS o
+          WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no AND o.changed_at >= :changed_since))
+  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)

@@ -39,6 +39,10 @@ SELECT name, checksum FROM schema_functions;
 INSERT INTO schema_functions (name, checksum) VALUES (:name, :checksum)
 ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = now();
 
+-- name: backfill_counters()!
+-- Fills counters that are new, for what was there before them.
+SELECT backfill_counters();
+
 -- name: create_body_partitions()!
 -- Makes sure that the months ahead have their partitions.
 SELECT create_body_partitions(clock_timestamp(), 3);

@@ -39,6 +39,7 @@ class Settings:
     grace_seconds: int
     reconcile_seconds: int
     time_zone: str
+    bi_password: str
     log_level: str
 
     def __repr__(self) -> str:
@@ -64,6 +65,7 @@ NAMES = {
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
+    "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
 }
 SECRETS = {
@@ -71,6 +73,7 @@ SECRETS = {
     "OUTCOMES_API_KEY",
     "FORMANT_API_KEY",
     "FORMANT_WEBHOOK_SECRET",
+    "OUTCOMES_BI_PASSWORD",
 }
 
 
@@ -97,6 +100,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
+        bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
     )
 

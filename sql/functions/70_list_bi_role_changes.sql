@@ -12,6 +12,8 @@ WITH wanted (name, value) AS (
            ('statement_timeout', p_statement_seconds || 's'),
            ('idle_in_transaction_session_timeout', '60s'),
            ('lock_timeout', '5s'),
+           ('random_page_cost', '1.1'),  -- a view of one batch is to go by index, also while few batches are stored
+           ('jit', 'off'),  -- compiling such wide views takes longer than reading a batch
            ('search_path', CASE p_role WHEN 'bi_reader_full' THEN 'bi_full' ELSE 'bi' END)
 ), present AS (
     SELECT r.rolcanlogin, r.rolconnlimit,

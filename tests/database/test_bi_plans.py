@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.store.database import connect
-from tests.bi.playing import roles_set_up
+from tests.bi.playing import as_role, roles_set_up
 from tests.factories import AGENT_ID
 
 BATCHES, RECIPIENTS = 200, 150
@@ -80,10 +80,9 @@ async def count_reads(connection: asyncpg.Connection) -> dict[tuple[str, str], t
     return {(row["table"], row["name"]): (row["scans"], row["read"]) for row in rows}
 
 
-async def read_as(connection: asyncpg.Connection, role: str, query: str) -> int:
+async def read_as(url: str, role: str, query: str) -> int:
     """Runs a query as ``role`` and returns how many rows it gives; fails when it reads more than one batch's share."""
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL ROLE {role}; SET LOCAL search_path = {role.replace('_reader', '')}")
+    async with as_role(url, role) as connection, connection.transaction():
         before = await count_reads(connection)
         rows = await connection.fetch(query)
         after = await count_reads(connection)
@@ -95,62 +94,66 @@ async def read_as(connection: asyncpg.Connection, role: str, query: str) -> int:
 
 
 @pytest.fixture(params=[True, False], ids=["analysed", "never analysed"])
-async def connection(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the filled database."""
-    opened = await connect(database_url)
-    await fill(opened, is_analysed=request.param)
+async def url(database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """The filled database."""
+    connection = await connect(database_url)
+    await fill(connection, is_analysed=request.param)
+    await connection.close()
     async with roles_set_up(database_url):
-        yield opened
-    await opened.close()
+        yield database_url
 
 
 @pytest.mark.parametrize("role", ["bi_reader", "bi_reader_full"])
-async def test_one_batch_is_found_by_its_id_in_every_view(connection: asyncpg.Connection, role: str) -> None:
+async def test_one_batch_is_found_by_its_id_in_every_view(url: str, role: str) -> None:
     for view in VIEWS:
-        assert await read_as(connection, role, f"SELECT * FROM {view} WHERE batch_id = 1100") > 0, view
-        await read_as(connection, role, f"SELECT count(*), max(as_of) FROM {view} WHERE batch_id IN (1100, 1101, 1102)")
+        assert await read_as(url, role, f"SELECT * FROM {view} WHERE batch_id = 1100") > 0, view
+        await read_as(url, role, f"SELECT count(*), max(as_of) FROM {view} WHERE batch_id IN (1100, 1101, 1102)")
 
 
-async def test_an_agents_batches_of_some_days_are_found_by_both(connection: asyncpg.Connection) -> None:
+async def test_an_agents_batches_of_some_days_are_found_by_both(url: str) -> None:
     for view in VIEWS:
         query = (
             f"SELECT * FROM {view} WHERE agent_id = {AGENT_ID + 7} "
             "AND batch_created_at >= '2026-02-01Z' AND batch_created_at < '2026-04-01Z'"
         )
-        assert await read_as(connection, "bi_reader", query) > 0, view
+        assert await read_as(url, "bi_reader", query) > 0, view
 
 
-async def test_one_recipient_is_found_by_its_number(connection: asyncpg.Connection) -> None:
+async def test_one_recipient_is_found_by_its_number(url: str) -> None:
     for view in ("recipient_outcomes", "call_attempts"):
         query = f"SELECT * FROM {view} WHERE batch_id = 1100 AND recipient = 7"
-        assert await read_as(connection, "bi_reader", query) == (1 if view == "recipient_outcomes" else 2)
+        assert await read_as(url, "bi_reader", query) == (1 if view == "recipient_outcomes" else 2)
 
 
 # Until autovacuum's first look at a table, a minute or so, the planner may merge the whole of two indexes here.
-@pytest.mark.parametrize("connection", [True], indirect=True)
-async def test_changes_are_read_on_from_a_position(connection: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("url", [True], indirect=True)
+async def test_changes_are_read_on_from_a_position(url: str) -> None:
     for begin in (0, ROWS // 2, ROWS - 100):
         query = f"SELECT * FROM recipient_outcomes WHERE position > {begin} ORDER BY position LIMIT 100"
-        assert await read_as(connection, "bi_reader", query) == 100
-    assert await read_as(connection, "bi_reader_full", query) == 100
+        assert await read_as(url, "bi_reader", query) == 100
+    assert await read_as(url, "bi_reader_full", query) == 100
 
 
-async def test_one_person_is_found_by_the_phone_where_phones_are_shown(connection: asyncpg.Connection) -> None:
-    phone = await connection.fetchval("SELECT phone FROM recipients WHERE batch_key = 77 AND recipient_no = 7")
-    assert await read_as(connection, "bi_reader_full", f"SELECT * FROM recipient_outcomes WHERE phone = '{phone}'") == 1
+async def test_one_person_is_found_by_the_phone_where_phones_are_shown(url: str) -> None:
+    phone = f"+91{7_000_000_000 + 7 + 77 * 1000}"
+    assert await read_as(url, "bi_reader_full", f"SELECT * FROM recipient_outcomes WHERE phone = '{phone}'") == 1
 
 
-async def test_attempts_whose_every_fact_counts_are_not_worked_out_one_by_one(connection: asyncpg.Connection) -> None:
+async def test_attempts_whose_every_fact_counts_are_not_worked_out_one_by_one(url: str) -> None:
     """A tenth of the recipients has two facts of one attempt: only for them is the order of facts looked up."""
-    await connection.execute("SET track_functions = 'all'")
-    async with connection.transaction():
-        await connection.fetch("SELECT * FROM bi_full.call_attempts WHERE batch_id = 1100")
-        calls = await connection.fetchval(
-            "SELECT calls FROM pg_stat_xact_user_functions WHERE funcname = 'bi_winning_arrivals'"
-        )
+    connection = await connect(url)
+    try:
+        await connection.execute("SET track_functions = 'all'")
+        async with connection.transaction():
+            await connection.fetch("SELECT * FROM bi_full.call_attempts WHERE batch_id = 1100")
+            calls = await connection.fetchval(
+                "SELECT calls FROM pg_stat_xact_user_functions WHERE funcname = 'bi_winning_arrivals'"
+            )
+    finally:
+        await connection.close()
     assert calls == RECIPIENTS // 10
 
 
-async def test_the_measure_sees_a_query_that_reads_all_batches(connection: asyncpg.Connection) -> None:
+async def test_the_measure_sees_a_query_that_reads_all_batches(url: str) -> None:
     with pytest.raises(AssertionError, match=r"scans the whole of|entries of"):
-        await read_as(connection, "bi_reader", "SELECT * FROM recipient_outcomes WHERE changed_at > 'yesterday'")
+        await read_as(url, "bi_reader", "SELECT * FROM recipient_outcomes WHERE changed_at > 'yesterday'")

@@ -179,9 +179,9 @@ async def test_the_limits_are_those_that_were_asked_for(database: Database, data
     async with roles_set_up(database_url):
         async with as_role(database_url, "bi_reader") as reader:
             names = ("default_transaction_read_only", "statement_timeout", "idle_in_transaction_session_timeout",
-                     "lock_timeout", "search_path")  # fmt: skip
+                     "lock_timeout", "random_page_cost", "jit", "search_path")  # fmt: skip
             assert [await reader.fetchval("SELECT current_setting($1)", name) for name in names] == [
-                "on", "1min", "1min", "5s", "bi",
+                "on", "1min", "1min", "5s", "1.1", "off", "bi",
             ]  # fmt: skip
         async with database.pool.acquire() as connection:
             await set_up_role(connection, "bi_reader", connections=1, statement_seconds=60, password="")

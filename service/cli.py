@@ -249,7 +249,9 @@ def bi() -> None:
 @bi.command()
 @click.option("--full", is_flag=True, help="bi_reader_full, which sees phones and call parameters; else bi_reader.")
 @click.option("--connections", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most, at a time.")
-@click.option("--statement-seconds", default=60, show_default=True, type=click.IntRange(1, 86_400), help="Longest query.")
+@click.option(
+    "--statement-seconds", default=60, show_default=True, type=click.IntRange(1, 86_400), help="Longest query."
+)
 @click.option("--print", "is_print", is_flag=True, help="Only print what an administrator would have to run.")
 def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -> None:
     """Make or mend a role that reads the schema bi and nothing else.

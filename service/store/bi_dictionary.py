@@ -18,10 +18,10 @@ PAGE = find_sql_folder() / "bi" / "DICTIONARY.md"
 HEAD = """\
 # Data dictionary
 
-Made by `make dictionary` from the comments in the database; a change belongs into `sql/bi/*.sql`. The views stand in two
-schemas: `bi`, which the role `bi_reader` reads, has no phones and no call parameters; `bi_full`, for `bi_reader_full`, has
-them. Where a column says something else in `bi_full`, that is told after a dash. Times are `timestamptz`. Columns are never
-changed or taken away; new ones come at the end of a view.
+Made by `make dictionary` from the comments in the database; a change belongs into `sql/bi/*.sql`. The views stand in
+two schemas: `bi`, which the role `bi_reader` reads, has no phones and no call parameters; `bi_full`, for
+`bi_reader_full`, has them. Where a column says something else in `bi_full`, that is told after a dash. Columns are
+never changed or taken away; new ones come at the end of a view.
 """
 
 
@@ -42,11 +42,11 @@ async def write_dictionary(connection: Connection) -> str:
     return "\n".join(lines)
 
 
-async def _write_to(url: str, page: Path) -> None:
+async def _make_dictionary(url: str) -> str:
     connection = await connect(url)
     try:
         await migrate(connection)
-        page.write_text(await write_dictionary(connection))
+        return await write_dictionary(connection)
     finally:
         await connection.close()
 
@@ -54,7 +54,7 @@ async def _write_to(url: str, page: Path) -> None:
 def main() -> None:
     """Writes the page from a fresh database of its own."""
     with tempfile.TemporaryDirectory() as folder, run_embedded_postgres(Path(folder)) as url:
-        asyncio.run(_write_to(url, PAGE))
+        PAGE.write_text(asyncio.run(_make_dictionary(url)))
 
 
 if __name__ == "__main__":

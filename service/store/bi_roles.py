@@ -1,7 +1,7 @@
 """The roles that BI tools connect as: made, kept as they should be, and checked for what they must not be able to do.
 
-Roles belong to the whole cluster and need CREATEROLE, which the service's own role may lack. What each may read is granted
-by ``grant_bi_reading``, which a migration calls too, so that new views are seen at once.
+Roles belong to the whole cluster and need CREATEROLE, which the service's own role may lack. What each may read is
+granted by ``grant_bi_reading``, which a migration calls too, so that new views are seen at once.
 """
 
 import base64

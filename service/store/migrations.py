@@ -1,7 +1,8 @@
 """Migrations: plain SQL in dbmate's file format and in dbmate's table, so that anyone can change to dbmate.
 
 Beyond dbmate, a checksum is kept with each, functions and views are applied anew when their text changes, and a schema
-that is ahead of this version is refused. All of it happens under one advisory lock: replicas that start together take turns.
+that is ahead of this version is refused. All of it happens under one advisory lock: replicas that start together take
+turns.
 """
 
 import hashlib

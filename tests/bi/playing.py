@@ -18,8 +18,8 @@ TEST, MAIN, LOSSY = 456, 457, 458
 
 @asynccontextmanager
 async def play_batches(start_service: StartService) -> AsyncIterator[tuple[httpx.AsyncClient, RunningSandbox]]:
-    """A test batch and its promotion, each compared; a batch that lost webhooks and was healed; one that is held; and one
-    whose calls have not begun to be told."""
+    """A test batch and its promotion, each compared; a batch that lost webhooks and was healed; and a test batch of
+    which no webhook came, with the rest of its file held."""
     async with connect_provider(start_service, plays=True) as (service, sandbox):
         played = sandbox.sandbox
         await upload(service, sample_contacts(60, seed=2), test_recipients="15")

@@ -1,7 +1,7 @@
 """What a BI query costs follows from the batches that it asks for, not from all that are stored.
 
-Two hundred batches lie in the tables and a query names one of them, or one agent's. Measured, as in ``test_plans.py``, from the
-server's own counts of what was read, as the role that BI tools connect as; with tables analysed and never analysed.
+Two hundred batches lie in the tables and a query names one of them, or one agent's. Measured, as in ``test_plans.py``,
+from the server's own counts of what was read, as the role that BI tools connect as; with tables analysed and not.
 """
 
 from collections.abc import AsyncIterator
@@ -22,14 +22,15 @@ VIEWS = ["batches", "batch_outcomes", "batch_results", "recipient_outcomes", "ca
 SMALL = {"batches"}
 """One row for each batch: read whole without harm."""
 OF_A_BATCH = 20 * RECIPIENTS
-"""Rows and index entries of one batch in any one table or index, each perhaps met a few times: a tenth of all there are."""
+"""Rows of one batch in any one table or index, each perhaps met a few times: a tenth of all there are."""
 
 
 async def fill(connection: asyncpg.Connection, *, is_analysed: bool) -> None:
     await connection.execute("".join(f"ALTER TABLE {table} SET (autovacuum_enabled = off);" for table in TABLES))
     await connection.execute(
         f"""
-        INSERT INTO batches (batch_id, agent_id, name, total_recipients, created_at, upload_state, columns, recipient_count)
+        INSERT INTO batches (batch_id, agent_id, name, total_recipients, created_at, upload_state, columns,
+                             recipient_count)
         SELECT 1000 + n, {AGENT_ID} + n % 50, 'Batch', {RECIPIENTS}, '2026-01-01Z'::timestamptz + n * interval '1 day',
                'uploaded', '{{}}', {RECIPIENTS}
         FROM generate_series(1, {BATCHES}) AS n;
@@ -38,8 +39,8 @@ async def fill(connection: asyncpg.Connection, *, is_analysed: bool) -> None:
         FROM batches, generate_series(1, {RECIPIENTS}) AS n;
         INSERT INTO facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
                            started_at, results, event_id, source, method, recorded_at)
-        SELECT batch_key, recipient_no, nextval('arrival_ids'), batch_key || '-' || recipient_no || '-' || n, n, 'completed',
-               true, now(), '{{"intent": "pay"}}', 'e', 'webhook', 'reference', now()
+        SELECT batch_key, recipient_no, nextval('arrival_ids'), batch_key || '-' || recipient_no || '-' || n, n,
+               'completed', true, now(), '{{"intent": "pay"}}', 'e', 'webhook', 'reference', now()
         FROM recipients, generate_series(1, 2) AS n;
         INSERT INTO outcomes
         SELECT batch_key, recipient_no, 'completed', CASE WHEN recipient_no % 10 = 0 THEN 1 ELSE 2 END, max(arrival_id),

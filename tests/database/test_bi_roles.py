@@ -1,4 +1,4 @@
-"""The BI roles, as which the tests really connect: they read their schema and nothing else, nobody's phone, and not for long."""
+"""The BI roles, as which the tests really connect: they read their schema alone, no phone, and not for long."""
 
 import base64
 import json
@@ -104,11 +104,11 @@ async def test_phones_and_parameters_are_masked_for_the_one_and_whole_for_the_ot
     for view in ("recipient_outcomes", "call_attempts"):
         query = f"SELECT phone, parameters FROM {view} WHERE recipient = 1"
         async with as_role(url, "bi_reader") as reader:
-            row = await reader.fetchrow(query)
+            (row,) = await reader.fetch(query)
             assert (row["phone"], json.loads(row["parameters"])) == ("+91*******001", {"loan_id": None})
             assert phone not in str(await reader.fetch(f"SELECT * FROM {view}"))
         async with as_role(url, "bi_reader_full") as reader:
-            row = await reader.fetchrow(query)
+            (row,) = await reader.fetch(query)
             assert (row["phone"], json.loads(row["parameters"])) == (phone, {"loan_id": "LN-1"})
 
 
@@ -118,7 +118,7 @@ async def test_parameters_are_shown_and_results_hidden_once_somebody_says_so(url
         told = await set_shown(connection, "result", ("address",), is_shown=False)
     assert told == ["parameter loan_id: shown", "result address: hidden"]
     async with as_role(url, "bi_reader") as reader:
-        row = await reader.fetchrow("SELECT parameters, results FROM call_attempts")
+        (row,) = await reader.fetch("SELECT parameters, results FROM call_attempts")
         assert json.loads(row["parameters"]) == {"loan_id": "LN-1"}
         assert json.loads(row["results"])["address"] == "(hidden)"
         assert await reader.fetchval("SELECT value FROM batch_results WHERE name = 'address'") == "(hidden)"
@@ -149,7 +149,7 @@ async def test_results_stay_categories_and_what_looks_like_a_person_does_not_sho
 
 
 async def test_a_function_of_the_readers_own_is_never_handed_a_phone(url: str) -> None:
-    """The classic leak: a cheap function in WHERE, which the planner would love to run first, tells what it is given."""
+    """The classic leak: a cheap function in WHERE, which the planner would run first, tells what it is given."""
     told: list[str] = []
     async with as_role(url, "bi_reader") as reader:
         reader.add_log_listener(lambda _, message: told.append(message.message))
@@ -197,9 +197,7 @@ async def test_setting_up_again_changes_nothing_and_mends_what_somebody_changed(
     async with roles_set_up(database_url), database.pool.acquire() as connection:
 
         async def list_changes() -> list[str]:
-            return await list_role_changes(
-                connection, "bi_reader", connections=20, statement_seconds=60, verifier=None
-            )
+            return await list_role_changes(connection, "bi_reader", connections=20, statement_seconds=60, verifier=None)
 
         assert await list_changes() == []
         await connection.execute("ALTER ROLE bi_reader RESET statement_timeout; ALTER ROLE bi_reader NOLOGIN")

@@ -1,4 +1,4 @@
-"""The BI schema keeps its word across versions: its columns stay, in their order and with their types, and are explained."""
+"""The BI schema keeps its word across versions: columns stay, in their order and types, and are explained."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,13 @@ async def test_every_rate_names_what_it_is_a_share_of(database: Database) -> Non
             part, whole = row["comment"].removeprefix("Percent, unrounded: ").split(".")[0].split(" of ")
             named[row["name"]] = {part, whole} <= {name for name, _ in COLUMNS[row["view"]]}
     assert named == dict.fromkeys(
-        ["success_rate_percent", "completion_rate_percent", "connect_rate_percent", "penetration_percent", "share_percent"],
+        [
+            "success_rate_percent",
+            "completion_rate_percent",
+            "connect_rate_percent",
+            "penetration_percent",
+            "share_percent",
+        ],
         True,
     )
 

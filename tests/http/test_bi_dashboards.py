@@ -1,5 +1,5 @@
-"""The dashboards of ``deploy/`` work on the BI schema as it is: each of their queries runs as ``bi_reader``, on a sandbox's
-batches, and tells something."""
+"""The dashboards of ``deploy/`` work on the BI schema as it is: each of their queries runs as ``bi_reader``, on batches
+that a sandbox played, and tells something."""
 
 import json
 import re
@@ -20,7 +20,9 @@ from tests.http.provider import START
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GRAFANA = {path.stem: json.loads(path.read_text()) for path in sorted((DEPLOY / "grafana/dashboards").glob("*.json"))}
-PROVISIONED = {path.parent.name: yaml.safe_load(path.read_text()) for path in DEPLOY.glob("grafana/provisioning/*/*.yaml")}
+PROVISIONED = {
+    path.parent.name: yaml.safe_load(path.read_text()) for path in DEPLOY.glob("grafana/provisioning/*/*.yaml")
+}
 SUPERSET = DEPLOY / "superset" / "outcomes"
 BEGIN = datetime.fromtimestamp(START, UTC) - timedelta(days=1)
 END = datetime.now(UTC) + timedelta(days=1)
@@ -65,10 +67,14 @@ def list_superset_queries() -> Iterator[Query]:
     for chart in read_superset("charts"):
         dataset, params = datasets[chart["dataset_uuid"]], chart["params"]
         metrics = {metric["metric_name"]: metric["expression"] for metric in dataset["metrics"]}
-        columns = {column["column_name"]: column["expression"] or column["column_name"] for column in dataset["columns"]}
+        columns = {
+            column["column_name"]: column["expression"] or column["column_name"] for column in dataset["columns"]
+        }
         shown = [*filter(None, [params.get("x_axis")]), *params.get("groupby", [])]
         measured = params.get("metrics", []) or [params["metric"]]
-        fields = [f"{columns[name]} AS {name}" for name in shown] + [f"{metrics[name]} AS m_{name}" for name in measured]
+        fields = [f"{columns[name]} AS {name}" for name in shown] + [
+            f"{metrics[name]} AS m_{name}" for name in measured
+        ]
         grouping = f"GROUP BY {', '.join(str(n + 1) for n in range(len(shown)))}" if shown else ""
         begin, end = (f"'{moment.isoformat()}'" for moment in (BEGIN, END))
         subject = columns[params["adhoc_filters"][0]["subject"]]
@@ -83,7 +89,7 @@ def list_superset_queries() -> Iterator[Query]:
 async def reader(
     start_service: StartService, database: Database, database_url: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A connection as bi_reader to what the sandbox played; one batch has drifted, so that differences are there to see."""
+    """A connection as bi_reader to what the sandbox played; one batch has drifted, so that there are differences."""
     async with play_batches(start_service), roles_set_up(database_url):
         difference = {"figure": "busy_count", "ours": 1, "theirs": 2, "allowed": False, "reason": "beyond_grace"}
         await database.pool.execute(
@@ -114,7 +120,7 @@ async def test_every_query_of_every_dashboard_runs_as_the_reader_and_tells_somet
 
 async def test_the_overview_adds_up_to_the_batches_it_is_made_of(reader: asyncpg.Connection) -> None:
     queries = dict(list_grafana_queries())
-    total = await reader.fetchrow(fill_in(queries["campaigns: Recipients"]))
+    (total,) = await reader.fetch(fill_in(queries["campaigns: Recipients"]))
     campaigns = await reader.fetch(fill_in(queries["campaigns: Campaigns"]))
     assert total["all"] == 60 + 80 + 30 == sum(row["recipients"] for row in campaigns)
     assert [(row["name"], row["batches"]) for row in campaigns if row["batches"] == 2] == [

@@ -176,6 +176,19 @@ async def test_an_attempt_that_several_events_tell_of_is_one_row_with_the_word_t
     assert history["event_id"] == row["event_id"]
 
 
+async def test_a_recipient_that_was_withdrawn_is_in_no_view(service: httpx.AsyncClient, database: Database) -> None:
+    await database.pool.execute(
+        "SELECT withdraw_recipients(ARRAY[batch_key], ARRAY[7]) FROM batches WHERE batch_id = $1", LOSSY
+    )
+    for view in ("recipient_outcomes", "call_attempts"):
+        for schema in ("bi", "bi_full"):
+            rows = await fetch(database, f"{schema}.{view}", LOSSY)
+            assert 7 not in {row["recipient"] for row in rows}
+            assert len({row["recipient"] for row in rows}) == 79
+    (row,) = await fetch(database, "bi.batch_outcomes", LOSSY)
+    assert row["recipients_attempted"] == 79
+
+
 async def test_attempts_add_up_to_the_counters(service: httpx.AsyncClient, database: Database) -> None:
     for batch_id in BATCHES:
         counted = await database.pool.fetch(

@@ -31,8 +31,9 @@ SELECT version, checksum FROM schema_migrations ORDER BY version;
 INSERT INTO schema_migrations (version, checksum) VALUES (:version, :checksum);
 
 -- name: list_functions()
--- The functions as they were last applied.
-SELECT name, checksum FROM schema_functions;
+-- The functions and views as they were last applied; no views once somebody has dropped their schemas.
+SELECT name, checksum FROM schema_functions
+WHERE NOT starts_with(name, 'bi/') OR to_regnamespace('bi') IS NOT NULL AND to_regnamespace('bi_full') IS NOT NULL;
 
 -- name: record_function(name, checksum)!
 -- Notes a function's text in the transaction that applied it.

@@ -1,4 +1,4 @@
-"""How an export's rows become a file. CSV and NDJSON come from the server as they are sent; Parquet is made of NDJSON.
+"""How an export's rows become a file. CSV and NDJSON come from the server as they are sent; Parquet is made of CSV.
 
 An encoder says what it needs of the server, and turns the bytes that come into bytes that go: ``begin``, then
 ``encode`` for whatever comes, then ``end``.
@@ -90,7 +90,7 @@ def make_encoder(file_format: Format, columns: Sequence[Column], parameters: Seq
         return NdjsonEncoder()
     from service.outcomes.parquet import ParquetEncoder  # 60 MB that a service without such exports does without
 
-    return ParquetEncoder(columns, _JSON_LINES)
+    return ParquetEncoder(columns)
 
 
 def name_cells(columns: Sequence[Column], parameters: Sequence[str] | None) -> list[str]:

@@ -79,21 +79,23 @@ class Export:
         choice = self._choice
         found = self._queries.list_export_columns(self._connection, rows=choice.function)
         columns = [Column(*row) async for row in found]
-        encoder = make_encoder(self._request.file_format, columns, choice.parameters)
+        is_for_people = self._request.file_format == "csv"  # Parquet is made of CSV too, with all parameters in a map
+        parameters = choice.parameters if is_for_people else None
+        encoder = make_encoder(self._request.file_format, columns, parameters)
         await write(encoder.begin())
         rows = 0
         for arguments in choice.ranges:
-            rows += await self._copy(encoder, arguments, write)
+            rows += await self._copy(encoder, arguments, parameters, write)
         await write(await encoder.end())
         return rows
 
-    async def _copy(self, encoder: Encoder, arguments: Arguments, write: Write) -> int:
+    async def _copy(self, encoder: Encoder, arguments: Arguments, parameters: list[str] | None, write: Write) -> int:
         query = await self._queries.write_export_query(
             self._connection,
             rows=self._choice.function,
             arguments=arguments,
             format=encoder.query_format,
-            parameters=self._choice.parameters,
+            parameters=parameters,
             escape=self._request.escapes_formulas,
         )
 

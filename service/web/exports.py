@@ -124,7 +124,7 @@ def _read_formulas(request: Request) -> bool:
         raise InvalidRequestError("formulas: is for csv alone; the other formats hold every text as it is")
     if text not in {None, "escape", "keep"}:
         raise InvalidRequestError("formulas: takes one of escape, keep")
-    return text != "keep"
+    return text != "keep" and request.path_params["format"] == "csv"
 
 
 def _read_time(request: Request, name: str) -> datetime | None:

@@ -143,7 +143,7 @@ async def test_parquet_is_written_in_row_groups(
 ) -> None:
     monkeypatch.setattr("service.outcomes.exports.RANGE", 10)
     monkeypatch.setattr("service.outcomes.parquet.SLICE_BYTES", 1)
-    monkeypatch.setattr("service.outcomes.parquet.GROUP_BYTES", 10_000)
+    monkeypatch.setattr("service.outcomes.parquet.GROUP_BYTES", 2_000)
     await store_batch(database.url, 100)
     content = (await export(service, f"{BATCH}/recipients.parquet")).content
     metadata = pq.read_metadata(io.BytesIO(content))
@@ -306,6 +306,16 @@ async def test_what_is_no_object_among_results_is_kept_in_parquet(
         )
     rows = read_parquet_by_pyarrow((await export(service, f"{BATCH}/recipients.parquet")).content)
     assert [row["results"] for row in rows] == [{"": "[1, 2]"}, {"": "text"}, {"": str(10**30)}]
+
+
+async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.AsyncClient, database: Database) -> None:
+    texts = ["", "NULL", "null", "NaN", "true", "1", "two\nlines", 'a "quote", and more', "\\.", None]
+    await store_batch(database.url, len(texts))
+    for number, text in enumerate(texts, start=1):
+        await post_webhook(service, make_payload(recipient=number, status="failed"))
+        await database.pool.execute("UPDATE facts SET failure_reason = $1 WHERE recipient_no = $2", text, number)
+    rows = read_parquet_by_pyarrow((await export(service, f"{BATCH}/recipients.parquet")).content)
+    assert [row["failure_reason"] for row in rows] == texts
 
 
 @pytest.mark.parametrize(

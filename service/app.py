@@ -41,6 +41,7 @@ from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.auth import Authenticator
 from service.web.batches import Batches
+from service.web.documentation import Documentation
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
 from service.web.health import Health
@@ -149,6 +150,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         batches = Batches(database, default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
+            receiver,
             batches,
             Elsewhere(batches, discoverer, registrar),
             Uploads(database, uploader, finder),
@@ -199,10 +201,12 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
-    """Everything but the receiver."""
+def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Handlers) -> Starlette:
+    """Everything but the receiver, which is only documented here."""
+    operations = [operation for group in groups for operation in group.operations()]
+    documentation = Documentation([*receiver.operations(), *operations])
     return Starlette(
-        routes=[to_route(operation, authenticator) for group in groups for operation in group.operations()],
+        routes=[to_route(operation, authenticator) for operation in [*operations, *documentation.operations()]],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

@@ -10,7 +10,7 @@ Definitions (recipients are counted, unless attempts are named):
 """
 
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 import asyncpg
 import msgspec
@@ -18,6 +18,16 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.client import ProviderMetrics
 from service.formant.events import STATUSES
+from service.outcomes.shapes import (
+    Campaign,
+    HourCounts,
+    LastComparison,
+    Outcomes,
+    Rate,
+    ResultCounts,
+    Sources,
+    TalkTime,
+)
 from service.store.database import Database
 
 MAX_RESULT_NAMES = 100
@@ -110,7 +120,7 @@ async def read_counts(database: Database, batch_id: int, time_zone: str) -> Coun
     return msgspec.convert(fields, Counts)
 
 
-def summarise(counts: Counts) -> dict[str, Any]:
+def summarise(counts: Counts) -> Outcomes:
     """The data of ``…/outcomes``."""
     completed = counts.count_state("completed")
     processed = counts.count_state(*STATUSES)
@@ -153,7 +163,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
     }
 
 
-def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[str, Any]:
+def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> Campaign:
     """A test batch and its main batch together; what is held yet counts as in progress."""
     total = sum(batch.total_recipients for batch in batches)
     statuses = {status: sum(batch.states.get(status, 0) for batch in batches) for status in STATUSES}
@@ -201,19 +211,19 @@ def to_provider_metrics(counts: Counts) -> ProviderMetrics:
     )
 
 
-def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
+def _describe_reconciliation(counts: Counts) -> LastComparison | None:
     """Why the verdict is what it is; None before the first comparison."""
     if counts.reconciliation is None:
         return None
-    last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
-    return {"verdict_since": counts.verdict_since} | last
+    last = {"verdict_since": counts.verdict_since} | msgspec.json.decode(counts.reconciliation)
+    return cast(LastComparison, last)
 
 
 def _sum_attempts(counts: Counts, status: str) -> int:
     return sum(count.attempts for count in counts.attempts if count.status == status)
 
 
-def _rate(part: int, whole: int, denominator: str) -> dict[str, Any]:
+def _rate(part: int, whole: int, denominator: str) -> Rate:
     return {
         "percent": round(100 * part / whole, 1) if whole else None,
         "count": part,
@@ -222,7 +232,7 @@ def _rate(part: int, whole: int, denominator: str) -> dict[str, Any]:
     }
 
 
-def _talk_time(counts: Counts) -> dict[str, Any]:
+def _talk_time(counts: Counts) -> TalkTime:
     completed = [count for count in counts.outcomes if count.state == "completed"]
     talked = sum(count.talked for count in completed)
     seconds = sum(count.talk_seconds for count in completed)
@@ -236,16 +246,16 @@ def _group_by_attempts(counts: Counts) -> dict[int, int]:
     return dict(sorted(grouped.items()))
 
 
-def _group_by_source(counts: Counts) -> dict[str, int]:
+def _group_by_source(counts: Counts) -> Sources:
     grouped = {"webhook": 0, "healed": 0}
     for count in counts.outcomes:
         grouped[count.source] += count.recipients
-    return grouped
+    return Sources(webhook=grouped["webhook"], healed=grouped["healed"])
 
 
-def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
+def _group_results(counts: Counts) -> dict[str, ResultCounts]:
     """Per result its values by count, most frequent first, and what more there is as ``other``."""
-    grouped: dict[str, dict[str, Any]] = {}
+    grouped: dict[str, ResultCounts] = {}
     for count in counts.results:
         result = grouped.setdefault(count.name, {"total": count.total, "values": {}, "other": count.total})
         result["values"][count.value] = count.recipients
@@ -253,8 +263,8 @@ def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
     return grouped
 
 
-def _group_by_hour(counts: Counts) -> list[dict[str, int]]:
-    hours = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
+def _group_by_hour(counts: Counts) -> list[HourCounts]:
+    hours = [HourCounts(hour=hour, attempts=0, connects=0) for hour in range(24)]
     for count in counts.attempts:
         if count.hour is not None:
             hours[count.hour]["attempts"] += count.attempts

@@ -1,100 +1,30 @@
-"""Query parameters and path ids, read once, with errors that name the parameter and what it takes."""
+"""Single parameters, read by name where an operation does not declare them yet: see ``declarations``."""
 
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
 
-from service.errors import InvalidRequestError, NotFoundError
+from service.web.declarations import Flag, Id, Number, TimeZone
 
 
 def read_number(request: Request, name: str, default: int, *, minimum: int, maximum: int) -> int:
     """The whole number in query parameter ``name``; raises InvalidRequestError outside its range."""
-    number = read_optional_number(request, name, minimum=minimum, maximum=maximum)
-    return default if number is None else number
+    return Number(name, "", default=default, minimum=minimum, maximum=maximum).read(request)
 
 
 def read_optional_number(request: Request, name: str, *, minimum: int, maximum: int) -> int | None:
     """As ``read_number``, None when the parameter is absent."""
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 19) or not minimum <= int(text) <= maximum:
-        raise InvalidRequestError(f"{name}: takes a whole number from {minimum} to {maximum}")
-    return int(text)
+    return Number(name, "", default=None, minimum=minimum, maximum=maximum).read(request)
 
 
 def read_flag(request: Request, name: str) -> bool:
     """Query parameter ``name`` as ``true`` or ``false`` (``1``, ``0``); false when it is absent."""
-    return _to_flag(name, request.query_params.get(name, ""))
-
-
-def _to_flag(name: str, text: str) -> bool:
-    text = text.strip().lower()
-    if text not in {"", "true", "false", "1", "0"}:
-        raise InvalidRequestError(f"{name}: takes true or false")
-    return text in {"true", "1"}
+    return Flag(name, "").read(request)
 
 
 def read_id(request: Request, name: str, what: str) -> int:
     """The id in the path; what is no number is an unknown ``what``."""
-    text: str = request.path_params[name]
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise NotFoundError(f"There is no {what} {text!r}")
-    return int(text)
+    return Id(name, what, "").read(request)
 
 
 def read_time_zone(request: Request, name: str, default: str) -> str:
     """The time zone in query parameter ``name``, by its IANA name."""
-    value = request.query_params.get(name, default)
-    try:
-        return ZoneInfo(value).key
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise InvalidRequestError(f"{name}: takes an IANA time zone such as Asia/Kolkata") from error
-
-
-class Fields:
-    """The fields of a form; what it lacks is looked for among the query parameters."""
-
-    def __init__(self, form: FormData, query: QueryParams) -> None:
-        self._form = form
-        self._query = query
-
-    def read_text(self, name: str) -> str:
-        """The field's text; "" when it is absent or a file."""
-        value = self._form.get(name, self._query.get(name))
-        return value if isinstance(value, str) else ""
-
-    def read_flag(self, name: str) -> bool:
-        """``true`` or ``false`` (``1``, ``0``); false when it is absent."""
-        return _to_flag(name, self.read_text(name))
-
-    def read_number(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
-        """A whole number in its range."""
-        text = self.read_text(name).strip()
-        if not text:
-            return default
-        if not (text.isascii() and text.isdecimal() and len(text) <= 18 and minimum <= int(text) <= maximum):
-            raise InvalidRequestError(f"{name}: takes a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    def read_percent(self, name: str) -> float | None:
-        """A number from 0 to 100, or None when it is absent."""
-        text = self.read_text(name).strip()
-        if not text:
-            return None
-        try:
-            percent = float(text)
-        except ValueError:
-            percent = -1
-        if not 0 <= percent <= 100:
-            raise InvalidRequestError(f"{name}: takes a percentage from 0 to 100")
-        return percent
-
-    def read_choice(self, name: str, choices: tuple[str, ...]) -> str:
-        """One of ``choices``; the first when it is absent."""
-        text = self.read_text(name).strip() or choices[0]
-        if text not in choices:
-            raise InvalidRequestError(f"{name}: takes one of {', '.join(choices)}")
-        return text
+    return TimeZone(name, "", default=default).read(request)

@@ -26,10 +26,26 @@ _BEFORE_REPEATING = "A read may be repeated; before an upload is, GET /v1/upload
 _TYPES = {400: "invalid_request", 401: "authentication_error", 404: "not_found", 405: "invalid_request"}
 
 
+class Problem(msgspec.Struct):
+    """What went wrong, and what to do."""
+
+    message: str
+    """A sentence that names the parameter or field, and what it takes."""
+    type: str
+    """A word for programs, the provider's where it has one."""
+    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """What one sentence cannot say, such as the report on a file."""
+
+
+class Error(msgspec.Struct):
+    """The answer to everything that goes wrong."""
+
+    error: Problem
+
+
 def render_error(message: str, error_type: str, details: dict[str, Any] | None = None) -> bytes:
     """The body of an error answer; ``details`` only where there are some."""
-    error: dict[str, Any] = {"message": message, "type": error_type}
-    return msgspec.json.encode({"error": error | ({"details": details} if details else {})})
+    return msgspec.json.encode(Error(Problem(message, error_type, details or msgspec.UNSET)))
 
 
 def answer_api_error(request: Request, error: Exception) -> Response:

@@ -1,22 +1,94 @@
 """Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import NotFoundError
 from service.formant.events import STATUSES
 from service.store.database import Database
+from service.web.answers import One, Page, Time
+from service.web.batches import BATCH_ID
+from service.web.declarations import Choice, Id, Number
 from service.web.json import JsonResponse, raw
-from service.web.operations import Operation
-from service.web.parameters import read_id, read_number
+from service.web.operations import Answer, Operation
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
 MAX_RECIPIENT = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
+
+RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the page before: a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT)
+STATUS = Choice("status", "Only those in this state", STATES, default=None)
+
+
+class Recipient(msgspec.Struct):
+    """A recipient: what it was called with, and its outcome, which is that of its latest attempt."""
+
+    recipient: int
+    """Its number in the batch, from 1."""
+    batch_id: int
+    phone: str
+    parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
+    """The other columns of its row."""
+    state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]
+    """What is counted: ``in_progress`` (no attempt known yet), ``pending_retry``, or the final status."""
+    status: str | None
+    """The latest attempt's."""
+    is_final: bool
+    attempts: int
+    duration_seconds: int | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    """What the agent made of the latest attempt: any JSON."""
+    failure_reason: str | None
+    next_retry_at: Time | None
+    last_attempt_at: Time | None
+    conversation_id: str | None
+    source: str | None
+    """How it is known: ``webhook`` or ``healed``."""
+    version: int
+    """How often the outcome has changed."""
+    event_id: str | None
+    """The event that decided it."""
+    method: str | None
+    """How the recipient was found: ``reference``, ``recipient`` or ``window``."""
+    known_at: Time | None
+
+
+class Fact(msgspec.Struct):
+    """What one event says about one attempt."""
+
+    event_id: str
+    source: str
+    method: str
+    conversation_id: str
+    attempt_number: int | None
+    status: str
+    is_final: bool
+    started_at: Time | None
+    ended_at: Time | None
+    duration_seconds: int | None
+    failure_reason: str | None
+    next_retry_at: Time | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    occurred_at: Time | None
+    known_at: Time
+    won: bool
+    """It is what counts for its attempt."""
+    decided: bool
+    """It is what the outcome stands on."""
+
+
+class RecipientHistory(Recipient):
+    """A recipient with all that is known of its attempts, in their order."""
+
+    history: list[Fact]
 
 
 class Recipients:
@@ -27,18 +99,23 @@ class Recipients:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read"),
-            Operation("GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read"),
-        ]
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
+                parameters=(BATCH_ID, STATUS, LIMIT, AFTER),
+                answers=(Answer(Page[Recipient]),),
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
+                parameters=(BATCH_ID, RECIPIENT),
+                answers=(Answer(One[RecipientHistory]),),
+            ),
+        ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """By number. With ``status`` a page looks at so many of them and may hold few or none: go on with ``next``."""
-        batch_id = read_id(request, "batch_id", "batch")
-        limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
-        after = read_number(request, "after", 0, minimum=0, maximum=MAX_RECIPIENT)
-        state = request.query_params.get("status")
-        if state not in {None, *STATES}:
-            raise InvalidRequestError(f"status: takes one of {', '.join(STATES)}")
+        """The recipients of a batch, by number. With ``status`` a page looks at so many of them and may hold few or
+        none: go on with ``next``."""
+        batch_id = BATCH_ID.read(request)
+        limit, after, state = LIMIT.read(request), AFTER.read(request), STATUS.read(request)
         count = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
         if count is None:
             raise NotFoundError(f"There is no batch {batch_id}")
@@ -48,19 +125,18 @@ class Recipients:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
         has_more = until < count
-        return JsonResponse(
-            {"data": [_show(row) for row in rows], "next": until if has_more else None, "has_more": has_more}
-        )
+        shown = [Recipient(**_show(row)) for row in rows]
+        return JsonResponse(Page(shown, until if has_more else None, has_more))
 
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
-        batch_id, number = read_id(request, "batch_id", "batch"), read_id(request, "recipient", "recipient")
+        batch_id, number = BATCH_ID.read(request), RECIPIENT.read(request)
         rows = await self._read(batch_id, number - 1, number, None) if 1 <= number <= MAX_RECIPIENT else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
         facts = self._database.queries.list_recipient_facts(self._database.pool, batch_id=batch_id, recipient_no=number)
-        history = [dict(fact) | {"results": raw(fact["results"])} async for fact in facts]
-        return JsonResponse({"data": _show(rows[0]) | {"history": history}})
+        history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
+        return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
     async def _read(self, batch_id: int, after: int, until: int, state: str | None) -> Sequence[asyncpg.Record]:
         page = self._database.queries.list_recipients(

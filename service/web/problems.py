@@ -8,6 +8,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.errors import ApiError
 
@@ -61,7 +62,14 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     body = render_error(
         f"{request.method} {request.url.path}: {error.detail}", _TYPES.get(error.status_code, "invalid_request")
     )
-    return Response(body, error.status_code, headers=error.headers, media_type="application/json")
+    headers = {"allow": _list_methods(request)} if error.status_code == 405 else error.headers
+    return Response(body, error.status_code, headers=headers, media_type="application/json")
+
+
+def _list_methods(request: Request) -> str:
+    """All methods of the path: each has a route of its own, and the router's own answer names those of one."""
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in fitting for method in route.methods}))
 
 
 def answer_unavailable(request: Request, error: Exception) -> Response:

@@ -205,8 +205,9 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
     """Everything but the receiver, which is only documented here."""
     operations = [operation for group in groups for operation in group.operations()]
     documentation = Documentation([*receiver.operations(), *operations])
-    return Starlette(
-        routes=[to_route(operation, authenticator) for operation in [*operations, *documentation.operations()]],
+    operations += documentation.operations()
+    routes = Starlette(
+        routes=[to_route(operation, authenticator) for operation in operations],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
@@ -214,6 +215,8 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
             Exception: answer_failure,
         },
     )
+    routes.state.operations = operations
+    return routes
 
 
 @asynccontextmanager

@@ -13,14 +13,14 @@ from service.errors import (
     UnavailableError,
 )
 from service.web.auth import Scope
-from service.web.declarations import Schema
+from service.web.declarations import Parameter, Schema
 from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
 from service.web.problems import Error
 from service.web.schemas import describe_shapes, to_markdown
 
 JSON = "application/json"
 PROVIDER_STATUSES = {
-    400: "The provider refused it, and says why",
+    400: "The provider refused it, and says why; any other 4xx of its own is passed on too",
     404: "The provider has no such thing",
     429: "The provider's rate limit",
     502: "The provider cannot be reached, refuses our key, or fails",
@@ -99,11 +99,11 @@ def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
 
 
 def _name(operation: Operation, operations: list[Operation]) -> str:
-    """Such as ``uploads_list``: the group of handlers and the handler, and what tells it from another of the same."""
+    """Such as ``uploads-list``: the group of handlers and the handler, and what tells it from another of the same."""
     group, _, handler = operation.handler.__qualname__.rpartition(".")
     is_shared = sum(other.handler == operation.handler for other in operations) > 1
     parts = [group, handler.strip("_"), *(re.findall(r"{(\w+)}", operation.path) if is_shared else ())]
-    return "_".join(parts).lower()
+    return "-".join(parts).lower().replace("_", "-")
 
 
 def _tell(operation: Operation) -> str:
@@ -113,16 +113,22 @@ def _tell(operation: Operation) -> str:
 
 
 def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    fields = [field for body in operation.bodies if isinstance(body, Form) for field in body.fields]
-    for parameter in (*(operation.parameters or ()), *fields):
-        in_form = ". May stand in the form instead" if parameter in fields else ""
-        yield {
-            "name": parameter.name,
-            "in": parameter.place,
-            "required": parameter.is_required,
-            "description": parameter.description + in_form,
-            "schema": parameter.schema,
-        }
+    for parameter in operation.parameters or ():
+        yield _describe_parameter(parameter, parameter.description, parameter.schema)
+    for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
+        # Without its default: a program that fills it in would contradict what it has in the form.
+        schema = {name: value for name, value in field.schema.items() if name != "default"}
+        yield _describe_parameter(field, f"{field.description}. May stand in the form instead", schema)
+
+
+def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema: Schema) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.is_required,
+        "description": description,
+        "schema": schema,
+    }
 
 
 def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from service.store.database import Database
 from service.web.answers import One, Page, Time, to_page
 from service.web.batches import BATCH_ID
 from service.web.declarations import Choice, Fields, Flag, Id, Number, Parameter, Percent, Text
-from service.web.files import ReceivedFile, keep_file, receive_form
+from service.web.files import ReceivedFile, keep_file, read_small, receive_form
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Form, Json, Operation
 
@@ -211,7 +211,7 @@ class Uploads:
         """A person's word on an unknown upload. 409 where the evidence is against it."""
         upload_id = UPLOAD_ID.read(request)
         try:
-            word = msgspec.json.decode(await request.body(), type=Resolution)
+            word = msgspec.json.decode(await read_small(request), type=Resolution)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             word = Resolution()
         if (word.batch_id is None) == (not word.not_sent):

@@ -4,6 +4,7 @@ works where nothing else can be reached, and the browser is told to load nothing
 The viewer is swagger-ui, in ``static/swagger-ui-VERSION`` with its licence; CONTRIBUTING tells how to renew it.
 """
 
+import hashlib
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFoundError
 from service.web.declarations import PathText
@@ -39,6 +41,7 @@ class Documentation:
 
     def __init__(self, operations: list[Operation]) -> None:
         self._operations = operations
+        self._static = StaticFiles(directory=STATIC)
         self._files = {"start.js": STATIC / "start.js"} | {
             f"{folder.name}-{path.name}": path
             for folder in STATIC.glob("swagger-ui-*")
@@ -70,21 +73,33 @@ class Documentation:
 
     async def get_document(self, request: Request) -> Response:
         """This document."""
-        return Response(self._document, media_type="application/json", headers={"cache-control": ASK_AGAIN})
+        document, tag = self._document
+        headers = {"cache-control": ASK_AGAIN, "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(document, media_type="application/json", headers=headers)
 
     async def get_page(self, request: Request) -> Response:
         """The documentation as a page to read and to try. It loads nothing from anywhere else."""
-        return FileResponse(STATIC / "docs.html", headers={"cache-control": ASK_AGAIN} | HEADERS)
+        return self._answer_file(request, STATIC / "docs.html")
 
     async def get_file(self, request: Request) -> Response:
         """A file of the page. One with a version in its name never changes."""
         path = self._files.get(FILE.read(request))
         if path is None:
             raise NotFoundError("There is no such file of /docs")
-        kept = ASK_AGAIN if path.parent == STATIC else FOREVER
-        return FileResponse(path, headers={"cache-control": kept} | HEADERS)
+        return self._answer_file(request, path)
+
+    def _answer_file(self, request: Request, path: Path) -> Response:
+        """The file, or 304 to who has it already."""
+        answer = self._static.file_response(path, path.stat(), request.scope)
+        answer.headers["cache-control"] = ASK_AGAIN if path.parent == STATIC else FOREVER
+        answer.headers.update(HEADERS)
+        return answer
 
     @cached_property
-    def _document(self) -> bytes:
+    def _document(self) -> tuple[bytes, str]:
+        """The document and its ETag."""
         document = build_document([*self._operations, *self.operations()], version("formant-outcomes"))
-        return msgspec.json.encode(document)
+        encoded = msgspec.json.encode(document)
+        return encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'

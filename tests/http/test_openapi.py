@@ -217,7 +217,14 @@ async def test_the_page_and_its_files_forbid_everything_from_elsewhere(service: 
         is_versioned = "swagger-ui-" in path
         assert ("immutable" in answer.headers["cache-control"]) == is_versioned
         tag = {"if-none-match": answer.headers["etag"]}
-        assert (await service.get(path, headers=tag)).status_code in {200, 304}
+        assert (await service.get(path, headers=tag)).status_code == 304
+
+
+async def test_the_document_is_not_sent_again_to_who_has_it(service: httpx.AsyncClient) -> None:
+    answer = await service.get("/openapi.json")
+    again = await service.get("/openapi.json", headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+    assert (await service.get("/openapi.json", headers={"if-none-match": '"old"'})).status_code == 200
 
 
 async def test_no_file_but_those_of_the_page_is_served(service: httpx.AsyncClient) -> None:

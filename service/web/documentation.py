@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -73,7 +74,7 @@ class Documentation:
 
     async def get_document(self, request: Request) -> Response:
         """This document."""
-        document, tag = self._document
+        document, tag = await run_in_threadpool(lambda: self._document)  # the first time it is made
         headers = {"cache-control": ASK_AGAIN, "etag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)

@@ -6,8 +6,10 @@ it holds.
 
 import ast
 import inspect
-import textwrap
+import sys
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from typing import Annotated, Any, TypeAlias, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -21,11 +23,14 @@ def describe_shapes(shapes: list[Any]) -> tuple[list[Schema], dict[str, Schema]]
     classes = _list_classes(shapes)
     passed = {(cls, field): shape for cls in classes for field, shape in _read_passed(cls).items()}
     classes += [cls for cls in _list_classes(list(passed.values())) if cls not in classes]
-    schemas, components = msgspec.json.schema_components([*shapes, *passed.values()], ref_template=REF)
-    for (cls, field), schema in zip(passed, schemas[len(shapes) :], strict=True):
-        components[_name(cls)]["properties"][field] = dict(schema)
+    every = [*shapes, *passed.values(), *classes]
+    schemas, components = msgspec.json.schema_components(every, ref_template=REF)
+    names = [schema["$ref"].rpartition("/")[2] for schema in schemas[-len(classes) :]] if classes else []
+    named = {cls: components[name] for cls, name in zip(classes, names, strict=True)}
+    for (cls, field), schema in zip(passed, schemas[len(shapes) :], strict=False):
+        named[cls]["properties"][field] = dict(schema)
     for cls in classes:
-        properties = components[_name(cls)]["properties"]
+        properties = named[cls]["properties"]
         for field, text in _read_attribute_docs(cls).items():
             if field in properties:
                 properties[field]["description"] = text
@@ -35,11 +40,6 @@ def describe_shapes(shapes: list[Any]) -> tuple[list[Schema], dict[str, Schema]]
 def to_markdown(text: str) -> str:
     """A docstring as documentation has it."""
     return " ".join(text.split()).replace("``", "`")
-
-
-def _name(cls: Any) -> str:
-    """The name of the type's component, as msgspec makes it."""
-    return str(msgspec.json.schema(cls)["$ref"]).rpartition("/")[2]
 
 
 def _list_classes(shapes: list[Any]) -> list[Any]:
@@ -75,11 +75,21 @@ def _read_attribute_docs(cls: Any) -> dict[str, str]:
     docs: dict[str, str] = {}
     for base in reversed(inspect.getmro(get_origin(cls) or cls)):
         if base.__module__.startswith("service."):
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-            assert isinstance(tree, ast.ClassDef)
-            for attribute, text in zip(tree.body, tree.body[1:], strict=False):
-                if isinstance(attribute, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    docs[ast.unparse(attribute.target)] = ast.literal_eval(text.value)
+            docs |= _read_module_docs(base.__module__).get(base.__name__, {})
+    return docs
+
+
+@cache
+def _read_module_docs(module: str) -> dict[str, dict[str, str]]:
+    """By class of a module: the strings below its attributes."""
+    docs: dict[str, dict[str, str]] = {}
+    for tree in ast.parse(inspect.getsource(sys.modules[module])).body:
+        if isinstance(tree, ast.ClassDef):
+            docs[tree.name] = {
+                ast.unparse(attribute.target): ast.literal_eval(text.value)
+                for attribute, text in pairwise(tree.body)
+                if isinstance(attribute, ast.AnnAssign) and isinstance(text, ast.Expr)
+            }
     return docs
 
 

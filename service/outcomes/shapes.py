@@ -1,7 +1,7 @@
 """The shapes of what is told of a batch's outcomes; ``summary`` fills them, and defines the figures."""
 
-from datetime import datetime
-from typing import Annotated, Any, TypedDict
+from datetime import date, datetime
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -51,13 +51,28 @@ class AttemptCounts(TypedDict):
     by_status: ByStatus
     recipients_by_attempts: dict[int, int]
     """How many recipients had 1, 2, … attempts."""
+    recipients: int
+    """Recipients with at least one."""
+    connects: int
+    """Completed ones."""
 
 
 class Rate(TypedDict):
     """A share: ``count`` of ``of``."""
 
     percent: float | None
-    """Null where there is nothing to take a share of."""
+    """Null where there is nothing to take a share of, or the count is not known."""
+    count: int | None
+    of: int
+    denominator: str
+    """The name of the figure in ``of``."""
+
+
+class Ratio(TypedDict):
+    """How many come to each one: ``count`` for ``of``."""
+
+    ratio: float | None
+    """Null where there is nothing to come to."""
     count: int
     of: int
     denominator: str
@@ -73,6 +88,35 @@ class Rates(TypedDict):
     """Completed of the processed recipients."""
     connect_rate: Rate
     """Completed attempts of all attempts."""
+    penetration: Rate
+    """Recipients with at least one attempt of all recipients."""
+    contact_rate: Rate
+    """Recipients that any attempt reached of those with at least one attempt."""
+    attempts_per_connect: Ratio
+    """Attempts for each completed one."""
+
+
+class Retries(TypedDict):
+    """Recipients that wait for a retry, by when it is due; null where that is not known."""
+
+    outstanding: int
+    """The sum of the four below."""
+    overdue: int | None
+    due_within_hour: int | None
+    due_later: int | None
+    without_time: int | None
+    earliest_at: Time | None
+    """In the past: the longest overdue."""
+    next_at: Time | None
+    precision_seconds: int
+
+
+class TalkTimePrecision(TypedDict):
+    """How exact the percentiles of talk time are."""
+
+    exact_below_seconds: int
+    within_percent: float
+    at_least_from_seconds: int
 
 
 class TalkTime(TypedDict):
@@ -82,6 +126,11 @@ class TalkTime(TypedDict):
     total: int
     count: int
     """How many of them tell a duration."""
+    p50: int | None
+    p90: int | None
+    p95: int | None
+    p99: int | None
+    precision: TalkTimePrecision
 
 
 class ResultCounts(TypedDict):
@@ -99,6 +148,22 @@ class HourCounts(TypedDict):
     hour: int
     attempts: int
     connects: int
+
+
+class WeekdayCounts(TypedDict):
+    """One weekday, in the time zone asked for: 1 is Monday."""
+
+    weekday: int
+    attempts: int
+    connects: int
+
+
+class WeekdayHours(TypedDict):
+    """One weekday, in the time zone asked for, by its 24 hours."""
+
+    weekday: int
+    attempts: list[int]
+    connects: list[int]
 
 
 class Sources(TypedDict):
@@ -146,6 +211,55 @@ class Campaign(TypedDict):
     rates: CampaignRates
 
 
+class SliceAttempts(TypedDict):
+    """Attempts of a slice."""
+
+    total: int
+    recipients: int
+
+
+class SliceRates(TypedDict):
+    """Shares of a slice."""
+
+    success_rate: Rate
+    completion_rate: Rate
+    penetration: Rate
+
+
+class Slice(TypedDict):
+    """Recipients with one value of a call parameter or a result."""
+
+    value: str | None
+    recipients: RecipientCounts
+    statuses: ByStatus
+    attempts: SliceAttempts
+    rates: SliceRates
+
+
+class OtherSlice(Slice):
+    """Recipients with any other value."""
+
+    distinct_values: int
+
+
+class SliceCost(TypedDict):
+    """How the slices were made, and what that took."""
+
+    how: str
+    recipients: int
+    seconds: float
+    time_limit_seconds: float
+
+
+class Slices(TypedDict):
+    """The outcomes for each value, the most frequent first."""
+
+    by: str
+    values: list[Slice]
+    other: OtherSlice | None
+    computed: SliceCost
+
+
 class Outcomes(TypedDict):
     """Everything that is known about a batch's outcomes, of one instant, and how final it is."""
 
@@ -161,10 +275,62 @@ class Outcomes(TypedDict):
     """Recipients by their final status."""
     attempts: AttemptCounts
     rates: Rates
+    retries: Retries
     duration_seconds: TalkTime
     results: dict[str, ResultCounts]
     by_hour: list[HourCounts]
+    by_weekday: list[WeekdayCounts]
+    by_weekday_hour: list[WeekdayHours]
     sources: Sources
     reconciliation: LastComparison | None
     """Null before the first comparison."""
     campaign: Campaign | None
+    slices: NotRequired[Slices]
+    """With ``by``."""
+
+
+class GroupAttempts(TypedDict):
+    """Attempts of a group."""
+
+    total: int
+    recipients: int
+    """Recipients with at least one."""
+    connects: int
+    """Completed ones."""
+
+
+class Group(TypedDict):
+    """A group of batches, with what they have in common, and the sums of their figures."""
+
+    agent_id: NotRequired[int]
+    day: NotRequired[date]
+    name: NotRequired[str]
+    campaign_id: NotRequired[int | None]
+    batch_ids: NotRequired[list[int]]
+    batches: int
+    """How many they are."""
+    verdicts: dict[str, int]
+    """Of how many batches the figures are worth what."""
+    first_created_at: Time
+    last_created_at: Time
+    last_event_at: Time | None
+    recipients: RecipientCounts
+    statuses: ByStatus
+    attempts: GroupAttempts
+    rates: Rates
+
+
+GroupPage = TypedDict(
+    "GroupPage",
+    {
+        "data": list[Group],
+        "next": str | int | None,
+        "has_more": bool,
+        "as_of": Time,
+        "group_by": str,
+        "from": Time,
+        "to": Time,
+        "time_zone": str,
+    },
+)
+GroupPage.__doc__ = "Groups of batches, and what they were made by. Ask for the page behind with `after` = `next`."

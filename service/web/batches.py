@@ -8,10 +8,12 @@ from starlette.responses import Response
 from service.errors import NotFoundError
 from service.formant.client import ProviderMetrics
 from service.outcomes.shapes import VERDICTS, Outcomes
-from service.outcomes.summary import Counts, read_counts, summarise, to_provider_metrics
+from service.outcomes.slices import Slicer
+from service.outcomes.summary import read_counts, read_figures, summarise, to_provider_metrics
 from service.store.database import Database
 from service.web.answers import One, Time
-from service.web.declarations import Choice, Id, Number, TimeZone
+from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
+from service.web.declarations import Choice, Free, Header, Id, Number, TimeZone
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 
@@ -26,6 +28,13 @@ CAMPAIGN_ID = Number(
     "campaign_id", "Only the batches of one campaign: a test batch and its main batch",
     default=None, minimum=0, maximum=MAX_AGENT_ID,
 )  # fmt: skip
+BY = Free(
+    "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
+    "the name of a call parameter or a result of the batch",
+)  # fmt: skip
+IF_NONE_MATCH = Header("If-None-Match", "The `ETag` of the answer that the client has")
+ETAG = ("ETag", "Names this answer: see `If-None-Match`")
+UNCHANGED = Answer(None, "What the client has still holds", 304, headers=(ETAG,))
 VERDICT = Choice("verdict", "Only those whose numbers are worth this", VERDICTS, default=None)
 
 
@@ -55,8 +64,9 @@ class BatchList(msgspec.Struct):
 class Batches:
     """Handlers of ``/v1/batch-calls``."""
 
-    def __init__(self, database: Database, *, default_time_zone: str) -> None:
+    def __init__(self, database: Database, slicer: Slicer, *, default_time_zone: str) -> None:
         self._database = database
+        self._slicer = slicer
         self._time_zone = TimeZone(
             "time_zone", "That of the hours in `by_hour`, by its IANA name", default=default_time_zone
         )
@@ -71,14 +81,14 @@ class Batches:
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/metrics", self.get_metrics, "read", "Batches",
-                parameters=(BATCH_ID,),
-                answers=(Answer(One[ProviderMetrics]),),
+                parameters=(BATCH_ID, IF_NONE_MATCH),
+                answers=(Answer(One[ProviderMetrics], headers=(ETAG,)), UNCHANGED),
                 is_tolerant=True,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read", "Outcomes",
-                parameters=(BATCH_ID, self._time_zone),
-                answers=(Answer(One[Outcomes]),),
+                parameters=(BATCH_ID, self._time_zone, BY, IF_NONE_MATCH),
+                answers=(Answer(One[Outcomes], headers=(ETAG,)), UNCHANGED),
             ),
         ]  # fmt: skip
 
@@ -102,21 +112,44 @@ class Batches:
         return JsonResponse(One(show_batch(row)))
 
     async def get_metrics(self, request: Request) -> Response:
-        """The provider's twelve figures, from our own counters."""
-        counts = await self._read_counts(request, "UTC")
-        return JsonResponse(One(to_provider_metrics(counts)))
-
-    async def get_outcomes(self, request: Request) -> Response:
-        """Everything that is known about a batch's outcomes, and how final it is."""
-        time_zone = self._time_zone.read(request)
-        return JsonResponse(One(summarise(await self._read_counts(request, time_zone))))
-
-    async def _read_counts(self, request: Request, time_zone: str) -> Counts:
+        """The provider's twelve figures, from our own counters. Few counters are read, whether they changed or not."""
         batch_id = BATCH_ID.read(request)
-        counts = await read_counts(self._database, batch_id, time_zone)
+        counts = await read_figures(self._database, batch_id)
         if counts is None:
             raise NotFoundError(f"There is no batch {batch_id}")
-        return counts
+        answer = JsonResponse(One(to_provider_metrics(counts)))
+        etag = make_etag(bytes(answer.body).decode())
+        if has_current(request, etag):
+            return answer_unchanged(etag)
+        answer.headers.update(caching_headers(etag))
+        return answer
+
+    async def get_outcomes(self, request: Request) -> Response:
+        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices them.
+
+        What a client has already is told to hold by a few look-ups by key. An answer and its ETag are of one instant.
+        """
+        batch_id, time_zone, by = BATCH_ID.read(request), self._time_zone.read(request), BY.read(request)
+        if asks_whether_changed(request):
+            version = await self._database.queries.get_batch_version(self._database.pool, batch_id=batch_id)
+            etag = make_etag(version or "", time_zone, by or "")
+            if version is not None and has_current(request, etag):
+                return answer_unchanged(etag)
+        return await self._answer_outcomes(batch_id, time_zone, by)
+
+    async def _answer_outcomes(self, batch_id: int, time_zone: str, by: str | None) -> Response:
+        if by is None:
+            counts, slices = await read_counts(self._database, batch_id, time_zone), None
+        else:
+            await self._slicer.check_name(batch_id, by)
+            async with self._database.snapshot() as connection:
+                counts = await read_counts(self._database, batch_id, time_zone, connection)
+                slices = await self._slicer.slice(connection, batch_id, by) if counts else None
+        if counts is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        etag = make_etag(counts.version, time_zone, by or "")
+        sliced = {} if slices is None else {"slices": slices}
+        return JsonResponse(One(summarise(counts) | sliced), headers=caching_headers(etag))
 
 
 def show_batch(row: asyncpg.Record) -> Batch:

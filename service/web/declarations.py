@@ -5,6 +5,7 @@ that documents them, so that the two cannot differ.
 ``LIMIT.read(request)``. What is wrong is refused with the parameter's name and with what it takes.
 """
 
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -143,6 +144,47 @@ class TimeZone(Parameter[str, str]):
             raise ValueError(text) from error
 
 
+class Moment(Parameter[datetime, None]):
+    """A time, or a day: its beginning in the zone that the reader names, or its end where ``ends_day``."""
+
+    def __init__(self, name: str, description: str, *, ends_day: bool = False) -> None:
+        schema: Schema = {"type": "string", "examples": ["2026-03-16", "2026-03-16T10:30:00Z"]}
+        takes = "a day or an ISO 8601 time, such as 2026-03-16T10:30:00Z"
+        super().__init__(name, description, takes, schema, None)
+        self._ends_day = ends_day
+
+    def read_in(self, request: Request, zone: tzinfo) -> datetime | None:
+        """What the request has for it, in UTC; raises InvalidRequestError."""
+        text = request.query_params.get(self.name)
+        if text is None:
+            return None
+        try:
+            return self._parse_in(text, zone)
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
+
+    def _parse(self, text: str) -> datetime:
+        return self._parse_in(text, UTC)
+
+    def _parse_in(self, text: str, zone: tzinfo) -> datetime:
+        if len(text) == len("2026-03-16"):
+            day = date.fromisoformat(text) + timedelta(days=1 if self._ends_day else 0)
+            return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+
+class Free(Parameter[str, None]):
+    """Text that its reader takes apart and checks itself; ``takes`` says what for."""
+
+    def __init__(self, name: str, description: str, takes: str, wrong_text: str | None = None) -> None:
+        super().__init__(name, description, takes, {"type": "string"}, None)
+        self.wrong_text = wrong_text
+
+    def _parse(self, text: str) -> str:
+        return text
+
+
 class Id(Parameter[int, None]):
     """An id in the path; what is no number is an unknown ``what``."""
 
@@ -161,6 +203,26 @@ class Id(Parameter[int, None]):
         if not (text.isascii() and text.isdecimal() and len(text) <= 18):
             raise NotFoundError(f"There is no {self._what} {text!r}")
         return int(text)
+
+
+class PathChoice(Choice[Word, None]):
+    """One of some words, in the path; any other is an unknown ``what``."""
+
+    place = "path"
+    refusal = NotFoundError
+    is_required = True
+
+    def __init__(self, name: str, what: str, description: str, choices: tuple[Word, ...]) -> None:
+        super().__init__(name, description, choices, default=None)
+        self._what = what
+
+    def read(self, request: Request) -> Word:
+        """The word; raises NotFoundError for any other."""
+        text: str = request.path_params[self.name]
+        try:
+            return self._parse(text)
+        except ValueError as error:
+            raise NotFoundError(f"There is no {self._what} {text!r}: it is {self.takes}") from error
 
 
 class PathText(Parameter[str, None]):

@@ -1,8 +1,11 @@
 """Single parameters, read by name where an operation does not declare them yet: see ``declarations``."""
 
+from collections.abc import Sequence
+from datetime import datetime, tzinfo
+
 from starlette.requests import Request
 
-from service.web.declarations import Flag, Id, Number, TimeZone
+from service.web.declarations import Choice, Flag, Id, Moment, Number, TimeZone
 
 
 def read_number(request: Request, name: str, default: int, *, minimum: int, maximum: int) -> int:
@@ -28,3 +31,14 @@ def read_id(request: Request, name: str, what: str) -> int:
 def read_time_zone(request: Request, name: str, default: str) -> str:
     """The time zone in query parameter ``name``, by its IANA name."""
     return TimeZone(name, "", default=default).read(request)
+
+
+def read_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """Query parameter ``name``, one of ``choices``; None when it is absent."""
+    return Choice(name, "", tuple(choices), default=None).read(request)
+
+
+def read_moment(request: Request, name: str, zone: tzinfo, *, ends_day: bool = False) -> datetime | None:
+    """The time in query parameter ``name``, in UTC; None when it is absent. A day means its beginning in ``zone``, or
+    its end where ``ends_day``."""
+    return Moment(name, "", ends_day=ends_day).read_in(request, zone)

@@ -1,7 +1,8 @@
 """Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
 
 import asyncpg
 import msgspec
@@ -9,23 +10,32 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import NotFoundError
+from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
 from service.store.database import Database
 from service.web.answers import One, Page, Time
 from service.web.batches import BATCH_ID
-from service.web.declarations import Choice, Id, Number
+from service.web.declarations import Choice, Free, Id, Moment, Number
 from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
 MAX_RECIPIENT = 2**31 - 1
+MOST_ATTEMPTS = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
+SOURCES = ("webhook", "healed")
 
 RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
 LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the page before: a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT)
 STATUS = Choice("status", "Only those in this state", STATES, default=None)
+SOURCE = Choice("source", "Only those whose outcome is known in this way", SOURCES, default=None)
+MIN_ATTEMPTS = Number("min_attempts", "Only those with so many at least", default=0, minimum=0, maximum=MOST_ATTEMPTS)
+MAX_ATTEMPTS = Number(
+    "max_attempts", "Only those with so many at most", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+)
+CHANGED_SINCE = Moment("changed_since", "Only those whose outcome changed since then")
+RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
 
 
 class Recipient(msgspec.Struct):
@@ -91,6 +101,21 @@ class RecipientHistory(Recipient):
     history: list[Fact]
 
 
+class Filters(NamedTuple):
+    """Which recipients are wanted; ``state`` and ``source`` are the outcome's, the result is that of its attempt."""
+
+    state: str | None = None
+    source: str | None = None
+    min_attempts: int = 0
+    max_attempts: int = MOST_ATTEMPTS
+    changed_since: datetime | None = None
+    result_name: str | None = None
+    result_value: str | None = None
+
+
+NO_FILTERS = Filters()
+
+
 class Recipients:
     """Handlers of ``/v1/batch-calls/{id}/recipients``."""
 
@@ -101,7 +126,7 @@ class Recipients:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATUS, LIMIT, AFTER),
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER),
                 answers=(Answer(Page[Recipient]),),
             ),
             Operation(
@@ -112,15 +137,15 @@ class Recipients:
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """The recipients of a batch, by number. With ``status`` a page looks at so many of them and may hold few or
-        none: go on with ``next``."""
-        batch_id = BATCH_ID.read(request)
-        limit, after, state = LIMIT.read(request), AFTER.read(request), STATUS.read(request)
+        """The recipients of a batch, by number. With a filter a page looks at so many of them and may hold few or none:
+        go on with ``next``."""
+        batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
+        filters = read_filters(request)
         count = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
         if count is None:
             raise NotFoundError(f"There is no batch {batch_id}")
-        until = min(count, after + (limit if state is None else SCANNED_FOR_A_STATE))
-        rows = await self._read(batch_id, after, until, state)
+        until = min(count, after + (limit if filters == NO_FILTERS else SCANNED_FOR_A_STATE))
+        rows = await self._read(batch_id, after, until, filters)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -131,18 +156,38 @@ class Recipients:
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
         batch_id, number = BATCH_ID.read(request), RECIPIENT.read(request)
-        rows = await self._read(batch_id, number - 1, number, None) if 1 <= number <= MAX_RECIPIENT else []
+        rows = await self._read(batch_id, number - 1, number, NO_FILTERS) if 1 <= number <= MAX_RECIPIENT else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
         facts = self._database.queries.list_recipient_facts(self._database.pool, batch_id=batch_id, recipient_no=number)
         history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
         return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
-    async def _read(self, batch_id: int, after: int, until: int, state: str | None) -> Sequence[asyncpg.Record]:
+    async def _read(self, batch_id: int, after: int, until: int, filters: Filters) -> Sequence[asyncpg.Record]:
         page = self._database.queries.list_recipients(
-            self._database.pool, batch_id=batch_id, after=after, until=until, state=state
+            self._database.pool, batch_id=batch_id, after=after, until=until, **filters._asdict()
         )
         return [row async for row in page]
+
+
+def read_filters(request: Request) -> Filters:
+    """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
+    least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
+    if least > most:
+        raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
+    result = RESULT.read(request)
+    name, colon, value = (result or "").partition(":")
+    if result is not None and not (name and colon and "\0" not in result):
+        raise InvalidRequestError(f"result: takes {RESULT.takes}")
+    return Filters(
+        state=STATUS.read(request),
+        source=SOURCE.read(request),
+        min_attempts=least,
+        max_attempts=most,
+        changed_since=CHANGED_SINCE.read_in(request, UTC),
+        result_name=name or None,
+        result_value=value if result is not None else None,
+    )
 
 
 def _show(row: asyncpg.Record) -> dict[str, Any]:

@@ -87,20 +87,26 @@ async def begin_again_and_count_dials(
         batch_id = answer.json()["data"]["id"]
         assert (await upload(again.client, key="one-campaign")).json()["data"]["id"] == batch_id
         assert (await upload(again.client)).status_code == 409
-        await sandbox.sandbox.advance(WEEK_SECONDS)  # the calls begin only now: each webhook meets a service
-        await sandbox.sandbox.wait_until_done(batch_id)
-        dials = Counter(
-            (recipient["phone"], attempt["number"])
-            for taken in sandbox.sandbox.records.batches
-            for recipient in sandbox.sandbox.recipients(taken)
-            for attempt in recipient["attempts"]
-        )
-        assert set(dials.values()) == {1}
-        assert {phone for phone, _ in dials} == {"+919876543210", "+919812345678"}
+        await assert_dialled_once(sandbox)
         shown = (await again.client.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
         assert shown["recipients"]["processed"] == 2
         assert await again.end(signal.SIGTERM) == 0
     return states
+
+
+async def assert_dialled_once(sandbox: RunningSandbox) -> None:
+    """Plays all calls, which begin only now, so that each webhook meets a service; then looks at whom they rang."""
+    await sandbox.sandbox.advance(WEEK_SECONDS)
+    for batch_id in sandbox.sandbox.records.batches:
+        await sandbox.sandbox.wait_until_done(batch_id)
+    dials = Counter(
+        (recipient["phone"], attempt["number"])
+        for taken in sandbox.sandbox.records.batches
+        for recipient in sandbox.sandbox.recipients(taken)
+        for attempt in recipient["attempts"]
+    )
+    assert set(dials.values()) == {1}
+    assert {phone for phone, _ in dials} == {"+919876543210", "+919812345678"}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +141,51 @@ async def test_killed_before_a_step_was_committed(database_url: str, state: str,
         states = await begin_again_and_count_dials(connection, sandbox, settings)
         await connection.close()
     assert states == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("prepared", "held"),
+        ("uploading", "held"),
+        ("uploaded", "uploaded"),  # the provider has taken it: found in its list
+    ],
+)
+async def test_a_promotion_killed_before_a_step_was_committed(database_url: str, state: str, expected: str) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url,
+            "OUTCOMES_PORT": str(port),
+            "FORMANT_BASE_URL": sandbox.base_url,
+            "FORMANT_API_KEY": KEY,
+        }
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings) as serving:
+            test = (await upload(serving.client, test_recipients="1")).json()["data"]["id"]
+            await connection.execute(BLOCK.format(state=state))
+            await connection.execute("SELECT pg_advisory_lock(42)")
+            trying = asyncio.create_task(serving.client.post(f"/v1/batch-calls/{test}/promote"))
+            blocked = asyncio.create_task(wait_for_block(connection))
+            await until(blocked, trying)
+            await kill(serving, trying)
+        await connection.execute("SELECT pg_terminate_backend($1)", blocked.result())
+        await connection.execute("SELECT pg_advisory_unlock(42)")
+        await connection.execute(UNBLOCK)
+        await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
+        async with serve(**settings) as again:
+            async with asyncio.timeout(30):
+                while True:
+                    states = {row["state"] for row in (await again.client.get("/v1/uploads")).json()["data"]}
+                    if states <= {"held", "uploaded"}:
+                        break
+                    await asyncio.sleep(0.02)
+            assert expected in states
+            assert ("held" in states) == (expected == "held")
+            answer = await again.client.post(f"/v1/batch-calls/{test}/promote")
+            assert answer.status_code == (200 if expected == "held" else 409)
+            await assert_dialled_once(sandbox)
+        await connection.close()
 
 
 async def test_killed_while_the_provider_had_it_and_had_not_answered(database_url: str) -> None:

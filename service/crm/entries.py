@@ -46,9 +46,9 @@ class Entry(msgspec.Struct):
     version: int | None = None
 
     @property
-    def recipient_id(self) -> str:
-        """Names batch and recipient; it stays when the person is erased."""
-        return f"{self.batch_id}-{self.recipient}"
+    def recipient_id(self) -> str | None:
+        """Names batch and recipient, and stays when the person is erased; None until the batch's id is known."""
+        return None if self.batch_id is None else f"{self.batch_id}-{self.recipient}"
 
 
 class UnreadableError(Exception):

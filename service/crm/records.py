@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -88,10 +89,11 @@ class Mapper:
             return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, str(error))
 
     def _name(self, entry: Entry) -> str:
-        try:
-            return self.read_key(entry) or entry.recipient_id
-        except UnreadableError:
-            return entry.recipient_id
+        """What to call an entry whose record cannot be made."""
+        with suppress(UnreadableError):
+            if key := self.read_key(entry):
+                return key
+        return entry.recipient_id or f"position {entry.position}"
 
     def _map_one(self, entry: Entry) -> Record | str:
         """The record of an entry, or why there is none."""

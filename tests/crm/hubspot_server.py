@@ -1,5 +1,6 @@
 """A local HubSpot: the batch upsert of its public API with its shapes, limits and refusals, over real HTTP."""
 
+import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -54,6 +55,18 @@ class LocalHubSpot:
         self.paths: list[str] = []
         self.remaining = 100
         self.url = ""
+        self._may_answer = asyncio.Event()
+        self._may_answer.set()
+        self._is_taken_while_held = False
+
+    def hold(self, *, taken: bool = False) -> None:
+        """Lets requests come in, and answers none from now on; what they bring is ``taken`` all the same, or not."""
+        self._is_taken_while_held = taken
+        self._may_answer.clear()
+
+    def release(self) -> None:
+        """Answers again."""
+        self._may_answer.set()
 
     @asynccontextmanager
     async def serve(self, port: int = 0) -> AsyncIterator["LocalHubSpot"]:
@@ -71,6 +84,10 @@ class LocalHubSpot:
             return problem(404, "resource not found", "OBJECT_NOT_FOUND")
         content = await request.json()
         self.requests.append(content)
+        if not self._may_answer.is_set():
+            if self._is_taken_while_held:
+                self._upsert(content["inputs"])
+            await self._may_answer.wait()
         fault = self.faults.popleft() if self.faults else None
         if fault == "cut":
             self._upsert(content["inputs"])

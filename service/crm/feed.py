@@ -47,7 +47,10 @@ class FeedReader:
         """The entries after a position; waits so long for the first one where there is none yet."""
         params = {"after": after, "limit": limit} | ({"wait": wait_seconds} if wait_seconds else {})
         timeout = httpx.Timeout(READ_SECONDS, read=READ_SECONDS + wait_seconds)
-        return _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), Page)
+        page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), Page)
+        if page.has_more and page.next <= after:
+            raise SyncError(f"{WHO} tells of more entries after {after}, but not where")
+        return page
 
     async def acknowledge(self, consumer: str, position: int) -> None:
         """Says that everything up to the position has been dealt with."""

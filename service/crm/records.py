@@ -80,7 +80,7 @@ class Mapper:
     def read_key(self, entry: Entry) -> str:
         """The key as text without blanks around it; "" for an entry without one. Raises UnreadableError."""
         value = read_field(entry, self._key.source)
-        return _to_text(value).strip() if isinstance(value, str | int | float) else ""
+        return to_text(value).strip() if isinstance(value, str | int | float) else ""
 
     def _try_one(self, entry: Entry) -> Record | Failure | str:
         try:
@@ -122,7 +122,7 @@ class Mapper:
         return properties
 
     def _convert(self, rule: Property, value: Any) -> Any:
-        word = _to_text(value)
+        word = to_text(value)
         if word in rule.values:
             return rule.values[word]
         if value is None:
@@ -139,7 +139,7 @@ class Mapper:
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _to_text(value: Any) -> str:
+def to_text(value: Any) -> str:
     """A value as a mapping file writes it: true, 12, null."""
     if isinstance(value, str):
         return value

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from service.crm.job import Tell, Totals
-from service.crm.records import SKIPS
+from service.crm.records import SKIPS, to_text
 
 _PHONE = re.compile(r"\+\d[\d ().-]{5,}\d|(?<!\w)\d{8,15}(?!\w)|(?<![\w-])\d{3,5}[ -]\d{3,6}(?:[ -]\d{3,5})*(?![\w-])")
 SHOWN_DIGITS = 2
+SMALLEST_PHONE = 10**9  # of those that came as a number
 WHY = {
     "overtaken": "a later entry of the same key was sent instead",
     "not_final": "not final yet (only_final)",
@@ -76,4 +77,6 @@ def _tell_failures(console: Console, totals: Totals) -> None:
 
 
 def _show(value: Any) -> str:
-    return mask(value if isinstance(value, str) else repr(value))
+    if isinstance(value, int) and abs(value) < SMALLEST_PHONE:
+        return to_text(value)
+    return mask(to_text(value))

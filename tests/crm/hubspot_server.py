@@ -40,11 +40,11 @@ def too_many(policy: str, **headers: str) -> JSONResponse:
 class LocalHubSpot:
     """Keeps objects by their unique property, whose values differ in more than case. ``faults`` are done first.
 
-    ``partial`` is what a batch with bad inputs is answered with: 207 that names them by trace id, by id or not at all,
-    or 400 for the whole. ``options`` are the values that a property takes; other properties take any.
+    ``partial`` is what a batch with bad inputs is answered with: 207 that names them by trace id, by id, only the
+    first of them or none, or 400 for the whole. ``options`` are the values that a property takes; others take any.
     """
 
-    def __init__(self, partial: Literal["traces", "ids", "nobody", "whole"] = "traces") -> None:
+    def __init__(self, partial: Literal["traces", "ids", "first", "nobody", "whole"] = "traces") -> None:
         self.partial = partial
         self.id_property = "loan_id"
         self.objects: dict[str, dict[str, str]] = {}
@@ -116,7 +116,8 @@ class LocalHubSpot:
             for each in inputs
             if each["id"] in wrong
         ]
-        return JSONResponse(done | {"numErrors": len(errors), "errors": errors}, 207)
+        shown = errors[:1] if self.partial == "first" else errors
+        return JSONResponse(done | {"numErrors": len(errors), "errors": shown}, 207)
 
     def _name(self, given: dict[str, Any]) -> dict[str, Any]:
         if self.partial == "nobody":

@@ -93,7 +93,7 @@ async def test_no_batch_is_larger_than_100(hubspot: LocalHubSpot) -> None:
     assert len(hubspot.objects) == 251
 
 
-@pytest.mark.parametrize("partial", ["traces", "ids", "nobody", "whole"])
+@pytest.mark.parametrize("partial", ["traces", "ids", "first", "nobody", "whole"])
 async def test_bad_records_are_told_with_the_reason_and_their_neighbours_are_taken(partial: str) -> None:
     hubspot = LocalHubSpot(partial)  # type: ignore[arg-type]
     hubspot.options["outcome"] = {"CONNECTED", "BUSY"}

@@ -1,6 +1,7 @@
 """The mapping file: what it takes, and that what it does not take is told by its name with the nearest right one."""
 
 import contextlib
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from service.errors import ConfigurationError
 from service.formant import events
 from service.web import recipients
 
-DEPLOY = Path(__file__).parents[2] / "deploy" / "crm"
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy" / "crm"
 SMALLEST: dict[str, Any] = {
     "consumer": "hubspot",
     "target": {"kind": "hubspot", "object_type": "contacts"},
@@ -71,6 +73,15 @@ def test_the_examples_can_be_used(name: str) -> None:
     mapping = load_mapping(DEPLOY / name)
     assert isinstance(mapping.target, HubSpot if name == "hubspot.toml" else Generic)
     assert len(mapping.rules()) > 5
+
+
+def test_the_readme_shows_a_mapping_that_can_be_used_and_every_field() -> None:
+    _, _, section = (ROOT / "README.md").read_text().partition("## Sync a CRM\n")
+    section, _, _ = section.partition("\n## ")
+    _, _, shown = section.partition("```toml\n")
+    assert read_mapping(tomllib.loads(shown.partition("```")[0]), "README.md").rules().keys() > {"last_call_outcome"}
+    for field in PLAIN_FIELDS:
+        assert f"`{field}`" in section
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,46 @@ async def test_from_the_start_everything_is_sent_again(
     assert await get_acknowledged(service) == (await service.get("/v1/feed")).json()["next"]
 
 
+async def test_what_fails_twice_is_one_failure_after_a_retry(
+    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
+) -> None:
+    hubspot.options["outcome"] = {"CONNECTED"}
+    await call(service, 1, 2)
+    await call(service, 3, status="busy")
+    for _ in range(2):
+        assert (await sync.run("--once", "--from-start")).status == 1
+    assert [line["key"] for line in sync.read_failures()] == ["LN-3", "LN-3"]
+    assert (await sync.run("--retry-failures", FAILURES)).status == 1
+    assert [line["key"] for line in sync.read_failures()] == ["LN-3"]
+
+
+@pytest.mark.parametrize("key", ["parameter", "recipient_id"])
+async def test_erased_people_are_counted_and_told_of_where_the_key_is_still_known(
+    service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str, tmp_path: Path, key: str
+) -> None:
+    await store_batch(database_url, 3)
+    sync = Sync(tmp_path, str(service.base_url), hubspot, more='[erased]\nproperties = { outcome = "ERASED" }')
+    if key == "recipient_id":
+        written = (tmp_path / "map.toml").read_text()
+        (tmp_path / "map.toml").write_text(written.replace('parameter = "loan_id"', 'field = "recipient_id"'))
+    await call(service, 1, 2, 3)
+    assert (await sync.run("--once")).status == 0
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "UPDATE outcomes SET state = 'erased', position = nextval('feed_positions') WHERE recipient_no = 2"
+    )
+    await connection.close()
+    finished = await sync.run("--once")
+    assert finished.status == 0
+    outcomes = {name: stored["outcome"] for name, stored in hubspot.objects.items()}
+    if key == "recipient_id":
+        assert outcomes == {"456-1": "CONNECTED", "456-2": "ERASED", "456-3": "CONNECTED"}
+    else:
+        assert outcomes == {"ln-1": "CONNECTED", "ln-2": "CONNECTED", "ln-3": "CONNECTED"}
+        (line,) = (line for line in finished.output.splitlines() if "erased" in line)
+        assert " 1 " in line
+
+
 async def test_a_second_job_on_the_same_failures_is_refused(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:

@@ -220,6 +220,7 @@ def test_the_sync_job_has_its_own_few_settings() -> None:
         "OUTCOMES_CRM_TOKEN": "crm-token",
     }
     assert environ.keys() == SYNC_NAMES.keys(), "a setting was added: read it here too"
+    assert {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"} == SYNC_SECRETS
     assert asdict(read_sync_settings({**environ, "OUTCOMES_LOG_LEVEL": "error"})) == {
         "url": "https://outcomes.example.com",
         "feed_key": "feed-key",

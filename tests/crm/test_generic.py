@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 
 from service.crm.delivery import Delivery
 from service.crm.errors import SyncError
-from service.crm.exchange import ATTEMPTS
 from service.crm.generic import GenericTarget
 from service.crm.mapping import Generic
 from service.crm.records import Record
@@ -20,7 +19,7 @@ from tests.crm.hubspot_server import TOKEN
 
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=ATTEMPTS):
+    with stamina.set_testing(True, attempts=100, cap=True):
         yield
 
 

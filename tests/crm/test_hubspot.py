@@ -25,7 +25,7 @@ PATH = "/crm/v3/objects/contacts/batch/upsert"
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
     """Repeats without the waits between, which are told in the log."""
-    with stamina.set_testing(True, attempts=ATTEMPTS):
+    with stamina.set_testing(True, attempts=100, cap=True):
         yield
 
 
@@ -41,7 +41,12 @@ def make_record(number: int, **properties: object) -> Record:
 
 @asynccontextmanager
 async def connect(
-    hubspot: LocalHubSpot, *, token: str = TOKEN, object_type: str = "contacts", give_up_after: int = 0
+    hubspot: LocalHubSpot,
+    *,
+    token: str = TOKEN,
+    object_type: str = "contacts",
+    give_up_after: int = 0,
+    patient: bool = False,
 ) -> AsyncIterator[tuple[Delivery, list[float]]]:
     """A delivery to the local HubSpot, and the rests that it took between calls."""
     rests: list[float] = []
@@ -53,7 +58,7 @@ async def connect(
         target = HubSpotTarget(
             http, HubSpot(object_type=object_type, url=f"{hubspot.url}/"), Key(id_property="loan_id"), rest
         )
-        yield Delivery(target, is_patient=False, give_up_after=give_up_after), rests
+        yield Delivery(target, is_patient=patient, give_up_after=give_up_after), rests
 
 
 async def deliver(hubspot: LocalHubSpot, *records: Record) -> list[Failure]:
@@ -174,6 +179,14 @@ async def test_an_outage_that_does_not_pass_is_told_in_the_end(hubspot: LocalHub
     with pytest.raises(SyncError, match="The CRM answered 500: internal error"):
         await deliver(hubspot, make_record(1))
     assert len(hubspot.requests) == ATTEMPTS
+
+
+async def test_a_job_that_follows_waits_out_any_outage_and_any_limit(hubspot: LocalHubSpot) -> None:
+    hubspot.faults += [lambda: problem(500, "internal error")] * (2 * ATTEMPTS)
+    hubspot.faults += [lambda: too_many("DAILY")] * 3
+    async with connect(hubspot, patient=True) as (delivery, _):
+        assert await delivery.deliver([make_record(1)]) == []
+    assert len(hubspot.requests) == 2 * ATTEMPTS + 4
 
 
 async def test_a_hubspot_that_cannot_be_reached_is_told() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crm.entries import PLAIN_FIELDS, SOURCES, STATES, STATUSES, Entry
@@ -157,6 +157,7 @@ def test_a_file_that_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
 _NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 
 
+@settings(deadline=None, derandomize=True)
 @given(_NAMES, st.sampled_from(["", "target", "key", "filter", "erased"]))
 def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
     known = {
@@ -170,6 +171,7 @@ def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
             read_mapping(content, "map.toml")
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(_NAMES, x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crm.entries import SOURCES, STATES, STATUSES, Entry
@@ -187,6 +187,7 @@ _ENTRIES = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None, derandomize=True)
 @given(_ENTRIES, st.booleans(), st.booleans(), st.sampled_from([None, [456]]))
 def test_nobody_gets_lost_and_no_key_comes_twice(
     entries: list[Entry], only_final: bool, tells_erased: bool, batches: list[int] | None

@@ -74,6 +74,8 @@ class FeedReader:
         message = read_message(answer.body)
         if answer.status in {401, 403}:
             raise SyncError(f"{WHO} refused OUTCOMES_FEED_KEY{message}. It takes a key with the scope feed")
+        if answer.status == 409:
+            raise SyncError(f"The feed cannot be read from there{message}. --from-start begins anew")
         raise SyncError(f"{WHO} refused {method} {path} with {answer.status}{message}")
 
 

@@ -72,8 +72,8 @@ class Filter(msgspec.Struct, forbid_unknown_fields=True):
     batches: list[int] | None = None
 
 
-class Erased(msgspec.Struct, forbid_unknown_fields=True):
-    """What becomes of people who were erased: by default nothing is sent; with ``properties`` these are set."""
+class Gone(msgspec.Struct, forbid_unknown_fields=True):
+    """What becomes of recipients who are no more: by default nothing is sent; with ``properties`` these are set."""
 
     properties: dict[str, Constant] = {}
 
@@ -89,7 +89,8 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
     only_final: bool = True
     time_zone: str = "UTC"  # of format = "date"
     filter: Filter = msgspec.field(default_factory=Filter)
-    erased: Erased = msgspec.field(default_factory=Erased)
+    erased: Gone = msgspec.field(default_factory=Gone)  # the person was
+    withdrawn: Gone = msgspec.field(default_factory=Gone)  # its call counts for another recipient, or for none
 
     def rules(self) -> dict[str, Property]:
         """The properties, the short form written out."""
@@ -102,7 +103,7 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
         return ZoneInfo(self.time_zone)
 
 
-_TABLES: dict[str, type[msgspec.Struct]] = {"key": Key, "filter": Filter, "erased": Erased}
+_TABLES: dict[str, type[msgspec.Struct]] = {"key": Key, "filter": Filter, "erased": Gone, "withdrawn": Gone}
 _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Generic}
 
 
@@ -148,8 +149,9 @@ def _check_names(content: dict[str, Any]) -> None:
             _check_values(f"properties.{name}.values", given.get("values"), Constant)
     _check_values("properties", properties, str | Property)
     _check_values("constants", content.get("constants"), Constant)
-    if isinstance(erased := content.get("erased"), dict):
-        _check_values("erased.properties", erased.get("properties"), Constant)
+    for name in ("erased", "withdrawn"):
+        if isinstance(gone := content.get(name), dict):
+            _check_values(f"{name}.properties", gone.get("properties"), Constant)
 
 
 def _check_table(place: str, given: Any, shape: type[msgspec.Struct]) -> None:
@@ -185,7 +187,8 @@ def _check(mapping: Mapping) -> None:
         raise ValueError('properties is empty: say which field goes to which property, such as call_status = "status"')
     for name, rule in mapping.rules().items():
         _check_rule(f"properties.{name}", rule)
-    for name in (*mapping.properties, *mapping.constants, *mapping.erased.properties):
+    gone = (*mapping.erased.properties, *mapping.withdrawn.properties)
+    for name in (*mapping.properties, *mapping.constants, *gone):
         if not name:
             raise ValueError("a property has no name")
         if name == mapping.key.id_property:

@@ -55,7 +55,7 @@ class Mapper:
         self._constants = mapping.constants
         self._only_final = mapping.only_final
         self._batches = None if mapping.filter.batches is None else frozenset(mapping.filter.batches)
-        self._erased = mapping.erased.properties
+        self._gone = {"erased": mapping.erased.properties, "withdrawn": mapping.withdrawn.properties}
         self._zone = mapping.zone()
 
     def map(self, entries: Iterable[Entry]) -> Mapped:
@@ -99,17 +99,15 @@ class Mapper:
         """The record of an entry, or why there is none."""
         if self._batches is not None and entry.batch_id not in self._batches:
             return "filtered"
-        if entry.state == "withdrawn":  # its call counts for another recipient, or for none
-            return "withdrawn"
-        is_erased = entry.state == "erased"
-        if is_erased and not self._erased:
-            return "erased"
-        if self._only_final and not (entry.is_final or is_erased):
+        gone = self._gone.get(entry.state)
+        if gone == {}:
+            return entry.state
+        if gone is None and self._only_final and not entry.is_final:
             return "not_final"
         key = self.read_key(entry)
         if not key:
-            return "erased" if is_erased else "without_key"
-        properties = dict(self._erased) if is_erased else self._read_properties(entry)
+            return "without_key" if gone is None else entry.state
+        properties = self._read_properties(entry) if gone is None else gone
         properties = {self._key.id_property: key, **properties}
         return Record(key, properties, entry.position, entry.batch_id, entry.recipient)
 

@@ -131,6 +131,8 @@ def test_the_readme_shows_a_mapping_that_can_be_used_and_every_field() -> None:
         ({"constants__call_status": "x"}, ["constants.call_status is set under properties too"]),
         ({"constants__x": [1]}, ["constants.x: Expected"]),
         ({"erased__properties": {"x": [1]}}, ["erased.properties.x: Expected"]),
+        ({"withdrawn__properties": {"x": [1]}}, ["withdrawn.properties.x: Expected"]),
+        ({"withdrawn__properties": {"loan_id": ""}}, ["loan_id is the key's property"]),
         ({"time_zone": "Asia/Calcuta"}, ["time_zone takes", "Asia/Calcuta"]),
         ({"filter__batches": ["456"]}, ["filter.batches"]),
         ({"only_final": "yes"}, ["only_final: Expected `bool`"]),
@@ -158,11 +160,12 @@ _NAMES = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=12)
 
 
 @settings(deadline=None, derandomize=True)
-@given(_NAMES, st.sampled_from(["", "target", "key", "filter", "erased"]))
+@given(_NAMES, st.sampled_from(["", "target", "key", "filter", "erased", "withdrawn"]))
 def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
     known = {
         "": {*Mapping.__struct_fields__}, "target": {"kind", *HubSpot.__struct_fields__},
         "key": {"property", "parameter", "field"}, "filter": {"batches"}, "erased": {"properties"},
+        "withdrawn": {"properties"},
     }[table]  # fmt: skip
     if name not in known:
         content = make_content()

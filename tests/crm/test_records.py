@@ -137,6 +137,12 @@ def test_a_property_can_tell_that_somebody_was_erased() -> None:
     assert (record.key, record.properties) == ("456-7", {"call_id": "456-7", "call_status": "ERASED"})
 
 
+def test_a_property_can_tell_that_somebody_was_withdrawn_final_or_not() -> None:
+    withdrawn = make_entry(state="withdrawn", is_final=False, attempts=0)
+    (record,) = apply(withdrawn, withdrawn__properties={"call_status": ""}).records
+    assert record.properties == {"loan_id": "LN-7", "call_status": ""}
+
+
 @pytest.mark.parametrize(("given_key", "key"), [(" LN-7 ", "LN-7"), (12345, "12345"), (1.5, "1.5")])
 def test_keys_are_text_without_blanks_around_them(given_key: Any, key: str) -> None:
     (record,) = apply(make_entry(parameters={"loan_id": given_key})).records

@@ -276,6 +276,22 @@ async def test_an_unknown_field_in_the_mapping_is_told_with_the_nearest(
     assert "map.toml: properties.x: 'statsu' is no field of the feed (did you mean 'status'?)" in finished.errors
 
 
+async def test_a_place_beyond_the_end_of_the_feed_is_told_with_the_way_out(
+    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str
+) -> None:
+    await call(service, 1)
+    assert (await sync.run("--once")).status == 0
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE feed_consumers SET position = 999999")  # as after a restore of an older backup
+    await connection.close()
+    finished = await sync.run("--once")
+    assert finished.status == 2
+    assert "beyond the end" in finished.errors
+    assert "--from-start" in finished.errors
+    assert (await sync.run("--once", "--from-start")).status == 0
+    assert len(hubspot.requests) == 2
+
+
 async def test_another_job_under_the_same_name_is_noticed(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, tmp_path: Path
 ) -> None:

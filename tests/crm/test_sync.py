@@ -123,7 +123,7 @@ async def test_recipients_without_the_key_are_told_and_never_sent(
     assert hubspot.objects.keys() == {"ln-1"}
 
 
-async def test_what_the_crm_refuses_is_kept_with_the_reason_and_can_be_tried_again(
+async def test_what_the_crm_refuses_is_kept_with_the_reason_and_it_goes_on_behind(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     hubspot.partial = "whole"
@@ -138,8 +138,15 @@ async def test_what_the_crm_refuses_is_kept_with_the_reason_and_can_be_tried_aga
         ("LN-3", 456, 3), ("LN-4", 456, 4),
     ]  # fmt: skip
     assert await get_acknowledged(service) == (await service.get("/v1/feed")).json()["next"]
-    assert (await sync.run("--once")).status == 0  # it goes on behind them
+    assert (await sync.run("--once")).status == 0
 
+
+async def test_a_retry_sends_what_the_outcomes_are_by_then(
+    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
+) -> None:
+    hubspot.options["outcome"] = {"CONNECTED"}
+    await call(service, 3, 4, status="busy")
+    assert (await sync.run("--once")).status == 1
     await call(service, 3, attempt=2)
     assert (await sync.run("--once")).status == 0  # the newer outcome of one of them is taken
     finished = await sync.run("--retry-failures", FAILURES)
@@ -152,7 +159,14 @@ async def test_what_the_crm_refuses_is_kept_with_the_reason_and_can_be_tried_aga
     assert finished.status == 0, finished
     assert hubspot.objects["ln-4"]["outcome"] == "busy"
     assert sync.read_failures() == []
-    assert "nothing to retry" in (await sync.run("--retry-failures", FAILURES)).output
+
+
+async def test_with_no_failures_there_is_nothing_to_retry(sync: Sync, hubspot: LocalHubSpot) -> None:
+    (sync.folder / FAILURES).touch()
+    finished = await sync.run("--retry-failures", FAILURES)
+    assert finished.status == 0
+    assert "nothing to retry" in finished.output
+    assert hubspot.paths == []
 
 
 async def test_a_retry_knows_that_another_recipient_has_the_same_key_by_now(

@@ -15,6 +15,7 @@ import uvloop
 
 from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
+from service.crm.command import crm_sync
 from service.demo import DemoOptions, run_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.formant.client import FormantClient, open_http
@@ -207,6 +208,7 @@ def demo(**options: Any) -> None:
 
 
 outcomes.add_command(sandbox)
+outcomes.add_command(crm_sync)
 
 
 @outcomes.group()

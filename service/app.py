@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.keyring import KeyRing
 from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
 from service.batches.leftovers import remove_leftovers
@@ -39,6 +40,7 @@ from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
 from service.web.agents import Agents
 from service.web.alarms import Alarms
+from service.web.audit import Audit
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
@@ -108,7 +110,9 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        if not settings.api_key:
+        keys = KeyRing(database, settings.api_key)
+        await keys.refresh()
+        if keys.is_empty:
             logger.warning("api_closed", setting="OUTCOMES_API_KEY")
         decoder = EventDecoder(settings.ref_column)
         writer = Writer(database_url, database.queries, metrics)
@@ -142,7 +146,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
-        authenticator = Authenticator(settings.api_key)
+        await stack.enter_async_context(_run_beside(keys.run()))
+        authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
@@ -158,6 +163,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
+            Audit(database),
         )
         yield Front(receiver, routes)
 

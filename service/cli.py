@@ -3,16 +3,15 @@
 import asyncio
 import gc
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from typing import Any
 
 import click
 import structlog
 import uvloop
 
+from service.access.actor import SERVICE, set_actor
 from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
 from service.demo import DemoOptions, run_demo
@@ -20,6 +19,7 @@ from service.errors import ConfigurationError, OutcomesError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
+from service.keys_command import keys
 from service.ledger.quarantine import Replayer
 from service.ledger.rebuilding import Rebuilder
 from service.ledger.telling import show_rows, tell_findings, tell_rebuilt
@@ -31,9 +31,10 @@ from service.reconcile.drift import Assessment
 from service.reconcile.telling import show_progress, tell_assessment
 from service.sandbox.command import sandbox
 from service.server import serve_until_signal
-from service.settings import Settings, find_unknown_names, read_settings
+from service.settings import Settings, read_settings
+from service.starting import open_database_url as _database_url
+from service.starting import start as _start
 from service.store.database import open_database
-from service.store.embedded import run_embedded_postgres
 
 logger = structlog.get_logger()
 
@@ -58,6 +59,7 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings, url: str) -> None:
+    set_actor(SERVICE)  # what it does by itself; requests act for their keys
     async with open_app(settings, url) as app:
         # What was made at the start stays, so no collection need look at it again, in the midst of requests.
         gc.collect()
@@ -206,6 +208,7 @@ def demo(**options: Any) -> None:
 
 
 outcomes.add_command(sandbox)
+outcomes.add_command(keys)
 
 
 @outcomes.group()
@@ -238,26 +241,6 @@ async def _resolve(settings: Settings, url: str, upload_id: int, batch_id: int |
     ):
         client = FormantClient(http, Metrics()) if settings.formant_api_key else None
         await UploadFinder(database, client).resolve(upload_id, batch_id)
-
-
-def _start() -> Settings:
-    """The settings, and logs as they say."""
-    # Until the service listens to it: SIGTERM unwinds what was begun, such as the start of an embedded Postgres.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    settings = read_settings(os.environ)
-    configure_logs(settings.log_level)
-    for name, nearest in find_unknown_names(os.environ).items():
-        logger.warning("unknown_setting", setting=name, nearest=nearest)
-    return settings
-
-
-@contextmanager
-def _database_url(settings: Settings) -> Iterator[str]:
-    """The configured database, or the embedded one for as long as the block lasts."""
-    with (
-        nullcontext(settings.database_url) if settings.database_url else run_embedded_postgres(settings.data_dir) as url
-    ):
-        yield url
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.web.auth import Authenticator, Scope
+from service.access.scopes import Scope
+from service.web.auth import Authenticator
 
 Handler = Callable[[Request], Awaitable[Response]]
 

@@ -7,15 +7,19 @@ from typing import Any
 
 from asyncpg import Pool
 
-from service.access.actor import Actor
+from service.access.actor import Actor, current_actor
 from service.store.database import Connection, Database
 
 
 async def record_audit(
-    database: Database, connection: Connection | Pool, actor: Actor, action: str, subject: str, outcome: str,
-    **details: Any,
+    database: Database, connection: Connection | Pool, action: str, subject: str, outcome: str,
+    *, actor: Actor | None = None, **details: Any,
 ) -> None:  # fmt: skip
-    """Tells that ``actor`` did ``action`` to ``subject`` (such as ``upload 7``), and what came of it, in words."""
+    """Tells that ``action`` was done to ``subject`` (such as ``upload 7``), and what came of it, in words.
+
+    ``actor`` is whom the present task acts for, unless the work was begun by another.
+    """
+    actor = actor or current_actor()
     await database.queries.record_audit(
         connection,
         actor=actor.name,

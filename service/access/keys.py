@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from service.access.actor import current_actor
 from service.access.audit import record_audit
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.store.database import Database
@@ -80,7 +79,7 @@ class Keys:
             except asyncpg.UniqueViolationError as error:
                 raise ConflictError(f"There is a key {name!r} already: revoke it, or take another name") from error
             await record_audit(
-                self._database, connection, current_actor(), "key_created", f"key {row['key_id']}", "created",
+                self._database, connection, "key_created", f"key {row['key_id']}", "created",
                 scopes=row["scopes"],
             )  # fmt: skip
         return CreatedKey(row, key)
@@ -98,7 +97,5 @@ class Keys:
             )
             if row is None:
                 raise NotFoundError(f"There is no key {name_or_id!r} to revoke: see outcomes keys list")
-            await record_audit(
-                self._database, connection, current_actor(), "key_revoked", f"key {row['key_id']}", "revoked"
-            )
+            await record_audit(self._database, connection, "key_revoked", f"key {row['key_id']}", "revoked")
         return row

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from service.access.audit import record_audit
 from service.batches.contacts import ContactsOptions, Part, check_contacts
 from service.batches.leftovers import make_folder
 from service.batches.uploads import refuse_errors
@@ -114,6 +115,10 @@ class Registrar:
                 await connection.copy_to_table(
                     "staged_recipients", source=Path(part.copy_path), columns=STAGED_COLUMNS, format="csv"
                 )
+                await record_audit(
+                    self._database, connection, "registration", f"batch {row['batch_id']}", "staged",
+                    recipients=report.recipients, forced=force,
+                )  # fmt: skip
         logger.info("registration_staged", batch_id=row["batch_id"], recipients=report.recipients)
 
     async def _retry(self, batch_id: int) -> bool:

@@ -31,6 +31,7 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.privacy.erasure import Eraser
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -44,6 +45,7 @@ from service.web.audit import Audit
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
+from service.web.erasures import Erasures
 from service.web.events import Events
 from service.web.health import Health
 from service.web.operations import Operation, to_route
@@ -147,6 +149,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
         await stack.enter_async_context(_run_beside(keys.run()))
+        eraser = Eraser(database)
+        await stack.enter_async_context(_run_beside(eraser.run()))
         authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -164,6 +168,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Reconciliation(database, reconciler),
             Alarms(watch),
             Audit(database),
+            Erasures(eraser, default_region=settings.default_region),
         )
         yield Front(receiver, routes)
 

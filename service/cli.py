@@ -15,6 +15,7 @@ from service.access.actor import SERVICE, set_actor
 from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
 from service.demo import DemoOptions, run_demo
+from service.erase_command import erase
 from service.errors import ConfigurationError, OutcomesError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
@@ -209,6 +210,7 @@ def demo(**options: Any) -> None:
 
 outcomes.add_command(sandbox)
 outcomes.add_command(keys)
+outcomes.add_command(erase)
 
 
 @outcomes.group()

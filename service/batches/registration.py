@@ -115,6 +115,7 @@ class Registrar:
                 await connection.copy_to_table(
                     "staged_recipients", source=Path(part.copy_path), columns=STAGED_COLUMNS, format="csv"
                 )
+                await queries.reopen_erasures(connection, batch_key=key)
                 await record_audit(
                     self._database, connection, "registration", f"batch {row['batch_id']}", "staged",
                     recipients=report.recipients, forced=force,

@@ -14,7 +14,7 @@ from service.web.json import JsonResponse, raw
 from service.web.operations import Operation
 from service.web.parameters import read_id, read_number
 
-STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
+STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
 

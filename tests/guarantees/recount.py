@@ -32,7 +32,10 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'attempt', concat_ws('/', attempt_slot(called_at), status), count(*), 0, 0
     FROM attempts GROUP BY 1, 2, 3
     UNION ALL
-    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM latest
+    SELECT batch_key, 'row',
+           concat_ws('/', recipient_no, CASE WHEN e.phone_hash IS NULL THEN state ELSE 'erased' END, attempts,
+                     arrival_id), 1, 0, 0
+    FROM latest LEFT JOIN erased_recipients AS e USING (batch_key, recipient_no)
 ), counted AS (
     SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, recipients AS n, talked,
            talk_seconds AS seconds

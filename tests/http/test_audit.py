@@ -106,4 +106,5 @@ async def test_a_rebuild_that_mends_says_how_much(database: Database, database_u
     await database.pool.execute("INSERT INTO outcome_counts VALUES ($1, 'completed', 1, 'webhook', 5, 0, 0)", key)
     assert [batch.counters async for batch in Rebuilder(database).rebuild()] == [1]
     row = await database.pool.fetchrow("SELECT outcome, details::json ->> 'counters' AS counters FROM audit_log")
+    assert row is not None
     assert tuple(row) == ("mended", "1")

@@ -32,6 +32,7 @@ from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.privacy.erasure import Eraser
+from service.privacy.retention import Retention
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -112,10 +113,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        keys = KeyRing(database, settings.api_key)
-        await keys.refresh()
-        if keys.is_empty:
-            logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+        keys = await _read_keys(database, settings.api_key)
         decoder = EventDecoder(settings.ref_column)
         writer = Writer(database_url, database.queries, metrics)
         replay_writer = Writer(database_url, database.queries, metrics)
@@ -151,6 +149,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         await stack.enter_async_context(_run_beside(keys.run()))
         eraser = Eraser(database)
         await stack.enter_async_context(_run_beside(eraser.run()))
+        if any(settings.keep_days.values()):
+            await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
         authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -221,6 +221,14 @@ def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
             Exception: answer_failure,
         },
     )
+
+
+async def _read_keys(database: Database, api_key: str) -> KeyRing:
+    keys = KeyRing(database, api_key)
+    await keys.refresh()
+    if keys.is_empty:
+        logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+    return keys
 
 
 @asynccontextmanager

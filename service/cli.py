@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from typing import Any
 
+import asyncpg
 import click
 import structlog
 import uvloop
@@ -206,6 +207,28 @@ def demo(**options: Any) -> None:
     with _database_url(settings) as url:
         agrees = uvloop.run(run_demo(settings, url, DemoOptions(reorder_seconds=options.pop("reorder"), **options)))
     sys.exit(0 if agrees else 1)
+
+
+@outcomes.command("grant-service")
+@click.argument("role")
+def grant_service(role: str) -> None:
+    """Give a database role what running the service takes: no DDL, no TRUNCATE, no change of the audit log.
+
+    Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
+    """
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(_grant_service(settings, url, role))
+    click.echo(f"{role} may run the service.")
+
+
+async def _grant_service(settings: Settings, url: str, role: str) -> None:
+    await prepare_schema(url, may_migrate=False)
+    async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+        try:
+            await database.queries.grant_service(database.pool, role=role)
+        except asyncpg.UndefinedObjectError as error:
+            raise ConfigurationError(f"There is no role {role!r}: make it first, with CREATE ROLE … LOGIN") from error
 
 
 outcomes.add_command(sandbox)

@@ -99,6 +99,13 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self.forgotten = Counter(
+            "outcomes_forgotten",
+            "What went since it had been kept for long enough, by kind: rows, or for bodies steps.",
+            ["kind"],
+            registry=registry,
+        )
+
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)

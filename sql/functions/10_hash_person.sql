@@ -2,6 +2,8 @@
 -- Hashed twice under the key, as HMAC does, so that nothing can be appended to what was hashed.
 CREATE OR REPLACE FUNCTION hash_person(p_kind text, p_value text) RETURNS bytea
 LANGUAGE sql STABLE STRICT
+SECURITY DEFINER  -- who runs the service uses the key, and cannot read it
+SET search_path = public, pg_temp
 AS $$
 SELECT sha256(k.key || sha256(k.key || convert_to(p_kind || ':' || p_value, 'UTF8'))) FROM erasure_key AS k WHERE k.id = 1
 $$;

@@ -61,9 +61,11 @@ COMMENT ON COLUMN batches.people_forgotten_at IS 'When the last of its phones an
 COMMENT ON COLUMN batches.people_cursor IS 'How far that has come: after this recipient.';
 CREATE INDEX unattributed_phone ON unattributed (phone, arrival_id);
 CREATE INDEX quarantine_last_received_at ON quarantine (last_received_at);
+CREATE INDEX provider_metrics_last_seen_at ON provider_metrics (last_seen_at);
+CREATE INDEX batches_people ON batches (prepared_at) WHERE people_forgotten_at IS NULL;
 
 -- migrate:down
-DROP INDEX quarantine_last_received_at, unattributed_phone;
+DROP INDEX batches_people, provider_metrics_last_seen_at, quarantine_last_received_at, unattributed_phone;
 ALTER TABLE batches DROP COLUMN people_cursor, DROP COLUMN people_forgotten_at;
 ALTER TABLE quarantine DROP COLUMN erased_at;
 UPDATE recipients SET phone = '' WHERE phone IS NULL;

@@ -27,7 +27,7 @@ RESULTS = {"intent": "promise_to_pay", "said": SAID}
 
 def tell(**given: Any) -> dict[str, Any]:
     """A webhook about the person."""
-    usual = {"recipient": 1, "parameters": PARAMETERS, "results": RESULTS, "conversation_id": CALL}
+    usual: dict[str, Any] = {"recipient": 1, "parameters": PARAMETERS, "results": RESULTS, "conversation_id": CALL}
     payload = make_payload(**(usual | given))
     payload["data"]["transcript"] = f"BOT: Hello {NAME}\nHUMAN: {SAID}"
     payload["data"]["call"]["recording_url"] = f"https://recordings.example/{LOAN}"
@@ -80,7 +80,8 @@ async def read_counts(service: httpx.AsyncClient, batch_id: int = BATCH_ID) -> d
 
 async def check_sound(database: Database) -> None:
     """Counters equal a recount, positions are unique and taken, facts agree with the bodies that are kept."""
-    assert await find_differences(database.pool) == []
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
     assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()] == []
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.settings import NAMES, SECRETS, find_unknown_names, read_settings
+from service.settings import KEPT, NAMES, SECRETS, find_unknown_names, read_settings
 
 NUMBERS = {
     "OUTCOMES_PORT": (0, 65535),
     "OUTCOMES_MAX_BODY_BYTES": (1024, 2**28),
     "OUTCOMES_GRACE_SECONDS": (0, 604_800),
     "OUTCOMES_RECONCILE_SECONDS": (0, 86_400),
+    "OUTCOMES_KEEP_BODIES_DAYS": (0, 36_500),
+    "OUTCOMES_KEEP_AUDIT_DAYS": (0, 36_500),
 }
 FLAGS = ["OUTCOMES_ALLOW_UNSAFE_DATABASE", "OUTCOMES_MIGRATE_ON_START", "OUTCOMES_ALLOW_UNSIGNED"]
 
@@ -38,6 +40,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "reconcile_seconds": 30,
         "time_zone": "UTC",
         "log_level": "info",
+        "keep_days": dict.fromkeys(KEPT, 0),
     }
 
 
@@ -62,6 +65,11 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_RECONCILE_SECONDS": "5",
         "OUTCOMES_TIME_ZONE": "Asia/Kolkata",
         "OUTCOMES_LOG_LEVEL": "WARNING",
+        "OUTCOMES_KEEP_BODIES_DAYS": "1",
+        "OUTCOMES_KEEP_PEOPLE_DAYS": "2",
+        "OUTCOMES_KEEP_QUARANTINE_DAYS": "3",
+        "OUTCOMES_KEEP_AUDIT_DAYS": "4",
+        "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "5",
     }
     assert environ.keys() == NAMES.keys(), "a setting was added: read it here too"
     assert asdict(read_settings(environ)) == {
@@ -84,6 +92,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "reconcile_seconds": 5,
         "time_zone": "Asia/Kolkata",
         "log_level": "warning",
+        "keep_days": {"bodies": 1, "people": 2, "quarantine": 3, "audit": 4, "snapshots": 5},
     }
 
 

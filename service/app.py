@@ -1,7 +1,7 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -31,6 +31,10 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.outcomes.consumers import Consumers, LagWatch
+from service.outcomes.exports import Exporter
+from service.outcomes.feed_watch import FeedWatch
+from service.outcomes.slices import Slicer
 from service.privacy.erasure import Eraser
 from service.privacy.retention import Retention
 from service.reconcile.alarms import AlarmWatch
@@ -40,6 +44,7 @@ from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.audit import Audit
@@ -48,6 +53,8 @@ from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.erasures import Erasures
 from service.web.events import Events
+from service.web.exports import Exports
+from service.web.feed import Feed
 from service.web.health import Health
 from service.web.operations import Operation, to_route
 from service.web.problems import (
@@ -76,7 +83,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     This is the first that a start asks of the database, so it is also here that a wrong address is told.
     """
     try:
-        connection = await connect(url)
+        connection = await connect(url, statement_seconds=None)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
         # The driver's own words may quote the address, which holds a password; the system's and the server's do not.
         is_quotable = isinstance(error, (OSError, asyncpg.PostgresError))
@@ -95,7 +102,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[ASGIApp]:
+async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator["Front"]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
@@ -105,7 +112,11 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
     async with AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
-            open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
+            open_database(
+                database_url,
+                allow_unsafe=settings.allow_unsafe_database,
+                statement_seconds=limits.statement_seconds,
+            )
         )
         client = None
         if settings.formant_api_key:
@@ -113,7 +124,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        keys = await _read_keys(database, settings.api_key)
+        keys = await stack.enter_async_context(_run_keys(database, settings.api_key))
         decoder = EventDecoder(settings.ref_column)
         writer = Writer(database_url, database.queries, metrics)
         replay_writer = Writer(database_url, database.queries, metrics)
@@ -146,16 +157,16 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
-        await stack.enter_async_context(_run_beside(keys.run()))
-        eraser = Eraser(database)
-        await stack.enter_async_context(_run_beside(eraser.run()))
-        if any(settings.keep_days.values()):
-            await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
+        eraser = await stack.enter_async_context(_run_privacy(database, metrics, settings))
+        consumers = Consumers(database)
+        feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
+        await stack.enter_async_context(_run_beside(feed_watch.run()))
+        await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
         authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
-        batches = Batches(database, default_time_zone=settings.time_zone)
+        batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
             batches,
@@ -163,23 +174,28 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Uploads(database, uploader, finder),
             Agents(database),
             Recipients(database),
+            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Across(database, default_time_zone=settings.time_zone),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
             Audit(database),
             Erasures(eraser, default_region=settings.default_region),
+            Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes)
+        yield Front(receiver, routes, feed_watch.end_waits)
 
 
 class Front:
     """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time."""
+    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
+    service calls it, so that they do not hold it up."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp) -> None:
+    def __init__(self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None]) -> None:
         self._receiver = receiver
         self._routes = routes
+        self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
@@ -223,12 +239,24 @@ def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
     )
 
 
-async def _read_keys(database: Database, api_key: str) -> KeyRing:
+@asynccontextmanager
+async def _run_keys(database: Database, api_key: str) -> AsyncIterator[KeyRing]:
     keys = KeyRing(database, api_key)
     await keys.refresh()
     if keys.is_empty:
         logger.warning("api_closed", setting="OUTCOMES_API_KEY")
-    return keys
+    async with _run_beside(keys.run()):
+        yield keys
+
+
+@asynccontextmanager
+async def _run_privacy(database: Database, metrics: Metrics, settings: Settings) -> AsyncIterator[Eraser]:
+    eraser = Eraser(database)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_run_beside(eraser.run()))
+        if any(settings.keep_days.values()):
+            await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
+        yield eraser
 
 
 @asynccontextmanager

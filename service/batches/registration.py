@@ -19,7 +19,7 @@ from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
 from service.ledger.writer import Writer
-from service.store.database import Database
+from service.store.database import COPY_SECONDS, Database
 
 logger = structlog.get_logger()
 
@@ -113,7 +113,11 @@ class Registrar:
                 ):
                     return
                 await connection.copy_to_table(
-                    "staged_recipients", source=Path(part.copy_path), columns=STAGED_COLUMNS, format="csv"
+                    "staged_recipients",
+                    source=Path(part.copy_path),
+                    columns=STAGED_COLUMNS,
+                    format="csv",
+                    timeout=COPY_SECONDS,
                 )
                 await queries.reopen_erasures(connection, batch_key=key)
                 await record_audit(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from service.logs import configure_logs
 from service.store.embedded import CONFIGURATION
+from tests.bench.exports import bench_exports
+from tests.bench.feed import run_feed
 from tests.bench.machine import describe_machine
 from tests.bench.reads import run_reads
 from tests.bench.uploads import bench_uploads
@@ -17,6 +19,8 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
     "read": lambda server, arguments: run_reads(server),
     "upload": lambda server, arguments: bench_uploads(server),
+    "feed": run_feed,
+    "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 
 
@@ -24,7 +28,9 @@ def main() -> None:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
+    parser.add_argument("--changes", type=int, default=1_000_000, help="entries of the feed that is read")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")

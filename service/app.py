@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.keyring import KeyRing
 from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
 from service.batches.leftovers import remove_leftovers
@@ -34,6 +35,8 @@ from service.outcomes.consumers import Consumers, LagWatch
 from service.outcomes.exports import Exporter
 from service.outcomes.feed_watch import FeedWatch
 from service.outcomes.slices import Slicer
+from service.privacy.erasure import Eraser
+from service.privacy.retention import Retention
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -44,10 +47,12 @@ from service.store.migrations import check_schema, migrate
 from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
+from service.web.audit import Audit
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.documentation import Documentation
 from service.web.elsewhere import Elsewhere
+from service.web.erasures import Erasures
 from service.web.events import Events
 from service.web.exports import Exports
 from service.web.feed import Feed
@@ -120,8 +125,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        if not settings.api_key:
-            logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+        keys = await stack.enter_async_context(_run_keys(database, settings.api_key))
         decoder = EventDecoder(settings.ref_column)
         writer = Writer(database_url, database.queries, metrics)
         replay_writer = Writer(database_url, database.queries, metrics)
@@ -154,11 +158,12 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
+        eraser = await stack.enter_async_context(_run_privacy(database, metrics, settings))
         consumers = Consumers(database)
         feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
         await stack.enter_async_context(_run_beside(feed_watch.run()))
         await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
-        authenticator = Authenticator(settings.api_key)
+        authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
@@ -177,6 +182,8 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
+            Audit(database),
+            Erasures(eraser, default_region=settings.default_region),
             Feed(database, consumers, feed_watch),
         )
         yield Front(receiver, routes, feed_watch.end_waits)
@@ -237,6 +244,26 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
     )
     routes.state.operations = operations
     return routes
+
+
+@asynccontextmanager
+async def _run_keys(database: Database, api_key: str) -> AsyncIterator[KeyRing]:
+    keys = KeyRing(database, api_key)
+    await keys.refresh()
+    if keys.is_empty:
+        logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+    async with _run_beside(keys.run()):
+        yield keys
+
+
+@asynccontextmanager
+async def _run_privacy(database: Database, metrics: Metrics, settings: Settings) -> AsyncIterator[Eraser]:
+    eraser = Eraser(database)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_run_beside(eraser.run()))
+        if any(settings.keep_days.values()):
+            await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
+        yield eraser
 
 
 @asynccontextmanager

@@ -3,24 +3,26 @@
 import asyncio
 import gc
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing
 from typing import Any
 
+import asyncpg
 import click
 import structlog
 import uvloop
 
+from service.access.actor import SERVICE, set_actor
 from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
 from service.crm.command import crm_sync
 from service.demo import DemoOptions, run_demo
+from service.erase_command import erase
 from service.errors import ConfigurationError, OutcomesError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
+from service.keys_command import keys
 from service.ledger.quarantine import Replayer
 from service.ledger.rebuilding import Rebuilder
 from service.ledger.telling import show_rows, tell_findings, tell_rebuilt
@@ -32,10 +34,11 @@ from service.reconcile.drift import Assessment
 from service.reconcile.telling import show_progress, tell_assessment
 from service.sandbox.command import sandbox
 from service.server import serve_until_signal
-from service.settings import Settings, find_unknown_names, read_settings
+from service.settings import Settings, read_settings
+from service.starting import open_database_url as _database_url
+from service.starting import start as _start
 from service.store.bi_roles import ROLES, list_role_changes, set_shown, set_up_role
 from service.store.database import connect, open_database
-from service.store.embedded import run_embedded_postgres
 
 logger = structlog.get_logger()
 
@@ -60,6 +63,7 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings, url: str) -> None:
+    set_actor(SERVICE)  # what it does by itself; requests act for their keys
     async with open_app(settings, url) as app:
         # What was made at the start stays, so no collection need look at it again, in the midst of requests.
         gc.collect()
@@ -207,8 +211,32 @@ def demo(**options: Any) -> None:
     sys.exit(0 if agrees else 1)
 
 
+@outcomes.command("grant-service")
+@click.argument("role")
+def grant_service(role: str) -> None:
+    """Give a database role what running the service takes: no DDL, no TRUNCATE, no change of the audit log.
+
+    Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
+    """
+    settings = _start()
+    with _database_url(settings) as url:
+        uvloop.run(_grant_service(settings, url, role))
+    click.echo(f"{role} may run the service.")
+
+
+async def _grant_service(settings: Settings, url: str, role: str) -> None:
+    await prepare_schema(url, may_migrate=False)
+    async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+        try:
+            await database.queries.grant_service(database.pool, role=role)
+        except asyncpg.UndefinedObjectError as error:
+            raise ConfigurationError(f"There is no role {role!r}: make it first, with CREATE ROLE … LOGIN") from error
+
+
 outcomes.add_command(sandbox)
 outcomes.add_command(crm_sync)
+outcomes.add_command(keys)
+outcomes.add_command(erase)
 
 
 @outcomes.group()
@@ -321,26 +349,6 @@ async def _set_shown(url: str, kind: str, names: tuple[str, ...], is_shown: bool
         return await set_shown(connection, kind, names, is_shown=is_shown)
     finally:
         await connection.close()
-
-
-def _start() -> Settings:
-    """The settings, and logs as they say."""
-    # Until the service listens to it: SIGTERM unwinds what was begun, such as the start of an embedded Postgres.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    settings = read_settings(os.environ)
-    configure_logs(settings.log_level)
-    for name, nearest in find_unknown_names(os.environ).items():
-        logger.warning("unknown_setting", setting=name, nearest=nearest)
-    return settings
-
-
-@contextmanager
-def _database_url(settings: Settings) -> Iterator[str]:
-    """The configured database, or the embedded one for as long as the block lasts."""
-    with (
-        nullcontext(settings.database_url) if settings.database_url else run_embedded_postgres(settings.data_dir) as url
-    ):
-        yield url
 
 
 def main() -> None:

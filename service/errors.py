@@ -56,6 +56,13 @@ class AuthenticationError(ApiError):
     type = "authentication_error"
 
 
+class PermissionDeniedError(ApiError):
+    """403: the key is known, and lacks the scope that the message names."""
+
+    status = 403
+    type = "permission_error"
+
+
 class NotFoundError(ApiError):
     """404: there is no such thing."""
 

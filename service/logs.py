@@ -16,7 +16,7 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp",
         "address", "agent_id", "applied", "attempt", "batch_id", "count", "database", "error", "error_at", "events",
-        "failed", "group_events", "limit", "migration", "name", "nearest", "operation", "port", "quarantine_id",
+        "failed", "group_events", "kind", "limit", "migration", "name", "nearest", "operation", "port", "quarantine_id",
         "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
         "unknown", "upload_id", "version", "wait_seconds",
         "consumer", "position", "sent", "skipped",

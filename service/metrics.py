@@ -106,6 +106,12 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
+        self.forgotten = Counter(
+            "outcomes_forgotten",
+            "What went since it had been kept for long enough, by kind: rows, or for bodies steps.",
+            ["kind"],
+            registry=registry,
+        )
         self.feed_consumer_lag = Gauge(
             "outcomes_feed_consumer_lag",
             "Entries of the feed that a consumer has not acknowledged; counted up to 1000, beyond at most so many.",

@@ -43,6 +43,7 @@ class Settings:
     export_seconds: int
     bi_password: str
     log_level: str
+    keep_days: Mapping[str, int]
 
     def __repr__(self) -> str:
         return f"Settings(host={self.host!r}, port={self.port}, data_dir={self.data_dir!r})"
@@ -71,7 +72,14 @@ NAMES = {
     "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
     "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
+    "OUTCOMES_KEEP_BODIES_DAYS": "how long raw webhook bodies are kept, with transcripts; 0: for ever",
+    "OUTCOMES_KEEP_PEOPLE_DAYS": "how long phones and parameters are kept after a batch's last event; 0: for ever",
+    "OUTCOMES_KEEP_QUARANTINE_DAYS": "how long bodies stay in quarantine; 0: for ever",
+    "OUTCOMES_KEEP_AUDIT_DAYS": "how long the audit log is kept; 0: for ever",
+    "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "how long the provider's past figures are kept; 0: for ever",
 }
+KEPT = ("bodies", "people", "quarantine", "audit", "snapshots")
+"""What has a setting for how long it is kept."""
 SECRETS = {
     "OUTCOMES_DATABASE_URL",
     "OUTCOMES_API_KEY",
@@ -126,6 +134,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
+        keep_days={kind: _days(environ, f"OUTCOMES_KEEP_{kind.upper()}_DAYS") for kind in KEPT},
         max_exports=_number(environ, "OUTCOMES_MAX_EXPORTS", 4, minimum=1, maximum=100),
         export_seconds=_number(environ, "OUTCOMES_EXPORT_SECONDS", 3600, minimum=1, maximum=86_400),
         bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
@@ -180,6 +189,10 @@ def _number(environ: Mapping[str, str], name: str, default: int, *, minimum: int
     if not (value.isdecimal() and len(value) <= 18) or not minimum <= int(value) <= maximum:
         raise ConfigurationError(f"{name} takes a whole number from {minimum} to {maximum}, not {value!r}")
     return int(value)
+
+
+def _days(environ: Mapping[str, str], name: str) -> int:
+    return _number(environ, name, 0, minimum=0, maximum=36_500)
 
 
 def _choice(environ: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from asyncpg import Pool
 
+from service.access.audit import record_audit
 from service.batches.columns import compare_columns
 from service.errors import InvalidRequestError
 from service.store.database import Connection, Database
@@ -44,3 +45,7 @@ class ColumnContracts:
             await self._database.queries.insert_agent_columns(
                 connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
             )
+            await record_audit(
+                self._database, connection, "columns_changed", f"agent {agent_id}", "changed",
+                version=version, upload_id=batch_key,
+            )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from service.access.audit import record_audit
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.formant.client import FormantClient, ProviderBatch
 from service.store.database import Database
@@ -63,9 +64,7 @@ class UploadFinder:
         if fitting:
             ids = ", ".join(str(batch.id) for batch in fitting)
             raise ConflictError(f"Upload {batch_key} may have been sent: the provider lists {ids}, which fits it")
-        await self._database.queries.fail_upload(
-            self._database.pool, batch_key=batch_key, states=["unknown"], detail="declared not sent"
-        )
+        await self.fail(batch_key, ["unknown"], "declared not sent", action="resolution")
 
     async def _adopt_on_word(self, batch_key: int, upload: asyncpg.Record, batch_id: int) -> None:
         if self._client is None:
@@ -79,27 +78,50 @@ class UploadFinder:
             raise InvalidRequestError(
                 f"batch_id: {batch_id} has {batch.total_recipients} recipients, the upload {upload['recipients']}"
             )
-        if not await self.record(batch_key, batch):
+        if not await self.record(batch_key, batch, action="resolution"):
             raise ConflictError(f"Upload {batch_key} was resolved meanwhile: see GET /v1/uploads/{batch_key}")
 
-    async def record(self, batch_key: int, batch: ProviderBatch) -> bool:
+    async def record(self, batch_key: int, batch: ProviderBatch, *, action: str = "upload") -> bool:
         """Takes down which batch an upload became; False when the upload does not wait for that any more.
 
         Raises ConflictError when the batch is another upload's.
         """
         try:
-            recorded = await self._database.queries.record_uploaded(
-                self._database.pool,
-                batch_key=batch_key,
-                batch_id=batch.id,
-                status=batch.status,
-                total_recipients=batch.total_recipients,
-                created_at=batch.created_at,
-                rows=MOVED_AT_ONCE,
-            )
+            async with self._database.pool.acquire() as connection, connection.transaction():
+                recorded = await self._database.queries.record_uploaded(
+                    connection,
+                    batch_key=batch_key,
+                    batch_id=batch.id,
+                    status=batch.status,
+                    total_recipients=batch.total_recipients,
+                    created_at=batch.created_at,
+                    rows=MOVED_AT_ONCE,
+                )
+                if recorded is not None:
+                    await record_audit(
+                        self._database, connection, action, f"upload {batch_key}", "uploaded", batch_id=batch.id
+                    )
         except asyncpg.UniqueViolationError as error:
             raise ConflictError(f"Batch {batch.id} is known already, and not as upload {batch_key}") from error
         return recorded is not None
+
+    async def fail(self, batch_key: int, states: list[str], detail: str, *, action: str = "upload") -> str | None:
+        """Takes down that nobody was dialled; the state that came of it, or None when it was in none of ``states``."""
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            state: str | None = await self._database.queries.fail_upload(
+                connection, batch_key=batch_key, states=states, detail=detail
+            )
+            if state is not None:
+                await record_audit(self._database, connection, action, f"upload {batch_key}", state)
+        return state
+
+    async def record_unknown(self, batch_key: int, detail: str) -> None:
+        """Takes down that it was sent and no answer came; it is looked for from then on."""
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            await self._database.queries.record_unknown(
+                connection, batch_key=batch_key, detail=detail, seconds=FIRST_WAIT_SECONDS
+            )
+            await record_audit(self._database, connection, "upload", f"upload {batch_key}", "unknown")
 
     async def _claim(self, batch_key: int | None) -> asyncpg.Record | None:
         claimed: asyncpg.Record | None = await self._database.queries.claim_lookup(

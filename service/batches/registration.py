@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 import structlog
 
+from service.access.audit import record_audit
 from service.batches.contacts import ContactsOptions, Part, check_contacts
 from service.batches.leftovers import make_folder
 from service.batches.uploads import refuse_errors
@@ -134,6 +135,11 @@ class Registrar:
                     format="csv",
                     timeout=COPY_SECONDS,
                 )
+                await queries.reopen_erasures(connection, batch_key=key)
+                await record_audit(
+                    self._database, connection, "registration", f"batch {row['batch_id']}", "staged",
+                    recipients=report.recipients, forced=force,
+                )  # fmt: skip
         logger.info("registration_staged", batch_id=row["batch_id"], recipients=report.recipients)
 
     async def _retry(self, batch_id: int) -> bool:

@@ -6,7 +6,7 @@ import stamina
 import structlog
 
 from service.batches.lease import LEASE_SECONDS
-from service.batches.lookup import FIRST_WAIT_SECONDS, UploadFinder
+from service.batches.lookup import UploadFinder
 from service.errors import ApiError, ConflictError, ProviderError
 from service.formant.client import FormantClient, ProviderBatch
 from service.store.database import Database
@@ -46,13 +46,7 @@ class Sender:
         except ProviderError as error:
             if error.is_sent_unknown:
                 return await self._find(batch_key, error)
-            state = await _persist(
-                self._database.queries.fail_upload,
-                self._database.pool,
-                batch_key=batch_key,
-                states=["uploading", "unknown"],
-                detail=error.message,
-            )
+            state = await _persist(self._finder.fail, batch_key, ["uploading", "unknown"], error.message)
             logger.warning("upload_refused", agent_id=upload["agent_id"], state=state, status=error.status)
             error.message += f" (upload {batch_key} is {state}: see GET /v1/uploads/{batch_key})"
             raise
@@ -61,13 +55,7 @@ class Sender:
 
     async def _find(self, batch_key: int, error: ProviderError) -> ProviderBatch:
         """The batch, when the provider's list shows it at once; else raises the error that says how things stand."""
-        await _persist(
-            self._database.queries.record_unknown,
-            self._database.pool,
-            batch_key=batch_key,
-            detail=error.message,
-            seconds=FIRST_WAIT_SECONDS,
-        )
+        await _persist(self._finder.record_unknown, batch_key, error.message)
         batch = await self._finder.look_for(batch_key)
         if batch is not None:
             return batch

@@ -7,6 +7,7 @@ import anyio
 import asyncpg
 import structlog
 
+from service.access.audit import record_audit
 from service.batches.contacts import Part
 from service.batches.contracts import ColumnContracts
 from service.batches.report import ContactsReport
@@ -52,6 +53,10 @@ class Store:
                 )
                 for stored in parts:
                     await self._store_part(connection, stored, report.recipients)
+                    await record_audit(
+                        self._database, connection, "upload", f"upload {stored.part.batch_key}", stored.state,
+                        agent_id=request.agent_id, recipients=stored.recipients,
+                    )  # fmt: skip
         except asyncpg.DiskFullError as error:
             raise UnavailableError(
                 "The database has no room left: nothing was stored and nothing was sent", retry_after=60

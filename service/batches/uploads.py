@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 
+from service.access.audit import record_audit
 from service.batches.contacts import ContactsOptions, Part, check_contacts, read_columns
 from service.batches.contracts import ColumnContracts
 from service.batches.lease import LEASE_SECONDS, hold_lease
@@ -91,9 +92,15 @@ class Uploader:
     async def promote(self, test_batch_id: int) -> ProviderBatch:
         """Sends the main batch behind a test batch, once; raises NotFoundError or ConflictError when it cannot."""
         sender = self._require_sender()
-        begun = await self._database.queries.begin_promotion(
-            self._database.pool, batch_id=test_batch_id, seconds=LEASE_SECONDS
-        )
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            begun = await self._database.queries.begin_promotion(
+                connection, batch_id=test_batch_id, seconds=LEASE_SECONDS
+            )
+            if begun["is_promoted"]:
+                await record_audit(
+                    self._database, connection, "promotion", f"upload {begun['main_key']}", "begun",
+                    test_batch_id=test_batch_id,
+                )  # fmt: skip
         if begun["main_key"] is None:
             raise NotFoundError(f"There is no test batch {test_batch_id}: upload one with test_recipients=N")
         if not begun["is_promoted"]:

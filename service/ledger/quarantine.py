@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
+from service.access.audit import record_audit
 from service.errors import NotFoundError
 from service.formant.events import EventDecoder, Unreadable
 from service.formant.targets import Target
@@ -42,7 +43,9 @@ class Replayer:
         async with self._turn:
             if not await self._writer.write_one(item):
                 return None
-        await queries.mark_replayed(self._database.pool, quarantine_id=quarantine_id)
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            await queries.mark_replayed(connection, quarantine_id=quarantine_id)
+            await record_audit(self._database, connection, "replay", f"quarantined {quarantine_id}", "event")
         return item.event_id
 
     async def replay_all(self) -> AsyncIterator[tuple[int, str | None]]:

@@ -6,6 +6,7 @@ Why that is right stands in ``sql/functions/50_mend.sql``. Killed at any line, i
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from service.access.audit import record_audit
 from service.errors import DatabaseError
 from service.ledger.verification import Tell, list_batches, recount
 from service.store.database import Database
@@ -50,14 +51,19 @@ class Rebuilder:
             async for _ in recount(self._database, connection, key, count):
                 pass
             errors = [row async for row in queries.list_counter_errors(connection, batch_key=key)]
-        if errors:
-            await queries.mend_counters(
-                pool,
-                batch_key=key,
-                counters=[row["counter"] for row in errors],
-                **{
-                    name: [row[name] for row in errors]
-                    for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")
-                },
-            )
+        async with pool.acquire() as connection, connection.transaction():
+            if errors:
+                await queries.mend_counters(
+                    connection,
+                    batch_key=key,
+                    counters=[row["counter"] for row in errors],
+                    **{
+                        name: [row[name] for row in errors]
+                        for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")
+                    },
+                )
+            await record_audit(
+                self._database, connection, "rebuild", f"upload {key}", "mended" if outcomes or errors else "right",
+                outcomes=outcomes, counters=len(errors),
+            )  # fmt: skip
         return Rebuilt(key, outcomes, len(errors))

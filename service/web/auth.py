@@ -1,30 +1,49 @@
-"""Who may call: bearer keys with scopes, compared in constant time."""
-
-import hashlib
-import hmac
-from typing import Literal, TypeAlias
+"""Who may call: bearer keys with scopes, looked up in memory."""
 
 from starlette.requests import Request
 
-from service.errors import AuthenticationError
+from service.access.actor import set_actor
+from service.access.keyring import KeyRing
+from service.access.scopes import Scope, allows
+from service.errors import AuthenticationError, PermissionDeniedError, UnavailableError
 
-Scope: TypeAlias = Literal["read", "upload", "feed", "admin"]
+MAX_KEY_CHARACTERS = 500
 
 
 class Authenticator:
-    """Checks the bearer key of a request. Without a key configured nothing is let in."""
+    """Checks the bearer key of a request. Without any key, configured or stored, nobody is let in."""
 
-    def __init__(self, api_key: str) -> None:
-        self._digest = hashlib.sha256(api_key.encode()).digest() if api_key else None
+    def __init__(self, keys: KeyRing) -> None:
+        self._keys = keys
 
     async def require(self, request: Request, scope: Scope) -> None:
-        """Raises AuthenticationError, with what to do, unless the request carries a known key. The one key of the
-        settings has every scope."""
-        if self._digest is None:
-            raise AuthenticationError("No API key is configured: set OUTCOMES_API_KEY, and send it as a bearer token")
+        """Lets a request with a known key of this scope pass, and notes whose it is.
+
+        Raises AuthenticationError without a known key, and does not tell an unknown one from one that was revoked or
+        has expired; PermissionDeniedError, naming the scope, when the key lacks it; UnavailableError when nobody can
+        tell, since the database has been away for too long.
+        """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        given = hashlib.sha256(key.strip().encode()).digest()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._digest):
-            raise AuthenticationError(
-                "Send a known API key as `Authorization: Bearer KEY`", headers={"www-authenticate": "Bearer"}
+        key = key.strip()
+        is_given = scheme.lower() == "bearer" and 0 < len(key) <= MAX_KEY_CHARACTERS
+        known = self._keys.find(key) if is_given else None
+        if is_given and self._keys.is_stale and (known is None or known.actor.key_id is not None):
+            raise UnavailableError(
+                "The database does not answer, so no key but that of OUTCOMES_API_KEY can be checked", retry_after=5
             )
+        if known is None:
+            raise AuthenticationError(self._explain(), headers={"www-authenticate": "Bearer"})
+        if not allows(known.scopes, scope):
+            raise PermissionDeniedError(
+                f"This needs a key with the scope {scope!r}; yours has {', '.join(known.scopes)}. "
+                f"To make one: outcomes keys create NAME --scope {scope}"
+            )
+        set_actor(known.actor)
+
+    def _explain(self) -> str:
+        if self._keys.is_empty:
+            return (
+                "There is no API key yet: set OUTCOMES_API_KEY or run `outcomes keys create`, and send the key as "
+                "`Authorization: Bearer KEY`"
+            )
+        return "Send a known API key as `Authorization: Bearer KEY`"

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+from service.access.scopes import Scope
 from service.errors import (
     ApiError,
     AuthenticationError,
@@ -12,7 +13,6 @@ from service.errors import (
     ProviderError,
     UnavailableError,
 )
-from service.web.auth import Scope
 from service.web.declarations import Parameter, Schema
 from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
 from service.web.problems import Error

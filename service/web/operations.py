@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.access.scopes import Scope
 from service.errors import ApiError, InvalidRequestError
-from service.web.auth import Authenticator, Scope
+from service.web.auth import Authenticator
 from service.web.declarations import Parameter
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -19,7 +19,7 @@ from service.web.declarations import Choice, Free, Id, Moment, Number
 from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 
-STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
+STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
 MOST_ATTEMPTS = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
@@ -44,7 +44,8 @@ class Recipient(msgspec.Struct):
     recipient: int
     """Its number in the batch, from 1."""
     batch_id: int
-    phone: str
+    phone: str | None
+    """Null of a person who was erased."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
     """The other columns of its row."""
     state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]

@@ -2,6 +2,8 @@
 -- came while a month was missing move over from the default partition. Safe to call at any time, by several at once.
 CREATE OR REPLACE FUNCTION create_body_partitions(p_from timestamptz, p_months integer) RETURNS void
 LANGUAGE plpgsql
+SECURITY DEFINER  -- so that who runs the service needs no right to make tables
+SET search_path = public, pg_temp
 SET timezone = 'UTC'  -- a month added in a zone with summer time would not end at midnight UTC
 AS $$
 DECLARE

@@ -1,9 +1,10 @@
--- Gives a recipient that was known by its phone alone its parameters; readers of the feed see that. Under the ingest lock.
+-- Gives a recipient that was known by its phone alone its parameters; readers of the feed see that. One that
+-- was erased stays as it is. Under the ingest lock.
 CREATE OR REPLACE FUNCTION set_parameters(p_batch_key bigint, p_recipient_no integer, p_parameters jsonb) RETURNS void
 LANGUAGE sql
 AS $$
 UPDATE recipients SET parameters = p_parameters
-WHERE batch_key = p_batch_key AND recipient_no = p_recipient_no;
+WHERE batch_key = p_batch_key AND recipient_no = p_recipient_no AND phone IS NOT NULL;
 UPDATE outcomes SET position = nextval('feed_positions'), version = version + 1, changed_at = clock_timestamp()
 WHERE batch_key = p_batch_key AND recipient_no = p_recipient_no;
 $$;

@@ -10,6 +10,8 @@
 -- On the way that every event takes, arrays are unnested side by side in a SELECT list, which passes rows on one by one;
 -- unnest() of several arrays in FROM would first store each array's elements apart.
 --
+-- Of an event whose person was erased nothing is kept that tells who it was or what was said: see erase_recipients().
+--
 -- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
@@ -38,6 +40,7 @@ DECLARE
     v_methods    text[];
     v_reasons    text[];
     v_found      record;
+    v_erased     boolean[];  -- whose person was erased: counted where it has a place, and nothing else of it is kept
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
@@ -140,6 +143,35 @@ BEGIN
         INTO v_batches, v_recipients, v_methods, v_reasons
         FROM found AS f;
 
+        IF EXISTS (SELECT FROM erased_phones) THEN
+            -- An event without a place, of a call from before its person was erased, is only noted in the ledger; unless
+            -- it is of the one recipient that was made for that person on the fly.
+            SELECT array_agg(e.reason IS NOT NULL AND EXISTS (
+                       SELECT FROM erased_phones AS p
+                       WHERE p.phone_hash = hash_person('phone', e.phone)
+                         AND coalesce(e.started_at, e.occurred_at, '-infinity') <= p.erased_at) ORDER BY e.nth)
+            INTO v_erased
+            FROM unnest(p_phones, v_reasons, p_started_at, p_occurred_at)
+                WITH ORDINALITY AS e (phone, reason, started_at, occurred_at, nth);
+            PERFORM delete_bodies(ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n WHERE v_erased[n]));
+            FOR n IN 1 .. v_count LOOP
+                CONTINUE WHEN NOT v_erased[n];
+                SELECT min(k.batch_key) AS batch_key, min(k.recipient_no) AS recipient_no, count(*) AS found INTO v_found
+                FROM erased_recipients AS k
+                JOIN batches AS b ON b.batch_key = k.batch_key AND b.agent_id = p_agent_ids[n] AND NOT b.is_registered
+                JOIN recipients AS r ON r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no
+                WHERE k.phone_hash = hash_person('phone', p_phones[n]) AND r.withdrawn_at IS NULL;
+                v_reasons[n] := NULL;
+                IF v_found.found = 1 THEN
+                    v_batches[n] := v_found.batch_key;
+                    v_recipients[n] := v_found.recipient_no;
+                    v_methods[n] := 'window';
+                ELSE
+                    v_pending[n] := NULL;
+                END IF;
+            END LOOP;
+        END IF;
+
         -- One after the other, so that two events of one new phone make one recipient.
         FOR n IN 1 .. v_count LOOP
             CONTINUE WHEN v_pending[n] IS NULL OR v_reasons[n] IS DISTINCT FROM 'no_batch';
@@ -163,6 +195,21 @@ BEGIN
             RETURNING xmax = 0 AS is_new
         )
         SELECT count(*) FILTER (WHERE is_new) INTO unattributed FROM waiting;
+    END IF;
+
+    v_erased := NULL;
+    IF EXISTS (SELECT FROM erased_recipients) THEN
+        SELECT array_agg(EXISTS (SELECT FROM erased_recipients AS k
+                                 WHERE k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no) ORDER BY e.nth)
+        INTO v_erased
+        FROM unnest(v_batches, v_recipients) WITH ORDINALITY AS e (batch_key, recipient_no, nth);
+        FOR n IN 1 .. v_count LOOP
+            CONTINUE WHEN NOT v_erased[n];
+            p_conversation_ids[n] := hash_call(p_conversation_ids[n]);
+            p_failure_reasons[n] := NULL;
+            p_results[n] := 'null';
+        END LOOP;
+        PERFORM delete_bodies(ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n WHERE v_erased[n]));
     END IF;
 
     WITH inserted AS (
@@ -199,6 +246,13 @@ BEGIN
         DELETE FROM unattributed AS u WHERE u.arrival_id = ANY (v_applied);
     END IF;
     PERFORM apply_facts(v_touched_batches, v_touched_recipients, v_applied);
+    IF true = ANY (v_erased) THEN
+        UPDATE outcomes AS o
+        SET state = 'erased'
+        FROM (SELECT v_batches[n] AS batch_key, v_recipients[n] AS recipient_no
+              FROM generate_series(1, v_count) AS n WHERE v_erased[n]) AS t
+        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn';
+    END IF;
 
     INSERT INTO batch_activity AS a (batch_key, last_event_at)
     SELECT e.batch_key, max(e.received_at)

@@ -33,7 +33,7 @@ BEGIN
               SELECT FROM batches AS u
               WHERE u.agent_id = l.agent_id AND u.batch_id IS NULL
                 AND (u.upload_state = 'uploading'
-                     OR u.upload_state = 'unknown' AND (u.name = l.name OR u.recipient_count = l.total_recipients)
+                     OR u.upload_state = 'unknown' AND (u.name = l.name OR u.recipient_count - u.withdrawn_count = l.total_recipients)
                         AND u.prepared_at <= coalesce(l.created_at, clock_timestamp()) + interval '5 minutes'))
         ON CONFLICT (batch_id) DO NOTHING
         RETURNING batch_key

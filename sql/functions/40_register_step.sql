@@ -28,7 +28,7 @@ BEGIN
 
     IF v_registration.step = 'match' THEN
         WITH rows AS MATERIALIZED (
-            SELECT s.row_no, s.phone, s.parameters, m.recipient_no
+            SELECT s.row_no, s.phone, s.parameters, coalesce(m.recipient_no, e.recipient_no) AS recipient_no
             FROM (SELECT * FROM staged_recipients
                   WHERE batch_key = p_batch_key AND row_no > v_registration.cursor
                   ORDER BY row_no LIMIT p_rows) AS s
@@ -42,6 +42,18 @@ BEGIN
                 ORDER BY r.parameters = s.parameters DESC
                 LIMIT 1
             ) AS m ON true
+            -- One who was erased is known by the hash, so that what is counted for them stays counted.
+            LEFT JOIN LATERAL (
+                SELECT k.recipient_no
+                FROM erased_recipients AS k
+                JOIN recipients AS r ON r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no
+                WHERE k.phone_hash = hash_person('phone', s.phone) AND k.batch_key = p_batch_key
+                  AND r.withdrawn_at IS NULL
+                  AND NOT EXISTS (SELECT FROM staged_recipients AS o
+                                  WHERE o.batch_key = p_batch_key AND o.phone = s.phone AND o.row_no <> s.row_no)
+                ORDER BY k.recipient_no
+                LIMIT 1
+            ) AS e ON true
         ), appended AS (
             INSERT INTO recipients (batch_key, recipient_no, phone, parameters)
             SELECT p_batch_key,

@@ -20,13 +20,14 @@ BEGIN
     FROM generate_series(p_after + 1, p_after + p_limit) AS n;
     WITH written AS (
         INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
-        SELECT t.batch_key, t.recipient_no, t.state, t.attempts, t.arrival_id, nextval('feed_positions'), 1,
+        SELECT t.batch_key, t.recipient_no, s.state, t.attempts, t.arrival_id, nextval('feed_positions'), 1,
                clock_timestamp()
         FROM outcomes_of(v_keys, v_nos) AS t
+        CROSS JOIN LATERAL shown_state(t.batch_key, t.recipient_no, t.state) AS s (state)
         WHERE NOT EXISTS (
             SELECT FROM outcomes AS k
             WHERE k.batch_key = t.batch_key AND k.recipient_no = t.recipient_no
-              AND (k.state, k.attempts, k.arrival_id) = (t.state, t.attempts, t.arrival_id))
+              AND (k.state, k.attempts, k.arrival_id) = (s.state, t.attempts, t.arrival_id))
         ON CONFLICT (batch_key, recipient_no) DO UPDATE
         SET state = excluded.state, attempts = excluded.attempts, arrival_id = excluded.arrival_id,
             position = excluded.position, version = o.version + 1, changed_at = excluded.changed_at

@@ -75,7 +75,8 @@ BEGIN
           AND o.state <> 'withdrawn'
     ) AS s
     FULL JOIN (
-        SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told FROM outcomes_of(v_keys, v_nos) AS o
+        SELECT o.recipient_no, concat_ws(' ', shown_state(o.batch_key, o.recipient_no, o.state), o.attempts, o.arrival_id) AS told
+        FROM outcomes_of(v_keys, v_nos) AS o
     ) AS t ON t.recipient_no = s.recipient_no
     WHERE s.told IS DISTINCT FROM t.told;
 END

@@ -12,15 +12,18 @@ FROM ingest(
     p_results => :results);
 
 -- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail)!
--- Keeps bodies that could not be used; the same body again only counts as one more delivery.
+-- Keeps bodies that could not be used, unless one names a person who was erased; the same body again only counts as one more delivery.
 INSERT INTO quarantine AS q (
-    event_id, digest, target, body, received_at, last_received_at, reason, detail)
-SELECT DISTINCT ON (target, digest) event_id, digest, target, body, received_at, received_at, reason, detail
+    event_id, digest, target, body, received_at, last_received_at, reason, detail, erased_at, replayed_at)
+SELECT DISTINCT ON (u.target, u.digest)
+       u.event_id, u.digest, u.target, CASE WHEN e.at IS NULL THEN u.body ELSE '' END, u.received_at, u.received_at,
+       u.reason, u.detail, e.at, e.at
 FROM unnest(
     :event_id::text[], :digest::bytea[], :target::text[], :body::bytea[], :received_at::timestamptz[],
     :reason::text[], :detail::text[]
 ) AS u (event_id, digest, target, body, received_at, reason, detail)
-ORDER BY target, digest
+CROSS JOIN LATERAL (SELECT CASE WHEN names_erased(u.body) THEN clock_timestamp() END AS at) AS e
+ORDER BY u.target, u.digest
 ON CONFLICT (target, digest) DO UPDATE
 SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at;
 
@@ -48,6 +51,7 @@ UPDATE quarantine SET replayed_at = clock_timestamp() WHERE quarantine_id = :qua
 SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        CASE
            WHEN u.arrival_id IS NOT NULL THEN 'unattributed'
+           WHEN f.arrival_id IS NULL THEN 'erased'
            WHEN EXISTS (SELECT FROM attempts_of(ARRAY[f.batch_key], ARRAY[f.recipient_no], NULL) AS a
                         WHERE a.arrival_id = e.arrival_id) THEN 'applied'
            ELSE 'superseded'

@@ -101,11 +101,19 @@ SELECT c.n, r.batch_key, r.recipient_no, coalesce(k.is_named, false) AS is_named
            SELECT FROM outcomes AS o
            JOIN facts AS f USING (batch_key, recipient_no, arrival_id)
            WHERE o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no AND o.state <> 'pending_retry'
+             AND (f.is_final OR o.state <> 'erased')
              AND coalesce(f.started_at, f.ended_at, f.occurred_at) + interval '2 s' < c.started_at) AS is_due
 FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[])
     WITH ORDINALITY AS c (phone, conversation_id, started_at, n)
 CROSS JOIN LATERAL (
-    SELECT * FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL OFFSET 0
+    SELECT batch_key, recipient_no, false AS is_erased, c.conversation_id
+    FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL
+    UNION ALL
+    SELECT e.batch_key, e.recipient_no, true, hash_call(c.conversation_id)
+    FROM erased_recipients AS e
+    JOIN recipients AS k ON k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no AND k.withdrawn_at IS NULL
+    WHERE e.phone_hash = hash_person('phone', c.phone) AND coalesce(c.started_at <= e.erased_at, true)
+    OFFSET 0
 ) AS r
 JOIN batches AS b ON b.batch_key = r.batch_key
 LEFT JOIN LATERAL (
@@ -121,7 +129,7 @@ LEFT JOIN LATERAL (
         SELECT coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
                         c.started_at <= f.occurred_at + interval '2 s', true) AS is_same
     ) AS s
-    WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = c.conversation_id
+    WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = r.conversation_id
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
@@ -150,6 +158,7 @@ SELECT DISTINCT f.recipient_no AS recipient
 FROM facts AS f
 WHERE f.batch_key = :batch_key
   AND NOT EXISTS (SELECT FROM unnest(:met::text[]) AS m (conversation_id) WHERE m.conversation_id = f.conversation_id)
+  AND NOT EXISTS (SELECT FROM erased_recipients AS e WHERE e.batch_key = f.batch_key AND e.recipient_no = f.recipient_no)
 ORDER BY 1
 LIMIT :limit;
 

@@ -113,11 +113,11 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE b.batch_key = due.batch_key
-RETURNING b.batch_key, b.agent_id, b.name, b.recipient_count, b.sent_at,
+RETURNING b.batch_key, b.agent_id, b.name, b.recipient_count - b.withdrawn_count AS recipient_count, b.sent_at,
     EXISTS (SELECT FROM facts AS f WHERE f.batch_key = b.batch_key) AS has_events,
     (SELECT count(*) FROM batches AS r
      WHERE r.upload_state = 'unknown' AND r.agent_id = b.agent_id AND r.name = b.name
-       AND r.recipient_count = b.recipient_count AND r.batch_key <> b.batch_key) AS rivals;
+       AND r.recipient_count - r.withdrawn_count = b.recipient_count - b.withdrawn_count AND r.batch_key <> b.batch_key) AS rivals;
 
 -- name: record_lookup(batch_key, detail)!
 -- What a lookup found that did not settle the upload.
@@ -130,7 +130,7 @@ SELECT batch_id FROM batches WHERE batch_id = ANY (:batch_ids);
 -- name: get_upload(batch_key)^
 -- One upload.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
-       b.recipient_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
+       b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at
 FROM batches AS b
@@ -139,7 +139,7 @@ WHERE b.batch_key = :batch_key AND b.origin = 'upload';
 -- name: list_uploads(state, before, limit)
 -- Uploads by their state, newest first, before a given one.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
-       b.recipient_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
+       b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at
 FROM batches AS b

@@ -126,6 +126,9 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_result_names", {"batch_id": BATCH_ID, "names": 100}),
         ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
         ("list_quarantine", {"after": 0, "limit": 100}),
+        ("preview_erasure", {"phone": phone_of(777)}),
+        ("list_audit", {"before": 2**62, "limit": 100}),
+        ("list_unfinished_erasures", {"limit": 100}),
         ("list_quarantine", {"after": ROWS // 2, "limit": 100}),
         ("get_quarantined", {"quarantine_id": 777}),
         (
@@ -162,12 +165,20 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     by_phone = decode(make_payload(recipient=None, phone=phone_of(779), began=BEGAN + timedelta(days=1)))
     stray = decode(make_payload(recipient=None, phone="+19999999999"))
     elsewhere = decode(*(make_payload(recipient=None, phone=f"+1888888888{n}", agent_id=777) for n in (1, 1, 2)))
+    await connection.execute(
+        "INSERT INTO erased_phones VALUES (hash_person('phone', $1), now()) ON CONFLICT DO NOTHING", phone_of(782)
+    )
+    await connection.execute(
+        "INSERT INTO erased_recipients SELECT min(batch_key), 782, hash_person('phone', $1) FROM batches "
+        "ON CONFLICT DO NOTHING", phone_of(782),
+    )  # fmt: skip
+    erased = decode(make_payload(recipient=782), make_payload(recipient=None, phone=phone_of(782)))
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
     groups = {
         "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
         "a duplicate": new,
-        "a waiting duplicate": stray, "a conflict": conflict, "healed": healed,
+        "a waiting duplicate": stray, "a conflict": conflict, "healed": healed, "erased": erased,
         "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
     }  # fmt: skip
     for name, events in groups.items():

@@ -41,7 +41,10 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'retry', coalesce(date_trunc('minute', next_retry_at), 'infinity')::text, count(*), 0, 0
     FROM latest WHERE state = 'pending_retry' GROUP BY 1, 2, 3
     UNION ALL
-    SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM latest
+    SELECT batch_key, 'row',
+           concat_ws('/', recipient_no, CASE WHEN e.phone_hash IS NULL THEN state ELSE 'erased' END, attempts,
+                     arrival_id), 1, 0, 0
+    FROM latest LEFT JOIN erased_recipients AS e USING (batch_key, recipient_no)
 ), counted AS (
     SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, recipients AS n, talked,
            talk_seconds AS seconds

@@ -2,15 +2,23 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.routing import Route
 
+from service.access import keyring
+from service.access.keys import Keys
+from service.access.scopes import SCOPES, allows
 from service.app import Front, open_app
+from service.errors import UnavailableError
 from service.server import serve_in_background
 from service.settings import read_settings
-from tests.conftest import API_KEY, SECRET
+from service.store.database import Database
+from service.web.auth import Authenticator
+from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
 OPEN = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/openapi.json": 200, "/docs": 200, "/docs/file": 404}
@@ -86,3 +94,140 @@ async def test_a_key_does_not_stand_in_for_a_signature(database_url: str) -> Non
             "/webhooks/formant", json=make_payload(), headers={"authorization": f"Bearer {API_KEY}"}
         )
         assert answer.status_code == 401
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+async def test_every_route_lets_in_the_keys_of_its_scope_and_of_admin_alone(
+    database_url: str, database: Database, subtests: pytest.Subtests
+) -> None:
+    made = {scope: (await Keys(database).create(f"only {scope}", (scope,), None)).key for scope in SCOPES}
+    async with serve(database_url, "") as (client, routes):
+        for method, path in routes:
+            if path in OPEN:
+                continue
+            answers = {scope: await client.request(method, path, headers=bearer(key)) for scope, key in made.items()}
+            refused = {scope for scope, answer in answers.items() if answer.status_code == 403}
+            with subtests.test(f"{method} {path}"):
+                assert 401 not in {answer.status_code for answer in answers.values()}
+                assert "admin" not in refused
+                # The scope that lets in is the one that each refusal names, and there is no other but admin.
+                scope, *others = [each for each in SCOPES if each not in refused]
+                assert others in ([], ["admin"])
+                assert refused == {other for other in SCOPES if not allows((other,), scope)}
+                for other in refused:
+                    if method != "HEAD":
+                        error = answers[other].json()["error"]
+                        assert error["type"] == "permission_error"
+                        assert f"scope '{scope}'" in error["message"]
+
+
+async def test_what_can_change_something_is_not_let_in_by_a_key_that_only_reads(
+    database_url: str, database: Database
+) -> None:
+    key = (await Keys(database).create("dashboard", ("read",), None)).key
+    async with serve(database_url, "") as (client, routes):
+        changing = [(method, path) for method, path in routes if method not in {"GET", "HEAD"}]
+        assert len(changing) > 4
+        for method, path in changing:
+            assert (await client.request(method, path, headers=bearer(key))).status_code == 403, (method, path)
+        assert (await client.get("/v1/batch-calls", headers=bearer(key))).status_code == 200
+        assert (await client.get("/v1/audit", headers=bearer(key))).status_code == 403
+
+
+async def test_a_key_that_is_unknown_one_that_was_revoked_and_one_that_has_expired_are_refused_alike(
+    database_url: str, database: Database
+) -> None:
+    keys = Keys(database)
+    live = await keys.create("live", SCOPES, timedelta(days=90))
+    revoked = await keys.create("revoked", SCOPES, None)
+    expired = await keys.create("expired", SCOPES, timedelta(hours=1))
+    await keys.revoke("revoked")
+    await database.pool.execute("UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE name = 'expired'")
+    async with serve(database_url, API_KEY) as (client, _):
+        assert (await client.get("/v1/batch-calls", headers=bearer(live.key))).status_code == 200
+        unknown = live.key[:-1] + ("A" if live.key[-1] != "A" else "B")
+        refused = [
+            await client.get("/v1/batch-calls", headers=bearer(key)) for key in (revoked.key, expired.key, unknown)
+        ]
+    assert [answer.status_code for answer in refused] == [401] * 3
+    assert len({answer.content for answer in refused}) == 1
+    assert len({tuple(sorted(answer.headers.items())) for answer in refused}) == 1
+
+
+async def test_a_key_expires_while_the_service_holds_it(database: Database) -> None:
+    made = await Keys(database).create("short", ("read",), timedelta(hours=1))
+    expires_at = made.row["expires_at"]
+    times = iter([expires_at - timedelta(seconds=1), expires_at])
+    ring = keyring.KeyRing(database, "", now=lambda: next(times))
+    await ring.refresh()
+    assert ring.find(made.key) is not None
+    assert ring.find(made.key) is None
+
+
+async def test_a_key_made_or_revoked_holds_on_every_running_replica(
+    start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "REFRESH_SECONDS", 0.01)
+    async with start_service() as one, start_service() as another:
+        made = await Keys(database).create("late", ("read",), None)
+        for client in (one, another):
+            while (await client.get("/v1/batch-calls", headers=bearer(made.key))).status_code != 200:
+                pass  # the test's time limit ends this when it never comes
+        await Keys(database).revoke(str(made.row["key_id"]))
+        for client in (one, another):
+            while (await client.get("/v1/batch-calls", headers=bearer(made.key))).status_code != 401:
+                pass
+
+
+async def test_a_flood_of_wrong_keys_asks_the_database_nothing(start_service: StartService, database: Database) -> None:
+    made = await Keys(database).create("known", ("read",), None)
+    async with start_service() as client:
+        await database.pool.execute("ALTER TABLE api_keys RENAME TO gone")  # whoever asks for a key now fails
+        for number in range(200):
+            answer = await client.get("/v1/batch-calls", headers=bearer(f"outcomes_{number}"))
+            assert answer.status_code == 401
+        assert (await client.get("/v1/batch-calls", headers=bearer(made.key))).status_code == 200
+
+
+async def test_while_the_database_is_away_for_long_stored_keys_are_put_off_and_the_configured_one_is_not(
+    database: Database,
+) -> None:
+    made = await Keys(database).create("known", ("read",), None)
+    seconds = [0.0]
+    ring = keyring.KeyRing(database, API_KEY, clock=lambda: seconds[0])
+    await ring.refresh()
+    authenticator = Authenticator(ring)
+    for at, stored in ((keyring.TRUSTED_SECONDS, None), (keyring.TRUSTED_SECONDS + 1, UnavailableError)):
+        seconds[0] = at
+        await authenticator.require(ask(API_KEY), "admin")
+        if stored is None:
+            await authenticator.require(ask(made.key), "read")
+        else:
+            with pytest.raises(stored):
+                await authenticator.require(ask(made.key), "read")
+
+
+def ask(key: str) -> Request:
+    return Request({"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]})
+
+
+async def test_the_last_use_is_noted_beside_the_requests_and_once_a_minute(database: Database) -> None:
+    made = await Keys(database).create("used", ("read",), None)
+    seconds, now = [0.0], [datetime(2026, 3, 16, tzinfo=UTC)]
+    rings = [keyring.KeyRing(database, "", clock=lambda: seconds[0], now=lambda: now[0]) for _ in range(2)]
+    noted = []
+    for elapsed in (0, 10, 59, 61, 200):
+        seconds[0] = float(elapsed)
+        now[0] = datetime(2026, 3, 16, tzinfo=UTC) + timedelta(seconds=elapsed)
+        for ring in rings:
+            await ring.refresh()
+            assert ring.find(made.key) is not None
+        before = await database.pool.fetchval("SELECT last_used_at FROM api_keys")
+        for ring in rings:
+            await ring.note_uses()
+        after = await database.pool.fetchval("SELECT last_used_at FROM api_keys")
+        noted.append((elapsed, after != before))
+    assert noted == [(0, True), (10, False), (59, False), (61, True), (200, True)]

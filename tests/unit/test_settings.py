@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import ConfigurationError
 from service.settings import (
+    KEPT,
     NAMES,
     SECRETS,
     SYNC_NAMES,
@@ -21,6 +22,8 @@ NUMBERS = {
     "OUTCOMES_MAX_BODY_BYTES": (1024, 2**28),
     "OUTCOMES_GRACE_SECONDS": (0, 604_800),
     "OUTCOMES_RECONCILE_SECONDS": (0, 86_400),
+    "OUTCOMES_KEEP_BODIES_DAYS": (0, 36_500),
+    "OUTCOMES_KEEP_AUDIT_DAYS": (0, 36_500),
 }
 FLAGS = ["OUTCOMES_ALLOW_UNSAFE_DATABASE", "OUTCOMES_MIGRATE_ON_START", "OUTCOMES_ALLOW_UNSIGNED"]
 
@@ -49,6 +52,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "export_seconds": 3600,
         "bi_password": "",
         "log_level": "info",
+        "keep_days": dict.fromkeys(KEPT, 0),
     }
 
 
@@ -76,6 +80,11 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_EXPORT_SECONDS": "60",
         "OUTCOMES_BI_PASSWORD": "reader",
         "OUTCOMES_LOG_LEVEL": "WARNING",
+        "OUTCOMES_KEEP_BODIES_DAYS": "1",
+        "OUTCOMES_KEEP_PEOPLE_DAYS": "2",
+        "OUTCOMES_KEEP_QUARANTINE_DAYS": "3",
+        "OUTCOMES_KEEP_AUDIT_DAYS": "4",
+        "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "5",
     }
     assert environ.keys() == NAMES.keys(), "a setting was added: read it here too"
     assert asdict(read_settings(environ)) == {
@@ -101,6 +110,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "export_seconds": 60,
         "bi_password": "reader",
         "log_level": "warning",
+        "keep_days": {"bodies": 1, "people": 2, "quarantine": 3, "audit": 4, "snapshots": 5},
     }
 
 

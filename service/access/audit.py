@@ -1,0 +1,31 @@
+"""The audit log: the one place that writes it. Each line is written in the transaction of what it tells, where there is
+one, so neither is there without the other. No line names a person: subjects are ids, details are numbers and words.
+"""
+
+import json
+from typing import Any
+
+from asyncpg import Pool
+
+from service.access.actor import Actor, current_actor
+from service.store.database import Connection, Database
+
+
+async def record_audit(
+    database: Database, connection: Connection | Pool, action: str, subject: str, outcome: str,
+    *, actor: Actor | None = None, **details: Any,
+) -> None:  # fmt: skip
+    """Tells that ``action`` was done to ``subject`` (such as ``upload 7``), and what came of it, in words.
+
+    ``actor`` is whom the present task acts for, unless the work was begun by another.
+    """
+    actor = actor or current_actor()
+    await database.queries.record_audit(
+        connection,
+        actor=actor.name,
+        key_id=actor.key_id,
+        action=action,
+        subject=subject,
+        outcome=outcome,
+        details=json.dumps(details),
+    )

@@ -1,0 +1,120 @@
+"""Erasure of one person by phone: in small committed steps, which any replica goes on with, after ``kill -9`` too.
+
+What is taken out and what stays counted stands in ``sql/functions/35_erase_recipients.sql``; how, in ``50_erase.sql``.
+A held file that holds the person is written anew without their rows, so they are not dialled when it is promoted.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from service.access.actor import Actor, current_actor
+from service.access.audit import record_audit
+from service.batches.storing import HELD_PART_BYTES
+from service.errors import NotFoundError
+from service.privacy.held_files import remove_phone
+from service.store.database import Connection, Database
+
+logger = structlog.get_logger()
+
+STEP_ROWS = 100
+LISTED = 100
+
+
+class Eraser:
+    """Erases, and goes on with what others began."""
+
+    def __init__(self, database: Database, *, interval_seconds: float = 5.0) -> None:
+        self._database = database
+        self._interval_seconds = interval_seconds
+
+    async def preview(self, phone: str) -> dict[str, int]:
+        """How much an erasure would take out. Changes nothing."""
+        return dict(await self._database.queries.preview_erasure(self._database.pool, phone=phone))
+
+    async def begin(self, phone: str) -> int:
+        """Takes down that a person is to be erased; from its commit on nothing more of them is let in. Its id."""
+        actor = current_actor()
+        erasure_id: int = await self._database.queries.begin_erasure(
+            self._database.pool, phone=phone, actor=actor.name, key_id=actor.key_id
+        )
+        return erasure_id
+
+    async def finish(self, erasure_id: int) -> dict[str, Any]:
+        """Takes all steps that can be taken now; what came of it, as ``read`` tells it."""
+        queries, pool = self._database.queries, self._database.pool
+        while True:
+            async with pool.acquire() as connection, connection.transaction():
+                step = await queries.erase_step(connection, erasure_id=erasure_id, rows=STEP_ROWS)
+                if step == "finished":
+                    await self._tell(connection, erasure_id)
+            if step == "held":
+                if not await self._rewrite_held(erasure_id):
+                    break
+            elif step in {"late", "done", "finished", None}:
+                break
+        return await self.read(erasure_id)
+
+    async def read(self, erasure_id: int) -> dict[str, Any]:
+        """How far it has come: counts, and nothing that tells who it is. Raises NotFoundError."""
+        row = await self._database.queries.get_erasure(self._database.pool, erasure_id=erasure_id)
+        if row is None:
+            raise NotFoundError(f"There is no erasure {erasure_id}")
+        shown = dict(row)
+        step = shown.pop("step")
+        del shown["actor"], shown["key_id"]
+        return {"state": "done" if step == "done" else "running", **shown}
+
+    async def finish_all(self) -> None:
+        """Goes on with all that are not done."""
+        rows = self._database.queries.list_unfinished_erasures(self._database.pool, limit=LISTED)
+        for erasure_id in [row["erasure_id"] async for row in rows]:
+            await self.finish(erasure_id)
+
+    async def run(self) -> None:
+        """Until it is cancelled; a failure is told, and tried again the next time."""
+        while True:
+            try:
+                await self.finish_all()
+            except Exception:
+                logger.warning("erasure_failed", exc_info=True)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def _rewrite_held(self, erasure_id: int) -> bool:
+        """Takes the person out of the files of held batches; False while one is just being promoted."""
+        queries, rows = self._database.queries, 0
+        batches = [row async for row in queries.list_held_batches(self._database.pool, erasure_id=erasure_id)]
+        for batch in batches:
+            async with self._database.pool.acquire() as connection, connection.transaction():
+                upload = await queries.lock_upload(connection, batch_key=batch["batch_key"])
+                if upload is None or upload["upload_state"] == "prepared":
+                    return False
+                rows += await self._rewrite(connection, batch["batch_key"], batch["phone"])
+                if upload["upload_state"] == "held":
+                    await queries.withdraw_held_recipients(
+                        connection, batch_key=batch["batch_key"], erasure_id=erasure_id
+                    )
+        await queries.end_held_step(self._database.pool, erasure_id=erasure_id, rows=rows)
+        return True
+
+    async def _rewrite(self, connection: Connection, batch_key: int, phone: str) -> int:
+        queries = self._database.queries
+        parts = [row["content"] async for row in queries.read_held_file(connection, batch_key=batch_key)]
+        content, removed = await asyncio.to_thread(remove_phone, b"".join(parts), phone)
+        if removed:
+            await queries.delete_held_file(connection, batch_key=batch_key)
+            for part_no, start in enumerate(range(0, len(content), HELD_PART_BYTES), 1):
+                await queries.insert_held_file(
+                    connection, batch_key=batch_key, part_no=part_no, content=content[start : start + HELD_PART_BYTES]
+                )
+        return removed
+
+    async def _tell(self, connection: Connection, erasure_id: int) -> None:
+        row = await self._database.queries.get_erasure(connection, erasure_id=erasure_id)
+        counts = {name: row[name] for name in ("recipients", "bodies", "unattributed", "quarantined", "held_rows")}
+        await record_audit(
+            self._database, connection, "erasure", f"person {row['person']}", "erased",
+            actor=Actor(row["actor"], row["key_id"]), erasure_id=erasure_id, **counts,
+        )  # fmt: skip
+        logger.info("person_erased", count=row["recipients"])

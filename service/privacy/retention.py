@@ -1,0 +1,66 @@
+"""Retention: what has been kept for as long as its setting says goes, kind by kind, in small committed steps.
+
+One replica at a time does it, by a lease. Between steps it stands back, so that webhooks go first.
+
+Transcripts and recording URLs stand in the raw bodies alone and go with them. They have no shorter time of their own: a
+body is what was signed, byte for byte, and one that was cut would prove nothing.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+
+import structlog
+
+from service.metrics import Metrics
+from service.store.database import Database
+
+logger = structlog.get_logger()
+
+LEASE_SECONDS = 120.0
+STEP_ROWS = 500
+PAUSE_SECONDS = 0.05
+
+
+class Retention:
+    """Forgets. ``keep_days`` by kind: bodies, people, quarantine, audit, snapshots; 0 keeps for ever."""
+
+    def __init__(
+        self, database: Database, metrics: Metrics, keep_days: Mapping[str, int], *, interval_seconds: float = 60.0
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._keep_days = keep_days
+        self._interval_seconds = interval_seconds
+        self._holder = secrets.token_hex(8)
+
+    async def run(self) -> None:
+        """Until it is cancelled; a failure is told, and tried again the next time."""
+        while True:
+            try:
+                await self.forget_all()
+            except Exception:
+                logger.warning("retention_failed", exc_info=True)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def forget_all(self) -> dict[str, int]:
+        """One pass, while the lease is ours: how much went, by kind."""
+        gone: dict[str, int] = {}
+        for kind, days in self._keep_days.items():
+            while days and await self._hold_lease():
+                step = getattr(self._database.queries, f"forget_{kind}")
+                count = await step(self._database.pool, days=days, rows=STEP_ROWS)
+                if not count:
+                    break
+                gone[kind] = gone.get(kind, 0) + count
+                self._metrics.forgotten.labels(kind).inc(count)
+                await asyncio.sleep(PAUSE_SECONDS)
+            if kind in gone:
+                logger.info("forgotten", kind=kind, count=gone[kind])
+        return gone
+
+    async def _hold_lease(self) -> bool:
+        held = await self._database.queries.claim_lease(
+            self._database.pool, name="retention", holder=self._holder, seconds=LEASE_SECONDS
+        )
+        return bool(held)

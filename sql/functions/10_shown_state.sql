@@ -1,0 +1,11 @@
+-- The state that readers see of a recipient: that of its latest attempt, or that it was erased. What is counted is the
+-- former in either case.
+CREATE OR REPLACE FUNCTION shown_state(p_batch_key bigint, p_recipient_no integer, p_state text) RETURNS text
+LANGUAGE sql STABLE
+AS $$
+SELECT CASE
+    WHEN EXISTS (SELECT FROM erased_recipients AS e
+                 WHERE e.batch_key = p_batch_key AND e.recipient_no = p_recipient_no) THEN 'erased'
+    ELSE p_state
+END
+$$;

@@ -1,0 +1,77 @@
+-- Takes a person out of recipients, under the ingest lock. They still count: by what became of their calls, when, and for
+-- how long. What was said, why a call failed, phone, parameters and the raw bodies go; the conversation's id becomes a
+-- keyed hash. The results go from the counters with them. A reader of the feed sees the recipient erased.
+-- Returns how many bodies went.
+CREATE OR REPLACE FUNCTION erase_recipients(p_batch_keys bigint[], p_recipient_nos integer[], p_phone_hash bytea)
+RETURNS integer
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_arrivals bigint[];
+    v_bodies   integer;
+    v_versions jsonb;
+    v_batches  bigint[];  -- of the values that were told of them: batch, name and value side by side
+    v_names    text[];
+    v_values   text[];
+BEGIN
+    SELECT coalesce(array_agg(f.arrival_id), '{}')
+    INTO v_arrivals
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    CROSS JOIN LATERAL (SELECT arrival_id FROM facts WHERE facts.batch_key = t.batch_key
+                        AND facts.recipient_no = t.recipient_no OFFSET 0) AS f;
+    v_bodies := delete_bodies(v_arrivals);
+
+    SELECT array_agg(f.batch_key), array_agg(v.name), array_agg(v.value)
+    INTO v_batches, v_names, v_values
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    CROSS JOIN LATERAL (SELECT batch_key, results FROM facts WHERE facts.batch_key = t.batch_key
+                        AND facts.recipient_no = t.recipient_no OFFSET 0) AS f
+    CROSS JOIN LATERAL result_values(f.results) AS v;
+
+    -- Out with what they count for, in again with what is left of it: whatever counters there are stay equal to a recount.
+    PERFORM apply_facts(p_batch_keys, p_recipient_nos, NULL);
+    WITH gone AS (
+        DELETE FROM outcomes AS o
+        USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn'
+        RETURNING o.batch_key, o.recipient_no, o.version
+    )
+    SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
+    UPDATE facts AS f
+    SET results = 'null', failure_reason = NULL, conversation_id = hash_call(f.conversation_id)
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no;
+    UPDATE recipients AS r
+    SET phone = NULL, parameters = '{}'
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
+    INSERT INTO erased_recipients (batch_key, recipient_no, phone_hash)
+    SELECT t.batch_key, t.recipient_no, p_phone_hash
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    ON CONFLICT (batch_key, recipient_no) DO NOTHING;
+    PERFORM apply_facts(p_batch_keys, p_recipient_nos, v_arrivals);
+
+    -- A counter that stands at nothing would still tell a value that nobody else gave.
+    DELETE FROM result_counts AS c
+    USING unnest(v_batches, v_names, v_values) AS v (batch_key, name, value)
+    WHERE c.batch_key = v.batch_key AND c.name = v.name AND c.value = v.value AND c.recipients = 0;
+    DELETE FROM result_totals AS c
+    USING unnest(v_batches, v_names) AS v (batch_key, name)
+    WHERE c.batch_key = v.batch_key AND c.name = v.name AND c.recipients = 0;
+
+    UPDATE outcomes AS o
+    SET state = 'erased', version = v.version + 1
+    FROM jsonb_to_recordset(v_versions) AS v (batch_key bigint, recipient_no integer, version integer)
+    WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
+    UPDATE outcomes AS o
+    SET position = nextval('feed_positions'), version = o.version + 1, changed_at = clock_timestamp()
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state = 'withdrawn';
+    RETURN v_bodies;
+END
+$$;

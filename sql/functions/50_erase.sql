@@ -1,0 +1,138 @@
+-- Erasure of a person by phone: begun with a tombstone, under the ingest lock, so that every webhook from then on is
+-- measured against it; then step by step, each a commit of at most p_rows rows, so that whoever goes on after a crash
+-- finds all of a step or nothing, and no webhook waits for more than one.
+CREATE OR REPLACE FUNCTION begin_erasure(p_phone text, p_actor text, p_key_id bigint) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_hash CONSTANT bytea := hash_person('phone', p_phone);
+    v_erasure_id bigint;
+BEGIN
+    PERFORM pg_advisory_xact_lock(7304564, 1);
+    INSERT INTO erased_phones AS e (phone_hash, erased_at) VALUES (v_hash, clock_timestamp())
+    ON CONFLICT (phone_hash) DO UPDATE SET erased_at = excluded.erased_at;
+    SELECT erasure_id INTO v_erasure_id FROM erasures WHERE phone_hash = v_hash AND step <> 'done' LIMIT 1;
+    IF v_erasure_id IS NULL THEN
+        INSERT INTO erasures (phone, phone_hash, actor, key_id) VALUES (p_phone, v_hash, p_actor, p_key_id)
+        RETURNING erasure_id INTO v_erasure_id;
+    ELSE
+        UPDATE erasures SET step = 'recipients', cursor = 0, requested_at = clock_timestamp()
+        WHERE erasure_id = v_erasure_id;
+    END IF;
+    RETURN v_erasure_id;
+END
+$$;
+
+-- Begins erasures again for people who were erased, and stand in a file that is registered only now, for a batch that was
+-- made before. In the transaction that stages its rows.
+CREATE OR REPLACE FUNCTION reopen_erasures(p_batch_key bigint) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM erased_phones) THEN
+        RETURN;
+    END IF;
+    INSERT INTO erasures (phone, phone_hash, actor, requested_at)
+    SELECT DISTINCT s.phone, e.phone_hash, 'service', clock_timestamp()
+    FROM staged_recipients AS s
+    JOIN erased_phones AS e ON e.phone_hash = hash_person('phone', s.phone)
+    JOIN batches AS b ON b.batch_key = s.batch_key AND least(b.prepared_at, b.created_at) <= e.erased_at
+    WHERE s.batch_key = p_batch_key;
+END
+$$;
+
+-- Takes the next step; returns the one that comes then. 'held' is not taken here, since it needs to read files.
+-- 'late' again: something that was on its way in is not there yet, so ask again later.
+CREATE OR REPLACE FUNCTION erase_step(p_erasure_id bigint, p_rows integer) RETURNS text
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    v_erasure  erasures;
+    v_keys     bigint[];
+    v_nos      integer[];
+    v_arrivals bigint[];
+    v_count    integer := 0;
+    v_last     bigint;
+    v_bodies   integer := 0;
+BEGIN
+    SELECT * INTO v_erasure FROM erasures WHERE erasure_id = p_erasure_id FOR UPDATE;
+    IF v_erasure.step = 'recipients' THEN
+        PERFORM pg_advisory_xact_lock(7304564, 1);
+        SELECT array_agg(t.batch_key), array_agg(t.recipient_no)
+        INTO v_keys, v_nos
+        FROM (
+            SELECT r.batch_key, r.recipient_no
+            FROM recipients AS r
+            JOIN batches AS b ON b.batch_key = r.batch_key
+            WHERE r.phone = v_erasure.phone AND least(b.prepared_at, b.created_at) <= v_erasure.requested_at
+            ORDER BY r.batch_key, r.recipient_no
+            LIMIT p_rows
+        ) AS t;
+        v_count := coalesce(cardinality(v_keys), 0);
+        IF v_count > 0 THEN
+            v_bodies := erase_recipients(v_keys, v_nos, v_erasure.phone_hash);
+            -- The provider may have quoted a row that it refused.
+            UPDATE batches SET upload_detail = NULL
+            WHERE batch_key = ANY (v_keys) AND position(substr(v_erasure.phone, 2) IN upload_detail) > 0;
+        END IF;
+        UPDATE erasures
+        SET recipients = recipients + v_count, bodies = bodies + v_bodies,
+            step = CASE WHEN v_count < p_rows THEN 'unattributed' ELSE 'recipients' END
+        WHERE erasure_id = p_erasure_id
+        RETURNING step INTO v_erasure.step;
+    ELSIF v_erasure.step = 'unattributed' THEN
+        PERFORM pg_advisory_xact_lock(7304564, 1);
+        SELECT array_agg(t.arrival_id) INTO v_arrivals
+        FROM (SELECT arrival_id FROM unattributed WHERE phone = v_erasure.phone ORDER BY arrival_id LIMIT p_rows) AS t;
+        v_count := coalesce(cardinality(v_arrivals), 0);
+        v_bodies := delete_bodies(v_arrivals);
+        DELETE FROM unattributed WHERE arrival_id = ANY (v_arrivals);
+        UPDATE erasures
+        SET unattributed = unattributed + v_count, bodies = bodies + v_bodies, cursor = 0,
+            step = CASE WHEN v_count < p_rows THEN 'quarantine' ELSE 'unattributed' END
+        WHERE erasure_id = p_erasure_id
+        RETURNING step INTO v_erasure.step;
+    ELSIF v_erasure.step = 'quarantine' THEN
+        WITH looked_at AS MATERIALIZED (
+            SELECT quarantine_id, position(convert_to(substr(v_erasure.phone, 2), 'UTF8') IN body) > 0 AS is_named
+            FROM quarantine
+            WHERE quarantine_id > v_erasure.cursor
+            ORDER BY quarantine_id
+            LIMIT p_rows
+        ), emptied AS (
+            UPDATE quarantine AS q
+            SET body = '', event_id = NULL, erased_at = clock_timestamp(),
+                replayed_at = coalesce(q.replayed_at, clock_timestamp())
+            FROM looked_at AS l
+            WHERE q.quarantine_id = l.quarantine_id AND l.is_named
+            RETURNING 1
+        )
+        SELECT count(*), max(quarantine_id), (SELECT count(*) FROM emptied) INTO v_count, v_last, v_bodies FROM looked_at;
+        UPDATE erasures
+        SET quarantined = quarantined + v_bodies, cursor = coalesce(v_last, cursor),
+            step = CASE WHEN v_count < p_rows THEN 'held' ELSE 'quarantine' END
+        WHERE erasure_id = p_erasure_id
+        RETURNING step INTO v_erasure.step;
+    ELSIF v_erasure.step = 'late' THEN
+        IF EXISTS (SELECT FROM batches AS b
+                   WHERE b.upload_state = 'preparing' AND b.prepared_at <= v_erasure.requested_at)
+           OR EXISTS (SELECT FROM registrations AS r
+                      JOIN staged_recipients AS s ON s.batch_key = r.batch_key AND s.phone = v_erasure.phone
+                      WHERE r.step <> 'done') THEN
+            RETURN 'late';
+        END IF;
+        IF EXISTS (SELECT FROM recipients AS r JOIN batches AS b ON b.batch_key = r.batch_key
+                   WHERE r.phone = v_erasure.phone AND least(b.prepared_at, b.created_at) <= v_erasure.requested_at) THEN
+            UPDATE erasures SET step = 'recipients' WHERE erasure_id = p_erasure_id;
+            RETURN 'recipients';
+        END IF;
+        UPDATE erasures SET step = 'done', phone = NULL, finished_at = clock_timestamp() WHERE erasure_id = p_erasure_id;
+        RETURN 'finished';
+    END IF;
+    RETURN v_erasure.step;
+END
+$$;

@@ -1,0 +1,65 @@
+-- name: preview_erasure(phone)^
+-- What an erasure would take out: recipients, what waits unattributed, and rows in the files of held batches.
+SELECT (SELECT count(*) FROM recipients WHERE phone = :phone) AS recipients,
+       (SELECT count(*) FROM recipients AS r
+        JOIN facts AS f ON f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
+        WHERE r.phone = :phone) AS attempts,
+       (SELECT count(*) FROM unattributed WHERE phone = :phone) AS unattributed,
+       (SELECT count(*) FROM recipients AS r
+        WHERE r.phone = :phone AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = r.batch_key)) AS held_rows;
+
+-- name: begin_erasure(phone, actor, key_id)$
+-- Begins an erasure, or goes back to the beginning of one that is under way; its id.
+SELECT begin_erasure(:phone, :actor, :key_id);
+
+-- name: reopen_erasures(batch_key)!
+-- Begins erasures again for people who were erased and stand in a file that is being registered.
+SELECT reopen_erasures(:batch_key);
+
+-- name: erase_step(erasure_id, rows)$
+-- Takes the next step of an erasure; the step that comes then, finished by the one who ends it.
+SELECT erase_step(:erasure_id, :rows);
+
+-- name: get_erasure(erasure_id)^
+-- How far an erasure has come, without whom it is about; its hash is the same for the same person.
+SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, step, requested_at, finished_at, recipients, bodies,
+       unattributed, quarantined, held_rows, actor, key_id
+FROM erasures
+WHERE erasure_id = :erasure_id;
+
+-- name: list_unfinished_erasures(limit)
+-- Erasures that somebody has to go on with.
+SELECT erasure_id FROM erasures WHERE step <> 'done' ORDER BY erasure_id LIMIT :limit;
+
+-- name: list_held_batches(erasure_id)
+-- Held files that may hold a row of a person whose recipients are erased.
+SELECT DISTINCT k.batch_key, e.phone
+FROM erasures AS e
+JOIN erased_recipients AS k ON k.phone_hash = e.phone_hash
+WHERE e.erasure_id = :erasure_id AND e.phone IS NOT NULL
+  AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = k.batch_key);
+
+-- name: lock_upload(batch_key)^
+-- The state of an upload, held as it is until the transaction ends.
+SELECT upload_state FROM batches WHERE batch_key = :batch_key FOR UPDATE;
+
+-- name: delete_held_file(batch_key)!
+-- Removes the file of a held batch, to be replaced in the same transaction.
+DELETE FROM held_files WHERE batch_key = :batch_key;
+
+-- name: withdraw_held_recipients(batch_key, erasure_id)$
+-- Notes that the erased recipients of a held batch will not be sent; how many there were.
+WITH gone AS (
+    UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
+    FROM erased_recipients AS k, erasures AS e
+    WHERE e.erasure_id = :erasure_id AND k.phone_hash = e.phone_hash AND k.batch_key = :batch_key
+      AND r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no AND r.withdrawn_at IS NULL
+    RETURNING 1
+), counted AS (
+    UPDATE batches SET withdrawn_count = withdrawn_count + (SELECT count(*) FROM gone) WHERE batch_key = :batch_key
+)
+SELECT count(*) FROM gone;
+
+-- name: end_held_step(erasure_id, rows)!
+-- Notes that no held file holds the person any more.
+UPDATE erasures SET step = 'late', held_rows = held_rows + :rows WHERE erasure_id = :erasure_id AND step = 'held';

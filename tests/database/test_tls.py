@@ -1,0 +1,79 @@
+"""TLS to Postgres is verified when the address asks for it: the certificate's authority, and its name."""
+
+import asyncio
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.app import prepare_schema
+from service.errors import DatabaseError
+from tests.postgres import PostgresServer
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="certificates are made with openssl")
+
+
+def make_certificate(folder: Path, name: str, host: str) -> tuple[Path, Path]:
+    """A certificate that is its own authority, and its key."""
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", f"/CN={name}", "-addext", f"subjectAltName={host}", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+@asynccontextmanager
+async def speak_tls(server: PostgresServer, certificate: Path | None, key: Path | None) -> AsyncIterator[int]:
+    """A port at which ``server`` answers with TLS, as one built with it would; without a certificate it has none."""
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readexactly(8)  # SSLRequest of the protocol
+            writer.write(b"S" if certificate else b"N")
+            if certificate:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(certificate, key)
+                await writer.start_tls(context)
+            behind = await asyncio.open_unix_connection(server.folder / ".s.PGSQL.5432")
+            await asyncio.gather(pipe(reader, behind[1]), pipe(behind[0], writer))
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listener:
+        yield listener.sockets[0].getsockname()[1]
+
+
+async def test_an_address_that_asks_for_it_is_only_believed_with_its_own_certificate(
+    postgres: PostgresServer, database_url: str, tmp_path: Path
+) -> None:
+    database = urlsplit(database_url).path
+    right, right_key = make_certificate(tmp_path, "right", "IP:127.0.0.1")
+    other, other_key = make_certificate(tmp_path, "other", "IP:127.0.0.1")
+    misnamed, misnamed_key = make_certificate(tmp_path, "misnamed", "DNS:elsewhere.example")
+    asked = f"sslmode=verify-full&sslrootcert={right}"
+
+    async with speak_tls(postgres, right, right_key) as port:
+        await prepare_schema(f"postgresql://postgres@127.0.0.1:{port}{database}?{asked}", may_migrate=False)
+    async with speak_tls(postgres, other, other_key) as port:
+        with pytest.raises(DatabaseError, match="does not answer"):
+            await prepare_schema(f"postgresql://postgres@127.0.0.1:{port}{database}?{asked}", may_migrate=False)
+    async with speak_tls(postgres, misnamed, misnamed_key) as port:
+        named = f"sslmode=verify-full&sslrootcert={misnamed}"
+        with pytest.raises(DatabaseError, match="does not answer"):
+            await prepare_schema(f"postgresql://postgres@127.0.0.1:{port}{database}?{named}", may_migrate=False)
+    async with speak_tls(postgres, None, None) as port:
+        with pytest.raises(DatabaseError, match="does not answer"):
+            await prepare_schema(f"postgresql://postgres@127.0.0.1:{port}{database}?{asked}", may_migrate=False)

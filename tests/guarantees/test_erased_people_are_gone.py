@@ -1,0 +1,226 @@
+"""An erased person is nowhere in the database, their calls still count, and nothing brings them back."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from service.formant.events import EventDecoder
+from service.ledger.verification import Verifier
+from service.privacy.erasure import Eraser
+from service.store.database import Database
+from tests.conftest import StartService
+from tests.database.ingesting import ingest
+from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
+from tests.guarantees.recount import find_differences
+from tests.guarantees.whole_database import find_everywhere
+from tests.http.processes import OUTCOMES, run
+
+PHONE = phone_of(1)
+NAME, LOAN, SAID, CALL = "Rahul-the-customer", "LN-secret-77", "i-lost-my-job", "conversation-of-rahul"
+SECRETS = (PHONE[1:], NAME, LOAN, SAID, CALL)
+PARAMETERS = {"customer_name": NAME, "loan_id": LOAN}
+RESULTS = {"intent": "promise_to_pay", "said": SAID}
+
+
+def tell(**given: Any) -> dict[str, Any]:
+    """A webhook about the person."""
+    usual: dict[str, Any] = {"recipient": 1, "parameters": PARAMETERS, "results": RESULTS, "conversation_id": CALL}
+    payload = make_payload(**(usual | given))
+    payload["data"]["transcript"] = f"BOT: Hello {NAME}\nHUMAN: {SAID}"
+    payload["data"]["call"]["recording_url"] = f"https://recordings.example/{LOAN}"
+    if given.get("status", "completed") != "completed":
+        payload["data"]["call"]["failure_reason"] = f"{NAME} did not answer"
+    return payload
+
+
+def about_somebody_else() -> list[dict[str, Any]]:
+    return [make_payload(recipient=2), make_payload(recipient=3, status="busy", final=False)]
+
+
+async def fill(service: httpx.AsyncClient, database: Database) -> None:
+    """The person wherever one can be: two batches, retries, conflicts, unattributed, quarantined, replayed, healed."""
+    await store_batch(database.url)
+    other = await store_batch(database.url, 3, batch_id=457, ref_token="0ddba11")
+    await store_batch(database.url, 3, batch_id=458, ref_token="dec0de", agent_id=8)  # nobody has called there yet
+    await database.pool.execute("UPDATE recipients SET parameters = $1 WHERE phone = $2", json.dumps(PARAMETERS), PHONE)
+    await database.pool.execute("UPDATE batches SET upload_detail = $1 WHERE batch_key = $2", f"row {PHONE}", other)
+    told = [
+        tell(attempt=1, status="no_answer", final=False, event_id="first"),
+        tell(attempt=2, event_id="second"),
+        tell(attempt=2, event_id="second", results={**RESULTS, "intent": "refused"}),  # a conflict
+        tell(attempt=None, event_id="without a number", conversation_id=f"{CALL}_2"),
+        tell(recipient=1, ref_token="0ddba11", event_id="in the other batch"),
+        tell(recipient=None, agent_id=99, phone=PHONE, event_id="stray"),
+        *about_somebody_else(),
+    ]
+    for payload in told:
+        assert (await post_webhook(service, payload)).status_code == 204
+    for body in (encode(tell())[:-20], encode(tell(event_id="unknown") | {"event_type": "call.unknown"})):
+        assert (await post_webhook(service, body)).status_code == 204
+    readable = encode(tell(attempt=3, event_id="replayed"))
+    await database.pool.execute(
+        "INSERT INTO quarantine (target, reason, detail, digest, body, received_at, last_received_at) "
+        "VALUES ('default', 'not_json', 'body', 'd', $1, now(), now())", readable,
+    )  # fmt: skip
+    for row in (await service.get("/v1/quarantine")).json()["data"]:
+        await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")
+    (healed,) = decode(tell(attempt=None, event_id="healed", conversation_id=f"{CALL}_3"))
+    await ingest(database, healed._replace(source="healed", target="conversations"))
+
+
+async def read_counts(service: httpx.AsyncClient, batch_id: int = BATCH_ID) -> dict[str, Any]:
+    shown = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+    return {
+        name: shown[name] for name in ("recipients", "statuses", "attempts", "duration_seconds", "by_hour", "sources")
+    }
+
+
+async def check_sound(database: Database) -> None:
+    """Counters equal a recount, positions are unique and taken, facts agree with the bodies that are kept."""
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
+    assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()] == []
+
+
+async def test_after_an_erasure_the_whole_database_holds_nothing_of_the_person_and_still_counts_them(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(service, database)
+    counts = [await read_counts(service, batch_id) for batch_id in (456, 457)]
+    assert {secret for _, _, secret in await find_everywhere(database, *SECRETS)} == set(SECRETS)
+    last = await database.pool.fetchval("SELECT max(position) FROM outcomes")
+
+    answer = await service.post("/v1/erasures", json={"phone": f" {PHONE} "})
+    assert answer.status_code == 200, answer.text
+    erased = answer.json()["data"]
+    assert (erased["state"], erased["recipients"], erased["unattributed"], erased["quarantined"]) == ("done", 3, 1, 3)
+
+    assert await find_everywhere(database, *SECRETS) == []
+    assert [await read_counts(service, batch_id) for batch_id in (456, 457)] == counts
+    await check_sound(database)
+    entries = await database.pool.fetch(
+        "SELECT state, phone, parameters, position > $1 AS is_new, version FROM outcomes "
+        "JOIN recipients USING (batch_key, recipient_no) WHERE recipient_no = 1 ORDER BY batch_key", last,
+    )  # fmt: skip
+    assert [tuple(row)[:4] for row in entries] == [("erased", None, "{}", True)] * 2
+    assert min(row["version"] for row in entries) > 1
+    shown = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
+    assert (shown["state"], shown["phone"], shown["parameters"], shown["results"]) == ("erased", None, {}, None)
+    assert shown["failure_reason"] is None
+    somebody = (await service.get("/v1/batch-calls/456/recipients/2")).json()["data"]
+    assert (somebody["phone"], somebody["parameters"]) == (phone_of(2), {"loan_id": "LN-2"})
+    assert (await service.get("/v1/events/stray")).json()["data"]["disposition"] == "erased"
+
+
+async def test_what_comes_later_counts_and_brings_nobody_back(service: httpx.AsyncClient, database: Database) -> None:
+    await fill(service, database)
+    assert (await service.post("/v1/erasures", json={"phone": PHONE})).status_code == 200
+    before = (await read_counts(service))["attempts"]
+    facts = await database.pool.fetchval("SELECT count(*) FROM facts")
+    again = tell(attempt=4, event_id="late")
+    late = [
+        tell(attempt=2, event_id="second", results={"intent": "third"}),  # a conflict
+        again,
+        again,
+        tell(recipient=None, ref_token="-", phone=PHONE, attempt=5, event_id="late, by phone", agent_id=8),
+        tell(recipient=None, phone=PHONE, event_id="late stray", agent_id=99),
+        tell(recipient=None, phone=PHONE, event_id="stray", agent_id=99),
+    ]
+    for payload in late:
+        assert (await post_webhook(service, payload)).status_code == 204
+    assert (await post_webhook(service, encode(tell(event_id="unreadable"))[:-10])).status_code == 204
+    (healed,) = decode(tell(attempt=None, event_id="healed late", conversation_id=f"{CALL}_9"))
+    await ingest(database, healed._replace(source="healed", target="conversations"))
+
+    assert await find_everywhere(database, *SECRETS) == []
+    await check_sound(database)
+    after = (await read_counts(service))["attempts"]
+    assert after["total"] > before["total"]
+    assert await database.pool.fetchval("SELECT count(*) FROM facts") == facts + 4
+    dispositions = {
+        name: (await service.get(f"/v1/events/{name}")).json()["data"]["disposition"]
+        for name in ("late", "late, by phone", "late stray")
+    }
+    assert dispositions == {"late": "applied", "late, by phone": "applied", "late stray": "erased"}
+    states = await database.pool.fetch("SELECT DISTINCT state FROM outcomes WHERE recipient_no = 1")
+    assert [row["state"] for row in states] == ["erased"]
+    assert (await service.get("/v1/quarantine")).json()["data"] == []
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_an_erasure_that_was_killed_after_any_step_is_finished_by_another(
+    start_service: StartService, database: Database, steps: int
+) -> None:
+    async with start_service() as service:
+        await fill(service, database)
+    eraser = Eraser(database)
+    erasure_id = await eraser.begin(PHONE)
+    async with database.pool.acquire() as connection:
+        for _ in range(steps):
+            await database.queries.erase_step(connection, erasure_id=erasure_id, rows=1)
+        killed = connection.transaction()
+        await killed.start()
+        await database.queries.erase_step(connection, erasure_id=erasure_id, rows=1)
+        await killed.rollback()
+    async with start_service() as service:
+        while (await service.get(f"/v1/erasures/{erasure_id}")).json()["data"]["state"] != "done":
+            await asyncio.sleep(0)
+    assert await find_everywhere(database, *SECRETS) == []
+    await check_sound(database)
+
+
+async def test_a_rebuild_leaves_an_erased_recipient_erased(service: httpx.AsyncClient, database: Database) -> None:
+    await fill(service, database)
+    await service.post("/v1/erasures", json={"phone": PHONE})
+    assert (await run(OUTCOMES, "rebuild", OUTCOMES_DATABASE_URL=database.url)).output.strip() == "Nothing was wrong"
+    assert (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]["state"] == "erased"
+
+
+async def test_it_can_be_asked_on_the_command_line_and_is_in_the_audit_log_without_the_phone(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(service, database)
+    dry = await run(OUTCOMES, "erase", "--dry-run", PHONE, OUTCOMES_DATABASE_URL=database.url)
+    assert (dry.status, "recipients: 3" in dry.output) == (0, True)
+    assert {secret for _, _, secret in await find_everywhere(database, *SECRETS)} == set(SECRETS)
+    done = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=database.url)
+    assert (done.status, "state: done" in done.output) == (0, True)
+    assert await find_everywhere(database, *SECRETS) == []
+    (line,) = [line for line in (await service.get("/v1/audit")).json()["data"] if line["action"] == "erasure"]
+    assert (line["actor"], line["outcome"], line["details"]["recipients"]) == ("command line", "erased", 3)
+    assert line["subject"].startswith("person ")
+    assert PHONE[1:] not in done.output + done.errors + dry.errors
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no JSON", b"{}", b'{"phone": "12"}', b'{"phone": null}', b'{"phone": "+91", "x": 1}']
+)
+async def test_what_names_no_phone_is_refused_and_changes_nothing(
+    service: httpx.AsyncClient, database: Database, body: bytes
+) -> None:
+    answer = await service.post("/v1/erasures", content=body)
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request")
+    assert "phone" in answer.json()["error"]["message"]
+    assert await database.pool.fetchval("SELECT count(*) FROM erasures") == 0
+
+
+async def test_a_dry_run_counts_and_changes_nothing(service: httpx.AsyncClient, database: Database) -> None:
+    await fill(service, database)
+    answer = await service.post("/v1/erasures", json={"phone": PHONE, "dry_run": True})
+    assert answer.json() == {
+        "data": {"state": "dry_run", "recipients": 3, "attempts": 7, "unattributed": 1, "held_rows": 0}
+    }
+    assert await database.pool.fetchval("SELECT count(*) FROM erased_phones") == 0
+    assert (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]["phone"] == PHONE
+
+
+async def test_the_same_person_uploaded_anew_is_known_again(service: httpx.AsyncClient, database: Database) -> None:
+    await fill(service, database)
+    await service.post("/v1/erasures", json={"phone": PHONE})
+    await store_batch(database.url, 2, batch_id=459, ref_token="ab1e", agent_id=8)
+    assert (await post_webhook(service, tell(ref_token="ab1e", agent_id=8, event_id="new call"))).status_code == 204
+    shown = (await service.get("/v1/batch-calls/459/recipients/1")).json()["data"]
+    assert (shown["phone"], shown["state"], shown["results"]) == (PHONE, "completed", RESULTS)

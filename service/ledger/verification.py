@@ -119,7 +119,7 @@ async def recount(
     queries = database.queries
     await queries.begin_recount(connection)
     for after in range(0, count, RECOUNT_RECIPIENTS):
-        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS)
+        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS, as_of=None)
         yield after, [row async for row in steps]
 
 

@@ -9,6 +9,8 @@ Definitions (recipients are counted, unless attempts are named):
 - ``duration_seconds``: of the latest attempts of completed recipients.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -96,18 +98,26 @@ async def read_counts(database: Database, batch_id: int, time_zone: str) -> Coun
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
-    try:
+    with refuse_time_zone(time_zone):
         row = await database.queries.get_batch_counts(
             database.pool, batch_id=batch_id, time_zone=time_zone, names=MAX_RESULT_NAMES, values=MAX_RESULT_VALUES
         )
-    except asyncpg.InvalidParameterValueError as error:  # Python and Postgres have zones of their own each
+    return None if row is None else decode_counts(dict(row))
+
+
+@contextmanager
+def refuse_time_zone(time_zone: str) -> Iterator[None]:
+    """Raises InvalidRequestError where the database does not know the zone: Python and Postgres have their own each."""
+    try:
+        yield
+    except asyncpg.InvalidParameterValueError as error:
         raise InvalidRequestError(f"time_zone: {time_zone!r} is not known to the database") from error
-    if row is None:
-        return None
-    fields = dict(row)
-    for name, shape in _LISTS.items():
-        fields[name] = msgspec.json.decode(fields[name], type=list[shape])  # type: ignore[valid-type]
-    return msgspec.convert(fields, Counts)
+
+
+def decode_counts(fields: dict[str, Any]) -> Counts:
+    """The row of ``get_batch_counts``, whose lists are JSON text."""
+    lists = {name: msgspec.json.decode(fields[name], type=list[shape]) for name, shape in _LISTS.items()}  # type: ignore[valid-type]
+    return msgspec.convert(fields | lists, Counts)
 
 
 def summarise(counts: Counts) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
+from service.outcomes.past import PastReader
 from service.outcomes.summary import Counts, read_counts, summarise, to_provider_metrics
 from service.reconcile.drift import VERDICTS
 from service.store.database import Database
 from service.web.json import JsonResponse
 from service.web.operations import Operation
-from service.web.parameters import read_id, read_number, read_optional_number, read_time_zone
+from service.web.parameters import read_id, read_number, read_optional_number, read_optional_time, read_time_zone
 
 MAX_OFFSET = 2**31 - 1
 MAX_AGENT_ID = 2**63 - 1
@@ -23,6 +24,7 @@ class Batches:
 
     def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
+        self._past = PastReader(database)
         self._default_time_zone = default_time_zone
 
     def operations(self) -> list[Operation]:
@@ -64,9 +66,14 @@ class Batches:
         return JsonResponse({"data": to_provider_metrics(counts)})
 
     async def get_outcomes(self, request: Request) -> Response:
-        """Everything that is known about a batch's outcomes, and how final it is."""
+        """Everything that is known about a batch's outcomes, and how final it is; or was, with ``as_of``."""
         time_zone = read_time_zone(request, "time_zone", self._default_time_zone)
-        return JsonResponse({"data": summarise(await self._read_counts(request, time_zone))})
+        as_of = read_optional_time(request, "as_of")
+        if as_of is None:
+            counts = await self._read_counts(request, time_zone)
+        else:
+            counts = await self._past.read_counts(read_id(request, "batch_id", "batch"), time_zone, as_of)
+        return JsonResponse({"data": summarise(counts)})
 
     async def _read_counts(self, request: Request, time_zone: str) -> Counts:
         batch_id = read_id(request, "batch_id", "batch")

@@ -1,5 +1,7 @@
 """Query parameters and path ids, read once, with errors that name the parameter and what it takes."""
 
+import re
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from starlette.datastructures import FormData, QueryParams
@@ -52,6 +54,23 @@ def read_time_zone(request: Request, name: str, default: str) -> str:
         return ZoneInfo(value).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidRequestError(f"{name}: takes an IANA time zone such as Asia/Kolkata") from error
+
+
+def read_optional_time(request: Request, name: str) -> datetime | None:
+    """The time in query parameter ``name``, ISO 8601 with its zone; None when it is absent.
+
+    A plus sign that a client did not encode arrives as a space, and is taken for what it was.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidRequestError(f"{name}: takes a time with its zone, such as 2026-03-16T10:30:00Z")
 
 
 class Fields:

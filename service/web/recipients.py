@@ -1,6 +1,7 @@
 """Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -9,10 +10,11 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
+from service.outcomes.past import PastReader
 from service.store.database import Database
 from service.web.json import JsonResponse, raw
 from service.web.operations import Operation
-from service.web.parameters import read_id, read_number
+from service.web.parameters import read_id, read_number, read_optional_time
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
 MAX_RECIPIENT = 2**31 - 1
@@ -24,6 +26,7 @@ class Recipients:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._past = PastReader(database)
 
     def operations(self) -> list[Operation]:
         return [
@@ -39,11 +42,10 @@ class Recipients:
         state = request.query_params.get("status")
         if state not in {None, *STATES}:
             raise InvalidRequestError(f"status: takes one of {', '.join(STATES)}")
-        count = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
-        if count is None:
-            raise NotFoundError(f"There is no batch {batch_id}")
+        as_of = read_optional_time(request, "as_of")
+        count = await self._count(batch_id, as_of)
         until = min(count, after + (limit if state is None else SCANNED_FOR_A_STATE))
-        rows = await self._read(batch_id, after, until, state)
+        rows = await self._read(batch_id, after, until, state, as_of)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -55,18 +57,36 @@ class Recipients:
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
         batch_id, number = read_id(request, "batch_id", "batch"), read_id(request, "recipient", "recipient")
-        rows = await self._read(batch_id, number - 1, number, None) if 1 <= number <= MAX_RECIPIENT else []
+        as_of = read_optional_time(request, "as_of")
+        count = await self._count(batch_id, as_of)
+        rows = await self._read(batch_id, number - 1, number, None, as_of) if 1 <= number <= count else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
-        facts = self._database.queries.list_recipient_facts(self._database.pool, batch_id=batch_id, recipient_no=number)
+        queries, pool = self._database.queries, self._database.pool
+        if as_of is None:
+            facts = queries.list_recipient_facts(pool, batch_id=batch_id, recipient_no=number)
+        else:
+            facts = queries.list_recipient_facts_as_of(pool, batch_id=batch_id, recipient_no=number, as_of=as_of)
         history = [dict(fact) | {"results": raw(fact["results"])} async for fact in facts]
         return JsonResponse({"data": _show(rows[0]) | {"history": history}})
 
-    async def _read(self, batch_id: int, after: int, until: int, state: str | None) -> Sequence[asyncpg.Record]:
-        page = self._database.queries.list_recipients(
-            self._database.pool, batch_id=batch_id, after=after, until=until, state=state
-        )
-        return [row async for row in page]
+    async def _count(self, batch_id: int, as_of: datetime | None) -> int:
+        """How many recipients are, or were, numbered."""
+        if as_of is not None:
+            return (await self._past.find(batch_id, as_of))[1]
+        count: int | None = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
+        if count is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        return count
+
+    async def _read(
+        self, batch_id: int, after: int, until: int, state: str | None, as_of: datetime | None
+    ) -> Sequence[asyncpg.Record]:
+        queries, pool = self._database.queries, self._database.pool
+        span: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, "state": state}
+        if as_of is None:
+            return [row async for row in queries.list_recipients(pool, **span)]
+        return [row async for row in queries.list_recipients_as_of(pool, **span, as_of=as_of)]
 
 
 def _show(row: asyncpg.Record) -> dict[str, Any]:

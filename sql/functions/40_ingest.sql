@@ -41,6 +41,7 @@ DECLARE
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
+    v_known_at   timestamptz;
 BEGIN
     SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
 
@@ -81,6 +82,7 @@ BEGIN
     WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
 
     PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations
+    v_known_at := clock_timestamp();  -- under the lock: facts are known in the order of their commits
 
     v_pending := v_arrivals;
     IF duplicates > 0 THEN
@@ -170,7 +172,7 @@ BEGIN
         SELECT
             e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
-            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_now
+            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_known_at
         FROM (
             SELECT unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no, unnest(v_pending) AS arrival_id,
                    unnest(p_event_ids) AS event_id, unnest(p_sources) AS source, unnest(v_methods) AS method,

@@ -8,9 +8,9 @@ ORDER BY batch_key;
 -- Makes room for a recount, in the transaction that it runs in.
 SELECT begin_recount();
 
--- name: recount_step(batch_key, after, limit)
--- Recounts some recipients; those whose outcome is not what their facts give.
-SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit);
+-- name: recount_step(batch_key, after, limit, as_of)
+-- Recounts some recipients; those whose outcome is not what their facts give. With :as_of, what was known at that time.
+SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit, :as_of);
 
 -- name: list_counter_errors(batch_key)
 -- The counters that are not what the recount gave.

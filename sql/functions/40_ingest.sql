@@ -11,6 +11,13 @@
 -- unnest() of several arrays in FROM would first store each array's elements apart.
 --
 -- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
+--
+-- Replicas of the version before signatures were kept call this without them; so the function that they knew goes in the
+-- same commit in which this one comes.
+DROP FUNCTION IF EXISTS ingest(
+    text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
+    integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[],
+    text[]);
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
     p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],
@@ -18,6 +25,7 @@ CREATE OR REPLACE FUNCTION ingest(
     p_max_attempts integer[], p_statuses text[], p_is_final boolean[], p_next_retry_at timestamptz[],
     p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
     p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
+    p_signatures bytea[] DEFAULT NULL,
     OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer
 )
 LANGUAGE plpgsql
@@ -76,9 +84,9 @@ BEGIN
         duplicates := duplicates - conflicts;
     END IF;
 
-    INSERT INTO event_bodies (arrival_id, recorded_at, body)
-    SELECT e.arrival_id, v_now, e.body
-    FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body) AS e
+    INSERT INTO event_bodies (arrival_id, recorded_at, body, signature)
+    SELECT e.arrival_id, v_now, e.body, e.signature
+    FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body, unnest(p_signatures) AS signature) AS e
     WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
 
     PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations

@@ -41,8 +41,8 @@ calls = st.tuples(
     st.sampled_from(STATUSES[:4]),
     st.booleans(),  # final
     st.sampled_from(["reference", "phone", "phone alone"]),
-    st.sampled_from(["told", "told", "told twice", "no number", "no times", "lost"]),
-    st.sampled_from(["", "", "waits", "final", "both", "contradicts"]),  # as it was healed
+    st.sampled_from(["told", "told", "told twice", "no number", "no times", "neither", "lost"]),
+    st.sampled_from(["", "", "waits", "final", "both", "no start", "contradicts"]),  # as it was healed
 )
 histories = st.lists(calls, min_size=1, max_size=6)
 
@@ -78,14 +78,15 @@ class World(NamedTuple):
             began = BEGAN + timedelta(minutes=20 * attempt)
             payload = make_payload(
                 recipient=row + 1 if way == "reference" and row < 3 and not self.is_elsewhere else None,
-                ref_token=self.ref_token or "", attempt=None if telling == "no number" else attempt, status=status,
-                final=final, event_id=f"e{self.number}-{index}", conversation_id=conversation, phone=phone,
+                ref_token=self.ref_token or "", status=status, final=final,
+                attempt=None if telling in {"no number", "neither"} else attempt,
+                event_id=f"e{self.number}-{index}", conversation_id=conversation, phone=phone,
                 parameters={} if way == "phone alone" or row == 3 else self.rows[row].parameters,
                 agent_id=self.number, began=began, results={"intent": status[:2]}, duration_seconds=10 * attempt,
             )  # fmt: skip
             told = []
             if telling != "lost":
-                if telling == "no times":
+                if telling in {"no times", "neither"}:
                     payload["data"]["call"] |= {"started_at": None, "ended_at": None}
                 told = decode(payload)
             if telling == "told twice":
@@ -96,17 +97,24 @@ class World(NamedTuple):
     def _heal(
         self, conversation: str, phone: str, began: datetime, attempt: int, status: str, healing: str
     ) -> list[Event]:
-        start = round(began.timestamp() * 1000)
+        start = round(began.timestamp() * 1000) + 1500 * (attempt == 2)  # the two do not always agree to the second
         record = {
             "agent_id": self.number, "contact_number": phone, "conversation_id": conversation,
-            "duration_seconds": 10 * attempt, "start_timestamp": start, "end_timestamp": start + 10_000,
+            "duration_seconds": 10 * attempt, "start_timestamp": None if healing == "no start" else start,
+            "end_timestamp": start + 10_000,
             "status": "completed" if healing == "contradicts" else status, "results": {"intent": "heard"},
         }  # fmt: skip
         found = decode_conversation(json.dumps({"data": record}).encode())
         if self.is_elsewhere and healing == "contradicts":  # only where the recipient is certain
             return []
         contradicted = (attempt, began + timedelta(minutes=1)) if healing == "contradicts" else None
-        mays = {"waits": [True], "final": [False], "both": [True, False], "contradicts": [False]}.get(healing, [])
+        mays = {
+            "waits": [True],
+            "final": [False],
+            "no start": [False],
+            "both": [True, False],
+            "contradicts": [False],
+        }.get(healing, [])
         made = [to_event(found, received_at=RECEIVED, may_retry=may, contradicted=contradicted) for may in mays]
         return [event for event in made if event is not None]
 

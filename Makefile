@@ -39,6 +39,10 @@ format: setup ## Format the code and mend what the linter can mend
 bench: setup ## Measure the write path and the reads (needs wrk: apt-get install wrk, or brew install wrk)
 	$(BIN)/python -m tests.bench $(ARGS)
 
+.PHONY: dictionary
+dictionary: setup ## Write sql/bi/DICTIONARY.md anew from the comments on the BI views
+	$(BIN)/python -m service.store.bi_dictionary
+
 .PHONY: lock
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

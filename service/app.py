@@ -1,7 +1,7 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -30,6 +30,10 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
+from service.outcomes.consumers import Consumers, LagWatch
+from service.outcomes.exports import Exporter
+from service.outcomes.feed_watch import FeedWatch
+from service.outcomes.slices import Slicer
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -37,12 +41,15 @@ from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.auth import Authenticator
 from service.web.batches import Batches
 from service.web.elsewhere import Elsewhere
 from service.web.events import Events
+from service.web.exports import Exports
+from service.web.feed import Feed
 from service.web.health import Health
 from service.web.operations import Operation, to_route
 from service.web.problems import (
@@ -71,7 +78,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     This is the first that a start asks of the database, so it is also here that a wrong address is told.
     """
     try:
-        connection = await connect(url)
+        connection = await connect(url, statement_seconds=None)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
         # The driver's own words may quote the address, which holds a password; the system's and the server's do not.
         is_quotable = isinstance(error, (OSError, asyncpg.PostgresError))
@@ -90,7 +97,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator[ASGIApp]:
+async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator["Front"]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
@@ -100,7 +107,11 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
     async with AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
-            open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
+            open_database(
+                database_url,
+                allow_unsafe=settings.allow_unsafe_database,
+                statement_seconds=limits.statement_seconds,
+            )
         )
         client = None
         if settings.formant_api_key:
@@ -142,11 +153,15 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
         await stack.enter_async_context(_run_beside(watch.run()))
+        consumers = Consumers(database)
+        feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
+        await stack.enter_async_context(_run_beside(feed_watch.run()))
+        await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
         authenticator = Authenticator(settings.api_key)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
-        batches = Batches(database, default_time_zone=settings.time_zone)
+        batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
             batches,
@@ -154,21 +169,26 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Uploads(database, uploader, finder),
             Agents(database),
             Recipients(database),
+            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Across(database, default_time_zone=settings.time_zone),
             Events(database, Replayer(database, targets, decoder, replay_writer)),
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
+            Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes)
+        yield Front(receiver, routes, feed_watch.end_waits)
 
 
 class Front:
     """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time."""
+    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
+    service calls it, so that they do not hold it up."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp) -> None:
+    def __init__(self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None]) -> None:
         self._receiver = receiver
         self._routes = routes
+        self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")

@@ -33,7 +33,8 @@ from service.reconcile.telling import show_progress, tell_assessment
 from service.sandbox.command import sandbox
 from service.server import serve_until_signal
 from service.settings import Settings, find_unknown_names, read_settings
-from service.store.database import open_database
+from service.store.bi_roles import ROLES, list_role_changes, set_shown, set_up_role
+from service.store.database import connect, open_database
 from service.store.embedded import run_embedded_postgres
 
 logger = structlog.get_logger()
@@ -64,7 +65,7 @@ async def _serve(settings: Settings, url: str) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        await serve_until_signal(app, settings.host, settings.port)
+        await serve_until_signal(app, settings.host, settings.port, app.end_waits)
 
 
 @outcomes.command()
@@ -243,6 +244,86 @@ async def _resolve(settings: Settings, url: str, upload_id: int, batch_id: int |
     ):
         client = FormantClient(http, Metrics()) if settings.formant_api_key else None
         await UploadFinder(database, client).resolve(upload_id, batch_id)
+
+
+@outcomes.group()
+def bi() -> None:
+    """The roles that BI tools read as, and what they are shown."""
+
+
+@bi.command()
+@click.option("--full", is_flag=True, help="bi_reader_full, which sees phones and call parameters; else bi_reader.")
+@click.option("--connections", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most, at a time.")
+@click.option(
+    "--statement-seconds", default=60, show_default=True, type=click.IntRange(1, 86_400), help="Longest query."
+)
+@click.option("--print", "is_print", is_flag=True, help="Only print what an administrator would have to run.")
+def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -> None:
+    """Make or mend a role that reads the schema bi and nothing else.
+
+    Its password comes from OUTCOMES_BI_PASSWORD; without, the present one stays. Safe to run again.
+    """
+    settings = _start()
+    name = ROLES[1] if full else ROLES[0]
+    limits = {"connections": connections, "statement_seconds": statement_seconds}
+    with _database_url(settings) as url:
+        if is_print:
+            uvloop.run(_print_role(url, name, limits))
+        else:
+            is_changed = uvloop.run(_set_up_role(url, name, limits, settings.bi_password))
+            click.echo(f"{name} {'is set up' if is_changed else 'is as it should be'}.")
+
+
+async def _print_role(url: str, name: str, limits: dict[str, int]) -> None:
+    await prepare_schema(url, may_migrate=False)
+    connection = await connect(url)
+    try:
+        for statement in await list_role_changes(connection, name, verifier=None, **limits):
+            click.echo(f"{statement};")
+    finally:
+        await connection.close()
+    click.echo(f"\\password {name}")
+
+
+async def _set_up_role(url: str, name: str, limits: dict[str, int], password: str) -> bool:
+    await prepare_schema(url, may_migrate=False)
+    connection = await connect(url)
+    try:
+        return await set_up_role(connection, name, password=password, **limits)
+    finally:
+        await connection.close()
+
+
+@bi.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
+def show(names: tuple[str, ...], is_result: bool) -> None:
+    """Show call parameters (or results) to bi_reader: those that say nothing about a single person."""
+    _show_to_bi(names, is_result, is_shown=True)
+
+
+@bi.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
+def hide(names: tuple[str, ...], is_result: bool) -> None:
+    """Hide call parameters (or results) from bi_reader."""
+    _show_to_bi(names, is_result, is_shown=False)
+
+
+def _show_to_bi(names: tuple[str, ...], is_result: bool, *, is_shown: bool) -> None:
+    settings = _start()
+    with _database_url(settings) as url:
+        for line in uvloop.run(_set_shown(url, "result" if is_result else "parameter", names, is_shown)):
+            click.echo(line)
+
+
+async def _set_shown(url: str, kind: str, names: tuple[str, ...], is_shown: bool) -> list[str]:
+    await prepare_schema(url, may_migrate=False)
+    connection = await connect(url)
+    try:
+        return await set_shown(connection, kind, names, is_shown=is_shown)
+    finally:
+        await connection.close()
 
 
 def _start() -> Settings:

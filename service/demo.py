@@ -71,7 +71,10 @@ async def run_demo(settings: Settings, database_url: str, options: DemoOptions) 
             formant_base_url=sandbox.base_url,
             formant_api_key=SANDBOX_KEY,
         )
-        async with open_app(configured, database_url) as app, serve_in_background(app, settings.host, settings.port):
+        async with (
+            open_app(configured, database_url) as app,
+            serve_in_background(app, settings.host, settings.port, app.end_waits),
+        ):
             demo = _Demo(console, configured, sandbox, options, stop)
             return await demo.run()
 

@@ -19,6 +19,10 @@ class DatabaseError(OutcomesError):
     """The database cannot be used as it is: unsafe settings, too old, or a schema that does not fit this version."""
 
 
+class CommitInDoubtError(OutcomesError):
+    """Committed on one machine, and perhaps not where it must be too: it is written again before it is confirmed."""
+
+
 class OverloadedError(OutcomesError):
     """Not stored: the backlog is full or the database did not answer in time. Whoever sent it should send it again."""
 

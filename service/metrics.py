@@ -90,6 +90,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.exports = Counter(
+            "outcomes_exports",
+            "Exports by what, as what, and how they ended: done, disconnected, stalled, too_slow, failed.",
+            ["name", "format", "ending"],
+            registry=registry,
+        )
+
         self.alarms = Gauge(
             "outcomes_alarms", "How much of what GET /v1/alarms tells there is, by its name; 0: none.", ["name"],
             registry=registry,
@@ -98,6 +105,20 @@ class Metrics:
             "outcomes_alarm_age_seconds", "For how long there has been an alarm, by its name.", ["name"],
             registry=registry,
         )  # fmt: skip
+
+        self.feed_consumer_lag = Gauge(
+            "outcomes_feed_consumer_lag",
+            "Entries of the feed that a consumer has not acknowledged; counted up to 1000, beyond at most so many.",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_consumer_lag_seconds = Gauge(
+            "outcomes_feed_consumer_lag_seconds",
+            "For how long the first entry that a consumer has not acknowledged has been there; 0: it has them all.",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_waiters = Gauge("outcomes_feed_waiters", "Readers that wait for the feed to move.", registry=registry)
 
     def render(self) -> bytes:
         """The exposition format's text."""

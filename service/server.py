@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -17,16 +17,24 @@ logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
 IDLE_SECONDS = 75
+UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
 
 
-async def serve_until_signal(app: ASGIApp, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns.
+def _do_nothing() -> None:
+    pass
+
+
+async def serve_until_signal(
+    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns. ``before_drain`` is called before
+    it waits for these answers.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _make_server(app)
+    server = _Server(_configure(app), before_drain)
 
     received: list[int] = []
 
@@ -45,13 +53,16 @@ async def serve_until_signal(app: ASGIApp, host: str, port: int) -> None:
 
 
 @asynccontextmanager
-async def serve_in_background(app: ASGIApp, host: str, port: int) -> AsyncIterator[int]:
+async def serve_in_background(
+    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
+) -> AsyncIterator[int]:
     """Serves while the block lasts, and leaves signals alone; gives the port, a free one when ``port`` is 0.
+    ``before_drain`` is called before it waits for its last answers.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _BackgroundServer(_make_server(app).config)
+    server = _BackgroundServer(_configure(app), before_drain)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]  # connections wait in the listener's queue until the server takes them
@@ -60,12 +71,24 @@ async def serve_in_background(app: ASGIApp, host: str, port: int) -> AsyncIterat
         await task
 
 
-class _BackgroundServer(uvicorn.Server):
+class _Server(uvicorn.Server):
+    """Calls ``before_drain`` once it takes nothing new, before it waits for what it has taken."""
+
+    def __init__(self, config: uvicorn.Config, before_drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._before_drain = before_drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_drain()
+        await super().shutdown(sockets)
+
+
+class _BackgroundServer(_Server):
     """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, before_drain: Callable[[], None]) -> None:
         config.date_header = False  # it would be kept by those looks
-        super().__init__(config)
+        super().__init__(config, before_drain)
         self.stop = asyncio.Event()
 
     async def main_loop(self) -> None:
@@ -75,8 +98,8 @@ class _BackgroundServer(uvicorn.Server):
         return nullcontext()
 
 
-def _make_server(app: ASGIApp) -> uvicorn.Server:
-    config = uvicorn.Config(
+def _configure(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         loop="none",
         http="httptools",
@@ -90,7 +113,6 @@ def _make_server(app: ASGIApp) -> uvicorn.Server:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=QUEUED_CONNECTIONS,
     )
-    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -98,6 +120,9 @@ def _listen(host: str, port: int) -> socket.socket:
     # Without the protocol named, asyncio would leave TCP_NODELAY off, and every answer would take 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A client that takes none of its answer would keep a closed connection, and what is left to send, for ever.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
     try:
         listener.bind((host, port))
         listener.listen(QUEUED_CONNECTIONS)

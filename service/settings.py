@@ -39,6 +39,9 @@ class Settings:
     grace_seconds: int
     reconcile_seconds: int
     time_zone: str
+    max_exports: int
+    export_seconds: int
+    bi_password: str
     log_level: str
 
     def __repr__(self) -> str:
@@ -64,6 +67,9 @@ NAMES = {
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
+    "OUTCOMES_MAX_EXPORTS": "how many exports run at once in this process",
+    "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
+    "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
 }
 SECRETS = {
@@ -71,6 +77,7 @@ SECRETS = {
     "OUTCOMES_API_KEY",
     "FORMANT_API_KEY",
     "FORMANT_WEBHOOK_SECRET",
+    "OUTCOMES_BI_PASSWORD",
 }
 
 
@@ -97,6 +104,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
+        max_exports=_number(environ, "OUTCOMES_MAX_EXPORTS", 4, minimum=1, maximum=100),
+        export_seconds=_number(environ, "OUTCOMES_EXPORT_SECONDS", 3600, minimum=1, maximum=86_400),
+        bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
     )
 

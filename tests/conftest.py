@@ -2,8 +2,11 @@
 
 import asyncio
 import itertools
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -40,6 +43,23 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.start()
     yield server
     server.remove()
+
+
+@pytest.fixture
+def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
+    """A file system of 8 MB for the server, where this machine lets us mount one."""
+    folder = own_postgres.folder / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=777", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("mounting a small file system needs root")
+    space = folder / "space"
+    space.mkdir()
+    own_postgres.own(space)
+    yield space
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def create_database(server: PostgresServer, template: str) -> str:
@@ -135,7 +155,7 @@ def start_service(database_url: str) -> StartService:
         configured = read_settings(environ)
         async with (
             open_app(configured, configured.database_url, limits) as app,
-            serve_in_background(app, "127.0.0.1", 0) as port,
+            serve_in_background(app, "127.0.0.1", 0, app.end_waits) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
             ) as client,

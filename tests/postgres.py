@@ -29,7 +29,7 @@ def find_programs() -> Path:
 class PostgresServer:
     """One server in a temporary folder, on a Unix socket: started, stopped and killed as a test needs it."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, *, copy_of: "PostgresServer | None" = None) -> None:
         self._programs = programs
         self._folder = Path(tempfile.mkdtemp(prefix="outcomes-pg-"))
         self._data = self._folder / "data"
@@ -37,7 +37,18 @@ class PostgresServer:
         if os.geteuid() == 0:
             self._user = "postgres" if "TEST_POSTGRES_BIN" in os.environ else "pgserver"
             self.own(self._folder)
-        self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
+        if copy_of is None:
+            self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
+        else:
+            self._run("pg_basebackup", "-D", str(self._data), "-d", copy_of.url("postgres"), "-R", "-c", "fast")
+
+    def make_standby(self) -> "PostgresServer":
+        """A copy that follows this server once it is started."""
+        return PostgresServer(self._programs, copy_of=self)
+
+    def promote(self) -> None:
+        """Makes a standby a server of its own."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "promote")
 
     @property
     def folder(self) -> Path:
@@ -63,9 +74,9 @@ class PostgresServer:
                 self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._folder / "log"), "-o",
                           " ".join(arguments), "start")  # fmt: skip
 
-    def stop(self) -> None:
-        """Stops it and breaks all connections, as an administrator would."""
-        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", "fast", "stop")
+    def stop(self, mode: str = "fast") -> None:
+        """Stops it and breaks all connections, as an administrator would; ``immediate`` leaves it to recover."""
+        self._run("pg_ctl", "-w", "-D", str(self._data), "-m", mode, "stop")
 
     def kill(self) -> None:
         """kill -9 of all its processes at once, as a crash of the machine would."""
@@ -77,7 +88,7 @@ class PostgresServer:
 
     def remove(self) -> None:
         """Stops it, where it still runs, and removes its data."""
-        if (self._data / "postmaster.pid").exists():
+        if (self._data / "postmaster.pid").exists() and psutil.pid_exists(self.pid):
             self.stop()
         shutil.rmtree(self._folder)
 

@@ -19,6 +19,8 @@ logger = structlog.get_logger()
 
 FIRST_WAIT_SECONDS = 5.0  # doubled with every lookup, up to about six hours
 CLOCK_SLACK = timedelta(minutes=5)
+MOVED_AT_ONCE = 1000
+"""Entries of the feed that are told again in one commit: a few hundredths of a second in which webhooks wait."""
 
 
 class UploadFinder:
@@ -93,6 +95,7 @@ class UploadFinder:
                 status=batch.status,
                 total_recipients=batch.total_recipients,
                 created_at=batch.created_at,
+                rows=MOVED_AT_ONCE,
             )
         except asyncpg.UniqueViolationError as error:
             raise ConflictError(f"Batch {batch.id} is known already, and not as upload {batch_key}") from error
@@ -160,7 +163,8 @@ def _describe(upload: Any, fitting: list[ProviderBatch]) -> str:
 
 
 class UploadRecovery:
-    """Settles what killed services left, and looks for what is unknown, for as long as it runs."""
+    """Settles what killed services left, looks for what is unknown, and has the feed tell ids that were found out late,
+    for as long as it runs."""
 
     def __init__(self, database: Database, finder: UploadFinder, *, interval_seconds: float = 5.0) -> None:
         self._database = database
@@ -182,3 +186,5 @@ class UploadRecovery:
         if left["failed"] or left["unknown"]:
             logger.warning("uploads_abandoned", failed=left["failed"], unknown=left["unknown"])
         await self._finder.look_for_all()
+        while await self._database.queries.move_feed_entries(self._database.pool, rows=MOVED_AT_ONCE):
+            pass

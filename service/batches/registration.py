@@ -20,7 +20,7 @@ from service.formant.conversations import recall_event
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
 from service.ledger.writer import Writer
-from service.store.database import Database
+from service.store.database import COPY_SECONDS, Database
 
 logger = structlog.get_logger()
 
@@ -114,7 +114,11 @@ class Registrar:
                 ):
                     return
                 await connection.copy_to_table(
-                    "staged_recipients", source=Path(part.copy_path), columns=STAGED_COLUMNS, format="csv"
+                    "staged_recipients",
+                    source=Path(part.copy_path),
+                    columns=STAGED_COLUMNS,
+                    format="csv",
+                    timeout=COPY_SECONDS,
                 )
         logger.info("registration_staged", batch_id=row["batch_id"], recipients=report.recipients)
 

@@ -12,7 +12,7 @@ from service.batches.contracts import ColumnContracts
 from service.batches.report import ContactsReport
 from service.batches.requests import UploadRequest
 from service.errors import ConflictError, UnavailableError
-from service.store.database import Connection, Database
+from service.store.database import COPY_SECONDS, Connection, Database
 
 logger = structlog.get_logger()
 
@@ -61,7 +61,7 @@ class Store:
     async def _store_part(self, connection: Connection, stored: StoredPart, rows_checked: int) -> None:
         part = stored.part
         await connection.copy_to_table(
-            "recipients", source=Path(part.copy_path), columns=RECIPIENT_COLUMNS, format="csv"
+            "recipients", source=Path(part.copy_path), columns=RECIPIENT_COLUMNS, format="csv", timeout=COPY_SECONDS
         )
         if stored.state == "held":
             await self._hold_file(connection, part)

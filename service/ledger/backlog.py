@@ -4,15 +4,19 @@ from dataclasses import dataclass
 
 from service.errors import OverloadedError
 from service.metrics import Metrics
+from service.store.database import STATEMENT_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may wait, and for how long. The time lies inside the provider's 10 s, with some left for the answer."""
+    """How much may wait, and for how long. ``hold_seconds`` of a webhook lie inside the provider's 10 s, with some left
+    for the answer; ``statement_seconds`` are for all others that ask the database."""
 
     events: int = 20_000
     body_bytes: int = 128 * 2**20
     hold_seconds: float = 8.0
+    statement_seconds: float = STATEMENT_SECONDS
+    feed_waiters: int = 1000
 
 
 class Backlog:

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.ledger.committer import Item
 from service.metrics import Metrics
@@ -29,9 +30,11 @@ class Writer:
         self._queries = queries
         self._metrics = metrics
         self._connection: asyncpg.Connection | None = None
+        self._is_in_doubt = False
 
     async def write(self, items: Sequence[Item]) -> None:
-        """Commits the items. Raises when the database could not be reached or refused for a reason of its own."""
+        """Commits the items. Raises when the database could not be reached or refused for a reason of its own, and
+        CommitInDoubtError when it only warned: the same items may then be written again."""
         connection = await self._connect()
         events = [item for item in items if isinstance(item, Event)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
@@ -40,6 +43,7 @@ class Writer:
                 unreadable += await self._ingest(connection, events)
             if unreadable:
                 await self._quarantine(connection, unreadable)
+            self._check_doubt()
         except BaseException:
             # A cancelled or failed statement leaves the connection in doubt, so no other group may use it.
             self.close()
@@ -49,7 +53,9 @@ class Writer:
         """Commits one event; False, and nothing is changed, when the database refuses its data."""
         connection = await self._connect()
         try:
-            return not await self._ingest(connection, [event])
+            is_refused = bool(await self._ingest(connection, [event]))
+            self._check_doubt()
+            return not is_refused
         except BaseException:
             self.close()
             raise
@@ -63,7 +69,17 @@ class Writer:
     async def _connect(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._url)
+            self._connection.add_log_listener(self._note_message)
+            self._is_in_doubt = False
         return self._connection
+
+    def _note_message(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        self._is_in_doubt = self._is_in_doubt or message.severity_en == "WARNING"
+
+    def _check_doubt(self) -> None:
+        """Postgres reports a commit whose wait for its synchronous standby was cancelled as done, with a warning."""
+        if self._is_in_doubt:
+            raise CommitInDoubtError("Postgres warned while it committed: the standby may not have it yet")
 
     async def _ingest(self, connection: asyncpg.Connection, events: list[Event]) -> list[Unreadable]:
         """Ingests events; returns those that the database refused."""

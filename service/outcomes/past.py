@@ -71,6 +71,8 @@ class PastReader:
                     values=MAX_RESULT_VALUES,
                 )
             counts = decode_counts(dict(row) | {"last_event_at": last_event_at, "campaign": "[]"})
+            if last_event_at is None:  # before the first event nothing is counted yet
+                counts.contacted = None
             if counts.campaign_id is not None:
                 counts.campaign = await self._read_campaign(connection, counts, key, as_of)
             return counts

@@ -1,12 +1,21 @@
 """The summary of a batch: its counters turned into the figures of ``…/outcomes`` and of the provider's own metrics.
 
-Definitions (recipients are counted, unless attempts are named):
+Definitions (recipients are counted, unless attempts are named). Each rate comes with its count, its whole and the
+whole's name in the same answer:
 
 - ``processed``: recipients with a final status. ``pending_retry``: those whose latest attempt is to be followed by
   another. ``in_progress``: all others of the batch's total.
-- ``success_rate``: completed of all recipients, in percent: the provider's definition.
-- ``completion_rate``: completed of the processed. ``connect_rate``: completed attempts of all attempts.
-- ``duration_seconds``: of the latest attempts of completed recipients.
+- ``attempts.recipients``: recipients with at least one attempt. ``attempts.connects``: completed attempts.
+- ``success_rate``: completed of all recipients (``recipients.total``), in percent: the provider's definition.
+- ``completion_rate``: completed of the processed (``recipients.processed``).
+- ``penetration``: recipients with at least one attempt of all recipients (``recipients.total``).
+- ``connect_rate``: completed attempts of all attempts (``attempts.total``).
+- ``contact_rate``: recipients that any attempt reached, were it not the last, of those with at least one attempt
+  (``attempts.recipients``). It counts people where ``connect_rate`` counts calls.
+- ``attempts_per_connect``: attempts for each completed one (``attempts.connects``).
+- ``duration_seconds``: of the latest attempts of completed recipients; ``talk_time.py`` says how exact percentiles are.
+- ``retries``: of the recipients in ``pending_retry``; ``retries.py`` says to the minute.
+- ``by_hour``, ``by_weekday``, ``by_weekday_hour``: attempts and connects by when they began, in ``time_zone``.
 """
 
 from collections.abc import Iterator
@@ -20,7 +29,11 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.client import ProviderMetrics
 from service.formant.events import STATUSES
-from service.store.database import Database
+from service.outcomes.rates import to_rate, to_ratio
+from service.outcomes.retries import RetryCounts, describe_retries
+from service.outcomes.talk_time import PRECISION, TalkTimeCount, find_percentiles
+from service.outcomes.weekdays import group_by_weekday, group_by_weekday_and_hour
+from service.store.database import Connection, Database
 
 MAX_RESULT_NAMES = 100
 MAX_RESULT_VALUES = 50
@@ -39,6 +52,7 @@ class _AttemptCount(msgspec.Struct):
     hour: int | None
     status: str
     attempts: int
+    weekday: int | None = None
 
 
 class _ResultCount(msgspec.Struct):
@@ -80,6 +94,12 @@ class Counts(msgspec.Struct):
     last_reconciled_at: datetime | None = None
     reconciliation: str | None = None
     """The last comparison with the provider, as JSON."""
+    talk_times: list[TalkTimeCount] = []
+    contacted: int | None = None
+    """Recipients that any attempt reached; None where that is not known, as before the first event."""
+    retries: RetryCounts | None = None
+    version: str = ""
+    """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
     def count_state(self, *states: str) -> int:
         """Recipients in any of the given states."""
@@ -90,17 +110,31 @@ class Counts(msgspec.Struct):
         return max(0, self.total_recipients - sum(count.recipients for count in self.outcomes))
 
 
-_LISTS = {"outcomes": _OutcomeCount, "attempts": _AttemptCount, "results": _ResultCount, "campaign": CampaignBatch}
+_SHAPES: dict[str, Any] = {
+    "outcomes": list[_OutcomeCount],
+    "attempts": list[_AttemptCount],
+    "results": list[_ResultCount],
+    "campaign": list[CampaignBatch],
+    "talk_times": list[TalkTimeCount],
+    "retries": RetryCounts,
+}
 
 
-async def read_counts(database: Database, batch_id: int, time_zone: str) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours.
+async def read_counts(
+    database: Database, batch_id: int, time_zone: str, connection: Connection | None = None
+) -> Counts | None:
+    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours; ``connection`` the
+    snapshot to read in, if there is one.
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
     with refuse_time_zone(time_zone):
         row = await database.queries.get_batch_counts(
-            database.pool, batch_id=batch_id, time_zone=time_zone, names=MAX_RESULT_NAMES, values=MAX_RESULT_VALUES
+            connection or database.pool,
+            batch_id=batch_id,
+            time_zone=time_zone,
+            names=MAX_RESULT_NAMES,
+            values=MAX_RESULT_VALUES,
         )
     return None if row is None else decode_counts(dict(row))
 
@@ -114,10 +148,16 @@ def refuse_time_zone(time_zone: str) -> Iterator[None]:
         raise InvalidRequestError(f"time_zone: {time_zone!r} is not known to the database") from error
 
 
+async def read_figures(database: Database, batch_id: int) -> Counts | None:
+    """As ``read_counts``, with no more than ``to_provider_metrics`` needs."""
+    row = await database.queries.get_batch_figures(database.pool, batch_id=batch_id)
+    return None if row is None else decode_counts(dict(row))
+
+
 def decode_counts(fields: dict[str, Any]) -> Counts:
-    """The row of ``get_batch_counts``, whose lists are JSON text."""
-    lists = {name: msgspec.json.decode(fields[name], type=list[shape]) for name, shape in _LISTS.items()}  # type: ignore[valid-type]
-    return msgspec.convert(fields | lists, Counts)
+    """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text."""
+    decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
+    return msgspec.convert(fields | decoded, Counts)
 
 
 def summarise(counts: Counts) -> dict[str, Any]:
@@ -125,6 +165,8 @@ def summarise(counts: Counts) -> dict[str, Any]:
     completed = counts.count_state("completed")
     processed = counts.count_state(*STATUSES)
     attempts = sum(count.attempts for count in counts.attempts)
+    connects = _sum_attempts(counts, "completed")
+    attempted = sum(count.recipients for count in counts.outcomes)
     return {
         "batch": {
             "id": counts.id,
@@ -148,15 +190,23 @@ def summarise(counts: Counts) -> dict[str, Any]:
             "total": attempts,
             "by_status": {status: _sum_attempts(counts, status) for status in STATUSES},
             "recipients_by_attempts": _group_by_attempts(counts),
+            "recipients": attempted,
+            "connects": connects,
         },
         "rates": {
-            "success_rate": _rate(completed, counts.total_recipients, "recipients.total"),
-            "completion_rate": _rate(completed, processed, "recipients.processed"),
-            "connect_rate": _rate(_sum_attempts(counts, "completed"), attempts, "attempts.total"),
+            "success_rate": to_rate(completed, counts.total_recipients, "recipients.total"),
+            "completion_rate": to_rate(completed, processed, "recipients.processed"),
+            "connect_rate": to_rate(connects, attempts, "attempts.total"),
+            "penetration": to_rate(attempted, counts.total_recipients, "recipients.total"),
+            "contact_rate": to_rate(counts.contacted if attempted else 0, attempted, "attempts.recipients"),
+            "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
         },
-        "duration_seconds": _talk_time(counts),
+        "retries": describe_retries(counts.retries, counts.count_state("pending_retry")),
+        "duration_seconds": _talk_time(counts) | find_percentiles(counts.talk_times) | {"precision": PRECISION},
         "results": _group_results(counts),
         "by_hour": _group_by_hour(counts),
+        "by_weekday": group_by_weekday(counts.attempts),
+        "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
         "sources": _group_by_source(counts),
         "reconciliation": _describe_reconciliation(counts),
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
@@ -188,7 +238,7 @@ def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[s
             "pending_retry": pending_retry,
         },
         "statuses": statuses,
-        "rates": {"success_rate": _rate(statuses["completed"], total, "recipients.total")},
+        "rates": {"success_rate": to_rate(statuses["completed"], total, "recipients.total")},
     }
 
 
@@ -205,7 +255,7 @@ def to_provider_metrics(counts: Counts) -> ProviderMetrics:
         pending_retry_count=counts.count_state("pending_retry"),
         socket_failure_count=counts.count_state("socket_failure"),
         success_count=completed,
-        success_rate=_rate(completed, counts.total_recipients, "")["percent"] or 0.0,
+        success_rate=to_rate(completed, counts.total_recipients, "")["percent"] or 0.0,
         total_processed=counts.count_state(*STATUSES),
         unreachable_count=counts.count_state("unreachable"),
     )
@@ -221,15 +271,6 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
 
 def _sum_attempts(counts: Counts, status: str) -> int:
     return sum(count.attempts for count in counts.attempts if count.status == status)
-
-
-def _rate(part: int, whole: int, denominator: str) -> dict[str, Any]:
-    return {
-        "percent": round(100 * part / whole, 1) if whole else None,
-        "count": part,
-        "of": whole,
-        "denominator": denominator,
-    }
 
 
 def _talk_time(counts: Counts) -> dict[str, Any]:

@@ -69,6 +69,11 @@ KINDS = {
         "Events fit no recipient, or several",
         "See GET /v1/unattributed; register the CSV of batches made elsewhere with PUT …/recipients",
     ),
+    "feed_consumer_lagging": _Kind(
+        "ticket",
+        "Consumers of the feed have not acknowledged what changed over an hour ago",
+        "See GET /v1/feed/consumers; start the job again, or DELETE a consumer that nobody needs any more",
+    ),
 }
 
 

@@ -17,6 +17,10 @@ logger = structlog.get_logger()
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 OLDEST_VERSION = 150000
+STATEMENT_SECONDS = 30.0
+"""A network that has gone silent tells nothing, for ever: past this a statement is taken for lost."""
+COPY_SECONDS = 600.0
+"""The same for the rows of a whole file."""
 UNSAFE_SETTINGS = {
     "fsync": "a crash of the machine loses what was acknowledged, or all of it",
     "synchronous_commit": "a crash of Postgres loses what was acknowledged in the last moments",
@@ -30,9 +34,17 @@ def load_queries() -> Any:
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
 
 
-async def connect(url: str) -> asyncpg.Connection:
-    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen."""
-    connection: asyncpg.Connection = await asyncpg.connect(url, **_OPTIONS)
+async def connect(
+    url: str, *, statement_seconds: float | None = STATEMENT_SECONDS, application_name: str = "outcomes"
+) -> asyncpg.Connection:
+    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen.
+    ``application_name`` is what operators see it under in ``pg_stat_activity``.
+
+    A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: it may take as long as it likes.
+    """
+    settings = _OPTIONS["server_settings"] | {"application_name": application_name}
+    options = _OPTIONS | {"server_settings": settings, "command_timeout": statement_seconds}
+    connection: asyncpg.Connection = await asyncpg.connect(url, **options)
     return connection
 
 
@@ -55,9 +67,11 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, allow_unsafe: bool) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, allow_unsafe: bool, statement_seconds: float = STATEMENT_SECONDS
+) -> AsyncIterator[Database]:
     """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=10, **_OPTIONS)
+    pool = await asyncpg.create_pool(url, min_size=1, max_size=10, command_timeout=statement_seconds, **_OPTIONS)
     try:
         async with pool.acquire() as connection:
             await check_server(connection, allow_unsafe=allow_unsafe)

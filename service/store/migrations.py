@@ -1,7 +1,8 @@
 """Migrations: plain SQL in dbmate's file format and in dbmate's table, so that anyone can change to dbmate.
 
-Beyond dbmate, a checksum is kept with each, functions are applied anew when their text changes, and a schema that is
-ahead of this version is refused. All of it happens under one advisory lock: replicas that start together take turns.
+Beyond dbmate, a checksum is kept with each, functions and views are applied anew when their text changes, and a schema
+that is ahead of this version is refused. All of it happens under one advisory lock: replicas that start together take
+turns.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ logger = structlog.get_logger()
 
 
 class SqlFile(NamedTuple):
-    """A migration (its part after ``-- migrate:up``) or a function."""
+    """A migration (its part after ``-- migrate:up``), a function, or a view for BI tools (``bi/…``)."""
 
     name: str
     text: str
@@ -52,9 +53,14 @@ def read_migrations(folder: Path | None = None) -> list[SqlFile]:
 
 
 def read_functions(folder: Path | None = None) -> list[SqlFile]:
-    """The functions in the order in which they build on each other."""
-    paths = sorted((folder or find_sql_folder() / "functions").glob("*.sql"))
-    return [SqlFile(path.stem, path.read_text(), _checksum(path.read_text())) for path in paths]
+    """The functions, then the views of ``sql/bi`` (``bi/…``), in the order in which they build on each other."""
+    folder = folder or find_sql_folder()
+    views = "".join(path.read_text() for path in sorted(folder.glob("bi/*.sql")))
+    return [
+        *(_read(path, path.stem, path.read_text()) for path in sorted(folder.glob("functions/*.sql"))),
+        # Views build on each other and share their comments: when one changes, all are applied.
+        *(_read(path, f"bi/{path.stem}", views) for path in sorted(folder.glob("bi/*.sql"))),
+    ]
 
 
 async def migrate(connection: asyncpg.Connection) -> SchemaState:
@@ -72,6 +78,8 @@ async def migrate(connection: asyncpg.Connection) -> SchemaState:
                 for file in state.functions:
                     await connection.execute(file.text)
                     await load_queries().record_function(connection, name=file.name, checksum=file.checksum)
+                await load_queries().backfill_counters(connection)
+                await load_queries().grant_bi_reading(connection)
             logger.info("functions_applied", count=len(state.functions))
         await load_queries().create_body_partitions(connection)
     return state
@@ -119,6 +127,10 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
     finally:
         if not connection.is_closed():
             await load_queries().unlock_migrations(connection)
+
+
+def _read(path: Path, name: str, checked: str) -> SqlFile:
+    return SqlFile(name, path.read_text(), _checksum(checked))
 
 
 def _version(file: SqlFile) -> str:

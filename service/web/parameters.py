@@ -1,7 +1,8 @@
 """Query parameters and path ids, read once, with errors that name the parameter and what it takes."""
 
 import re
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from starlette.datastructures import FormData, QueryParams
@@ -54,6 +55,30 @@ def read_time_zone(request: Request, name: str, default: str) -> str:
         return ZoneInfo(value).key
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise InvalidRequestError(f"{name}: takes an IANA time zone such as Asia/Kolkata") from error
+
+
+def read_choice(request: Request, name: str, choices: Sequence[str]) -> str | None:
+    """Query parameter ``name``, one of ``choices``; None when it is absent."""
+    value = request.query_params.get(name)
+    if value is not None and value not in choices:
+        raise InvalidRequestError(f"{name}: takes one of {', '.join(choices)}")
+    return value
+
+
+def read_moment(request: Request, name: str, zone: tzinfo, *, ends_day: bool = False) -> datetime | None:
+    """The time in query parameter ``name``, in UTC; None when it is absent. A day means its beginning in ``zone``, or
+    its end where ``ends_day``."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        if len(text) == len("2026-03-16"):
+            day = date.fromisoformat(text) + timedelta(days=1 if ends_day else 0)
+            return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"{name}: takes a day or an ISO 8601 time, such as 2026-03-16T10:30:00Z") from error
 
 
 def read_optional_time(request: Request, name: str) -> datetime | None:

@@ -1,8 +1,8 @@
 """Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 from starlette.requests import Request
@@ -14,11 +14,28 @@ from service.outcomes.past import PastReader
 from service.store.database import Database
 from service.web.json import JsonResponse, raw
 from service.web.operations import Operation
-from service.web.parameters import read_id, read_number, read_optional_time
+from service.web.parameters import read_choice, read_id, read_moment, read_number, read_optional_time
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn")
+SOURCES = ("webhook", "healed")
 MAX_RECIPIENT = 2**31 - 1
+MAX_ATTEMPTS = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
+
+
+class Filters(NamedTuple):
+    """Which recipients are wanted; ``state`` and ``source`` are the outcome's, the result is that of its attempt."""
+
+    state: str | None = None
+    source: str | None = None
+    min_attempts: int = 0
+    max_attempts: int = MAX_ATTEMPTS
+    changed_since: datetime | None = None
+    result_name: str | None = None
+    result_value: str | None = None
+
+
+NO_FILTERS = Filters()
 
 
 class Recipients:
@@ -35,17 +52,17 @@ class Recipients:
         ]
 
     async def list(self, request: Request) -> Response:
-        """By number. With ``status`` a page looks at so many of them and may hold few or none: go on with ``next``."""
+        """By number. With a filter a page looks at so many of them and may hold few or none: go on with ``next``."""
         batch_id = read_id(request, "batch_id", "batch")
         limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
         after = read_number(request, "after", 0, minimum=0, maximum=MAX_RECIPIENT)
-        state = request.query_params.get("status")
-        if state not in {None, *STATES}:
-            raise InvalidRequestError(f"status: takes one of {', '.join(STATES)}")
+        filters = read_filters(request)
         as_of = read_optional_time(request, "as_of")
+        if as_of is not None and filters.changed_since is not None:
+            raise InvalidRequestError("changed_since: not together with as_of")
         count = await self._count(batch_id, as_of)
-        until = min(count, after + (limit if state is None else SCANNED_FOR_A_STATE))
-        rows = await self._read(batch_id, after, until, state, as_of)
+        until = min(count, after + (limit if filters == NO_FILTERS else SCANNED_FOR_A_STATE))
+        rows = await self._read(batch_id, after, until, filters, as_of)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -59,7 +76,7 @@ class Recipients:
         batch_id, number = read_id(request, "batch_id", "batch"), read_id(request, "recipient", "recipient")
         as_of = read_optional_time(request, "as_of")
         count = await self._count(batch_id, as_of)
-        rows = await self._read(batch_id, number - 1, number, None, as_of) if 1 <= number <= count else []
+        rows = await self._read(batch_id, number - 1, number, NO_FILTERS, as_of) if 1 <= number <= count else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
         queries, pool = self._database.queries, self._database.pool
@@ -80,13 +97,35 @@ class Recipients:
         return count
 
     async def _read(
-        self, batch_id: int, after: int, until: int, state: str | None, as_of: datetime | None
+        self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None
     ) -> Sequence[asyncpg.Record]:
         queries, pool = self._database.queries, self._database.pool
-        span: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, "state": state}
+        asked: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, **filters._asdict()}
         if as_of is None:
-            return [row async for row in queries.list_recipients(pool, **span)]
-        return [row async for row in queries.list_recipients_as_of(pool, **span, as_of=as_of)]
+            return [row async for row in queries.list_recipients(pool, **asked)]
+        del asked["changed_since"]
+        return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
+
+
+def read_filters(request: Request) -> Filters:
+    """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
+    least = read_number(request, "min_attempts", 0, minimum=0, maximum=MAX_ATTEMPTS)
+    most = read_number(request, "max_attempts", MAX_ATTEMPTS, minimum=0, maximum=MAX_ATTEMPTS)
+    if least > most:
+        raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
+    result = request.query_params.get("result")
+    name, colon, value = (result or "").partition(":")
+    if result is not None and not (name and colon and "\0" not in result):
+        raise InvalidRequestError("result: takes NAME:VALUE, such as intent:promise_to_pay")
+    return Filters(
+        state=read_choice(request, "status", STATES),
+        source=read_choice(request, "source", SOURCES),
+        min_attempts=least,
+        max_attempts=most,
+        changed_since=read_moment(request, "changed_since", UTC),
+        result_name=name or None,
+        result_value=value if result is not None else None,
+    )
 
 
 def _show(row: asyncpg.Record) -> dict[str, Any]:

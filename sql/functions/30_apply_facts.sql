@@ -35,7 +35,8 @@ BEGIN
         SELECT -1, a.* FROM attempts_of(v_known_batches, v_known_recipients, p_arrival_ids) AS a
     ), latest AS MATERIALIZED (
         SELECT DISTINCT ON (batch_key, recipient_no, sign)
-               *, (count(*) OVER everything)::integer AS attempts
+               *, (count(*) OVER everything)::integer AS attempts,
+               count(*) FILTER (WHERE status = 'completed') OVER everything AS connects
         FROM sides
         WINDOW everything AS (
             PARTITION BY batch_key, recipient_no, sign
@@ -77,6 +78,29 @@ BEGIN
         GROUP BY 1, 2, 3
         HAVING sum(sign) <> 0
         ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = c.attempts + excluded.attempts
+    ), count_talk_times AS (
+        INSERT INTO talk_time_counts AS c (batch_key, from_seconds, recipients)
+        SELECT batch_key, talk_time_slot(duration_seconds), sum(sign)
+        FROM latest
+        WHERE state = 'completed' AND duration_seconds IS NOT NULL
+        GROUP BY 1, 2
+        HAVING sum(sign) <> 0
+        ON CONFLICT (batch_key, from_seconds) DO UPDATE SET recipients = c.recipients + excluded.recipients
+    ), count_contacts AS (
+        INSERT INTO contact_counts AS c (batch_key, recipients, connects)
+        SELECT batch_key, coalesce(sum(sign) FILTER (WHERE connects > 0), 0), sum(sign * connects)
+        FROM latest
+        GROUP BY batch_key
+        ON CONFLICT (batch_key) DO UPDATE
+        SET recipients = c.recipients + excluded.recipients, connects = c.connects + excluded.connects
+    ), count_retries AS (
+        INSERT INTO retry_counts AS c (batch_key, due_at, recipients)
+        SELECT batch_key, retry_slot(next_retry_at), sum(sign)
+        FROM latest
+        WHERE state = 'pending_retry'
+        GROUP BY 1, 2
+        HAVING sum(sign) <> 0
+        ON CONFLICT (batch_key, due_at) DO UPDATE SET recipients = c.recipients + excluded.recipients
     ), changes AS MATERIALIZED (
         -- A change that changes nothing that a reader sees takes no position, though it may name another fact.
         SELECT n.batch_key, n.recipient_no, n.state, n.attempts, n.arrival_id,

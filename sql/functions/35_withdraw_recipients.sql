@@ -16,6 +16,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM apply_facts(p_batch_keys, p_recipient_nos, NULL);
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (p_batch_keys);
     INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)
     SELECT f.arrival_id, f.event_id, b.agent_id, r.phone, 'no_batch', e.received_at
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)

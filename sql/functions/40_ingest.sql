@@ -82,6 +82,9 @@ BEGIN
         INTO conflicts, v_new
         FROM inserted;
         duplicates := duplicates - conflicts;
+        -- A known event may be committed on this machine alone, since its wait for a standby was cut short. A transaction
+        -- that writes nothing would not wait for the standby either; this one does, and for all that came before it.
+        PERFORM pg_logical_emit_message(true, 'outcomes', 'duplicates');
     END IF;
 
     INSERT INTO event_bodies (arrival_id, recorded_at, body, signature)
@@ -212,6 +215,7 @@ BEGIN
     FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
     WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
     GROUP BY e.batch_key
-    ON CONFLICT (batch_key) DO UPDATE SET last_event_at = greatest(a.last_event_at, excluded.last_event_at);
+    ON CONFLICT (batch_key) DO UPDATE
+    SET last_event_at = greatest(a.last_event_at, excluded.last_event_at), revision = a.revision + 1;
 END
 $$;

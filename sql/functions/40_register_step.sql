@@ -73,6 +73,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT * FROM recipients
                             WHERE batch_key = p_batch_key AND recipient_no = s.recipient_no OFFSET 0) AS r
         WHERE r.parameters <> s.parameters;
+        UPDATE batch_activity SET revision = revision + 1 WHERE batch_key = p_batch_key;
         UPDATE batches SET recipient_count = recipient_count + v_taken - coalesce(cardinality(v_rows), 0)
         WHERE batch_key = p_batch_key;
         UPDATE registrations

@@ -77,5 +77,22 @@ BEGIN
     FROM unnest(p_counters, p_a, p_b, p_recipients) AS e (counter, a, b, recipients)
     WHERE e.counter = 'attempt_counts'
     ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = k.attempts + excluded.attempts;
+    INSERT INTO talk_time_counts AS k (batch_key, from_seconds, recipients)
+    SELECT p_batch_key, e.a::integer, e.recipients
+    FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)
+    WHERE e.counter = 'talk_time_counts'
+    ON CONFLICT (batch_key, from_seconds) DO UPDATE SET recipients = k.recipients + excluded.recipients;
+    INSERT INTO contact_counts AS k (batch_key, recipients, connects)
+    SELECT p_batch_key, e.recipients, e.connects
+    FROM unnest(p_counters, p_recipients, p_talked) AS e (counter, recipients, connects)
+    WHERE e.counter = 'contact_counts'
+    ON CONFLICT (batch_key) DO UPDATE
+    SET recipients = k.recipients + excluded.recipients, connects = k.connects + excluded.connects;
+    INSERT INTO retry_counts AS k (batch_key, due_at, recipients)
+    SELECT p_batch_key, e.a::timestamptz, e.recipients
+    FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)
+    WHERE e.counter = 'retry_counts'
+    ON CONFLICT (batch_key, due_at) DO UPDATE SET recipients = k.recipients + excluded.recipients;
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = p_batch_key;
 END
 $$;

@@ -56,6 +56,21 @@ BEGIN
         SELECT 'attempt_counts', attempt_slot(a.called_at)::text, a.status, '', count(*), 0, 0
         FROM attempts AS a
         GROUP BY 2, 3
+        UNION ALL
+        SELECT 'contact_counts', '', '', '', count(DISTINCT a.recipient_no), count(*), 0
+        FROM attempts AS a
+        WHERE a.status = 'completed'
+        HAVING count(*) > 0
+        UNION ALL
+        SELECT 'talk_time_counts', talk_time_slot(l.duration_seconds)::text, '', '', count(*), 0, 0
+        FROM latest AS l
+        WHERE l.state = 'completed' AND l.duration_seconds IS NOT NULL
+        GROUP BY 2
+        UNION ALL
+        SELECT 'retry_counts', retry_slot(l.next_retry_at)::text, '', '', count(*), 0, 0
+        FROM latest AS l
+        WHERE l.state = 'pending_retry'
+        GROUP BY 2
         ON CONFLICT (counter, a, b, c) DO UPDATE
         SET recipients = r.recipients + excluded.recipients,
             talked = r.talked + excluded.talked,
@@ -95,6 +110,13 @@ BEGIN
         SELECT 'result_totals', name, '', '', recipients, 0, 0 FROM result_totals WHERE batch_key = p_batch_key
         UNION ALL
         SELECT 'attempt_counts', slot::text, status, '', attempts, 0, 0 FROM attempt_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'contact_counts', '', '', '', recipients, connects, 0 FROM contact_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'talk_time_counts', from_seconds::text, '', '', recipients, 0, 0
+        FROM talk_time_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'retry_counts', due_at::text, '', '', recipients, 0, 0 FROM retry_counts WHERE batch_key = p_batch_key
     ), compared AS (
         SELECT counter, a, b, c,
                coalesce(s.recipients, 0) AS s1, coalesce(s.talked, 0) AS s2, coalesce(s.talk_seconds, 0) AS s3,

@@ -47,4 +47,8 @@ FROM provider_budgets AS p
 WHERE p.failures >= 5
 UNION ALL
 SELECT 'uploads_unknown', min(u.upload_changed_at), count(*), NULL
-FROM (SELECT upload_changed_at FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS u;
+FROM (SELECT upload_changed_at FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS u
+UNION ALL
+SELECT 'feed_consumer_lagging', min(c.behind_since), count(*), NULL
+FROM list_feed_consumers(NULL, 0) AS c
+WHERE c.behind_since < clock_timestamp() - interval '1 hour';

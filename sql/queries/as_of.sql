@@ -39,9 +39,26 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, v.created_at,
         FROM (SELECT a AS state, b::integer AS attempts, c AS source, recipients, talked, talk_seconds
               FROM recounted WHERE counter = 'outcome_counts') AS c) AS outcomes,
        (SELECT coalesce(json_agg(c), '[]')
-        FROM (SELECT extract(hour FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS hour, b AS status,
+        FROM (SELECT extract(isodow FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS weekday,
+                     extract(hour FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS hour, b AS status,
                      sum(recipients) AS attempts
-              FROM recounted WHERE counter = 'attempt_counts' GROUP BY 1, 2) AS c) AS attempts,
+              FROM recounted WHERE counter = 'attempt_counts' GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT a::integer AS from_seconds, recipients
+              FROM recounted WHERE counter = 'talk_time_counts') AS c) AS talk_times,
+       coalesce((SELECT recipients FROM recounted WHERE counter = 'contact_counts'), 0) AS contacted,
+       (SELECT row_to_json(c)
+        FROM (SELECT coalesce(sum(t.recipients) FILTER (WHERE t.due_at < n.minute), 0)::bigint AS overdue,
+                     coalesce(sum(t.recipients) FILTER (
+                         WHERE t.due_at >= n.minute AND t.due_at < n.minute + interval '1 hour'), 0)::bigint AS due_within_hour,
+                     coalesce(sum(t.recipients) FILTER (
+                         WHERE t.due_at >= n.minute + interval '1 hour' AND isfinite(t.due_at)), 0)::bigint AS due_later,
+                     coalesce(sum(t.recipients) FILTER (WHERE NOT isfinite(t.due_at)), 0)::bigint AS without_time,
+                     min(t.due_at) FILTER (WHERE isfinite(t.due_at)) AS earliest_at,
+                     min(t.due_at) FILTER (WHERE t.due_at >= n.minute AND isfinite(t.due_at)) AS next_at
+              FROM (SELECT retry_slot(:as_of) AS minute) AS n
+              LEFT JOIN (SELECT a::timestamptz AS due_at, recipients
+                         FROM recounted WHERE counter = 'retry_counts') AS t ON true) AS c) AS retries,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT n.a AS name, n.recipients AS total, t.b AS value, t.recipients
               FROM (SELECT a, recipients FROM recounted WHERE counter = 'result_totals' ORDER BY a LIMIT :names) AS n
@@ -82,11 +99,13 @@ FROM (SELECT array_agg(:batch_key::bigint) AS keys, array_agg(n) AS nos
 CROSS JOIN LATERAL outcomes_as_of(t.keys, t.nos, :as_of) AS o
 GROUP BY o.state;
 
--- name: list_recipients_as_of(batch_id, after, until, state, as_of)
--- What list_recipients gives, as it was known at a time; versions apart, which are not kept.
+-- name: list_recipients_as_of(batch_id, after, until, state, source, min_attempts, max_attempts, result_name, result_value, as_of)
+-- What list_recipients gives, as it was known at a time; versions apart, which are not kept. Of a person who was erased
+-- since it tells nothing but that.
 WITH page AS MATERIALIZED (
-    SELECT r.batch_key, r.recipient_no, r.phone, r.withdrawn_at, b.batch_id,
-           CASE WHEN r.parameters_known_at > :as_of THEN '{}' ELSE r.parameters END AS parameters
+    SELECT r.batch_key, r.recipient_no, r.withdrawn_at, b.batch_id, e.is_erased,
+           CASE WHEN NOT e.is_erased THEN r.phone END AS phone,
+           CASE WHEN e.is_erased OR r.parameters_known_at > :as_of THEN '{}' ELSE r.parameters END AS parameters
     FROM batches AS b
     CROSS JOIN LATERAL (
         SELECT * FROM recipients
@@ -94,19 +113,24 @@ WITH page AS MATERIALIZED (
           AND recipients.recipient_no <= :until
         OFFSET 0
     ) AS r
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM outcomes
+                       WHERE outcomes.batch_key = r.batch_key AND outcomes.recipient_no = r.recipient_no
+                         AND outcomes.state = 'erased' OFFSET 0) AS is_erased
+    ) AS e
     WHERE b.batch_id = :batch_id
-), outcomes AS MATERIALIZED (
+), then_known AS MATERIALIZED (
     SELECT o.*
     FROM (SELECT array_agg(batch_key) AS keys, array_agg(recipient_no) AS nos FROM page) AS p
     CROSS JOIN LATERAL outcomes_as_of(p.keys, p.nos, :as_of) AS o
 ), shown AS (
     SELECT p.*, o.attempts, o.arrival_id,
-           coalesce(o.state, CASE WHEN p.withdrawn_at <= :as_of THEN 'withdrawn' ELSE 'in_progress' END) AS state
+           coalesce(CASE WHEN p.is_erased THEN 'erased' END, o.state, CASE WHEN p.withdrawn_at <= :as_of THEN 'withdrawn' ELSE 'in_progress' END) AS state
     FROM page AS p
-    LEFT JOIN outcomes AS o ON o.recipient_no = p.recipient_no
+    LEFT JOIN then_known AS o ON o.recipient_no = p.recipient_no
 )
 SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, f.status,
-       coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, f.results,
+       coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
        f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
        f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at
 FROM shown AS s
@@ -116,7 +140,11 @@ LEFT JOIN LATERAL (
       AND k.recorded_at <= :as_of AND k.withdrawn_at > :as_of
     OFFSET 0
 ) AS f ON true
-WHERE :state::text IS NULL OR s.state = :state
+CROSS JOIN LATERAL (SELECT CASE WHEN NOT s.is_erased THEN f.results END AS results) AS r
+WHERE (:state::text IS NULL OR s.state = :state)
+  AND (:source::text IS NULL OR f.source = :source)
+  AND coalesce(s.attempts, 0) BETWEEN :min_attempts AND :max_attempts
+  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
 ORDER BY s.recipient_no;
 
 -- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)

@@ -13,8 +13,15 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
         FROM (SELECT state, attempts, source, recipients, talked, talk_seconds
               FROM outcome_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS outcomes,
        (SELECT coalesce(json_agg(c), '[]')
-        FROM (SELECT extract(hour FROM slot AT TIME ZONE :time_zone)::integer AS hour, status, sum(attempts) AS attempts
-              FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 GROUP BY 1, 2) AS c) AS attempts,
+        FROM (SELECT extract(isodow FROM slot AT TIME ZONE :time_zone)::integer AS weekday,
+                     extract(hour FROM slot AT TIME ZONE :time_zone)::integer AS hour, status, sum(attempts) AS attempts
+              FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT from_seconds, recipients
+              FROM talk_time_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS talk_times,
+       (SELECT c.recipients FROM contact_counts AS c WHERE c.batch_key = b.batch_key) AS contacted,
+       (SELECT row_to_json(c) FROM count_retries(b.batch_key, statement_timestamp()) AS c) AS retries,
+       batch_version(b.batch_key, statement_timestamp()) AS version,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT n.name, n.recipients AS total, v.value, v.recipients
               FROM (SELECT name, recipients FROM result_totals
@@ -35,4 +42,19 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_st
               WHERE m.campaign_key = b.campaign_key) AS c) AS campaign, b.campaign_key AS campaign_id
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+WHERE b.batch_id = :batch_id;
+
+-- name: get_batch_version(batch_id)$
+-- What tells whether the outcomes of a batch are still as they were; null for no batch. A few look-ups by key.
+SELECT batch_version(b.batch_key, statement_timestamp()) FROM batches AS b WHERE b.batch_id = :batch_id;
+
+-- name: get_batch_figures(batch_id)^
+-- Only the counters that the provider's own twelve figures come from.
+SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at,
+       coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
+       NULL::timestamptz AS last_event_at, '[]' AS attempts, '[]' AS results,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT state, attempts, source, recipients, talked, talk_seconds
+              FROM outcome_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS outcomes
+FROM batches AS b
 WHERE b.batch_id = :batch_id;

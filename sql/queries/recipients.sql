@@ -2,11 +2,11 @@
 -- How many recipients of a batch are stored: they are numbered from 1 without gaps. Null for no batch.
 SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
 
--- name: list_recipients(batch_id, after, until, state)
+-- name: list_recipients(batch_id, after, until, state, source, min_attempts, max_attempts, changed_since, result_name, result_value)
 -- Recipients of a batch by their number, after a given one until another, each with what decided its outcome. The range
--- bounds what is read, so a rare state costs no more than a frequent one.
+-- bounds what is read, so what is rare costs no more than what is frequent.
 WITH page AS MATERIALIZED (
-    SELECT r.batch_key, r.recipient_no, r.phone, r.parameters, b.batch_id
+    SELECT r.batch_key, r.recipient_no, b.batch_id
     FROM batches AS b
     CROSS JOIN LATERAL (
         SELECT * FROM recipients
@@ -16,19 +16,16 @@ WITH page AS MATERIALIZED (
     ) AS r
     WHERE b.batch_id = :batch_id
 )
-SELECT p.recipient_no AS recipient, p.batch_id, p.phone, p.parameters, coalesce(o.state, 'in_progress') AS state, f.status,
-       coalesce(f.is_final, false) AS is_final, coalesce(o.attempts, 0) AS attempts, f.duration_seconds, f.results,
-       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
-       f.conversation_id, f.source, coalesce(o.version, 0) AS version, f.event_id, f.method, f.recorded_at AS known_at
+SELECT p.batch_id, r.*
 FROM page AS p
-LEFT JOIN LATERAL (
-    SELECT * FROM outcomes WHERE outcomes.batch_key = p.batch_key AND outcomes.recipient_no = p.recipient_no OFFSET 0
-) AS o ON true
-LEFT JOIN LATERAL (
-    SELECT * FROM facts
-    WHERE facts.batch_key = p.batch_key AND facts.recipient_no = p.recipient_no AND facts.arrival_id = o.arrival_id OFFSET 0
-) AS f ON true
-WHERE :state::text IS NULL OR coalesce(o.state, 'in_progress') = :state
+CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
+WHERE (:state::text IS NULL OR r.state = :state)
+  AND (:source::text IS NULL OR r.source = :source)
+  AND r.attempts BETWEEN :min_attempts AND :max_attempts
+  AND (:changed_since::timestamptz IS NULL OR EXISTS (
+          SELECT FROM outcomes AS o
+          WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no AND o.changed_at >= :changed_since))
+  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)

@@ -31,13 +31,18 @@ SELECT version, checksum FROM schema_migrations ORDER BY version;
 INSERT INTO schema_migrations (version, checksum) VALUES (:version, :checksum);
 
 -- name: list_functions()
--- The functions as they were last applied.
-SELECT name, checksum FROM schema_functions;
+-- The functions and views as they were last applied; no views once somebody has dropped their schemas.
+SELECT name, checksum FROM schema_functions
+WHERE NOT starts_with(name, 'bi/') OR to_regnamespace('bi') IS NOT NULL AND to_regnamespace('bi_full') IS NOT NULL;
 
 -- name: record_function(name, checksum)!
 -- Notes a function's text in the transaction that applied it.
 INSERT INTO schema_functions (name, checksum) VALUES (:name, :checksum)
 ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = now();
+
+-- name: backfill_counters()!
+-- Fills counters that are new, for what was there before them.
+SELECT backfill_counters();
 
 -- name: create_body_partitions()!
 -- Makes sure that the months ahead have their partitions.

@@ -79,19 +79,9 @@ SELECT main.batch_key AS main_key, main.upload_state, main.batch_id,
 FROM (SELECT 1) AS one
 LEFT JOIN main ON true;
 
--- name: record_uploaded(batch_id, status, total_recipients, created_at, batch_key)$
+-- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows)$
 -- The provider's answer to an upload, given or found later. Null when the upload is not one that waits for it.
-WITH recorded AS (
-    UPDATE batches
-    SET upload_state = 'uploaded', upload_detail = NULL, upload_changed_at = clock_timestamp(), leased_until = NULL,
-        next_lookup_at = NULL, batch_id = :batch_id, status = :status, total_recipients = :total_recipients,
-        created_at = :created_at
-    WHERE batch_key = :batch_key AND upload_state IN ('uploading', 'unknown')
-    RETURNING batch_key
-), emptied AS (
-    DELETE FROM held_files USING recorded WHERE held_files.batch_key = recorded.batch_key
-)
-SELECT batch_key FROM recorded;
+SELECT record_uploaded(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows);
 
 -- name: record_unknown(batch_key, detail, seconds)!
 -- Sent, and no answer: it is looked for from now on.

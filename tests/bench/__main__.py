@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from service.logs import configure_logs
 from service.store.embedded import CONFIGURATION
+from tests.bench.exports import bench_exports
+from tests.bench.feed import run_feed
 from tests.bench.machine import describe_machine
 from tests.bench.reads import run_reads
 from tests.bench.reconcile import run_reconcile
@@ -23,6 +25,8 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
         server, arguments.recipients, arguments.others, arguments.batches
     ),
     "verify": lambda server, arguments: bench_verify(server, arguments.events),
+    "feed": run_feed,
+    "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 
 
@@ -34,7 +38,9 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")
     parser.add_argument("--batches", type=int, default=1_000, help="quiet ones, in a pass over them")
     parser.add_argument("--events", type=int, default=1_000_000, help="that are verified")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
+    parser.add_argument("--changes", type=int, default=1_000_000, help="entries of the feed that is read")
     arguments = parser.parse_args()
     if arguments.only not in {"reconcile", "verify"} and shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")

@@ -43,6 +43,9 @@ async def read_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         "result_counts": "SELECT batch_key, name, value, recipients FROM result_counts WHERE recipients <> 0",
         "result_totals": "SELECT * FROM result_totals WHERE recipients <> 0",
         "attempt_counts": "SELECT * FROM attempt_counts WHERE attempts <> 0",
+        "talk_time_counts": "SELECT * FROM talk_time_counts WHERE recipients <> 0",
+        "contact_counts": "SELECT * FROM contact_counts WHERE recipients <> 0 OR connects <> 0",
+        "retry_counts": "SELECT * FROM retry_counts WHERE recipients <> 0",
         "unattributed": "SELECT event_id, agent_id, phone, reason FROM unattributed",
     }
     return {

@@ -148,6 +148,23 @@ async def test_a_function_whose_text_changed_is_applied_again_and_no_other(
     assert await migrate(connection) == ([], [])
 
 
+async def test_the_views_for_bi_tools_are_applied_together_when_one_changed_or_somebody_dropped_them(
+    connection: asyncpg.Connection, sql_folder: Path
+) -> None:
+    await migrate(connection)
+    views = [name for name in names_of(read_functions()) if name.startswith("bi/")]
+    path = sql_folder / "bi" / "10_batches.sql"
+    path.write_text(path.read_text() + "\nCOMMENT ON VIEW bi.batches IS 'Changed.';\n")
+    assert names_of((await migrate(connection)).functions) == views
+    assert await connection.fetchval("SELECT obj_description('bi_full.batches'::regclass)") == "Changed."
+    assert await migrate(connection) == ([], [])
+    await connection.execute("DROP SCHEMA bi CASCADE")
+    with pytest.raises(DatabaseError, match="bi/10_batches"):
+        await check_schema(connection)
+    assert names_of((await migrate(connection)).functions) == views
+    await check_schema(connection)
+
+
 async def test_a_database_that_dbmate_migrated_is_taken_over(connection: asyncpg.Connection) -> None:
     await connection.execute("CREATE TABLE schema_migrations (version varchar(128) PRIMARY KEY)")
     for file in read_migrations():

@@ -13,13 +13,22 @@ import asyncpg
 import pytest
 
 from service.store.database import connect, load_queries
+from service.web.recipients import NO_FILTERS, Filters
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
 
 ROWS = 20_000
 NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
 FEW = 500  # index entries; a scan of anything whole would read 20,000
-TABLES = ["events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine"]
+TABLES = [
+    "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
+    "retry_counts",
+]  # fmt: skip
 QUERIES = load_queries()
+WITHOUT_CHANGES = {name: value for name, value in NO_FILTERS._asdict().items() if name != "changed_since"}
+NARROW = Filters(
+    state="completed", source="webhook", min_attempts=1, max_attempts=3, changed_since=BEGAN, result_name="intent",
+    result_value="refused",
+)  # fmt: skip
 
 
 async def fill(connection: asyncpg.Connection, url: str) -> None:
@@ -50,7 +59,9 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT 'bad-' || n, 'default', 'not_json', 'body', n::text::bytea, '', now(), now()
         FROM generate_series(1, {ROWS}) AS n;
         ANALYZE quarantine;  -- off the hot path; without statistics its index of what waits is read whole for one event
+        INSERT INTO feed_consumers (name, position) VALUES ('crm', 0);
         INSERT INTO outcome_counts VALUES ({key}, 'completed', 1, 'webhook', {ROWS}, 0, 0);
+        INSERT INTO retry_counts SELECT {key}, now() - n * interval '1 minute', 0 FROM generate_series(1, {ROWS}) AS n;
         """
     )
 
@@ -99,15 +110,32 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
-        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "state": None}),
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",
-            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "state": None, "as_of": NOW},
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **WITHOUT_CHANGES, "as_of": NOW},
         ),
         ("list_recipient_facts_as_of", {"batch_id": BATCH_ID, "recipient_no": 777, "as_of": NOW}),
         ("find_last_event_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW, "since": None}),
         ("count_states_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW}),
+        ("read_feed", {"after": 0, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS // 2, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS, "limit": 99, "bytes": 2**20}),
+        ("get_last_position", {}),
+        ("get_last_taken_position", {}),
+        ("get_feed_consumer", {"name": "crm", "counted": 100}),
+        ("list_feed_consumers", {"counted": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": ROWS // 2, "is_reset": False, "limit": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": 2 * ROWS, "is_reset": True, "limit": 100}),
+        (
+            "list_recipients",
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **NO_FILTERS._asdict()},
+        ),
+        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 400, **NARROW._asdict()}),
+        ("get_batch_version", {"batch_id": BATCH_ID}),
+        ("get_batch_figures", {"batch_id": BATCH_ID}),
+        ("list_slice_names", {"batch_id": BATCH_ID, "sampled": 400}),
+        ("list_result_names", {"batch_id": BATCH_ID, "names": 100}),
         ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
         ("list_quarantine", {"after": 0, "limit": 100}),
         ("list_quarantine", {"after": ROWS // 2, "limit": 100}),

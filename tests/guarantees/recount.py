@@ -15,7 +15,8 @@ WITH attempts AS MATERIALIZED (
         NULL) AS a
 ), latest AS MATERIALIZED (
     SELECT DISTINCT ON (batch_key, recipient_no)
-           *, count(*) OVER (PARTITION BY batch_key, recipient_no)::integer AS attempts
+           *, count(*) OVER (PARTITION BY batch_key, recipient_no)::integer AS attempts,
+           count(*) FILTER (WHERE status = 'completed') OVER (PARTITION BY batch_key, recipient_no) AS connects
     FROM attempts
     ORDER BY batch_key, recipient_no, attempt_order DESC, called_at DESC NULLS LAST, conversation_id DESC
 ), recounted AS (
@@ -32,6 +33,14 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'attempt', concat_ws('/', attempt_slot(called_at), status), count(*), 0, 0
     FROM attempts GROUP BY 1, 2, 3
     UNION ALL
+    SELECT batch_key, 'talk_time', talk_time_slot(duration_seconds)::text, count(*), 0, 0
+    FROM latest WHERE state = 'completed' AND duration_seconds IS NOT NULL GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT batch_key, 'contact', '', count(*), sum(connects), 0 FROM latest WHERE connects > 0 GROUP BY 1
+    UNION ALL
+    SELECT batch_key, 'retry', coalesce(date_trunc('minute', next_retry_at), 'infinity')::text, count(*), 0, 0
+    FROM latest WHERE state = 'pending_retry' GROUP BY 1, 2, 3
+    UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0 FROM latest
 ), counted AS (
     SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, recipients AS n, talked,
@@ -44,6 +53,13 @@ WITH attempts AS MATERIALIZED (
     UNION ALL
     SELECT batch_key, 'attempt', concat_ws('/', slot, status), attempts, 0, 0
     FROM attempt_counts WHERE attempts <> 0
+    UNION ALL
+    SELECT batch_key, 'talk_time', from_seconds::text, recipients, 0, 0 FROM talk_time_counts WHERE recipients <> 0
+    UNION ALL
+    SELECT batch_key, 'contact', '', recipients, connects, 0
+    FROM contact_counts WHERE recipients <> 0 OR connects <> 0
+    UNION ALL
+    SELECT batch_key, 'retry', due_at::text, recipients, 0, 0 FROM retry_counts WHERE recipients <> 0
     UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
     FROM outcomes WHERE state <> 'withdrawn'

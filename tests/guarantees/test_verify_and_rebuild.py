@@ -34,6 +34,11 @@ DAMAGE = {
     "a counter of results": ("UPDATE result_counts SET recipients = recipients - 1", "result_counts"),
     "a total of results": ("UPDATE result_totals SET recipients = recipients - 1", "result_totals"),
     "a counter of attempts": ("UPDATE attempt_counts SET attempts = attempts + 5", "attempt_counts"),
+    "a counter of talk time": ("UPDATE talk_time_counts SET recipients = recipients + 2", "talk_time_counts"),
+    "a talk time that is missing": ("DELETE FROM talk_time_counts", "talk_time_counts"),
+    "contacts": ("UPDATE contact_counts SET recipients = recipients - 1", "contact_counts"),
+    "connects": ("UPDATE contact_counts SET connects = connects + 1", "contact_counts"),
+    "a counter of retries": ("UPDATE retry_counts SET recipients = recipients + 1", "retry_counts"),
     "an outcome's state": ("UPDATE outcomes SET state = 'unreachable' WHERE recipient_no = 3", "outcome"),
     "an outcome's attempts": ("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3", "outcome"),
     "an outcome's deciding fact": ("UPDATE outcomes SET arrival_id = 0 WHERE recipient_no = 3", "outcome"),
@@ -56,7 +61,7 @@ async def fill(database: Database) -> int:
     """A batch with calls of several attempts; its last recipient was never called."""
     key = await store_batch(database.url, RECIPIENTS)
     for number in range(1, RECIPIENTS):
-        first = make_payload(recipient=number, attempt=1, status="busy", final=number % 3 == 0)
+        first = make_payload(recipient=number, attempt=1, status="busy", final=number % 6 == 3)
         second = make_payload(recipient=number, attempt=2, status="completed" if number % 2 else "no_answer")
         await ingest(database, *decode(*([first] if number % 3 == 0 else [second, first])))
     return key

@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from service.store.database import Database
-from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
+from tests.database.ingesting import ingest
+from tests.factories import BATCH_ID, decode, make_payload, post_webhook, store_batch
 
 PATH = f"/v1/batch-calls/{BATCH_ID}/recipients"
 
@@ -84,3 +85,70 @@ async def test_what_is_not_there_or_cannot_be_asked_is_told(service: httpx.Async
         answer = await service.get(PATH, params=params)
         assert (answer.status_code, answer.json()["error"]["message"].split(":")[0]) == (400, name)
     assert (await service.get(PATH, headers={"authorization": ""})).status_code == 401
+
+
+async def fill_for_filters(service: httpx.AsyncClient, database: Database) -> None:
+    """1: busy, then paid. 2: paid. 3: refused, and says so in two words with a colon. 4: busy, healed. 5: nothing."""
+    await store_batch(database.url, 5)
+    for payload in (
+        make_payload(recipient=1, attempt=1, status="busy", final=False),
+        make_payload(recipient=1, attempt=2, results={"intent": "paid", "amount": 5}),
+        make_payload(recipient=2, results={"intent": "paid", "amount": 7}),
+        make_payload(recipient=3, results={"intent": "no: never"}),
+    ):
+        assert (await post_webhook(service, payload)).status_code == 204
+    await ingest(database, decode(make_payload(recipient=4, status="busy"))[0]._replace(source="healed"))
+
+
+FILTERS: list[tuple[dict[str, str], list[int]]] = [
+    ({"source": "healed"}, [4]),
+    ({"source": "webhook"}, [1, 2, 3]),
+    ({"min_attempts": "2"}, [1]),
+    ({"max_attempts": "0"}, [5]),
+    ({"min_attempts": "1", "max_attempts": "1"}, [2, 3, 4]),
+    ({"result": "intent:paid"}, [1, 2]),
+    ({"result": "intent:no: never"}, [3]),
+    ({"result": "amount:7"}, [2]),
+    ({"result": "amount:"}, []),
+    ({"status": "completed", "result": "intent:paid", "min_attempts": "2"}, [1]),
+]
+
+
+@pytest.mark.parametrize("scanned", [2, 10_000])
+async def test_filters_narrow_together_whatever_a_page_looks_at(
+    service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
+) -> None:
+    monkeypatch.setattr("service.web.recipients.SCANNED_FOR_A_STATE", scanned)
+    await fill_for_filters(service, database)
+    for params, expected in FILTERS:
+        for limit in (1, 100):
+            assert [row["recipient"] for row in await read_all(service, limit=limit, **params)] == expected, params
+
+
+async def test_what_changed_since_a_time_is_found_by_it(service: httpx.AsyncClient, database: Database) -> None:
+    await fill_for_filters(service, database)
+    moment = (await database.pool.fetchval("SELECT clock_timestamp()")).isoformat()
+    assert await read_all(service, changed_since=moment) == []
+    await post_webhook(service, make_payload(recipient=3, attempt=2))
+    assert [row["recipient"] for row in await read_all(service, changed_since=moment)] == [3]
+    assert len(await read_all(service, changed_since="2026-03-16")) == 4
+
+
+WRONG_FILTERS = {
+    "source": ["", "telephone"],
+    "min_attempts": ["-1", "x", "9" * 30],
+    "max_attempts": ["-1", "x"],
+    "changed_since": ["", "yesterday", "2026-03-16T99:00Z"],
+    "result": ["", "intent", ":paid", "intent:\0"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FILTERS)
+async def test_a_filter_that_cannot_be_used_is_named(service: httpx.AsyncClient, database: Database, name: str) -> None:
+    await store_batch(database.url, 1)
+    for value in WRONG_FILTERS[name]:
+        answer = await service.get(PATH, params={name: value})
+        assert answer.status_code == 400, value
+        assert answer.json()["error"]["message"].startswith(f"{name}: ")
+    crossed = await service.get(PATH, params={"min_attempts": 3, "max_attempts": 2})
+    assert crossed.json()["error"]["message"].startswith("min_attempts, max_attempts: ")

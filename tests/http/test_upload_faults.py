@@ -1,9 +1,7 @@
 """What breaks in the middle of an upload: nothing half-stored, nobody dialled."""
 
 import asyncio
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -55,23 +53,6 @@ async def test_a_body_that_goes_on_past_the_limit_is_cut_off(
         assert answer.status_code == 413
         assert answer.json()["error"]["message"].startswith("file: ")
         assert count_uploads(sandbox) == (0, 0)
-
-
-@pytest.fixture
-def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
-    """A file system of 8 MB for the server, where this machine lets us mount one."""
-    folder = own_postgres.folder / "disk"
-    folder.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m,mode=777", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if not mounted or mounted.returncode != 0:
-        pytest.skip("mounting a small file system needs root")
-    space = folder / "space"
-    space.mkdir()
-    own_postgres.own(space)
-    yield space
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 async def test_a_full_disk_while_recipients_are_stored_leaves_nothing_and_says_so(

@@ -37,6 +37,9 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "grace_seconds": 900,
         "reconcile_seconds": 30,
         "time_zone": "UTC",
+        "max_exports": 4,
+        "export_seconds": 3600,
+        "bi_password": "",
         "log_level": "info",
     }
 
@@ -61,6 +64,9 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_GRACE_SECONDS": "0",
         "OUTCOMES_RECONCILE_SECONDS": "5",
         "OUTCOMES_TIME_ZONE": "Asia/Kolkata",
+        "OUTCOMES_MAX_EXPORTS": "2",
+        "OUTCOMES_EXPORT_SECONDS": "60",
+        "OUTCOMES_BI_PASSWORD": "reader",
         "OUTCOMES_LOG_LEVEL": "WARNING",
     }
     assert environ.keys() == NAMES.keys(), "a setting was added: read it here too"
@@ -83,6 +89,9 @@ def test_every_setting_is_read_under_its_name() -> None:
         "grace_seconds": 0,
         "reconcile_seconds": 5,
         "time_zone": "Asia/Kolkata",
+        "max_exports": 2,
+        "export_seconds": 60,
+        "bi_password": "reader",
         "log_level": "warning",
     }
 

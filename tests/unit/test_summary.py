@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.formant.events import STATUSES
 from service.outcomes.summary import Counts, summarise, to_provider_metrics
+from service.outcomes.talk_time import PRECISION
 
 AS_OF = datetime(2026, 3, 16, 12, tzinfo=UTC)
 HOURS = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
@@ -100,10 +101,14 @@ def test_each_rate_names_its_count_and_denominator() -> None:
         outcomes=[outcome("completed", 3), outcome("busy", 4)],
         attempts=[attempt(10, "completed", 3), attempt(10, "busy", 5), attempt(11, "no_answer", 1)],
     )
+    counts.contacted = 4
     assert summarise(counts)["rates"] == {
         "success_rate": {"percent": 30.0, "count": 3, "of": 10, "denominator": "recipients.total"},
         "completion_rate": {"percent": 42.9, "count": 3, "of": 7, "denominator": "recipients.processed"},
         "connect_rate": {"percent": 33.3, "count": 3, "of": 9, "denominator": "attempts.total"},
+        "penetration": {"percent": 70.0, "count": 7, "of": 10, "denominator": "recipients.total"},
+        "contact_rate": {"percent": 57.1, "count": 4, "of": 7, "denominator": "attempts.recipients"},
+        "attempts_per_connect": {"ratio": 3.0, "count": 9, "of": 3, "denominator": "attempts.connects"},
     }
 
 
@@ -115,7 +120,8 @@ def test_durations_are_of_completed_recipients_that_have_one() -> None:
             outcome("failed", 2, talked=2, talk_seconds=900),
         ]
     )
-    assert summarise(counts)["duration_seconds"] == {"average": 41.7, "total": 125, "count": 3}
+    told = summarise(counts)["duration_seconds"]
+    assert (told["average"], told["total"], told["count"]) == (41.7, 125, 3)
     assert to_provider_metrics(counts).avg_duration_seconds == 41.7
 
 
@@ -140,6 +146,33 @@ def test_attempts_by_hour_cover_the_day_and_leave_out_those_without_a_time() -> 
     assert by_hour[1:23] == HOURS[1:23]
 
 
+def test_every_denominator_is_a_figure_of_the_same_answer() -> None:
+    told = summarise(SEED)
+    for rate in told["rates"].values():
+        block, name = rate["denominator"].split(".")
+        assert rate["of"] == told[block][name]
+
+
+def test_attempts_by_weekday_and_hour_are_those_by_hour_and_leave_out_those_without_a_time() -> None:
+    counts = make_counts(
+        attempts=[
+            attempt(9, "busy", 2) | {"weekday": 1},
+            attempt(9, "completed", 3) | {"weekday": 1},
+            attempt(23, "completed", 1) | {"weekday": 7},
+            attempt(None, "busy", 5) | {"weekday": None},
+        ]
+    )
+    told = summarise(counts)
+    assert told["by_weekday"][0] == {"weekday": 1, "attempts": 5, "connects": 3}
+    assert told["by_weekday"][6] == {"weekday": 7, "attempts": 1, "connects": 1}
+    assert [row["attempts"] for row in told["by_weekday"][1:6]] == [0] * 5
+    monday, sunday = told["by_weekday_hour"][0], told["by_weekday_hour"][6]
+    assert (monday["attempts"][9], monday["connects"][9], sunday["attempts"][23]) == (5, 3, 1)
+    for hour, row in enumerate(told["by_hour"]):
+        assert row["attempts"] == sum(day["attempts"][hour] for day in told["by_weekday_hour"])
+        assert row["connects"] == sum(day["connects"][hour] for day in told["by_weekday_hour"])
+
+
 def test_results_list_their_values_and_count_what_is_not_listed_as_other() -> None:
     counts = make_counts(
         results=[result("intent", 9, "pay", 5), result("intent", 9, "refuse", 1), result("mood", 2, "good", 2)]
@@ -161,7 +194,12 @@ def test_a_batch_without_events_has_no_percents_and_no_average() -> None:
         assert told["rates"]["completion_rate"]["percent"] is None
         assert told["rates"]["connect_rate"]["percent"] is None
         assert told["rates"]["success_rate"]["percent"] == (0.0 if total else None)
-        assert told["duration_seconds"] == {"average": None, "total": 0, "count": 0}
+        percentiles = dict.fromkeys(("p50", "p90", "p95", "p99"))
+        assert told["duration_seconds"] == {
+            "average": None, "total": 0, "count": 0, **percentiles, "precision": PRECISION,
+        }  # fmt: skip
+        assert told["rates"]["attempts_per_connect"]["ratio"] is None
+        assert told["rates"]["contact_rate"]["percent"] is None
         assert (told["results"], told["by_hour"], told["sources"]) == ({}, HOURS, {"webhook": 0, "healed": 0})
         assert to_provider_metrics(make_counts(total)).success_rate == 0.0
         assert to_provider_metrics(make_counts(total)).avg_duration_seconds == 0.0

@@ -1,0 +1,138 @@
+"""Outcomes across batches: those that were made in a time, grouped by agent, day, name or campaign.
+
+Each group is the sum of its batches' counters, with the definitions of ``summary.py``; ``verdicts`` says of how many
+batches the figures are final. A batch belongs to the time in which the provider made it. A campaign (a test batch and
+the main batch that it was promoted to) belongs as a whole to the time of its test batch; a main batch that is held yet
+is in no figure.
+"""
+
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import asyncpg
+import msgspec
+
+from service.errors import InvalidRequestError
+from service.formant.events import STATUSES
+from service.outcomes.rates import to_rate, to_ratio
+from service.store.database import Database
+
+GROUPS = ("agent", "day", "name", "campaign")
+MAX_BATCHES = 5000
+MAX_NAME = 1000
+_DAY_ZERO = date(2000, 1, 1)
+_FIRST = (-(2**63), "")
+
+
+class Scope(NamedTuple):
+    """Which batches: made from ``start`` on and before ``end``, of one agent or of all; ``time_zone`` is the days'."""
+
+    start: datetime
+    end: datetime
+    agent_id: int | None
+    time_zone: str
+
+
+class Page(NamedTuple):
+    """Groups in their order, the cursor of the page after, if there is one, and the instant that all of it holds of."""
+
+    groups: list[dict[str, Any]]
+    next: str | int | None
+    as_of: datetime | None
+
+
+async def read_across(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
+    """One page of groups: agents and names ascending, days and campaigns from the newest.
+
+    Raises InvalidRequestError for a cursor that is none, a time zone that the database does not know, and where more
+    batches were made in that time than one answer may add up.
+    """
+    after_no, after_text = _read_cursor(group_by, after)
+    made = {"start": scope.start, "until": scope.end, "agent_id": scope.agent_id}
+    count = await database.queries.count_batches_made(database.pool, **made, most=MAX_BATCHES + 1)
+    if count > MAX_BATCHES:
+        raise InvalidRequestError(
+            f"from, to: more than {MAX_BATCHES:,} batches were made in that time; take a shorter one, or one agent_id"
+        )
+    try:
+        rows = [
+            row
+            async for row in database.queries.list_outcomes_across(
+                database.pool, **made, group_by=group_by, time_zone=scope.time_zone, after_no=after_no,
+                after_text=after_text, limit=limit + 1,
+            )
+        ]  # fmt: skip
+    except asyncpg.InvalidParameterValueError as error:
+        raise InvalidRequestError(f"time_zone: {scope.time_zone!r} is not known to the database") from error
+    page = rows[:limit]
+    return Page(
+        [_show_key(group_by, row) | _show(row) for row in page],
+        _to_cursor(group_by, page[-1]) if len(rows) > limit else None,
+        rows[0]["as_of"] if rows else None,
+    )
+
+
+def _read_cursor(group_by: str, after: str | None) -> tuple[int, str]:
+    """The key of the group that a page begins after. A cursor is that key as readers see it."""
+    if after is None:
+        return _FIRST
+    if group_by == "name" and len(after) <= MAX_NAME and "\0" not in after:
+        return 0, after
+    if group_by == "day":
+        try:
+            return (_DAY_ZERO - date.fromisoformat(after)).days, ""
+        except ValueError as error:
+            raise InvalidRequestError("after: takes the `next` of a page, a day such as 2026-03-16") from error
+    if group_by != "name" and after.isascii() and after.isdecimal() and len(after) <= 18:
+        return int(after) if group_by == "agent" else -int(after), ""
+    raise InvalidRequestError("after: takes the `next` of a page that was asked for with the same group_by")
+
+
+def _to_cursor(group_by: str, row: asyncpg.Record) -> str | int:
+    if group_by == "name":
+        return str(row["key_text"])
+    return str(_to_day(row["key_no"])) if group_by == "day" else abs(row["key_no"])
+
+
+def _to_day(key_no: int) -> date:
+    return _DAY_ZERO - timedelta(days=key_no)
+
+
+def _show_key(group_by: str, row: asyncpg.Record) -> dict[str, Any]:
+    if group_by == "agent":
+        return {"agent_id": row["key_no"]}
+    if group_by == "day":
+        return {"day": _to_day(row["key_no"])}
+    if group_by == "name":
+        return {"name": row["key_text"]}
+    return {"campaign_id": row["campaign_id"], "name": row["name"], "batch_ids": row["batch_ids"]}
+
+
+def _show(row: asyncpg.Record) -> dict[str, Any]:
+    states: dict[str, int] = msgspec.json.decode(row["states"])
+    statuses = {status: states.get(status, 0) for status in STATUSES}
+    processed, completed = sum(statuses.values()), statuses["completed"]
+    total, attempted, attempts, connects = row["total"], row["attempted"], row["attempts"], row["connects"]
+    return {
+        "batches": row["batches"],
+        "verdicts": msgspec.json.decode(row["verdicts"]),
+        "first_created_at": row["first_created_at"],
+        "last_created_at": row["last_created_at"],
+        "last_event_at": row["last_event_at"],
+        "recipients": {
+            "total": total,
+            "processed": processed,
+            "in_progress": row["in_progress"],
+            "pending_retry": states.get("pending_retry", 0),
+        },
+        "statuses": statuses,
+        "attempts": {"total": attempts, "recipients": attempted, "connects": connects},
+        "rates": {
+            "success_rate": to_rate(completed, total, "recipients.total"),
+            "completion_rate": to_rate(completed, processed, "recipients.processed"),
+            "penetration": to_rate(attempted, total, "recipients.total"),
+            "connect_rate": to_rate(connects, attempts, "attempts.total"),
+            "contact_rate": to_rate(row["contacted"], attempted, "attempts.recipients"),
+            "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
+        },
+    }

@@ -1,0 +1,45 @@
+"""The feed: the latest state of each recipient in the order of its last change. From position 0 it is a snapshot of all
+outcomes, then the tail, with no seam; whoever has seen position n has seen every change up to n.
+
+A change that changes nothing makes no entry. A recipient that was withdrawn or erased makes one, with that state. A
+call that overtakes the answer to its batch's upload is told at once, with ``batch_id`` null, and once more when the id
+is known.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import asyncpg
+
+from service.errors import ConflictError
+from service.store.database import Database
+
+MAX_PAGE_BYTES = 8 * 2**20
+"""Of parameters and results; a page ends after the entry that goes beyond, so at most one event's body more."""
+
+
+class Page(NamedTuple):
+    """Entries in the order of their positions, and the position to go on from."""
+
+    entries: Sequence[asyncpg.Record]
+    next: int
+    has_more: bool
+
+
+async def read_feed(database: Database, after: int, limit: int) -> Page:
+    """The page after a position, of at most ``limit`` entries; of one instant.
+
+    Raises ConflictError when ``after`` is beyond the end: such a reader would wait while others' changes pass it by.
+    """
+    queries, pool = database.queries, database.pool
+    rows = [row async for row in queries.read_feed(pool, after=after, limit=limit, bytes=MAX_PAGE_BYTES)]
+    if rows:
+        return Page(rows, rows[-1]["position"], rows[-1]["has_more"])
+    if after > 0:
+        last = await queries.get_last_taken_position(pool)
+        if after > last:
+            raise ConflictError(
+                f"after: {after} is beyond the end of the feed ({last}): this is not the database that it was read "
+                "from, or it was restored from a backup; read it from 0, and reset a consumer to 0"
+            )
+    return Page([], after, has_more=False)

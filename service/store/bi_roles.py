@@ -1,0 +1,87 @@
+"""The roles that BI tools connect as: made, kept as they should be, and checked for what they must not be able to do.
+
+Roles belong to the whole cluster and need CREATEROLE, which the service's own role may lack. What each may read is
+granted by ``grant_bi_reading``, which a migration calls too, so that new views are seen at once.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+import asyncpg
+
+from service.errors import ConfigurationError, DatabaseError
+from service.store.database import Connection, load_queries
+
+ROLES = ("bi_reader", "bi_reader_full")
+SCRAM_ITERATIONS = 4096
+SALT_BYTES = 16
+
+
+def to_scram_verifier(password: str, salt: bytes | None = None) -> str:
+    """What Postgres stores of a password (RFC 5803), made here so that no statement and no server log ever holds it.
+
+    Raises ConfigurationError for characters that would have to be normalised first (RFC 4013).
+    """
+    if not (password.isascii() and password.isprintable()):
+        raise ConfigurationError("OUTCOMES_BI_PASSWORD takes printable ASCII characters only")
+    salt = salt or secrets.token_bytes(SALT_BYTES)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, SCRAM_ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    encoded = [base64.b64encode(part).decode() for part in (salt, stored_key, server_key)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{encoded[0]}${encoded[1]}:{encoded[2]}"
+
+
+async def list_role_changes(
+    connection: Connection, role: str, *, connections: int, statement_seconds: int, verifier: str | None
+) -> list[str]:
+    """The statements that make ``role`` what it should be, in their order; none when it is."""
+    rows = load_queries().list_bi_role_changes(
+        connection, role=role, connections=connections, statement_seconds=statement_seconds, verifier=verifier
+    )
+    return [row["statement"] async for row in rows]
+
+
+async def set_up_role(
+    connection: Connection, role: str, *, connections: int, statement_seconds: int, password: str
+) -> bool:
+    """Makes or mends ``role`` and grants it its schemas; whether anything but the grants had to be done.
+
+    An empty password leaves the present one. Raises DatabaseError, with what an administrator should run, where our own
+    role may not do it, and with what to revoke when the role could read or write more than it should.
+    """
+    changes = await list_role_changes(
+        connection,
+        role,
+        connections=connections,
+        statement_seconds=statement_seconds,
+        verifier=to_scram_verifier(password) if password else None,
+    )
+    try:
+        async with connection.transaction():
+            for statement in changes:
+                await connection.execute(statement)
+            await load_queries().grant_bi_reading(connection)
+            excess = [row["excess"] async for row in load_queries().list_bi_role_excess(connection, role=role)]
+            if excess:
+                raise DatabaseError(
+                    f"{role} is left as it was, since it {', '.join(excess[:3])}, which a BI role must not: "
+                    "revoke that (also from PUBLIC and from the roles it is a member of) and run this again"
+                )
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseError(
+            f"Our role in the database may not make {role} ({error}): give it CREATEROLE, or have an administrator run "
+            f"what `outcomes bi role --print` prints, and then run this again without OUTCOMES_BI_PASSWORD"
+        ) from error
+    return bool(changes)
+
+
+async def set_shown(connection: Connection, kind: str, names: tuple[str, ...], *, is_shown: bool) -> list[str]:
+    """Shows or hides call parameters (``kind`` parameter) or results; all exceptions that now hold, in words."""
+    async with connection.transaction():
+        for name in names:
+            await load_queries().set_bi_field(connection, kind=kind, name=name, is_shown=is_shown)
+    rows = load_queries().list_bi_fields(connection)
+    return [f"{row['kind']} {row['name']}: {'shown' if row['is_shown'] else 'hidden'}" async for row in rows]

@@ -1,0 +1,61 @@
+-- bi.call_attempts: each attempt that counts. Where a recipient has as many facts as attempts, each fact is an attempt; only
+-- for the others is attempts_of() asked which of them wins, since it costs a call for each recipient.
+CREATE OR REPLACE VIEW bi_full.call_attempts AS
+SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
+       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at,
+       o.recipient_no AS recipient, r.phone, r.parameters, f.attempt_number, f.max_attempts, f.status,
+       f.status = 'completed' AS is_connect, f.arrival_id = o.arrival_id AS is_latest, f.is_final,
+       coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at, f.started_at, f.ended_at, f.duration_seconds,
+       f.results, f.failure_reason, f.next_retry_at, f.conversation_id, f.source, f.method, f.event_id, f.occurred_at,
+       f.recorded_at AS known_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
+       statement_timestamp() AS as_of
+FROM outcomes AS o
+JOIN batches AS b ON b.batch_key = o.batch_key
+JOIN recipients AS r ON r.batch_key = o.batch_key AND r.recipient_no = o.recipient_no
+LEFT JOIN batch_schedules AS s ON s.batch_key = o.batch_key
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN count(*) <> o.attempts THEN bi_winning_arrivals(o.batch_key, o.recipient_no) END AS winners
+    FROM facts AS k
+    WHERE k.batch_key = o.batch_key AND k.recipient_no = o.recipient_no
+) AS w
+JOIN facts AS f
+    ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no
+    AND (w.winners IS NULL OR f.arrival_id = ANY (w.winners))
+WHERE r.withdrawn_at IS NULL AND (b.batch_id IS NOT NULL OR b.upload_state IN ('held', 'uploading', 'unknown'));
+
+CREATE OR REPLACE VIEW bi.call_attempts AS
+SELECT a.upload_id, a.batch_id, a.agent_id, a.batch_name, a.campaign_id, a.campaign_role, a.batch_created_at, a.recipient,
+       bi_mask_phone(a.phone) AS phone,
+       bi_mask_parameters(a.parameters, ARRAY(
+           SELECT f.name FROM bi_fields AS f WHERE f.kind = 'parameter' AND f.is_shown)) AS parameters,
+       a.attempt_number, a.max_attempts, a.status, a.is_connect, a.is_latest, a.is_final, a.called_at, a.started_at,
+       a.ended_at, a.duration_seconds,
+       bi_mask_results(a.results, ARRAY(
+           SELECT f.name FROM bi_fields AS f WHERE f.kind = 'result' AND NOT f.is_shown)) AS results,
+       bi_mask_text(a.failure_reason) AS failure_reason, a.next_retry_at, a.conversation_id, a.source, a.method,
+       a.event_id, a.occurred_at, a.known_at, a.verdict, a.verdict_since, a.last_reconciled_at, a.as_of
+FROM bi_full.call_attempts AS a;
+
+COMMENT ON VIEW bi.call_attempts IS 'One row for each attempt that counts, once, however many events told of it. Filter by batch_id: without, it reads every batch.';
+COMMENT ON COLUMN bi.call_attempts.recipient IS 'The recipient''s number in its batch; with upload_id it joins recipient_outcomes.';
+COMMENT ON COLUMN bi.call_attempts.phone IS 'The phone, masked: country and last three digits, such as +91*******210.';
+COMMENT ON COLUMN bi.call_attempts.parameters IS 'The CSV''s other columns: all names, and only the values that `outcomes bi show` lets through; the others are null.';
+COMMENT ON COLUMN bi.call_attempts.attempt_number IS 'The provider''s number of the attempt, from 1; null where it gave none, as for healed ones.';
+COMMENT ON COLUMN bi.call_attempts.max_attempts IS 'How many attempts the provider makes at most; null where it was not told.';
+COMMENT ON COLUMN bi.call_attempts.status IS 'How the attempt ended.';
+COMMENT ON COLUMN bi.call_attempts.is_connect IS 'It connected and ended normally: status is completed. Connect rate: connects of all attempts.';
+COMMENT ON COLUMN bi.call_attempts.is_latest IS 'It is the recipient''s latest attempt, and so its outcome; true for one attempt of each recipient.';
+COMMENT ON COLUMN bi.call_attempts.is_final IS 'No further attempt follows, as far as its event knew.';
+COMMENT ON COLUMN bi.call_attempts.called_at IS 'started_at, else ended_at, else occurred_at: the time that hourly_attempts counts it at.';
+COMMENT ON COLUMN bi.call_attempts.started_at IS 'When the call began, as the provider tells; null where it does not.';
+COMMENT ON COLUMN bi.call_attempts.ended_at IS 'When the call ended; null where it is not told.';
+COMMENT ON COLUMN bi.call_attempts.duration_seconds IS 'Seconds; null where the provider gave none, as for calls that nobody answered.';
+COMMENT ON COLUMN bi.call_attempts.results IS 'What the agent found out. (long text), (masked) and (hidden) stand for what is not shown.';
+COMMENT ON COLUMN bi.call_attempts.failure_reason IS 'Why it failed, in the provider''s words; numbers like phones are masked.';
+COMMENT ON COLUMN bi.call_attempts.next_retry_at IS 'When the next attempt was due, as this one''s event told.';
+COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation.';
+COMMENT ON COLUMN bi.call_attempts.source IS 'How the attempt is known: webhook, or healed from the provider''s conversation.';
+COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: reference, recipient or window.';
+COMMENT ON COLUMN bi.call_attempts.event_id IS 'The event that counts for it: GET /v1/events/{event_id}.';
+COMMENT ON COLUMN bi.call_attempts.occurred_at IS 'When the provider made that event: its own word.';
+COMMENT ON COLUMN bi.call_attempts.known_at IS 'When that event was stored here.';

@@ -1,0 +1,12 @@
+-- A cell of a CSV as text that no spreadsheet runs as a formula: a quote goes in front of what begins like one. A number
+-- with its sign, and so a phone in E.164, cannot be a formula and stays as it is. Tab, line feed and carriage return
+-- count, and so do the wide forms of the signs, since spreadsheets pass over the former and take the latter for them.
+CREATE OR REPLACE FUNCTION export_cell(p_text text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT CASE
+           WHEN ascii(p_text) IN (9, 10, 13, 43, 45, 61, 64, 65291, 65293, 65309, 65312)
+                AND p_text !~ '^[+-][0-9]+(\.[0-9]+)?$' THEN '''' || p_text
+           ELSE p_text
+       END
+$$;

@@ -1,0 +1,65 @@
+-- Consumers of the feed, one by its name or all, each with how far behind it is. Up to p_counted entries are counted;
+-- beyond that lag is the distance of the positions, which counts a recipient that has changed several times as often,
+-- and is_lag_exact is false. So it costs the same at any lag. behind_since: when the first entry after it changed.
+CREATE OR REPLACE FUNCTION list_feed_consumers(p_name text, p_counted integer)
+RETURNS TABLE (
+    name text, "position" bigint, last_position bigint, lag bigint, is_lag_exact boolean, behind_since timestamptz,
+    acknowledged_at timestamptz, created_at timestamptz
+)
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+SELECT c.name, c.position, e.last_position,
+       CASE WHEN n.counted <= p_counted THEN n.counted ELSE e.last_position - c.position END,
+       n.counted <= p_counted, f.changed_at, c.acknowledged_at, c.created_at
+FROM feed_consumers AS c
+CROSS JOIN (SELECT coalesce(max(position), 0) AS last_position FROM outcomes) AS e
+CROSS JOIN LATERAL (
+    SELECT count(*) AS counted
+    FROM (SELECT FROM outcomes AS o WHERE o.position > c.position ORDER BY o.position LIMIT p_counted + 1) AS t
+) AS n
+LEFT JOIN LATERAL (
+    SELECT o.changed_at FROM outcomes AS o WHERE o.position > c.position ORDER BY o.position LIMIT 1
+) AS f ON true
+WHERE p_name IS NULL OR c.name = p_name
+ORDER BY c.name
+$$;
+
+-- Takes down how far a consumer is, and makes one that is not known yet. Refusals change nothing:
+--
+--   beyond     the feed has not come so far; at tells how far it has
+--   backwards  the consumer was further already (at), and no reset is asked for
+--   full       there are p_limit consumers already
+--
+-- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
+-- certain, for what was just being committed has then become visible, and nobody can have read it before.
+CREATE OR REPLACE FUNCTION acknowledge_feed(
+    p_name text, p_position bigint, p_is_reset boolean, p_limit integer, OUT refusal text, OUT at bigint
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off
+AS $$
+BEGIN
+    -- One at a time, so that two that begin at once cannot exceed the limit together.
+    PERFORM pg_advisory_xact_lock(7304564, 6);
+    SELECT coalesce(max(o.position), 0) INTO at FROM outcomes AS o;
+    IF p_position > at THEN
+        PERFORM pg_advisory_xact_lock_shared(7304564, 1);
+        IF p_position > (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM feed_positions AS s)
+           OR EXISTS (SELECT FROM outcomes AS o WHERE o.position > at AND o.position <= p_position) THEN
+            refusal := 'beyond';
+            RETURN;
+        END IF;
+    END IF;
+    SELECT c.position INTO at FROM feed_consumers AS c WHERE c.name = p_name;
+    IF NOT FOUND AND (SELECT count(*) FROM feed_consumers) >= p_limit THEN
+        refusal := 'full';
+    ELSIF at > p_position AND NOT p_is_reset THEN
+        refusal := 'backwards';
+    ELSE
+        INSERT INTO feed_consumers AS c (name, position) VALUES (p_name, p_position)
+        ON CONFLICT (name) DO UPDATE SET position = excluded.position, acknowledged_at = clock_timestamp();
+    END IF;
+END
+$$;

@@ -1,0 +1,55 @@
+-- Batches by their id, after a given one until another, made in a span of time, each with the figures that its outcomes
+-- have over HTTP. From the counters alone: a batch costs the same at any number of recipients.
+CREATE OR REPLACE FUNCTION batch_rows(
+    p_agent_id bigint, p_from timestamptz, p_to timestamptz, p_after bigint, p_until bigint
+)
+RETURNS TABLE (
+    batch_id bigint, name text, agent_id bigint, status text, created_at timestamptz, campaign_id bigint,
+    campaign_role text, origin text, verdict text, as_of timestamptz, last_event_at timestamptz,
+    last_reconciled_at timestamptz, total_recipients bigint, processed bigint, in_progress bigint,
+    pending_retry bigint, completed bigint, busy bigint, no_answer bigint, failed bigint, socket_failure bigint,
+    telephony_failed bigint, unreachable bigint, healed bigint, attempts bigint, connects bigint,
+    success_rate numeric, completion_rate numeric, connect_rate numeric, average_duration_seconds numeric,
+    total_duration_seconds bigint
+)
+LANGUAGE sql STABLE ROWS 1000
+AS $$
+SELECT b.batch_id, b.name, b.agent_id, b.status, coalesce(b.created_at, b.prepared_at), b.campaign_key,
+       b.campaign_role, b.origin, coalesce(s.verdict, 'unverified'), now(), y.last_event_at, s.last_reconciled_at,
+       t.total, o.processed, greatest(0, t.total - o.known), o.pending_retry, o.completed, o.busy, o.no_answer,
+       o.failed, o.socket_failure, o.telephony_failed, o.unreachable, o.healed, a.attempts, a.connects,
+       round(100.0 * o.completed / nullif(t.total, 0), 4), round(100.0 * o.completed / nullif(o.processed, 0), 4),
+       round(100.0 * a.connects / nullif(a.attempts, 0), 4), round(1.0 * o.talk_seconds / nullif(o.talked, 0), 4),
+       o.talk_seconds
+FROM batches AS b
+LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+LEFT JOIN batch_activity AS y ON y.batch_key = b.batch_key
+CROSS JOIN LATERAL (
+    SELECT coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count)::bigint AS total
+) AS t
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(recipients), 0)::bigint AS known,
+           coalesce(sum(recipients) FILTER (WHERE state <> 'pending_retry'), 0)::bigint AS processed,
+           coalesce(sum(recipients) FILTER (WHERE state = 'pending_retry'), 0)::bigint AS pending_retry,
+           coalesce(sum(recipients) FILTER (WHERE state = 'completed'), 0)::bigint AS completed,
+           coalesce(sum(recipients) FILTER (WHERE state = 'busy'), 0)::bigint AS busy,
+           coalesce(sum(recipients) FILTER (WHERE state = 'no_answer'), 0)::bigint AS no_answer,
+           coalesce(sum(recipients) FILTER (WHERE state = 'failed'), 0)::bigint AS failed,
+           coalesce(sum(recipients) FILTER (WHERE state = 'socket_failure'), 0)::bigint AS socket_failure,
+           coalesce(sum(recipients) FILTER (WHERE state = 'telephony_failed'), 0)::bigint AS telephony_failed,
+           coalesce(sum(recipients) FILTER (WHERE state = 'unreachable'), 0)::bigint AS unreachable,
+           coalesce(sum(recipients) FILTER (WHERE source = 'healed'), 0)::bigint AS healed,
+           coalesce(sum(talked) FILTER (WHERE state = 'completed'), 0)::bigint AS talked,
+           coalesce(sum(talk_seconds) FILTER (WHERE state = 'completed'), 0)::bigint AS talk_seconds
+    FROM outcome_counts WHERE outcome_counts.batch_key = b.batch_key
+) AS o
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(attempts), 0)::bigint AS attempts,
+           coalesce(sum(attempts) FILTER (WHERE status = 'completed'), 0)::bigint AS connects
+    FROM attempt_counts WHERE attempt_counts.batch_key = b.batch_key
+) AS a
+WHERE b.batch_id > p_after AND b.batch_id <= p_until AND (p_agent_id IS NULL OR b.agent_id = p_agent_id)
+  AND (p_from IS NULL OR coalesce(b.created_at, b.prepared_at) >= p_from)
+  AND (p_to IS NULL OR coalesce(b.created_at, b.prepared_at) < p_to)
+ORDER BY b.batch_id
+$$;

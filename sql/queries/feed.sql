@@ -1,0 +1,35 @@
+-- name: read_feed(after, limit, bytes)
+-- Entries of the feed after a position, in their order.
+SELECT * FROM read_feed(:after, :limit, :bytes);
+
+-- name: get_last_position()$
+-- The position of the last entry that can be read; 0 while there is none.
+SELECT coalesce(max(position), 0) FROM outcomes;
+
+-- name: get_last_taken_position()$
+-- The last position that was ever taken, committed or not: nobody can have read further.
+SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM feed_positions;
+
+-- name: move_feed_entries(rows)$
+-- Takes the next step of telling readers the id of a batch that became known late; false when there is none to take.
+SELECT move_feed_entries(NULL, :rows);
+
+-- name: get_feed_consumer(name, counted)^
+-- One consumer, and how far behind it is.
+SELECT * FROM list_feed_consumers(:name, :counted);
+
+-- name: list_feed_consumers(counted)
+-- All consumers by name, and how far behind each is.
+SELECT * FROM list_feed_consumers(NULL, :counted);
+
+-- name: get_consumer_position(name)$
+-- How far a consumer says that it is; null for one that is not known.
+SELECT position FROM feed_consumers WHERE name = :name;
+
+-- name: acknowledge_feed(name, position, is_reset, limit)^
+-- Takes down how far a consumer is, or tells why not.
+SELECT * FROM acknowledge_feed(:name, :position, :is_reset, :limit);
+
+-- name: delete_feed_consumer(name)$
+-- Forgets a consumer; null for one that is not known.
+DELETE FROM feed_consumers WHERE name = :name RETURNING name;

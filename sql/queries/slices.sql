@@ -1,0 +1,95 @@
+-- name: list_slice_names(batch_id, sampled)$
+-- The call parameters that a batch's recipients have: the columns of its CSV, or, where that is not known, those of the
+-- first of them. The phone's column is none. Null for no batch.
+SELECT CASE
+    WHEN b.is_registered THEN array_remove(b.columns, 'customer_phone')
+    ELSE (SELECT coalesce(array_agg(k.name ORDER BY k.name), '{}')
+          FROM (SELECT DISTINCT jsonb_object_keys(r.parameters) AS name
+                FROM recipients AS r
+                WHERE r.batch_key = b.batch_key AND r.recipient_no <= :sampled AND r.withdrawn_at IS NULL) AS k)
+END
+FROM batches AS b
+WHERE b.batch_id = :batch_id;
+
+-- name: list_result_names(batch_id, names)
+-- The results that recipients of a batch have.
+SELECT t.name
+FROM batches AS b
+CROSS JOIN LATERAL (
+    SELECT name FROM result_totals WHERE batch_key = b.batch_key AND recipients > 0 ORDER BY name LIMIT :names
+) AS t
+WHERE b.batch_id = :batch_id;
+
+-- name: begin_slice(milliseconds)^
+-- Until the transaction ends: gives up what takes longer, and reads a batch by its key, however few batches there are.
+SELECT set_config('statement_timeout', :milliseconds, true), set_config('enable_seqscan', 'off', true),
+       set_config('jit', 'off', true);
+
+-- name: slice_by_parameter(batch_id, name, values)
+-- Recipients of a batch by state for each of the most frequent values of a call parameter, and for all others together.
+-- Reads the batch by its key, whole: what it costs grows with the batch.
+WITH sliced AS (
+    SELECT r.parameters ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
+    FROM recipients AS r
+    LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
+    WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
+), counted AS (
+    SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
+           sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,
+           count(*) FILTER (WHERE state = 'completed') AS completed,
+           count(*) FILTER (WHERE state = 'busy') AS busy,
+           count(*) FILTER (WHERE state = 'no_answer') AS no_answer,
+           count(*) FILTER (WHERE state = 'failed') AS failed,
+           count(*) FILTER (WHERE state = 'socket_failure') AS socket_failure,
+           count(*) FILTER (WHERE state = 'telephony_failed') AS telephony_failed,
+           count(*) FILTER (WHERE state = 'unreachable') AS unreachable,
+           count(*) FILTER (WHERE state = 'pending_retry') AS pending_retry,
+           count(*) FILTER (WHERE state = 'in_progress') AS in_progress
+    FROM sliced
+    GROUP BY 1
+), ranked AS (
+    SELECT *, row_number() OVER (ORDER BY recipients DESC, value) AS place FROM counted
+)
+SELECT CASE WHEN place <= :values THEN value END AS value, place > :values AS is_other, count(*) AS distinct_values,
+       sum(recipients)::bigint AS recipients, sum(attempts)::bigint AS attempts, sum(attempted)::bigint AS attempted,
+       sum(completed)::bigint AS completed, sum(busy)::bigint AS busy, sum(no_answer)::bigint AS no_answer, sum(failed)::bigint AS failed,
+       sum(socket_failure)::bigint AS socket_failure, sum(telephony_failed)::bigint AS telephony_failed, sum(unreachable)::bigint AS unreachable,
+       sum(pending_retry)::bigint AS pending_retry, sum(in_progress)::bigint AS in_progress
+FROM ranked
+GROUP BY 1, 2
+ORDER BY min(place);
+
+-- name: slice_by_result(batch_id, name, values)
+-- As slice_by_parameter, for a result of the latest attempt: that is read for each recipient too.
+WITH sliced AS (
+    SELECT f.results ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
+    FROM recipients AS r
+    LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
+    LEFT JOIN facts AS f
+        ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+    WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
+), counted AS (
+    SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
+           sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,
+           count(*) FILTER (WHERE state = 'completed') AS completed,
+           count(*) FILTER (WHERE state = 'busy') AS busy,
+           count(*) FILTER (WHERE state = 'no_answer') AS no_answer,
+           count(*) FILTER (WHERE state = 'failed') AS failed,
+           count(*) FILTER (WHERE state = 'socket_failure') AS socket_failure,
+           count(*) FILTER (WHERE state = 'telephony_failed') AS telephony_failed,
+           count(*) FILTER (WHERE state = 'unreachable') AS unreachable,
+           count(*) FILTER (WHERE state = 'pending_retry') AS pending_retry,
+           count(*) FILTER (WHERE state = 'in_progress') AS in_progress
+    FROM sliced
+    GROUP BY 1
+), ranked AS (
+    SELECT *, row_number() OVER (ORDER BY recipients DESC, value) AS place FROM counted
+)
+SELECT CASE WHEN place <= :values THEN value END AS value, place > :values AS is_other, count(*) AS distinct_values,
+       sum(recipients)::bigint AS recipients, sum(attempts)::bigint AS attempts, sum(attempted)::bigint AS attempted,
+       sum(completed)::bigint AS completed, sum(busy)::bigint AS busy, sum(no_answer)::bigint AS no_answer, sum(failed)::bigint AS failed,
+       sum(socket_failure)::bigint AS socket_failure, sum(telephony_failed)::bigint AS telephony_failed, sum(unreachable)::bigint AS unreachable,
+       sum(pending_retry)::bigint AS pending_retry, sum(in_progress)::bigint AS in_progress
+FROM ranked
+GROUP BY 1, 2
+ORDER BY min(place);

@@ -1,0 +1,134 @@
+"""The acknowledged-event checker: what every client was told, held afterwards against what the database has.
+
+Each acknowledged event is stored once and counted once; one that was refused or never answered at most once; nothing
+else is there; the counters equal a recount; and a reader that followed the feed all the while has missed no change.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import asyncpg
+import httpx
+
+from service.store.database import connect
+from tests.factories import encode, make_payload, post_webhook
+from tests.guarantees.recount import find_differences
+
+CLIENTS = 32
+PAGE = 100
+_TAIL = """
+SELECT position, batch_key, recipient_no, version, state FROM outcomes WHERE position > $1 ORDER BY position LIMIT $2
+"""
+_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+class Checker:
+    """Sends events from many clients at once; keeps what each was told. Event n is of recipient n."""
+
+    def __init__(self) -> None:
+        self.acknowledged: set[int] = set()
+        self.refused: set[int] = set()
+        self.unknown: set[int] = set()
+        self._bodies: dict[int, bytes] = {}
+        self._told = asyncio.Condition()
+        self._next = 0
+
+    async def load(self, services: Sequence[httpx.AsyncClient], count: int) -> None:
+        """Sends ``count`` events more, each once, to the services in turn."""
+        last = self._next + count
+        await asyncio.gather(*(self._send_until(last, services) for _ in range(CLIENTS)))
+
+    async def _send_until(self, last: int, services: Sequence[httpx.AsyncClient]) -> None:
+        while self._next < last:
+            self._next += 1
+            await self.send(services[self._next % len(services)], self._next)
+
+    async def send(self, service: httpx.AsyncClient, number: int) -> httpx.Response | None:
+        """Sends one event; None when no answer came."""
+        answer: httpx.Response | None = None
+        # The same body each time, as the provider sends it: another one under the same id would be a conflict.
+        body = self._bodies.setdefault(number, encode(make_payload(recipient=number, event_id=f"sent-{number}")))
+        try:
+            answer = await post_webhook(service, body)
+        except httpx.HTTPError:
+            kind = self.unknown
+        else:
+            kind = self.acknowledged if answer.status_code == 204 else self.refused
+        async with self._told:
+            kind.add(number)
+            self._told.notify_all()
+        return answer
+
+    async def wait_for(self, acknowledged: int = 0, failed: int = 0) -> None:
+        """Returns once so many more have been acknowledged, and so many in all were not."""
+        goal = len(self.acknowledged) + acknowledged
+        async with asyncio.timeout(60), self._told:
+            await self._told.wait_for(
+                lambda: len(self.acknowledged) >= goal and len(self.refused) + len(self.unknown) >= failed
+            )
+
+    async def send_again(self, service: httpx.AsyncClient) -> None:
+        """Sends again what was not acknowledged, as the provider does; all of it must be taken now."""
+        for number in sorted((self.refused | self.unknown) - self.acknowledged):
+            answer = await self.send(service, number)
+            assert answer is not None
+            assert answer.status_code == 204, answer.text
+
+    async def check(self, url: str) -> None:
+        """Holds the database against what was told."""
+        connection = await connect(url)
+        async with connection.transaction(isolation="repeatable_read"):  # what was refused may still come through
+            stored = [int(row["event_id"][5:]) for row in await connection.fetch("SELECT event_id FROM events")]
+            bodies = await connection.fetchval("SELECT count(*) FROM event_bodies")
+            facts = await connection.fetchval("SELECT count(*) FROM facts")
+            outcomes = [row["recipient_no"] for row in await connection.fetch("SELECT recipient_no FROM outcomes")]
+            differences = await find_differences(connection)
+        await connection.close()
+        assert self.acknowledged <= set(stored)
+        assert set(stored) <= self.acknowledged | self.unknown | self.refused
+        assert len(stored) == len(set(stored)) == bodies == facts
+        assert sorted(outcomes) == sorted(stored)
+        assert differences == []
+
+
+@asynccontextmanager
+async def following_the_feed(url: str) -> AsyncIterator[None]:
+    """Follows the feed while the block lasts; at its end the reader must know each recipient's last change."""
+    seen: dict[tuple[int, int], tuple[int, str]] = {}
+    done = asyncio.Event()
+    task = asyncio.create_task(_follow(url, seen, done))
+    try:
+        yield
+    finally:
+        done.set()
+        await task
+    connection = await connect(url)
+    rows = await connection.fetch("SELECT batch_key, recipient_no, version, state FROM outcomes")
+    await connection.close()
+    assert seen == {(row["batch_key"], row["recipient_no"]): (row["version"], row["state"]) for row in rows}
+
+
+async def _follow(url: str, seen: dict[tuple[int, int], tuple[int, str]], done: asyncio.Event) -> None:
+    """Reads page after page, also past a database that goes away; ends with an empty page after ``done``."""
+    position, connection = 0, None
+    while True:
+        is_last = done.is_set()
+        try:
+            if connection is None or connection.is_closed():
+                connection = await connect(url)
+            page = await connection.fetch(_TAIL, position, PAGE)
+        except _AWAY:
+            assert not is_last, "the database is away at the end"
+            connection = None
+            await asyncio.sleep(0.05)
+            continue
+        for row in page:
+            assert row["position"] > position
+            position = row["position"]
+            seen[row["batch_key"], row["recipient_no"]] = (row["version"], row["state"])
+        if not page:
+            if is_last:
+                await connection.close()
+                return
+            await asyncio.sleep(0.005)

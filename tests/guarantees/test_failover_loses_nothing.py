@@ -1,0 +1,103 @@
+"""A primary with a synchronous standby: what was acknowledged is on both, and stays when the standby takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+from service.app import prepare_schema
+from service.ledger.backlog import Limits
+from tests.conftest import StartService, create_database
+from tests.factories import store_batch
+from tests.guarantees.checker import Checker
+from tests.postgres import PostgresServer
+
+RECIPIENTS = 5000
+BEFORE = 300
+PATIENT = Limits(hold_seconds=60.0)
+WAITING_FOR_STANDBY = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+class Cluster(NamedTuple):
+    """Two servers, and the database on the one that takes writes, by one address."""
+
+    primary: PostgresServer
+    standby: PostgresServer
+    name: str
+
+    @property
+    def url(self) -> str:
+        """An address that names both hosts."""
+        return f"postgresql://postgres@/{self.name}?host={self.primary.folder},{self.standby.folder}"
+
+
+@pytest.fixture
+async def cluster(own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
+    """A primary that confirms a commit only once its standby has it."""
+    url = await create_database(own_postgres, "template0")
+    await prepare_schema(url, may_migrate=True)
+    await store_batch(url, RECIPIENTS)
+    standby = await asyncio.to_thread(own_postgres.make_standby)
+    await asyncio.to_thread(standby.start)
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    await connection.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(30):
+        while await connection.fetchval("SELECT sync_state FROM pg_stat_replication") != "sync":
+            await asyncio.sleep(0.05)
+    await connection.close()
+    yield Cluster(own_postgres, standby, url.partition("?")[0].rpartition("/")[2])
+    await asyncio.to_thread(standby.remove)
+
+
+async def test_the_standby_takes_over_under_load_and_the_service_goes_on_without_a_restart(
+    start_service: StartService, cluster: Cluster
+) -> None:
+    checker = Checker()
+    async with start_service(PATIENT, OUTCOMES_DATABASE_URL=cluster.url) as service:
+        loading = asyncio.create_task(checker.load([service], 3 * BEFORE))
+        await checker.wait_for(acknowledged=BEFORE)
+        cluster.primary.kill()
+        await asyncio.to_thread(cluster.standby.promote)
+        await loading
+        await checker.send_again(service)
+        assert (await service.get("/readyz")).status_code == 200
+    await checker.check(cluster.standby.url(cluster.name))
+    assert len(checker.acknowledged) == 3 * BEFORE
+
+
+@pytest.mark.parametrize("ending", ["pg_cancel_backend", "pg_terminate_backend"])
+async def test_a_commit_whose_wait_for_the_standby_was_cut_short_is_not_acknowledged(
+    start_service: StartService, cluster: Cluster, ending: str
+) -> None:
+    checker = Checker()
+    executioner = await asyncpg.connect(cluster.primary.url(cluster.name))
+    async with start_service(PATIENT, OUTCOMES_DATABASE_URL=cluster.url) as service:
+        await checker.load([service], 10)
+        await asyncio.to_thread(cluster.standby.stop)
+        sending = asyncio.create_task(checker.send(service, 11))
+        for _ in range(3):  # each time it is committed here, and on no other machine
+            async with asyncio.timeout(30):
+                while (pid := await executioner.fetchval(WAITING_FOR_STANDBY)) is None:
+                    assert not sending.done()
+                    await asyncio.sleep(0.01)
+            await executioner.execute(f"SELECT {ending}({pid})")
+            async with asyncio.timeout(30):
+                while await executioner.fetchval(WAITING_FOR_STANDBY) == pid:
+                    assert not sending.done()
+                    await asyncio.sleep(0.01)
+        assert not sending.done()
+        # The provider may send it again meanwhile; that it is known already on this machine is no reason to confirm it.
+        again = asyncio.create_task(checker.send(service, 11))
+        await asyncio.to_thread(cluster.standby.start)
+        assert await sending is not None
+        assert await again is not None
+        assert checker.acknowledged == set(range(1, 12))
+        cluster.primary.kill()
+        await asyncio.to_thread(cluster.standby.promote)
+    await executioner.close()
+    connection = await asyncpg.connect(cluster.standby.url(cluster.name))
+    assert await connection.fetchval("SELECT count(*) FROM events WHERE event_id = 'sent-11'") == 1
+    await connection.close()

@@ -77,7 +77,7 @@ class Batches:
         return answer
 
     async def get_outcomes(self, request: Request) -> Response:
-        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices it, ``as_of`` looks back.
+        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices, ``as_of`` looks back.
 
         What a client has already is told to hold by a few look-ups by key. An answer and its ETag are of one instant.
         """

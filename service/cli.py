@@ -23,6 +23,7 @@ from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
 from service.keys_command import keys
+from service.ledger.bodies import BodyCheck
 from service.ledger.quarantine import Replayer
 from service.ledger.rebuilding import Rebuilder
 from service.ledger.telling import show_rows, tell_findings, tell_rebuilt
@@ -152,7 +153,8 @@ async def _reconcile(settings: Settings, url: str, batch_id: int) -> Assessment:
 def verify(batch_id: int | None, as_json: bool) -> None:
     """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
 
-    Changes nothing, and may run beside webhooks. Ends with 1 when something differs.
+    The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
+    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs.
     """
     settings = _start()
     with _database_url(settings) as url:
@@ -163,8 +165,11 @@ async def _verify(settings: Settings, url: str, batch_id: int | None, as_json: b
     await prepare_schema(url, may_migrate=False)
     async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
         with show_rows("Verified") as tell:
-            verifier = Verifier(database, EventDecoder(settings.ref_column), tell)
-            return await tell_findings(verifier.verify(batch_id), as_json=as_json)
+            # Without any secret the signatures are counted as unchecked, and all else is verified.
+            targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+            bodies = BodyCheck(targets)
+            verifier = Verifier(database, EventDecoder(settings.ref_column), bodies, tell)
+            return await tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
 
 @outcomes.command()

@@ -16,6 +16,8 @@ from service.batches.contacts import ContactsOptions, Part, check_contacts
 from service.batches.leftovers import make_folder
 from service.batches.uploads import refuse_errors
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.formant.conversations import TARGET as CONVERSATIONS
+from service.formant.conversations import recall_event
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
 from service.ledger.writer import Writer
@@ -157,12 +159,15 @@ class Registrar:
             logger.info("registration_finished", batch_id=batch_id, applied=row["attributed"])
             return False
         events = [event for found in waiting if (event := self._decode(found)) is not None]
-        async with self._turn:
-            await self._writer.write(events)
+        if events:
+            async with self._turn:
+                await self._writer.write(events)
         await queries.count_attributed(pool, batch_key=key, arrival_ids=[found["arrival_id"] for found in waiting])
         return True
 
     def _decode(self, row: Any) -> Event | None:
+        if row["target"] == CONVERSATIONS:
+            return recall_event(row["body"], row["event_id"], agent_id=row["agent_id"], received_at=row["received_at"])
         target = self._targets.get(row["target"])
         if target is None:  # it may have named the agents that may report there
             return None

@@ -132,6 +132,21 @@ def to_event(
     )
 
 
+def recall_event(body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime) -> Event | None:
+    """The healed event of this id, made anew from the ``body`` that was kept of it: whether it was final, its id tells.
+
+    None where the body is no conversation, or the event contradicted a webhook, which the body does not hold.
+    """
+    content = decode_leniently(body)
+    data = content.get("data", content) if isinstance(content, dict) else None
+    conversation = _read(data, body) if isinstance(data, dict) else None
+    if conversation is None:
+        return None
+    conversation = conversation._replace(agent_id=agent_id)
+    made = [to_event(conversation, received_at=received_at, may_retry=may_retry) for may_retry in (False, True)]
+    return next((event for event in made if event is not None and event.event_id == event_id), None)
+
+
 def _name_event(conversation: Conversation, is_final: bool, contradicted: tuple[int, datetime] | None) -> str:
     matters = (*conversation._replace(body=b""), is_final, *(contradicted or ()))
     return f"healed:{hashlib.sha256(msgspec.json.encode(matters)).hexdigest()[:40]}"

@@ -50,6 +50,8 @@ class Event(NamedTuple):
     duration_seconds: int | None
     failure_reason: str | None
     results: str
+    signature: bytes | None = None
+    """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is no webhook."""
 
 
 class Unreadable(NamedTuple):
@@ -62,11 +64,14 @@ class Unreadable(NamedTuple):
     received_at: datetime
     reason: str
     detail: str
+    signature: bytes | None = None
 
 
 def to_unreadable(event: Event, reason: str, detail: str) -> Unreadable:
     """For an event that was understood and still cannot be used."""
-    return Unreadable(event.event_id, event.digest, event.target, event.body, event.received_at, reason, detail)
+    return Unreadable(
+        event.event_id, event.digest, event.target, event.body, event.received_at, reason, detail, event.signature
+    )
 
 
 class WebhookRetry(msgspec.Struct, gc=False):
@@ -128,15 +133,17 @@ class EventDecoder:
         self._decode = msgspec.json.Decoder(Webhook).decode
         self._decode_reference = _reference_decoder(ref_column)
 
-    def decode_event(self, body: bytes, target: str, received_at: datetime, hint: str | None) -> Event | Unreadable:
+    def decode_event(
+        self, body: bytes, target: str, received_at: datetime, hint: str | None, signature: bytes | None = None
+    ) -> Event | Unreadable:
         """The event in ``body``. ``hint`` is the event id of the unsigned header, used for unreadable bodies only."""
         digest = hashlib.sha256(body).digest()
         try:
             envelope = self._decode_envelope(body)
-            return self._build(envelope, digest, target, body, received_at)
+            return self._build(envelope, digest, target, body, received_at, signature)
         except _UnreadableError as error:
             event_id = _find_event_id(body) or hint
-            return Unreadable(event_id, digest, target, body, received_at, error.reason, error.detail)
+            return Unreadable(event_id, digest, target, body, received_at, error.reason, error.detail, signature)
 
     def _decode_envelope(self, body: bytes) -> Webhook:
         # NUL passes through msgspec.Raw unseen, and Postgres refuses it.
@@ -147,7 +154,15 @@ class EventDecoder:
                 pass
         return _read_leniently(body)
 
-    def _build(self, envelope: Webhook, digest: bytes, target: str, body: bytes, received_at: datetime) -> Event:
+    def _build(
+        self,
+        envelope: Webhook,
+        digest: bytes,
+        target: str,
+        body: bytes,
+        received_at: datetime,
+        signature: bytes | None,
+    ) -> Event:
         call = envelope.data.call
         retry = envelope.data.retry or _NO_RETRY
         status = envelope.event_type.removeprefix("call.")
@@ -161,7 +176,7 @@ class EventDecoder:
             parameters = bytes(call.call_parameters).decode()
             results = bytes(envelope.data.results).decode()
         except UnicodeDecodeError:
-            return self._build(_read_leniently(body), digest, target, body, received_at)
+            return self._build(_read_leniently(body), digest, target, body, received_at, signature)
         ref_token, ref_no = _split_reference(self._decode_reference(call.call_parameters))
         next_retry_at = _aware(retry.next_retry_at)
         return Event(
@@ -189,6 +204,7 @@ class EventDecoder:
             duration_seconds=_within(call.duration_seconds, _INT4, minimum=0),
             failure_reason=call.failure_reason,
             results=results,
+            signature=signature,
         )
 
 

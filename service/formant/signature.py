@@ -15,6 +15,11 @@ def sign(body: bytes, secret: str) -> str:
     return _PREFIX + hmac.digest(secret.encode(), body, "sha256").hex()
 
 
+def read_signature(header: bytes) -> bytes:
+    """The 32 bytes that a verified header's value stands for."""
+    return bytes.fromhex(header[len(_PREFIX) :].decode())
+
+
 class Verifier:
     """Checks signatures against the live secrets of one target; several are live while a secret is rotated."""
 
@@ -33,3 +38,8 @@ class Verifier:
             if hmac.compare_digest(expected.encode(), signature):
                 found = index
         return found
+
+    def is_signed(self, body: bytes, signature: bytes) -> bool:
+        """Whether any of the secrets gives this signature of ``body``; every one is tried in full."""
+        matches = [hmac.compare_digest(hmac.digest(key, body, "sha256"), signature) for key in self._keys]
+        return any(matches)

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from service.errors import ConfigurationError
+from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.signature import Verifier
 
@@ -71,9 +72,10 @@ def _read_targets(path: Path) -> dict[str, Target]:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
     targets = {}
     for name, table in content.targets.items():
-        if not _NAME.fullmatch(name) or name == DEFAULT_TARGET:
+        if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(
-                f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, and is not 'default'"
+                f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, "
+                "and is not 'default' or 'conversations'"
             )
         if not table.secrets or not all(secret.strip() for secret in table.secrets):
             raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets: at least one, none of them empty")

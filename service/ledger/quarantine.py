@@ -37,7 +37,9 @@ class Replayer:
         target = self._targets.get(row["target"])
         if target is None:  # it may have named the agents that may report there
             return None
-        item = target.admit(self._decoder.decode_event(row["body"], row["target"], row["received_at"], None))
+        item = target.admit(
+            self._decoder.decode_event(row["body"], row["target"], row["received_at"], None, row["signature"])
+        )
         if isinstance(item, Unreadable):
             return None
         async with self._turn:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.ledger.bodies import BodyCheck
 from service.ledger.rebuilding import Rebuilt
 from service.ledger.verification import Finding, Tell
 
@@ -32,23 +33,33 @@ def show_rows(doing: str) -> Iterator[Tell]:
     console.print(f"{doing}: {total:,} rows in {seconds:.1f} s, {total / seconds:,.0f} a second", highlight=False)
 
 
-async def tell_findings(findings: AsyncIterator[Finding], *, as_json: bool) -> int:
-    """Prints what was found, at most 100 of it; returns how much there was."""
+async def tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, as_json: bool) -> int:
+    """Prints what was found, at most 100 of it, and what could not be checked; returns how much was found."""
     count, listed = 0, []
     async for finding in findings:
         count += 1
         if count <= LISTED:
             listed.append(finding)
     if as_json:
-        print(json.dumps({"count": count, "findings": [finding._asdict() for finding in listed]}))  # noqa: T201
+        told = {
+            "count": count,
+            "findings": [finding._asdict() for finding in listed],
+            "unsigned_bodies": bodies.unsigned,
+            "unchecked_signatures": bodies.unchecked,
+        }
+        print(json.dumps(told))  # noqa: T201
         return count
     console = Console()
     if count:
         table = Table("upload", "what", "key", "stored", "should be")
         for finding in listed:
-            table.add_row(str(finding.batch_key), *finding[1:])
+            table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:])
         console.print(table)
     console.print(f"{count:,} differences" + (f", the first {LISTED} are shown" if count > LISTED else ""))
+    if bodies.unsigned:
+        console.print(f"{bodies.unsigned:,} webhooks have no signature: unsigned, or from before signatures were kept")
+    if bodies.unchecked:
+        console.print(f"{bodies.unchecked:,} signatures are not checked: no secret of their target is configured here")
     return count
 
 

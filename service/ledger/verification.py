@@ -1,10 +1,12 @@
 """Verification: every outcome and counter recounted from the facts, and the facts held against the raw bodies.
 
+The bodies are held against their digests and signatures, also those that wait for a place or in quarantine.
+
 It runs beside webhooks: each batch is recounted as of one instant. What it finds is told and left alone; ``Rebuilder``
-mends what follows from the facts. A body that differs from its digest, or a fact from its body, nothing can mend.
+mends what follows from the facts. A body that differs from its digest, a signature that no secret gives, or a fact that
+differs from its body, nothing can mend.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import msgspec
 from service.errors import NotFoundError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, EventDecoder, Unreadable
+from service.ledger.bodies import BodyCheck
 from service.store.database import Connection, Database
 
 RECOUNT_RECIPIENTS = 5000
@@ -26,9 +29,12 @@ Tell = Callable[[int], None]
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be: in which batch, what, under which key, as stored and as it should be."""
+    """Something that is not as it should be: in which batch, what, under which key, as stored and as it should be.
 
-    batch_key: int
+    ``batch_key`` is None for what belongs to no batch.
+    """
+
+    batch_key: int | None
     what: str
     key: str
     stored: str
@@ -38,9 +44,12 @@ class Finding(NamedTuple):
 class Verifier:
     """Looks, and changes nothing. ``tell`` is given facts and recipients looked at since it was last called."""
 
-    def __init__(self, database: Database, decoder: EventDecoder, tell: Tell = lambda rows: None) -> None:
+    def __init__(
+        self, database: Database, decoder: EventDecoder, bodies: BodyCheck, tell: Tell = lambda rows: None
+    ) -> None:
         self._database = database
         self._decoder = decoder
+        self._bodies = bodies
         self._tell = tell
 
     async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
@@ -56,6 +65,10 @@ class Verifier:
                     yield finding
             async for finding in self._check_facts(key):
                 yield finding
+        if batch_id is None:
+            for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
+                async for finding in self._check_bodies(getattr(queries, name), key):
+                    yield finding
 
     async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Finding]:
         queries = self._database.queries
@@ -88,20 +101,33 @@ class Verifier:
                 return
             after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
+    async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Finding]:
+        """Those that belong to no batch."""
+        after = 0
+        while True:
+            page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
+            for row in page:
+                if (flaw := self._bodies.find_flaw(row)) is not None:
+                    yield Finding(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = page[-1][name]
+
     def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
         """What differs between a fact, its event and its body; nothing of the body is told but the fields' names."""
-        if row["digest"] is None:
-            return [("event", "missing", "an event for this fact")]
+        flaw = self._bodies.find_flaw(row)
+        if flaw is not None and flaw.what != "signature":
+            return [flaw]
+        flaws: list[tuple[str, str, str]] = [] if flaw is None else [flaw]
         if row["body"] is None:  # no longer kept
-            return []
-        if hashlib.sha256(row["body"]).digest() != row["digest"]:
-            return [("body", "differs from its digest", row["digest"].hex()[:16])]
+            return flaws
         if row["target"] == CONVERSATIONS:  # what it makes of a conversation depends on when it was healed
-            return []
+            return flaws
         event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
         if isinstance(event, Unreadable):
-            return [("body", "cannot be understood", "an event")]
-        return [("fact", name, "as in its body") for name in _find_differing(row, event)]
+            return [*flaws, ("body", "cannot be understood", "an event")]
+        return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
 
 
 async def list_batches(database: Database, batch_id: int | None) -> list[Any]:
@@ -119,7 +145,7 @@ async def recount(
     queries = database.queries
     await queries.begin_recount(connection)
     for after in range(0, count, RECOUNT_RECIPIENTS):
-        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS)
+        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS, as_of=None)
         yield after, [row async for row in steps]
 
 

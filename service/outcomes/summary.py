@@ -18,6 +18,8 @@ whole's name in the same answer:
 - ``by_hour``, ``by_weekday``, ``by_weekday_hour``: attempts and connects by when they began, in ``time_zone``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -126,7 +128,7 @@ async def read_counts(
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
-    try:
+    with refuse_time_zone(time_zone):
         row = await database.queries.get_batch_counts(
             connection or database.pool,
             batch_id=batch_id,
@@ -134,23 +136,28 @@ async def read_counts(
             names=MAX_RESULT_NAMES,
             values=MAX_RESULT_VALUES,
         )
-    except asyncpg.InvalidParameterValueError as error:  # Python and Postgres have zones of their own each
+    return None if row is None else decode_counts(dict(row))
+
+
+@contextmanager
+def refuse_time_zone(time_zone: str) -> Iterator[None]:
+    """Raises InvalidRequestError where the database does not know the zone: Python and Postgres have their own each."""
+    try:
+        yield
+    except asyncpg.InvalidParameterValueError as error:
         raise InvalidRequestError(f"time_zone: {time_zone!r} is not known to the database") from error
-    return _to_counts(row)
 
 
 async def read_figures(database: Database, batch_id: int) -> Counts | None:
     """As ``read_counts``, with no more than ``to_provider_metrics`` needs."""
-    return _to_counts(await database.queries.get_batch_figures(database.pool, batch_id=batch_id))
+    row = await database.queries.get_batch_figures(database.pool, batch_id=batch_id)
+    return None if row is None else decode_counts(dict(row))
 
 
-def _to_counts(row: asyncpg.Record | None) -> Counts | None:
-    if row is None:
-        return None
-    fields = dict(row)
-    for name in fields.keys() & _SHAPES.keys():
-        fields[name] = msgspec.json.decode(fields[name], type=_SHAPES[name])
-    return msgspec.convert(fields, Counts)
+def decode_counts(fields: dict[str, Any]) -> Counts:
+    """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text."""
+    decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
+    return msgspec.convert(fields | decoded, Counts)
 
 
 def summarise(counts: Counts) -> dict[str, Any]:

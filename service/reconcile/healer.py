@@ -20,6 +20,7 @@ import structlog
 from service.errors import ProviderError
 from service.formant.client import PAGE_ROWS, FormantClient
 from service.formant.conversations import Conversation, to_event
+from service.formant.events import Event
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.store.database import Database
@@ -154,16 +155,25 @@ class Healer:
             reference=None if chosen is None else (batch.ref_token, chosen["recipient_no"]),
             contradicted=None if chosen is None else _find_contradicted(chosen, conversation),
         )
-        if event is None or await self._database.queries.has_event(self._database.pool, event_id=event.event_id):
+        if event is None or await self._has(event):
             return
-        progress.found += 1
         async with self._turn:
-            if await self._writer.write_one(event):
-                progress.healed += 1
-                self._metrics.healed.inc()
-            else:
-                progress.refused += 1
-                logger.warning("healing_refused", agent_id=batch.agent_id)
+            is_written = await self._writer.write_one(event)
+        if not is_written:
+            progress.found += 1
+            progress.refused += 1
+            logger.warning("healing_refused", agent_id=batch.agent_id)
+        elif await self._has(event):
+            progress.found += 1
+            progress.healed += 1
+            self._metrics.healed.inc()
+        else:  # it waits: several windows may have made this call, or none
+            progress.ambiguous += 1
+
+    async def _has(self, event: Event) -> bool:
+        """Whether it is known and has found its place."""
+        known: bool = await self._database.queries.has_event(self._database.pool, event_id=event.event_id)
+        return known
 
 
 def choose(candidates: list[Any]) -> Any | None:

@@ -12,11 +12,17 @@ from starlette.types import ASGIApp
 from service.sandbox.errors import ProviderError
 from service.sandbox.faults import Faults
 from service.sandbox.gate import Gate
+from service.sandbox.journal import Journal
 from service.sandbox.options import SandboxOptions
 
 
 def build_app(
-    routes: Sequence[Route], options: SandboxOptions, seed: int, faults: Faults, real_time: Callable[[], float]
+    routes: Sequence[Route],
+    options: SandboxOptions,
+    seed: int,
+    faults: Faults,
+    journal: Journal,
+    real_time: Callable[[], float],
 ) -> ASGIApp:
     """The routes behind the gate."""
     app = Starlette(
@@ -29,7 +35,7 @@ def build_app(
         },
     )
     app.router.redirect_slashes = False
-    return Gate(app, options, seed, faults, real_time)
+    return Gate(app, options, seed, faults, journal, real_time)
 
 
 async def _answer_provider_error(request: Request, error: Exception) -> Response:

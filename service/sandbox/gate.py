@@ -14,6 +14,7 @@ from service.sandbox.allowance import Allowance
 from service.sandbox.dice import dice
 from service.sandbox.errors import ProviderError
 from service.sandbox.faults import Faults
+from service.sandbox.journal import Journal
 from service.sandbox.options import SandboxOptions
 
 
@@ -21,11 +22,18 @@ class Gate:
     """Lets requests with a known key and something left of its allowance through to ``app``."""
 
     def __init__(
-        self, app: ASGIApp, options: SandboxOptions, seed: int, faults: Faults, real_time: Callable[[], float]
+        self,
+        app: ASGIApp,
+        options: SandboxOptions,
+        seed: int,
+        faults: Faults,
+        journal: Journal,
+        real_time: Callable[[], float],
     ) -> None:
         self._app = app
         self._seed = seed
         self._faults = faults
+        self._journal = journal
         self._requests = 0
         self._allowances = {
             key: Allowance(options.rate_limit, options.rate_window_real_seconds, real_time)
@@ -61,6 +69,7 @@ class Gate:
             return  # there is nothing here: the router answers 404
         if key is None:
             raise ProviderError(401, "Missing or invalid API key. Send it as: Authorization: Bearer KEY")
+        self._journal.api["within_limit" if has_allowance else "over_limit"] += 1
         if not has_allowance:
             raise ProviderError(429, "Rate limit exceeded.", headers={"Retry-After": allowance.retry_after()})
         self._requests += 1

@@ -16,6 +16,8 @@ class Journal:
     deliveries: Counter[str] = field(default_factory=Counter)
     """attempted (requests that set out, or would have but for an outage), acknowledged (2xx), refused (4xx, never sent
     again), failed (to be sent again, or not), given_up (after the third), dropped, duplicated, delayed."""
+    api: Counter[str] = field(default_factory=Counter)
+    """Requests to the API with a known key: within_limit, and over_limit (429 by the limit itself, not as a fault)."""
     forged: Counter[str] = field(default_factory=Counter)
     """sent, and accepted: answered 2xx, which a receiver that checks signatures never does."""
 
@@ -27,5 +29,6 @@ class Journal:
             "dials": self.dials,
             "events": self.events,
             "deliveries": {name: self.deliveries[name] for name in deliveries},
+            "api": {name: self.api[name] for name in ("within_limit", "over_limit")},
             "forged": {name: self.forged[name] for name in ("sent", "accepted")},
         }

@@ -5,15 +5,16 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import NotFoundError
+from service.errors import InvalidRequestError, NotFoundError
 from service.formant.client import ProviderMetrics
+from service.outcomes.past import PastReader
 from service.outcomes.shapes import VERDICTS, Outcomes
 from service.outcomes.slices import Slicer
 from service.outcomes.summary import read_counts, read_figures, summarise, to_provider_metrics
 from service.store.database import Database
 from service.web.answers import One, Time
 from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
-from service.web.declarations import Choice, Free, Header, Id, Number, TimeZone
+from service.web.declarations import Choice, Free, Header, Id, Number, PastTime, TimeZone
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 
@@ -28,6 +29,7 @@ CAMPAIGN_ID = Number(
     "campaign_id", "Only the batches of one campaign: a test batch and its main batch",
     default=None, minimum=0, maximum=MAX_AGENT_ID,
 )  # fmt: skip
+AS_OF = PastTime("as_of", "What this service would have answered at that time; a recount, so it takes longer")
 BY = Free(
     "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
     "the name of a call parameter or a result of the batch",
@@ -66,6 +68,7 @@ class Batches:
 
     def __init__(self, database: Database, slicer: Slicer, *, default_time_zone: str) -> None:
         self._database = database
+        self._past = PastReader(database)
         self._slicer = slicer
         self._time_zone = TimeZone(
             "time_zone", "That of the hours in `by_hour`, by its IANA name", default=default_time_zone
@@ -87,7 +90,7 @@ class Batches:
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read", "Outcomes",
-                parameters=(BATCH_ID, self._time_zone, BY, IF_NONE_MATCH),
+                parameters=(BATCH_ID, self._time_zone, BY, AS_OF, IF_NONE_MATCH),
                 answers=(Answer(One[Outcomes], headers=(ETAG,)), UNCHANGED),
             ),
         ]  # fmt: skip
@@ -125,11 +128,16 @@ class Batches:
         return answer
 
     async def get_outcomes(self, request: Request) -> Response:
-        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices them.
+        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices, ``as_of`` looks back.
 
         What a client has already is told to hold by a few look-ups by key. An answer and its ETag are of one instant.
         """
         batch_id, time_zone, by = BATCH_ID.read(request), self._time_zone.read(request), BY.read(request)
+        as_of = AS_OF.read(request)
+        if as_of is not None:
+            if by is not None:
+                raise InvalidRequestError("by: not together with as_of; figures of an earlier time are not sliced")
+            return JsonResponse({"data": summarise(await self._past.read_counts(batch_id, time_zone, as_of))})
         if asks_whether_changed(request):
             version = await self._database.queries.get_batch_version(self._database.pool, batch_id=batch_id)
             etag = make_etag(version or "", time_zone, by or "")

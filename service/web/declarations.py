@@ -5,6 +5,7 @@ that documents them, so that the two cannot differ.
 ``LIMIT.read(request)``. What is wrong is refused with the parameter's name and with what it takes.
 """
 
+import re
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -172,6 +173,23 @@ class Moment(Parameter[datetime, None]):
             return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
         moment = datetime.fromisoformat(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+
+
+class PastTime(Parameter[datetime, None]):
+    """A time with its zone. A plus sign that was not encoded arrives as a space, and is taken for what it was."""
+
+    def __init__(self, name: str, description: str) -> None:
+        schema: Schema = {"type": "string", "examples": ["2026-03-16T10:30:00Z"]}
+        super().__init__(name, description, "a time with its zone, such as 2026-03-16T10:30:00Z", schema, None)
+
+    def _parse(self, text: str) -> datetime:
+        try:
+            time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
+            if time.tzinfo is None:
+                raise ValueError(text)
+            return time.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(text) from error
 
 
 class Free(Parameter[str, None]):

@@ -22,7 +22,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.formant.events import TEXT_LIMIT, EventDecoder, Webhook
-from service.formant.signature import SIGNATURE_HEADER
+from service.formant.signature import SIGNATURE_HEADER, read_signature
 from service.formant.targets import DEFAULT_TARGET, Target
 from service.ledger.backlog import Backlog
 from service.ledger.committer import Committer
@@ -138,9 +138,9 @@ class Receiver:
         held = _Held(self._backlog)
         try:
             body = await self._read(receive, held)
-            self._verify(target, body, signature)
+            kept = self._verify(target, body, signature)
             hint = event_id.decode("latin-1")[:TEXT_LIMIT] if event_id else None
-            item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint)
+            item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint, kept)
             await self._committer.submit(target.admit(item))
         finally:
             held.leave()
@@ -178,9 +178,10 @@ class Receiver:
         if held.size_bytes > self._max_body_bytes:
             raise self._too_large()
 
-    def _verify(self, target: Target, body: bytes, signature: bytes) -> None:
+    def _verify(self, target: Target, body: bytes, signature: bytes) -> bytes | None:
+        """The signature, to be kept with the body; None where the target takes unsigned ones."""
         if target.verifier is None:
-            return
+            return None
         index = target.verifier.find_secret(body, signature)
         if index is None:
             raise AuthenticationError(
@@ -188,6 +189,7 @@ class Receiver:
                 "FORMANT_WEBHOOK_SECRET with the secret in the provider's dashboard"
             )
         self._secret_used[target.name, str(index + 1)] += 1
+        return read_signature(signature)
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")

@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
+from service.outcomes.past import PastReader
 from service.store.database import Database
 from service.web.answers import One, Page, Time
-from service.web.batches import BATCH_ID
+from service.web.batches import AS_OF, BATCH_ID
 from service.web.declarations import Choice, Free, Id, Moment, Number
 from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
@@ -63,8 +64,8 @@ class Recipient(msgspec.Struct):
     conversation_id: str | None
     source: str | None
     """How it is known: ``webhook`` or ``healed``."""
-    version: int
-    """How often the outcome has changed."""
+    version: int | None
+    """How often the outcome has changed; null as of an earlier time."""
     event_id: str | None
     """The event that decided it."""
     method: str | None
@@ -122,17 +123,19 @@ class Recipients:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._past = PastReader(database)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER),
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER,
+                            AS_OF),
                 answers=(Answer(Page[Recipient]),),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
-                parameters=(BATCH_ID, RECIPIENT),
+                parameters=(BATCH_ID, RECIPIENT, AS_OF),
                 answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
@@ -142,11 +145,12 @@ class Recipients:
         go on with ``next``."""
         batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
         filters = read_filters(request)
-        count = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
-        if count is None:
-            raise NotFoundError(f"There is no batch {batch_id}")
+        as_of = AS_OF.read(request)
+        if as_of is not None and filters.changed_since is not None:
+            raise InvalidRequestError("changed_since: not together with as_of")
+        count = await self._count(batch_id, as_of)
         until = min(count, after + (limit if filters == NO_FILTERS else SCANNED_FOR_A_STATE))
-        rows = await self._read(batch_id, after, until, filters)
+        rows = await self._read(batch_id, after, until, filters, as_of)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -156,19 +160,37 @@ class Recipients:
 
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
-        batch_id, number = BATCH_ID.read(request), RECIPIENT.read(request)
-        rows = await self._read(batch_id, number - 1, number, NO_FILTERS) if 1 <= number <= MAX_RECIPIENT else []
+        batch_id, number, as_of = BATCH_ID.read(request), RECIPIENT.read(request), AS_OF.read(request)
+        count = await self._count(batch_id, as_of)
+        rows = await self._read(batch_id, number - 1, number, NO_FILTERS, as_of) if 1 <= number <= count else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
-        facts = self._database.queries.list_recipient_facts(self._database.pool, batch_id=batch_id, recipient_no=number)
+        queries, pool = self._database.queries, self._database.pool
+        if as_of is None:
+            facts = queries.list_recipient_facts(pool, batch_id=batch_id, recipient_no=number)
+        else:
+            facts = queries.list_recipient_facts_as_of(pool, batch_id=batch_id, recipient_no=number, as_of=as_of)
         history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
         return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
-    async def _read(self, batch_id: int, after: int, until: int, filters: Filters) -> Sequence[asyncpg.Record]:
-        page = self._database.queries.list_recipients(
-            self._database.pool, batch_id=batch_id, after=after, until=until, **filters._asdict()
-        )
-        return [row async for row in page]
+    async def _count(self, batch_id: int, as_of: datetime | None) -> int:
+        """How many recipients are, or were, numbered."""
+        if as_of is not None:
+            return (await self._past.find(batch_id, as_of))[1]
+        count: int | None = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
+        if count is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        return count
+
+    async def _read(
+        self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None
+    ) -> Sequence[asyncpg.Record]:
+        queries, pool = self._database.queries, self._database.pool
+        asked: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, **filters._asdict()}
+        if as_of is None:
+            return [row async for row in queries.list_recipients(pool, **asked)]
+        del asked["changed_since"]
+        return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
 
 
 def read_filters(request: Request) -> Filters:

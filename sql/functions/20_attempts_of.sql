@@ -11,7 +11,12 @@
 --    number that began before it. Ties go by time, then by conversation.
 --
 -- p_without leaves facts out: with the facts just added it gives the attempts as they were before.
-CREATE OR REPLACE FUNCTION attempts_of(p_batch_keys bigint[], p_recipient_nos integer[], p_without bigint[])
+--
+-- The same text makes a second function: attempts_as_of() gives the attempts as they were known at p_as_of, from the facts
+-- of that time. The first must not pay for it, being on the way of every event; and the order must not stand twice.
+DO $do$
+DECLARE
+    v_returned CONSTANT text := $returned$
 RETURNS TABLE (
     batch_key bigint, recipient_no integer, arrival_id bigint, event_id text, conversation_id text,
     attempt_number integer, attempt_order numeric, status text, is_final boolean, state text,
@@ -19,7 +24,8 @@ RETURNS TABLE (
     failure_reason text, results jsonb, source text, method text
 )
 LANGUAGE sql STABLE ROWS 500
-AS $$
+$returned$;
+    v_query CONSTANT text := $query$
 WITH winners AS (
     SELECT DISTINCT ON (f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second)
            f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
@@ -27,20 +33,20 @@ WITH winners AS (
     -- OFFSET 0 keeps this a look-up by key, whatever the statistics said when the plan was made.
     CROSS JOIN LATERAL (
         SELECT *
-        FROM facts
+        FROM {facts} AS facts
         WHERE facts.batch_key = t.batch_key AND facts.recipient_no = t.recipient_no
         OFFSET 0
     ) AS f
     CROSS JOIN LATERAL (
         SELECT CASE WHEN f.attempt_number IS NULL THEN date_trunc('second', f.started_at, 'UTC') END AS second
     ) AS k
-    WHERE (p_without IS NULL OR f.arrival_id <> ALL (p_without))
+    WHERE ({without} IS NULL OR f.arrival_id <> ALL ({without}))
       AND (f.attempt_number IS NOT NULL OR NOT EXISTS (
-              SELECT FROM facts AS n
+              SELECT FROM {facts} AS n
               WHERE n.batch_key = f.batch_key AND n.recipient_no = f.recipient_no
                 AND n.conversation_id = f.conversation_id
                 AND (n.attempt_number IS NOT NULL OR (f.source = 'healed' AND n.source = 'webhook'))
-                AND (p_without IS NULL OR n.arrival_id <> ALL (p_without))
+                AND ({without} IS NULL OR n.arrival_id <> ALL ({without}))
                 AND coalesce(n.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s',
                              f.started_at <= n.occurred_at + interval '2 s', true)))
     ORDER BY f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second,
@@ -52,11 +58,19 @@ WITH winners AS (
 SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id, w.attempt_number,
        coalesce(w.attempt_number, 0.5 + coalesce((
            SELECT max(n.attempt_number)
-           FROM facts AS n
+           FROM {facts} AS n
            WHERE n.batch_key = w.batch_key AND n.recipient_no = w.recipient_no
              AND coalesce(n.started_at, n.ended_at, n.occurred_at, '-infinity') <= coalesce(w.called_at, '-infinity')
-             AND (p_without IS NULL OR n.arrival_id <> ALL (p_without))), 0)),
+             AND ({without} IS NULL OR n.arrival_id <> ALL ({without}))), 0)),
        w.status, w.is_final, CASE WHEN w.is_final THEN w.status ELSE 'pending_retry' END,
        w.next_retry_at, w.called_at, w.ended_at, w.duration_seconds, w.failure_reason, w.results, w.source, w.method
 FROM winners AS w
-$$;
+$query$;
+    v_past CONSTANT text := '(SELECT * FROM known_facts AS k WHERE k.recorded_at <= p_as_of AND k.withdrawn_at > p_as_of)';
+BEGIN
+    EXECUTE 'CREATE OR REPLACE FUNCTION attempts_of(p_batch_keys bigint[], p_recipient_nos integer[], p_without bigint[])'
+        || v_returned || 'AS ' || quote_literal(replace(replace(v_query, '{facts}', 'facts'), '{without}', 'p_without'));
+    EXECUTE 'CREATE OR REPLACE FUNCTION attempts_as_of(p_batch_keys bigint[], p_recipient_nos integer[], p_as_of timestamptz)'
+        || v_returned || 'AS ' || quote_literal(replace(replace(v_query, '{facts}', v_past), '{without}', 'NULL::bigint[]'));
+END
+$do$;

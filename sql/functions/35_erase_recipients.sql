@@ -24,7 +24,11 @@ BEGIN
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     CROSS JOIN LATERAL (SELECT arrival_id FROM facts WHERE facts.batch_key = t.batch_key
                         AND facts.recipient_no = t.recipient_no OFFSET 0) AS f;
-    v_bodies := delete_bodies(v_arrivals);
+    v_bodies := delete_bodies(v_arrivals || ARRAY(
+        SELECT f.arrival_id
+        FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+        CROSS JOIN LATERAL (SELECT arrival_id FROM past_facts WHERE past_facts.batch_key = t.batch_key
+                            AND past_facts.recipient_no = t.recipient_no OFFSET 0) AS f));
 
     SELECT array_agg(f.batch_key), array_agg(v.name), array_agg(v.value)
     INTO v_batches, v_names, v_values
@@ -43,6 +47,10 @@ BEGIN
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
     UPDATE facts AS f
+    SET results = 'null', failure_reason = NULL, conversation_id = hash_call(f.conversation_id)
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no;
+    UPDATE past_facts AS f
     SET results = 'null', failure_reason = NULL, conversation_id = hash_call(f.conversation_id)
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no;

@@ -13,6 +13,13 @@
 -- Of an event whose person was erased nothing is kept that tells who it was or what was said: see erase_recipients().
 --
 -- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
+--
+-- Replicas of the version before signatures were kept call this without them; so the function that they knew goes in the
+-- same commit in which this one comes.
+DROP FUNCTION IF EXISTS ingest(
+    text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
+    integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[],
+    text[]);
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
     p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],
@@ -20,6 +27,7 @@ CREATE OR REPLACE FUNCTION ingest(
     p_max_attempts integer[], p_statuses text[], p_is_final boolean[], p_next_retry_at timestamptz[],
     p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
     p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
+    p_signatures bytea[] DEFAULT NULL,
     OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer
 )
 LANGUAGE plpgsql
@@ -44,6 +52,7 @@ DECLARE
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
+    v_known_at   timestamptz;
 BEGIN
     SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
 
@@ -81,12 +90,13 @@ BEGIN
         PERFORM pg_logical_emit_message(true, 'outcomes', 'duplicates');
     END IF;
 
-    INSERT INTO event_bodies (arrival_id, recorded_at, body)
-    SELECT e.arrival_id, v_now, e.body
-    FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body) AS e
+    INSERT INTO event_bodies (arrival_id, recorded_at, body, signature)
+    SELECT e.arrival_id, v_now, e.body, e.signature
+    FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body, unnest(p_signatures) AS signature) AS e
     WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
 
     PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations
+    v_known_at := clock_timestamp();  -- under the lock: facts are known in the order of their commits
 
     v_pending := v_arrivals;
     IF duplicates > 0 THEN
@@ -220,7 +230,7 @@ BEGIN
         SELECT
             e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
-            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_now
+            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_known_at
         FROM (
             SELECT unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no, unnest(v_pending) AS arrival_id,
                    unnest(p_event_ids) AS event_id, unnest(p_sources) AS source, unnest(v_methods) AS method,

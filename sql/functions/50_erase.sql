@@ -105,7 +105,7 @@ BEGIN
             LIMIT p_rows
         ), emptied AS (
             UPDATE quarantine AS q
-            SET body = '', event_id = NULL, erased_at = clock_timestamp(),
+            SET body = '', signature = NULL, event_id = NULL, erased_at = clock_timestamp(),
                 replayed_at = coalesce(q.replayed_at, clock_timestamp())
             FROM looked_at AS l
             WHERE q.quarantine_id = l.quarantine_id AND l.is_named

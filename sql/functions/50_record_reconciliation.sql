@@ -8,12 +8,14 @@ RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    v_last reconciliations;
+    v_last  reconciliations;
+    v_since timestamptz;
 BEGIN
     UPDATE batch_schedules AS s
     SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
-    WHERE s.batch_key = p_batch_key AND s.fence = p_fence;
+    WHERE s.batch_key = p_batch_key AND s.fence = p_fence
+    RETURNING s.verdict_since INTO v_since;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -30,8 +32,11 @@ BEGIN
     ELSE
         INSERT INTO reconciliations (
             batch_key, compared_at, last_compared_at, verdict, reasons, differences, inconsistencies, calls_spent, healed)
-        VALUES (p_batch_key, p_at, p_at, p_verdict, p_reasons, p_differences, p_inconsistencies, p_calls_spent, p_healed);
+        VALUES (p_batch_key, p_at, p_at, p_verdict, p_reasons, p_differences, p_inconsistencies, p_calls_spent, p_healed)
+        RETURNING * INTO v_last;
     END IF;
+    INSERT INTO verdict_history (batch_key, recorded_at, compared_at, verdict_since, reconciliation_id)
+    VALUES (p_batch_key, clock_timestamp(), p_at, v_since, v_last.reconciliation_id);
     RETURN true;
 END
 $$;

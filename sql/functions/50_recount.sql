@@ -6,16 +6,19 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     CREATE TEMPORARY TABLE recounted (
-        counter text, a text, b text, c text, recipients bigint, talked bigint, talk_seconds bigint,
+        counter text, a text COLLATE "C", b text COLLATE "C", c text, recipients bigint, talked bigint, talk_seconds bigint,
         PRIMARY KEY (counter, a, b, c)
     ) ON COMMIT DROP;
 END
 $$;
 
--- Recounts the recipients after p_after; returns those whose outcome is not what their facts give.
-CREATE OR REPLACE FUNCTION recount_step(p_batch_key bigint, p_after integer, p_limit integer)
+-- Recounts the recipients after p_after; returns those whose outcome is not what their facts give. With p_as_of it
+-- recounts what was known at that time, and returns nothing, since no outcomes of that time are stored.
+CREATE OR REPLACE FUNCTION recount_step(p_batch_key bigint, p_after integer, p_limit integer, p_as_of timestamptz)
 RETURNS TABLE (recipient_no integer, stored text, recounted text)
 LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -25,48 +28,54 @@ BEGIN
     SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
     FROM generate_series(p_after + 1, p_after + p_limit) AS n;
 
-    WITH outcomes AS MATERIALIZED (
-        SELECT * FROM outcomes_of(v_keys, v_nos)
-    ), attempts AS MATERIALIZED (
-        SELECT * FROM attempts_of(v_keys, v_nos, NULL)
-    ), results AS MATERIALIZED (
-        SELECT v.name, v.value FROM outcomes AS o CROSS JOIN LATERAL result_values(o.results) AS v
-    )
-    INSERT INTO recounted AS r
-    SELECT 'outcome_counts', o.state, o.attempts::text, o.source, count(*), count(o.duration_seconds),
-           coalesce(sum(o.duration_seconds), 0)
-    FROM outcomes AS o
-    GROUP BY 2, 3, 4
-    UNION ALL
-    SELECT 'result_counts', v.name, v.value, '', count(*), 0, 0 FROM results AS v GROUP BY 2, 3
-    UNION ALL
-    SELECT 'result_totals', v.name, '', '', count(*), 0, 0 FROM results AS v GROUP BY 2
-    UNION ALL
-    SELECT 'attempt_counts', attempt_slot(a.called_at)::text, a.status, '', count(*), 0, 0
-    FROM attempts AS a
-    GROUP BY 2, 3
-    UNION ALL
-    SELECT 'contact_counts', '', '', '', count(DISTINCT a.recipient_no), count(*), 0
-    FROM attempts AS a
-    WHERE a.status = 'completed'
-    HAVING count(*) > 0
-    UNION ALL
-    SELECT 'talk_time_counts', talk_time_slot(o.duration_seconds)::text, '', '', count(*), 0, 0
-    FROM outcomes AS o
-    WHERE o.state = 'completed' AND o.duration_seconds IS NOT NULL
-    GROUP BY 2
-    UNION ALL
-    SELECT 'retry_counts', retry_slot(f.next_retry_at)::text, '', '', count(*), 0, 0
-    FROM outcomes AS o
-    JOIN facts AS f ON f.batch_key = p_batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
-    WHERE o.state = 'pending_retry'
-    GROUP BY 2
-    ON CONFLICT (counter, a, b, c) DO UPDATE
-    SET recipients = r.recipients + excluded.recipients,
-        talked = r.talked + excluded.talked,
-        talk_seconds = r.talk_seconds + excluded.talk_seconds;
-
     RETURN QUERY
+    WITH attempts AS MATERIALIZED (
+        SELECT * FROM attempts_of(CASE WHEN p_as_of IS NULL THEN v_keys END, v_nos, NULL)
+        UNION ALL
+        SELECT * FROM attempts_as_of(CASE WHEN p_as_of IS NOT NULL THEN v_keys END, v_nos, p_as_of)
+    ), latest AS MATERIALIZED (
+        SELECT DISTINCT ON (a.recipient_no)
+               a.*, (count(*) OVER (PARTITION BY a.recipient_no))::integer AS attempts
+        FROM attempts AS a
+        ORDER BY a.recipient_no, a.attempt_order DESC, a.called_at DESC NULLS LAST, a.conversation_id DESC
+    ), results AS MATERIALIZED (
+        SELECT v.name, v.value, count(*) AS recipients
+        FROM latest AS l CROSS JOIN LATERAL result_values(l.results) AS v
+        GROUP BY 1, 2
+    ), counted AS (
+        INSERT INTO recounted AS r
+        SELECT 'outcome_counts', l.state, l.attempts::text, l.source, count(*), count(l.duration_seconds),
+               coalesce(sum(l.duration_seconds), 0)
+        FROM latest AS l
+        GROUP BY 2, 3, 4
+        UNION ALL
+        SELECT 'result_counts', v.name, v.value, '', v.recipients, 0, 0 FROM results AS v
+        UNION ALL
+        SELECT 'result_totals', v.name, '', '', sum(v.recipients), 0, 0 FROM results AS v GROUP BY 2
+        UNION ALL
+        SELECT 'attempt_counts', attempt_slot(a.called_at)::text, a.status, '', count(*), 0, 0
+        FROM attempts AS a
+        GROUP BY 2, 3
+        UNION ALL
+        SELECT 'contact_counts', '', '', '', count(DISTINCT a.recipient_no), count(*), 0
+        FROM attempts AS a
+        WHERE a.status = 'completed'
+        HAVING count(*) > 0
+        UNION ALL
+        SELECT 'talk_time_counts', talk_time_slot(l.duration_seconds)::text, '', '', count(*), 0, 0
+        FROM latest AS l
+        WHERE l.state = 'completed' AND l.duration_seconds IS NOT NULL
+        GROUP BY 2
+        UNION ALL
+        SELECT 'retry_counts', retry_slot(l.next_retry_at)::text, '', '', count(*), 0, 0
+        FROM latest AS l
+        WHERE l.state = 'pending_retry'
+        GROUP BY 2
+        ON CONFLICT (counter, a, b, c) DO UPDATE
+        SET recipients = r.recipients + excluded.recipients,
+            talked = r.talked + excluded.talked,
+            talk_seconds = r.talk_seconds + excluded.talk_seconds
+    )
     SELECT coalesce(s.recipient_no, t.recipient_no), s.told, t.told
     FROM (
         SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told
@@ -75,10 +84,10 @@ BEGIN
           AND o.state <> 'withdrawn'
     ) AS s
     FULL JOIN (
-        SELECT o.recipient_no, concat_ws(' ', shown_state(o.batch_key, o.recipient_no, o.state), o.attempts, o.arrival_id) AS told
-        FROM outcomes_of(v_keys, v_nos) AS o
+        SELECT l.recipient_no, concat_ws(' ', shown_state(p_batch_key, l.recipient_no, l.state), l.attempts, l.arrival_id) AS told
+        FROM latest AS l
     ) AS t ON t.recipient_no = s.recipient_no
-    WHERE s.told IS DISTINCT FROM t.told;
+    WHERE p_as_of IS NULL AND s.told IS DISTINCT FROM t.told;
 END
 $$;
 
@@ -120,5 +129,15 @@ BEGIN
     FROM compared
     WHERE (s1, s2, s3) <> (r1, r2, r3)
     ORDER BY 1, 2, 3, 4;
+END
+$$;
+
+-- After all steps: everything that was counted.
+CREATE OR REPLACE FUNCTION list_recounted()
+RETURNS TABLE (counter text, a text, b text, c text, recipients bigint, talked bigint, talk_seconds bigint)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN QUERY SELECT * FROM recounted;
 END
 $$;

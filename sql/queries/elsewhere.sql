@@ -51,7 +51,7 @@ SELECT b.batch_id FROM registrations AS r JOIN batches AS b USING (batch_key) WH
 
 -- name: list_waiting(batch_key, after, limit)
 -- Bodies of unattributed events that a batch may be the place of, or that its registration may have made unambiguous.
-SELECT u.arrival_id, e.target, e.received_at, x.body
+SELECT u.arrival_id, u.event_id, u.agent_id, e.target, e.received_at, x.body
 FROM batches AS b
 CROSS JOIN LATERAL (
     SELECT * FROM unattributed

@@ -1,4 +1,4 @@
--- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results)^
+-- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature)^
 -- Commits a group of events, and everything that follows from them; counts what became of them.
 SELECT *
 FROM ingest(
@@ -9,23 +9,24 @@ FROM ingest(
     p_max_attempts => :max_attempts, p_statuses => :status, p_is_final => :is_final,
     p_next_retry_at => :next_retry_at, p_occurred_at => :occurred_at, p_started_at => :started_at,
     p_ended_at => :ended_at, p_duration_seconds => :duration_seconds, p_failure_reasons => :failure_reason,
-    p_results => :results);
+    p_results => :results, p_signatures => :signature);
 
--- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail)!
+-- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature)!
 -- Keeps bodies that could not be used, unless one names a person who was erased; the same body again only counts as one more delivery.
 INSERT INTO quarantine AS q (
-    event_id, digest, target, body, received_at, last_received_at, reason, detail, erased_at, replayed_at)
+    event_id, digest, target, body, signature, received_at, last_received_at, reason, detail, erased_at, replayed_at)
 SELECT DISTINCT ON (u.target, u.digest)
-       u.event_id, u.digest, u.target, CASE WHEN e.at IS NULL THEN u.body ELSE '' END, u.received_at, u.received_at,
-       u.reason, u.detail, e.at, e.at
+       u.event_id, u.digest, u.target, CASE WHEN e.at IS NULL THEN u.body ELSE '' END,
+       CASE WHEN e.at IS NULL THEN u.signature END, u.received_at, u.received_at, u.reason, u.detail, e.at, e.at
 FROM unnest(
     :event_id::text[], :digest::bytea[], :target::text[], :body::bytea[], :received_at::timestamptz[],
-    :reason::text[], :detail::text[]
-) AS u (event_id, digest, target, body, received_at, reason, detail)
+    :reason::text[], :detail::text[], :signature::bytea[]
+) AS u (event_id, digest, target, body, received_at, reason, detail, signature)
 CROSS JOIN LATERAL (SELECT CASE WHEN names_erased(u.body) THEN clock_timestamp() END AS at) AS e
 ORDER BY u.target, u.digest
 ON CONFLICT (target, digest) DO UPDATE
-SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at;
+SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
+    signature = coalesce(q.signature, excluded.signature);
 
 -- name: list_quarantine(after, limit)
 -- What waits in quarantine, oldest first, after a given id.
@@ -38,7 +39,7 @@ LIMIT :limit;
 
 -- name: get_quarantined(quarantine_id)^
 -- One waiting body, whole.
-SELECT quarantine_id, target, body, received_at FROM quarantine
+SELECT quarantine_id, target, body, received_at, signature FROM quarantine
 WHERE quarantine_id = :quarantine_id AND replayed_at IS NULL;
 
 -- name: mark_replayed(quarantine_id)!

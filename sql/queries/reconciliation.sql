@@ -87,8 +87,10 @@ WHERE batch_key = :batch_key
 RETURNING ref_token;
 
 -- name: has_event(event_id)$
--- Whether an event is in the ledger already.
-SELECT EXISTS (SELECT FROM events WHERE event_id = :event_id);
+-- Whether an event is in the ledger already, and has found its place: to ingest one that waits tries it again.
+SELECT EXISTS (
+    SELECT FROM events AS e
+    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at)
 -- For each call (its place n in the arrays, from 1) every recipient of the agent's batches that it can have been made to,

@@ -8,9 +8,9 @@ ORDER BY batch_key;
 -- Makes room for a recount, in the transaction that it runs in.
 SELECT begin_recount();
 
--- name: recount_step(batch_key, after, limit)
--- Recounts some recipients; those whose outcome is not what their facts give.
-SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit);
+-- name: recount_step(batch_key, after, limit, as_of)
+-- Recounts some recipients; those whose outcome is not what their facts give. With :as_of, what was known at that time.
+SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit, :as_of);
 
 -- name: list_counter_errors(batch_key)
 -- The counters that are not what the recount gave.
@@ -42,7 +42,7 @@ SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
 
 -- name: list_facts_with_bodies(batch_key, after_recipient, after_arrival, limit)
 -- Facts in the order of their key, each with its event's digest and, while it is kept, its raw body.
-SELECT f.*, k.digest, k.target, k.received_at, x.body
+SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature
 FROM (
     SELECT * FROM facts
     WHERE facts.batch_key = :batch_key
@@ -58,6 +58,28 @@ LEFT JOIN LATERAL (
     WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
 ) AS k ON true
 LEFT JOIN LATERAL (
-    SELECT body FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
+    SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true
 ORDER BY f.recipient_no, f.arrival_id;
+
+-- name: list_waiting_bodies(after, limit)
+-- Events that fit no recipient, by arrival, each with its digest and, while it is kept, its raw body.
+SELECT u.arrival_id, u.event_id, k.digest, k.target, x.body, x.signature
+FROM (SELECT * FROM unattributed WHERE unattributed.arrival_id > :after ORDER BY unattributed.arrival_id LIMIT :limit) AS u
+LEFT JOIN LATERAL (
+    SELECT digest, target, recorded_at FROM events AS e WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
+    UNION ALL
+    SELECT digest, target, recorded_at FROM event_conflicts AS c
+    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
+) AS k ON true
+LEFT JOIN LATERAL (
+    SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = u.arrival_id AND b.recorded_at = k.recorded_at
+) AS x ON true
+ORDER BY u.arrival_id;
+
+-- name: list_quarantined_bodies(after, limit)
+-- What waits in quarantine, by its id, each with its digest and raw body.
+SELECT quarantine_id, digest, target, body, signature FROM quarantine
+WHERE replayed_at IS NULL AND quarantine_id > :after
+ORDER BY quarantine_id
+LIMIT :limit;

@@ -11,7 +11,9 @@ from tests.bench.exports import bench_exports
 from tests.bench.feed import run_feed
 from tests.bench.machine import describe_machine
 from tests.bench.reads import run_reads
+from tests.bench.reconcile import run_reconcile
 from tests.bench.uploads import bench_uploads
+from tests.bench.verify import bench_verify
 from tests.bench.write_path import bench_write_path
 from tests.postgres import PostgresServer, find_programs
 
@@ -19,6 +21,10 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
     "read": lambda server, arguments: run_reads(server),
     "upload": lambda server, arguments: bench_uploads(server),
+    "reconcile": lambda server, arguments: run_reconcile(
+        server, arguments.recipients, arguments.others, arguments.batches
+    ),
+    "verify": lambda server, arguments: bench_verify(server, arguments.events),
     "feed": run_feed,
     "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
@@ -28,11 +34,15 @@ def main() -> None:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
+    parser.add_argument("--recipients", type=int, default=10_000, help="of the batch that is healed")
+    parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")
+    parser.add_argument("--batches", type=int, default=1_000, help="quiet ones, in a pass over them")
+    parser.add_argument("--events", type=int, default=1_000_000, help="that are verified")
     parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
     parser.add_argument("--changes", type=int, default=1_000_000, help="entries of the feed that is read")
     arguments = parser.parse_args()
-    if shutil.which("wrk") is None:
+    if arguments.only not in {"reconcile", "verify"} and shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")
     configure_logs("error")
     server = PostgresServer(find_programs())

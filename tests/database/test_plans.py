@@ -6,7 +6,7 @@ and in each state that a table may be in when a plan is made: analysed, never an
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -17,11 +17,14 @@ from service.web.recipients import NO_FILTERS, Filters
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
 
 ROWS = 20_000
+NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
 FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
-    "events", "facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine", "retry_counts",
+    "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
+    "retry_counts",
 ]  # fmt: skip
 QUERIES = load_queries()
+WITHOUT_CHANGES = {name: value for name, value in NO_FILTERS._asdict().items() if name != "changed_since"}
 NARROW = Filters(
     state="completed", source="webhook", min_attempts=1, max_attempts=3, changed_since=BEGAN, result_name="intent",
     result_value="refused",
@@ -42,6 +45,7 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT {key}, row_number() OVER (), arrival_id, event_id, 1, 'completed', true, now(), '{{"intent": "pay"}}',
                event_id, 'webhook', 'reference', now()
         FROM events WHERE event_id LIKE 'old-%';
+        INSERT INTO past_facts SELECT f.*, now() FROM facts AS f WHERE batch_key = {key};
         INSERT INTO outcomes
         SELECT batch_key, recipient_no, 'completed', 1, arrival_id, nextval('feed_positions'), 1, now()
         FROM facts WHERE batch_key = {key};
@@ -106,6 +110,14 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
+        ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
+        (
+            "list_recipients_as_of",
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **WITHOUT_CHANGES, "as_of": NOW},
+        ),
+        ("list_recipient_facts_as_of", {"batch_id": BATCH_ID, "recipient_no": 777, "as_of": NOW}),
+        ("find_last_event_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW, "since": None}),
+        ("count_states_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW}),
         ("read_feed", {"after": 0, "limit": 99, "bytes": 2**20}),
         ("read_feed", {"after": ROWS // 2, "limit": 99, "bytes": 2**20}),
         ("read_feed", {"after": ROWS, "limit": 99, "bytes": 2**20}),

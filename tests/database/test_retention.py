@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from service.formant.events import EventDecoder
+from service.ledger.bodies import BodyCheck
 from service.ledger.verification import Verifier
 from service.metrics import Metrics
 from service.privacy.retention import Retention
@@ -38,7 +39,7 @@ async def list_partitions(database: Database) -> set[str]:
 async def check_sound(database: Database) -> None:
     async with database.pool.acquire() as connection:
         assert await find_differences(connection) == []
-    assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()] == []
+    assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), BodyCheck({})).verify()] == []
 
 
 async def test_old_bodies_go_by_the_month_and_what_waits_unattributed_keeps_its_own(database: Database) -> None:

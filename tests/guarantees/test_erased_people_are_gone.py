@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from service.formant.events import EventDecoder
+from service.ledger.bodies import BodyCheck
 from service.ledger.verification import Verifier
 from service.privacy.erasure import Eraser
 from service.store.database import Database
@@ -82,7 +83,7 @@ async def check_sound(database: Database) -> None:
     """Counters equal a recount, positions are unique and taken, facts agree with the bodies that are kept."""
     async with database.pool.acquire() as connection:
         assert await find_differences(connection) == []
-    assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()] == []
+    assert [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), BodyCheck({})).verify()] == []
 
 
 async def test_after_an_erasure_the_whole_database_holds_nothing_of_the_person_and_still_counts_them(

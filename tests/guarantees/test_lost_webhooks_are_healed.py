@@ -1,7 +1,7 @@
 """What webhooks lose, healing brings: afterwards each recipient is what the provider says, and nothing counts twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +31,47 @@ ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the service l
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+class Hours:
+    """Time that passes only while somebody sleeps: for the reconciler, its budget, and the provider's rate limit."""
+
+    def __init__(self) -> None:
+        self.moment = now()
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def timestamp(self) -> float:
+        return self.moment.timestamp()
+
+    async def sleep(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def open_reconciler_in(
+    hours: Hours, database: Database, sandbox: RunningSandbox, hook: Callable[[Any], Awaitable[None]] | None = None
+) -> AsyncIterator[Reconciler]:
+    """A replica's reconciler that never really waits; ``hook`` is called with each answer of the provider."""
+    sandbox.sandbox.real_time = hours.timestamp
+    metrics = Metrics()
+    writer = Writer(database.url, database.queries, metrics)
+
+    async def forget_date(answer: httpx.Response) -> None:
+        answer.headers.pop("date", None)  # the server's clock is another one
+
+    try:
+        async with open_http(sandbox.base_url, KEY) as http:
+            http.event_hooks["response"] = [forget_date, *([] if hook is None else [hook])]
+            budget = Budget(database, "sandbox", now=hours.now, sleep=hours.sleep)
+            yield Reconciler(
+                database, http, metrics, budget, budget, Healer(database, writer, metrics, hours.now),
+                grace_seconds=0, interval_seconds=30, now=hours.now,
+            )  # fmt: skip
+    finally:
+        writer.close()
 
 
 @asynccontextmanager

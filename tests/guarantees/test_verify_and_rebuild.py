@@ -1,15 +1,21 @@
 """A command proves that the counters equal a recount, and another makes them so, while webhooks keep coming."""
 
 import asyncio
+import hashlib
 import json
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from service.formant.events import EventDecoder
+from service.formant.signature import read_signature, sign
+from service.formant.targets import load_targets
+from service.ledger.bodies import BodyCheck
 from service.ledger.rebuilding import Rebuilder
-from service.ledger.verification import Verifier
+from service.ledger.verification import Finding, Verifier
 from service.store.database import Database
+from tests.conftest import SECRET
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
@@ -63,7 +69,14 @@ async def fill(database: Database) -> int:
 
 async def verify(database: Database) -> list[str]:
     """What is found to be wrong."""
-    return [finding.what async for finding in Verifier(database, EventDecoder("outcome_ref")).verify()]
+    return [finding.what for finding in (await verify_all(database))[0]]
+
+
+async def verify_all(database: Database, *secrets: str) -> tuple[list[Finding], BodyCheck]:
+    """All findings, and what could not be checked."""
+    bodies = BodyCheck(load_targets(secrets or (SECRET,), allow_unsigned=False, path=None))
+    found = [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), bodies).verify()]
+    return found, bodies
 
 
 async def rebuild(database: Database) -> tuple[int, int]:
@@ -142,7 +155,10 @@ async def test_the_commands_tell_what_they_found_and_did(database: Database) -> 
     await fill(database)
     settings = {"OUTCOMES_DATABASE_URL": database.url}
     clean = await run(OUTCOMES, "verify", **settings)
-    assert (clean.status, clean.output) == (0, "0 differences\n")
+    assert clean.status == 0
+    assert clean.output.splitlines() == [
+        "0 differences", "65 webhooks have no signature: unsigned, or from before signatures were kept",
+    ]  # fmt: skip
     await database.pool.execute("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3")
     found = await run(OUTCOMES, "verify", "--batch", "456", "--json", **settings)
     told = json.loads(found.output)
@@ -152,3 +168,77 @@ async def test_the_commands_tell_what_they_found_and_did(database: Database) -> 
     mended = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
     assert (mended.status, "1 outcomes and 0 counters mended" in mended.output) == (0, True)
     assert (await run(OUTCOMES, "verify", **settings)).status == 0
+
+
+SIGNATURE_OF_EVERY_KIND = [
+    make_payload(recipient=1),
+    make_payload(recipient=None, phone="+15550000000"),  # fits no recipient
+    {"event_id": "strange", "event_type": "call.sung", "data": {"call": {"conversation_id": "c"}}},  # to quarantine
+]
+
+
+async def test_the_signature_of_each_body_is_kept_and_checked_again(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await store_batch(database.url)
+    for payload in SIGNATURE_OF_EVERY_KIND:
+        assert (await post_webhook(service, payload)).status_code == 204
+    for table in ("event_bodies", "quarantine"):
+        for row in await database.pool.fetch(f"SELECT body, signature FROM {table}"):
+            assert row["signature"] == read_signature(sign(row["body"], SECRET).encode())
+    assert (await verify_all(database))[0] == []
+    assert (await verify_all(database, "new", SECRET))[0] == []
+
+    findings, _ = await verify_all(database, "new")
+    assert [(finding.what, finding.batch_key is None) for finding in findings] == [
+        ("signature", False), ("signature", True), ("signature", True),
+    ]  # fmt: skip
+    assert all("FORMANT_WEBHOOK_SECRET=new,old" in finding.expected for finding in findings)
+
+    # Whoever changes a body and its digest with it cannot sign it.
+    await database.pool.execute("UPDATE event_bodies SET body = body || ' '")
+    await database.pool.execute(
+        "UPDATE events SET digest = sha256(body) FROM event_bodies AS b WHERE b.arrival_id = events.arrival_id"
+    )
+    assert [finding.what for finding in (await verify_all(database))[0]] == ["signature", "signature"]
+
+
+async def test_bodies_whose_signature_cannot_be_checked_are_counted(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(database)  # without signatures
+    assert (await post_webhook(service, make_payload(recipient=40))).status_code == 204
+    await database.pool.execute(
+        "UPDATE events SET target = 'gone' WHERE arrival_id = (SELECT max(arrival_id) FROM facts)"
+    )
+    findings, bodies = await verify_all(database)
+    assert (findings, bodies.unsigned, bodies.unchecked) == ([], 65, 1)
+
+
+async def test_a_replayed_body_takes_its_signature_along(service: httpx.AsyncClient, database: Database) -> None:
+    await store_batch(database.url)
+    payload = make_payload(recipient=1)
+    body = json.dumps(payload).encode()
+    signature = read_signature(sign(body, SECRET).encode())
+    await database.queries.quarantine_bodies(
+        database.pool, event_id=[None], digest=[hashlib.sha256(body).digest()], target=["default"], body=[body],
+        received_at=[datetime.now(UTC)], reason=["refused_by_database"], detail=["22000"], signature=[signature],
+    )  # fmt: skip
+    waiting = (await service.get("/v1/quarantine")).json()["data"][0]["quarantine_id"]
+    assert (await service.post(f"/v1/quarantine/{waiting}/replay")).status_code == 200
+    assert await database.pool.fetchval("SELECT signature FROM event_bodies") == signature
+    assert (await verify_all(database))[0] == []
+
+
+async def test_signatures_move_with_their_bodies_into_a_months_own_partition(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await store_batch(database.url)
+    assert (await post_webhook(service, make_payload(recipient=1))).status_code == 204
+    month = datetime.now(UTC).strftime("event_bodies_%Y_%m")
+    await database.pool.execute(f"ALTER TABLE event_bodies DETACH PARTITION {month}")
+    await database.pool.execute(f"INSERT INTO event_bodies SELECT * FROM {month}")
+    await database.pool.execute(f"DROP TABLE {month}")
+    await database.queries.create_body_partitions(database.pool)
+    assert await database.pool.fetchval(f"SELECT octet_length(signature) FROM {month}") == 32
+    assert (await verify_all(database))[0] == []

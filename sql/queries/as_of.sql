@@ -1,0 +1,164 @@
+-- name: find_batch_as_of(batch_id, as_of)^
+-- A batch with how many recipients it had at a time; null where it was not known here yet. known_since: when it was.
+SELECT b.batch_key, :as_of::timestamptz > clock_timestamp() AS is_future, v.recipient_count,
+       (SELECT f.changed_at FROM batch_versions AS f
+        WHERE f.batch_key = b.batch_key AND f.batch_id IS NOT NULL ORDER BY f.changed_at LIMIT 1) AS known_since
+FROM batches AS b
+LEFT JOIN LATERAL (
+    SELECT * FROM batch_versions WHERE batch_versions.batch_key = b.batch_key AND changed_at <= :as_of
+    ORDER BY changed_at DESC LIMIT 1
+) AS v ON v.batch_id IS NOT NULL
+WHERE b.batch_id = :batch_id;
+
+-- name: find_last_event_as_of(batch_key, after, limit, as_of, since)$
+-- When the last event was received that was known of some recipients at a time, where it may be later than :since. An
+-- hour allows for clocks of service and database that differ.
+SELECT max(e.received_at)
+FROM known_facts AS f
+CROSS JOIN LATERAL (
+    SELECT received_at FROM events WHERE events.event_id = f.event_id AND events.arrival_id = f.arrival_id
+    UNION ALL
+    SELECT received_at FROM event_conflicts AS c WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
+) AS e
+WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <= :after::integer + :limit::integer
+  AND f.recorded_at <= :as_of
+  AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';
+
+-- name: get_counts_as_of(time_zone, names, values, as_of, batch_key)^
+-- What get_batch_counts gives, as it was at a time: from the recount of then, in the transaction that made it.
+WITH recounted AS MATERIALIZED (
+    SELECT counter, a COLLATE "C" AS a, b COLLATE "C" AS b, c, recipients, talked, talk_seconds FROM list_recounted()
+)
+SELECT v.batch_id AS id, v.name, b.agent_id, v.status, v.created_at,
+       coalesce(v.total_recipients, v.recipient_count - v.withdrawn_count) AS total_recipients, :as_of::timestamptz AS as_of,
+       coalesce(r.verdict, 'unverified') AS verdict, h.verdict_since, h.compared_at AS last_reconciled_at,
+       CASE WHEN r.batch_key IS NOT NULL THEN
+           json_build_object('reasons', r.reasons, 'differences', r.differences, 'inconsistencies', r.inconsistencies,
+                             'healed', r.healed) END AS reconciliation,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT a AS state, b::integer AS attempts, c AS source, recipients, talked, talk_seconds
+              FROM recounted WHERE counter = 'outcome_counts') AS c) AS outcomes,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT extract(isodow FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS weekday,
+                     extract(hour FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS hour, b AS status,
+                     sum(recipients) AS attempts
+              FROM recounted WHERE counter = 'attempt_counts' GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT a::integer AS from_seconds, recipients
+              FROM recounted WHERE counter = 'talk_time_counts') AS c) AS talk_times,
+       coalesce((SELECT recipients FROM recounted WHERE counter = 'contact_counts'), 0) AS contacted,
+       (SELECT row_to_json(c)
+        FROM (SELECT coalesce(sum(t.recipients) FILTER (WHERE t.due_at < n.minute), 0)::bigint AS overdue,
+                     coalesce(sum(t.recipients) FILTER (
+                         WHERE t.due_at >= n.minute AND t.due_at < n.minute + interval '1 hour'), 0)::bigint AS due_within_hour,
+                     coalesce(sum(t.recipients) FILTER (
+                         WHERE t.due_at >= n.minute + interval '1 hour' AND isfinite(t.due_at)), 0)::bigint AS due_later,
+                     coalesce(sum(t.recipients) FILTER (WHERE NOT isfinite(t.due_at)), 0)::bigint AS without_time,
+                     min(t.due_at) FILTER (WHERE isfinite(t.due_at)) AS earliest_at,
+                     min(t.due_at) FILTER (WHERE t.due_at >= n.minute AND isfinite(t.due_at)) AS next_at
+              FROM (SELECT retry_slot(:as_of) AS minute) AS n
+              LEFT JOIN (SELECT a::timestamptz AS due_at, recipients
+                         FROM recounted WHERE counter = 'retry_counts') AS t ON true) AS c) AS retries,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT n.a AS name, n.recipients AS total, t.b AS value, t.recipients
+              FROM (SELECT a, recipients FROM recounted WHERE counter = 'result_totals' ORDER BY a LIMIT :names) AS n
+              JOIN (SELECT k.a, k.b, k.recipients, row_number() OVER (
+                        PARTITION BY k.a ORDER BY length(ltrim(k.recipients::bit(64)::text, '0')) DESC, k.b) AS nth
+                    FROM recounted AS k WHERE k.counter = 'result_counts') AS t ON t.a = n.a AND t.nth <= :values
+              ORDER BY n.a, t.recipients DESC, t.b) AS c) AS results,
+       b.campaign_key AS campaign_id
+FROM batches AS b
+CROSS JOIN LATERAL (
+    SELECT * FROM batch_versions WHERE batch_versions.batch_key = b.batch_key AND changed_at <= :as_of
+    ORDER BY changed_at DESC LIMIT 1
+) AS v
+LEFT JOIN LATERAL (
+    SELECT * FROM verdict_history WHERE verdict_history.batch_key = b.batch_key AND recorded_at <= :as_of
+    ORDER BY recorded_at DESC LIMIT 1
+) AS h ON true
+LEFT JOIN reconciliations AS r ON r.batch_key = h.batch_key AND r.reconciliation_id = h.reconciliation_id
+WHERE b.batch_key = :batch_key;
+
+-- name: list_campaign_as_of(campaign_id, as_of)
+-- The batches of a campaign as they were at a time, its test batch first.
+SELECT b.campaign_role AS role, b.batch_key AS upload_id, v.batch_id, v.upload_state AS state,
+       coalesce(v.total_recipients, v.recipient_count - v.withdrawn_count) AS total_recipients, v.recipient_count
+FROM batches AS b
+CROSS JOIN LATERAL (
+    SELECT * FROM batch_versions WHERE batch_versions.batch_key = b.batch_key AND changed_at <= :as_of
+    ORDER BY changed_at DESC LIMIT 1
+) AS v
+WHERE b.campaign_key = :campaign_id
+ORDER BY b.campaign_role DESC;
+
+-- name: count_states_as_of(batch_key, after, limit, as_of)
+-- How many of some recipients were in which state at a time.
+SELECT o.state, count(*) AS recipients
+FROM (SELECT array_agg(:batch_key::bigint) AS keys, array_agg(n) AS nos
+      FROM generate_series(:after::integer + 1, :after::integer + :limit::integer) AS n) AS t
+CROSS JOIN LATERAL outcomes_as_of(t.keys, t.nos, :as_of) AS o
+GROUP BY o.state;
+
+-- name: list_recipients_as_of(batch_id, after, until, state, source, min_attempts, max_attempts, result_name, result_value, as_of)
+-- What list_recipients gives, as it was known at a time; versions apart, which are not kept. Of a person who was erased
+-- since it tells nothing but that.
+WITH page AS MATERIALIZED (
+    SELECT r.batch_key, r.recipient_no, r.withdrawn_at, b.batch_id, e.is_erased,
+           CASE WHEN NOT e.is_erased THEN r.phone END AS phone,
+           CASE WHEN e.is_erased OR r.parameters_known_at > :as_of THEN '{}' ELSE r.parameters END AS parameters
+    FROM batches AS b
+    CROSS JOIN LATERAL (
+        SELECT * FROM recipients
+        WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
+          AND recipients.recipient_no <= :until
+        OFFSET 0
+    ) AS r
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM erased_recipients AS k
+                       WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no OFFSET 0) AS is_erased
+    ) AS e
+    WHERE b.batch_id = :batch_id
+), then_known AS MATERIALIZED (
+    SELECT o.*
+    FROM (SELECT array_agg(batch_key) AS keys, array_agg(recipient_no) AS nos FROM page) AS p
+    CROSS JOIN LATERAL outcomes_as_of(p.keys, p.nos, :as_of) AS o
+), shown AS (
+    SELECT p.*, o.attempts, o.arrival_id,
+           coalesce(CASE WHEN p.is_erased THEN 'erased' END, o.state, CASE WHEN p.withdrawn_at <= :as_of THEN 'withdrawn' ELSE 'in_progress' END) AS state
+    FROM page AS p
+    LEFT JOIN then_known AS o ON o.recipient_no = p.recipient_no
+)
+SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, f.status,
+       coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
+       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
+       f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at
+FROM shown AS s
+LEFT JOIN LATERAL (
+    SELECT * FROM known_facts AS k
+    WHERE k.batch_key = s.batch_key AND k.recipient_no = s.recipient_no AND k.arrival_id = s.arrival_id
+      AND k.recorded_at <= :as_of AND k.withdrawn_at > :as_of
+    OFFSET 0
+) AS f ON true
+CROSS JOIN LATERAL (SELECT CASE WHEN NOT s.is_erased THEN f.results END AS results) AS r
+WHERE (:state::text IS NULL OR s.state = :state)
+  AND (:source::text IS NULL OR f.source = :source)
+  AND coalesce(s.attempts, 0) BETWEEN :min_attempts AND :max_attempts
+  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
+ORDER BY s.recipient_no;
+
+-- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)
+-- What list_recipient_facts gives, as it was known at a time.
+SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final, f.started_at, f.ended_at,
+       f.duration_seconds, f.failure_reason, f.next_retry_at, f.results, f.occurred_at, f.recorded_at AS known_at,
+       a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
+FROM batches AS b
+JOIN known_facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no
+    AND f.recorded_at <= :as_of AND f.withdrawn_at > :as_of
+LEFT JOIN attempts_as_of(
+    ARRAY[(SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id)], ARRAY[:recipient_no::integer], :as_of
+) AS a ON a.arrival_id = f.arrival_id
+LEFT JOIN outcomes_as_of(
+    ARRAY[(SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id)], ARRAY[:recipient_no::integer], :as_of
+) AS o ON o.arrival_id = f.arrival_id
+WHERE b.batch_id = :batch_id
+ORDER BY coalesce(f.started_at, f.ended_at, f.occurred_at), f.attempt_number NULLS LAST, f.recorded_at, f.arrival_id;

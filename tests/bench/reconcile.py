@@ -1,0 +1,190 @@
+"""Reconciliation: what healing costs in calls to the provider, and how long a pass over quiet batches takes."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from service.app import prepare_schema
+from service.formant.client import open_http
+from service.formant.events import Event, EventDecoder
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.reconcile.budget import Budget
+from service.reconcile.healer import Healer
+from service.reconcile.reconciler import Reconciler
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox.events import EventWriter
+from service.store.database import Database, load_queries, open_database
+from tests.bench.load import AGENT_ID
+from tests.conftest import create_database
+from tests.guarantees.test_lost_webhooks_are_healed import recall
+from tests.postgres import PostgresServer
+
+KEY = "bench-key"
+LOST_SHARE = 0.01
+GROUP = 500
+
+
+class Clock:
+    """The reconciler's: moved by hand, so that batches fall due."""
+
+    def __init__(self) -> None:
+        self.moment = datetime.now(UTC) + timedelta(days=1)
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+def make_contacts(count: int, first: int) -> tuple[str, list[str]]:
+    """A CSV, and its phones; ``first`` keeps those of different batches apart."""
+    phones = [f"+91{7_000_000_000 + first + number}" for number in range(count)]
+    return "customer_phone,loan_id\n" + "".join(f"{phone},LN\n" for phone in phones), phones
+
+
+async def call(sandbox: RunningSandbox, content: str) -> int:
+    """A batch at the provider, played to its end; returns its id."""
+    async with httpx.AsyncClient(
+        base_url=sandbox.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=600
+    ) as http:
+        form = {"agent_id": str(AGENT_ID), "name": "bench"}
+        answer = await http.post("/v1/batch-call", data=form, files={"file": ("c.csv", content, "text/csv")})
+    answer.raise_for_status()
+    batch_id: int = answer.json()["data"]["id"]
+    await sandbox.sandbox.wait_until_done(batch_id)
+    return batch_id
+
+
+async def store(database: Database, batch_id: int, phones: list[str], began_at: datetime) -> None:
+    """The batch here, as its upload would have left it."""
+    await database.pool.execute(
+        """
+        WITH made AS (
+            INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, recipient_count, prepared_at)
+            VALUES ($1, $2, 'bench', 'uploaded', '{}', cardinality($3::text[]), $4) RETURNING batch_key
+        )
+        INSERT INTO recipients (batch_key, recipient_no, phone, parameters)
+        SELECT batch_key, n, phone, '{"loan_id": "LN"}'
+        FROM made CROSS JOIN unnest($3::text[]) WITH ORDINALITY AS r (phone, n)
+        """,
+        batch_id, AGENT_ID, phones, began_at,
+    )  # fmt: skip
+
+
+async def deliver(database: Database, sandbox: RunningSandbox, batch_id: int, lost_share: float) -> int:
+    """The batch's webhooks, but for a share that is lost; returns how many are."""
+    playing, dice, decoder = sandbox.sandbox, random.Random(1), EventDecoder("")
+    writer = EventWriter(playing.options, playing.seed)
+    events, lost = [], 0
+    for attempts in playing.records.batches[batch_id].attempts.values():
+        for attempt in attempts:
+            if dice.random() < lost_share:
+                lost += 1
+                continue
+            body = writer.write(attempt, recall(playing, attempt), playing.options.targets[0])
+            event = decoder.decode_event(body, "default", datetime.now(UTC), None)
+            assert isinstance(event, Event)
+            events.append(event)
+    for first in range(0, len(events), GROUP):
+        columns = zip(*events[first : first + GROUP], strict=True)
+        await load_queries().ingest(database.pool, **dict(zip(Event._fields, columns, strict=True)))
+    return lost
+
+
+@asynccontextmanager
+async def open_reconciler(database: Database, sandbox: RunningSandbox, clock: Clock) -> AsyncIterator[Reconciler]:
+    """A replica's reconciler."""
+    metrics = Metrics()
+    writer = Writer(database.url, database.queries, metrics)
+    try:
+        async with open_http(sandbox.base_url, KEY) as http:
+            budget = Budget(database, "bench")
+            yield Reconciler(
+                database, http, metrics, budget, budget, Healer(database, writer, metrics, clock.now),
+                grace_seconds=0, interval_seconds=30, now=clock.now,
+            )  # fmt: skip
+    finally:
+        writer.close()
+
+
+async def bench_reconcile(server: PostgresServer, recipients: int, others: int, batches: int) -> None:
+    """Prints both figures."""
+    url = await create_database(server, "template0")
+    await prepare_schema(url, may_migrate=True)
+    options = SandboxOptions(
+        api_keys=(KEY,), seed=1, rate_limit=1_000_000, first_batch_id=1,
+        targets=(Target(url="http://127.0.0.1:1/nowhere", secret="s"),),
+    )  # fmt: skip
+    start = time.time() - 30 * 86_400
+    async with (
+        serve_sandbox(options, clock=SteppedClock(start)) as sandbox,
+        open_database(url, allow_unsafe=False) as database,
+    ):
+        sandbox.sandbox.faults.drop = 1.0  # they are delivered by hand
+        await measure_healing(database, sandbox, recipients, others)
+        await measure_pass(database, sandbox, batches)
+
+
+async def measure_healing(database: Database, sandbox: RunningSandbox, recipients: int, others: int) -> None:
+    """Calls to the provider for each healed event."""
+    before, _ = make_contacts(others // 2, 100_000_000)
+    after, _ = make_contacts(others - others // 2, 200_000_000)
+    content, phones = make_contacts(recipients, 0)
+    await call(sandbox, before)
+    began_at = datetime.fromtimestamp(sandbox.sandbox.clock.now(), UTC)
+    batch_id, _ = await asyncio.gather(call(sandbox, content), call(sandbox, after))
+    await store(database, batch_id, phones, began_at)
+    lost = await deliver(database, sandbox, batch_id, LOST_SHARE)
+    journal, clock = sandbox.sandbox.journal, Clock()
+    made, started = journal.api["within_limit"], time.perf_counter()
+    async with open_reconciler(database, sandbox, clock) as reconciler:
+        assessment = await reconciler.reconcile_now(batch_id)
+    seconds, calls = time.perf_counter() - started, journal.api["within_limit"] - made
+    healed = await database.pool.fetchval("SELECT count(*) FROM facts WHERE source = 'healed'")
+    conversations = len(sandbox.sandbox.records._by_agent[AGENT_ID])
+    print(f"Healing: {recipients:,} recipients, {lost} webhooks lost, {conversations:,} conversations of the agent")
+    print(f"verdict {assessment.verdict}, {healed} healed, {calls:,} calls to the provider in {seconds:.1f} s")
+    print(f"calls for each healed event          {calls / max(healed, 1):10.2f}")
+
+
+async def measure_pass(database: Database, sandbox: RunningSandbox, batches: int) -> None:
+    """Seconds for comparing batches that nothing happens to."""
+    began_at = datetime.fromtimestamp(sandbox.sandbox.clock.now(), UTC)
+    for number in range(batches):
+        content, phones = make_contacts(2, 300_000_000 + 2 * number)
+        batch_id = await call(sandbox, content)
+        await store(database, batch_id, phones, began_at)
+        await deliver(database, sandbox, batch_id, 0.0)
+    clock = Clock()
+    async with open_reconciler(database, sandbox, clock) as reconciler:
+        await _pass(reconciler)
+        clock.moment += timedelta(hours=2)
+        started = time.perf_counter()
+        compared = await _pass(reconciler)
+        seconds = time.perf_counter() - started
+    verdicts = await database.pool.fetch("SELECT verdict, count(*) FROM batch_schedules GROUP BY 1 ORDER BY 1")
+    told = ", ".join(f"{row['count']:,} {row['verdict']}" for row in verdicts)
+    print(
+        f"A pass over {compared:,} quiet batches ({told}): {seconds:.1f} s, {1000 * seconds / compared:.1f} ms a batch"
+    )
+
+
+async def _pass(reconciler: Reconciler) -> int:
+    """Compares all that is due, as two workers of one replica do; how many that were."""
+
+    async def work() -> int:
+        count = 0
+        while await reconciler.reconcile_due():
+            count += 1
+        return count
+
+    return sum(await asyncio.gather(work(), work()))
+
+
+def run_reconcile(server: PostgresServer, recipients: int, others: int, batches: int) -> None:
+    """``bench_reconcile`` on a loop of its own."""
+    asyncio.run(bench_reconcile(server, recipients, others, batches))

@@ -10,6 +10,7 @@ from service.errors import (
     AuthenticationError,
     BodyTooLargeError,
     InvalidRequestError,
+    PermissionDeniedError,
     ProviderError,
     UnavailableError,
 )
@@ -184,7 +185,7 @@ def _list_errors(operation: Operation) -> dict[int, str]:
     """What may go wrong, by status. It follows from what the operation takes, and from what it says itself."""
     kinds: list[type[ApiError]] = []
     if operation.scope is not None:
-        kinds += [AuthenticationError, UnavailableError]
+        kinds += [AuthenticationError, PermissionDeniedError, UnavailableError]
     if not operation.is_tolerant or operation.list_query():
         kinds.append(InvalidRequestError)
     if operation.bodies:

@@ -9,9 +9,11 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
 from tests.factories import phone_of, store_batch
+from tests.http.processes import OUTCOMES, run
 
 
 @pytest.fixture
@@ -218,11 +220,9 @@ async def test_erased_people_are_counted_and_told_of_where_the_key_is_still_know
         (tmp_path / "map.toml").write_text(written.replace('parameter = "loan_id"', 'field = "recipient_id"'))
     await call(service, 1, 2, 3)
     assert (await sync.run("--once")).status == 0
-    connection = await asyncpg.connect(database_url)
-    await connection.execute(
-        "UPDATE outcomes SET state = 'erased', position = nextval('feed_positions') WHERE recipient_no = 2"
-    )
-    await connection.close()
+    erasure = (await service.post("/v1/erasures", json={"phone": phone_of(2)})).json()["data"]
+    while erasure["state"] != "done":
+        erasure = (await service.get(f"/v1/erasures/{erasure['erasure_id']}")).json()["data"]
     finished = await sync.run("--once")
     assert finished.status == 0
     outcomes = {name: stored["outcome"] for name, stored in hubspot.objects.items()}
@@ -279,6 +279,26 @@ async def test_what_it_cannot_work_with_is_told_in_a_sentence(
     assert "Traceback" not in finished.errors
     assert [part for part in told if part not in finished.errors] == [], finished.errors
     assert await get_acknowledged(service) is None
+
+
+async def test_a_key_with_the_scope_feed_is_enough_and_another_one_is_told(
+    tmp_path: Path, start_service: StartService, hubspot: LocalHubSpot, database_url: str
+) -> None:
+    await store_batch(database_url, 1)
+    feed_key, read_key = [
+        (
+            await run(OUTCOMES, "keys", "create", scope, "--scope", scope, OUTCOMES_DATABASE_URL=database_url)
+        ).output.strip()
+        for scope in ("feed", "read")
+    ]
+    async with start_service() as service:
+        sync = Sync(tmp_path, str(service.base_url), hubspot)
+        await call(service, 1)
+        refused = await sync.run("--once", OUTCOMES_FEED_KEY=read_key)
+        assert refused.status == 2
+        assert "It takes a key with the scope feed" in refused.errors
+        assert (await sync.run("--once", OUTCOMES_FEED_KEY=feed_key)).status == 0
+    assert hubspot.objects.keys() == {"ln-1"}
 
 
 async def test_an_unknown_field_in_the_mapping_is_told_with_the_nearest(

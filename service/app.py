@@ -50,6 +50,7 @@ from service.web.alarms import Alarms
 from service.web.audit import Audit
 from service.web.auth import Authenticator
 from service.web.batches import Batches
+from service.web.documentation import Documentation
 from service.web.elsewhere import Elsewhere
 from service.web.erasures import Erasures
 from service.web.events import Events
@@ -169,6 +170,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             authenticator,
+            receiver,
             batches,
             Elsewhere(batches, discoverer, registrar),
             Uploads(database, uploader, finder),
@@ -226,10 +228,13 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
-    """Everything but the receiver."""
-    return Starlette(
-        routes=[to_route(operation, authenticator) for group in groups for operation in group.operations()],
+def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Handlers) -> Starlette:
+    """Everything but the receiver, which is only documented here."""
+    operations = [operation for group in groups for operation in group.operations()]
+    documentation = Documentation([*receiver.operations(), *operations])
+    operations += documentation.operations()
+    routes = Starlette(
+        routes=[to_route(operation, authenticator) for operation in operations],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
@@ -237,6 +242,8 @@ def build_routes(authenticator: Authenticator, *groups: Handlers) -> Starlette:
             Exception: answer_failure,
         },
     )
+    routes.state.operations = operations
+    return routes
 
 
 @asynccontextmanager

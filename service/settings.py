@@ -67,7 +67,7 @@ NAMES = {
     "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
-    "OUTCOMES_TIME_ZONE": "time zone of by_hour, such as Asia/Kolkata",
+    "OUTCOMES_TIME_ZONE": "time zone of hours, weekdays and days, such as Asia/Kolkata",
     "OUTCOMES_MAX_EXPORTS": "how many exports run at once in this process",
     "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
     "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",

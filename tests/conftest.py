@@ -142,6 +142,11 @@ class StartService(Protocol):
 @pytest.fixture
 def start_service(database_url: str) -> StartService:
     """Starts the service on the test's database, on a free port; gives a client that carries the API key."""
+    return make_starter(database_url)
+
+
+def make_starter(database_url: str) -> StartService:
+    """As ``start_service``, on a given database."""
 
     @asynccontextmanager
     async def start(limits: Limits = DEFAULT_LIMITS, **settings: str) -> AsyncIterator[httpx.AsyncClient]:

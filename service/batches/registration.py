@@ -7,7 +7,7 @@ on where another died. Only the SQL functions behind the steps, and ``ingest``, 
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import structlog
 
@@ -26,6 +26,22 @@ logger = structlog.get_logger()
 STEP_ROWS = 1000
 RETRY_EVENTS = 200
 STAGED_COLUMNS = ("batch_key", "row_no", "phone", "parameters")
+
+
+class Registration(TypedDict):
+    """What came of a registration, in recipients and in events."""
+
+    batch_id: int
+    recipients: int
+    """Those in the file."""
+    matched: int
+    """Those that had been made on the fly before."""
+    withdrawn: int
+    """Those made on the fly that the file does not hold."""
+    attributed: int
+    """Waiting events that found their recipient."""
+    still_unattributed: int
+    """Events of the agent that still wait."""
 
 
 class Registrar:
@@ -48,7 +64,7 @@ class Registrar:
         self._options = ContactsOptions(default_region=default_region, duplicates="all")
         self._turn = asyncio.Lock()
 
-    async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> dict[str, int]:
+    async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
         """Registers a file and returns what came of it, in recipients and events. The same file again is harmless.
 
         Raises InvalidRequestError for a file that cannot be used, ConflictError for a batch that needs or takes none.
@@ -64,7 +80,7 @@ class Registrar:
         # Shielded: a caller that hangs up must not leave it half done until the next pass.
         return await asyncio.shield(self.finish(batch_id))
 
-    async def finish(self, batch_id: int) -> dict[str, int]:
+    async def finish(self, batch_id: int) -> Registration:
         """Takes all steps that a registration still lacks."""
         queries, pool = self._database.queries, self._database.pool
         key = (await self._get(batch_id))["batch_key"]

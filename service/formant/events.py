@@ -8,15 +8,17 @@ no event, no call or no known status is ``Unreadable``: kept whole by the caller
 import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text, to_time
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
 _EMPTY = msgspec.Raw(b"null")
+_ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could not be shown in a schema
 _INT4 = 2**31 - 1
 _INT8 = 2**63 - 1
 
@@ -67,35 +69,49 @@ def to_unreadable(event: Event, reason: str, detail: str) -> Unreadable:
     return Unreadable(event.event_id, event.digest, event.target, event.body, event.received_at, reason, detail)
 
 
-class _Retry(msgspec.Struct, gc=False):
+class WebhookRetry(msgspec.Struct, gc=False):
+    """Whether another attempt follows."""
+
     attempt_number: int | None = None
     max_attempts: int | None = None
     is_final_attempt: bool | None = None
     next_retry_at: datetime | None = None
 
 
-class _Call(msgspec.Struct, gc=False):
+class WebhookCall(msgspec.Struct, gc=False):
+    """One call attempt, as far as it is used here; the rest is kept."""
+
     conversation_id: str
     agent_id: int | None = None
-    call_parameters: msgspec.Raw = _EMPTY
+    call_parameters: Annotated[msgspec.Raw, Meta(extra={"shape": dict[str, Any] | None})] = _ABSENT
+    """The other columns of the recipient's row, the reference among them."""
     to_phone: str | None = None
+    """The recipient's."""
     duration_seconds: int | float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     failure_reason: str | None = None
 
 
-class _Data(msgspec.Struct, gc=False):
-    call: _Call
-    results: msgspec.Raw = _EMPTY
-    retry: _Retry | None = None
+class WebhookData(msgspec.Struct, gc=False):
+    """What the event tells."""
+
+    call: WebhookCall
+    results: Annotated[msgspec.Raw, Meta(extra={"shape": Any})] = _ABSENT
+    """What the agent made of the call: any JSON."""
+    retry: WebhookRetry | None = None
 
 
-class _Envelope(msgspec.Struct, gc=False):
+class Webhook(msgspec.Struct, gc=False):
+    """The body of a webhook (contract, "Webhooks")."""
+
     event_id: str
+    """The key by which deliveries are counted once."""
     event_type: str
-    data: _Data
+    """``call.`` and the status."""
+    data: WebhookData
     timestamp: datetime | None = None
+    """When the provider created the event."""
 
 
 class _UnreadableError(Exception):
@@ -109,7 +125,7 @@ class EventDecoder:
     """Decodes bodies; ``ref_column`` is the call parameter in which references come back ("" for none)."""
 
     def __init__(self, ref_column: str) -> None:
-        self._decode = msgspec.json.Decoder(_Envelope).decode
+        self._decode = msgspec.json.Decoder(Webhook).decode
         self._decode_reference = _reference_decoder(ref_column)
 
     def decode_event(self, body: bytes, target: str, received_at: datetime, hint: str | None) -> Event | Unreadable:
@@ -122,7 +138,7 @@ class EventDecoder:
             event_id = _find_event_id(body) or hint
             return Unreadable(event_id, digest, target, body, received_at, error.reason, error.detail)
 
-    def _decode_envelope(self, body: bytes) -> _Envelope:
+    def _decode_envelope(self, body: bytes) -> Webhook:
         # NUL passes through msgspec.Raw unseen, and Postgres refuses it.
         if b"\\u0000" not in body:
             try:
@@ -131,7 +147,7 @@ class EventDecoder:
                 pass
         return _read_leniently(body)
 
-    def _build(self, envelope: _Envelope, digest: bytes, target: str, body: bytes, received_at: datetime) -> Event:
+    def _build(self, envelope: Webhook, digest: bytes, target: str, body: bytes, received_at: datetime) -> Event:
         call = envelope.data.call
         retry = envelope.data.retry or _NO_RETRY
         status = envelope.event_type.removeprefix("call.")
@@ -176,7 +192,7 @@ class EventDecoder:
         )
 
 
-_NO_RETRY = _Retry()
+_NO_RETRY = WebhookRetry()
 
 
 def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime | None) -> bool:
@@ -234,7 +250,7 @@ def _within(number: float | None, maximum: int, *, minimum: int | None = None) -
     return round(number)
 
 
-def _read_leniently(body: bytes) -> _Envelope:
+def _read_leniently(body: bytes) -> Webhook:
     content = decode_leniently(body)
     if isinstance(content, str):
         raise _UnreadableError(content, "body")
@@ -250,12 +266,12 @@ def _read_leniently(body: bytes) -> _Envelope:
         raise _UnreadableError("missing_field", "event_id" if event_id is None else "data.call.conversation_id")
     event_type = to_text(content.get("event_type")) or f"call.{to_text(call.get('status')) or ''}"
     retry = data.get("retry")
-    return _Envelope(
+    return Webhook(
         event_id=event_id,
         event_type=event_type,
         timestamp=to_time(content.get("timestamp")),
-        data=_Data(
-            call=_Call(
+        data=WebhookData(
+            call=WebhookCall(
                 conversation_id=conversation_id,
                 agent_id=to_int(call.get("agent_id")),
                 call_parameters=to_json(call.get("call_parameters")),
@@ -271,9 +287,9 @@ def _read_leniently(body: bytes) -> _Envelope:
     )
 
 
-def _read_retry(retry: dict[str, object]) -> _Retry:
+def _read_retry(retry: dict[str, object]) -> WebhookRetry:
     is_last = retry.get("is_final_attempt")
-    return _Retry(
+    return WebhookRetry(
         attempt_number=to_int(retry.get("attempt_number")),
         max_attempts=to_int(retry.get("max_attempts")),
         is_final_attempt=is_last if isinstance(is_last, bool) else None,

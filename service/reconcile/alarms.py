@@ -5,7 +5,7 @@ Each says since when, how much, and what to do; ``deploy/RUNBOOK.md`` has an ent
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -89,6 +89,13 @@ class Alarm(msgspec.Struct):
     batches: list[int]
 
 
+class AlarmList(msgspec.Struct):
+    """The alarms that there are, those that should wake somebody first."""
+
+    data: list[Alarm]
+    as_of: datetime
+
+
 async def list_alarms(database: Database) -> list[Alarm]:
     """The alarms that there are, those that should wake somebody first."""
     rows = {row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)}
@@ -145,6 +152,6 @@ class AlarmWatch:
         await queries.forget_rejected_signatures(pool)
 
 
-def describe(alarms: list[Alarm]) -> dict[str, Any]:
-    """The answer of ``GET /v1/alarms``."""
-    return {"data": alarms, "as_of": datetime.now(UTC)}
+def describe(alarms: list[Alarm]) -> AlarmList:
+    """The alarms as of now."""
+    return AlarmList(alarms, datetime.now(UTC))

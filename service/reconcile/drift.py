@@ -23,8 +23,9 @@ from typing import NamedTuple
 import msgspec
 
 from service.formant.client import ProviderMetrics
+from service.outcomes import shapes
 
-VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
+VERDICTS = shapes.VERDICTS
 FINALS = (
     "completed_count", "busy_count", "failed_count", "no_answer_count", "socket_failure_count", "unreachable_count",
 )  # fmt: skip

@@ -9,15 +9,26 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError
 from service.outcomes.across import GROUPS, Scope, read_across
+from service.outcomes.shapes import GroupPage
 from service.store.database import Database
+from service.web.batches import AGENT_ID
+from service.web.declarations import Choice, Free, Moment, Number, TimeZone
 from service.web.json import JsonResponse
-from service.web.operations import Operation
-from service.web.parameters import read_moment, read_number, read_optional_number, read_time_zone
+from service.web.operations import Answer, Operation
 
-MAX_AGENT_ID = 2**63 - 1
 MAX_GROUPS = 200
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
+
+GROUP_BY = Choice("group_by", "What batches of a group have in common", GROUPS, default=GROUPS[0])
+FROM = Moment("from", f"Batches made from then on; a day of the time zone, or a time. Default: {DEFAULT_DAYS} days")
+TO = Moment(
+    "to", f"Batches made before then, or on this last day; at most {MAX_DAYS} days. Default: today", ends_day=True
+)
+LIMIT = Number("limit", "How many groups to answer at most", default=50, minimum=1, maximum=MAX_GROUPS)
+AFTER = Free(
+    "after", "`next` of the page before", "the `next` of a page that was asked for with the same group_by", "?"
+)
 
 
 class Across:
@@ -31,20 +42,24 @@ class Across:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
-        self._default_time_zone = default_time_zone
+        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
         self._now = now
 
     def operations(self) -> list[Operation]:
-        return [Operation("GET", "/v1/outcomes", self.list, "read")]
+        return [
+            Operation(
+                "GET", "/v1/outcomes", self.list, "read", "Outcomes",
+                parameters=(GROUP_BY, FROM, TO, self._time_zone, AGENT_ID, LIMIT, AFTER),
+                answers=(Answer(GroupPage),),
+            ),
+        ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """Groups of batches, page by page."""
-        group_by = request.query_params.get("group_by", GROUPS[0])
-        if group_by not in GROUPS:
-            raise InvalidRequestError(f"group_by: takes one of {', '.join(GROUPS)}")
-        limit = read_number(request, "limit", 50, minimum=1, maximum=MAX_GROUPS)
+        """Outcomes across batches: those made in a time, in groups. A batch belongs to the time in which the provider
+        made it, a campaign as a whole to that of its test batch."""
+        group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
         scope = self._read_scope(request)
-        page = await read_across(self._database, scope, group_by, request.query_params.get("after"), limit)
+        page = await read_across(self._database, scope, group_by, AFTER.read(request), limit)
         return JsonResponse(
             {
                 "data": page.groups,
@@ -61,20 +76,18 @@ class Across:
 
     def _read_scope(self, request: Request) -> Scope:
         """``from`` to ``to``: times, or days of the time zone, ``to`` being the last of them; without, the last 30."""
-        time_zone = read_time_zone(request, "time_zone", self._default_time_zone)
+        time_zone = self._time_zone.read(request)
         zone = ZoneInfo(time_zone)
         tomorrow = self._now().astimezone(zone).date() + timedelta(days=1)
-        end = read_moment(request, "to", zone, ends_day=True) or _begin(tomorrow, zone)
-        start = read_moment(request, "from", zone) or _begin(
-            end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone
-        )
+        end = TO.read_in(request, zone) or _begin(tomorrow, zone)
+        start = FROM.read_in(request, zone) or _begin(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
         if not start < end:
             raise InvalidRequestError("from, to: the time has to end after it begins")
         if end - start > timedelta(
             days=MAX_DAYS, hours=2
         ):  # a year may begin and end on different sides of the clocks' change
             raise InvalidRequestError(f"from, to: take at most {MAX_DAYS} days")
-        agent_id = read_optional_number(request, "agent_id", minimum=0, maximum=MAX_AGENT_ID)
+        agent_id = AGENT_ID.read(request)
         return Scope(start, end, agent_id, time_zone)
 
 

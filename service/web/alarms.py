@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.reconcile.alarms import AlarmWatch, describe
+from service.reconcile.alarms import AlarmList, AlarmWatch, describe
 from service.web.json import JsonResponse
-from service.web.operations import Operation
+from service.web.operations import Answer, Operation
 
 
 class Alarms:
@@ -15,8 +15,14 @@ class Alarms:
         self._watch = watch
 
     def operations(self) -> list[Operation]:
-        return [Operation("GET", "/v1/alarms", self.list_alarms, "read")]
+        return [
+            Operation(
+                "GET", "/v1/alarms", self.list_alarms, "read", "Operation",
+                parameters=(),
+                answers=(Answer(AlarmList),),
+            ),
+        ]  # fmt: skip
 
     async def list_alarms(self, request: Request) -> Response:
-        """What is wrong now, since when, how much of it, and what to do."""
+        """What is wrong now: since when, how much of it, and what to do."""
         return JsonResponse(describe(await self._watch.look()))

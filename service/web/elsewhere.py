@@ -4,12 +4,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.batches.discovery import Discoverer
-from service.batches.registration import Registrar
-from service.web.batches import Batches
+from service.batches.registration import Registrar, Registration
+from service.errors import ConflictError, ProviderError
+from service.web.answers import One
+from service.web.batches import BATCH_ID, Batch, Batches
+from service.web.declarations import Flag
 from service.web.files import receive_file
 from service.web.json import JsonResponse
-from service.web.operations import Operation
-from service.web.parameters import read_flag, read_id
+from service.web.operations import Answer, File, Form, Operation
+
+FORCE = Flag("force", "Register the file although its rows are not as many as the provider's")
 
 
 class Elsewhere:
@@ -22,20 +26,33 @@ class Elsewhere:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/v1/batch-calls/{batch_id}", self.get_batch, "read"),
-            Operation("PUT", "/v1/batch-calls/{batch_id}/recipients", self.register, "upload"),
-        ]
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}", self.get_batch, "read", "Batches",
+                parameters=(BATCH_ID,),
+                answers=(Answer(One[Batch]),),
+                errors=(ProviderError,),
+                is_tolerant=True,
+            ),
+            Operation(
+                "PUT", "/v1/batch-calls/{batch_id}/recipients", self.register, "upload", "Batches",
+                parameters=(BATCH_ID, FORCE),
+                bodies=(Form(), File("The CSV that the batch was made with")),
+                answers=(Answer(One[Registration]),),
+                errors=(ConflictError, ProviderError),
+            ),
+        ]  # fmt: skip
 
     async def get_batch(self, request: Request) -> Response:
-        """One batch in the provider's shape; one that is not known here is asked for there."""
-        await self._discoverer.require(read_id(request, "batch_id", "batch"))
+        """One batch in the provider's shape. One that is not known here is asked for there."""
+        await self._discoverer.require(BATCH_ID.read(request))
         return await self._batches.get(request)
 
     async def register(self, request: Request) -> Response:
-        """Registers a CSV; answers when everything that follows from it is done."""
-        batch_id = read_id(request, "batch_id", "batch")
-        force = read_flag(request, "force")
+        """Registers the CSV of a batch made elsewhere. Answers when everything that follows from it is done; the same
+        file again is harmless."""
+        batch_id = BATCH_ID.read(request)
+        force = FORCE.read(request)
         async with receive_file(request) as file:
             await self._discoverer.require(batch_id)
             counts = await self._registrar.register(batch_id, file.path, file.digest, force=force)
-        return JsonResponse({"data": counts})
+        return JsonResponse(One(counts))

@@ -1,6 +1,7 @@
 """Erasure of a person over HTTP."""
 
 import asyncio
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -9,17 +10,44 @@ from starlette.responses import Response
 from service.batches.phones import PhoneError, normalise_phone
 from service.errors import InvalidRequestError
 from service.privacy.erasure import Eraser
+from service.web.answers import One, Time
+from service.web.declarations import Id
 from service.web.json import JsonResponse
-from service.web.operations import Operation
-from service.web.parameters import read_flag, read_id
+from service.web.operations import Answer, Json, Operation
 
 MAX_BODY_BYTES = 1000
 WAIT_SECONDS = 8.0
 
 
-class _Person(msgspec.Struct, forbid_unknown_fields=True):
+ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
+
+
+class Person(msgspec.Struct, forbid_unknown_fields=True):
+    """Whom to erase."""
+
     phone: str
+    """In E.164, or national where OUTCOMES_DEFAULT_REGION is set."""
     dry_run: bool = False
+    """Only count."""
+
+
+class Erasure(msgspec.Struct):
+    """How far an erasure is, and what it took out; of a dry run, what it would take out, without what takes a search."""
+
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["running", "done", "dry_run"]})]
+    recipients: int
+    unattributed: int
+    held_rows: int
+    """Rows of files that are held for a promotion."""
+    erasure_id: int | None = None
+    person: str | None = None
+    """The same for the same person; it tells nothing else."""
+    requested_at: Time | None = None
+    finished_at: Time | None = None
+    attempts: int | None = None
+    """Of a dry run."""
+    bodies: int | None = None
+    quarantined: int | None = None
 
 
 class Erasures:
@@ -31,9 +59,22 @@ class Erasures:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("POST", "/v1/erasures", self.erase, "admin"),
-            Operation("GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin"),
-        ]
+            Operation(
+                "POST", "/v1/erasures", self.erase, "admin", "Privacy",
+                parameters=(),
+                bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
+                answers=(
+                    Answer(One[Erasure], "Done, or only counted"),
+                    Answer(One[Erasure], "It goes on by itself", 202),
+                ),
+                errors=(InvalidRequestError,),
+            ),
+            Operation(
+                "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
+                parameters=(ERASURE_ID,),
+                answers=(Answer(One[Erasure]),),
+            ),
+        ]  # fmt: skip
 
     async def erase(self, request: Request) -> Response:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
@@ -42,8 +83,8 @@ class Erasures:
             phone = normalise_phone(person.phone, self._default_region)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
-        if person.dry_run or read_flag(request, "dry_run"):
-            return JsonResponse({"data": {"state": "dry_run", **await self._eraser.preview(phone)}})
+        if person.dry_run:
+            return JsonResponse(One(Erasure("dry_run", **await self._eraser.preview(phone))))
         erasure_id = await self._eraser.begin(phone)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -51,20 +92,20 @@ class Erasures:
                 shown = await asyncio.shield(self._eraser.finish(erasure_id))
         except TimeoutError:
             shown = await self._eraser.read(erasure_id)
-        return JsonResponse({"data": shown}, status_code=200 if shown["state"] == "done" else 202)
+        return JsonResponse(One(Erasure(**shown)), status_code=200 if shown["state"] == "done" else 202)
 
     async def get_erasure(self, request: Request) -> Response:
         """How far an erasure has come."""
-        return JsonResponse({"data": await self._eraser.read(read_id(request, "erasure_id", "erasure"))})
+        return JsonResponse(One(Erasure(**await self._eraser.read(ERASURE_ID.read(request)))))
 
 
-async def _read_person(request: Request) -> _Person:
+async def _read_person(request: Request) -> Person:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             break
     try:
-        return msgspec.json.decode(bytes(body), type=_Person)
+        return msgspec.json.decode(bytes(body), type=Person)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidRequestError('Send JSON: {"phone": "+919876543210"}, and "dry_run": true to count only') from error

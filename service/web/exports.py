@@ -1,22 +1,67 @@
 """Exports over HTTP: recipients, attempts and batches as CSV, NDJSON or Parquet."""
 
 from datetime import UTC, datetime
-from typing import get_args
+from typing import TypeAlias, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import InvalidRequestError
 from service.metrics import Metrics
-from service.outcomes.export_formats import Format
+from service.outcomes.export_formats import MEDIA_TYPES, Format
 from service.outcomes.exports import Exporter, ExportRequest, Kind
-from service.web.operations import Operation
-from service.web.parameters import read_id, read_number, read_optional_number
-from service.web.recipients import MAX_RECIPIENT, STATES
+from service.web.batches import AGENT_ID, BATCH_ID
+from service.web.declarations import Choice, Number, Parameter, PathChoice
+from service.web.operations import Answer, Operation
+from service.web.recipients import MAX_RECIPIENT, STATUS
 from service.web.streaming import ExportResponse
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_ID = 2**63 - 1
+Span: TypeAlias = tuple[Number[int], Number[int]]
+
+
+class Instant(Parameter[datetime, None]):
+    """A day (which begins at midnight in UTC) or a time with its offset."""
+
+    def __init__(self, name: str, description: str) -> None:
+        takes = "a day such as 2026-03-16 or a time such as 2026-03-16T10:30:00Z"
+        super().__init__(name, description, takes, {"type": "string", "examples": ["2026-03-16"]}, None)
+
+    def _parse(self, text: str) -> datetime:
+        instant = datetime.fromisoformat(text)
+        if len(text) == len("2026-03-16"):
+            return instant.replace(tzinfo=UTC)
+        if instant.tzinfo is None:
+            raise ValueError(text)
+        return instant
+
+
+def _declare_span(maximum: int) -> Span:
+    return (
+        Number(
+            "after", "Only rows with a higher key: where another export ended", default=0, minimum=0, maximum=maximum
+        ),
+        Number("until", "Only rows up to this key", default=maximum, minimum=0, maximum=maximum),
+    )
+
+
+FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
+SPAN, SPAN_ACROSS = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
+FROM = Instant("from", "Batches made from then on")
+TO = Instant("to", "Batches made before then")
+FORMULAS = Choice(
+    "formulas", "In CSV: `escape` cells that a spreadsheet would run, as it does unless told otherwise, or `keep` them",
+    ("escape", "keep"), default=None,
+)  # fmt: skip
+ANSWERS = tuple(
+    Answer(
+        str, "The file; one that could not be finished is broken off without HTTP's last chunk",
+        media_type=kind.partition(";")[0],
+        headers=(("X-Outcomes-As-Of", "The instant of all of it"), ("X-Outcomes-Until", "Its last key, for `after`")),
+    )
+    for kind in MEDIA_TYPES.values()
+)  # fmt: skip
 
 
 class Exports:
@@ -29,15 +74,31 @@ class Exports:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read"),
-            Operation("GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read"),
-            Operation("GET", "/v1/exports/batches.{format}", self.export_batches, "read"),
-            Operation("GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read"),
-        ]
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
+                parameters=(BATCH_ID, FORMAT, STATUS, *SPAN, FORMULAS),
+                answers=ANSWERS,
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
+                parameters=(BATCH_ID, FORMAT, *SPAN, FORMULAS),
+                answers=ANSWERS,
+            ),
+            Operation(
+                "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
+                parameters=(FORMAT, FROM, TO, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                answers=ANSWERS,
+            ),
+            Operation(
+                "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
+                parameters=(FORMAT, FROM, TO, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                answers=ANSWERS,
+            ),
+        ]  # fmt: skip
 
     async def export_recipients(self, request: Request) -> Response:
         """The recipients of a batch, each with its parameters and outcome."""
-        return self._export_batch(request, "recipients", _read_state(request))
+        return self._export_batch(request, "recipients", STATUS.read(request))
 
     async def export_attempts(self, request: Request) -> Response:
         """The attempts of a batch's recipients, each by the fact that counts for it."""
@@ -52,11 +113,11 @@ class Exports:
         return self._export_across(request, "recipients")
 
     def _export_batch(self, request: Request, kind: Kind, state: str | None) -> Response:
-        batch_id = read_id(request, "batch_id", "batch")
-        after, until = _read_span(request, MAX_RECIPIENT)
+        batch_id = BATCH_ID.read(request)
+        after, until = _read_span(request, SPAN, MAX_RECIPIENT)
         asked = ExportRequest(
             kind=kind,
-            file_format=_read_format(request),
+            file_format=FORMAT.read(request),
             batch_id=batch_id,
             state=state,
             after=after,
@@ -66,14 +127,14 @@ class Exports:
         return self._answer(asked, f"batch-{batch_id}-{kind}")
 
     def _export_across(self, request: Request, kind: Kind) -> Response:
-        since, before = _read_time(request, "from"), _read_time(request, "to")
+        since, before = FROM.read(request), TO.read(request)
         if since and before and since >= before:
             raise InvalidRequestError("to: takes a time after from")
-        after, until = _read_span(request, MAX_ID)
+        after, until = _read_span(request, SPAN_ACROSS, MAX_ID)
         asked = ExportRequest(
             kind=kind,
-            file_format=_read_format(request),
-            agent_id=read_optional_number(request, "agent_id", minimum=0, maximum=MAX_ID),
+            file_format=FORMAT.read(request),
+            agent_id=AGENT_ID.read(request),
             since=since,
             before=before,
             after=after,
@@ -94,50 +155,17 @@ class Exports:
         )
 
 
-def _read_format(request: Request) -> Format:
-    text: str = request.path_params["format"]
-    if text not in FORMATS:
-        raise NotFoundError(f"There is no export as {text!r}: it is one of {', '.join(FORMATS)}")
-    return text
-
-
-def _read_span(request: Request, maximum: int) -> tuple[int, int]:
+def _read_span(request: Request, span: Span, maximum: int) -> tuple[int, int]:
     """What stands in ``after`` and ``until``: everything where they are absent."""
-    after = read_number(request, "after", 0, minimum=0, maximum=maximum)
-    until = read_number(request, "until", maximum, minimum=0, maximum=maximum)
+    after, until = (parameter.read(request) for parameter in span)
     if until < after:
         raise InvalidRequestError(f"until: takes a whole number from after ({after}) to {maximum}")
     return after, until
 
 
-def _read_state(request: Request) -> str | None:
-    state = request.query_params.get("status")
-    if state not in {None, *STATES}:
-        raise InvalidRequestError(f"status: takes one of {', '.join(STATES)}")
-    return state
-
-
 def _read_formulas(request: Request) -> bool:
     """Whether cells that a spreadsheet would run are made harmless: ``formulas=escape``, the default, or ``keep``."""
-    text = request.query_params.get("formulas")
-    if text is not None and request.path_params["format"] != "csv":
+    if FORMULAS.name in request.query_params and request.path_params["format"] != "csv":
         raise InvalidRequestError("formulas: is for csv alone; the other formats hold every text as it is")
-    if text not in {None, "escape", "keep"}:
-        raise InvalidRequestError("formulas: takes one of escape, keep")
+    text = FORMULAS.read(request)
     return text != "keep" and request.path_params["format"] == "csv"
-
-
-def _read_time(request: Request, name: str) -> datetime | None:
-    """A day (which begins at midnight in UTC) or a time with its offset."""
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is not None and len(text) == len("2026-03-16"):
-        instant = instant.replace(tzinfo=UTC)
-    if instant is None or instant.tzinfo is None:
-        raise InvalidRequestError(f"{name}: takes a day such as 2026-03-16 or a time such as 2026-03-16T10:30:00Z")
-    return instant

@@ -8,23 +8,83 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.outcomes.consumers import Consumers
 from service.outcomes.feed import read_feed
 from service.outcomes.feed_watch import FeedWatch
 from service.store.database import Database
+from service.web.answers import One, Page, Time
 from service.web.bodies import read_json
+from service.web.declarations import Free, Number, PathText
 from service.web.json import JsonResponse, raw
-from service.web.operations import Operation
-from service.web.parameters import read_number
+from service.web.operations import Answer, Json, Operation
 
 MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
 
 
-class _Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
+CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not beside `after`", "a name")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+WAIT = Number("wait", "Seconds to wait for a change", default=0, minimum=0, maximum=MAX_WAIT_SECONDS)
+NAME = PathText("name", "The consumer's name: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+
+
+class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    """How far a consumer is."""
+
     position: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+    """It has dealt with every entry up to here."""
     reset: bool = False
+    """It may go back."""
+
+
+class FeedEntry(msgspec.Struct):
+    """The latest state of a recipient, at the position of its last change."""
+
+    position: int
+    batch_id: int | None
+    """Null until the provider's answer to the upload is known; it then comes once more."""
+    recipient: int
+    phone: str | None
+    parameters: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": dict[str, Any] | None})]
+    state: str
+    """What is counted; also ``withdrawn`` and the like."""
+    status: str | None
+    """The latest attempt's."""
+    is_final: bool
+    attempts: int
+    duration_seconds: int | None
+    results: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": Any})]
+    """What the agent made of the latest attempt: any JSON."""
+    failure_reason: str | None
+    next_retry_at: Time | None
+    last_attempt_at: Time | None
+    conversation_id: str | None
+    source: str | None
+    version: int
+
+
+class FeedPage(msgspec.Struct):
+    """Changes in the order of their positions; go on with ``after`` = ``next``, also where there is no more yet."""
+
+    data: list[FeedEntry]
+    next: int
+    has_more: bool
+
+
+class Consumer(msgspec.Struct):
+    """How far a consumer says that it is, and how far behind."""
+
+    name: str
+    position: int
+    last_position: int
+    lag: int
+    """Entries behind; the distance of the positions where ``is_lag_exact`` is false."""
+    is_lag_exact: bool
+    behind_since: Time | None
+    acknowledged_at: Time
+    created_at: Time
 
 
 class Feed:
@@ -37,30 +97,51 @@ class Feed:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/v1/feed", self.read, "feed"),
-            Operation("GET", "/v1/feed/consumers", self.list_consumers, "feed"),
-            Operation("GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed"),
-            Operation("PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed"),
-            Operation("DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed"),
-        ]
+            Operation(
+                "GET", "/v1/feed", self.read, "feed", "Feed",
+                parameters=(AFTER, CONSUMER, LIMIT, WAIT),
+                answers=(Answer(FeedPage),),
+                errors=(NotFoundError, ConflictError),
+            ),
+            Operation(
+                "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
+                parameters=(),
+                answers=(Answer(Page[Consumer]),),
+            ),
+            Operation(
+                "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
+                parameters=(NAME,),
+                answers=(Answer(One[Consumer]),),
+            ),
+            Operation(
+                "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
+                parameters=(NAME,),
+                bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
+                answers=(Answer(One[Consumer]),),
+                errors=(ConflictError,),
+            ),
+            Operation(
+                "DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed", "Feed",
+                parameters=(NAME,),
+                answers=(Answer(None, "It is forgotten", 204),),
+            ),
+        ]  # fmt: skip
 
     async def read(self, request: Request) -> Response:
         """Changes after a position, or after what a consumer has acknowledged. A page may be shorter than ``limit``
         although more follows. With ``wait`` an empty page is answered only after so many seconds without a change."""
-        limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
-        wait = read_number(request, "wait", 0, minimum=0, maximum=MAX_WAIT_SECONDS)
+        limit, wait = LIMIT.read(request), WAIT.read(request)
         after = await self._find_start(request)
         page = await read_feed(self._database, after, limit)
         if wait and not page.entries and await self._wait(request, after, wait):
             page = await read_feed(self._database, after, limit)
         entries = [_show_entry(entry) for entry in page.entries]
-        return JsonResponse({"data": entries, "next": page.next, "has_more": page.has_more})
+        return JsonResponse(FeedPage(entries, page.next, page.has_more))
 
     async def list_consumers(self, request: Request) -> Response:
         """All consumers, by name: there are so few that they are one page."""
-        return JsonResponse(
-            {"data": [dict(row) for row in await self._consumers.list()], "next": None, "has_more": False}
-        )
+        consumers = [Consumer(**row) for row in await self._consumers.list()]
+        return JsonResponse(Page(consumers, None, has_more=False))
 
     async def get_consumer(self, request: Request) -> Response:
         """How far a consumer is, and how far behind."""
@@ -68,7 +149,7 @@ class Feed:
 
     async def acknowledge(self, request: Request) -> Response:
         """Takes down how far a consumer is: ``{"position": 123}``; ``"reset": true`` lets it go back."""
-        word = await read_json(request, _Acknowledgement, '{"position": 123}')
+        word = await read_json(request, Acknowledgement, '{"position": 123}')
         name = request.path_params["name"]
         await self._consumers.acknowledge(name, word.position, is_reset=word.reset)
         return await self._answer(name)
@@ -79,12 +160,12 @@ class Feed:
         return Response(status_code=204)
 
     async def _answer(self, name: str) -> Response:
-        return JsonResponse({"data": dict(await self._consumers.get(name))})
+        return JsonResponse(One(Consumer(**await self._consumers.get(name))))
 
     async def _find_start(self, request: Request) -> int:
-        consumer = request.query_params.get("consumer")
+        consumer = CONSUMER.read(request)
         if consumer is None:
-            return read_number(request, "after", 0, minimum=0, maximum=MAX_POSITION)
+            return AFTER.read(request)
         if "after" in request.query_params:
             raise InvalidRequestError("after: cannot be given beside consumer, which has a position of its own")
         return await self._consumers.get_position(consumer)
@@ -107,9 +188,9 @@ async def _see_hang_up(request: Request) -> None:
         pass
 
 
-def _show_entry(entry: asyncpg.Record) -> dict[str, Any]:
+def _show_entry(entry: asyncpg.Record) -> FeedEntry:
     shown = dict(entry)
     del shown["has_more"]
     shown["parameters"] = raw(shown["parameters"])
     shown["results"] = raw(shown["results"])
-    return shown
+    return FeedEntry(**shown)

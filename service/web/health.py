@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,12 +11,18 @@ from starlette.responses import Response
 from service.metrics import Metrics
 from service.store.database import Database
 from service.web.json import JsonResponse
-from service.web.operations import Operation
+from service.web.operations import RETRY_AFTER, Answer, Operation
 
 logger = structlog.get_logger()
 
 READY_SECONDS = 2.0
 REMEMBER_SECONDS = 1.0
+
+
+class State(msgspec.Struct):
+    """How the service is."""
+
+    status: str
 
 
 class Health:
@@ -29,14 +36,29 @@ class Health:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/healthz", self.alive, None),
-            Operation("GET", "/readyz", self.ready, None),
-            Operation("GET", "/metrics", self.expose_metrics, None),
-        ]
+            Operation(
+                "GET", "/healthz", self.alive, None, "Operation",
+                parameters=(),
+                answers=(Answer(State, "It is alive"),),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/readyz", self.ready, None, "Operation",
+                parameters=(),
+                answers=(Answer(State, "It can commit"), Answer(State, "It cannot", 503, headers=(RETRY_AFTER,))),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/metrics", self.expose_metrics, None, "Operation",
+                parameters=(),
+                answers=(Answer(str, "In Prometheus' text format", media_type="text/plain"),),
+                is_tolerant=True,
+            ),
+        ]  # fmt: skip
 
     async def alive(self, request: Request) -> Response:
         """200 as long as the process answers."""
-        return JsonResponse({"status": "ok"})
+        return JsonResponse(State("ok"))
 
     async def ready(self, request: Request) -> Response:
         """200 when a commit went through just now, else 503."""
@@ -44,8 +66,8 @@ class Health:
             if time.monotonic() - self._checked[0] > REMEMBER_SECONDS:
                 self._checked = (time.monotonic(), await self._can_commit())
         if self._checked[1]:
-            return JsonResponse({"status": "ready"})
-        return JsonResponse({"status": "the database does not commit"}, status_code=503, headers={"retry-after": "5"})
+            return JsonResponse(State("ready"))
+        return JsonResponse(State("the database does not commit"), status_code=503, headers={"retry-after": "5"})
 
     async def expose_metrics(self, request: Request) -> Response:
         """The Prometheus exposition."""

@@ -8,6 +8,7 @@ import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.errors import ApiError
 
@@ -26,10 +27,26 @@ _BEFORE_REPEATING = "A read may be repeated; before an upload is, GET /v1/upload
 _TYPES = {400: "invalid_request", 401: "authentication_error", 404: "not_found", 405: "invalid_request"}
 
 
+class Problem(msgspec.Struct):
+    """What went wrong, and what to do."""
+
+    message: str
+    """A sentence that names the parameter or field, and what it takes."""
+    type: str
+    """A word for programs, the provider's where it has one."""
+    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """What one sentence cannot say, such as the report on a file."""
+
+
+class Error(msgspec.Struct):
+    """The answer to everything that goes wrong."""
+
+    error: Problem
+
+
 def render_error(message: str, error_type: str, details: dict[str, Any] | None = None) -> bytes:
     """The body of an error answer; ``details`` only where there are some."""
-    error: dict[str, Any] = {"message": message, "type": error_type}
-    return msgspec.json.encode({"error": error | ({"details": details} if details else {})})
+    return msgspec.json.encode(Error(Problem(message, error_type, details or msgspec.UNSET)))
 
 
 def answer_api_error(request: Request, error: Exception) -> Response:
@@ -45,7 +62,14 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     body = render_error(
         f"{request.method} {request.url.path}: {error.detail}", _TYPES.get(error.status_code, "invalid_request")
     )
-    return Response(body, error.status_code, headers=error.headers, media_type="application/json")
+    headers = {"allow": _list_methods(request)} if error.status_code == 405 else error.headers
+    return Response(body, error.status_code, headers=headers, media_type="application/json")
+
+
+def _list_methods(request: Request) -> str:
+    """All methods of the path: each has a route of its own, and the router's own answer names those of one."""
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in fitting for method in route.methods}))
 
 
 def answer_unavailable(request: Request, error: Exception) -> Response:

@@ -21,22 +21,30 @@ from service.errors import (
     OverloadedError,
     UnavailableError,
 )
-from service.formant.events import TEXT_LIMIT, EventDecoder
+from service.formant.events import TEXT_LIMIT, EventDecoder, Webhook
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target
 from service.ledger.backlog import Backlog
 from service.ledger.committer import Committer
 from service.metrics import Metrics
+from service.web.declarations import Header, PathText
+from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
 
 PATH = "/webhooks/formant"
 READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
 RETRY_AFTER_SECONDS = 5
 
+TARGET = PathText("target", "The name of a target in `OUTCOMES_TARGETS_FILE`, which has secrets of its own")
+SIGNATURE = Header(
+    SIGNATURE_HEADER, "`sha256=` and the hex HMAC-SHA256 of the raw body under the target's secret", is_required=True
+)
+EVENT_ID = Header("X-FormantAI-Event-Id", "The event's id; a hint, used for bodies that name none")
+
 logger = structlog.get_logger()
 
-_SIGNATURE = SIGNATURE_HEADER.lower().encode()
-_EVENT_ID = b"x-formantai-event-id"
+_SIGNATURE = SIGNATURE.name.lower().encode()
+_EVENT_ID = EVENT_ID.name.lower().encode()
 _LENGTH = b"content-length"
 _STORED: tuple[Message, Message] = (
     {"type": "http.response.start", "status": 204, "headers": []},
@@ -69,7 +77,27 @@ class Receiver:
         self._webhooks = metrics.webhooks.counts
         self._secret_used = metrics.secret_used.counts
 
+    def operations(self) -> list[Operation]:
+        """What is documented of it; it is reached without any route."""
+        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204),)
+        errors = (AuthenticationError, NotFoundError, BodyTooLargeError, UnavailableError)
+        body = Json(Webhook, "One event; whatever is signed is taken, and never refused for its content")
+        return [
+            Operation(
+                "POST", "/webhooks/formant", self.__call__, None, "Webhooks",
+                parameters=(SIGNATURE, EVENT_ID),
+                bodies=(body,), answers=answers, errors=errors, is_tolerant=True,
+            ),
+            Operation(
+                "POST", "/webhooks/formant/{target}", self.__call__, None, "Webhooks",
+                parameters=(TARGET, SIGNATURE, EVENT_ID),
+                bodies=(body,), answers=answers, errors=errors, is_tolerant=True,
+            ),
+        ]  # fmt: skip
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Takes one event of the provider, and answers once it is committed. The provider sends it again after a 503 or
+        no answer within 10 seconds, three times in all, and never after a 4xx."""
         name = scope["path"][len(PATH) + 1 :] or DEFAULT_TARGET
         target = self._targets.get(name)
         try:

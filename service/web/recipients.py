@@ -2,24 +2,104 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
 from service.store.database import Database
+from service.web.answers import One, Page, Time
+from service.web.batches import BATCH_ID
+from service.web.declarations import Choice, Free, Id, Moment, Number
 from service.web.json import JsonResponse, raw
-from service.web.operations import Operation
-from service.web.parameters import read_choice, read_id, read_moment, read_number
+from service.web.operations import Answer, Operation
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
-SOURCES = ("webhook", "healed")
 MAX_RECIPIENT = 2**31 - 1
-MAX_ATTEMPTS = 2**31 - 1
+MOST_ATTEMPTS = 2**31 - 1
 SCANNED_FOR_A_STATE = 10_000
+SOURCES = ("webhook", "healed")
+
+RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the page before: a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT)
+STATUS = Choice("status", "Only those in this state", STATES, default=None)
+SOURCE = Choice("source", "Only those whose outcome is known in this way", SOURCES, default=None)
+MIN_ATTEMPTS = Number("min_attempts", "Only those with so many at least", default=0, minimum=0, maximum=MOST_ATTEMPTS)
+MAX_ATTEMPTS = Number(
+    "max_attempts", "Only those with so many at most", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+)
+CHANGED_SINCE = Moment("changed_since", "Only those whose outcome changed since then")
+RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
+
+
+class Recipient(msgspec.Struct):
+    """A recipient: what it was called with, and its outcome, which is that of its latest attempt."""
+
+    recipient: int
+    """Its number in the batch, from 1."""
+    batch_id: int
+    phone: str | None
+    """Null once it was erased, or has been kept for long enough."""
+    parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
+    """The other columns of its row."""
+    state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]
+    """What is counted: ``in_progress`` (no attempt known yet), ``pending_retry``, or the final status."""
+    status: str | None
+    """The latest attempt's."""
+    is_final: bool
+    attempts: int
+    duration_seconds: int | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    """What the agent made of the latest attempt: any JSON."""
+    failure_reason: str | None
+    next_retry_at: Time | None
+    last_attempt_at: Time | None
+    conversation_id: str | None
+    source: str | None
+    """How it is known: ``webhook`` or ``healed``."""
+    version: int
+    """How often the outcome has changed."""
+    event_id: str | None
+    """The event that decided it."""
+    method: str | None
+    """How the recipient was found: ``reference``, ``recipient`` or ``window``."""
+    known_at: Time | None
+
+
+class Fact(msgspec.Struct):
+    """What one event says about one attempt."""
+
+    event_id: str
+    source: str
+    method: str
+    conversation_id: str
+    attempt_number: int | None
+    status: str
+    is_final: bool
+    started_at: Time | None
+    ended_at: Time | None
+    duration_seconds: int | None
+    failure_reason: str | None
+    next_retry_at: Time | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    occurred_at: Time | None
+    known_at: Time
+    won: bool
+    """It is what counts for its attempt."""
+    decided: bool
+    """It is what the outcome stands on."""
+
+
+class RecipientHistory(Recipient):
+    """A recipient with all that is known of its attempts, in their order."""
+
+    history: list[Fact]
 
 
 class Filters(NamedTuple):
@@ -28,7 +108,7 @@ class Filters(NamedTuple):
     state: str | None = None
     source: str | None = None
     min_attempts: int = 0
-    max_attempts: int = MAX_ATTEMPTS
+    max_attempts: int = MOST_ATTEMPTS
     changed_since: datetime | None = None
     result_name: str | None = None
     result_value: str | None = None
@@ -45,15 +125,22 @@ class Recipients:
 
     def operations(self) -> list[Operation]:
         return [
-            Operation("GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read"),
-            Operation("GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read"),
-        ]
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER),
+                answers=(Answer(Page[Recipient]),),
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
+                parameters=(BATCH_ID, RECIPIENT),
+                answers=(Answer(One[RecipientHistory]),),
+            ),
+        ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """By number. With a filter a page looks at so many of them and may hold few or none: go on with ``next``."""
-        batch_id = read_id(request, "batch_id", "batch")
-        limit = read_number(request, "limit", 100, minimum=1, maximum=1000)
-        after = read_number(request, "after", 0, minimum=0, maximum=MAX_RECIPIENT)
+        """The recipients of a batch, by number. With a filter a page looks at so many of them and may hold few or none:
+        go on with ``next``."""
+        batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
         filters = read_filters(request)
         count = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
         if count is None:
@@ -64,19 +151,18 @@ class Recipients:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
         has_more = until < count
-        return JsonResponse(
-            {"data": [_show(row) for row in rows], "next": until if has_more else None, "has_more": has_more}
-        )
+        shown = [Recipient(**_show(row)) for row in rows]
+        return JsonResponse(Page(shown, until if has_more else None, has_more))
 
     async def get(self, request: Request) -> Response:
         """One recipient, with the history of its attempts and where each word of it came from."""
-        batch_id, number = read_id(request, "batch_id", "batch"), read_id(request, "recipient", "recipient")
+        batch_id, number = BATCH_ID.read(request), RECIPIENT.read(request)
         rows = await self._read(batch_id, number - 1, number, NO_FILTERS) if 1 <= number <= MAX_RECIPIENT else []
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
         facts = self._database.queries.list_recipient_facts(self._database.pool, batch_id=batch_id, recipient_no=number)
-        history = [dict(fact) | {"results": raw(fact["results"])} async for fact in facts]
-        return JsonResponse({"data": _show(rows[0]) | {"history": history}})
+        history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
+        return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
     async def _read(self, batch_id: int, after: int, until: int, filters: Filters) -> Sequence[asyncpg.Record]:
         page = self._database.queries.list_recipients(
@@ -87,20 +173,19 @@ class Recipients:
 
 def read_filters(request: Request) -> Filters:
     """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
-    least = read_number(request, "min_attempts", 0, minimum=0, maximum=MAX_ATTEMPTS)
-    most = read_number(request, "max_attempts", MAX_ATTEMPTS, minimum=0, maximum=MAX_ATTEMPTS)
+    least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
     if least > most:
         raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
-    result = request.query_params.get("result")
+    result = RESULT.read(request)
     name, colon, value = (result or "").partition(":")
     if result is not None and not (name and colon and "\0" not in result):
-        raise InvalidRequestError("result: takes NAME:VALUE, such as intent:promise_to_pay")
+        raise InvalidRequestError(f"result: takes {RESULT.takes}")
     return Filters(
-        state=read_choice(request, "status", STATES),
-        source=read_choice(request, "source", SOURCES),
+        state=STATUS.read(request),
+        source=SOURCE.read(request),
         min_attempts=least,
         max_attempts=most,
-        changed_since=read_moment(request, "changed_since", UTC),
+        changed_since=CHANGED_SINCE.read_in(request, UTC),
         result_name=name or None,
         result_value=value if result is not None else None,
     )

@@ -1,22 +1,34 @@
 """Uploads over HTTP: a CSV taken to the provider, checked only, promoted; their states, and a person's word on them."""
 
 import re
-from typing import Any, cast, get_args
+from decimal import Decimal
+from typing import Annotated, get_args
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.batches.lookup import UploadFinder
-from service.batches.report import Duplicates
+from service.batches.report import ContactError, Duplicate, Duplicates
 from service.batches.requests import UploadRequest
 from service.batches.uploads import Uploader
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import (
+    ConflictError,
+    DuplicateRequestError,
+    InvalidRequestError,
+    KeyReusedError,
+    NotFoundError,
+    ProviderError,
+)
+from service.formant.client import ProviderBatch
 from service.store.database import Database
-from service.web.files import ReceivedFile, keep_file, receive_form
+from service.web.answers import One, Page, Time, to_page
+from service.web.batches import BATCH_ID
+from service.web.declarations import Choice, Fields, Flag, Id, Number, Parameter, Percent, Text
+from service.web.files import ReceivedFile, keep_file, read_small, receive_form
 from service.web.json import JsonResponse
-from service.web.operations import Operation
-from service.web.parameters import Fields, read_id, read_number
+from service.web.operations import Answer, Form, Json, Operation
 
 MAX_NAME_CHARACTERS = 200
 MAX_AGENT_ID = 2**63 - 1
@@ -25,7 +37,95 @@ UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unkn
 _KEY = re.compile(r'"([ !#-~]{1,255})"|([!#-~]{1,255})')
 
 
-class _Resolution(msgspec.Struct, forbid_unknown_fields=True):
+class IdempotencyKey(Parameter[str, None]):
+    """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is taken too."""
+
+    place = "header"
+    wrong_text = '""'
+
+    def __init__(self) -> None:
+        description = "The same key again answers the same batch, and calls nobody twice; with another request: 422"
+        takes = "1 to 255 printable characters in quotes, such as a UUID"
+        schema = {"type": "string", "pattern": f"^(?:{_KEY.pattern})$"}
+        super().__init__("Idempotency-Key", description, takes, schema, None)
+
+    def _parse(self, text: str) -> str:
+        match = _KEY.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(text)
+        return match[1] or match[2]
+
+
+IDEMPOTENCY_KEY = IdempotencyKey()
+AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID)
+NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS)
+DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent")
+DUPLICATES: Choice[Duplicates, Duplicates] = Choice(
+    "duplicates", "A phone that comes twice: `reject` the file, keep the `first`, or call `all` rows",
+    get_args(Duplicates), default="reject",
+)  # fmt: skip
+ACCEPT_COLUMNS = Flag("accept_columns", "The file's columns are to be the agent's from now on")
+FORCE = Flag("force", "Call these people again, although the same file was uploaded within 24 hours")
+TEST_RECIPIENTS = Number(
+    "test_recipients", "Call a random sample of so many, and hold the rest for `…/promote`; 0: call all",
+    default=0, minimum=0, maximum=MAX_ROWS,
+)  # fmt: skip
+PROMOTE_AT_SUCCESS_RATE = Percent(
+    "promote_at_success_rate",
+    "With `test_recipients`: call the rest once the test batch is `complete` with at least so many percent",
+    default=None,
+)
+UPLOAD_ID = Id("upload_id", "upload", "Its number, from `GET /v1/uploads`")
+STATE = Choice("state", "Only those in this state", UPLOAD_STATES, default=None)
+LIMIT = Number("limit", "How many to answer at most", default=20, minimum=1, maximum=100)
+BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+
+
+class Upload(msgspec.Struct):
+    """An upload, and how far it is."""
+
+    upload_id: int
+    state: Annotated[str, Meta(extra_json_schema={"enum": [*UPLOAD_STATES]})]
+    """``unknown``: sent, and no answer: it is looked for, never sent again; ``held``: waits for its promotion."""
+    detail: str | None
+    """Why it is in that state, where there is more to say."""
+    batch_id: int | None
+    """The provider's id, once it is known."""
+    agent_id: int
+    name: str
+    recipients: int
+    rows_checked: int | None
+    campaign_id: int | None
+    campaign_role: str | None
+    """``test`` or ``main``."""
+    promote_at_success_rate: Annotated[Decimal | None, Meta(extra={"shape": float | None})]
+    prepared_at: Time
+    sent_at: Time | None
+    changed_at: Time
+    lookups: int
+    """How often it was looked for in the provider's list."""
+    next_lookup_at: Time | None
+
+
+class DryRun(msgspec.Struct):
+    """The report on a file. The lists name the first 100; the counts are of all."""
+
+    valid: bool
+    columns_refused: str | None
+    """What speaks against the file's columns: see ``accept_columns``."""
+    columns: list[str]
+    recipients: int
+    bytes: int
+    error_count: int
+    error_kinds: dict[str, int]
+    errors: list[ContactError]
+    duplicate_count: int
+    duplicates: list[Duplicate]
+
+
+class Resolution(msgspec.Struct, forbid_unknown_fields=True):
+    """A person's word on an unknown upload: the batch that it became, or that it was never sent."""
+
     batch_id: int | None = None
     not_sent: bool = False
 
@@ -39,109 +139,112 @@ class Uploads:
         self._finder = finder
 
     def operations(self) -> list[Operation]:
+        options = (DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE)
+        replayed = ("Idempotency-Replayed", "`true`: the answer to an earlier request with the same key")
         return [
-            Operation("POST", "/v1/batch-call", self.upload, "upload"),
-            Operation("POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload"),
-            Operation("GET", "/v1/uploads", self.list, "read"),
-            Operation("GET", "/v1/uploads/{upload_id}", self.get, "read"),
-            Operation("POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload"),
-        ]
+            Operation(
+                "POST", "/v1/batch-call", self.upload, "upload", "Uploads",
+                parameters=(IDEMPOTENCY_KEY,),
+                bodies=(Form((AGENT_ID, NAME, *options), needed=(AGENT_ID, NAME)),),
+                answers=(
+                    Answer(One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,)),
+                    Answer(One[DryRun], "With `dry_run`: the report on the file"),
+                ),
+                errors=(DuplicateRequestError, KeyReusedError, ProviderError),
+                is_tolerant=True,
+            ),
+            Operation(
+                "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
+                parameters=(BATCH_ID,),
+                answers=(Answer(One[ProviderBatch], "The batch that the rest became"),),
+                errors=(ConflictError, ProviderError),
+            ),
+            Operation(
+                "GET", "/v1/uploads", self.list, "read", "Uploads",
+                parameters=(STATE, LIMIT, BEFORE),
+                answers=(Answer(Page[Upload]),),
+            ),
+            Operation(
+                "GET", "/v1/uploads/{upload_id}", self.get, "read", "Uploads",
+                parameters=(UPLOAD_ID,),
+                answers=(Answer(One[Upload]),),
+            ),
+            Operation(
+                "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
+                parameters=(UPLOAD_ID,),
+                bodies=(Json(Resolution, 'Either `{"batch_id": 456}` or `{"not_sent": true}`'),),
+                answers=(Answer(One[Upload]),),
+                errors=(ConflictError, ProviderError),
+            ),
+        ]  # fmt: skip
 
     async def upload(self, request: Request) -> Response:
         """Takes a CSV to the provider; answers as the provider does. With ``dry_run`` it only answers the report."""
         async with receive_form(request) as form, keep_file(form) as file:
             fields = Fields(form, request.query_params)
             asked = _read_request(request, fields, file)
-            if fields.read_flag("dry_run"):
+            if fields.read(DRY_RUN):
                 report, refusal = await self._uploader.check(asked)
                 is_valid = refusal is None and not report.error_count
-                data = {"valid": is_valid, "columns_refused": refusal} | msgspec.structs.asdict(report)
-                del data["part_counts"]
-                return JsonResponse({"data": data})
+                found = msgspec.structs.asdict(report)
+                del found["part_counts"]
+                return JsonResponse(One(DryRun(is_valid, refusal, **found)))
             batch, is_repeated = await self._uploader.upload(asked)
         headers = {"idempotency-replayed": "true"} if is_repeated else {}
-        return JsonResponse({"data": batch}, headers=headers)
+        return JsonResponse(One(batch), headers=headers)
 
     async def promote(self, request: Request) -> Response:
-        """Sends the rest of a test batch's file; answers the batch that it became."""
-        return JsonResponse({"data": await self._uploader.promote(read_id(request, "batch_id", "batch"))})
+        """Sends the rest of a test batch's file, once. Answers the batch that it became."""
+        return JsonResponse(One(await self._uploader.promote(BATCH_ID.read(request))))
 
     async def list(self, request: Request) -> Response:
-        """Uploads with their state: where to look for one whose answer was lost."""
-        limit = read_number(request, "limit", 20, minimum=1, maximum=100)
-        before = read_number(request, "after", 2**62, minimum=1, maximum=2**62)
-        state = request.query_params.get("state")
-        if state is not None and state not in UPLOAD_STATES:
-            raise InvalidRequestError(f"state: takes one of {', '.join(UPLOAD_STATES)}")
+        """Uploads with their state, newest first: where to look for one whose answer was lost."""
+        limit, before, state = LIMIT.read(request), BEFORE.read(request) or 2**62, STATE.read(request)
         page = self._database.queries.list_uploads(self._database.pool, state=state, before=before, limit=limit + 1)
-        rows = [dict(row) async for row in page]
-        has_more = len(rows) > limit
-        rows = rows[:limit]
-        return JsonResponse({"data": rows, "next": rows[-1]["upload_id"] if has_more else None, "has_more": has_more})
+        return JsonResponse(to_page([Upload(**row) async for row in page], limit, "upload_id"))
 
     async def get(self, request: Request) -> Response:
         """One upload: its state, and how far it is."""
-        return JsonResponse({"data": await self._read(read_id(request, "upload_id", "upload"))})
+        return JsonResponse(One(await self._read(UPLOAD_ID.read(request))))
 
     async def resolve(self, request: Request) -> Response:
-        """A person's word on an unknown upload: ``{"batch_id": 456}`` or ``{"not_sent": true}``."""
-        upload_id = read_id(request, "upload_id", "upload")
+        """A person's word on an unknown upload. 409 where the evidence is against it."""
+        upload_id = UPLOAD_ID.read(request)
         try:
-            word = msgspec.json.decode(await request.body(), type=_Resolution)
+            word = msgspec.json.decode(await read_small(request), type=Resolution)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            word = _Resolution()
+            word = Resolution()
         if (word.batch_id is None) == (not word.not_sent):
             raise InvalidRequestError('Send JSON with either {"batch_id": 456} or {"not_sent": true}')
         await self._finder.resolve(upload_id, word.batch_id)
-        return JsonResponse({"data": await self._read(upload_id)})
+        return JsonResponse(One(await self._read(upload_id)))
 
-    async def _read(self, upload_id: int) -> dict[str, Any]:
+    async def _read(self, upload_id: int) -> Upload:
         row = await self._database.queries.get_upload(self._database.pool, batch_key=upload_id)
         if row is None:
             raise NotFoundError(f"There is no upload {upload_id}")
-        return dict(row)
+        return Upload(**row)
 
 
 def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:
-    test_recipients = fields.read_number("test_recipients", 0, minimum=0, maximum=MAX_ROWS)
-    promote_at = fields.read_percent("promote_at_success_rate")
+    test_recipients = fields.read(TEST_RECIPIENTS)
+    promote_at = fields.read(PROMOTE_AT_SUCCESS_RATE)
     if promote_at is not None and not test_recipients:
         raise InvalidRequestError("promote_at_success_rate: needs test_recipients=N, the batch that it is measured by")
+    name = fields.require(NAME)
+    longest = MAX_NAME_CHARACTERS - (len(" (test)") if test_recipients else 0)
+    if len(name) > longest:
+        raise InvalidRequestError(f"name: takes 1 to {longest} characters")
     return UploadRequest(
-        agent_id=_read_agent_id(fields.read_text("agent_id")),
-        name=_read_name(fields.read_text("name"), MAX_NAME_CHARACTERS - (len(" (test)") if test_recipients else 0)),
+        agent_id=fields.require(AGENT_ID),
+        name=name,
         file_name=file.name,
         path=file.path,
         file_digest=file.digest,
-        duplicates=cast(Duplicates, fields.read_choice("duplicates", get_args(Duplicates))),
-        accept_columns=fields.read_flag("accept_columns"),
-        force=fields.read_flag("force"),
-        idempotency_key=_read_idempotency_key(request),
+        duplicates=fields.read(DUPLICATES),
+        accept_columns=fields.read(ACCEPT_COLUMNS),
+        force=fields.read(FORCE),
+        idempotency_key=IDEMPOTENCY_KEY.read(request),
         test_recipients=test_recipients,
         promote_at_success_rate=promote_at,
     )
-
-
-def _read_idempotency_key(request: Request) -> str | None:
-    """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is taken too."""
-    value = request.headers.get("idempotency-key")
-    if value is None:
-        return None
-    match = _KEY.fullmatch(value.strip())
-    if match is None:
-        raise InvalidRequestError("Idempotency-Key: takes 1 to 255 printable characters in quotes, such as a UUID")
-    return match[1] or match[2]
-
-
-def _read_agent_id(value: str) -> int:
-    text = value.strip()
-    if not (text.isascii() and text.isdecimal() and len(text) <= 19) or int(text) > MAX_AGENT_ID:
-        raise InvalidRequestError("agent_id: is missing or no whole number")
-    return int(text)
-
-
-def _read_name(value: str, maximum: int) -> str:
-    name = value.strip()
-    if not name or len(name) > maximum or "\x00" in name:
-        raise InvalidRequestError(f"name: takes 1 to {maximum} characters")
-    return name

@@ -19,24 +19,28 @@ $$;
 
 -- A digest of all that the outcomes of a batch follow from, at the cost of a few look-ups by key: its row, the revision of
 -- its counters, its verdict and last comparison, its retries as seen from p_now, and the batches of its campaign. Within
--- a statement it is of the same instant as the counters that the statement reads.
+-- a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which keeps its plan.
 CREATE OR REPLACE FUNCTION batch_version(p_batch_key bigint, p_now timestamptz) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE plpgsql STABLE
 AS $$
-SELECT md5(concat_ws('|',
-    ROW (b.batch_id, b.agent_id, b.name, b.status, b.created_at, b.total_recipients, b.recipient_count,
-         b.withdrawn_count, b.campaign_key, a.revision, a.last_event_at, s.verdict, s.verdict_since,
-         s.last_reconciled_at)::text,
-    (SELECT r.reconciliation_id FROM reconciliations AS r
-     WHERE r.batch_key = b.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1),
-    (SELECT c::text FROM count_retries(b.batch_key, p_now) AS c),
-    (SELECT string_agg(ROW (m.batch_key, m.batch_id, m.upload_state, m.total_recipients, m.recipient_count,
-                            m.withdrawn_count, k.revision, k.last_event_at)::text, '|' ORDER BY m.batch_key)
-     FROM batches AS m
-     LEFT JOIN batch_activity AS k ON k.batch_key = m.batch_key
-     WHERE m.campaign_key = b.campaign_key)))
-FROM batches AS b
-LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
-LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
-WHERE b.batch_key = p_batch_key
+BEGIN
+    RETURN (
+        SELECT md5(concat_ws('|',
+            ROW (b.batch_id, b.agent_id, b.name, b.status, b.created_at, b.total_recipients, b.recipient_count,
+                 b.withdrawn_count, b.campaign_key, a.revision, a.last_event_at, s.verdict, s.verdict_since,
+                 s.last_reconciled_at)::text,
+            (SELECT r.reconciliation_id FROM reconciliations AS r
+             WHERE r.batch_key = b.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1),
+            (SELECT c::text FROM count_retries(b.batch_key, p_now) AS c),
+            (SELECT string_agg(ROW (m.batch_key, m.batch_id, m.upload_state, m.total_recipients, m.recipient_count,
+                                    m.withdrawn_count, k.revision, k.last_event_at)::text, '|' ORDER BY m.batch_key)
+             FROM batches AS m
+             LEFT JOIN batch_activity AS k ON k.batch_key = m.batch_key
+             WHERE m.campaign_key = b.campaign_key)))
+        FROM batches AS b
+        LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
+        LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+        WHERE b.batch_key = p_batch_key
+    );
+END
 $$;

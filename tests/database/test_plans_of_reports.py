@@ -47,8 +47,8 @@ async def report(connection: asyncpg.Connection) -> None:
     hour: dict[str, Any] = {"start": BEGAN + timedelta(days=1), "until": BEGAN + timedelta(days=1, hours=1)}
     for scope in (
         {**hour, "agent_id": None},
-        {**hour, "agent_id": 7},
-        {"start": BEGAN, "until": BEGAN + timedelta(days=30), "agent_id": 7},
+        {**hour, "agent_id": 45},
+        {"start": BEGAN, "until": BEGAN + timedelta(days=30), "agent_id": 45},
     ):
         async with reading_little(connection, f"count_batches_made({scope})"):
             assert await QUERIES.count_batches_made(connection, **scope, most=5001) > 0

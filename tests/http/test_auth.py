@@ -1,4 +1,4 @@
-"""Who gets in: every route but the receiver and the probes asks for a key, also the ones that come later."""
+"""Who gets in: every route but the receiver, the probes and the docs asks for a key, also those that come later."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ from service.web.auth import Authenticator
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
-OPEN = {"/healthz", "/readyz", "/metrics"}
+OPEN = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/openapi.json": 200, "/docs": 200, "/docs/file": 404}
 WRONG_KEYS = {
     "no key": {},
     "an empty one": {"authorization": "Bearer"},
@@ -54,13 +54,13 @@ async def test_every_route_but_the_receiver_and_the_probes_refuses_a_wrong_key(
     database_url: str, subtests: pytest.Subtests
 ) -> None:
     async with serve(database_url, API_KEY) as (client, routes):
-        assert {path for _, path in routes} > OPEN
+        assert {path for _, path in routes} > OPEN.keys()
         for method, path in routes:
             for name, headers in WRONG_KEYS.items():
                 with subtests.test(f"{method} {path} with {name}"):
                     answer = await client.request(method, path, headers=headers)
                     if path in OPEN:
-                        assert answer.status_code == 200
+                        assert answer.status_code == OPEN[path]
                         continue
                     assert answer.status_code == 401
                     assert answer.headers["www-authenticate"] == "Bearer"
@@ -82,7 +82,7 @@ async def test_without_a_key_configured_everything_is_closed_but_the_receiver_an
         for method, path in routes:
             for headers in ({}, {"authorization": "Bearer"}, {"authorization": f"Bearer {API_KEY}"}):
                 answer = await client.request(method, path, headers=headers)
-                assert answer.status_code == (200 if path in OPEN else 401), (method, path)
+                assert answer.status_code == OPEN.get(path, 401), (method, path)
                 if path not in OPEN and method != "HEAD":
                     assert "OUTCOMES_API_KEY" in answer.json()["error"]["message"]
         assert (await post_webhook(client, make_payload())).status_code == 204

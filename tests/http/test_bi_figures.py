@@ -45,7 +45,12 @@ def parse(text: str | None) -> datetime | None:
 async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
     service: httpx.AsyncClient, database: Database
 ) -> None:
-    for batch_id in BATCHES:
+    token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_id = 459")
+    for recipient, status in ((3, "busy"), (4, "busy"), (5, "completed")):
+        final = status == "completed"
+        payload = make_payload(recipient=recipient, status=status, final=final, agent_id=125, ref_token=token)
+        assert (await post_webhook(service, encode(payload))).status_code == 204
+    for batch_id in (459, *BATCHES):
         told = await get(service, f"{batch_id}/outcomes")
         (row,) = await fetch(database, "bi.batch_outcomes", batch_id)
         recipients, rates, talk = told["recipients"], told["rates"], told["duration_seconds"]
@@ -56,7 +61,7 @@ async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
             "provider_status": told["batch"]["status"],
             "batch_created_at": parse(told["batch"]["created_at"]),
             "verdict": told["verdict"],
-            "verdict_since": parse(told["reconciliation"]["verdict_since"]),
+            "verdict_since": parse((told["reconciliation"] or {}).get("verdict_since")),
             "last_event_at": parse(told["last_event_at"]),
             "last_reconciled_at": parse(told["last_reconciled_at"]),
             "campaign_id": told["campaign"] and told["campaign"]["id"],
@@ -80,6 +85,9 @@ async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
         assert round_off(row["talk_seconds_average"]) == talk["average"]
         assert row["penetration_percent"] == 100 * row["recipients_attempted"] / row["recipients_total"]
         assert row["attempts_per_connect"] == row["attempts_total"] / row["attempts_completed"]
+        assert (row["recipients_pending_retry"], row["recipients_in_progress"]) == (
+            (2, 7) if batch_id == 459 else (0, 0)
+        )
     assert row["recipients_healed"] > 0
 
 

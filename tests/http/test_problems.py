@@ -42,6 +42,14 @@ async def test_a_wrong_method_is_told_with_the_right_ones(service: httpx.AsyncCl
         assert {word.strip() for word in answer.headers["allow"].split(",")} == right
 
 
+async def test_a_wrong_method_is_told_with_all_methods_of_the_path_where_each_has_a_handler_of_its_own(
+    service: httpx.AsyncClient,
+) -> None:
+    answer = await service.delete("/v1/batch-calls/456/recipients")
+    assert_problem(answer, 405, "invalid_request")
+    assert answer.headers["allow"] == "GET, HEAD, PUT"
+
+
 async def test_a_wrong_parameter_is_told_in_the_same_shape(service: httpx.AsyncClient) -> None:
     assert "limit" in assert_problem(await service.get("/v1/uploads?limit=0"), 400, "invalid_request")
     assert "state" in assert_problem(await service.get("/v1/uploads?state=lost"), 400, "invalid_request")

@@ -55,6 +55,14 @@ async def test_the_wheel_brings_its_own_package_and_sql(installed: Path, tmp_pat
     assert ours
 
 
+async def test_the_wheel_brings_the_page_of_the_documentation_and_its_licence(installed: Path) -> None:
+    (static,) = installed.glob("lib/*/site-packages/service/web/static")
+    ours = CHECKOUT / "service" / "web" / "static"
+    files = {path.relative_to(ours): path.read_bytes() for path in ours.rglob("*") if path.is_file()}
+    assert {path.relative_to(static): path.read_bytes() for path in static.rglob("*") if path.is_file()} == files
+    assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js", "docs.html"} <= {path.name for path in files}
+
+
 async def test_the_wheel_holds_the_package_and_nothing_else(installed: Path) -> None:
     packages = [path.name for path in next(installed.glob("lib/*/site-packages")).iterdir() if path.is_dir()]
     assert [name for name in packages if not name.endswith(".dist-info")] == ["service"]

@@ -1,0 +1,336 @@
+"""The shapes of what is told of a batch's outcomes; ``summary`` fills them, and defines the figures."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from service.formant.events import STATUSES
+
+VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
+"""What a batch's numbers may be worth; ``service.reconcile.drift`` decides."""
+Time = Annotated[datetime, Meta(tz=True)]
+Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICTS]})]
+ByStatus = Annotated[
+    dict[str, int], Meta(extra_json_schema={"propertyNames": {"enum": [*STATUSES]}, "required": [*STATUSES]})
+]
+
+
+def _several(component: str) -> Meta:
+    """A list of what is shaped in ``service.reconcile``, above this package: by its name in the documentation."""
+    return Meta(extra_json_schema={"items": {"$ref": f"#/components/schemas/{component}"}})
+
+
+class OutcomesBatch(TypedDict):
+    """The batch that the figures are of."""
+
+    id: int
+    name: str
+    agent_id: int
+    status: str | None
+    """The provider's word, whatever it is."""
+    created_at: Time | None
+
+
+class RecipientCounts(TypedDict):
+    """Recipients; ``total`` is the sum of the others."""
+
+    total: int
+    processed: int
+    """Those with a final status."""
+    in_progress: int
+    """Those of whom no attempt is known yet."""
+    pending_retry: int
+    """Those whose latest attempt is to be followed by another."""
+
+
+class AttemptCounts(TypedDict):
+    """Attempts: calls made, of which a recipient may have several."""
+
+    total: int
+    by_status: ByStatus
+    recipients_by_attempts: dict[int, int]
+    """How many recipients had 1, 2, … attempts."""
+    recipients: int
+    """Recipients with at least one."""
+    connects: int
+    """Completed ones."""
+
+
+class Rate(TypedDict):
+    """A share: ``count`` of ``of``."""
+
+    percent: float | None
+    """Null where there is nothing to take a share of, or the count is not known."""
+    count: int | None
+    of: int
+    denominator: str
+    """The name of the figure in ``of``."""
+
+
+class Ratio(TypedDict):
+    """How many come to each one: ``count`` for ``of``."""
+
+    ratio: float | None
+    """Null where there is nothing to come to."""
+    count: int
+    of: int
+    denominator: str
+    """The name of the figure in ``of``."""
+
+
+class Rates(TypedDict):
+    """Shares, each with its denominator."""
+
+    success_rate: Rate
+    """Completed of all recipients: the provider's definition."""
+    completion_rate: Rate
+    """Completed of the processed recipients."""
+    connect_rate: Rate
+    """Completed attempts of all attempts."""
+    penetration: Rate
+    """Recipients with at least one attempt of all recipients."""
+    contact_rate: Rate
+    """Recipients that any attempt reached of those with at least one attempt."""
+    attempts_per_connect: Ratio
+    """Attempts for each completed one."""
+
+
+class Retries(TypedDict):
+    """Recipients that wait for a retry, by when it is due; null where that is not known."""
+
+    outstanding: int
+    """The sum of the four below."""
+    overdue: int | None
+    due_within_hour: int | None
+    due_later: int | None
+    without_time: int | None
+    earliest_at: Time | None
+    """In the past: the longest overdue."""
+    next_at: Time | None
+    precision_seconds: int
+
+
+class TalkTimePrecision(TypedDict):
+    """How exact the percentiles of talk time are."""
+
+    exact_below_seconds: int
+    within_percent: float
+    at_least_from_seconds: int
+
+
+class TalkTime(TypedDict):
+    """Seconds talked, in the latest attempts of completed recipients."""
+
+    average: float | None
+    total: int
+    count: int
+    """How many of them tell a duration."""
+    p50: int | None
+    p90: int | None
+    p95: int | None
+    p99: int | None
+    precision: TalkTimePrecision
+
+
+class ResultCounts(TypedDict):
+    """One key of the agent's results: recipients by its value, most frequent first."""
+
+    total: int
+    values: dict[str, int]
+    other: int
+    """Recipients with any other value."""
+
+
+class HourCounts(TypedDict):
+    """One hour of the day, in the time zone asked for."""
+
+    hour: int
+    attempts: int
+    connects: int
+
+
+class WeekdayCounts(TypedDict):
+    """One weekday, in the time zone asked for: 1 is Monday."""
+
+    weekday: int
+    attempts: int
+    connects: int
+
+
+class WeekdayHours(TypedDict):
+    """One weekday, in the time zone asked for, by its 24 hours."""
+
+    weekday: int
+    attempts: list[int]
+    connects: list[int]
+
+
+class Sources(TypedDict):
+    """Recipients by how their outcome is known."""
+
+    webhook: int
+    healed: int
+    """Their webhooks were lost, and the provider's record of the call was fetched."""
+
+
+class LastComparison(TypedDict):
+    """Why the verdict is what it is: the last comparison with the provider's figures."""
+
+    verdict_since: Time | None
+    reasons: Annotated[list[Any], _several("Reason")]
+    differences: Annotated[list[Any], _several("Difference")]
+    inconsistencies: Annotated[list[Any], _several("Inconsistency")]
+    healed: int
+
+
+class CampaignPart(TypedDict):
+    """A batch of a campaign."""
+
+    role: str
+    """``test`` or ``main``."""
+    upload_id: int
+    batch_id: int | None
+    state: str
+    total_recipients: int
+
+
+class CampaignRates(TypedDict):
+    """Shares over the whole campaign."""
+
+    success_rate: Rate
+
+
+class Campaign(TypedDict):
+    """A test batch and its main batch together; what is held yet counts as in progress."""
+
+    id: int
+    batches: list[CampaignPart]
+    recipients: RecipientCounts
+    statuses: ByStatus
+    rates: CampaignRates
+
+
+class SliceAttempts(TypedDict):
+    """Attempts of a slice."""
+
+    total: int
+    recipients: int
+
+
+class SliceRates(TypedDict):
+    """Shares of a slice."""
+
+    success_rate: Rate
+    completion_rate: Rate
+    penetration: Rate
+
+
+class Slice(TypedDict):
+    """Recipients with one value of a call parameter or a result."""
+
+    value: str | None
+    recipients: RecipientCounts
+    statuses: ByStatus
+    attempts: SliceAttempts
+    rates: SliceRates
+
+
+class OtherSlice(Slice):
+    """Recipients with any other value."""
+
+    distinct_values: int
+
+
+class SliceCost(TypedDict):
+    """How the slices were made, and what that took."""
+
+    how: str
+    recipients: int
+    seconds: float
+    time_limit_seconds: float
+
+
+class Slices(TypedDict):
+    """The outcomes for each value, the most frequent first."""
+
+    by: str
+    values: list[Slice]
+    other: OtherSlice | None
+    computed: SliceCost
+
+
+class Outcomes(TypedDict):
+    """Everything that is known about a batch's outcomes, of one instant, and how final it is."""
+
+    batch: OutcomesBatch
+    verdict: Verdict
+    """What the numbers are worth: only ``complete`` is final."""
+    as_of: Time
+    """The instant of which all figures are."""
+    last_event_at: Time | None
+    last_reconciled_at: Time | None
+    recipients: RecipientCounts
+    statuses: ByStatus
+    """Recipients by their final status."""
+    attempts: AttemptCounts
+    rates: Rates
+    retries: Retries
+    duration_seconds: TalkTime
+    results: dict[str, ResultCounts]
+    by_hour: list[HourCounts]
+    by_weekday: list[WeekdayCounts]
+    by_weekday_hour: list[WeekdayHours]
+    sources: Sources
+    reconciliation: LastComparison | None
+    """Null before the first comparison."""
+    campaign: Campaign | None
+    slices: NotRequired[Slices]
+    """With ``by``."""
+
+
+class GroupAttempts(TypedDict):
+    """Attempts of a group."""
+
+    total: int
+    recipients: int
+    """Recipients with at least one."""
+    connects: int
+    """Completed ones."""
+
+
+class Group(TypedDict):
+    """A group of batches, with what they have in common, and the sums of their figures."""
+
+    agent_id: NotRequired[int]
+    day: NotRequired[date]
+    name: NotRequired[str]
+    campaign_id: NotRequired[int | None]
+    batch_ids: NotRequired[list[int]]
+    batches: int
+    """How many they are."""
+    verdicts: dict[str, int]
+    """Of how many batches the figures are worth what."""
+    first_created_at: Time
+    last_created_at: Time
+    last_event_at: Time | None
+    recipients: RecipientCounts
+    statuses: ByStatus
+    attempts: GroupAttempts
+    rates: Rates
+
+
+GroupPage = TypedDict(
+    "GroupPage",
+    {
+        "data": list[Group],
+        "next": str | int | None,
+        "has_more": bool,
+        "as_of": Time,
+        "group_by": str,
+        "from": Time,
+        "to": Time,
+        "time_zone": str,
+    },
+)
+GroupPage.__doc__ = "Groups of batches, and what they were made by. Ask for the page behind with `after` = `next`."

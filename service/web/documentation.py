@@ -1,0 +1,106 @@
+"""The API's documentation: the OpenAPI document, and a page that shows it. All of it is served from here, so that it
+works where nothing else can be reached, and the browser is told to load nothing from anywhere else.
+
+The viewer is swagger-ui, in ``static/swagger-ui-VERSION`` with its licence; CONTRIBUTING tells how to renew it.
+"""
+
+import hashlib
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+
+from service.errors import NotFoundError
+from service.web.declarations import PathText
+from service.web.openapi import build_document
+from service.web.operations import Answer, Operation
+
+STATIC = Path(__file__).parent / "static"
+FOREVER = "public, max-age=31536000, immutable"
+ASK_AGAIN = "no-cache"  # kept, and asked for again with its ETag
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+FILE_TYPES = ("text/javascript", "text/css", "image/png")
+FILE = PathText("file", "Its name, as the page has it")
+
+
+class Documentation:
+    """Handlers of ``/openapi.json`` and ``/docs``. ``operations`` are all but its own."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self._operations = operations
+        self._static = StaticFiles(directory=STATIC)
+        self._files = {"start.js": STATIC / "start.js"} | {
+            f"{folder.name}-{path.name}": path
+            for folder in STATIC.glob("swagger-ui-*")
+            for path in folder.iterdir()
+            if path.suffix in {".js", ".css", ".png"}
+        }
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/openapi.json", self.get_document, None, "Documentation",
+                parameters=(),
+                answers=(Answer(dict[str, Any], "OpenAPI 3.1"),),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/docs", self.get_page, None, "Documentation",
+                parameters=(),
+                answers=(Answer(str, "The page", media_type="text/html"),),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/docs/{file}", self.get_file, None, "Documentation",
+                parameters=(FILE,),
+                answers=tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES),
+                is_tolerant=True,
+            ),
+        ]  # fmt: skip
+
+    async def get_document(self, request: Request) -> Response:
+        """This document."""
+        document, tag = await run_in_threadpool(lambda: self._document)  # the first time it is made
+        headers = {"cache-control": ASK_AGAIN, "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(document, media_type="application/json", headers=headers)
+
+    async def get_page(self, request: Request) -> Response:
+        """The documentation as a page to read and to try. It loads nothing from anywhere else."""
+        return self._answer_file(request, STATIC / "docs.html")
+
+    async def get_file(self, request: Request) -> Response:
+        """A file of the page. One with a version in its name never changes."""
+        path = self._files.get(FILE.read(request))
+        if path is None:
+            raise NotFoundError("There is no such file of /docs")
+        return self._answer_file(request, path)
+
+    def _answer_file(self, request: Request, path: Path) -> Response:
+        """The file, or 304 to who has it already."""
+        answer = self._static.file_response(path, path.stat(), request.scope)
+        answer.headers["cache-control"] = ASK_AGAIN if path.parent == STATIC else FOREVER
+        answer.headers.update(HEADERS)
+        return answer
+
+    @cached_property
+    def _document(self) -> tuple[bytes, str]:
+        """The document and its ETag."""
+        document = build_document([*self._operations, *self.operations()], version("formant-outcomes"))
+        encoded = msgspec.json.encode(document)
+        return encoded, f'"{hashlib.sha256(encoded).hexdigest()[:32]}"'

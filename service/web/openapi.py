@@ -1,0 +1,209 @@
+"""The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``declarations``."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from service.access.scopes import Scope
+from service.errors import (
+    ApiError,
+    AuthenticationError,
+    BodyTooLargeError,
+    InvalidRequestError,
+    PermissionDeniedError,
+    ProviderError,
+    UnavailableError,
+)
+from service.web.declarations import Parameter, Schema
+from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
+from service.web.problems import Error
+from service.web.schemas import describe_shapes, to_markdown
+
+JSON = "application/json"
+PROVIDER_STATUSES = {
+    400: "The provider refused it, and says why; any other 4xx of its own is passed on too",
+    404: "The provider has no such thing",
+    429: "The provider's rate limit",
+    502: "The provider cannot be reached, refuses our key, or fails",
+    504: "Sent, and the provider's answer was lost: it is looked for, see `GET /v1/uploads`",
+}
+HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_AFTER}
+INTRODUCTION = """\
+Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
+and limits, and ignore parameters that they do not know; every other call refuses those. A figure of a batch is final
+once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do."""
+SECURITY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": f"An API key with the scope that the operation names: {', '.join(get_args(Scope))}.",
+}
+
+
+def build_document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """The document as a JSON object."""
+    operations = list(operations)
+    shapes = _Shapes(operations)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = described
+    tags = dict.fromkeys(operation.tag for operation in operations if operation.tag)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Outcomes",
+            "version": version,
+            "summary": "Exact outcomes of a voice-AI provider's batches",
+            "description": INTRODUCTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name} for name in tags],
+        "paths": paths,
+        "components": {"schemas": shapes.components, "securitySchemes": {"key": SECURITY}},
+    }
+
+
+class _Shapes:
+    """The schemas of all types that operations name."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        shapes: list[Any] = [Error]
+        for operation in operations:
+            bodies = [body.shape for body in operation.bodies if isinstance(body, Json)]
+            answers = [answer.shape for answer in operation.answers if answer.shape is not None]
+            shapes += [shape for shape in (*bodies, *answers) if shape not in shapes]
+        schemas, self.components = describe_shapes(shapes)
+        self._schemas = dict(zip(shapes, schemas, strict=True))
+
+    def __getitem__(self, shape: Any) -> Schema:
+        schema: Schema = self._schemas[shape]
+        return schema
+
+
+def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
+    summary, _, _ = to_markdown(operation.handler.__doc__ or "").partition(". ")
+    described: dict[str, Any] = {
+        "tags": [operation.tag] if operation.tag else [],
+        "summary": summary.rstrip("."),
+        "description": _tell(operation),
+    }
+    if parameters := list(_list_parameters(operation)):
+        described["parameters"] = parameters
+    if operation.bodies:
+        described["requestBody"] = _describe_bodies(operation.bodies, shapes)
+    described["responses"] = _describe_answers(operation, shapes)
+    described["security"] = [{"key": []}] if operation.scope else []
+    if operation.scope:
+        described["x-required-scope"] = operation.scope
+    return described
+
+
+def _name(operation: Operation, operations: list[Operation]) -> str:
+    """Such as ``uploads-list``: the group of handlers and the handler, and what tells it from another of the same."""
+    group, _, handler = operation.handler.__qualname__.rpartition(".")
+    is_shared = sum(other.handler == operation.handler for other in operations) > 1
+    parts = [group, handler.strip("_"), *(re.findall(r"{(\w+)}", operation.path) if is_shared else ())]
+    return "-".join(parts).lower().replace("_", "-")
+
+
+def _tell(operation: Operation) -> str:
+    text = to_markdown(operation.handler.__doc__ or "")
+    scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
+    return f"{text}\n\nNeeds {scope}."
+
+
+def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    for parameter in operation.parameters or ():
+        yield _describe_parameter(parameter, parameter.description, parameter.schema)
+    for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
+        # Without its default: a program that fills it in would contradict what it has in the form.
+        schema = {name: value for name, value in field.schema.items() if name != "default"}
+        yield _describe_parameter(field, f"{field.description}. May stand in the form instead", schema)
+
+
+def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema: Schema) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.is_required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    told = ""
+    for body in bodies:
+        match body:
+            case Form(fields, needed):
+                properties = {field.name: field.schema | {"description": field.description} for field in fields}
+                file = {"type": "string", "contentMediaType": "text/csv", "description": "The CSV"}
+                content["multipart/form-data"] = {
+                    "schema": {
+                        "type": "object",
+                        "properties": {**properties, "file": file},
+                        "required": [*(field.name for field in needed), "file"],
+                    },
+                    "encoding": {"file": {"contentType": "text/csv"}},
+                }
+            case File(description):
+                content["text/csv"] = {"schema": {"type": "string", "description": description}}
+            case Json(shape, description):
+                content[JSON] = {"schema": shapes[shape]}
+                told = description
+    return {"required": True, "content": content} | ({"description": told} if told else {})
+
+
+def _describe_answers(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for answer in operation.answers:
+        _add_answer(described, answer, shapes)
+    for status, text in _list_errors(operation).items():
+        if str(status) not in described:
+            headers = [HEADERS[status]] if status in HEADERS and (operation.scope or status != 401) else []
+            _add_answer(described, Answer(Error, text, status, headers=tuple(headers)), shapes)
+    return dict(sorted(described.items()))
+
+
+def _add_answer(described: dict[str, Any], answer: Answer, shapes: _Shapes) -> None:
+    """Adds an answer; one of the same status before it stays as another possibility."""
+    known = described.setdefault(str(answer.status), {"description": answer.description})
+    if known["description"] != answer.description:
+        known["description"] += f". {answer.description}"
+    for name, text in answer.headers:
+        known.setdefault("headers", {})[name] = {"description": text, "schema": {"type": "string"}}
+    if answer.shape is None:
+        return
+    content, schema = known.setdefault("content", {}), shapes[answer.shape]
+    before = content.get(answer.media_type, {}).get("schema")
+    content[answer.media_type] = {"schema": {"anyOf": [before, schema]} if before else schema}
+
+
+def _list_errors(operation: Operation) -> dict[int, str]:
+    """What may go wrong, by status. It follows from what the operation takes, and from what it says itself."""
+    kinds: list[type[ApiError]] = []
+    if operation.scope is not None:
+        kinds += [AuthenticationError, PermissionDeniedError, UnavailableError]
+    if not operation.is_tolerant or operation.list_query():
+        kinds.append(InvalidRequestError)
+    if operation.bodies:
+        kinds += [InvalidRequestError, BodyTooLargeError]
+    kinds += [parameter.refusal for parameter in operation.parameters or () if parameter.refusal is not None]
+    texts: dict[int, list[str]] = {}
+    for kind in dict.fromkeys([*kinds, *operation.errors]):
+        if kind is ProviderError:
+            for status, text in PROVIDER_STATUSES.items():
+                texts.setdefault(status, []).append(text)
+        else:
+            texts.setdefault(kind.status, []).append(_read_meaning(kind))
+    if operation.scope is not None:
+        texts[500] = ["The service failed to answer; a read may be repeated"]
+    return {status: ". ".join(dict.fromkeys(told)) for status, told in texts.items()}
+
+
+def _read_meaning(kind: type[ApiError]) -> str:
+    """What the error's docstring says behind its status."""
+    text = re.sub(r"^\d{3}: ", "", to_markdown(kind.__doc__ or "")).rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}"

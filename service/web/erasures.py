@@ -32,7 +32,7 @@ class Person(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Erasure(msgspec.Struct):
-    """How far an erasure is, and what it took out; of a dry run, what it would take out, without what takes a search."""
+    """How far an erasure is, and what it took out; of a dry run, what it would take out, as far as indexes tell."""
 
     state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["running", "done", "dry_run"]})]
     recipients: int

@@ -41,6 +41,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
         assert (await post_webhook(service, b"no event")).status_code == 204
         assert (await post_webhook(service, make_payload(event_id="of-nobody", agent_id=9))).status_code == 204
         assert (await service.put("/v1/feed/consumers/crm", json={"position": 3})).status_code == 200
+        erased = (await service.post("/v1/erasures", json={"phone": "+918887776665"})).json()["data"]
         (quarantined,) = (await service.get("/v1/quarantine")).json()["data"]
         uploads = (await service.get("/v1/uploads")).json()["data"]
         recipient = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
@@ -53,6 +54,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
                 "agent_id": ["123", "124"],
                 "event_id": ["of-nobody", recipient["event_id"]],
                 "quarantine_id": [str(quarantined["quarantine_id"])],
+                "erasure_id": [str(erased["erasure_id"])],
                 "target": ["default"],
                 "name": ["crm"],
                 "format": ["csv", "ndjson", "parquet"],

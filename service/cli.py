@@ -15,6 +15,7 @@ import uvloop
 from service.access.actor import SERVICE, set_actor
 from service.app import build_reconciler, open_app, prepare_schema
 from service.batches.lookup import UploadFinder
+from service.crm.command import crm_sync
 from service.demo import DemoOptions, run_demo
 from service.erase_command import erase
 from service.errors import ConfigurationError, OutcomesError
@@ -233,6 +234,7 @@ async def _grant_service(settings: Settings, url: str, role: str) -> None:
 
 
 outcomes.add_command(sandbox)
+outcomes.add_command(crm_sync)
 outcomes.add_command(keys)
 outcomes.add_command(erase)
 

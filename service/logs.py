@@ -19,6 +19,7 @@ FIELDS = frozenset(
         "failed", "group_events", "kind", "limit", "migration", "name", "nearest", "operation", "port", "quarantine_id",
         "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
         "unknown", "upload_id", "version", "wait_seconds",
+        "consumer", "position", "sent", "skipped",
     }
 )  # fmt: skip
 

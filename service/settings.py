@@ -89,6 +89,28 @@ SECRETS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class SyncSettings:
+    """What ``outcomes crm-sync`` was told, checked: a client of the service, which itself needs none of it."""
+
+    url: str
+    feed_key: str
+    crm_token: str
+    log_level: str
+
+    def __repr__(self) -> str:
+        return f"SyncSettings(url={self.url!r})"
+
+
+SYNC_NAMES = {
+    "OUTCOMES_URL": "address of the service, for outcomes crm-sync",
+    "OUTCOMES_FEED_KEY": "key with the scope feed, for outcomes crm-sync (secret)",
+    "OUTCOMES_CRM_TOKEN": "the CRM's bearer token, for outcomes crm-sync (secret)",
+}
+SYNC_SECRETS = {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in ``environ``; raises ConfigurationError for a value that cannot be used."""
     secrets = tuple(part.strip() for part in _text(environ, "FORMANT_WEBHOOK_SECRET").split(",") if part.strip())
@@ -116,7 +138,17 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_exports=_number(environ, "OUTCOMES_MAX_EXPORTS", 4, minimum=1, maximum=100),
         export_seconds=_number(environ, "OUTCOMES_EXPORT_SECONDS", 3600, minimum=1, maximum=86_400),
         bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
-        log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
+        log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", LOG_LEVELS),
+    )
+
+
+def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
+    """The settings of ``outcomes crm-sync``; raises ConfigurationError for a value that cannot be used."""
+    return SyncSettings(
+        url=_url(environ, "OUTCOMES_URL", "http://127.0.0.1:8080"),
+        feed_key=_text(environ, "OUTCOMES_FEED_KEY"),
+        crm_token=_text(environ, "OUTCOMES_CRM_TOKEN"),
+        log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", LOG_LEVELS),
     )
 
 
@@ -125,13 +157,13 @@ def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
 
     Only to be warned of: a cluster may set variables with our prefix for reasons of its own.
     """
-    known = NAMES.keys() | {f"{name}_FILE" for name in SECRETS}
+    known = NAMES.keys() | SYNC_NAMES.keys() | {f"{name}_FILE" for name in SECRETS | SYNC_SECRETS}
     unknown = [name for name in environ if name.startswith(("OUTCOMES_", "FORMANT_")) and name not in known]
     return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in sorted(unknown)}
 
 
 def _text(environ: Mapping[str, str], name: str, default: str = "", *, empty_is_value: bool = False) -> str:
-    path = environ.get(f"{name}_FILE") if name in SECRETS else None
+    path = environ.get(f"{name}_FILE") if name in SECRETS | SYNC_SECRETS else None
     if path:
         if environ.get(name):
             raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")

@@ -1,5 +1,6 @@
-"""The audit log: the one place that writes it. Each line is written in the transaction of what it tells, where there is
-one, so neither is there without the other. No line names a person: subjects are ids, details are numbers and words.
+"""The audit log. Each line is written in the transaction of what it tells, so neither is there without the other; what
+takes the ingest lock writes its line within its own statement, since that lock is never held over a round trip. No line
+names a person: subjects are ids, details are numbers and words.
 """
 
 import json

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from service.access.actor import current_actor
 from service.access.audit import record_audit
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.formant.client import FormantClient, ProviderBatch
@@ -86,21 +87,20 @@ class UploadFinder:
 
         Raises ConflictError when the batch is another upload's.
         """
+        actor = current_actor()
         try:
-            async with self._database.pool.acquire() as connection, connection.transaction():
-                recorded = await self._database.queries.record_uploaded(
-                    connection,
-                    batch_key=batch_key,
-                    batch_id=batch.id,
-                    status=batch.status,
-                    total_recipients=batch.total_recipients,
-                    created_at=batch.created_at,
-                    rows=MOVED_AT_ONCE,
-                )
-                if recorded is not None:
-                    await record_audit(
-                        self._database, connection, action, f"upload {batch_key}", "uploaded", batch_id=batch.id
-                    )
+            recorded = await self._database.queries.record_uploaded(
+                self._database.pool,
+                batch_key=batch_key,
+                batch_id=batch.id,
+                status=batch.status,
+                total_recipients=batch.total_recipients,
+                created_at=batch.created_at,
+                rows=MOVED_AT_ONCE,
+                actor=actor.name,
+                key_id=actor.key_id,
+                action=action,
+            )
         except asyncpg.UniqueViolationError as error:
             raise ConflictError(f"Batch {batch.id} is known already, and not as upload {batch_key}") from error
         return recorded is not None

@@ -3,10 +3,11 @@
 Why that is right stands in ``sql/functions/50_mend.sql``. Killed at any line, it leaves what another run completes.
 """
 
+import json
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from service.access.audit import record_audit
+from service.access.actor import current_actor
 from service.errors import DatabaseError
 from service.ledger.verification import Tell, list_batches, recount
 from service.store.database import Database
@@ -51,19 +52,15 @@ class Rebuilder:
             async for _ in recount(self._database, connection, key, count):
                 pass
             errors = [row async for row in queries.list_counter_errors(connection, batch_key=key)]
-        async with pool.acquire() as connection, connection.transaction():
-            if errors:
-                await queries.mend_counters(
-                    connection,
-                    batch_key=key,
-                    counters=[row["counter"] for row in errors],
-                    **{
-                        name: [row[name] for row in errors]
-                        for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")
-                    },
-                )
-            await record_audit(
-                self._database, connection, "rebuild", f"upload {key}", "mended" if outcomes or errors else "right",
-                outcomes=outcomes, counters=len(errors),
-            )  # fmt: skip
+        actor = current_actor()
+        await queries.mend_counters(
+            pool,
+            batch_key=key,
+            counters=[row["counter"] for row in errors],
+            **{name: [row[name] for row in errors] for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")},
+            actor=actor.name,
+            key_id=actor.key_id,
+            outcome="mended" if outcomes or errors else "right",
+            details=json.dumps({"outcomes": outcomes, "counters": len(errors)}),
+        )
         return Rebuilt(key, outcomes, len(errors))

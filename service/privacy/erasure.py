@@ -9,8 +9,7 @@ from typing import Any
 
 import structlog
 
-from service.access.actor import Actor, current_actor
-from service.access.audit import record_audit
+from service.access.actor import current_actor
 from service.batches.storing import HELD_PART_BYTES
 from service.errors import NotFoundError
 from service.privacy.held_files import remove_phone
@@ -45,10 +44,9 @@ class Eraser:
         """Takes all steps that can be taken now; what came of it, as ``read`` tells it."""
         queries, pool = self._database.queries, self._database.pool
         while True:
-            async with pool.acquire() as connection, connection.transaction():
-                step = await queries.erase_step(connection, erasure_id=erasure_id, rows=STEP_ROWS)
-                if step == "finished":
-                    await self._tell(connection, erasure_id)
+            step = await queries.erase_step(pool, erasure_id=erasure_id, rows=STEP_ROWS)
+            if step == "finished":
+                logger.info("person_erased")
             if step == "held":
                 if not await self._rewrite_held(erasure_id):
                     break
@@ -109,12 +107,3 @@ class Eraser:
                     connection, batch_key=batch_key, part_no=part_no, content=content[start : start + HELD_PART_BYTES]
                 )
         return removed
-
-    async def _tell(self, connection: Connection, erasure_id: int) -> None:
-        row = await self._database.queries.get_erasure(connection, erasure_id=erasure_id)
-        counts = {name: row[name] for name in ("recipients", "bodies", "unattributed", "quarantined", "held_rows")}
-        await record_audit(
-            self._database, connection, "erasure", f"person {row['person']}", "erased",
-            actor=Actor(row["actor"], row["key_id"]), erasure_id=erasure_id, **counts,
-        )  # fmt: skip
-        logger.info("person_erased", count=row["recipients"])

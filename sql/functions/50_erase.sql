@@ -131,6 +131,12 @@ BEGIN
             RETURN 'recipients';
         END IF;
         UPDATE erasures SET step = 'done', phone = NULL, finished_at = clock_timestamp() WHERE erasure_id = p_erasure_id;
+        INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
+        VALUES (v_erasure.actor, v_erasure.key_id, 'erasure', 'person ' || left(encode(v_erasure.phone_hash, 'hex'), 16),
+                'erased', json_build_object(
+                    'erasure_id', p_erasure_id, 'recipients', v_erasure.recipients, 'bodies', v_erasure.bodies,
+                    'unattributed', v_erasure.unattributed, 'quarantined', v_erasure.quarantined,
+                    'held_rows', v_erasure.held_rows));
         RETURN 'finished';
     END IF;
     RETURN v_erasure.step;

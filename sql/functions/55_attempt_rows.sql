@@ -1,19 +1,21 @@
 -- The attempts of a batch's recipients, after a given number until another: for each the fact that counts for it, and
 -- none of those it won over. attempt is its place among the recipient's, from 1. Sorts what it gives, so ask for bounded
 -- ranges.
+-- Dropped first, since replacing cannot change what it gives.
+DROP FUNCTION IF EXISTS attempt_rows(bigint, integer, integer);
 CREATE OR REPLACE FUNCTION attempt_rows(p_batch_key bigint, p_after integer, p_until integer)
 RETURNS TABLE (
-    recipient integer, attempt integer, batch_id bigint, phone text, attempt_number integer, max_attempts integer,
+    batch_id bigint, recipient integer, attempt integer, phone text, attempt_number integer, max_attempts integer,
     status text, is_final boolean, started_at timestamptz, ended_at timestamptz, duration_seconds integer,
     failure_reason text, next_retry_at timestamptz, results jsonb, conversation_id text, source text, method text,
     event_id text, occurred_at timestamptz, known_at timestamptz
 )
 LANGUAGE sql STABLE ROWS 10000
 AS $$
-SELECT a.recipient_no,
+SELECT b.batch_id, a.recipient_no,
        (row_number() OVER (PARTITION BY a.recipient_no
                            ORDER BY a.attempt_order, a.called_at NULLS FIRST, a.conversation_id))::integer,
-       b.batch_id, r.phone, a.attempt_number, f.max_attempts, a.status, a.is_final, f.started_at, a.ended_at,
+       r.phone, a.attempt_number, f.max_attempts, a.status, a.is_final, f.started_at, a.ended_at,
        a.duration_seconds, a.failure_reason, a.next_retry_at, a.results, a.conversation_id, a.source, a.method,
        a.event_id, f.occurred_at, f.recorded_at
 FROM batches AS b
@@ -28,5 +30,5 @@ JOIN recipients AS r
     ON r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
    AND r.recipient_no = a.recipient_no
 WHERE b.batch_key = p_batch_key
-ORDER BY 1, 2
+ORDER BY 2, 3
 $$;

@@ -1,16 +1,18 @@
 -- Recipients of a batch by their number, after a given one until another, each with what decided its outcome: the rows
 -- of exports, in the order and with the keys of the list over HTTP. Plain SQL without settings of its own, so that the
 -- planner sees through it and rows leave one by one. The range stands at each table, for it is not derived from a join.
+-- Dropped first, since replacing cannot change what it gives.
+DROP FUNCTION IF EXISTS recipient_rows(bigint, integer, integer, text);
 CREATE OR REPLACE FUNCTION recipient_rows(p_batch_key bigint, p_after integer, p_until integer, p_state text)
 RETURNS TABLE (
-    recipient integer, batch_id bigint, phone text, parameters jsonb, state text, status text, is_final boolean,
+    batch_id bigint, recipient integer, phone text, parameters jsonb, state text, status text, is_final boolean,
     attempts integer, duration_seconds integer, results jsonb, failure_reason text, next_retry_at timestamptz,
     last_attempt_at timestamptz, conversation_id text, source text, version integer, event_id text, method text,
     known_at timestamptz
 )
 LANGUAGE sql STABLE ROWS 10000
 AS $$
-SELECT r.recipient_no, b.batch_id, r.phone, r.parameters, coalesce(o.state, 'in_progress'), f.status,
+SELECT b.batch_id, r.recipient_no, r.phone, r.parameters, coalesce(o.state, 'in_progress'), f.status,
        coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds, f.results, f.failure_reason,
        f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at), f.conversation_id, f.source,
        coalesce(o.version, 0), f.event_id, f.method, f.recorded_at

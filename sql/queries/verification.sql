@@ -28,9 +28,13 @@ SELECT pg_advisory_unlock(7304564, 5);
 -- Mends the outcomes of some recipients; how many were wrong.
 SELECT mend_outcomes(:batch_key, :after, :limit);
 
--- name: mend_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds)$
--- Adds what the counters lack.
-SELECT mend_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds);
+-- name: mend_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds, actor, key_id, outcome, details)!
+-- Adds what the counters lack, and the rebuild's line in the audit log: one statement, since it takes the ingest lock.
+WITH mended AS MATERIALIZED (
+    SELECT mend_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds)
+)
+INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
+SELECT :actor, :key_id, 'rebuild', 'upload ' || :batch_key, :outcome, :details::json FROM mended;
 
 -- name: count_recipients(batch_key)$
 -- How many recipients are stored, up to the number that there should be.

@@ -125,7 +125,8 @@ async def test_a_retry_that_becomes_overdue_changes_the_etag_though_nothing_was_
 
     assert await version(-0.9) == await version(-0.1) == await version(-50)
     assert await version(0.9) == await version(0)  # its minute has not passed
-    assert len({await version(-61), await version(-30), await version(1)}) == 3
+    assert await version(-500) == await version(-60)  # due in an hour and more
+    assert len({await version(-60), await version(-59), await version(1)}) == 3
     assert await version(1) == await version(500)
 
 

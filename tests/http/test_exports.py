@@ -280,7 +280,7 @@ async def test_a_batch_without_known_columns_has_its_parameters_in_one_cell(
     await store_batch(database.url, 1)
     await database.pool.execute("UPDATE batches SET columns = '{}'")
     answer = await export(service, f"{BATCH}/recipients.csv", formulas="keep")
-    assert answer.text.startswith("recipient,batch_id,phone,parameters,state,")
+    assert answer.text.startswith("batch_id,recipient,phone,parameters,state,")
     assert read_csv(answer.content)[0]["parameters"] == {"loan_id": "LN-1"}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from service.cli import outcomes
 from service.metrics import Metrics
-from service.settings import NAMES, read_settings
+from service.settings import NAMES, SYNC_NAMES, read_settings, read_sync_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -13,15 +13,16 @@ ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text()
 
 
 def test_every_setting_stands_in_the_readme_and_in_the_template() -> None:
-    for name in NAMES:
+    for name in NAMES | SYNC_NAMES:
         assert f"`{name}`" in README
         assert re.search(rf"^{name}=", ENV_EXAMPLE, re.MULTILINE)
 
 
 def test_the_template_holds_the_defaults() -> None:
     given = dict(line.split("=", 1) for line in ENV_EXAMPLE.splitlines() if line and not line.startswith("#"))
-    assert given.keys() == NAMES.keys()
+    assert given.keys() == (NAMES | SYNC_NAMES).keys()
     assert vars(read_settings(given)) == vars(read_settings({}))
+    assert vars(read_sync_settings(given)) == vars(read_sync_settings({}))
 
 
 def test_every_route_stands_in_the_readme() -> None:

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
-from service.settings import KEPT, NAMES, SECRETS, find_unknown_names, read_settings
+from service.settings import (
+    KEPT,
+    NAMES,
+    SECRETS,
+    SYNC_NAMES,
+    SYNC_SECRETS,
+    find_unknown_names,
+    read_settings,
+    read_sync_settings,
+)
 
 NUMBERS = {
     "OUTCOMES_PORT": (0, 65535),
@@ -197,7 +206,8 @@ def test_misspelt_names_are_found_with_the_nearest_setting() -> None:
 
 
 def test_a_file_is_a_known_way_for_secrets_only() -> None:
-    assert find_unknown_names(dict.fromkeys([*NAMES, *(f"{name}_FILE" for name in SECRETS)], "")) == {}
+    files = [f"{name}_FILE" for name in SECRETS | SYNC_SECRETS]
+    assert find_unknown_names(dict.fromkeys([*NAMES, *SYNC_NAMES, *files], "")) == {}
     assert list(find_unknown_names({"OUTCOMES_PORT_FILE": "/x"})) == ["OUTCOMES_PORT_FILE"]
 
 
@@ -205,3 +215,39 @@ def test_no_secret_shows_in_repr_or_text() -> None:
     settings = read_settings({name: f"hush-{name}" for name in SECRETS})
     for text in (repr(settings), str(settings), f"{settings}"):
         assert "hush" not in text
+
+
+def test_the_sync_job_has_its_own_few_settings() -> None:
+    assert asdict(read_sync_settings({})) == {
+        "url": "http://127.0.0.1:8080",
+        "feed_key": "",
+        "crm_token": "",
+        "log_level": "info",
+    }
+    environ = {
+        "OUTCOMES_URL": "https://outcomes.example.com/",
+        "OUTCOMES_FEED_KEY": "feed-key",
+        "OUTCOMES_CRM_TOKEN": "crm-token",
+    }
+    assert environ.keys() == SYNC_NAMES.keys(), "a setting was added: read it here too"
+    assert {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"} == SYNC_SECRETS
+    assert asdict(read_sync_settings({**environ, "OUTCOMES_LOG_LEVEL": "error"})) == {
+        "url": "https://outcomes.example.com",
+        "feed_key": "feed-key",
+        "crm_token": "crm-token",
+        "log_level": "error",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(SYNC_SECRETS))
+def test_each_secret_of_the_sync_job_can_be_given_as_a_file_and_shows_nowhere(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("hush\n")
+    settings = read_sync_settings({f"{name}_FILE": str(path)})
+    assert "hush" in asdict(settings).values()
+    assert "hush" not in repr(settings)
+
+
+def test_a_wrong_address_of_the_service_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_URL takes "):
+        read_sync_settings({"OUTCOMES_URL": "outcomes.example.com"})

@@ -1,0 +1,88 @@
+"""An entry of the feed, the fields of it that a mapping can name, and how their values are read.
+
+``parameters`` and ``results`` are free-form, so they stay undecoded until a field asks for them: one that cannot be
+decoded (a number beyond any range) fails its own record and no other.
+"""
+
+import difflib
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
+STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
+SOURCES = ("webhook", "healed")
+WORDS = {"status": STATUSES, "state": STATES, "source": SOURCES, "is_final": ("true", "false")}
+NULL = "null"
+
+PLAIN_FIELDS = (
+    "state", "status", "is_final", "attempts", "duration_seconds", "failure_reason", "source", "batch_id", "recipient",
+    "recipient_id", "phone", "conversation_id", "last_attempt_at", "next_retry_at", "version", "position",
+)  # fmt: skip
+OPEN_FIELDS = ("parameters", "results")  # each followed by .NAME
+
+
+class Entry(msgspec.Struct):
+    """The state of one recipient as the feed tells it. Times carry their zone; durations are in seconds."""
+
+    position: int
+    recipient: int
+    state: str
+    batch_id: int | None = None
+    phone: str | None = None
+    parameters: msgspec.Raw = msgspec.Raw(b"null")
+    status: str | None = None
+    is_final: bool = False
+    attempts: int = 0
+    duration_seconds: int | None = None
+    results: msgspec.Raw = msgspec.Raw(b"null")
+    failure_reason: str | None = None
+    next_retry_at: datetime | None = None
+    last_attempt_at: datetime | None = None
+    conversation_id: str | None = None
+    source: str | None = None
+    version: int | None = None
+
+    @property
+    def recipient_id(self) -> str | None:
+        """Names batch and recipient, and stays when the person is erased; None until the batch's id is known."""
+        return None if self.batch_id is None else f"{self.batch_id}-{self.recipient}"
+
+
+class UnreadableError(Exception):
+    """The parameters or results of an entry cannot be decoded."""
+
+
+def read_field(entry: Entry, field: str) -> Any:
+    """The value of a field that ``explain_field`` has nothing against; None where there is none.
+
+    Raises UnreadableError where it stands in an object that cannot be decoded.
+    """
+    name, _, key = field.partition(".")
+    if name not in OPEN_FIELDS:
+        return getattr(entry, field)
+    try:
+        content = msgspec.json.decode(getattr(entry, name))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError(f"{name} cannot be read: {error}") from error
+    return content.get(key) if isinstance(content, dict) else None
+
+
+def explain_field(field: str) -> str:
+    """What is wrong with the name of a field, with the nearest right one; "" if nothing is."""
+    name, dot, key = field.partition(".")
+    if name in OPEN_FIELDS:
+        return "" if key else f"{field!r} lacks the name: write {name}.NAME, such as {name}.intent"
+    if field in PLAIN_FIELDS:
+        return ""
+    nearest = suggest(name, OPEN_FIELDS) if dot else suggest(field, (*PLAIN_FIELDS, *OPEN_FIELDS))
+    fields = ", ".join((*PLAIN_FIELDS, *(f"{open_field}.NAME" for open_field in OPEN_FIELDS)))
+    return f"{field!r} is no field of the feed{nearest}; there are {fields}"
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The nearest known word as the end of a message, or ""."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -1,0 +1,137 @@
+"""One HTTP exchange, and when it is worth another try: after 429, 408, 423, 5xx or a lost answer, as late as the other
+side asks for (RFC 9110, ``Retry-After``), else with exponential back-off. Any other refusal is final.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+import msgspec
+import stamina
+import structlog
+
+from service.crm.errors import BusyError, SyncError
+
+logger = structlog.get_logger()
+
+ATTEMPTS = 8
+LONGEST_BACKOFF_SECONDS = 60.0
+LONGEST_WAIT_SECONDS = 300.0  # what a job that is to end lets itself be asked to wait for
+LARGEST_ANSWER_BYTES = 64 * 2**20
+MESSAGE_CHARACTERS = 500
+_PASSING = frozenset({408, 423, 425, 429})
+
+_Given = TypeVar("_Given")
+
+
+class Answer(NamedTuple):
+    """What came back: 2xx or 4xx, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read_retry_after(answer: Answer) -> float | None:
+    """Seconds that ``Retry-After`` asks for, in either of its forms; None without one."""
+    value = answer.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+        return seconds if 0 <= seconds < 1e9 else None
+    except ValueError:
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+async def exchange(
+    http: httpx.AsyncClient,
+    who: str,
+    method: str,
+    url: str,
+    *,
+    read_wait: Callable[[Answer], float | None] = read_retry_after,
+    **request: Any,
+) -> Answer:
+    """Sends a request once. ``who`` is the other side's name in messages.
+
+    Raises BusyError for what may pass, and SyncError for a redirect: it would carry the key elsewhere.
+    """
+    try:
+        async with http.stream(method, url, **request) as response:
+            answer = Answer(response.status_code, response.headers, await _read_body(response, who))
+    except httpx.HTTPError as error:
+        raise BusyError(f"{who} did not answer ({type(error).__name__})") from error
+    if answer.status in _PASSING or answer.status >= 500:
+        raise BusyError(
+            f"{who} answered {answer.status}{read_message(answer.body)}",
+            status=answer.status,
+            wait_seconds=read_wait(answer),
+        )
+    if 300 <= answer.status < 400:
+        raise SyncError(f"{who} redirects elsewhere ({answer.status}), which is not followed: set its final address")
+    return answer
+
+
+async def _read_body(response: httpx.Response, who: str) -> bytes:
+    body = bytearray()
+    async for part in response.aiter_bytes():
+        body += part
+        if len(body) > LARGEST_ANSWER_BYTES:
+            raise SyncError(f"{who} answered with more than {LARGEST_ANSWER_BYTES // 2**20} MB")
+    return bytes(body)
+
+
+def read_message(body: bytes) -> str:
+    """The message in an error's body, after a colon; "" without one."""
+    try:
+        content = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    while isinstance(content, dict):
+        content = content.get("message") or content.get("error")
+    return f": {content[:MESSAGE_CHARACTERS]}" if isinstance(content, str) else ""
+
+
+async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_patient: bool) -> _Given:
+    """What ``call`` gives, tried again while its failure may pass. ``is_patient``: for as long as it takes.
+
+    Raises SyncError when that has not helped.
+    """
+
+    def wait_before_repeating(error: Exception) -> bool | float:
+        if not isinstance(error, BusyError):
+            return False
+        if error.wait_seconds is None:
+            return True
+        return error.wait_seconds if is_patient or error.wait_seconds <= LONGEST_WAIT_SECONDS else False
+
+    try:
+        async for attempt in stamina.retry_context(
+            on=wait_before_repeating,
+            attempts=None if is_patient else ATTEMPTS,
+            timeout=None,
+            wait_max=LONGEST_BACKOFF_SECONDS,
+        ):
+            with attempt:
+                try:
+                    return await call()
+                except BusyError as error:
+                    wait = attempt.next_wait if error.wait_seconds is None else error.wait_seconds
+                    logger.warning(
+                        "crm_sync_waits", operation=operation, attempt=attempt.num, status=error.status,
+                        wait_seconds=round(wait, 1),
+                    )  # fmt: skip
+                    raise
+    except BusyError as error:
+        waits = "" if error.wait_seconds is None else f", and asks to wait for {error.wait_seconds:.0f} s"
+        raise SyncError(
+            f"{error}{waits}. What was acknowledged is in the CRM; run it again to go on from there"
+        ) from error
+    raise AssertionError("unreachable: the last attempt raises")

@@ -1,0 +1,109 @@
+"""The failures file: one JSON object per line for each outcome that the CRM did not take, with the reason.
+
+What is appended is on the disk before ``append`` returns. A line that was cut off by a crash was never acknowledged,
+comes again with its page, and is removed. The file holds keys and reasons and no outcome: a retry reads the present
+state from the feed again, so that an old one can never overwrite a newer one.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from service.crm.records import Failure
+from service.errors import ConfigurationError
+
+
+class _Line(msgspec.Struct):
+    position: int
+    batch_id: int | None
+    recipient: int
+    key: str
+    reason: str
+    failed_at: datetime
+
+
+class FailuresFile:
+    """A failures file that is ours alone for as long as ``open_failures`` lasts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, failures: Sequence[Failure]) -> None:
+        """Adds failures, durably."""
+        if failures:
+            is_new = not self._path.exists()
+            _write(self._path, os.O_APPEND, _encode(failures))
+            if is_new:
+                _sync_folder(self._path)
+
+    def read(self) -> list[Failure]:
+        """All failures in their order; none where there is no file. Raises ConfigurationError for a foreign file."""
+        if not self._path.exists():
+            return []
+        failures = []
+        for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
+            try:
+                read = msgspec.json.decode(line, type=_Line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"{self._path}: line {number} is no failure of crm-sync: {error}") from error
+            failures.append(Failure(read.key, read.position, read.batch_id, read.recipient, read.reason))
+        return failures
+
+    def replace(self, failures: Sequence[Failure]) -> None:
+        """Makes these the only ones, durably and at once."""
+        written = self._path.with_name(f"{self._path.name}.new")
+        _write(written, os.O_TRUNC, _encode(failures))
+        written.replace(self._path)
+        _sync_folder(self._path)
+
+
+@contextmanager
+def open_failures(path: Path) -> Iterator[FailuresFile]:
+    """Gives the file, which need not exist yet. Raises ConfigurationError when it cannot be written, or another job
+    has it: two at once could send an older state after a newer one."""
+    try:
+        lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({error.strerror}): name another file by --failures"
+        ) from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigurationError(f"{path} is in use by another crm-sync: stop that one first") from error
+        _remove_cut_line(path)
+        yield FailuresFile(path)
+    finally:
+        os.close(lock)
+
+
+def _encode(failures: Sequence[Failure]) -> bytes:
+    now = datetime.now(UTC)
+    lines = [_Line(each.position, each.batch_id, each.recipient, each.key, each.reason, now) for each in failures]
+    return msgspec.json.Encoder().encode_lines(lines)
+
+
+def _write(path: Path, how: int, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC | how, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _remove_cut_line(path: Path) -> None:
+    if path.exists() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)

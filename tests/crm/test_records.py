@@ -1,0 +1,217 @@
+"""From entries to records: values on their way, who is not sent and why, and that nobody gets lost in between."""
+
+import json
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.crm.entries import SOURCES, STATES, STATUSES, Entry
+from service.crm.mapping import read_mapping
+from service.crm.records import SKIPS, Mapped, Mapper
+from service.crm.telling import WHY
+from tests.crm.test_mapping import make_content
+
+ATTEMPTED = datetime(2026, 3, 16, 20, 30, 0, 250_000, tzinfo=UTC)
+
+
+def make_entry(**fields: Any) -> Entry:
+    """A recipient who was reached; parameters and results as objects or as JSON."""
+    usual: dict[str, Any] = {
+        "position": 4711, "batch_id": 456, "recipient": 7, "phone": "+919876543210", "state": "completed",
+        "status": "completed", "is_final": True, "attempts": 2, "duration_seconds": 62, "source": "webhook",
+        "parameters": {"loan_id": "LN-7", "due": 15000}, "results": {"intent": "promise_to_pay", "paid": False},
+        "last_attempt_at": ATTEMPTED, "conversation_id": "c_1", "version": 3,
+    }  # fmt: skip
+    given_fields = usual | fields
+    for name in ("parameters", "results"):
+        value = given_fields[name]
+        given_fields[name] = msgspec.Raw(value if isinstance(value, bytes) else json.dumps(value).encode())
+    return Entry(**given_fields)
+
+
+def apply(*entries: Entry, **changes: Any) -> Mapped:
+    return Mapper(read_mapping(make_content(**changes), "map.toml")).map(entries)
+
+
+def read_one(rule: Any, **fields: Any) -> Any:
+    """The value of a property by a rule, or "nothing" where it is not sent."""
+    (record,) = apply(make_entry(**fields), properties={"x": rule}).records
+    return record.properties.get("x", "nothing")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", "completed"), ("status", "completed"), ("is_final", True), ("attempts", 2), ("duration_seconds", 62),
+        ("batch_id", 456), ("recipient", 7), ("recipient_id", "456-7"), ("phone", "+919876543210"), ("version", 3),
+        ("position", 4711), ("source", "webhook"), ("conversation_id", "c_1"), ("failure_reason", None),
+        ("next_retry_at", None), ("last_attempt_at", "2026-03-16T20:30:00.250Z"), ("results.intent", "promise_to_pay"),
+        ("results.paid", False), ("results.none", None), ("parameters.due", 15000), ("parameters.loan_id", "LN-7"),
+    ],
+)  # fmt: skip
+def test_every_field_comes_as_it_is(field: str, value: Any) -> None:
+    assert read_one(field) == value
+
+
+def test_a_record_has_its_key_its_constants_and_where_it_comes_from() -> None:
+    (record,) = apply(make_entry(), constants={"channel": "voice", "score": 1.5}).records
+    assert record.properties == {"loan_id": "LN-7", "channel": "voice", "score": 1.5, "call_status": "completed"}
+    assert (record.key, record.position, record.batch_id, record.recipient) == ("LN-7", 4711, 456, 7)
+
+
+def test_values_are_mapped_and_the_rest_has_a_default_or_stays() -> None:
+    values = {"completed": "CONNECTED", "null": "NEVER"}
+    assert read_one({"field": "status", "values": values}) == "CONNECTED"
+    assert read_one({"field": "status", "values": values}, status=None) == "NEVER"
+    assert read_one({"field": "status", "values": values}, status="busy") == "busy"
+    assert read_one({"field": "status", "values": values, "default": "OTHER"}, status="busy") == "OTHER"
+    assert read_one({"field": "is_final", "values": {"true": "yes"}}) == "yes"
+    assert read_one({"field": "attempts", "values": {"2": "twice"}}) == "twice"
+
+
+def test_what_has_no_value_clears_its_property_or_leaves_it_alone() -> None:
+    assert read_one({"field": "results.date"}) is None
+    assert read_one({"field": "results.date", "empty": "keep"}) == "nothing"
+    assert (
+        read_one({"field": "status", "values": {"busy": "B"}, "default": "D", "empty": "keep"}, status=None)
+        == "nothing"
+    )
+
+
+def test_times_are_shown_as_the_target_takes_them() -> None:
+    assert read_one({"field": "last_attempt_at", "format": "epoch_ms"}) == 1_773_693_000_250
+    assert read_one({"field": "last_attempt_at", "format": "date"}) == "2026-03-16"
+    rule = {"x": {"field": "last_attempt_at", "format": "date"}}
+    (record,) = apply(make_entry(), properties=rule, time_zone="Asia/Kolkata").records
+    assert record.properties["x"] == "2026-03-17"  # two in the morning there
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes", "reason"),
+    [
+        ({"is_final": False, "state": "pending_retry"}, {}, "not_final"),
+        ({}, {"filter__batches": [455, 457]}, "filtered"),
+        ({"parameters": {}}, {}, "without_key"),
+        ({"parameters": None}, {}, "without_key"),
+        ({"parameters": {"loan_id": "  "}}, {}, "without_key"),
+        ({"parameters": {"loan_id": None}}, {}, "without_key"),
+        ({"parameters": {"loan_id": ["LN-7"]}}, {}, "without_key"),
+        ({"parameters": b"[1]"}, {}, "without_key"),
+        ({"state": "erased", "parameters": None, "phone": None}, {}, "erased"),
+        ({"state": "erased"}, {"erased__properties": {}}, "erased"),
+        ({"state": "erased", "parameters": None}, {"erased__properties": {"call_status": "ERASED"}}, "erased"),
+        ({"state": "withdrawn"}, {"only_final": False}, "withdrawn"),
+    ],
+)
+def test_who_is_not_sent_is_counted_by_the_reason(fields: Any, changes: Any, reason: str) -> None:
+    mapped = apply(make_entry(**fields), **changes)
+    assert (mapped.records, mapped.failures, mapped.skipped) == ([], [], Counter({reason: 1}))
+    assert reason in WHY
+
+
+def test_outcomes_that_are_not_final_are_sent_where_all_are_wanted() -> None:
+    (record,) = apply(make_entry(is_final=False, state="pending_retry"), only_final=False).records
+    assert record.properties["call_status"] == "completed"
+
+
+def test_a_batch_whose_number_is_not_known_yet_gives_no_key_that_names_it() -> None:
+    by_number = {"key": {"field": "recipient_id", "property": "call_id"}}
+    assert apply(make_entry(batch_id=None), **by_number).skipped == {"without_key": 1}
+    (failure,) = apply(make_entry(batch_id=None, parameters=b'{"loan_id": 1e999}')).failures
+    assert failure.key == "position 4711"
+
+
+def test_the_filter_lets_its_batches_through() -> None:
+    assert len(apply(make_entry(), filter__batches=[456]).records) == 1
+
+
+def test_a_property_can_tell_that_somebody_was_erased() -> None:
+    erased = make_entry(state="erased", is_final=False, parameters=None, results=None, phone=None)
+    by_number = {"key": {"field": "recipient_id", "property": "call_id"}}
+    (record,) = apply(erased, erased__properties={"call_status": "ERASED"}, **by_number).records
+    assert (record.key, record.properties) == ("456-7", {"call_id": "456-7", "call_status": "ERASED"})
+
+
+def test_a_property_can_tell_that_somebody_was_withdrawn_final_or_not() -> None:
+    withdrawn = make_entry(state="withdrawn", is_final=False, attempts=0)
+    (record,) = apply(withdrawn, withdrawn__properties={"call_status": ""}).records
+    assert record.properties == {"loan_id": "LN-7", "call_status": ""}
+
+
+@pytest.mark.parametrize(("given_key", "key"), [(" LN-7 ", "LN-7"), (12345, "12345"), (1.5, "1.5")])
+def test_keys_are_text_without_blanks_around_them(given_key: Any, key: str) -> None:
+    (record,) = apply(make_entry(parameters={"loan_id": given_key})).records
+    assert record.key == record.properties["loan_id"] == key
+
+
+def test_of_entries_with_one_key_the_last_is_sent() -> None:
+    first, other, last = (
+        make_entry(position=1, status="busy"),
+        make_entry(position=2, parameters={"loan_id": "LN-8"}),
+        make_entry(position=3, recipient=9, batch_id=457),
+    )
+    mapped = apply(first, other, last)
+    assert [(record.key, record.position, record.recipient) for record in mapped.records] == [
+        ("LN-8", 2, 7), ("LN-7", 3, 9),
+    ]  # fmt: skip
+    assert mapped.skipped == {"overtaken": 1}
+
+
+def test_what_cannot_be_decoded_fails_alone_and_only_where_it_is_asked_for() -> None:
+    broken = make_entry(results=b'{"score": 1e999}')
+    good = make_entry(position=4712, parameters={"loan_id": "LN-8"})
+    rule = {"properties": {"score": "results.score"}}
+    mapped = apply(broken, good, **rule)
+    assert [(each.key, each.position) for each in mapped.failures] == [("LN-7", 4711)]
+    assert mapped.failures[0].reason.startswith("results cannot be read: ")
+    assert [record.key for record in mapped.records] == ["LN-8"]
+    assert len(apply(broken, good).records) == 2
+    (failure,) = apply(make_entry(parameters=b'{"loan_id": 1e999}')).failures
+    assert failure.key == "456-7"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(max_size=4) | st.sampled_from(["LN-1", "LN-2"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["loan_id", "a"]), inner, max_size=2),
+    max_leaves=4,
+)
+_OBJECTS = st.dictionaries(st.sampled_from(["loan_id", "intent"]), _JSON, max_size=2) | st.sampled_from(
+    [b"1e999", None]
+)
+_ENTRIES = st.lists(
+    st.builds(
+        make_entry, recipient=st.integers(1, 5), batch_id=st.sampled_from([456, 457]), state=st.sampled_from(STATES),
+        status=st.none() | st.sampled_from(STATUSES), is_final=st.booleans(), parameters=_OBJECTS, results=_OBJECTS,
+        source=st.none() | st.sampled_from(SOURCES), last_attempt_at=st.none() | st.just(ATTEMPTED),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@settings(deadline=None, derandomize=True)
+@given(_ENTRIES, st.booleans(), st.booleans(), st.sampled_from([None, [456]]))
+def test_nobody_gets_lost_and_no_key_comes_twice(
+    entries: list[Entry], only_final: bool, tells_erased: bool, batches: list[int] | None
+) -> None:
+    for position, entry in enumerate(entries, 1):
+        entry.position = position
+    changes: dict[str, Any] = {"filter__batches": batches} if batches else {}
+    properties = {"x": "state", "y": "results.intent", "z": {"field": "last_attempt_at", "format": "date"}}
+    mapped = apply(
+        *entries, only_final=only_final, properties=properties,
+        erased={"properties": {"x": "gone"} if tells_erased else {}}, **changes,
+    )  # fmt: skip
+    assert len(mapped.records) + len(mapped.failures) + mapped.skipped.total() == len(entries)
+    assert mapped.skipped.keys() <= set(SKIPS)
+    keys = [record.key for record in mapped.records] + [failure.key for failure in mapped.failures]
+    assert len(keys) == len(set(keys))
+    by_position = {entry.position: entry for entry in entries}
+    for record in mapped.records:
+        entry = by_position[record.position]
+        assert record.properties["x"] == ("gone" if entry.state == "erased" else entry.state)
+        assert entry.is_final or not only_final or entry.state == "erased"

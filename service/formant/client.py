@@ -31,6 +31,7 @@ LONGEST_WAIT_SECONDS = 30.0
 LARGEST_FIGURE = 2**31 - 1
 
 _Shape = TypeVar("_Shape")
+_HOPELESS = ("authentication_error", "provider_redirected")  # the same again would end the same
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -240,12 +241,12 @@ def _wait_before_repeating(error: Exception) -> bool | float:
     if error.status == 429:
         seconds = float(error.headers["retry-after"])
         return seconds if seconds <= LONGEST_WAIT_SECONDS else False
-    return error.status >= 500 and error.type != "authentication_error"
+    return error.status >= 500 and error.type not in _HOPELESS
 
 
 def _repeat_when_let(error: Exception) -> bool | float:
     """For stamina, under a pacer: repeat at once, since the pacer knows how long to wait, for all replicas."""
-    is_worth_it = isinstance(error, ProviderError) and error.type not in ("authentication_error", "provider_paused")
+    is_worth_it = isinstance(error, ProviderError) and error.type not in (*_HOPELESS, "provider_paused")
     return 0.0 if is_worth_it and isinstance(error, ProviderError) and _may_pass(error.status) else False
 
 
@@ -279,6 +280,12 @@ def _refusal(response: httpx.Response) -> ProviderError:
             f"The provider refused our key, check FORMANT_API_KEY: {message}",
             status=502,
             error_type="authentication_error",
+        )
+    if response.is_redirect:  # not followed, and our caller is not to follow it either
+        return ProviderError(
+            f"The provider answered with a redirect ({status}), which is not followed: check FORMANT_BASE_URL",
+            status=502,
+            error_type="provider_redirected",
         )
     return ProviderError(
         f"The provider answered: {message}",

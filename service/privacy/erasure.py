@@ -28,7 +28,7 @@ class Eraser:
         self._database = database
         self._interval_seconds = interval_seconds
 
-    async def preview(self, phone: str) -> dict[str, int]:
+    async def preview(self, phone: str) -> dict[str, Any]:
         """How much an erasure would take out. Changes nothing."""
         return dict(await self._database.queries.preview_erasure(self._database.pool, phone=phone))
 

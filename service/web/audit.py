@@ -13,20 +13,23 @@ from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 
 LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
-BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+AFTER = Number("after", "`next` of the page before", default=2**62, minimum=1, maximum=2**62)
 
 
 class AuditLine(msgspec.Struct):
-    """Who did what to what, and what came of it."""
+    """Something that was done. No line names a person."""
 
     audit_id: int
     recorded_at: Time
     actor: str
+    """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (by itself)."""
     key_id: int | None
     action: str
     subject: str
+    """Such as ``upload 7``."""
     outcome: str
-    details: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": Any})]
+    details: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": dict[str, Any]})]
+    """Numbers and ids."""
 
 
 class Audit:
@@ -38,15 +41,15 @@ class Audit:
     def operations(self) -> list[Operation]:
         return [
             Operation(
-                "GET", "/v1/audit", self.list_audit, "admin", "Privacy and access",
-                parameters=(LIMIT, BEFORE),
+                "GET", "/v1/audit", self.list_audit, "admin", "Privacy",
+                parameters=(LIMIT, AFTER),
                 answers=(Answer(Page[AuditLine]),),
             ),
         ]  # fmt: skip
 
     async def list_audit(self, request: Request) -> Response:
-        """Who did what, newest first."""
-        limit, before = LIMIT.read(request), BEFORE.read(request) or 2**62
+        """Who did what to what, and what came of it. Newest first."""
+        limit, before = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_audit(self._database.pool, before=before, limit=limit + 1)
-        rows = [AuditLine(**dict(row) | {"details": raw(row["details"])}) async for row in page]
+        rows = [AuditLine(**(dict(row) | {"details": raw(row["details"])})) async for row in page]
         return JsonResponse(to_page(rows, limit, "audit_id"))

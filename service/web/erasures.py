@@ -1,7 +1,7 @@
 """Erasure of a person over HTTP."""
 
 import asyncio
-from typing import Any, TypedDict
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -11,7 +11,7 @@ from service.batches.phones import PhoneError, normalise_phone
 from service.errors import InvalidRequestError
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
-from service.web.declarations import Flag, Id
+from service.web.declarations import Id
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Json, Operation
 
@@ -19,32 +19,35 @@ MAX_BODY_BYTES = 1000
 WAIT_SECONDS = 8.0
 
 
-DRY_RUN = Flag("dry_run", "Only count")
-ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer to the request")
+ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
 
 
 class Person(msgspec.Struct, forbid_unknown_fields=True):
-    """Who is to be erased."""
+    """Whom to erase."""
 
     phone: str
+    """In E.164, or national where OUTCOMES_DEFAULT_REGION is set."""
     dry_run: bool = False
+    """Only count."""
 
 
-class Erasure(TypedDict):
-    """How far an erasure has come: counts, and nothing that tells who it is."""
+class Erasure(msgspec.Struct):
+    """How far an erasure is, and what it took out; of a dry run, what it would take out, as far as indexes tell."""
 
-    state: str
-    """``running`` or ``done``."""
-    erasure_id: int
-    person: str
-    """A part of the hash of the phone: the same for the same person."""
-    requested_at: Time
-    finished_at: Time | None
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["running", "done", "dry_run"]})]
     recipients: int
-    bodies: int
     unattributed: int
-    quarantined: int
     held_rows: int
+    """Rows of files that are held for a promotion."""
+    erasure_id: int | None = None
+    person: str | None = None
+    """The same for the same person; it tells nothing else."""
+    requested_at: Time | None = None
+    finished_at: Time | None = None
+    attempts: int | None = None
+    """Of a dry run."""
+    bodies: int | None = None
+    quarantined: int | None = None
 
 
 class Erasures:
@@ -57,17 +60,17 @@ class Erasures:
     def operations(self) -> list[Operation]:
         return [
             Operation(
-                "POST", "/v1/erasures", self.erase, "admin", "Privacy and access",
-                parameters=(DRY_RUN,),
-                bodies=(Json(Person),),
+                "POST", "/v1/erasures", self.erase, "admin", "Privacy",
+                parameters=(),
+                bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
-                    Answer(One[Erasure], "It is done"),
-                    Answer(One[dict[str, Any]], "With `dry_run`: how much would be taken out"),
-                    Answer(One[Erasure], "It goes on behind", 202),
+                    Answer(One[Erasure], "Done, or only counted"),
+                    Answer(One[Erasure], "It goes on by itself", 202),
                 ),
+                errors=(InvalidRequestError,),
             ),
             Operation(
-                "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy and access",
+                "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
                 parameters=(ERASURE_ID,),
                 answers=(Answer(One[Erasure]),),
             ),
@@ -75,14 +78,13 @@ class Erasures:
 
     async def erase(self, request: Request) -> Response:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
-        only_counts = DRY_RUN.read(request)
         person = await _read_person(request)
         try:
             phone = normalise_phone(person.phone, self._default_region)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
-        if person.dry_run or only_counts:
-            return JsonResponse({"data": {"state": "dry_run", **await self._eraser.preview(phone)}})
+        if person.dry_run:
+            return JsonResponse(One(Erasure("dry_run", **await self._eraser.preview(phone))))
         erasure_id = await self._eraser.begin(phone)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -90,11 +92,11 @@ class Erasures:
                 shown = await asyncio.shield(self._eraser.finish(erasure_id))
         except TimeoutError:
             shown = await self._eraser.read(erasure_id)
-        return JsonResponse({"data": shown}, status_code=200 if shown["state"] == "done" else 202)
+        return JsonResponse(One(Erasure(**shown)), status_code=200 if shown["state"] == "done" else 202)
 
     async def get_erasure(self, request: Request) -> Response:
         """How far an erasure has come."""
-        return JsonResponse({"data": await self._eraser.read(ERASURE_ID.read(request))})
+        return JsonResponse(One(Erasure(**await self._eraser.read(ERASURE_ID.read(request)))))
 
 
 async def _read_person(request: Request) -> Person:

@@ -15,7 +15,7 @@ from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 
 MAX_CURSOR = 2**63 - 1
-DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined")
+DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased")
 
 EVENT_ID = PathText("event_id", "The provider's id of the event, as it stands in the webhook")
 QUARANTINE_ID = Id("quarantine_id", "quarantined body", "Its number, from `GET /v1/quarantine`")

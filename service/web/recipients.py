@@ -46,7 +46,7 @@ class Recipient(msgspec.Struct):
     """Its number in the batch, from 1."""
     batch_id: int
     phone: str | None
-    """Null of a person who was erased."""
+    """Null once it was erased, or has been kept for long enough."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
     """The other columns of its row."""
     state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]

@@ -211,9 +211,8 @@ async def test_what_names_no_phone_is_refused_and_changes_nothing(
 async def test_a_dry_run_counts_and_changes_nothing(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     answer = await service.post("/v1/erasures", json={"phone": PHONE, "dry_run": True})
-    assert answer.json() == {
-        "data": {"state": "dry_run", "recipients": 3, "attempts": 7, "unattributed": 1, "held_rows": 0}
-    }
+    told = {name: value for name, value in answer.json()["data"].items() if value is not None}
+    assert told == {"state": "dry_run", "recipients": 3, "attempts": 7, "unattributed": 1, "held_rows": 0}
     assert await database.pool.fetchval("SELECT count(*) FROM erased_phones") == 0
     assert (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]["phone"] == PHONE
 

@@ -6,7 +6,7 @@ import signal
 from service.store.database import connect
 from tests.conftest import API_KEY, SECRET, create_database
 from tests.factories import encode, make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, make_environ, serve
+from tests.http.processes import OUTCOMES, make_environ, run, serve
 from tests.postgres import PostgresServer
 
 NAME = "Rahul-the-customer"
@@ -44,11 +44,30 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
                 "/v1/batch-call", data={"agent_id": "1", "name": NAME}, files={"file": ("c.csv", content, "text/csv")}
             )
             assert answer.status_code in {400, 502}
-        log = serving.log
+        made = await run(OUTCOMES, "keys", "create", "a key", "--scope", "read", OUTCOMES_DATABASE_URL=database_url)
+        key = made.output.strip()
+        for tried in (key, f"{key}x"):
+            headers = {"authorization": f"Bearer {tried}"}
+            assert (await serving.client.get(f"/v1/events/{PHONE}", headers=headers)).status_code in {401, 404}
+            assert (await serving.client.post("/v1/erasures", json={"phone": PHONE}, headers=headers)).status_code in {
+                401, 403,
+            }  # fmt: skip
+        for asked in ({"phone": f"{PHONE}12345"}, {"phone": PHONE, NAME: 1}, {"phone": PHONE, "dry_run": True}):
+            assert (await serving.client.post("/v1/erasures", json=asked)).status_code in {200, 400}
+        for path in ("recipients", "recipients/1", "recipients.csv", "outcomes", f"recipients?status={NAME}"):
+            await serving.client.get(f"/v1/batch-calls/456/{path}")
+        for path in (f"feed?after=0&{NAME}=1", f"feed/consumers/{NAME}", "audit", f"quarantine?after={PHONE}"):
+            await serving.client.get(f"/v1/{path}")
+        assert (await serving.client.post("/v1/erasures", json={"phone": PHONE})).status_code == 200
+        assert (await post_webhook(serving.client, good.replace(b"event-", b"later-"))).status_code == 204
+        erased = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=database_url)
+        assert erased.status == 0
+        log = [*serving.log, made.errors, erased.errors, erased.output]
         assert await serving.end(signal.SIGTERM) == 0
     text = "\n".join(map(str, log))
     assert "event_quarantined" in text
-    for secret in (NAME, TRANSCRIPT, PHONE, PHONE[1:], SECRET, API_KEY, PROVIDER_KEY):
+    assert "person_erased" in text
+    for secret in (NAME, TRANSCRIPT, PHONE, PHONE[1:], SECRET, API_KEY, PROVIDER_KEY, key):
         assert secret not in text
 
 
@@ -59,13 +78,16 @@ async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(ow
         assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 503
         await asyncio.to_thread(own_postgres.start)
         connection = await connect(url)
-        await connection.execute("DROP TABLE event_conflicts")
+        await connection.execute("DROP TABLE event_conflicts, unattributed")
         await connection.close()
         assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 500
+        assert (await serving.client.post("/v1/erasures", json={"phone": PHONE})).status_code == 500
         log = serving.log
         assert await serving.end(signal.SIGTERM) == 0
-    failures = {line["event"]: line["operation"] for line in log if "operation" in line}
-    assert failures == {"database_unavailable": "get_event", "request_failed": "get_event"}
+    failures = {(line["event"], line["operation"]) for line in log if "operation" in line}
+    assert failures == {
+        ("database_unavailable", "get_event"), ("request_failed", "get_event"), ("request_failed", "erase"),
+    }  # fmt: skip
     assert PHONE[1:] not in str(log)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ProviderError
-from service.formant.client import READ_ATTEMPTS, FormantClient, ProviderMetrics, read_retry_after
+from service.formant.client import READ_ATTEMPTS, FormantClient, ProviderMetrics, open_http, read_retry_after
 from service.metrics import Metrics
 
 BATCH = b'{"data": {"id": 456, "agent_id": 123}}'
@@ -75,7 +75,7 @@ async def test_a_read_is_repeated_after_trouble_that_may_pass(trouble: int | byt
     assert len(provider.paths) == 3
 
 
-@pytest.mark.parametrize(("status", "told"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 302)])
+@pytest.mark.parametrize(("status", "told"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 502)])
 async def test_a_read_that_is_refused_is_never_repeated(status: int, told: int) -> None:
     provider = Provider(status, BATCH)
     assert (await provider.fail()).status == told
@@ -178,3 +178,19 @@ _dates = st.tuples(st.integers(), st.integers(), st.text("+-0123456789:GMT ", ma
 def test_any_header_gives_a_number_of_seconds(value: bytes) -> None:
     for name in (b"retry-after", b"x-ratelimit-reset"):
         assert read_retry_after(httpx.Response(429, headers=[(name, value)])) >= 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed_with_our_key_and_is_no_answer_to_our_caller(status: int) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def redirect(request: httpx.Request) -> httpx.Response:
+        asked.append((request.url.host, request.headers["authorization"]))
+        return httpx.Response(status, headers={"location": "https://elsewhere.test/steal"})
+
+    async with open_http("https://provider.test", "our-key") as http:
+        http._transport = httpx.MockTransport(redirect)
+        with pytest.raises(ProviderError) as caught:
+            await FormantClient(http, Metrics()).get_batch(456)
+    assert caught.value.status == 502
+    assert set(asked) == {("provider.test", "Bearer our-key")}

@@ -63,6 +63,7 @@ BEGIN
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     ON CONFLICT (batch_key, recipient_no) DO NOTHING;
     PERFORM apply_facts(p_batch_keys, p_recipient_nos, v_arrivals);
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (p_batch_keys);
 
     -- A counter that stands at nothing would still tell a value that nobody else gave.
     DELETE FROM result_counts AS c

@@ -22,9 +22,9 @@ CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
 WHERE (:state::text IS NULL OR r.state = :state)
   AND (:source::text IS NULL OR r.source = :source)
   AND r.attempts BETWEEN :min_attempts AND :max_attempts
-  AND (:changed_since::timestamptz IS NULL OR EXISTS (
-          SELECT FROM outcomes AS o
-          WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no AND o.changed_at >= :changed_since))
+  AND (:changed_since::timestamptz IS NULL OR :changed_since <= (  -- EXISTS could become a join that reads them all
+          SELECT o.changed_at FROM outcomes AS o
+          WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no))
   AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
 ORDER BY p.recipient_no;
 

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from service.privacy.erasure import Eraser
 from service.store.database import Database, connect, load_queries
 from tests.database.ingesting import ingest
-from tests.factories import BATCH_ID, BEGAN, decode, make_payload, post_webhook, store_batch
+from tests.factories import BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 
 OUTCOMES = f"/v1/batch-calls/{BATCH_ID}/outcomes"
 METRICS = f"/v1/batch-calls/{BATCH_ID}/metrics"
@@ -68,7 +69,16 @@ def statement(text: str) -> Change:
 def change_counters(database: Database, key: int) -> Awaitable[Any]:
     """As a rebuild does it."""
     columns = {"a": ["busy"], "b": ["1"], "c": ["webhook"], "recipients": [1], "talked": [0], "talk_seconds": [0]}
-    return load_queries().mend_counters(database.pool, batch_key=key, counters=["outcome_counts"], **columns)  # type: ignore[no-any-return]
+    told = {"actor": "test", "key_id": None, "outcome": "mended", "details": "{}"}
+    return load_queries().mend_counters(  # type: ignore[no-any-return]
+        database.pool, batch_key=key, counters=["outcome_counts"], **columns, **told
+    )
+
+
+async def erase_a_person(database: Database, key: int) -> None:
+    """As the service does it, to the end."""
+    eraser = Eraser(database)
+    await eraser.finish(await eraser.begin(phone_of(1)))
 
 
 CHANGES: dict[str, Change] = {
@@ -78,6 +88,7 @@ CHANGES: dict[str, Change] = {
     ),
     "recipients taken out": statement("SELECT withdraw_recipients(ARRAY[$KEY::bigint], ARRAY[1])"),
     "counters mended": change_counters,
+    "a person erased": erase_a_person,
     "its name": statement("UPDATE batches SET name = 'other' WHERE batch_key = $KEY"),
     "its status": statement("UPDATE batches SET status = 'done' WHERE batch_key = $KEY"),
     "the provider's total": statement("UPDATE batches SET total_recipients = 11 WHERE batch_key = $KEY"),

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 import pytest
+import structlog
 
 from service.app import DEFAULT_LIMITS, open_app, prepare_schema
 from service.ledger.backlog import Limits
@@ -23,6 +24,14 @@ from tests.postgres import PostgresServer, find_programs
 
 API_KEY = "test-key"
 SECRET = "test-secret"
+
+# structlog's own way to show an exception, with the values of all variables, takes the loop's time by the second.
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _numbers = itertools.count(1)
 

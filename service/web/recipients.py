@@ -42,9 +42,9 @@ RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as inte
 class Recipient(msgspec.Struct):
     """A recipient: what it was called with, and its outcome, which is that of its latest attempt."""
 
+    batch_id: int
     recipient: int
     """Its number in the batch, from 1."""
-    batch_id: int
     phone: str | None
     """Null once it was erased, or has been kept for long enough."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]

@@ -65,7 +65,7 @@ def test_a_type_is_described_with_all_that_it_refers_to() -> None:
 def test_the_strings_below_fields_are_their_descriptions_also_where_they_are_inherited() -> None:
     _, components = describe_shapes([One[RecipientHistory]])
     properties = components["RecipientHistory"]["properties"]
-    assert properties["version"]["description"] == "How often the outcome has changed."
+    assert properties["version"]["description"] == "How often the outcome has changed; null as of an earlier time."
     assert properties["parameters"] == {"type": "object", "description": "The other columns of its row."}
     assert components["Fact"]["properties"]["won"]["description"] == "It is what counts for its attempt."
 

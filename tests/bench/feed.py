@@ -25,14 +25,8 @@ async def bench_feed(server: PostgresServer, changes: int) -> None:
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
     # A fifth of the events are second attempts, which move their recipient on; a fifth of the recipients stay uncalled.
-    await fill(url, 1, recipients := changes * 5 // 4)
+    await fill(url, 1, changes * 5 // 4)
     connection = await asyncpg.connect(url)
-    await connection.execute(
-        "INSERT INTO recipients (batch_key, recipient_no, phone, parameters) "
-        "SELECT 1, n, '+91' || 7000000000 + n, jsonb_build_object('customer_name', 'Rahul', 'loan_id', 'LN-' || n, "
-        "'due_amount', '29000') FROM generate_series(1, $1::integer) AS n",
-        recipients,
-    )
     await connection.execute("VACUUM ANALYZE")
     await connection.close()
     port = find_port()

@@ -25,10 +25,6 @@ async def prepare(server: PostgresServer, recipients: int) -> str:
     await prepare_schema(url, may_migrate=True)
     await fill(url, 1, recipients)
     connection = await asyncpg.connect(url)
-    await connection.execute(
-        "INSERT INTO recipients (batch_key, recipient_no, phone, parameters) "
-        "SELECT batch_key, n, '+91' || 7000000000 + n, '{}' FROM batches, generate_series(1, recipient_count) AS n"
-    )
     await connection.execute("ANALYZE")
     await connection.close()
     return url

@@ -11,11 +11,11 @@ from service.batches.phones import PhoneError, normalise_phone
 from service.errors import InvalidRequestError
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
+from service.web.bodies import read_json
 from service.web.declarations import Id
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Json, Operation
 
-MAX_BODY_BYTES = 1000
 WAIT_SECONDS = 8.0
 
 
@@ -78,7 +78,7 @@ class Erasures:
 
     async def erase(self, request: Request) -> Response:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
-        person = await _read_person(request)
+        person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
             phone = normalise_phone(person.phone, self._default_region)
         except PhoneError as error:
@@ -97,15 +97,3 @@ class Erasures:
     async def get_erasure(self, request: Request) -> Response:
         """How far an erasure has come."""
         return JsonResponse(One(Erasure(**await self._eraser.read(ERASURE_ID.read(request)))))
-
-
-async def _read_person(request: Request) -> Person:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            break
-    try:
-        return msgspec.json.decode(bytes(body), type=Person)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InvalidRequestError('Send JSON: {"phone": "+919876543210"}, and "dry_run": true to count only') from error

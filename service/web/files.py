@@ -16,7 +16,6 @@ from service.errors import BodyTooLargeError, InvalidRequestError
 
 MAX_FILE_BYTES = 100 * 2**20
 MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16
-MAX_SMALL_BYTES = 2**16
 
 
 class ReceivedFile(NamedTuple):
@@ -67,16 +66,6 @@ async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
         if size == 0:
             raise InvalidRequestError("file: is missing; send the CSV as the body or as a part named file")
         yield ReceivedFile(path, path.name, digest.digest())
-
-
-async def read_small(request: Request) -> bytes:
-    """The body, of at most 64 KiB; raises BodyTooLargeError beyond, without reading on."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_SMALL_BYTES:
-            raise BodyTooLargeError(f"The body is over {MAX_SMALL_BYTES} bytes")
-    return bytes(body)
 
 
 def _is_form(request: Request) -> bool:

@@ -25,8 +25,9 @@ from service.formant.client import ProviderBatch
 from service.store.database import Database
 from service.web.answers import One, Page, Time, to_page
 from service.web.batches import BATCH_ID
+from service.web.bodies import read_json
 from service.web.declarations import Choice, Fields, Flag, Id, Number, Parameter, Percent, Text
-from service.web.files import ReceivedFile, keep_file, read_small, receive_form
+from service.web.files import ReceivedFile, keep_file, receive_form
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Form, Json, Operation
 
@@ -123,6 +124,9 @@ class DryRun(msgspec.Struct):
     duplicates: list[Duplicate]
 
 
+RESOLUTIONS = '{"batch_id": 456} or {"not_sent": true}'
+
+
 class Resolution(msgspec.Struct, forbid_unknown_fields=True):
     """A person's word on an unknown upload: the batch that it became, or that it was never sent."""
 
@@ -210,12 +214,9 @@ class Uploads:
     async def resolve(self, request: Request) -> Response:
         """A person's word on an unknown upload. 409 where the evidence is against it."""
         upload_id = UPLOAD_ID.read(request)
-        try:
-            word = msgspec.json.decode(await read_small(request), type=Resolution)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            word = Resolution()
+        word = await read_json(request, Resolution, RESOLUTIONS)
         if (word.batch_id is None) == (not word.not_sent):
-            raise InvalidRequestError('Send JSON with either {"batch_id": 456} or {"not_sent": true}')
+            raise InvalidRequestError(f"Send JSON with either {RESOLUTIONS}")
         await self._finder.resolve(upload_id, word.batch_id)
         return JsonResponse(One(await self._read(upload_id)))
 

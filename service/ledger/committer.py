@@ -3,6 +3,9 @@
 An idle service therefore commits an event at once, and a busy one commits hundreds together; no timer is involved.
 A future is resolved only after its group's COMMIT. A group that cannot be written is tried again until its oldest
 event has waited ``hold_seconds``; then its callers are told to send again, which is safe: a group is idempotent.
+
+While more comes in than can be written, whoever would wait too long is refused at once. Without that every event would
+wait for almost ``hold_seconds``, and be told so late that the database had been kept busy for senders who have left.
 """
 
 import asyncio
@@ -23,6 +26,8 @@ Item = Event | Unreadable
 
 MAX_GROUP_EVENTS = 500
 MAX_GROUP_BYTES = 8 * 2**20
+PATIENCE = 0.5  # of the hold time: who would wait for longer, as groups took lately, is refused at once
+SMOOTHING = 0.3  # the weight of the latest group in how long they take: ten fast ones outweigh a slow one
 
 
 class _Group:
@@ -57,13 +62,21 @@ class Committer:
         metrics: Metrics,
         *,
         hold_seconds: float,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._write = write
         self._metrics = metrics
         self._hold_seconds = hold_seconds
+        self._clock = clock
         self._groups: deque[_Group] = deque()
         self._arrived = asyncio.Event()
         self._draining = False
+        self._group_seconds = 0.0
+
+    def refuse_if_behind(self) -> None:
+        """Raises OverloadedError when what waits already will take too long to write."""
+        if len(self._groups) * self._group_seconds > PATIENCE * self._hold_seconds:
+            raise OverloadedError(f"{len(self._groups)} groups of {self._group_seconds:.1f} s wait already")
 
     def submit(self, item: Item) -> asyncio.Future[None]:
         """The future that is done once ``item`` is committed, or has failed with OverloadedError."""
@@ -99,7 +112,7 @@ class Committer:
         self._arrived.set()
 
     async def _commit(self, group: _Group) -> None:
-        started = time.perf_counter()
+        started = self._clock()
         remaining = group.deadline - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(remaining, 0.0)):
@@ -113,8 +126,10 @@ class Committer:
             group.resolve(OverloadedError("The database did not answer in time"))
             return
         group.resolve()
+        taken = self._clock() - started
+        self._group_seconds += SMOOTHING * (taken - self._group_seconds)
         self._metrics.groups.inc()
-        self._metrics.commit_seconds.observe(time.perf_counter() - started)
+        self._metrics.commit_seconds.observe(taken)
 
     async def _write_once(self, group: _Group) -> None:
         try:

@@ -134,6 +134,7 @@ class Receiver:
                 length = value
         if length and int(length) > self._max_body_bytes:
             raise self._too_large()
+        self._committer.refuse_if_behind()
         self._backlog.enter()
         held = _Held(self._backlog)
         try:

@@ -5,11 +5,13 @@ import re
 import time
 
 import httpx
+import pytest
 
 from service.ledger.backlog import Limits
 from service.store.database import connect
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook, store_batch
+from tests.http.raw_http import connect_raw
 
 WAITING = 40
 LIMITS = Limits(events=WAITING, hold_seconds=1.0)
@@ -68,4 +70,18 @@ async def test_bodies_that_wait_are_bounded_in_bytes_too(start_service: StartSer
         payload["data"]["transcript"] = "x" * 30_000
         answer = await post_webhook(client, payload)
         assert answer.status_code == 503
+        assert (await send(client, 1)).status_code == 204
+
+
+async def test_who_comes_while_too_much_waits_is_refused_before_the_body_is_read(
+    start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_batch(database_url)
+    async with start_service() as client, connect_raw(client) as connection:
+        with monkeypatch.context() as behind:
+            behind.setattr("service.ledger.committer.PATIENCE", -1.0)  # as if whatever waits took too long
+            await connection.begin_webhook(b"", "Content-Length: 1000")
+            answer = await connection.read_to_end()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5" in answer
         assert (await send(client, 1)).status_code == 204

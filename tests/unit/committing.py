@@ -27,7 +27,8 @@ class Database:
     def __init__(self, *, hold_seconds: float = 60.0, is_stubborn: bool = False) -> None:
         self._is_stubborn = is_stubborn
         self.metrics = Metrics()
-        self.committer = Committer(self._write, self.metrics, hold_seconds=hold_seconds)
+        self.seconds = 0.0  # what the committer's clock shows; the loop's own goes on
+        self.committer = Committer(self._write, self.metrics, hold_seconds=hold_seconds, clock=lambda: self.seconds)
         self.writes: asyncio.Queue[Write] = asyncio.Queue()
 
     async def _write(self, items: Sequence[Item]) -> None:

@@ -71,3 +71,21 @@ async def test_callers_behind_a_write_that_cannot_be_broken_off_are_told_in_time
         write.outcome.set_result(None)
         with pytest.raises(OverloadedError):
             await in_flight
+
+
+async def test_who_would_wait_for_longer_than_half_the_hold_time_is_refused_at_once() -> None:
+    database = Database(hold_seconds=0.5)
+    async with running(database):
+        slow = database.submit("slow")
+        write = await database.next_write()
+        database.seconds += 1.0
+        write.outcome.set_result(None)
+        await slow
+        database.committer.refuse_if_behind()  # nothing waits
+
+        waiting = database.submit("waiting")
+        with pytest.raises(OverloadedError, match="1 groups of 0.3 s wait already"):
+            database.committer.refuse_if_behind()
+        (await database.next_write()).outcome.set_result(None)
+        await waiting
+        database.committer.refuse_if_behind()

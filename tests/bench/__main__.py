@@ -10,6 +10,7 @@ from service.store.embedded import CONFIGURATION
 from tests.bench.exports import bench_exports
 from tests.bench.feed import run_feed
 from tests.bench.machine import describe_machine
+from tests.bench.overload import bench_overload
 from tests.bench.reads import run_reads
 from tests.bench.reconcile import run_reconcile
 from tests.bench.uploads import bench_uploads
@@ -19,6 +20,7 @@ from tests.postgres import PostgresServer, find_programs
 
 PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
+    "overload": lambda server, arguments: bench_overload(server, arguments.storm_seconds),
     "read": lambda server, arguments: run_reads(server),
     "upload": lambda server, arguments: bench_uploads(server),
     "reconcile": lambda server, arguments: run_reconcile(
@@ -34,6 +36,7 @@ def main() -> None:
     """Runs what was asked for."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
+    parser.add_argument("--storm-seconds", type=int, default=30, help="length of the overload and of the flood")
     parser.add_argument("--recipients", type=int, default=10_000, help="of the batch that is healed")
     parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")
     parser.add_argument("--batches", type=int, default=1_000, help="quiet ones, in a pass over them")

@@ -14,7 +14,7 @@ import psutil
 from service.app import prepare_schema
 from service.store.database import connect, load_queries
 from tests.bench.machine import find_port, run_process
-from tests.bench.uploads import Memory
+from tests.bench.memory import Memory
 from tests.conftest import create_database
 from tests.postgres import PostgresServer, find_programs
 

@@ -5,8 +5,10 @@ time), how many seconds later its answer had come, and the answer's status.
 """
 
 import asyncio
+import itertools
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -27,14 +29,16 @@ class Stream:
         print(f"{due:.6f} {time.time() - due:.6f} {answer[9:12].decode()}", file=self._output, flush=True)
 
 
-def read_requests(path: Path) -> list[bytes]:
-    """The requests that ``load.write_requests`` wrote."""
-    content, position, requests = path.read_bytes(), 0, []
-    while position < len(content):
-        size = int(content[position : position + 8])
-        requests.append(content[position + 8 : position + 8 + size])
-        position += 8 + size
-    return requests
+def read_requests(path: Path, left_out: int = 0) -> Iterator[bytes]:
+    """The requests that ``load.write_requests`` wrote, without the first ``left_out``."""
+    with path.open("rb") as file:
+        for number in itertools.count():
+            size = file.read(8)
+            if not size:
+                return
+            request = file.read(int(size))
+            if number >= left_out:
+                yield request
 
 
 async def main(port: int, per_second: float, seconds: float, requests: Path, output: Path) -> None:
@@ -51,4 +55,5 @@ async def main(port: int, per_second: float, seconds: float, requests: Path, out
     await asyncio.gather(*sending)
 
 
-asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5])))
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5])))

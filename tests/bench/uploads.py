@@ -6,16 +6,15 @@ import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import asyncpg
 import httpx
-import psutil
 
 from tests.bench.load import SECRET, write_requests
 from tests.bench.machine import ROOT, find_port, run_process
+from tests.bench.memory import Memory
 from tests.bench.write_path import RECIPIENTS, prepare_database, settle
 from tests.postgres import PostgresServer
 
@@ -23,37 +22,6 @@ ROWS = 500_000
 PER_SECOND = 300  # webhooks beside it: a busy provider's
 QUIET_SECONDS = 15
 KEY = "bench-key"
-
-
-class Memory:
-    """The greatest memory of a process and its children, above what it had at first; sampled."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        self._process = process
-        self._ended = threading.Event()
-        self.idle_bytes = self._read()
-        self.peak_bytes = self.idle_bytes
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-
-    def end(self) -> float:
-        """MB above the idle service."""
-        self._ended.set()
-        self._thread.join()
-        return (self.peak_bytes - self.idle_bytes) / 2**20
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.05):
-            self.peak_bytes = max(self.peak_bytes, self._read())
-
-    def _read(self) -> int:
-        total = 0
-        for member in [self._process, *self._process.children(recursive=True)]:
-            try:
-                total += member.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        return total
 
 
 def write_contacts(path: Path, rows: int) -> None:

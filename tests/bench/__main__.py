@@ -9,6 +9,7 @@ from service.logs import configure_logs
 from service.store.embedded import CONFIGURATION
 from tests.bench.exports import bench_exports
 from tests.bench.feed import run_feed
+from tests.bench.flood import bench_flood
 from tests.bench.machine import describe_machine
 from tests.bench.overload import bench_overload
 from tests.bench.reads import run_reads
@@ -21,6 +22,7 @@ from tests.postgres import PostgresServer, find_programs
 PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
     "overload": lambda server, arguments: bench_overload(server, arguments.storm_seconds),
+    "flood": lambda server, arguments: bench_flood(server, arguments.storm_seconds),
     "read": lambda server, arguments: run_reads(server),
     "upload": lambda server, arguments: bench_uploads(server),
     "reconcile": lambda server, arguments: run_reconcile(

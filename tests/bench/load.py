@@ -84,7 +84,7 @@ def _make_body(dice: random.Random, recipient: int, attempt: int, status: str, n
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def write_requests(path: Path, count: int, recipients: int) -> float:
+def write_requests(path: Path, count: int, recipients: int, secret: str = SECRET) -> float:
     """Writes ``count`` requests for ``replay.lua``; returns the mean size of a body in bytes."""
     total = 0
     with path.open("wb") as file:
@@ -93,7 +93,7 @@ def write_requests(path: Path, count: int, recipients: int) -> float:
             head = (
                 "POST /webhooks/formant HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
                 f"X-FormantAI-Event-Id: {body[13:49].decode()}\r\nX-FormantAI-Event-Type: call.completed\r\n"
-                f"X-FormantAI-Timestamp: 1773657000\r\nX-FormantAI-Signature: {sign(body, SECRET)}\r\n"
+                f"X-FormantAI-Timestamp: 1773657000\r\nX-FormantAI-Signature: {sign(body, secret)}\r\n"
                 f"Content-Length: {len(body)}\r\n\r\n"
             ).encode()
             file.write(b"%08d" % (len(head) + len(body)) + head + body)

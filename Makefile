@@ -43,6 +43,14 @@ bench: setup ## Measure the write path and the reads (needs wrk: apt-get install
 dictionary: setup ## Write sql/bi/DICTIONARY.md anew from the comments on the BI views
 	$(BIN)/python -m service.store.bi_dictionary
 
+.PHONY: licences
+licences: setup ## Write deploy/LICENCES.md anew from what is installed
+	$(BIN)/python -m tests.licences
+
+.PHONY: audit
+audit: setup ## Look up the locked dependencies among known vulnerabilities (asks a public service)
+	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
 .PHONY: lock
 lock: setup ## Write requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \

@@ -50,7 +50,7 @@ def bench_flood(server: PostgresServer, seconds: int) -> None:
             cpu = 1000 * (read_cpu_seconds(service) - cpu) / alone["requests"]
             after = asyncio.run(read_database(url))
             duration = WARM_UP_SECONDS + 2 * seconds
-            steady = ["-m", "tests.bench.steady", str(port), str(PER_SECOND), str(duration), genuine, output]
+            steady = ["-m", "tests.bench.steady", str(port), str(PER_SECOND), str(duration), str(genuine), str(output)]
             stream = subprocess.Popen([sys.executable, *steady], cwd=ROOT)
             time.sleep(WARM_UP_SECONDS + seconds)
             began = time.time()

@@ -74,9 +74,9 @@ class Slicer:
         try:
             names = await queries.list_slice_names(connection, batch_id=batch_id, sampled=SAMPLED_RECIPIENTS) or []
             is_result = by not in names and by.startswith(RESULT_PREFIX)
-            read = queries.slice_by_result if is_result else queries.slice_by_parameter
             name = by.removeprefix(RESULT_PREFIX) if is_result else by
-            return [row async for row in read(connection, batch_id=batch_id, name=name, values=MAX_VALUES)]
+            rows = queries.slice_batch(connection, batch_id=batch_id, name=name, is_result=is_result, values=MAX_VALUES)
+            return [row async for row in rows]
         except asyncpg.QueryCanceledError as error:
             raise UnavailableError(
                 f"by: slicing batch {batch_id} took longer than {self._time_limit_seconds:g} s. Ask again when the "

@@ -25,49 +25,18 @@ WHERE b.batch_id = :batch_id;
 SELECT set_config('statement_timeout', :milliseconds, true), set_config('enable_seqscan', 'off', true),
        set_config('jit', 'off', true);
 
--- name: slice_by_parameter(batch_id, name, values)
--- Recipients of a batch by state for each of the most frequent values of a call parameter, and for all others together.
--- Reads the batch by its key, whole: what it costs grows with the batch.
+-- name: slice_batch(batch_id, name, is_result, values)
+-- Recipients of a batch by state for each of the most frequent values of a call parameter, or of a result of the latest
+-- attempt, and for all others together. Reads the batch by its key, whole: what it costs grows with the batch.
 WITH sliced AS (
-    SELECT r.parameters ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
-    FROM recipients AS r
-    LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
-    WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
-), counted AS (
-    SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
-           sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,
-           count(*) FILTER (WHERE state = 'completed') AS completed,
-           count(*) FILTER (WHERE state = 'busy') AS busy,
-           count(*) FILTER (WHERE state = 'no_answer') AS no_answer,
-           count(*) FILTER (WHERE state = 'failed') AS failed,
-           count(*) FILTER (WHERE state = 'socket_failure') AS socket_failure,
-           count(*) FILTER (WHERE state = 'telephony_failed') AS telephony_failed,
-           count(*) FILTER (WHERE state = 'unreachable') AS unreachable,
-           count(*) FILTER (WHERE state = 'pending_retry') AS pending_retry,
-           count(*) FILTER (WHERE state = 'in_progress') AS in_progress
-    FROM sliced
-    GROUP BY 1
-), ranked AS (
-    SELECT *, row_number() OVER (ORDER BY recipients DESC, value) AS place FROM counted
-)
-SELECT CASE WHEN place <= :values THEN value END AS value, place > :values AS is_other, count(*) AS distinct_values,
-       sum(recipients)::bigint AS recipients, sum(attempts)::bigint AS attempts, sum(attempted)::bigint AS attempted,
-       sum(completed)::bigint AS completed, sum(busy)::bigint AS busy, sum(no_answer)::bigint AS no_answer, sum(failed)::bigint AS failed,
-       sum(socket_failure)::bigint AS socket_failure, sum(telephony_failed)::bigint AS telephony_failed, sum(unreachable)::bigint AS unreachable,
-       sum(pending_retry)::bigint AS pending_retry, sum(in_progress)::bigint AS in_progress
-FROM ranked
-GROUP BY 1, 2
-ORDER BY min(place);
-
--- name: slice_by_result(batch_id, name, values)
--- As slice_by_parameter, for a result of the latest attempt: that is read for each recipient too.
-WITH sliced AS (
-    SELECT f.results ->> :name AS value, coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
+    SELECT CASE WHEN :is_result::boolean THEN f.results ELSE r.parameters END ->> :name AS value,
+           coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
     FROM recipients AS r
     LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
     LEFT JOIN LATERAL (
         SELECT results FROM facts
-        WHERE facts.batch_key = o.batch_key AND facts.recipient_no = o.recipient_no AND facts.arrival_id = o.arrival_id
+        WHERE :is_result::boolean
+          AND facts.batch_key = o.batch_key AND facts.recipient_no = o.recipient_no AND facts.arrival_id = o.arrival_id
         OFFSET 0  -- a look-up by key, whatever the planner believes: that of Postgres 15 would read other batches too
     ) AS f ON true
     WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL

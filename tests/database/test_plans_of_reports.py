@@ -76,16 +76,17 @@ async def test_a_report_reads_the_batches_of_its_time_and_agent(
 
 
 @pytest.mark.parametrize("is_analysed", [False, True])
-@pytest.mark.parametrize("name", ["slice_by_parameter", "slice_by_result"])
-async def test_a_slice_reads_its_batch_and_no_other(database_url: str, name: str, is_analysed: bool) -> None:
+@pytest.mark.parametrize("is_result", [False, True])
+async def test_a_slice_reads_its_batch_and_no_other(database_url: str, is_result: bool, is_analysed: bool) -> None:
     connection = await connect(database_url)
     await test_plans.fill(connection, database_url)
     await store_batch(database_url, 50, batch_id=457, ref_token=None, first_phone=RECIPIENTS * 2)
     if is_analysed:
         await connection.execute("ANALYZE")
-    async with reading_little(connection, name):
+    async with reading_little(connection, "slice_batch"):
         await QUERIES.begin_slice(connection, milliseconds="10000")
-        rows = [row async for row in getattr(QUERIES, name)(connection, batch_id=457, name="loan_id", values=50)]
+        sliced = QUERIES.slice_batch(connection, batch_id=457, name="loan_id", is_result=is_result, values=50)
+        rows = [row async for row in sliced]
         assert sum(row["recipients"] for row in rows) == 50
     await connection.close()
 

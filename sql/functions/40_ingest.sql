@@ -128,7 +128,11 @@ BEGIN
     FROM (SELECT unnest(p_ref_tokens) AS ref_token, unnest(p_ref_nos) AS ref_no, unnest(p_agent_ids) AS agent_id,
                  generate_series(1, v_count) AS nth) AS e
     LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.ref_token = e.ref_token OFFSET 0) AS b
-        ON b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count;
+        ON b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count
+        -- A recipient may have been withdrawn between a healer's look and now; few batches have any.
+        AND (b.withdrawn_count = 0 OR NOT EXISTS (
+            SELECT FROM recipients AS r
+            WHERE r.batch_key = b.batch_key AND r.recipient_no = e.ref_no AND r.withdrawn_at IS NOT NULL));
 
     unattributed := 0;
     IF array_position(v_batches, NULL) IS NOT NULL THEN

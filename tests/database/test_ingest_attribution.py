@@ -42,6 +42,15 @@ async def test_a_reference_under_another_agent_is_not_trusted(database: Database
     assert place(await attribute(database, recipient=3, agent_id=999)) == NO_BATCH
 
 
+async def test_a_reference_to_a_recipient_that_was_withdrawn_meanwhile_is_not_trusted(database: Database) -> None:
+    await store_batch(database.url)
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT withdraw_recipients(array_agg(batch_key), array[7]) FROM batches")
+        await connection.execute("UPDATE batches SET withdrawn_count = 1")
+    assert place(await attribute(database, recipient=7, phone=phone_of(7))) == NO_BATCH
+    assert place(await attribute(database, recipient=6, phone=phone_of(6))) == ("applied", 456, 6, "reference", None)
+
+
 async def test_a_reference_of_no_batch_is_not_trusted(database: Database) -> None:
     await store_batch(database.url)
     assert place(await attribute(database, recipient=3, ref_token="0ther")) == ("applied", 456, 3, "recipient", None)

@@ -19,6 +19,10 @@ test: setup ## Set up and run every check and test (ARGS="-k name" narrows the t
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
+.PHONY: faults
+faults: setup ## What is lost when things are killed, stopped, cut off or full: a line for each fault
+	$(BIN)/pytest $(PARALLEL) tests/guarantees/test_*lose*_nothing.py $(ARGS)
+
 .PHONY: test-postgres
 test-postgres: setup ## The tests on another Postgres: BINDIR=/usr/lib/postgresql/15/bin (Debian: apt-get install postgresql-15)
 	TEST_POSTGRES_BIN=$(or $(BINDIR),/usr/lib/postgresql/15/bin) $(BIN)/pytest $(PARALLEL) $(ARGS)

@@ -7,6 +7,7 @@ else is there; the counters equal a recount; and a reader that followed the feed
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import asyncpg
 import httpx
@@ -23,6 +24,16 @@ SELECT position, batch_key, recipient_no, version, state FROM outcomes WHERE pos
 _AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
+class Told(NamedTuple):
+    """What clients were told under a fault, first, and what the database made of it: how many events each."""
+
+    acknowledged: int
+    refused: int
+    unknown: int
+    lost: int
+    counted_twice: int
+
+
 class Checker:
     """Sends events from many clients at once; keeps what each was told. Event n is of recipient n."""
 
@@ -30,8 +41,10 @@ class Checker:
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.unknown: set[int] = set()
+        self.stored: set[int] = set()  # as of the last check
+        self.told: Told | None = None  # once checked
         self._bodies: dict[int, bytes] = {}
-        self._told = asyncio.Condition()
+        self._news = asyncio.Condition()
         self._next = 0
 
     async def load(self, services: Sequence[httpx.AsyncClient], count: int) -> None:
@@ -51,20 +64,23 @@ class Checker:
         body = self._bodies.setdefault(number, encode(make_payload(recipient=number, event_id=f"sent-{number}")))
         try:
             answer = await post_webhook(service, body)
+        except asyncio.CancelledError:
+            self.unknown.add(number)  # its sender hung up
+            raise
         except httpx.HTTPError:
             kind = self.unknown
         else:
             kind = self.acknowledged if answer.status_code == 204 else self.refused
-        async with self._told:
+        async with self._news:
             kind.add(number)
-            self._told.notify_all()
+            self._news.notify_all()
         return answer
 
     async def wait_for(self, acknowledged: int = 0, failed: int = 0) -> None:
         """Returns once so many more have been acknowledged, and so many in all were not."""
         goal = len(self.acknowledged) + acknowledged
-        async with asyncio.timeout(60), self._told:
-            await self._told.wait_for(
+        async with asyncio.timeout(60), self._news:
+            await self._news.wait_for(
                 lambda: len(self.acknowledged) >= goal and len(self.refused) + len(self.unknown) >= failed
             )
 
@@ -85,9 +101,17 @@ class Checker:
             outcomes = [row["recipient_no"] for row in await connection.fetch("SELECT recipient_no FROM outcomes")]
             differences = await find_differences(connection)
         await connection.close()
-        assert self.acknowledged <= set(stored)
-        assert set(stored) <= self.acknowledged | self.unknown | self.refused
-        assert len(stored) == len(set(stored)) == bodies == facts
+        self.stored = set(stored)
+        self.told = Told(
+            len(self.acknowledged),
+            len(self.refused),
+            len(self.unknown),
+            lost=len(self.acknowledged - self.stored),
+            counted_twice=max(len(stored), facts, len(outcomes)) - len(self.stored),
+        )
+        assert self.acknowledged <= self.stored
+        assert self.stored <= self.acknowledged | self.unknown | self.refused
+        assert len(stored) == len(self.stored) == bodies == facts
         assert sorted(outcomes) == sorted(stored)
         assert differences == []
 

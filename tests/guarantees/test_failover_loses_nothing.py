@@ -53,9 +53,8 @@ async def cluster(own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
 
 
 async def test_the_standby_takes_over_under_load_and_the_service_goes_on_without_a_restart(
-    start_service: StartService, cluster: Cluster
+    checker: Checker, start_service: StartService, cluster: Cluster
 ) -> None:
-    checker = Checker()
     async with start_service(PATIENT, OUTCOMES_DATABASE_URL=cluster.url) as service:
         loading = asyncio.create_task(checker.load([service], 3 * BEFORE))
         await checker.wait_for(acknowledged=BEFORE)
@@ -70,9 +69,8 @@ async def test_the_standby_takes_over_under_load_and_the_service_goes_on_without
 
 @pytest.mark.parametrize("ending", ["pg_cancel_backend", "pg_terminate_backend"])
 async def test_a_commit_whose_wait_for_the_standby_was_cut_short_is_not_acknowledged(
-    start_service: StartService, cluster: Cluster, ending: str
+    checker: Checker, start_service: StartService, cluster: Cluster, ending: str
 ) -> None:
-    checker = Checker()
     executioner = await asyncpg.connect(cluster.primary.url(cluster.name))
     async with start_service(PATIENT, OUTCOMES_DATABASE_URL=cluster.url) as service:
         await checker.load([service], 10)
@@ -98,6 +96,8 @@ async def test_a_commit_whose_wait_for_the_standby_was_cut_short_is_not_acknowle
         cluster.primary.kill()
         await asyncio.to_thread(cluster.standby.promote)
     await executioner.close()
-    connection = await asyncpg.connect(cluster.standby.url(cluster.name))
+    url = cluster.standby.url(cluster.name)
+    connection = await asyncpg.connect(url)
     assert await connection.fetchval("SELECT count(*) FROM events WHERE event_id = 'sent-11'") == 1
     await connection.close()
+    await checker.check(url)

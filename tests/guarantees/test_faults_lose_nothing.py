@@ -14,8 +14,9 @@ from service.app import prepare_schema
 from service.ledger.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.factories import store_batch
-from tests.guarantees.checker import Checker, following_the_feed
+from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
 from tests.guarantees.silence import open_network
+from tests.http.exposition import read_metric
 from tests.http.processes import serve
 from tests.postgres import PostgresServer
 
@@ -47,8 +48,7 @@ async def own_url(own_postgres: PostgresServer) -> str:
 
 
 @pytest.mark.parametrize("killed", [1, 3])
-async def test_killing_one_of_three_replicas_or_all(batch_url: str, killed: int) -> None:
-    checker = Checker()
+async def test_killing_one_of_three_replicas_or_all(checker: Checker, batch_url: str, killed: int) -> None:
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(serve(OUTCOMES_DATABASE_URL=batch_url)) for _ in range(3)]
         await stack.enter_async_context(following_the_feed(batch_url))
@@ -64,8 +64,7 @@ async def test_killing_one_of_three_replicas_or_all(batch_url: str, killed: int)
     assert len(checker.acknowledged) == 4 * BEFORE
 
 
-async def test_a_signal_drains_what_was_accepted_and_ends_with_0(batch_url: str) -> None:
-    checker = Checker()
+async def test_a_signal_drains_what_was_accepted_and_ends_with_0(checker: Checker, batch_url: str) -> None:
     async with serve(OUTCOMES_DATABASE_URL=batch_url) as going, serve(OUTCOMES_DATABASE_URL=batch_url) as staying:
         loading = asyncio.create_task(checker.load([going.client, staying.client], 4 * BEFORE))
         await checker.wait_for(acknowledged=BEFORE)
@@ -77,22 +76,27 @@ async def test_a_signal_drains_what_was_accepted_and_ends_with_0(batch_url: str)
     await checker.check(batch_url)
 
 
-async def test_stopping_postgres_at_once(
-    start_service: StartService, own_postgres: PostgresServer, own_url: str
+@pytest.mark.parametrize("how", ["kill", "immediate stop"])
+async def test_ending_postgres_without_warning(
+    checker: Checker, start_service: StartService, own_postgres: PostgresServer, own_url: str, how: str
 ) -> None:
-    checker = Checker()
     async with start_service(OUTCOMES_DATABASE_URL=own_url) as service, following_the_feed(own_url):
         loading = asyncio.create_task(checker.load([service], 3 * BEFORE))
         await checker.wait_for(acknowledged=BEFORE)
-        await asyncio.to_thread(own_postgres.stop, "immediate")
+        if how == "kill":
+            own_postgres.kill()
+        else:
+            await asyncio.to_thread(own_postgres.stop, "immediate")
         await asyncio.to_thread(own_postgres.start)
         await loading
         assert checker.refused == checker.unknown == set()  # it was back within the time that an event is held
+        assert (await service.get("/readyz")).status_code == 200
         await checker.check(own_url)
 
 
-async def test_backends_terminated_in_the_midst_of_their_commits(start_service: StartService, batch_url: str) -> None:
-    checker = Checker()
+async def test_backends_terminated_in_the_midst_of_their_commits(
+    checker: Checker, start_service: StartService, batch_url: str
+) -> None:
     executioner = await asyncpg.connect(batch_url)
     terminated = 0
     async with start_service() as service, following_the_feed(batch_url):
@@ -108,8 +112,7 @@ async def test_backends_terminated_in_the_midst_of_their_commits(start_service: 
     await checker.check(batch_url)
 
 
-async def test_a_network_that_goes_silent(start_service: StartService, batch_url: str) -> None:
-    checker = Checker()
+async def test_a_network_that_goes_silent(checker: Checker, start_service: StartService, batch_url: str) -> None:
     async with (
         open_network(batch_url) as (network, address),
         start_service(LIMITS, OUTCOMES_DATABASE_URL=address) as service,
@@ -132,8 +135,9 @@ async def test_a_network_that_goes_silent(start_service: StartService, batch_url
     await checker.check(batch_url)
 
 
-async def test_connections_that_are_half_open_hold_up_nobody(start_service: StartService, batch_url: str) -> None:
-    checker = Checker()
+async def test_connections_that_are_half_open_hold_up_nobody(
+    checker: Checker, start_service: StartService, batch_url: str
+) -> None:
     async with start_service() as service:
         opened = []
         for head in (b"", b"POST /webhooks/formant HTTP/1.1\r\nHost: x\r\n", b"POST /webhooks/formant HTTP/1.1\r\n"
@@ -149,10 +153,29 @@ async def test_connections_that_are_half_open_hold_up_nobody(start_service: Star
     await checker.check(batch_url)
 
 
-async def test_a_full_disk_refuses_loudly_and_passes_once_there_is_room(
-    start_service: StartService, own_url: str, small_disk: Path
+async def test_clients_that_hang_up_while_their_events_are_in_a_group(
+    checker: Checker, start_service: StartService, batch_url: str
 ) -> None:
-    checker = Checker()
+    holder = await asyncpg.connect(batch_url)
+    async with start_service() as service, following_the_feed(batch_url):
+        await holder.execute("SELECT pg_advisory_lock(7304564, 1)")  # nothing commits while they wait
+        loading = asyncio.create_task(checker.load([service], BEFORE))
+        async with asyncio.timeout(30):
+            while await read_metric(service, "outcomes_backlog_events") < CLIENTS:
+                await asyncio.sleep(0.01)
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        await holder.execute("SELECT pg_advisory_unlock(7304564, 1)")
+        await checker.load([service], BEFORE)
+        assert len(checker.unknown) == CLIENTS
+        await checker.check(batch_url)
+        assert checker.stored > checker.acknowledged  # they had left, and were stored all the same
+    await holder.close()
+
+
+async def test_a_full_disk_refuses_loudly_and_passes_once_there_is_room(
+    checker: Checker, start_service: StartService, own_url: str, small_disk: Path
+) -> None:
     connection = await asyncpg.connect(own_url)
     await connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
     await connection.execute("ALTER TABLE facts SET TABLESPACE small")

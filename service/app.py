@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 import asyncpg
@@ -22,6 +24,7 @@ from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
+from service.connections import DEFAULT_CONNECTION_LIMITS, STAGES, ConnectionKeeper, ConnectionLimits
 from service.errors import ApiError, DatabaseError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
@@ -103,7 +106,12 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAULT_LIMITS) -> AsyncIterator["Front"]:
+async def open_app(
+    settings: Settings,
+    database_url: str,
+    limits: Limits = DEFAULT_LIMITS,
+    connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
+) -> AsyncIterator["Front"]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
@@ -186,23 +194,33 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Erasures(eraser, default_region=settings.default_region),
             Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes, feed_watch.end_waits)
+        yield Front(receiver, routes, feed_watch.end_waits, _keep_connections(settings, metrics, connection_limits))
 
 
 class Front:
     """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
     a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
-    service calls it, so that they do not hold it up."""
+    service calls it, so that they do not hold it up. ``keeper`` keeps the server's connections within their limits."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None]) -> None:
+    def __init__(
+        self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None], keeper: ConnectionKeeper
+    ) -> None:
         self._receiver = receiver
         self._routes = routes
         self.end_waits = end_waits
+        self.keeper = keeper
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         is_webhook = path.startswith(WEBHOOK_PATH) and path[len(WEBHOOK_PATH) :][:1] in {"", "/"}
         await (self._receiver if is_webhook else self._routes)(scope, receive, send)
+
+
+def _keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
+    keeper = ConnectionKeeper(replace(limits, connections=settings.max_connections), metrics.connections_cut.counts)
+    for stage in STAGES:
+        metrics.connections.labels(stage).set_function(partial(keeper.count, stage))
+    return keeper
 
 
 def build_reconciler(

@@ -71,6 +71,20 @@ class Metrics:
         )
         self.backlog_events = Gauge("outcomes_backlog_events", "Events that wait for their commit.", registry=registry)
         self.backlog_bytes = Gauge("outcomes_backlog_bytes", "Bytes of their bodies.", registry=registry)
+        self.connections = Gauge(
+            "outcomes_connections",
+            "Open connections by stage: silent (never sent a request), head and body (of a request, coming), "
+            "answering, idle, rest (of a body, after its answer), refused, closing.",
+            ["stage"],
+            registry=registry,
+        )
+        self.connections_cut = Tally(
+            "outcomes_connections_cut",
+            "Connections refused or cut off, by reason: silent, slow_head, large_head, malformed, slow_body, "
+            "unread_body, pipelined, untaken (too little of an answer), made_room (for another one), full.",
+            ["reason"],
+            registry=registry,
+        )
         self.provider_calls = Counter(
             "outcomes_provider_calls",
             "Calls to the provider's API by operation and status (0: no answer).",

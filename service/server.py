@@ -1,24 +1,35 @@
 """Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.connections import ConnectionKeeper, ConnectionLimits
 from service.errors import ConfigurationError
+from service.http_connection import HttpConnection
 
 logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
-IDLE_SECONDS = 75
 UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
+OTHER_FILES = 256  # the database's connections, uploads on disk
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """An application that says what its clients may ask of the server. Others get the usual limits."""
+
+    keeper: ConnectionKeeper
 
 
 def _do_nothing() -> None:
@@ -34,7 +45,8 @@ async def serve_until_signal(
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _Server(_configure(app), before_drain)
+    server = _Server(app, before_drain)
+    _allow_files(server.keeper.limits)
 
     received: list[int] = []
 
@@ -62,7 +74,7 @@ async def serve_in_background(
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _BackgroundServer(_configure(app), before_drain)
+    server = _BackgroundServer(app, before_drain)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]  # connections wait in the listener's queue until the server takes them
@@ -72,11 +84,21 @@ async def serve_in_background(
 
 
 class _Server(uvicorn.Server):
-    """Calls ``before_drain`` once it takes nothing new, before it waits for what it has taken."""
+    """Calls ``before_drain`` once it takes nothing new, before it waits for what it has taken. Its connections are kept
+    within their limits for as long as there are any."""
 
-    def __init__(self, config: uvicorn.Config, before_drain: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
+        self.keeper = app.keeper if isinstance(app, Kept) else ConnectionKeeper()
+        super().__init__(_configure(app, self.keeper))
         self._before_drain = before_drain
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        sweeping = asyncio.create_task(self.keeper.run())
+        try:
+            await super().serve(sockets)
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._before_drain()
@@ -86,9 +108,9 @@ class _Server(uvicorn.Server):
 class _BackgroundServer(_Server):
     """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
 
-    def __init__(self, config: uvicorn.Config, before_drain: Callable[[], None]) -> None:
-        config.date_header = False  # it would be kept by those looks
-        super().__init__(config, before_drain)
+    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
+        super().__init__(app, before_drain)
+        self.config.date_header = False  # it would be kept by those looks
         self.stop = asyncio.Event()
 
     async def main_loop(self) -> None:
@@ -98,21 +120,32 @@ class _BackgroundServer(_Server):
         return nullcontext()
 
 
-def _configure(app: ASGIApp) -> uvicorn.Config:
+def _configure(app: ASGIApp, keeper: ConnectionKeeper) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="none",
-        http="httptools",
+        http=partial(HttpConnection, keeper),  # type: ignore[arg-type]  # it is only ever called
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here depends on the sender's address
-        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=QUEUED_CONNECTIONS,
     )
+
+
+def _allow_files(limits: ConnectionLimits) -> None:
+    """Lets the process have a file descriptor for each connection that it may have, as far as the system allows."""
+    needed = limits.connections + limits.reserve + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed or soft == resource.RLIM_INFINITY:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        logger.warning("few_file_descriptors", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")
 
 
 def _listen(host: str, port: int) -> socket.socket:

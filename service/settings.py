@@ -36,6 +36,7 @@ class Settings:
     ref_column: str
     default_region: str
     max_body_bytes: int
+    max_connections: int
     grace_seconds: int
     reconcile_seconds: int
     time_zone: str
@@ -65,6 +66,7 @@ NAMES = {
     "OUTCOMES_REF_COLUMN": "name of the column that an upload adds; empty: add none",
     "OUTCOMES_DEFAULT_REGION": "country of national phone numbers, such as IN; empty: international ones only",
     "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
+    "OUTCOMES_MAX_CONNECTIONS": "how many connections may be open in this process",
     "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
     "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "time zone of hours, weekdays and days, such as Asia/Kolkata",
@@ -131,6 +133,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         ref_column=_text(environ, "OUTCOMES_REF_COLUMN", "outcome_ref", empty_is_value=True),
         default_region=_region(environ, "OUTCOMES_DEFAULT_REGION"),
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
+        max_connections=_number(environ, "OUTCOMES_MAX_CONNECTIONS", 2000, minimum=1, maximum=1_000_000),
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),

@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from service.app import DEFAULT_LIMITS, open_app, prepare_schema
+from service.connections import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.ledger.backlog import Limits
 from service.server import serve_in_background
 from service.settings import read_settings
@@ -154,8 +155,8 @@ def start_service(database_url: str) -> StartService:
     return make_starter(database_url)
 
 
-def make_starter(database_url: str) -> StartService:
-    """As ``start_service``, on a given database."""
+def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS) -> StartService:
+    """As ``start_service``, on a given database, and with limits of its own for connections."""
 
     @asynccontextmanager
     async def start(limits: Limits = DEFAULT_LIMITS, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
@@ -168,7 +169,7 @@ def make_starter(database_url: str) -> StartService:
         }
         configured = read_settings(environ)
         async with (
-            open_app(configured, configured.database_url, limits) as app,
+            open_app(configured, configured.database_url, limits, connection_limits) as app,
             serve_in_background(app, "127.0.0.1", 0, app.end_waits) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0

@@ -1,0 +1,273 @@
+"""The open connections of the server: how many there may be, who goes when there is no room, and which of them have
+kept it waiting for too long.
+
+One sweep a second looks at all of them, so that a request costs no timer: a connection only notes what it is doing, and
+the sweep since when it has been doing it. So every limit of time is kept to within a sweep.
+
+When all places are taken, a newcomer gets that of the connection that has kept us waiting the longest: one that has
+never sent a request, an unfinished head, a body that stands still, and then the one that has been idle for the longest.
+Otherwise whoever opens connections and leaves them alone could lock the provider out. While every one is at work, a few
+places more are kept for the probes: a service that is only busy must not be taken for a dead one and be restarted.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import structlog
+
+logger = structlog.get_logger()
+
+SWEEPS_PER_WORD = 10
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+STAGES = ("silent", "head", "body", "answering", "idle", "rest", "refused", "closing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """What a client may ask of the server itself, before any application sees it."""
+
+    connections: int = 2000
+    reserve: int = 64
+    """Places beyond ``connections``, for one answer each: to a probe, or that the service is full."""
+    head_bytes: int = 64 * 1024
+    """Of the URL and the headers together."""
+    headers: int = 100
+    pipelined: int = 8
+    """Requests that may wait for the answer to the one before."""
+    head_seconds: float = 10.0
+    """From the connection, or the first byte of a further request, until the headers are complete."""
+    idle_seconds: float = 75.0
+    """Between two requests."""
+    stalled_seconds: float = 10.0
+    """Without any byte of a body."""
+    body_bytes_per_second: float = 1024.0
+    """What a body comes with at least, on average, once it has taken ``patience_seconds``."""
+    answer_bytes_per_second: float = 1024.0
+    """What is taken of an answer at least, likewise."""
+    patience_seconds: float = 30.0
+    untaken_bytes: int = 256 * 2**20
+    """What all clients together may leave untaken of answers that are ready."""
+    linger_seconds: float = 10.0
+    """How long what is still sent of a refused request is thrown away, so that the client comes to read the answer."""
+    sweep_seconds: float = 1.0
+    clock: Callable[[], float] = time.monotonic
+
+
+DEFAULT_CONNECTION_LIMITS = ConnectionLimits()
+
+
+class Doing(NamedTuple):
+    """What a connection is at, and with which of its requests."""
+
+    stage: str
+    """One of ``STAGES``. ``silent``: never sent a request; ``head``, ``body``: of a request, coming; ``answering``: it
+    is our turn; ``idle``: between two requests; ``rest``: answered, and its body still comes; ``refused``: what it
+    still sends is thrown away; ``closing``: only takes what is left of its answer."""
+    request: int
+
+
+class Watched(Protocol):
+    """What the keeper needs of a connection."""
+
+    transport: asyncio.Transport
+    notes: "Notes"
+    body_bytes: int
+    """That have come of the present request."""
+    stops: int
+    """How often its client has taken too little of an answer to go on writing."""
+
+    @property
+    def is_read_paused(self) -> bool:
+        """It is us who let the client wait."""
+
+    @property
+    def is_write_paused(self) -> bool:
+        """The client has not taken enough of an answer yet to go on writing."""
+
+    def tell_doing(self) -> Doing:
+        """What it is at."""
+
+    def cut_off(self, reason: str, message: str | None) -> None:
+        """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
+
+
+class Notes:
+    """What a sweep has seen of a connection."""
+
+    __slots__ = ("body_bytes", "doing", "moved_at", "reading_seconds", "since", "stopped_at", "stops", "untaken_bytes")
+
+    def __init__(self) -> None:
+        self.doing: Doing | None = None
+        self.since = 0.0
+        self.body_bytes = 0
+        self.moved_at = 0.0
+        self.reading_seconds = 0.0
+        self.stops = -1
+        self.stopped_at = 0.0
+        self.untaken_bytes = 0
+
+
+class ConnectionKeeper:
+    """Lets connections in, sweeps them, and counts those that were refused or cut off in ``cut``, by reason."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
+        cut: MutableMapping[tuple[str, ...], int] | None = None,
+    ) -> None:
+        self.limits = limits
+        self._cut = Counter() if cut is None else cut
+        self._told: Counter[tuple[str, ...]] = Counter()
+        self._open: set[Watched] = set()
+        self._victims: list[tuple[Watched, Doing]] | None = None
+        self._swept_at = limits.clock()
+
+    def list_open(self) -> list[Watched]:
+        """The connections that are open now."""
+        return list(self._open)
+
+    def count(self, stage: str) -> int:
+        """Connections that are at this stage now."""
+        return sum(connection.tell_doing().stage == stage for connection in self._open)
+
+    def count_cut(self, reason: str) -> None:
+        """Counts a connection that was refused or cut off."""
+        self._cut[(reason,)] += 1
+
+    def admit(self, connection: Watched) -> str:
+        """Whether there is a place: ``open``, ``reserved`` for a probe, or ``full``. In a full house, one that waits
+        for its client gives its place up."""
+        has_place = len(self._open) < self.limits.connections or self._make_room()
+        if not has_place and len(self._open) >= self.limits.connections + self.limits.reserve:
+            self.count_cut("full")
+            return "full"
+        self._open.add(connection)
+        return "open" if has_place else "reserved"
+
+    def leave(self, connection: Watched) -> None:
+        """Forgets a connection that has ended."""
+        self._open.discard(connection)
+
+    async def run(self) -> None:
+        """Sweeps for as long as the server runs."""
+        sweeps = 0
+        while True:
+            await asyncio.sleep(self.limits.sweep_seconds)
+            self.sweep()
+            sweeps += 1
+            if sweeps % SWEEPS_PER_WORD == 0:
+                self._tell()
+
+    def sweep(self) -> None:
+        """Cuts off whoever has kept us waiting for too long."""
+        now = self.limits.clock()
+        elapsed, self._swept_at = now - self._swept_at, now
+        self._victims = None
+        owing: list[tuple[int, Watched]] = []
+        for connection in list(self._open):
+            self._look_at(connection, now, elapsed)
+            if connection.is_write_paused or connection.transport.is_closing():
+                size = connection.transport.get_write_buffer_size()
+                self._look_at_answer(connection, now, size)
+                owing.append((size, connection))
+        self._bound_untaken(owing)
+
+    def _look_at(self, connection: Watched, now: float, elapsed: float) -> None:
+        doing, notes, limits = connection.tell_doing(), connection.notes, self.limits
+        if doing != notes.doing:
+            notes.doing, notes.since, notes.moved_at = doing, now, now
+            notes.body_bytes, notes.reading_seconds = connection.body_bytes, 0.0
+        waited = now - notes.since
+        match doing.stage:
+            case "silent" if waited >= limits.head_seconds:
+                connection.cut_off("silent", None)
+            case "head" if waited >= limits.head_seconds and not connection.is_read_paused:
+                connection.cut_off("slow_head", f"The headers did not arrive within {limits.head_seconds:g} s")
+            case "idle" if waited >= limits.idle_seconds:
+                connection.transport.close()
+            case "rest" if waited >= limits.linger_seconds:
+                connection.cut_off("unread_body", None)
+            case "refused" if waited >= limits.linger_seconds:
+                connection.transport.close()
+            case "body":
+                self._look_at_body(connection, now, elapsed)
+
+    def _look_at_body(self, connection: Watched, now: float, elapsed: float) -> None:
+        notes, limits = connection.notes, self.limits
+        if connection.is_read_paused or connection.body_bytes != notes.body_bytes:
+            notes.moved_at, notes.body_bytes = now, connection.body_bytes
+        if connection.is_read_paused:  # it is ours to go on
+            return
+        notes.reading_seconds += min(elapsed, now - notes.since)
+        seconds = notes.reading_seconds
+        if now - notes.moved_at >= limits.stalled_seconds:
+            connection.cut_off("slow_body", f"Nothing of the body arrived for {limits.stalled_seconds:g} s")
+        elif seconds >= limits.patience_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
+            rate = limits.body_bytes_per_second
+            connection.cut_off("slow_body", f"The body came with less than {rate:g} bytes a second")
+
+    def _look_at_answer(self, connection: Watched, now: float, size: int) -> None:
+        """Nothing is added to a transport that is full or closing: what has become less since it stopped was taken."""
+        notes, limits = connection.notes, self.limits
+        if notes.stops != connection.stops:
+            notes.stops, notes.stopped_at, notes.untaken_bytes = connection.stops, now, size
+        seconds, taken = now - notes.stopped_at, notes.untaken_bytes - size
+        if size and seconds >= 2 * limits.patience_seconds and taken < limits.answer_bytes_per_second * seconds:
+            self._abort(connection, "untaken")
+
+    def _bound_untaken(self, owing: list[tuple[int, Watched]]) -> None:
+        """A client that reads slowly costs memory: those that leave most of it untaken are broken off first."""
+        total = sum(size for size, _ in owing)
+        if total <= self.limits.untaken_bytes:
+            return
+        for size, connection in sorted(owing, key=lambda pair: pair[0], reverse=True):
+            if connection in self._open:
+                self._abort(connection, "untaken")
+            total -= size
+            if total <= self.limits.untaken_bytes:
+                return
+
+    def _abort(self, connection: Watched, reason: str) -> None:
+        self.count_cut(reason)
+        self._open.discard(connection)
+        connection.transport.abort()
+
+    def _make_room(self) -> bool:
+        """Closes the connection that has kept us waiting the longest, if there is one."""
+        if self._victims is None:
+            self._victims = self._list_victims()
+        while self._victims:
+            victim, doing = self._victims.pop()
+            if victim in self._open and victim.tell_doing() == doing and not victim.transport.get_write_buffer_size():
+                self._open.discard(victim)
+                victim.cut_off("made_room", "There was no place left for a slow request: send it again")
+                victim.transport.close()
+                return True
+        return False
+
+    def _list_victims(self) -> list[tuple[Watched, Doing]]:
+        """Who waits for its client, and did so at the last sweep already; the last is the first to go. Made once
+        between two sweeps at most, so that a flood of connections is not looked through for each of them."""
+        found: list[tuple[bool, float, int, Watched, Doing]] = []
+        for place, connection in enumerate(self._open):
+            notes, doing = connection.notes, connection.tell_doing()
+            stands_still = doing.stage != "body" or (
+                connection.body_bytes == notes.body_bytes and notes.moved_at < self._swept_at
+            )
+            is_busy = doing.stage in {"answering", "closing"} or connection.is_read_paused
+            if is_busy or doing != notes.doing or not stands_still:
+                continue
+            found.append((doing.stage == "idle", notes.since, place, connection, doing))
+        found.sort(reverse=True)
+        return [(connection, doing) for _, _, _, connection, doing in found]
+
+    def _tell(self) -> None:
+        """One line for each reason, however many there were: a flood of bad requests is no flood of log lines."""
+        for reason, count in list(self._cut.items()):
+            if count > self._told[reason]:
+                logger.warning("connections_cut", reason=reason[0], count=count - self._told[reason])
+                self._told[reason] = count

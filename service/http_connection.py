@@ -1,0 +1,370 @@
+"""One connection to the server: uvicorn's protocol on llhttp, with bounds on what a client may send, and answers in the
+service's own error shape to what is no HTTP.
+
+What is too slow is answered 503 rather than 408, since the provider never sends a webhook again after a 4xx. What can
+be read in two ways is refused (RFC 9112, sections 3.2, 6.1, 6.3): a proxy in front might have read it the other way.
+"""
+
+import asyncio
+import urllib.parse
+from typing import Any, Final
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.connections import PROBES, ConnectionKeeper, Doing, Notes
+from service.web.problems import render_error
+
+RETRY_AFTER_SECONDS = 5
+MAX_LENGTH_DIGITS = 18
+
+NOTHING: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+_STAGES = {HEAD: "head", BODY: "body"}
+_WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Headers that come after a body: nothing here needs any, and they must not pass for headers."""
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        pass
+
+
+_TRAILERS = _Trailers()
+
+
+class _RefusedError(Exception):
+    """The request is refused with this answer; ``reason`` is for the count."""
+
+    def __init__(self, status: int, message: str, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.reason = reason
+
+
+class _QueueingFlow(FlowControl):
+    """Reads nothing more while requests wait for the answer to the one before."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Any) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
+
+
+class HttpConnection(HttpToolsProtocol):
+    """Reads requests within the keeper's limits, and answers what it refuses itself."""
+
+    def __init__(
+        self,
+        keeper: ConnectionKeeper,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.notes = Notes()
+        self.body_bytes = 0
+        self.stops = 0
+        self._keeper = keeper
+        self._limits = keeper.limits
+        self._reading = NOTHING
+        self._begun = 0
+        self._fed = 0
+        self._head_bytes = 0
+        self._bare_bytes = 0
+        self._hosts = 0
+        self._fault: _RefusedError | None = None
+        self._is_deaf = False
+        self._is_refused = False
+        self._is_reserved = False
+        self._active: RequestResponseCycle | None = None
+
+    @property
+    def is_read_paused(self) -> bool:
+        return self.flow.read_paused
+
+    @property
+    def is_write_paused(self) -> bool:
+        return self.flow.write_paused
+
+    def tell_doing(self) -> Doing:
+        """What it is at, for the keeper."""
+        if self._is_refused:
+            stage = "refused"
+        elif self.transport.is_closing():
+            stage = "closing"
+        elif self._reading == BODY and self.cycle.response_complete:
+            stage = "rest"
+        elif self._reading:
+            stage = _STAGES[self._reading]
+        elif self.cycle is None:
+            stage = "silent"
+        else:
+            stage = "idle" if self.cycle.response_complete else "answering"
+        return Doing(stage, self._begun)
+
+    def cut_off(self, reason: str, message: str | None) -> None:
+        """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
+        if message is None or self._reading == NOTHING:
+            self._keeper.count_cut(reason)
+            self.transport.close()
+        else:
+            self._refuse(_RefusedError(503, message, reason))
+
+    # The life of the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        place = self._keeper.admit(self)
+        if place == "full":
+            self.transport = transport
+            self._is_deaf = True
+            transport.write(self._render(503, "There is no place left for a connection: try again"))
+            transport.close()
+            return
+        super().connection_made(transport)
+        self.flow = _QueueingFlow(transport, self.pipeline)
+        if place == "reserved":
+            self._is_reserved = True
+            self.app = _answer_probes_only(self.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._keeper.leave(self)
+        if self._active is not None and self._active is not self.cycle:  # the base knows the last of them only
+            self._active.disconnected = True
+            self._active.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self._is_refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        self.stops += 1
+        super().pause_writing()
+
+    # What comes in
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._fed = len(data)
+        reading, begun, body_bytes = self._reading, self._begun, self.body_bytes
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._is_deaf = True  # the connection closes with the answer
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._refuse(cause if isinstance(cause, _RefusedError) else _RefusedError(400, "This is no HTTP request"))
+        else:
+            if self._reading == HEAD:
+                # What a chunk holds of an earlier request is not the head's.
+                is_head_alone = reading == HEAD or (reading == NOTHING and self._begun == begun + 1)
+                self._bound_head(self._fed if is_head_alone else 0)
+            elif self._reading == BODY:
+                self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
+                if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
+                    self._refuse(_RefusedError(400, "There is too much in the body that is no body"))
+
+    def on_message_begin(self) -> None:
+        self._reading = HEAD
+        self._begun += 1
+        self._head_bytes = self._hosts = 0
+        self._fault = None
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _WATCHED:
+            if name == b"host":
+                self._hosts += 1
+            elif name == b"content-length":
+                if len(value) > MAX_LENGTH_DIGITS:
+                    self._fault = _RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
+            elif name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            elif value.lower() != b"chunked":
+                self._fault = _RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
+            elif self.parser.get_http_version() != "1.1":
+                self._fault = _RefusedError(400, "Transfer-Encoding: is not of HTTP/1.0")
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        version, limits = self.parser.get_http_version(), self._limits
+        if (
+            self._fed + self._head_bytes > limits.head_bytes
+            or len(self.headers) > limits.headers
+            or self._hosts != 1
+            or version != "1.1"
+            or self._fault is not None
+            or len(self.pipeline) >= limits.pipelined
+        ):
+            self._judge_head(version)
+        is_upgrade = self.parser.should_upgrade()
+        if is_upgrade and any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
+            # llhttp takes all that follows for another protocol, so that the body would be lost, or read as a request.
+            raise _RefusedError(400, "Upgrade: this service speaks HTTP/1.1 alone; send the body without it")
+        self._describe(version)
+        cycle = self.cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and self.parser.should_keep_alive() and not (is_upgrade or self._is_reserved),
+            on_response=self.on_response_complete,
+        )
+        self._reading = BODY
+        self.body_bytes = self._bare_bytes = 0
+        self.headers = _TRAILERS
+        if self._active is None:
+            self._active = cycle
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        self.body_bytes += len(body)
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        self._reading = NOTHING
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        self._active = None
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._active, app = self.pipeline.pop()
+            self._start_asgi_task(self._active, app)
+        self.flow.resume_reading()
+
+    # What is refused
+
+    def _bound_head(self, more_bytes: int) -> None:
+        """Refuses a head that has become too large before it is complete."""
+        self._head_bytes += more_bytes
+        if self._head_bytes > self._limits.head_bytes or len(self.headers) > self._limits.headers:
+            self._refuse(self._too_large())
+
+    def _judge_head(self, version: str) -> None:
+        """Raises _RefusedError for a head that must not pass."""
+        limits = self._limits
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > limits.head_bytes or len(self.headers) > limits.headers:
+            raise self._too_large()
+        if self._fault is not None:
+            raise self._fault
+        if version not in {"1.0", "1.1"}:
+            raise _RefusedError(505, "This service speaks HTTP/1.1")
+        if self._hosts > 1 or (version == "1.1" and not self._hosts):
+            raise _RefusedError(400, "Host: is to be sent, and once")
+        if len(self.pipeline) >= limits.pipelined:
+            raise _RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
+
+    def _too_large(self) -> _RefusedError:
+        limits = self._limits
+        if len(self.url) > limits.head_bytes // 2:
+            return _RefusedError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
+        return _RefusedError(
+            431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in all", "large_head"
+        )
+
+    def _refuse(self, refused: _RefusedError) -> None:
+        """Answers a request that was refused, where its turn has come; what else its client sends is thrown away."""
+        self._keeper.count_cut(refused.reason)
+        reading, active, self._reading, self._is_deaf = self._reading, self._active, NOTHING, True
+        if reading == BODY and active is self.cycle and not active.response_started:
+            active.disconnected = True
+            active.message_event.set()
+        elif reading == BODY and (active is None or active is self.cycle):
+            self.transport.close()  # the answer has begun or is over: there is no place for another one
+            return
+        elif active is not None:
+            if reading == BODY:
+                self.pipeline.popleft()
+                self.cycle = self.pipeline[0][0] if self.pipeline else active
+            self.cycle.keep_alive = False  # those before it are answered; then the connection closes
+            return
+        self._is_refused = True
+        self.transport.write(self._render(refused.status, refused.message))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def _render(self, status: int, message: str) -> bytes:
+        error_type = "unavailable" if status == 503 else "invalid_request"
+        body = render_error(message, error_type)
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"connection", b"close"),
+        ]
+        if status == 503:
+            headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return STATUS_LINE[status] + lines + b"\r\n" + body
+
+    def _describe(self, version: str) -> None:
+        """Completes the ASGI scope."""
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        raw_path = url.path
+        if raw_path is None:
+            raise _RefusedError(400, "The request names no path")
+        path = raw_path.decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = url.query or b""
+
+
+def _answer_probes_only(app: ASGIApp) -> ASGIApp:
+    """The application for a place of the reserve."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in PROBES:
+            await app(scope, receive, send)
+            return
+        body = render_error("All places for connections are taken: try again", "unavailable")
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"retry-after", str(RETRY_AFTER_SECONDS).encode()),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer

@@ -1,0 +1,101 @@
+"""A server with an application of a few lines, whose limits are small and whose time stands still until it is moved."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from service.connections import ConnectionKeeper, ConnectionLimits
+from service.server import serve_in_background
+from tests.http.raw_http import RawConnection, connect_to
+
+NEVER_SECONDS = 1e9
+DEADLINE_SECONDS = 20.0
+
+
+class Clock:
+    """Tells the time that it was moved to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class KeptServer:
+    """An application that answers the length of a body, and its server's keeper. It answers ``/held`` only when
+    ``release`` is set, ``/unread`` without reading the body, and ``/large`` with ``large_bytes``."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.clock = Clock()
+        self.cut: Counter[tuple[str, ...]] = Counter()
+        self.keeper = ConnectionKeeper(
+            ConnectionLimits(clock=self.clock, sweep_seconds=NEVER_SECONDS, **limits), self.cut
+        )
+        self.release = asyncio.Event()
+        self.large_bytes = 2**23
+        self.disconnected = asyncio.Event()
+        self.paths: list[str] = []
+        self.port = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.paths.append(scope["path"])
+        if scope["path"] == "/held":
+            await self.release.wait()
+        body = b""
+        if scope["path"] == "/large":
+            body = bytes(self.large_bytes)
+        elif scope["path"] != "/unread":
+            size = await self._read(receive)
+            if size is None:
+                return
+            body = str(size).encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _read(self, receive: Receive) -> int | None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                self.disconnected.set()
+                return None
+            size += len(message["body"])
+            more = message["more_body"]
+        return size
+
+    def connect(self) -> AbstractAsyncContextManager[RawConnection]:
+        """A connection to it."""
+        return connect_to(self.port)
+
+    def sweep_after(self, seconds: float) -> None:
+        """Moves the time, and has the keeper look."""
+        self.clock.now += seconds
+        self.keeper.sweep()
+
+    async def wait_for(self, **stages: int) -> None:
+        """Returns once so many connections are at these stages, and has the keeper see it."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while any(self.keeper.count(stage) != count for stage, count in stages.items()):
+                await asyncio.sleep(0.001)
+        self.keeper.sweep()
+
+    def count_cut(self) -> dict[str, int]:
+        """How many connections were refused or cut off, by reason."""
+        return {reason: count for (reason,), count in self.cut.items()}
+
+
+@asynccontextmanager
+async def serve_kept(**limits: Any) -> AsyncIterator[KeptServer]:
+    """Serves one with these limits for connections."""
+    server = KeptServer(**limits)
+    async with serve_in_background(server, "127.0.0.1", 0) as server.port:
+        try:
+            yield server
+        finally:
+            server.release.set()

@@ -15,13 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import structlog
 
 logger = structlog.get_logger()
 
 SWEEPS_PER_WORD = 10
+Place = Literal["open", "reserved", "full"]
+"""What a new connection gets: a place, one for a probe, or none."""
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 STAGES = ("silent", "head", "body", "answering", "idle", "rest", "refused", "closing")
 
@@ -123,34 +125,39 @@ class ConnectionKeeper:
         self._cut = Counter() if cut is None else cut
         self._told: Counter[tuple[str, ...]] = Counter()
         self._open: set[Watched] = set()
-        self._victims: list[tuple[Watched, Doing]] | None = None
+        self._reserved: set[Watched] = set()
+        self._victims: dict[str, list[tuple[Watched, Doing]]] = {}
         self._swept_at = limits.clock()
 
     def list_open(self) -> list[Watched]:
         """The connections that are open now."""
-        return list(self._open)
+        return [*self._open, *self._reserved]
 
     def count(self, stage: str) -> int:
         """Connections that are at this stage now."""
-        return sum(connection.tell_doing().stage == stage for connection in self._open)
+        return sum(connection.tell_doing().stage == stage for connection in self.list_open())
 
     def count_cut(self, reason: str) -> None:
         """Counts a connection that was refused or cut off."""
         self._cut[(reason,)] += 1
 
-    def admit(self, connection: Watched) -> str:
-        """Whether there is a place: ``open``, ``reserved`` for a probe, or ``full``. In a full house, one that waits
-        for its client gives its place up."""
-        has_place = len(self._open) < self.limits.connections or self._make_room()
-        if not has_place and len(self._open) >= self.limits.connections + self.limits.reserve:
-            self.count_cut("full")
-            return "full"
-        self._open.add(connection)
-        return "open" if has_place else "reserved"
+    def admit(self, connection: Watched) -> Place:
+        """The place that it gets, if need be that of one that waits for its client."""
+        places: tuple[tuple[Place, set[Watched], int], ...] = (
+            ("open", self._open, self.limits.connections),
+            ("reserved", self._reserved, self.limits.reserve),
+        )
+        for place, taken, most in places:
+            if len(taken) < most or self._make_room(place, taken):
+                taken.add(connection)
+                return place
+        self.count_cut("full")
+        return "full"
 
     def leave(self, connection: Watched) -> None:
         """Forgets a connection that has ended."""
         self._open.discard(connection)
+        self._reserved.discard(connection)
 
     async def run(self) -> None:
         """Sweeps for as long as the server runs."""
@@ -160,15 +167,15 @@ class ConnectionKeeper:
             self.sweep()
             sweeps += 1
             if sweeps % SWEEPS_PER_WORD == 0:
-                self._tell()
+                self.tell()
 
     def sweep(self) -> None:
         """Cuts off whoever has kept us waiting for too long."""
         now = self.limits.clock()
         elapsed, self._swept_at = now - self._swept_at, now
-        self._victims = None
+        self._victims.clear()
         owing: list[tuple[int, Watched]] = []
-        for connection in list(self._open):
+        for connection in self.list_open():
             self._look_at(connection, now, elapsed)
             if connection.is_write_paused or connection.transport.is_closing():
                 size = connection.transport.get_write_buffer_size()
@@ -217,7 +224,7 @@ class ConnectionKeeper:
             notes.stops, notes.stopped_at, notes.untaken_bytes = connection.stops, now, size
         seconds, taken = now - notes.stopped_at, notes.untaken_bytes - size
         if size and seconds >= 2 * limits.patience_seconds and taken < limits.answer_bytes_per_second * seconds:
-            self._abort(connection, "untaken")
+            self._abort(connection)
 
     def _bound_untaken(self, owing: list[tuple[int, Watched]]) -> None:
         """A client that reads slowly costs memory: those that leave most of it untaken are broken off first."""
@@ -225,35 +232,36 @@ class ConnectionKeeper:
         if total <= self.limits.untaken_bytes:
             return
         for size, connection in sorted(owing, key=lambda pair: pair[0], reverse=True):
-            if connection in self._open:
-                self._abort(connection, "untaken")
+            self._abort(connection)
             total -= size
             if total <= self.limits.untaken_bytes:
                 return
 
-    def _abort(self, connection: Watched, reason: str) -> None:
-        self.count_cut(reason)
-        self._open.discard(connection)
-        connection.transport.abort()
+    def _abort(self, connection: Watched) -> None:
+        if connection in self._open or connection in self._reserved:
+            self.count_cut("untaken")
+            self.leave(connection)
+            connection.transport.abort()
 
-    def _make_room(self) -> bool:
-        """Closes the connection that has kept us waiting the longest, if there is one."""
-        if self._victims is None:
-            self._victims = self._list_victims()
-        while self._victims:
-            victim, doing = self._victims.pop()
-            if victim in self._open and victim.tell_doing() == doing and not victim.transport.get_write_buffer_size():
-                self._open.discard(victim)
+    def _make_room(self, place: Place, taken: set[Watched]) -> bool:
+        """Closes the connection that has kept us waiting the longest, if there is one. They are listed once between
+        two sweeps at most, so that a flood of connections is not looked through for each of them."""
+        if place not in self._victims:
+            self._victims[place] = self._list_victims(taken)
+        victims = self._victims[place]
+        while victims:
+            victim, doing = victims.pop()
+            if victim in taken and victim.tell_doing() == doing and not victim.transport.get_write_buffer_size():
+                self.leave(victim)
                 victim.cut_off("made_room", "There was no place left for a slow request: send it again")
                 victim.transport.close()
                 return True
         return False
 
-    def _list_victims(self) -> list[tuple[Watched, Doing]]:
-        """Who waits for its client, and did so at the last sweep already; the last is the first to go. Made once
-        between two sweeps at most, so that a flood of connections is not looked through for each of them."""
+    def _list_victims(self, taken: set[Watched]) -> list[tuple[Watched, Doing]]:
+        """Who waits for its client, and did so at the last sweep already; the last is the first to go."""
         found: list[tuple[bool, float, int, Watched, Doing]] = []
-        for place, connection in enumerate(self._open):
+        for number, connection in enumerate(taken):
             notes, doing = connection.notes, connection.tell_doing()
             stands_still = doing.stage != "body" or (
                 connection.body_bytes == notes.body_bytes and notes.moved_at < self._swept_at
@@ -261,11 +269,11 @@ class ConnectionKeeper:
             is_busy = doing.stage in {"answering", "closing"} or connection.is_read_paused
             if is_busy or doing != notes.doing or not stands_still:
                 continue
-            found.append((doing.stage == "idle", notes.since, place, connection, doing))
+            found.append((doing.stage == "idle", notes.since, number, connection, doing))
         found.sort(reverse=True)
         return [(connection, doing) for _, _, _, connection, doing in found]
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """One line for each reason, however many there were: a flood of bad requests is no flood of log lines."""
         for reason, count in list(self._cut.items()):
             if count > self._told[reason]:

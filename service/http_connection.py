@@ -136,7 +136,7 @@ class HttpConnection(HttpToolsProtocol):
         self.flow = _QueueingFlow(transport, self.pipeline)
         if place == "reserved":
             self._is_reserved = True
-            self.app = _answer_probes_only(self.app)
+            self.app = _answer_probes_only(self.app, self._keeper)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeper.leave(self)
@@ -350,13 +350,14 @@ class HttpConnection(HttpToolsProtocol):
         scope["query_string"] = url.query or b""
 
 
-def _answer_probes_only(app: ASGIApp) -> ASGIApp:
+def _answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
     """The application for a place of the reserve."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PROBES:
             await app(scope, receive, send)
             return
+        keeper.count_cut("full")
         body = render_error("All places for connections are taken: try again", "unavailable")
         headers = [
             (b"content-type", b"application/json"),

@@ -27,8 +27,11 @@ class Clock:
 
 
 class KeptServer:
-    """An application that answers the length of a body, and its server's keeper. It answers ``/held`` only when
-    ``release`` is set, ``/unread`` without reading the body, and ``/large`` with ``large_bytes``."""
+    """An application that answers the length of a body, and its server's keeper.
+
+    ``/held`` and ``/polling`` wait for ``release``, which the latter does after it has read the body, watching for its
+    client to hang up. ``/unread`` reads no body; ``/large`` answers ``large_bytes``.
+    """
 
     def __init__(self, **limits: Any) -> None:
         self.clock = Clock()
@@ -40,10 +43,12 @@ class KeptServer:
         self.large_bytes = 2**23
         self.disconnected = asyncio.Event()
         self.paths: list[str] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
         self.port = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.paths.append(scope["path"])
+        self.headers.append(scope["headers"])
         if scope["path"] == "/held":
             await self.release.wait()
         body = b""
@@ -54,6 +59,10 @@ class KeptServer:
             if size is None:
                 return
             body = str(size).encode()
+            if scope["path"] == "/polling":
+                leaving = asyncio.create_task(self._read(receive))
+                await self.release.wait()
+                leaving.cancel()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

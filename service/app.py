@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Protocol
 
 import asyncpg
@@ -13,6 +12,7 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.keyring import KeyRing
@@ -24,7 +24,6 @@ from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
-from service.connections import DEFAULT_CONNECTION_LIMITS, STAGES, ConnectionKeeper, ConnectionLimits
 from service.errors import ApiError, DatabaseError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
@@ -44,6 +43,8 @@ from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
 from service.reconcile.reconciler import Reconciler
+from service.serving.keeper import ConnectionKeeper
+from service.serving.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate
@@ -66,6 +67,7 @@ from service.web.problems import (
     answer_api_error,
     answer_failure,
     answer_http_exception,
+    answer_nobody,
     answer_unavailable,
 )
 from service.web.receiver import PATH as WEBHOOK_PATH
@@ -218,8 +220,7 @@ class Front:
 
 def _keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
     keeper = ConnectionKeeper(replace(limits, connections=settings.max_connections), metrics.connections_cut.counts)
-    for stage in STAGES:
-        metrics.connections.labels(stage).set_function(partial(keeper.count, stage))
+    metrics.connections.read = keeper.count_stages
     return keeper
 
 
@@ -257,6 +258,7 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
             HTTPException: answer_http_exception,
+            ClientDisconnect: answer_nobody,
             Exception: answer_failure,
         },
     )

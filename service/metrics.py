@@ -1,10 +1,10 @@
 """The metrics at ``/metrics``: one object, made in ``app`` and handed down. Their meanings are their help texts."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -28,6 +28,24 @@ class Tally:
         family = CounterMetricFamily(self._name, self._help_text, labels=self._labels)
         for values, count in list(self.counts.items()):
             family.add_metric(values, count)
+        yield family
+
+
+class Levels:
+    """A gauge whose values are all read at once, when it is scraped, by ``read``: from label value to level."""
+
+    def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._label = label
+        self.read: Callable[[], Mapping[str, int]] = dict
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """For the registry."""
+        family = GaugeMetricFamily(self._name, self._help_text, labels=[self._label])
+        for value, level in self.read().items():
+            family.add_metric([value], level)
         yield family
 
 
@@ -71,11 +89,11 @@ class Metrics:
         )
         self.backlog_events = Gauge("outcomes_backlog_events", "Events that wait for their commit.", registry=registry)
         self.backlog_bytes = Gauge("outcomes_backlog_bytes", "Bytes of their bodies.", registry=registry)
-        self.connections = Gauge(
+        self.connections = Levels(
             "outcomes_connections",
             "Open connections by stage: silent (never sent a request), head and body (of a request, coming), "
             "answering, idle, rest (of a body, after its answer), refused, closing.",
-            ["stage"],
+            "stage",
             registry=registry,
         )
         self.connections_cut = Tally(

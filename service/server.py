@@ -13,9 +13,10 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.connections import ConnectionKeeper, ConnectionLimits
 from service.errors import ConfigurationError
-from service.http_connection import HttpConnection
+from service.serving.connection import HttpConnection
+from service.serving.keeper import ConnectionKeeper
+from service.serving.limits import ConnectionLimits
 
 logger = structlog.get_logger()
 

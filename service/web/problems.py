@@ -72,6 +72,11 @@ def _list_methods(request: Request) -> str:
     return ", ".join(sorted({method for route in fitting for method in route.methods}))
 
 
+def answer_nobody(request: Request, error: Exception) -> Response:
+    """The answer to a client that went away, or was cut off, before its body had come: nobody gets it."""
+    return Response(status_code=400)
+
+
 def answer_unavailable(request: Request, error: Exception) -> Response:
     """The answer while the database is away."""
     logger.warning("database_unavailable", operation=_name_operation(request), exc_info=error)

@@ -8,8 +8,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.connections import ConnectionKeeper, ConnectionLimits
 from service.server import serve_in_background
+from service.serving.keeper import ConnectionKeeper
+from service.serving.limits import ConnectionLimits
 from tests.http.raw_http import RawConnection, connect_to
 
 NEVER_SECONDS = 1e9
@@ -90,7 +91,7 @@ class KeptServer:
     async def wait_for(self, **stages: int) -> None:
         """Returns once so many connections are at these stages, and has the keeper see it."""
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while any(self.keeper.count(stage) != count for stage, count in stages.items()):
+            while not stages.items() <= self.keeper.count_stages().items():
                 await asyncio.sleep(0.001)
         self.keeper.sweep()
 

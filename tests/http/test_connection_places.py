@@ -42,7 +42,7 @@ async def test_the_one_that_has_been_idle_for_the_longest_goes_first() -> None:
         for place in (1, 0, 2):
             assert await ask(connections[place]) == 200
             async with asyncio.timeout(DEADLINE_SECONDS):
-                while server.keeper.count("answering"):
+                while server.keeper.count_stages()["answering"]:
                     await asyncio.sleep(0)
             server.sweep_after(1)
         newcomer = await stack.enter_async_context(server.connect())
@@ -84,7 +84,7 @@ async def test_a_body_that_moves_keeps_its_place() -> None:
 async def test_who_came_just_now_keeps_its_place() -> None:
     async with serve_kept(connections=1, reserve=0) as server, server.connect() as first:
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while not server.keeper.count("silent"):
+            while not server.keeper.count_stages()["silent"]:
                 await asyncio.sleep(0.001)
         async with server.connect() as newcomer:
             assert (await newcomer.read_answer()).status == 503

@@ -162,7 +162,7 @@ async def test_a_refused_client_that_goes_on_sending_is_closed() -> None:
         await connection.send(b"no HTTP\r\n\r\n")
         await server.wait_for(refused=1)
         server.sweep_after(9)
-        assert server.keeper.count("refused") == 1
+        assert server.keeper.count_stages()["refused"] == 1
         server.sweep_after(1)
         await server.wait_for(refused=0, closing=0)
 
@@ -201,9 +201,21 @@ async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes
         server.large_bytes = 16 * 2**20
         await small.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
         async with asyncio.timeout(DEADLINE_SECONDS):
-            while server.keeper.count("idle") < 2:
+            while server.keeper.count_stages()["idle"] < 2:
                 await asyncio.sleep(0.001)
         server.keeper.sweep()
         assert server.count_cut() == {"untaken": 1}
         assert len(await large.read_to_end()) < 32 * 2**20
         assert len(await small.read_to_end_of(server.large_bytes)) >= server.large_bytes
+
+
+async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_held_to_be_slow() -> None:
+    async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
+        await connection.send(b"POST /held HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+        await server.wait_for(body=1)
+        server.sweep_after(100)
+        server.release.set()
+        assert (await connection.read_answer()).status == 100
+        await connection.send(b"x")
+        assert (await connection.read_answer()).body == b"1"
+        assert server.count_cut() == {}

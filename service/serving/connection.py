@@ -11,15 +11,16 @@ from typing import Any, Final
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.connections import PROBES, ConnectionKeeper, Doing, Notes
-from service.web.problems import render_error
+from service.serving.heads import TRAILERS, judge_head, too_large
+from service.serving.keeper import ConnectionKeeper
+from service.serving.limits import Doing, Notes
+from service.serving.queueing import QueueingFlow
+from service.serving.refusals import NO_PLACE, RefusedError, answer_probes_only, render_refusal
 
-RETRY_AFTER_SECONDS = 5
 MAX_LENGTH_DIGITS = 18
 
 NOTHING: Final = 0
@@ -27,38 +28,6 @@ HEAD: Final = 1
 BODY: Final = 2
 _STAGES = {HEAD: "head", BODY: "body"}
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
-
-
-class _Trailers(list[tuple[bytes, bytes]]):
-    """Headers that come after a body: nothing here needs any, and they must not pass for headers."""
-
-    def append(self, header: tuple[bytes, bytes]) -> None:
-        pass
-
-
-_TRAILERS = _Trailers()
-
-
-class _RefusedError(Exception):
-    """The request is refused with this answer; ``reason`` is for the count."""
-
-    def __init__(self, status: int, message: str, reason: str = "malformed") -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.reason = reason
-
-
-class _QueueingFlow(FlowControl):
-    """Reads nothing more while requests wait for the answer to the one before."""
-
-    def __init__(self, transport: asyncio.Transport, waiting: Any) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._waiting:
-            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -84,15 +53,18 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._bare_bytes = 0
         self._hosts = 0
-        self._fault: _RefusedError | None = None
+        self._fault: RefusedError | None = None
         self._is_deaf = False
         self._is_refused = False
         self._is_reserved = False
         self._active: RequestResponseCycle | None = None
 
+    # What the keeper asks
+
     @property
     def is_read_paused(self) -> bool:
-        return self.flow.read_paused
+        is_asking = self._reading == BODY and self.cycle.waiting_for_100_continue
+        return self.flow.read_paused or is_asking
 
     @property
     def is_write_paused(self) -> bool:
@@ -120,7 +92,7 @@ class HttpConnection(HttpToolsProtocol):
             self._keeper.count_cut(reason)
             self.transport.close()
         else:
-            self._refuse(_RefusedError(503, message, reason))
+            self._refuse(RefusedError(503, message, reason))
 
     # The life of the connection
 
@@ -129,14 +101,14 @@ class HttpConnection(HttpToolsProtocol):
         if place == "full":
             self.transport = transport
             self._is_deaf = True
-            transport.write(self._render(503, "There is no place left for a connection: try again"))
+            transport.write(render_refusal(503, NO_PLACE, self.server_state.default_headers))
             transport.close()
             return
         super().connection_made(transport)
-        self.flow = _QueueingFlow(transport, self.pipeline)
+        self.flow = QueueingFlow(transport, self.pipeline)
         if place == "reserved":
             self._is_reserved = True
-            self.app = _answer_probes_only(self.app, self._keeper)
+            self.app = answer_probes_only(self.app, self._keeper)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeper.leave(self)
@@ -169,7 +141,7 @@ class HttpConnection(HttpToolsProtocol):
             self._is_deaf = True  # the connection closes with the answer
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, _RefusedError) else _RefusedError(400, "This is no HTTP request"))
+            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "This is no HTTP request"))
         else:
             if self._reading == HEAD:
                 # What a chunk holds of an earlier request is not the head's.
@@ -178,7 +150,7 @@ class HttpConnection(HttpToolsProtocol):
             elif self._reading == BODY:
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
                 if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
-                    self._refuse(_RefusedError(400, "There is too much in the body that is no body"))
+                    self._refuse(RefusedError(400, "There is too much in the body that is no body"))
 
     def on_message_begin(self) -> None:
         self._reading = HEAD
@@ -194,13 +166,13 @@ class HttpConnection(HttpToolsProtocol):
                 self._hosts += 1
             elif name == b"content-length":
                 if len(value) > MAX_LENGTH_DIGITS:
-                    self._fault = _RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
+                    self._fault = RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
             elif name == b"expect":
                 self.expect_100_continue = value.lower() == b"100-continue"
             elif value.lower() != b"chunked":
-                self._fault = _RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
+                self._fault = RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
             elif self.parser.get_http_version() != "1.1":
-                self._fault = _RefusedError(400, "Transfer-Encoding: is not of HTTP/1.0")
+                self._fault = RefusedError(400, "Transfer-Encoding: is not of HTTP/1.0")
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -213,11 +185,12 @@ class HttpConnection(HttpToolsProtocol):
             or self._fault is not None
             or len(self.pipeline) >= limits.pipelined
         ):
-            self._judge_head(version)
+            queued = len(self.pipeline)
+            judge_head(limits, self.url, self.headers, version, hosts=self._hosts, queued=queued, fault=self._fault)
         is_upgrade = self.parser.should_upgrade()
         if is_upgrade and any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
             # llhttp takes all that follows for another protocol, so that the body would be lost, or read as a request.
-            raise _RefusedError(400, "Upgrade: this service speaks HTTP/1.1 alone; send the body without it")
+            raise RefusedError(400, "Upgrade: this service speaks HTTP/1.1 alone; send the body without it")
         self._describe(version)
         cycle = self.cycle = RequestResponseCycle(
             scope=self.scope,
@@ -234,7 +207,7 @@ class HttpConnection(HttpToolsProtocol):
         )
         self._reading = BODY
         self.body_bytes = self._bare_bytes = 0
-        self.headers = _TRAILERS
+        self.headers = TRAILERS
         if self._active is None:
             self._active = cycle
             self._start_asgi_task(cycle, self.app)
@@ -274,32 +247,9 @@ class HttpConnection(HttpToolsProtocol):
         """Refuses a head that has become too large before it is complete."""
         self._head_bytes += more_bytes
         if self._head_bytes > self._limits.head_bytes or len(self.headers) > self._limits.headers:
-            self._refuse(self._too_large())
+            self._refuse(too_large(self._limits, self.url))
 
-    def _judge_head(self, version: str) -> None:
-        """Raises _RefusedError for a head that must not pass."""
-        limits = self._limits
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > limits.head_bytes or len(self.headers) > limits.headers:
-            raise self._too_large()
-        if self._fault is not None:
-            raise self._fault
-        if version not in {"1.0", "1.1"}:
-            raise _RefusedError(505, "This service speaks HTTP/1.1")
-        if self._hosts > 1 or (version == "1.1" and not self._hosts):
-            raise _RefusedError(400, "Host: is to be sent, and once")
-        if len(self.pipeline) >= limits.pipelined:
-            raise _RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
-
-    def _too_large(self) -> _RefusedError:
-        limits = self._limits
-        if len(self.url) > limits.head_bytes // 2:
-            return _RefusedError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
-        return _RefusedError(
-            431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in all", "large_head"
-        )
-
-    def _refuse(self, refused: _RefusedError) -> None:
+    def _refuse(self, refused: RefusedError) -> None:
         """Answers a request that was refused, where its turn has come; what else its client sends is thrown away."""
         self._keeper.count_cut(refused.reason)
         reading, active, self._reading, self._is_deaf = self._reading, self._active, NOTHING, True
@@ -316,24 +266,9 @@ class HttpConnection(HttpToolsProtocol):
             self.cycle.keep_alive = False  # those before it are answered; then the connection closes
             return
         self._is_refused = True
-        self.transport.write(self._render(refused.status, refused.message))
+        self.transport.write(render_refusal(refused.status, refused.message, self.server_state.default_headers))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-
-    def _render(self, status: int, message: str) -> bytes:
-        error_type = "unavailable" if status == 503 else "invalid_request"
-        body = render_error(message, error_type)
-        headers = [
-            *self.server_state.default_headers,
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"connection", b"close"),
-        ]
-        if status == 503:
-            headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
-        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        return STATUS_LINE[status] + lines + b"\r\n" + body
 
     def _describe(self, version: str) -> None:
         """Completes the ASGI scope."""
@@ -343,29 +278,8 @@ class HttpConnection(HttpToolsProtocol):
         url = httptools.parse_url(self.url)
         raw_path = url.path
         if raw_path is None:
-            raise _RefusedError(400, "The request names no path")
+            raise RefusedError(400, "The request names no path")
         path = raw_path.decode("ascii")
         scope["path"] = urllib.parse.unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = url.query or b""
-
-
-def _answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
-    """The application for a place of the reserve."""
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] in PROBES:
-            await app(scope, receive, send)
-            return
-        keeper.count_cut("full")
-        body = render_error("All places for connections are taken: try again", "unavailable")
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"x-content-type-options", b"nosniff"),
-            (b"retry-after", str(RETRY_AFTER_SECONDS).encode()),
-        ]
-        await send({"type": "http.response.start", "status": 503, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    return answer

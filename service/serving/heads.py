@@ -1,0 +1,48 @@
+"""What a request's URL and headers may be."""
+
+from service.serving.limits import ConnectionLimits
+from service.serving.refusals import Header, RefusedError
+
+
+class _Trailers(list[Header]):
+    """Headers that come after a body: nothing here needs any, and they must not pass for headers."""
+
+    def append(self, header: Header) -> None:
+        pass
+
+
+TRAILERS = _Trailers()
+
+
+def judge_head(
+    limits: ConnectionLimits,
+    url: bytes,
+    headers: list[Header],
+    version: str,
+    *,
+    hosts: int,
+    queued: int,
+    fault: RefusedError | None,
+) -> None:
+    """Raises RefusedError for a head that must not pass. ``hosts``: how often it names one; ``queued``: requests that
+    wait for the answer before theirs; ``fault``: what was found while its headers came."""
+    size = len(url) + sum(len(name) + len(value) for name, value in headers)
+    if size > limits.head_bytes or len(headers) > limits.headers:
+        raise too_large(limits, url)
+    if fault is not None:
+        raise fault
+    if version not in {"1.0", "1.1"}:
+        raise RefusedError(505, "This service speaks HTTP/1.1")
+    if hosts > 1 or (version == "1.1" and not hosts):
+        raise RefusedError(400, "Host: is to be sent, and once")
+    if queued >= limits.pipelined:
+        raise RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
+
+
+def too_large(limits: ConnectionLimits, url: bytes) -> RefusedError:
+    """The refusal of a head that is over the limits."""
+    if len(url) > limits.head_bytes // 2:
+        return RefusedError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
+    return RefusedError(
+        431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in all", "large_head"
+    )

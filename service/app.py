@@ -74,6 +74,7 @@ from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
 from service.web.recipients import Recipients
 from service.web.reconciliation import Reconciliation
+from service.web.safety import make_safe
 from service.web.uploads import Uploads
 
 logger = structlog.get_logger()
@@ -215,7 +216,10 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         is_webhook = path.startswith(WEBHOOK_PATH) and path[len(WEBHOOK_PATH) :][:1] in {"", "/"}
-        await (self._receiver if is_webhook else self._routes)(scope, receive, send)
+        if is_webhook:
+            await self._receiver(scope, receive, send)
+        else:
+            await self._routes(scope, receive, make_safe(send))
 
 
 def _keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from service.serving.keeper import ConnectionKeeper
 from service.serving.limits import PROBES
 from service.web.problems import render_error
+from service.web.safety import NO_SNIFFING
 
 RETRY_AFTER_SECONDS = 5
 NO_PLACE = "All places for connections are taken: try again"
@@ -52,7 +53,7 @@ def _describe(status: int, message: str) -> tuple[list[Header], bytes]:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
+        NO_SNIFFING,
     ]
     if status == 503:
         headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))

@@ -29,8 +29,7 @@ HEADERS = {
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
     "x-frame-options": "DENY",
 }
 FILE_TYPES = ("text/javascript", "text/css", "image/png")

@@ -30,6 +30,7 @@ from service.metrics import Metrics
 from service.web.declarations import Header, PathText
 from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
+from service.web.safety import NO_SNIFFING
 
 PATH = "/webhooks/formant"
 READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
@@ -217,7 +218,7 @@ class _Held:
 
 async def _answer(send: Send, error: ApiError) -> None:
     body = render_error(error.message, error.type)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), NO_SNIFFING]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if error.status in {413, 503}:
         headers.append((b"connection", b"close"))  # the rest of the body is not read

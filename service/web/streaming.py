@@ -55,7 +55,6 @@ class ExportResponse(Response):
             "content-type": MEDIA_TYPES[self._request.file_format],
             "content-disposition": f'attachment; filename="{self._file_name}"',
             "cache-control": "private, no-store",
-            "x-content-type-options": "nosniff",
             "x-outcomes-as-of": _format_time(export.as_of),
             "x-outcomes-until": str(export.until),
         }

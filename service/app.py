@@ -266,6 +266,8 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
             Exception: answer_failure,
         },
     )
+    # It would send whoever adds a slash to where the request's own Host header says.
+    routes.router.redirect_slashes = False
     routes.state.operations = operations
     return routes
 

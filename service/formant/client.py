@@ -206,7 +206,9 @@ class FormantClient:
 
 
 def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
-    """The connection pool for the provider; redirects are not followed, since they would carry our key elsewhere."""
+    """The connection pool for the provider. ``base_url`` comes from the settings alone: nothing that is sent over HTTP,
+    neither a parameter nor a body, names an address that the service calls. Redirects are not followed, since they
+    would carry our key elsewhere."""
     return httpx.AsyncClient(
         base_url=base_url,
         headers={"authorization": f"Bearer {api_key}"},

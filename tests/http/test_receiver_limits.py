@@ -13,7 +13,7 @@ from service.store.database import Database
 from tests.conftest import API_KEY, StartService, make_starter
 from tests.factories import encode, make_payload, post_webhook
 from tests.http.exposition import read_metric
-from tests.http.kept import Clock
+from tests.http.kept import DEADLINE_SECONDS, Clock
 from tests.http.raw_http import RawAnswer, RawConnection, connect_raw
 
 UPLOAD = (
@@ -52,6 +52,13 @@ async def pass_time(clock: Clock) -> AsyncIterator[None]:
 async def read_while_time_passes(clock: Clock, connection: RawConnection) -> RawAnswer:
     async with pass_time(clock):
         return await connection.read_answer()
+
+
+async def wait_for_stage(service: httpx.AsyncClient, stage: str, count: int) -> None:
+    """Returns once so many connections are at it."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while await read_metric(service, "outcomes_connections", stage=stage) != count:
+            await asyncio.sleep(0.001)
 
 
 async def count_events(database: Database) -> int:
@@ -98,11 +105,9 @@ async def test_a_client_that_hangs_up_in_its_upload_is_no_failure_of_ours(start_
         async with start_service() as service:
             async with connect_raw(service) as connection:
                 await connection.send(UPLOAD)
-                while not await read_metric(service, "outcomes_connections", stage="body"):
-                    await asyncio.sleep(0.001)
+                await wait_for_stage(service, "body", 1)
                 await connection.hang_up()
-            while await read_metric(service, "outcomes_connections", stage="body"):
-                await asyncio.sleep(0.001)
+            await wait_for_stage(service, "body", 0)
     assert [line for line in log if line["log_level"] == "error"] == []
 
 
@@ -122,8 +127,7 @@ async def test_a_length_of_more_digits_than_a_number_takes_is_refused_and_fails_
 async def test_open_connections_are_told_by_what_they_are_at(service: httpx.AsyncClient) -> None:
     async with connect_raw(service), connect_raw(service) as begun:
         await begun.send(b"GET /heal")
-        while not await read_metric(service, "outcomes_connections", stage="head"):
-            await asyncio.sleep(0.001)
+        await wait_for_stage(service, "head", 1)
         assert await read_metric(service, "outcomes_connections", stage="silent") == 1
         assert await read_metric(service, "outcomes_connections", stage="answering") == 1  # who reads this
 
@@ -134,8 +138,9 @@ async def test_probes_are_answered_while_all_places_are_taken(start_service: Sta
             f"GET /v1/feed?wait=30 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()
         )
         async with httpx.AsyncClient(base_url=service.base_url, headers={"connection": "close"}) as probe:
-            while not await read_metric(probe, "outcomes_feed_waiters"):
-                await asyncio.sleep(0.001)
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not await read_metric(probe, "outcomes_feed_waiters"):
+                    await asyncio.sleep(0.001)
             assert (await probe.get("/healthz")).status_code == 200
             assert (await probe.get("/readyz")).status_code == 200
             refused = await probe.get("/v1/feed", headers=service.headers)

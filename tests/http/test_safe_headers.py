@@ -98,3 +98,11 @@ async def test_what_a_browser_could_show_of_the_receiver_and_of_the_server_is_ta
     async with connect_raw(service) as connection:
         await connection.send(f"GET / HTTP/9.9\r\nX: {API_KEY}\r\n\r\n".encode())
         assert b"x-content-type-options: nosniff\r\n" in (await connection.read_answer()).head
+
+
+async def test_a_slash_too_many_sends_nobody_to_where_the_request_says_that_we_are(service: httpx.AsyncClient) -> None:
+    for path in ("/v1/batch-calls/", "/docs/", "/healthz/"):
+        answer = await service.get(path, headers={"host": "elsewhere.example"})
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+        assert "elsewhere" not in answer.text

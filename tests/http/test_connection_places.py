@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import pytest
+
 from tests.http.kept import DEADLINE_SECONDS, KeptServer, serve_kept
 from tests.http.raw_http import RawConnection
 
@@ -23,6 +25,14 @@ async def hold_all(server: KeptServer, stack: AsyncExitStack, count: int) -> lis
         await connection.send(HELD)
     await server.wait_for(answering=count)
     return connections
+
+
+async def send_on(connection: RawConnection) -> None:
+    """Sends for as long as anybody takes it."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            await connection.send(b"x")
+            await asyncio.sleep(0.001)
 
 
 async def test_one_that_never_sent_anything_goes_before_one_that_is_idle() -> None:
@@ -64,6 +74,8 @@ async def test_a_head_and_a_body_that_stand_still_are_told_to_come_again() -> No
                 assert answer.status == 503
                 assert answer.tell_problem()[0] == "unavailable"
                 assert await slow.read_to_end() == b""
+                with pytest.raises(ConnectionError):  # nobody listens any more: it has no place even to be refused in
+                    await send_on(slow)
 
 
 async def test_a_body_that_moves_keeps_its_place() -> None:
@@ -111,7 +123,7 @@ async def test_beyond_the_reserve_a_connection_is_answered_503_before_it_has_sen
 
 
 async def test_probes_are_answered_in_a_house_full_of_work_and_nobody_else_is() -> None:
-    async with serve_kept(connections=2, reserve=4) as server, AsyncExitStack() as stack:
+    async with serve_kept(connections=2, reserve=1) as server, AsyncExitStack() as stack:
         await hold_all(server, stack, 2)
         for path, status in ((b"/healthz", 200), (b"/readyz", 200), (b"/metrics", 200), (b"/v1/feed", 503)):
             async with server.connect() as connection:

@@ -219,3 +219,21 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_held_to_be_sl
         await connection.send(b"x")
         assert (await connection.read_answer()).body == b"1"
         assert server.count_cut() == {}
+
+
+async def test_the_time_that_a_client_waited_for_us_is_not_counted_against_it_afterwards() -> None:
+    async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
+        await connection.send(b"POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 100001\r\n\r\n" + b"x" * 100_000)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not any(each.body_bytes == 100_000 for each in server.keeper.list_open()):
+                await asyncio.sleep(0.001)
+        assert [each.is_read_paused for each in server.keeper.list_open()] == [True]
+        await server.wait_for(body=1)
+        server.sweep_after(100)
+        server.release.set()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while any(each.is_read_paused for each in server.keeper.list_open()):
+                await asyncio.sleep(0.001)
+        server.sweep_after(9)
+        await connection.send(b"x")
+        assert (await connection.read_answer()).body == b"100001"

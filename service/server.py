@@ -1,7 +1,6 @@
 """Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
 
 import asyncio
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,15 +14,14 @@ from starlette.types import ASGIApp
 
 from service.errors import ConfigurationError
 from service.serving.connection import HttpConnection
+from service.serving.descriptors import allow_descriptors
 from service.serving.keeper import ConnectionKeeper
-from service.serving.limits import ConnectionLimits
 
 logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
 UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
-OTHER_FILES = 256  # the database's connections, uploads on disk
 
 
 @runtime_checkable
@@ -47,7 +45,7 @@ async def serve_until_signal(
     """
     listener = _listen(host, port)
     server = _Server(app, before_drain)
-    _allow_files(server.keeper.limits)
+    allow_descriptors(server.keeper.limits)
 
     received: list[int] = []
 
@@ -135,18 +133,6 @@ def _configure(app: ASGIApp, keeper: ConnectionKeeper) -> uvicorn.Config:
         timeout_graceful_shutdown=DRAIN_SECONDS,
         backlog=QUEUED_CONNECTIONS,
     )
-
-
-def _allow_files(limits: ConnectionLimits) -> None:
-    """Lets the process have a file descriptor for each connection that it may have, as far as the system allows."""
-    needed = limits.connections + limits.reserve + OTHER_FILES
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= needed or soft == resource.RLIM_INFINITY:
-        return
-    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < needed:
-        logger.warning("few_file_descriptors", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")
 
 
 def _listen(host: str, port: int) -> socket.socket:

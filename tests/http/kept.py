@@ -31,7 +31,8 @@ class KeptServer:
     """An application that answers the length of a body, and its server's keeper.
 
     ``/held`` and ``/polling`` wait for ``release``, which the latter does after it has read the body, watching for its
-    client to hang up. ``/unread`` reads no body; ``/large`` answers ``large_bytes``.
+    client to hang up. ``/unread`` reads no body; ``/large`` answers ``large_bytes``, in pieces of
+    ``piece_bytes``.
     """
 
     def __init__(self, **limits: Any) -> None:
@@ -42,6 +43,7 @@ class KeptServer:
         )
         self.release = asyncio.Event()
         self.large_bytes = 2**23
+        self.piece_bytes = 2**30
         self.disconnected = asyncio.Event()
         self.paths: list[str] = []
         self.headers: list[list[tuple[bytes, bytes]]] = []
@@ -66,6 +68,9 @@ class KeptServer:
                 leaving.cancel()
         headers = [(b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while len(body) > self.piece_bytes:
+            piece, body = body[: self.piece_bytes], body[self.piece_bytes :]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": body})
 
     async def _read(self, receive: Receive) -> int | None:

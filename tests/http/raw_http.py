@@ -71,11 +71,11 @@ class RawConnection:
 
     async def read_to_end_of(self, size_bytes: int) -> bytes:
         """At least so many bytes, or all that there are."""
-        content = b""
+        content = bytearray()
         async with asyncio.timeout(20):
             while len(content) < size_bytes and (some := await self.read_some()):
                 content += some
-        return content
+        return bytes(content)
 
     async def read_some(self) -> bytes:
         """Whatever comes next."""

@@ -237,3 +237,23 @@ async def test_the_time_that_a_client_waited_for_us_is_not_counted_against_it_af
         server.sweep_after(9)
         await connection.send(b"x")
         assert (await connection.read_answer()).body == b"100001"
+
+
+async def test_an_answer_that_is_made_as_it_is_taken_may_take_its_time() -> None:
+    async with (
+        serve_kept(answer_bytes_per_second=1000, patience_seconds=30, idle_seconds=1e9) as server,
+        server.connect() as connection,
+    ):
+        server.large_bytes, server.piece_bytes = 24 * 2**20, 2**20
+        await connection.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
+        took, stops = 0, 0
+        for _ in range(2):
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not any(each.stops > stops and each.is_write_paused for each in server.keeper.list_open()):
+                    took += len(await connection.read_some()) if stops else 0
+                    await asyncio.sleep(0)
+            (stops,) = [each.stops for each in server.keeper.list_open()]
+            server.sweep_after(61)
+            assert server.count_cut() == {}
+        rest = await connection.read_to_end_of(server.large_bytes - took)
+        assert took + len(rest) >= server.large_bytes

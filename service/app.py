@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import asyncpg
@@ -40,10 +41,11 @@ from service.privacy.retention import Retention
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
+from service.reconcile.progress import ProgressWatch
 from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
-from service.store.migrations import check_schema, migrate
+from service.store.migrations import check_schema, migrate, read_migrations
 from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
@@ -57,6 +59,7 @@ from service.web.events import Events
 from service.web.exports import Exports
 from service.web.feed import Feed
 from service.web.health import Health
+from service.web.loop_lag import LoopLag
 from service.web.operations import Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
@@ -69,6 +72,7 @@ from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
 from service.web.recipients import Recipients
 from service.web.reconciliation import Reconciliation
+from service.web.requests import Requests
 from service.web.uploads import Uploads
 
 logger = structlog.get_logger()
@@ -162,7 +166,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
         consumers = Consumers(database)
         feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
         await stack.enter_async_context(_run_beside(feed_watch.run()))
-        await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
+        await stack.enter_async_context(_run_looks(database, consumers, metrics))
         authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -186,7 +190,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Erasures(eraser, default_region=settings.default_region),
             Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes, feed_watch.end_waits)
+        yield Front(receiver, routes, metrics, feed_watch.end_waits)
 
 
 class Front:
@@ -194,15 +198,16 @@ class Front:
     a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
     service calls it, so that they do not hold it up."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None]) -> None:
+    def __init__(self, receiver: ASGIApp, routes: ASGIApp, metrics: Metrics, end_waits: Callable[[], None]) -> None:
         self._receiver = receiver
         self._routes = routes
+        self._requests = Requests(routes, metrics)
         self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope.get("path", "")
         is_webhook = path.startswith(WEBHOOK_PATH) and path[len(WEBHOOK_PATH) :][:1] in {"", "/"}
-        await (self._receiver if is_webhook else self._routes)(scope, receive, send)
+        await (self._receiver if is_webhook else self._requests)(scope, receive, send)
 
 
 def build_reconciler(
@@ -264,6 +269,22 @@ async def _run_privacy(database: Database, metrics: Metrics, settings: Settings)
         if any(settings.keep_days.values()):
             await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
         yield eraser
+
+
+@asynccontextmanager
+async def _run_looks(database: Database, consumers: Consumers, metrics: Metrics) -> AsyncIterator[None]:
+    """Keeps the metrics up to date that nobody else does, for as long as the block lasts."""
+    metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
+    pool = database.pool
+    metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
+    metrics.database_connections.labels("idle").set_function(pool.get_idle_size)
+    metrics.database_connections_max.set(pool.get_max_size())
+    async with (
+        _run_beside(LagWatch(consumers, metrics).run()),
+        _run_beside(ProgressWatch(database, metrics).run()),
+        _run_beside(LoopLag(metrics).run()),
+    ):
+        yield
 
 
 @asynccontextmanager

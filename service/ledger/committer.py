@@ -129,6 +129,7 @@ class Committer:
         taken = self._clock() - started
         self._group_seconds += SMOOTHING * (taken - self._group_seconds)
         self._metrics.groups.inc()
+        self._metrics.last_commit.set_to_current_time()
         self._metrics.commit_seconds.observe(taken)
 
     async def _write_once(self, group: _Group) -> None:

@@ -231,6 +231,7 @@ class Reconciler:
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
         self._metrics.reconciliations.labels(assessment.verdict).inc()
+        self._metrics.last_reconciliation.set_to_current_time()
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
     async def _release(self, lease: Lease, wait: timedelta) -> None:

@@ -179,3 +179,10 @@ FROM batch_schedules AS s
 WHERE b.batch_key = :batch_key AND s.batch_key = b.batch_key AND s.fence = :fence
   AND (b.status, b.total_recipients)
       IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));
+
+-- name: get_oldest_due(now)$
+-- Since when the batch has been due whose comparison has waited for longest, of those that nobody is at; null: none is due.
+SELECT due_at FROM batch_schedules
+WHERE due_at <= :now AND due_at < 'infinity' AND leased_until <= :now
+ORDER BY due_at
+LIMIT 1;

@@ -79,14 +79,15 @@ SELECT main.batch_key AS main_key, main.upload_state, main.batch_id,
 FROM (SELECT 1) AS one
 LEFT JOIN main ON true;
 
--- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows, actor, key_id, action)$
+-- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows, actor, key_id, request_id, action)$
 -- The provider's answer to an upload, given or found later, and its line in the audit log: one statement, since it takes
 -- the ingest lock. Null when the upload is not one that waits for it.
 WITH recorded AS MATERIALIZED (
     SELECT record_uploaded(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows) AS batch_key
 ), audited AS (
-    INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
-    SELECT :actor, :key_id, :action, 'upload ' || batch_key, 'uploaded', json_build_object('batch_id', :batch_id::bigint)
+    INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+    SELECT :actor, :key_id, :request_id, :action, 'upload ' || batch_key, 'uploaded',
+           json_build_object('batch_id', :batch_id::bigint)
     FROM recorded
     WHERE batch_key IS NOT NULL
 )

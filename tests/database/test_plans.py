@@ -156,6 +156,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
         ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
         ("has_event", {"event_id": "old-777"}),
+        ("get_oldest_due", {"now": NOW}),
     ]
     for name, arguments in calls:
         async with reading_little(connection, f"{name}({arguments})"):
@@ -197,6 +198,9 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         columns = dict(zip(events[0]._fields, zip(*events, strict=True), strict=True))
         async with reading_little(connection, f"ingest of {name}"):
             await QUERIES.ingest(connection, **columns)
+        named = {"event_id": columns["event_id"], "digest": columns["digest"], "conflicts": 3, "unattributed": 3}
+        async with reading_little(connection, f"names of {name}"):
+            assert len([row async for row in QUERIES.name_events(connection, **named)]) <= 6
 
 
 @pytest.fixture

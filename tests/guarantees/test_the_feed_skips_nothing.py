@@ -167,7 +167,7 @@ class History:
             key, batch_id = self._waiting.pop(0)
             await self._queries.record_uploaded(
                 connection, batch_key=key, batch_id=batch_id, status="", total_recipients=RECIPIENTS, created_at=None,
-                rows=1, actor="test", key_id=None, action="upload",
+                rows=1, actor="test", key_id=None, request_id=None, action="upload",
             )  # fmt: skip
         else:
             await self._queries.move_feed_entries(connection, rows=2)

@@ -154,6 +154,7 @@ async def test_a_key_that_is_unknown_one_that_was_revoked_and_one_that_has_expir
         ]
     assert [answer.status_code for answer in refused] == [401] * 3
     assert len({answer.content for answer in refused}) == 1
+    assert len({answer.headers.pop("x-request-id") for answer in refused}) == 3
     assert len({tuple(sorted(answer.headers.items())) for answer in refused}) == 1
 
 

@@ -46,6 +46,7 @@ from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
 from service.store.database import Database, connect, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
+from service.tracing import run_traces
 from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
@@ -114,7 +115,7 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     metrics = Metrics()
-    async with AsyncExitStack() as stack:
+    async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
             open_database(

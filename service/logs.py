@@ -28,6 +28,8 @@ FIELDS = frozenset(
 )  # fmt: skip
 FOREIGN_IDS = ("request_id", "event_id")
 WITHHELD = "(withheld)"
+LIBRARY_LINES = 10
+"""In a second, from one place."""
 
 logger = structlog.get_logger()
 
@@ -120,9 +122,22 @@ def _keep_known_fields(logger: Any, method: str, fields: MutableMapping[str, Any
 
 
 class _LibraryHandler(logging.Handler):
-    """A library's message may hold anything, so only where it came from is told, and what it failed with."""
+    """A library's message may hold anything, so only where it came from is told, and what it failed with. One that says
+    the same for each request (a full queue, say) is told a few times a second, and then how often it was not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[str, tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
+        began, count = self._windows.get(record.name, (float("-inf"), 0))
+        suppressed = 0
+        if record.created - began >= 1.0:
+            began, suppressed, count = record.created, max(0, count - LIBRARY_LINES), 0
+        self._windows[record.name] = (began, count + 1)
+        if count >= LIBRARY_LINES:
+            return
         error = record.exc_info[1] if record.exc_info else None
         level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries make up levels
-        structlog.get_logger().log(level, "library_warning", name=record.name, exc_info=error)
+        told = {"suppressed": suppressed} if suppressed else {}
+        logger.log(level, "library_warning", name=record.name, exc_info=error, **told)

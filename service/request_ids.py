@@ -28,13 +28,25 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     given = None
     for name, value in headers:
         if name == b"traceparent":
-            match = _TRACEPARENT.fullmatch(value.decode("latin-1").strip())
-            if match and not (match[1] == "00" and match[3]):
+            if (match := _match_traceparent(value)) is not None:
                 return match[2]
         elif name == HEADER:
             text = value.decode("latin-1").strip()
             given = text if is_plain(text) else None
     return given or secrets.token_hex(16)
+
+
+def find_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The whole of ``traceparent``, where it is well-formed."""
+    for name, value in headers:
+        if name == b"traceparent" and (match := _match_traceparent(value)) is not None:
+            return match[0]
+    return None
+
+
+def _match_traceparent(value: bytes) -> re.Match[str] | None:
+    match = _TRACEPARENT.fullmatch(value.decode("latin-1").strip())
+    return None if match is None or (match[1] == "00" and match[3]) else match
 
 
 def current_request_id() -> str | None:

@@ -33,6 +33,7 @@ from service.logs import LineLimit
 from service.metrics import Metrics
 from service.request_ids import HEADER as REQUEST_ID
 from service.request_ids import choose_request_id
+from service.tracing import is_tracing, trace_webhook
 from service.web.declarations import Header, PathText
 from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
@@ -83,6 +84,7 @@ class Receiver:
         self._lines = LineLimit("webhooks_refused")
         self._webhooks = metrics.webhooks.counts
         self._observe = metrics.webhook_seconds.observe
+        self._is_traced = is_tracing()
         self._secret_used = metrics.secret_used.counts
 
     def operations(self) -> list[Operation]:
@@ -136,6 +138,8 @@ class Receiver:
             await send(_STORED[0])
             await send(_STORED[1])
             self._observe("stored", time.perf_counter() - began)
+            if self._is_traced:
+                trace_webhook(scope["headers"], began, name)
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = b""

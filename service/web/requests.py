@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.actor import SERVICE, current_actor, set_actor
 from service.metrics import Metrics
 from service.request_ids import HEADER, choose_request_id, set_request_id
+from service.tracing import Span, request_span
 
 logger = structlog.get_logger()
 
@@ -42,18 +43,23 @@ class Requests:
                 message = {**message, "headers": [*message["headers"], (HEADER, request_id.encode())]}
             await send(message)
 
-        try:
-            await self._routes(scope, receive, send_with_id)
-        finally:
-            self._tell(scope, status, time.perf_counter() - began)
+        with request_span(scope["headers"]) as span:
+            try:
+                await self._routes(scope, receive, send_with_id)
+            finally:
+                self._tell(scope, status, time.perf_counter() - began, span)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
+    def _tell(self, scope: Scope, status: int, seconds: float, span: Span) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.http_requests.labels(method, route, str(status)).inc()
         self._metrics.http_request_seconds.labels(route).observe(seconds)
+        actor = current_actor()
+        span.name(f"{method} {route}")
+        span.note(method=method, route=route, status=status, key_id=actor.key_id)
+        if status >= 500:
+            span.fail("answered with an error")
         if route in UNTOLD_ROUTES:
             return
-        actor = current_actor()
         by = {} if actor is SERVICE else {"actor": actor.name, "key_id": actor.key_id}
         logger.info("request", method=method, route=route, status=status, duration_ms=round(seconds * 1000, 1), **by)

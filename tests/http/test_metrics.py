@@ -87,7 +87,10 @@ async def test_the_feeds_end_and_the_longest_due_comparison_are_told(database: D
     await watch.look()
     assert metrics.registry.get_sample_value("outcomes_feed_position") == 2
     assert metrics.registry.get_sample_value("outcomes_reconciliation_overdue_seconds") == 0
-    schedule = "INSERT INTO batch_schedules (batch_key, due_at, leased_until) VALUES ($1, $2::timestamptz - $3 * interval '1 s', $4)"
+    schedule = (
+        "INSERT INTO batch_schedules (batch_key, due_at, leased_until) "
+        "VALUES ($1, $2::timestamptz - $3 * interval '1 s', $4)"
+    )
     other = await store_batch(database_url, batch_id=457, ref_token="other")
     await database.pool.execute(schedule, key, now, 100, now)
     await database.pool.execute(schedule, other, now, 900, now + timedelta(seconds=1))

@@ -143,3 +143,18 @@ def test_a_flood_of_lines_is_cut_to_a_few_for_each_reason_and_the_rest_counted()
     assert [(log["event"], log["reason"], log["suppressed"]) for log in logs] == [
         ("flooded", "wrong", 3), ("flooded", "other", 8),
     ]  # fmt: skip
+
+
+def test_a_library_that_says_the_same_again_and_again_is_cut_short() -> None:
+    lines = run("""
+def say(at):
+    record = logging.makeLogRecord({"name": "chatty", "levelno": 30, "msg": PERSON, "created": at})
+    logging.getLogger().handlers[0].handle(record)
+for _ in range(50):
+    say(100.0)
+logging.getLogger("other").warning(PERSON)
+say(101.0)
+say(101.5)
+""")
+    assert [line["name"] for line in lines] == ["chatty"] * 10 + ["other", "chatty", "chatty"]
+    assert [line.get("suppressed") for line in lines[-2:]] == [40, None]

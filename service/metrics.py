@@ -43,22 +43,23 @@ class Timings:
         self._help_text = help_text
         self._label = label
         self._bounds = tuple(bounds)
-        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(bounds) + 1))
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        # A count for each bucket, one for what lies beyond them, and the sum of all seconds.
+        self._slots: defaultdict[str, list[float]] = defaultdict(lambda: [0] * (len(bounds) + 2))
         registry.register(self)
 
     def observe(self, value: str, seconds: float) -> None:
         """Counts one that took so long, under this value of the label."""
-        self._counts[value][bisect_left(self._bounds, seconds)] += 1
-        self._seconds[value] += seconds
+        slots = self._slots[value]
+        slots[bisect_left(self._bounds, seconds)] += 1
+        slots[-1] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """For the registry."""
         family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
-        for value, counts in list(self._counts.items()):
+        for value, slots in list(self._slots.items()):
+            *counts, seconds = slots
             bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-            buckets = list(zip(bounds, accumulate(counts), strict=True))
-            family.add_metric([value], buckets, self._seconds[value])
+            family.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), seconds)
         yield family
 
 

@@ -4,8 +4,8 @@ An id that comes with a request is kept only where it is plain: it is written do
 secret may reach. So it is short, of few characters, and is no word and nothing that could be a phone number.
 """
 
+import random
 import re
-import secrets
 from collections.abc import Iterable
 from contextvars import ContextVar
 
@@ -33,7 +33,7 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         elif name == HEADER:
             text = value.decode("latin-1").strip()
             given = text if is_plain(text) else None
-    return given or secrets.token_hex(16)
+    return given or f"{random.getrandbits(128):032x}"  # it need be unique, not secret
 
 
 def find_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -25,6 +25,9 @@ CALLS, ROUNDS = 2000, 20
 class Done:
     """Stands where the committer stands."""
 
+    def refuse_if_behind(self) -> None:
+        pass
+
     def submit(self, item: object) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_result(None)

@@ -31,7 +31,8 @@ HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_A
 INTRODUCTION = """\
 Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
 and limits, and ignore parameters that they do not know; every other call refuses those. A figure of a batch is final
-once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do."""
+once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do. Each answer bears
+its request's id as `X-Request-Id`: name it when you ask what went wrong."""
 SECURITY = {
     "type": "http",
     "scheme": "bearer",

@@ -125,9 +125,10 @@ class Receiver:
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = b""
-        for key, value in scope["headers"]:
+        # Backwards, so that the first of its name counts: the server appends trailers, which nobody meant for a header.
+        for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
-                signature = value
+                signature = value.strip(b" \t")  # blanks around a value are none of it (RFC 9110, 5.5)
             elif key == _EVENT_ID:
                 event_id = value
             elif key == _LENGTH:

@@ -2,7 +2,7 @@
 a look at what was kept of them."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +14,7 @@ from tests.conftest import make_starter
 from tests.factories import store_batch
 
 ANSWER_SECONDS = 20.0
+TURNS = 4  # of the loop, which the service shares: after them it has most likely read what was sent
 T = TypeVar("T")
 
 
@@ -37,9 +38,10 @@ class Fuzzed:
         """The result of a coroutine."""
         return self._runner.run(coroutine)
 
-    def exchange(self, request: bytes) -> Answer:
-        """Sends bytes as they are, and reads until the service closes the connection; fails when it never does."""
-        return self.run(self._exchange(request))
+    def exchange(self, *pieces: bytes) -> Answer:
+        """Sends bytes as they are, one piece after the other, and reads until the service closes the connection; fails
+        when it never does."""
+        return self.run(self._exchange(pieces))
 
     def send_and_close(self, request: bytes) -> int | None:
         """Sends bytes and ends the sending; the status of the first answer, None where the connection only closed."""
@@ -63,12 +65,14 @@ class Fuzzed:
         )
         return count
 
-    async def _exchange(self, request: bytes) -> Answer:
+    async def _exchange(self, pieces: Sequence[bytes]) -> Answer:
         reader, writer = await asyncio.open_connection(self.client.base_url.host, self.client.base_url.port)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                writer.write(request)
-                await writer.drain()
+                for piece in pieces:
+                    writer.write(piece)
+                    for _ in range(TURNS):
+                        await asyncio.sleep(0)
                 received = await reader.read()
         finally:
             writer.close()

@@ -14,6 +14,7 @@ from tests.conftest import make_starter
 from tests.factories import store_batch
 
 ANSWER_SECONDS = 20.0
+AT_ONCE = 16
 TURNS = 4  # of the loop, which the service shares: after them it has most likely read what was sent
 T = TypeVar("T")
 
@@ -42,6 +43,19 @@ class Fuzzed:
         """Sends bytes as they are, one piece after the other, and reads until the service closes the connection; fails
         when it never does."""
         return self.run(self._exchange(pieces))
+
+    def exchange_all(self, requests: Sequence[bytes]) -> list[Answer]:
+        """The answers to many requests, some at a time."""
+
+        async def exchange(gate: asyncio.Semaphore, request: bytes) -> Answer:
+            async with gate:
+                return await self._exchange([request])
+
+        async def exchange_all() -> list[Answer]:
+            gate = asyncio.Semaphore(AT_ONCE)
+            return await asyncio.gather(*(exchange(gate, request) for request in requests))
+
+        return self.run(exchange_all())
 
     def send_and_close(self, request: bytes) -> int | None:
         """Sends bytes and ends the sending; the status of the first answer, None where the connection only closed."""

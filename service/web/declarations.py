@@ -146,7 +146,12 @@ class TimeZone(Parameter[str, str]):
 
 
 EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
-"""Nothing is stored beyond these; a time at the calendar's very ends cannot be moved to another zone."""
+
+
+def to_utc(time: datetime) -> datetime:
+    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
+    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
+    return min(max(time.astimezone(UTC), EARLIEST), LATEST)
 
 
 class Moment(Parameter[datetime, None]):
@@ -178,7 +183,7 @@ class Moment(Parameter[datetime, None]):
         else:
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return min(max(moment.astimezone(UTC), EARLIEST), LATEST)
+        return to_utc(moment)
 
 
 class PastTime(Parameter[datetime, None]):
@@ -192,7 +197,7 @@ class PastTime(Parameter[datetime, None]):
         time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
         if time.tzinfo is None:
             raise ValueError(text)
-        return time.astimezone(UTC)
+        return to_utc(time)
 
 
 class Free(Parameter[str, None]):

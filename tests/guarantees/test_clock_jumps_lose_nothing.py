@@ -103,6 +103,10 @@ async def test_the_clock_of_the_whole_machine_jumps(clock: WallClock, jumping_ur
         connection = await asyncpg.connect(jumping_url)
         # Months of which nobody had thought: their bodies lie in the default partition.
         assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") > EACH
+        await checker.check(jumping_url)
+        for moment in MOMENTS.values():  # and move into partitions of their own once these are made
+            await connection.execute("SELECT create_body_partitions($1, 2)", moment)
+        assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") == 0
         await connection.close()
         await check_all(checker, serving.client, jumping_url)
 

@@ -1,60 +1,59 @@
--- A page of the feed: the latest state of each recipient that changed after p_after, in the order of these changes.
--- One statement, and so of one instant: positions are taken under the ingest lock, which is let go after the commit, so
--- whoever sees a position sees every one before it, and a recipient that moves on meanwhile comes later instead.
---
--- At most p_limit entries, and no further one once parameters and results have come to p_bytes; has_more of the last
--- entry tells whether there are more. Plans live long, and go by the index of positions.
---
--- Nothing after a position of a history that is gone (feed_timelines): its reader has to be told so, and not to go on.
-CREATE OR REPLACE FUNCTION read_feed(p_after bigint, p_limit integer, p_bytes bigint)
-RETURNS TABLE (
-    "position" bigint, batch_id bigint, recipient integer, phone text, parameters text, state text, status text,
-    is_final boolean, attempts integer, duration_seconds integer, results text, failure_reason text,
-    next_retry_at timestamptz, last_attempt_at timestamptz, conversation_id text, source text, version integer,
-    has_more boolean
+-- Claims one call to the provider, atomically for all replicas; or says why not, and after how many seconds to ask again.
+-- p_reserved is the share of a window that this caller leaves to others: background work leaves room for people.
+-- p_now is for tests; null is the database's own clock, the only one that replicas have in common. It may be set back: a
+-- time that lies further ahead than record_provider_answer() puts any counts as past.
+CREATE OR REPLACE FUNCTION claim_provider_call(
+    p_account text, p_reserved double precision, p_probe_seconds double precision, p_now timestamptz,
+    OUT refusal text, OUT wait_seconds double precision
 )
-LANGUAGE plpgsql STABLE
-SET enable_seqscan = off
-SET enable_bitmapscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-SET jit = off
-SET plan_cache_mode = force_generic_plan
+LANGUAGE plpgsql
 AS $$
-#variable_conflict use_column
+DECLARE
+    v_row provider_budgets;
+    v_now timestamptz;
+    v_is_probe boolean := false;
 BEGIN
-    RETURN QUERY
-    SELECT e.position, e.batch_id, e.recipient, e.phone, e.parameters, e.state, e.status, e.is_final, e.attempts,
-           e.duration_seconds, e.results, e.failure_reason, e.next_retry_at, e.last_attempt_at, e.conversation_id,
-           e.source, e.version, e.nth < e.found
-    FROM (
-        SELECT t.*, row_number() OVER so_far AS nth, count(*) OVER () AS found,
-               sum(t.size_bytes) OVER so_far - t.size_bytes AS bytes_before
-        FROM (
-            SELECT s.*, octet_length(s.parameters) + coalesce(octet_length(s.results), 0) AS size_bytes
-            FROM (
-                SELECT p.position, b.batch_id, r.recipient, r.phone, r.parameters::text, r.state, r.status, r.is_final,
-                       r.attempts, r.duration_seconds, r.results::text, r.failure_reason, r.next_retry_at,
-                       r.last_attempt_at, r.conversation_id, r.source, r.version
-                FROM (
-                    SELECT o.position, o.batch_key, o.recipient_no
-                    FROM outcomes AS o
-                    WHERE o.position > p_after
-                      AND NOT EXISTS (SELECT FROM feed_timelines AS t
-                                      WHERE t.first_position > p_after AND t.previous_end < p_after)
-                    ORDER BY o.position
-                    LIMIT p_limit + 1
-                ) AS p
-                LEFT JOIN LATERAL (
-                    SELECT batches.batch_id FROM batches WHERE batches.batch_key = p.batch_key OFFSET 0
-                ) AS b ON true
-                CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
-                OFFSET 0
-            ) AS s
-        ) AS t
-        WINDOW so_far AS (ORDER BY t.position)
-    ) AS e
-    WHERE e.nth <= p_limit AND e.bytes_before < p_bytes
-    ORDER BY e.position;
+    INSERT INTO provider_budgets (account) VALUES (p_account) ON CONFLICT DO NOTHING;
+    SELECT * INTO v_row FROM provider_budgets AS b WHERE b.account = p_account FOR UPDATE;
+    v_now := coalesce(p_now, clock_timestamp());
+    wait_seconds := 0;
+    IF v_row.blocked_until > v_now + interval '1 hour' THEN
+        v_row.blocked_until := v_now;
+    END IF;
+    IF v_row.window_ends_at > v_now + make_interval(secs => (CASE WHEN v_row.is_window_told THEN 3600 ELSE 60 END)) THEN
+        v_row.window_ends_at := v_now;
+    END IF;
+    IF v_row.probe_until > v_now + make_interval(secs => p_probe_seconds) THEN
+        v_row.probe_until := v_now;
+    END IF;
+    IF v_row.blocked_until > v_now THEN
+        refusal := CASE WHEN v_row.failures >= 5 THEN 'circuit_open' ELSE 'blocked' END;
+        wait_seconds := extract(epoch FROM v_row.blocked_until - v_now);
+        RETURN;
+    END IF;
+    IF v_row.failures >= 5 THEN
+        IF v_row.probe_until > v_now THEN
+            refusal := 'circuit_open';
+            wait_seconds := extract(epoch FROM v_row.probe_until - v_now);
+            RETURN;
+        END IF;
+        v_is_probe := true;
+    END IF;
+    IF v_row.window_ends_at <= v_now THEN
+        -- A new window, as long as the contract's other limits suggest until the provider tells its end.
+        v_row.remaining := v_row.calls_limit;
+        v_row.window_ends_at := v_now + interval '60 s';
+        v_row.is_window_told := false;
+    END IF;
+    IF v_row.remaining <= least(floor(p_reserved * v_row.calls_limit), v_row.calls_limit - 1) THEN
+        refusal := 'window_spent';
+        wait_seconds := extract(epoch FROM v_row.window_ends_at - v_now);
+        RETURN;
+    END IF;
+    UPDATE provider_budgets AS b
+    SET remaining = v_row.remaining - 1, window_ends_at = v_row.window_ends_at,
+        is_window_told = v_row.is_window_told, calls_made = b.calls_made + 1,
+        probe_until = CASE WHEN v_is_probe THEN v_now + make_interval(secs => p_probe_seconds) ELSE b.probe_until END
+    WHERE b.account = p_account;
 END
 $$;

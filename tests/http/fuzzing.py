@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import httpx
 
+from service.formant.signature import SIGNATURE_HEADER, sign
 from service.store.database import connect
-from tests.conftest import make_starter
+from tests.conftest import SECRET, make_starter
 from tests.factories import store_batch
 
 ANSWER_SECONDS = 20.0
@@ -128,3 +129,8 @@ def open_fuzzed(database_url: str) -> Iterator[Fuzzed]:
             yield fuzzed
         finally:
             runner.run(stack.aclose())
+
+
+def signed_headers(body: bytes) -> dict[str, str]:
+    """The headers of a webhook with this body."""
+    return {SIGNATURE_HEADER: sign(body, SECRET), "content-type": "application/json"}

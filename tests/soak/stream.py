@@ -138,8 +138,7 @@ class Stream:
         ).encode()
         try:
             async with asyncio.timeout(AWAITED_SECONDS):
-                connection = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
-                reader, writer = connection
+                reader, writer = await self._connect()
                 writer.write(head + body)
                 answer = await reader.readuntil(b"\r\n\r\n")
                 if (length := _read_length(answer)) > 0:
@@ -149,9 +148,18 @@ class Stream:
         if b"connection: close" in answer.lower():
             writer.close()
         else:
-            self._free.append(connection)
+            self._free.append((reader, writer))
         self._latencies.append(time.monotonic() - due)
         return int(answer[9:12])
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that was used before, unless the service has closed it for being idle; else a new one."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
 
 def _read_length(head: bytes) -> int:

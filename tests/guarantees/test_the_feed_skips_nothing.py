@@ -254,3 +254,41 @@ async def test_no_reader_skips_a_change_whatever_the_order_of_commits(database: 
         assert seen == final
     for connection in connections:
         await connection.close()
+
+
+async def test_an_upload_whose_answer_comes_during_an_ingest_takes_its_positions_after_it(database: Database) -> None:
+    key = await store_batch(database.url, 2, batch_id=None)
+    queries = database.queries
+    await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
+    observer = await connect(database.url)
+    connections = [await connect(database.url) for _ in range(2)]
+    calling, answering = (Writer(connection) for connection in connections)
+
+    async def call(connection: Connection, recipient: int = 2) -> None:
+        events = decode(make_payload(recipient=recipient))
+        await queries.ingest(connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True)))
+
+    async def answer(connection: Connection) -> None:
+        await queries.record_uploaded(
+            connection, batch_key=key, batch_id=FIRST_ID, status="", total_recipients=2, created_at=None, rows=100,
+            actor="test", key_id=None, action="upload",
+        )  # fmt: skip
+
+    await call(observer, recipient=1)
+    reader = Reader(database, 10)
+    calling.begin(call)
+    await calling.settle(observer, is_to_commit=False)
+    answering.begin(answer)
+    answering.commit()
+    await answering.settle(observer, is_to_commit=True)
+    await reader.read_on()  # whoever reads now must not go past what the call has taken already
+    calling.commit()
+    await calling.end()
+    await answering.end()
+    await reader.read_on()
+    final = await list_final_states(database)
+    assert {name: entry["state"] for name, entry in reader.seen.items()} == {
+        name: entry["state"] for name, entry in final.items()
+    }
+    for connection in (*connections, observer):
+        await connection.close()

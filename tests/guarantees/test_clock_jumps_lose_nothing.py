@@ -88,16 +88,14 @@ async def check_all(checker: Checker, service: httpx.AsyncClient, url: str) -> N
     assert verified.status == 0, verified.output + verified.errors
 
 
-async def test_the_clock_of_the_service_jumps(clock: WallClock, database_url: str) -> None:
+async def test_the_clock_of_the_service_jumps(checker: Checker, clock: WallClock, database_url: str) -> None:
     await store_batch(database_url, RECIPIENTS)
-    checker = Checker()
     async with serve(OUTCOMES_DATABASE_URL=database_url, **clock.environ) as serving, following_the_feed(database_url):
         await load_while_it_jumps(checker, serving.client, clock)
         await check_all(checker, serving.client, database_url)
 
 
-async def test_the_clock_of_the_whole_machine_jumps(clock: WallClock, jumping_url: str) -> None:
-    checker = Checker()
+async def test_the_clock_of_the_whole_machine_jumps(checker: Checker, clock: WallClock, jumping_url: str) -> None:
     async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving, following_the_feed(jumping_url):
         await load_while_it_jumps(checker, serving.client, clock)
         connection = await asyncpg.connect(jumping_url)
@@ -112,9 +110,8 @@ async def test_the_clock_of_the_whole_machine_jumps(clock: WallClock, jumping_ur
 
 
 async def test_a_service_that_starts_in_another_year_makes_its_partitions_there_and_loses_nothing(
-    clock: WallClock, jumping_url: str
+    checker: Checker, clock: WallClock, jumping_url: str
 ) -> None:
-    checker = Checker()
     for moment in (*MOMENTS.values(), None):
         if moment is None:
             clock.set_right()

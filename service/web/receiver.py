@@ -47,6 +47,7 @@ SIGNATURE = Header(
     SIGNATURE_HEADER, "`sha256=` and the hex HMAC-SHA256 of the raw body under the target's secret", is_required=True
 )
 EVENT_ID = Header("X-FormantAI-Event-Id", "The event's id; a hint, used for bodies that name none")
+FINDS = (("event_id", "$request.body#/event_id"),)
 
 logger = structlog.get_logger()
 
@@ -89,7 +90,7 @@ class Receiver:
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
-        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204),)
+        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204, finds=FINDS),)
         errors = (AuthenticationError, NotFoundError, BodyTooLargeError, UnavailableError)
         body = Json(Webhook, "One event; whatever is signed is taken, and never refused for its content")
         return [
@@ -143,9 +144,10 @@ class Receiver:
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = b""
-        for key, value in scope["headers"]:
+        # Backwards, so that the first of its name counts: the server appends trailers, which nobody meant for a header.
+        for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
-                signature = value
+                signature = value.strip(b" \t")  # blanks around a value are none of it (RFC 9110, 5.5)
             elif key == _EVENT_ID:
                 event_id = value
             elif key == _LENGTH:

@@ -109,7 +109,8 @@ SELECT fail_upload(:batch_key, :states, :detail);
 SELECT * FROM settle_abandoned_uploads();
 
 -- name: claim_lookup(batch_key, seconds)^
--- Takes an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last.
+-- Takes an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last,
+-- never a day: one that is further ahead was put there by a clock that has been set back since.
 UPDATE batches AS b
 SET lookups = b.lookups + 1,
     next_lookup_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ least(b.lookups, 12))
@@ -117,7 +118,7 @@ FROM (
     SELECT batch_key
     FROM batches
     WHERE upload_state = 'unknown'
-      AND (batch_key = :batch_key OR (:batch_key::bigint IS NULL AND next_lookup_at <= clock_timestamp()))
+      AND (batch_key = :batch_key OR (:batch_key::bigint IS NULL AND (next_lookup_at <= clock_timestamp() OR next_lookup_at > clock_timestamp() + interval '1 day')))
     ORDER BY next_lookup_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED

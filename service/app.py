@@ -34,7 +34,7 @@ from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
 from service.reconcile.reconciler import Reconciler
 from service.settings import Settings
-from service.store.database import Database, connect, open_database
+from service.store.database import POOL_CONNECTIONS, Database, connect, open_database
 from service.store.migrations import check_schema, migrate
 from service.tracing import run_traces
 from service.web.across import Across
@@ -59,6 +59,8 @@ logger = structlog.get_logger()
 
 DEFAULT_INTERVAL_SECONDS = 30
 DEFAULT_LIMITS = Limits()
+WRITERS = 4
+"""How many ``open_app`` opens at most: for webhooks, replays, registrations and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
@@ -168,6 +170,11 @@ async def open_app(settings: Settings, database_url: str, limits: Limits = DEFAU
             Feed(database, consumers, feed_watch),
         )
         yield Front(receiver, routes, metrics, feed_watch.end_waits)
+
+
+def count_connections(settings: Settings) -> int:
+    """How many connections to the database one replica opens when everything is busy at once."""
+    return POOL_CONNECTIONS + WRITERS + settings.max_exports
 
 
 def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> Writer:

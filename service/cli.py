@@ -8,6 +8,7 @@ import click
 from service.commands.batches import batches
 from service.commands.bi import bi
 from service.commands.demo import demo
+from service.commands.doctor import doctor
 from service.commands.erase import erase
 from service.commands.keys import keys
 from service.commands.reconcile import reconcile
@@ -20,7 +21,7 @@ from service.errors import OutcomesError
 from service.sandbox.command import sandbox
 
 COMMANDS: tuple[click.Command, ...] = (
-    serve, migrate, grant_service, demo, sandbox, reconcile, verify, rebuild, replay, batches, keys, erase, bi,
+    serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, replay, batches, keys, erase, bi,
     crm_sync,
 )  # fmt: skip
 

@@ -59,10 +59,10 @@ def explain_silence(error: BaseException) -> Finding:
 
 async def check_commit(database: Database, thresholds: Thresholds) -> list[Finding]:
     """How long a commit takes: nothing is acknowledged before it."""
-    warnings: list[str] = []
+    severities: list[str | None] = []
 
     def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
-        warnings.append(message.severity_en)
+        severities.append(message.severity_en)
 
     async with database.pool.acquire() as connection:
         connection.add_log_listener(note)
@@ -80,7 +80,7 @@ async def check_commit(database: Database, thresholds: Thresholds) -> list[Findi
             return [problem("There is nothing to commit to: the database has no schema", "Run `outcomes migrate`")]
         finally:
             connection.remove_log_listener(note)
-    if "WARNING" in warnings:
+    if "WARNING" in severities:
         return [problem("Postgres warned while it committed: its standby may not have it", "See Postgres' log")]
     remedy = "Look at the disk's fsync, the standby's distance, and what else writes"
     return [_judge("A commit", seconds, thresholds.commit_seconds, remedy)]

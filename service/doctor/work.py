@@ -30,7 +30,7 @@ async def check_waiting(database: Database, settings: Settings, thresholds: Thre
     )
     return [
         ok(f"{shown} (see the alarms)"),
-        _judge_turns(row["oldest_due_at"], row["last_compared_at"], row["now"], settings, thresholds),
+        _judge_turns(row["first_due_at"], row["last_compared_at"], row["now"], settings, thresholds),
     ]
 
 

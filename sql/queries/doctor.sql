@@ -121,7 +121,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM quarantine WHERE replayed_at IS NULL O
        (SELECT count(*) FROM (SELECT FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u) AS unattributed,
        (SELECT count(*) FROM (SELECT FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS b) AS uploads_unknown,
        (SELECT s.due_at FROM batch_schedules AS s
-        WHERE s.due_at < clock_timestamp() ORDER BY s.due_at LIMIT 1) AS oldest_due_at,
+        WHERE s.due_at < 'infinity' AND s.leased_until < clock_timestamp() ORDER BY s.due_at LIMIT 1) AS first_due_at,
        (SELECT m.last_seen_at FROM provider_metrics AS m ORDER BY m.last_seen_at DESC LIMIT 1) AS last_compared_at,
        clock_timestamp() AS now;
 
@@ -134,6 +134,6 @@ FROM (
     UNION
     SELECT u.event_id FROM (SELECT event_id FROM unattributed ORDER BY arrival_id DESC LIMIT :sampled) AS u
 ) AS l
-JOIN events AS e USING (event_id)
+CROSS JOIN LATERAL (SELECT target, received_at FROM events WHERE events.event_id = l.event_id OFFSET 0) AS e
 GROUP BY e.target
 ORDER BY e.target;

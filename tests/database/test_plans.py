@@ -110,6 +110,8 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
+        ("get_work_waiting", {"counted": 100}),
+        ("list_last_webhooks", {"sampled": 100}),
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",

@@ -1,7 +1,8 @@
 """Runs the doctor in this process, with what a test gives it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from service.doctor.configuration import read_what_is_usable
@@ -17,19 +18,21 @@ PATIENT = {"round_trip_seconds": (5.0, 9.0), "commit_seconds": (5.0, 9.0), "webh
 
 async def examine(
     database_url: str | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     service_url: str | None = None,
     webhook_url: str | None = None,
     limits: dict[str, Any] | None = None,
-    **settings: str,
+    **more: str,
 ) -> list[Told]:
-    """Everything that it finds; keyword arguments are settings, ``limits`` other thresholds."""
+    """Everything that it finds; ``limits`` are other thresholds, further keyword arguments settings."""
     environ = {
         "FORMANT_WEBHOOK_SECRET": STRONG_SECRET,
         "OUTCOMES_API_KEY": STRONG_KEY,
         "OUTCOMES_DATABASE_URL": database_url or "",
         **settings,
+        **more,
     }
     configured, wrong = read_what_is_usable(environ)
     examination = Examination(

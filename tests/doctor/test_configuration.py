@@ -48,7 +48,7 @@ async def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
 async def test_weak_or_missing_webhook_secrets_are_told(
     settings: dict[str, str], level: Level, message: str, remedy: str
 ) -> None:
-    found = find_one(await examine(None, **settings), "configuration.webhook_secrets", level)
+    found = find_one(await examine(None, settings), "configuration.webhook_secrets", level)
     assert message in found.message
     assert remedy in found.remedy
 
@@ -72,11 +72,11 @@ async def test_secret_files_that_others_may_read_are_told(tmp_path: Path) -> Non
     file.write_text(STRONG_SECRET)
     file.chmod(0o644)
     given = {"OUTCOMES_API_KEY": "", "OUTCOMES_API_KEY_FILE": str(file)}
-    found = find_one(await examine(None, **given), "configuration.secret_files", Level.WARNING)
+    found = find_one(await examine(None, given), "configuration.secret_files", Level.WARNING)
     assert "OUTCOMES_API_KEY_FILE" in found.message
     assert "chmod" in found.remedy
     file.chmod(0o440)
-    assert find_one(await examine(None, **given), "configuration.secret_files", Level.OK)
+    assert find_one(await examine(None, given), "configuration.secret_files", Level.OK)
 
 
 async def test_a_provider_in_the_clear_and_one_without_a_key_are_told() -> None:
@@ -93,10 +93,10 @@ async def test_a_provider_in_the_clear_and_one_without_a_key_are_told() -> None:
 
 async def test_the_folder_of_the_embedded_database_has_to_have_room(tmp_path: Path) -> None:
     data = {"OUTCOMES_DATA_DIR": str(tmp_path / "data")}
-    found = find_one(await examine(None, **data), "configuration.data_dir", Level.OK)
+    found = find_one(await examine(None, data), "configuration.data_dir", Level.OK)
     assert "are free in" in found.message
     found = find_one(
-        await examine(None, limits={"free_bytes": (2**60, 2**59)}, **data), "configuration.data_dir", Level.PROBLEM
+        await examine(None, data, limits={"free_bytes": (2**60, 2**59)}), "configuration.data_dir", Level.PROBLEM
     )
     assert "Make room" in found.remedy
     (tmp_path / "file").write_text("")

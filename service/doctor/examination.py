@@ -107,7 +107,7 @@ class Examination:
             Check("database.timeouts", partial(server.check_timeouts, database)),
             Check("database.wal", partial(server.check_wal, database, limits)),
             Check("database.vacuum", partial(server.check_vacuum, database, limits)),
-            Check("database.storage", partial(server.check_storage, database)),
+            Check("database.storage", partial(server.check_storage, database, self.now())),
             Check("database.sessions", partial(sessions.check_old_sessions, database, limits)),
             Check("database.prepared", partial(sessions.check_prepared_transactions, database, limits)),
             Check("database.slots", partial(sessions.check_replication_slots, database, limits)),

@@ -51,7 +51,8 @@ async def test_no_secret_and_no_person_is_in_what_it_prints(
 
 
 async def test_a_secret_that_slips_into_a_finding_is_blotted_out() -> None:
-    findings = await examine(None, OUTCOMES_DATA_DIR=f"/nowhere/{SECRET}", FORMANT_WEBHOOK_SECRET=SECRET)
+    findings = await examine(None, OUTCOMES_TARGETS_FILE=f"/nowhere/{SECRET}", FORMANT_WEBHOOK_SECRET=SECRET)
+    assert "/nowhere/…" in find_one(findings, "configuration.webhook_secrets", Level.PROBLEM).message
     assert SECRET not in str(findings)
 
 

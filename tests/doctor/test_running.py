@@ -42,17 +42,21 @@ async def test_another_version_one_that_cannot_commit_and_a_backlog_are_told() -
         return answer(*bodies[path])
 
     async with answering(make) as url:
-        alive, ready, version, backlog = find(await examine(None, service_url=url), "service.answer")
+        alive, ready, version, backlog, verified = find(await examine(None, service_url=url), "service.answer")
     assert alive.level is Level.OK
     assert (ready.level, "RUNBOOK" in ready.remedy) == (Level.PROBLEM, True)
     assert (version.level, "0.0.9" in version.message, "upgrade" in version.remedy) == (Level.WARNING, True, True)
+    assert verified.message.endswith("verified none; 0 refused for their signature")
     assert (backlog.level, "20,000 events wait" in backlog.message) == (Level.WARNING, True)
 
 
 async def test_a_running_service_is_asked_all_of_it(start_service: StartService) -> None:
     async with start_service() as service:
+        assert (await post_webhook(service, make_payload())).status_code == 204
+        assert (await post_webhook(service, make_payload(), secret="wrong")).status_code == 401
         told = find(await examine(None, service_url=str(service.base_url)), "service.answer")
-    assert [finding.level for finding in told] == [Level.OK] * 4
+    assert [finding.level for finding in told] == [Level.OK] * 5
+    assert "verified 1 by secret 1 of default; 1 refused" in told[-1].message
 
 
 async def test_alarms_are_told_with_their_remedies_and_pages_are_problems(

@@ -1,6 +1,7 @@
 """A server with everything wrong, and servers with one thing wrong: each is found, with its remedy."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -139,7 +140,7 @@ async def test_an_encoding_that_lacks_names_is_a_problem(postgres: PostgresServe
     await connection.close()
     url = postgres.url("latin")
     async with open_unchecked_database(url, connections=1, statement_seconds=5, application_name="test") as database:
-        found = (await check_storage(database))[0]
+        found = (await check_storage(database, datetime.now(UTC)))[0]
     await drop_database(postgres, url)
     assert (found.level, "UTF8" in found.remedy) == (Level.PROBLEM, True)
     assert Thresholds().check_seconds == 10

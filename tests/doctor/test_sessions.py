@@ -11,15 +11,17 @@ import asyncpg
 import pytest
 
 from service.app import WRITERS, count_connections
-from service.doctor.answering import check_encryption
+from service.doctor.answering import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
-from service.store.database import Database, open_unchecked_database
+from service.store.database import Database, load_queries, open_unchecked_database
+from tests.database.test_tls import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.http.provider import find_free_port
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, find_programs
 
 POOLER = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where there is none, it is left out
 AT_ONCE = {"idle_seconds": (0.0, 900.0), "transaction_seconds": (0.0, 900.0)}
 
 
@@ -127,12 +129,47 @@ async def test_a_pooler_that_hands_sessions_around_is_found(
         assert "past the pooler" in found.remedy
 
 
+@pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debian: apt-get install pgbouncer)")
+async def test_a_pooler_is_found_where_no_statement_gets_lost_too(
+    postgres: PostgresServer, database_url: str, tmp_path: Path
+) -> None:
+    async with pool(postgres, tmp_path, "transaction") as address:
+        url = f"{address}{urlsplit(database_url).path}"
+        # Without a cache of statements, as behind a pooler that keeps track of them.
+        async with asyncpg.create_pool(url, min_size=0, max_size=2, statement_cache_size=0) as connections:
+            (found,) = await check_pooler(Database(url, connections, load_queries()))
+    assert (found.level, "One session has two servers" in found.message) == (Level.PROBLEM, True)
+    assert "pool_mode = session" in found.remedy
+
+
 async def test_a_remote_database_without_tls_is_told(database: Database) -> None:
     (found,) = await check_encryption(database, "postgresql://service:pass-word@db.example,db2.example/outcomes")
-    assert (found.level, "sslmode=verify-full" in found.remedy) == (Level.WARNING, True)
+    assert (found.level, "not encrypted" in found.message) == (Level.WARNING, True)
+    assert "sslmode=verify-full" in found.remedy
     for local in ("postgresql:///x?host=/run", "postgresql://postgres@localhost:5432/x", "postgresql://[::1]/x"):
         (found,) = await check_encryption(database, local)
         assert found.level is Level.OK, local
+
+
+@pytest.mark.skipif(not SECURED or not shutil.which("openssl"), reason="the wheel's Postgres was built without TLS")
+async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
+    find_programs()  # sees to the user that it runs as
+    server = PostgresServer(SECURED[0])
+    certificate, key = make_certificate(server.folder, "server", "IP:127.0.0.1")
+    key.chmod(0o600)
+    server.own(key)
+    port = find_free_port()
+    files = ("-c", "ssl=on", "-c", f"ssl_cert_file={certificate}", "-c", f"ssl_key_file={key}")
+    server.start("-h", "127.0.0.1", "-p", str(port), *files)
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=verify-full&sslrootcert={certificate}"
+    try:
+        async with open_unchecked_database(url, connections=1, statement_seconds=5, application_name="t") as database:
+            (checked,) = await check_encryption(database, url.replace("127.0.0.1", "db.example"))
+            (unchecked,) = await check_encryption(database, "postgresql://db.example/x?sslmode=require")
+    finally:
+        server.remove()
+    assert (checked.level, checked.message.startswith("TLSv1.")) == (Level.OK, True)
+    assert (unchecked.level, "nobody checks" in unchecked.message) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,23 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 import uvloop
 
 from service.access.actor import COMMAND_LINE, set_actor
-from service.commands.starting import open_database_url
 from service.doctor.configuration import read_what_is_usable
 from service.doctor.examination import Examination
 from service.doctor.findings import Finding, problem, unchecked
 from service.doctor.printing import print_json, print_lines
 from service.logs import configure_logs
 from service.settings import Settings
+from service.store.embedded import run_embedded_postgres
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  an address that is listened on, not one to listen on
+
+EMBEDDED_SECONDS = 30.0
 
 
 @click.command()
@@ -53,22 +55,22 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
 @contextmanager
 def _find_database(settings: Settings) -> Iterator[tuple[str | None, Finding | None]]:
     """The database's address, or why there is none. The embedded one is started where it was made, and never made."""
+    if settings.database_url:
+        yield settings.database_url, None
+        return
     folder = settings.data_dir.expanduser() / "postgres"
-    if not settings.database_url and not (folder / "PG_VERSION").exists():
+    if not (folder / "PG_VERSION").exists():
         remedy = "Set OUTCOMES_DATABASE_URL; or start the service, which makes the embedded one"
         yield None, unchecked(f"There is no database yet in {settings.data_dir}", remedy)
         return
-    opened = open_database_url(settings)
-    try:
-        database_url = opened.__enter__()
-    except Exception as error:  # of many kinds, and told in the report like everything else
-        remedy = f"See {folder / 'log'}, and that OUTCOMES_DATA_DIR belongs to this user"
-        yield None, problem(f"The embedded Postgres does not start ({type(error).__name__})", remedy)
-        return
-    try:
-        yield database_url, None
-    finally:
-        opened.__exit__(None, None, None)
+    with ExitStack() as stack:
+        failure = database_url = None
+        try:
+            database_url = stack.enter_context(run_embedded_postgres(settings.data_dir, start_seconds=EMBEDDED_SECONDS))
+        except Exception as error:  # of many kinds, and told in the report like everything else
+            remedy = f"See {folder / 'log'}, and that OUTCOMES_DATA_DIR belongs to this user"
+            failure = problem(f"The embedded Postgres does not start ({type(error).__name__})", remedy)
+        yield database_url, failure
 
 
 def _find_service(settings: Settings) -> str | None:

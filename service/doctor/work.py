@@ -37,8 +37,8 @@ async def check_waiting(database: Database, settings: Settings, thresholds: Thre
 def _judge_turns(
     due_at: datetime | None, compared_at: datetime | None, now: datetime, settings: Settings, thresholds: Thresholds
 ) -> Finding:
-    ago = f"{show_seconds((now - compared_at).total_seconds())} ago" if compared_at else "never yet"
-    last = f"the provider's figures were last read {ago}"
+    ago = f"last {show_seconds((now - compared_at).total_seconds())} ago" if compared_at else "never yet"
+    last = f"the provider's figures were read {ago}"
     if not settings.formant_api_key or not settings.reconcile_seconds:
         return unchecked(f"Reconciliation runs on demand only: {last}")
     late = (now - due_at).total_seconds() if due_at else 0.0

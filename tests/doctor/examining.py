@@ -48,6 +48,13 @@ async def examine(
     return [told async for told in examination.run()]
 
 
+def list_troubles(output: str) -> list[str]:
+    """Lines of a report that are not ok, but for how slow a busy machine is."""
+    lines = output.splitlines()[:-1]
+    slow = ("takes", "No commit within", "No answer within")
+    return [line for line in lines if not line.startswith("ok ") and not any(word in line for word in slow)]
+
+
 def find(findings: list[Told], check: str) -> list[Finding]:
     """What one check told."""
     return [told.finding for told in findings if told.check == check]

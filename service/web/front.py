@@ -30,6 +30,7 @@ class Front:
 
     def __init__(self, receiver: ASGIApp, routes: ASGIApp, metrics: Metrics, end_waits: Callable[[], None]) -> None:
         self._receiver = receiver
+        self._routes = routes
         self._requests = Requests(routes, metrics)
         self.end_waits = end_waits
 

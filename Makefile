@@ -43,6 +43,17 @@ format: setup ## Format the code and mend what the linter can mend
 bench: setup ## Measure the write path and the reads (needs wrk: apt-get install wrk, or brew install wrk)
 	$(BIN)/python -m tests.bench $(ARGS)
 
+TARGETS := events signature files json conversations parameters
+.PHONY: fuzz
+fuzz: setup ## Fuzz what reads bytes from outside, guided by coverage: SECONDS=60 TARGET=events (default: all; Linux)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/fuzz/requirements.lock
+	@for target in $(or $(TARGET),$(TARGETS)); do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(or $(SECONDS),60) || exit 1; done
+
+.PHONY: soak
+soak: setup ## Service and Postgres under load for as long as asked: MINUTES=60 RATE=500 (default 2 and 200)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),2) --rate $(or $(RATE),200) $(ARGS)
+
 .PHONY: dictionary
 dictionary: setup ## Write sql/bi/DICTIONARY.md anew from the comments on the BI views
 	$(BIN)/python -m service.store.bi_dictionary

@@ -1,30 +1,24 @@
 """Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import asyncpg
 import httpx
 import structlog
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.access.keyring import KeyRing
 from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
-from service.batches.leftovers import remove_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
 from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
-from service.errors import ApiError, DatabaseError
+from service.beside import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
+from service.errors import DatabaseError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
@@ -33,12 +27,10 @@ from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
-from service.outcomes.consumers import Consumers, LagWatch
+from service.outcomes.consumers import Consumers
 from service.outcomes.exports import Exporter
 from service.outcomes.feed_watch import FeedWatch
 from service.outcomes.slices import Slicer
-from service.privacy.erasure import Eraser
-from service.privacy.retention import Retention
 from service.reconcile.alarms import AlarmWatch
 from service.reconcile.budget import Budget, name_account
 from service.reconcile.healer import Healer
@@ -46,42 +38,33 @@ from service.reconcile.reconciler import Reconciler
 from service.serving.keeper import ConnectionKeeper
 from service.serving.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.settings import Settings
-from service.store.database import Database, connect, open_database
+from service.store.database import POOL_CONNECTIONS, Database, connect, open_database
 from service.store.migrations import check_schema, migrate
+from service.tracing import run_traces
 from service.web.across import Across
 from service.web.agents import Agents
 from service.web.alarms import Alarms
 from service.web.audit import Audit
 from service.web.auth import Authenticator
 from service.web.batches import Batches
-from service.web.documentation import Documentation
 from service.web.elsewhere import Elsewhere
 from service.web.erasures import Erasures
 from service.web.events import Events
 from service.web.exports import Exports
 from service.web.feed import Feed
+from service.web.front import Front, build_routes
 from service.web.health import Health
-from service.web.operations import Operation, to_route
-from service.web.problems import (
-    UNREACHABLE,
-    answer_api_error,
-    answer_failure,
-    answer_http_exception,
-    answer_nobody,
-    answer_unavailable,
-)
-from service.web.receiver import PATH as WEBHOOK_PATH
 from service.web.receiver import Receiver
 from service.web.recipients import Recipients
 from service.web.reconciliation import Reconciliation
-from service.web.safety import make_safe
 from service.web.uploads import Uploads
 
 logger = structlog.get_logger()
 
-MAINTENANCE_SECONDS = 3600
 DEFAULT_INTERVAL_SECONDS = 30
 DEFAULT_LIMITS = Limits()
+WRITERS = 4
+"""How many ``open_app`` opens at most: for webhooks, replays, registrations and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
@@ -114,14 +97,14 @@ async def open_app(
     database_url: str,
     limits: Limits = DEFAULT_LIMITS,
     connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
-) -> AsyncIterator["Front"]:
+) -> AsyncIterator[Front]:
     """The running service as an ASGI application: ready to serve when entered, drained when left.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     metrics = Metrics()
-    async with AsyncExitStack() as stack:
+    async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
             open_database(
@@ -136,15 +119,9 @@ async def open_app(
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        keys = await stack.enter_async_context(_run_keys(database, settings.api_key))
+        keys = await stack.enter_async_context(run_keys(database, settings.api_key))
         decoder = EventDecoder(settings.ref_column)
-        writer = Writer(database_url, database.queries, metrics)
-        replay_writer = Writer(database_url, database.queries, metrics)
-        stack.callback(writer.close)
-        stack.callback(replay_writer.close)
-        registration_writer = Writer(database_url, database.queries, metrics)
-        stack.callback(registration_writer.close)
-        committer = Committer(writer.write, metrics, hold_seconds=limits.hold_seconds)
+        committer = Committer(open_writer(stack, database, metrics).write, metrics, hold_seconds=limits.hold_seconds)
         finder = UploadFinder(database, client)
         uploader = Uploader(
             database,
@@ -155,25 +132,29 @@ async def open_app(
         )
         reconciler = None
         if settings.formant_api_key:
-            healing_writer = Writer(database_url, database.queries, metrics)
-            stack.callback(healing_writer.close)
-            reconciler = build_reconciler(settings, database, http, metrics, healing_writer)
-        await stack.enter_async_context(_run_committer(committer))
-        await stack.enter_async_context(_run_beside(_maintain(database)))
-        await stack.enter_async_context(_run_beside(UploadRecovery(database, finder).run()))
-        registrar = Registrar(database, targets, decoder, registration_writer, default_region=settings.default_region)
+            reconciler = build_reconciler(settings, database, http, metrics, open_writer(stack, database, metrics))
+        await stack.enter_async_context(run_committer(committer))
+        await stack.enter_async_context(run_beside(maintain(database)))
+        await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
+        registrar = Registrar(
+            database,
+            targets,
+            decoder,
+            open_writer(stack, database, metrics),
+            default_region=settings.default_region,
+        )
         discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
-            await stack.enter_async_context(_run_beside(discoverer.run()))
-            await stack.enter_async_context(_run_beside(reconciler.run()))
-            await stack.enter_async_context(_run_beside(Promoter(database, uploader).run()))
+            await stack.enter_async_context(run_beside(discoverer.run()))
+            await stack.enter_async_context(run_beside(reconciler.run()))
+            await stack.enter_async_context(run_beside(Promoter(database, uploader).run()))
         watch = AlarmWatch(database, metrics)
-        await stack.enter_async_context(_run_beside(watch.run()))
-        eraser = await stack.enter_async_context(_run_privacy(database, metrics, settings))
+        await stack.enter_async_context(run_beside(watch.run()))
+        eraser = await stack.enter_async_context(run_privacy(database, metrics, settings))
         consumers = Consumers(database)
         feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
-        await stack.enter_async_context(_run_beside(feed_watch.run()))
-        await stack.enter_async_context(_run_beside(LagWatch(consumers, metrics).run()))
+        await stack.enter_async_context(run_beside(feed_watch.run()))
+        await stack.enter_async_context(run_looks(database, consumers, metrics))
         authenticator = Authenticator(keys)
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
@@ -189,7 +170,7 @@ async def open_app(
             Recipients(database),
             Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
             Across(database, default_time_zone=settings.time_zone),
-            Events(database, Replayer(database, targets, decoder, replay_writer)),
+            Events(database, Replayer(database, targets, decoder, open_writer(stack, database, metrics))),
             Health(database, metrics),
             Reconciliation(database, reconciler),
             Alarms(watch),
@@ -197,35 +178,35 @@ async def open_app(
             Erasures(eraser, default_region=settings.default_region),
             Feed(database, consumers, feed_watch),
         )
-        yield Front(receiver, routes, feed_watch.end_waits, _keep_connections(settings, metrics, connection_limits))
+        keeper = keep_connections(settings, metrics, connection_limits)
+        yield KeptFront(keeper, receiver, routes, metrics, feed_watch.end_waits)
 
 
-class Front:
-    """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
-    service calls it, so that they do not hold it up. ``keeper`` keeps the server's connections within their limits."""
+class KeptFront(Front):
+    """The front, and what keeps the connections of the server in front of it within their limits."""
 
-    def __init__(
-        self, receiver: ASGIApp, routes: ASGIApp, end_waits: Callable[[], None], keeper: ConnectionKeeper
-    ) -> None:
-        self._receiver = receiver
-        self._routes = routes
-        self.end_waits = end_waits
+    def __init__(self, keeper: ConnectionKeeper, *parts: Any) -> None:
+        super().__init__(*parts)
         self.keeper = keeper
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope.get("path", "")
-        is_webhook = path.startswith(WEBHOOK_PATH) and path[len(WEBHOOK_PATH) :][:1] in {"", "/"}
-        if is_webhook:
-            await self._receiver(scope, receive, send)
-        else:
-            await self._routes(scope, receive, make_safe(send))
 
-
-def _keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
+def keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
+    """What keeps the server's connections within their limits, and counts them."""
     keeper = ConnectionKeeper(replace(limits, connections=settings.max_connections), metrics.connections_cut.counts)
     metrics.connections.read = keeper.count_stages
     return keeper
+
+
+def count_connections(settings: Settings) -> int:
+    """How many connections to the database one replica opens when everything is busy at once."""
+    return POOL_CONNECTIONS + WRITERS + settings.max_exports
+
+
+def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> Writer:
+    """A writer with a connection of its own, closed when ``stack`` is left."""
+    writer = Writer(database.url, database.queries, metrics)
+    stack.callback(writer.close)
+    return writer
 
 
 def build_reconciler(
@@ -243,82 +224,3 @@ def build_reconciler(
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
     )
-
-
-class Handlers(Protocol):
-    """A group of handlers that knows its own operations."""
-
-    def operations(self) -> list[Operation]: ...
-
-
-def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Handlers) -> Starlette:
-    """Everything but the receiver, which is only documented here."""
-    operations = [operation for group in groups for operation in group.operations()]
-    documentation = Documentation([*receiver.operations(), *operations])
-    operations += documentation.operations()
-    routes = Starlette(
-        routes=[to_route(operation, authenticator) for operation in operations],
-        exception_handlers={
-            ApiError: answer_api_error,
-            **dict.fromkeys(UNREACHABLE, answer_unavailable),
-            HTTPException: answer_http_exception,
-            ClientDisconnect: answer_nobody,
-            Exception: answer_failure,
-        },
-    )
-    # It would send whoever adds a slash to where the request's own Host header says.
-    routes.router.redirect_slashes = False
-    routes.state.operations = operations
-    return routes
-
-
-@asynccontextmanager
-async def _run_keys(database: Database, api_key: str) -> AsyncIterator[KeyRing]:
-    keys = KeyRing(database, api_key)
-    await keys.refresh()
-    if keys.is_empty:
-        logger.warning("api_closed", setting="OUTCOMES_API_KEY")
-    async with _run_beside(keys.run()):
-        yield keys
-
-
-@asynccontextmanager
-async def _run_privacy(database: Database, metrics: Metrics, settings: Settings) -> AsyncIterator[Eraser]:
-    eraser = Eraser(database)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(_run_beside(eraser.run()))
-        if any(settings.keep_days.values()):
-            await stack.enter_async_context(_run_beside(Retention(database, metrics, settings.keep_days).run()))
-        yield eraser
-
-
-@asynccontextmanager
-async def _run_committer(committer: Committer) -> AsyncIterator[None]:
-    task = asyncio.create_task(committer.run())
-    try:
-        yield
-    finally:
-        committer.drain()
-        await task
-
-
-@asynccontextmanager
-async def _run_beside(running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs what goes on for ever, for as long as the block lasts."""
-    task = asyncio.create_task(running)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _maintain(database: Database) -> None:
-    """What has to be looked after now and then; a failure is told, and tried again the next time."""
-    while True:
-        try:
-            await database.queries.create_body_partitions(database.pool)
-            await remove_leftovers()
-        except Exception:
-            logger.warning("maintenance_failed", exc_info=True)
-        await asyncio.sleep(MAINTENANCE_SECONDS)

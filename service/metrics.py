@@ -1,10 +1,12 @@
 """The metrics at ``/metrics``: one object, made in ``app`` and handed down. Their meanings are their help texts."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -49,6 +51,36 @@ class Levels:
         yield family
 
 
+class Timings:
+    """A histogram for the hot path, as ``Tally`` is a counter: a list of counts for each value of its one label."""
+
+    def __init__(
+        self, name: str, help_text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name = name
+        self._help_text = help_text
+        self._label = label
+        self._bounds = tuple(bounds)
+        # A count for each bucket, one for what lies beyond them, and the sum of all seconds.
+        self._slots: defaultdict[str, list[float]] = defaultdict(lambda: [0] * (len(bounds) + 2))
+        registry.register(self)
+
+    def observe(self, value: str, seconds: float) -> None:
+        """Counts one that took so long, under this value of the label."""
+        slots = self._slots[value]
+        slots[bisect_left(self._bounds, seconds)] += 1
+        slots[-1] += seconds
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """For the registry."""
+        family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
+        for value, slots in list(self._slots.items()):
+            *counts, seconds = slots
+            bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+            family.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), seconds)
+        yield family
+
+
 class Metrics:
     """All metrics of one service instance, in a registry of its own."""
 
@@ -62,6 +94,14 @@ class Metrics:
             "unavailable, disconnected, failed.",
             ["target", "answer"],
             registry=registry,
+        )
+        self.webhook_seconds = Timings(
+            "outcomes_webhook_seconds",
+            "Seconds from a webhook's headers to its answer, by answer: stored (204, after its commit), refused (4xx), "
+            "put_off (503). The provider gives up at 10.",
+            "answer",
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10),
+            registry,
         )
         self.secret_used = Tally(
             "outcomes_webhook_secret_used",
@@ -85,6 +125,11 @@ class Metrics:
             "outcomes_commit_seconds",
             "Time to write and commit one group.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8),
+            registry=registry,
+        )
+        self.last_commit = Gauge(
+            "outcomes_last_commit_timestamp_seconds",
+            "When this process last committed a group of webhooks, in Unix time; 0: not since it started.",
             registry=registry,
         )
         self.backlog_events = Gauge("outcomes_backlog_events", "Events that wait for their commit.", registry=registry)
@@ -119,6 +164,17 @@ class Metrics:
             "outcomes_reconciliations",
             "Comparisons of a batch with the provider, by verdict; failed: the provider could not be read.",
             ["verdict"],
+            registry=registry,
+        )
+
+        self.last_reconciliation = Gauge(
+            "outcomes_last_reconciliation_timestamp_seconds",
+            "When this process last compared a batch with the provider, in Unix time; 0: not since it started.",
+            registry=registry,
+        )
+        self.reconciliation_overdue_seconds = Gauge(
+            "outcomes_reconciliation_overdue_seconds",
+            "For how many seconds the batch whose comparison has been due for longest has waited; 0: none is due.",
             registry=registry,
         )
 
@@ -157,6 +213,51 @@ class Metrics:
             registry=registry,
         )
         self.feed_waiters = Gauge("outcomes_feed_waiters", "Readers that wait for the feed to move.", registry=registry)
+        self.feed_position = Gauge(
+            "outcomes_feed_position",
+            "Position of the feed's last entry: how fast it grows is how fast outcomes change.",
+            registry=registry,
+        )
+
+        self.http_requests = Counter(
+            "outcomes_http_requests",
+            "Requests but for webhooks, by method, route and status; route: the template of the path, or unknown; "
+            "status 0: the service ended before it answered.",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.http_request_seconds = Histogram(
+            "outcomes_http_request_seconds",
+            "Seconds from such a request's headers to the end of its answer, by route. Waiting for the feed (wait=) "
+            "and sending an export are part of it.",
+            ["route"],
+            buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+
+        self.loop_lag_seconds = Histogram(
+            "outcomes_loop_lag_seconds",
+            "Seconds by which a timer of the event loop came late, looked at four times a second: everything in this "
+            "process waits that long for its turn.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=registry,
+        )
+        self.database_connections = Gauge(
+            "outcomes_database_connections",
+            "Connections of the pool that serves everything but webhooks, by state: used, idle. Readers wait when as "
+            "many are used as outcomes_database_connections_max.",
+            ["state"],
+            registry=registry,
+        )
+        self.database_connections_max = Gauge(
+            "outcomes_database_connections_max", "How many connections that pool may have.", registry=registry
+        )
+        self.build_info = Gauge(
+            "outcomes_build_info",
+            "1, with the service's version and the last migration that it knows (schema) as labels.",
+            ["version", "schema"],
+            registry=registry,
+        )
 
     def render(self) -> bytes:
         """The exposition format's text."""

@@ -44,6 +44,7 @@ class Settings:
     export_seconds: int
     bi_password: str
     log_level: str
+    traces: bool
     keep_days: Mapping[str, int]
 
     def __repr__(self) -> str:
@@ -74,6 +75,7 @@ NAMES = {
     "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
     "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
+    "OUTCOMES_TRACES": "1: send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says",
     "OUTCOMES_KEEP_BODIES_DAYS": "how long raw webhook bodies are kept, with transcripts; 0: for ever",
     "OUTCOMES_KEEP_PEOPLE_DAYS": "how long phones and parameters are kept after a batch's last event; 0: for ever",
     "OUTCOMES_KEEP_QUARANTINE_DAYS": "how long bodies stay in quarantine; 0: for ever",
@@ -142,6 +144,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         export_seconds=_number(environ, "OUTCOMES_EXPORT_SECONDS", 3600, minimum=1, maximum=86_400),
         bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", LOG_LEVELS),
+        traces=_flag(environ, "OUTCOMES_TRACES"),
     )
 
 

@@ -29,8 +29,11 @@ def find_programs() -> Path:
 class PostgresServer:
     """One server in a temporary folder, on a Unix socket: started, stopped and killed as a test needs it."""
 
-    def __init__(self, programs: Path, *, copy_of: "PostgresServer | None" = None) -> None:
+    def __init__(
+        self, programs: Path, *, copy_of: "PostgresServer | None" = None, environ: dict[str, str] | None = None
+    ) -> None:
         self._programs = programs
+        self._environ = {**os.environ, **(environ or {})}
         self._folder = Path(tempfile.mkdtemp(prefix="outcomes-pg-"))
         self._data = self._folder / "data"
         self._user: str | None = None
@@ -101,4 +104,5 @@ class PostgresServer:
             subprocess.run(
                 [str(self._programs / program), *arguments],
                 check=True, stdout=output, stderr=output, cwd=self._folder, user=self._user, timeout=120,
+                env=self._environ,
             )  # fmt: skip

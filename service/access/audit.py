@@ -9,6 +9,7 @@ from typing import Any
 from asyncpg import Pool
 
 from service.access.actor import Actor, current_actor
+from service.request_ids import current_request_id
 from service.store.database import Connection, Database
 
 
@@ -25,6 +26,7 @@ async def record_audit(
         connection,
         actor=actor.name,
         key_id=actor.key_id,
+        request_id=current_request_id(),
         action=action,
         subject=subject,
         outcome=outcome,

@@ -15,6 +15,7 @@ from service.access.actor import current_actor
 from service.access.audit import record_audit
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.formant.client import FormantClient, ProviderBatch
+from service.request_ids import current_request_id
 from service.store.database import Database
 
 logger = structlog.get_logger()
@@ -99,6 +100,7 @@ class UploadFinder:
                 rows=MOVED_AT_ONCE,
                 actor=actor.name,
                 key_id=actor.key_id,
+                request_id=current_request_id(),
                 action=action,
             )
         except asyncpg.UniqueViolationError as error:

@@ -10,6 +10,7 @@ from service.batches.lookup import UploadFinder
 from service.errors import ApiError, ConflictError, ProviderError
 from service.formant.client import FormantClient, ProviderBatch
 from service.store.database import Database
+from service.tracing import span
 
 logger = structlog.get_logger()
 
@@ -35,6 +36,12 @@ class Sender:
         Raises ProviderError when the provider refused it (nobody is dialled), or when its answer was lost and cannot be
         found out; ConflictError when the upload was given up before it was sent.
         """
+        with span("upload_send", upload_id=batch_key) as traced:
+            batch = await self._send(batch_key, file_name, path)
+            traced.note(batch_id=batch.id)
+            return batch
+
+    async def _send(self, batch_key: int, file_name: str, path: Path) -> ProviderBatch:
         upload = await self._database.queries.begin_sending(
             self._database.pool, batch_key=batch_key, seconds=LEASE_SECONDS
         )

@@ -36,6 +36,7 @@ from service.errors import (
 )
 from service.formant.client import ProviderBatch
 from service.store.database import Database
+from service.tracing import span
 
 
 class Uploader:
@@ -84,7 +85,8 @@ class Uploader:
         with make_folder() as folder:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as move:
-                await self._prepare(request, columns, parts, move)
+                with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
+                    await self._prepare(request, columns, parts, move)
                 # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
                 sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path))
                 return await asyncio.shield(sending), False

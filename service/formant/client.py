@@ -24,6 +24,7 @@ from service.formant.conversations import (
 )
 from service.formant.lenient import decode_leniently, to_float, to_int
 from service.metrics import Metrics
+from service.tracing import span
 
 READ_ATTEMPTS = 4
 PAGE_ROWS = 100  # the provider's maximum
@@ -104,11 +105,13 @@ class FormantClient:
     async def upload_batch(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
         try:
-            response = await self._http.post(
-                "/v1/batch-call",
-                data={"agent_id": str(agent_id), "name": name},
-                files={"file": (file_name, file, "text/csv")},
-            )
+            with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
+                response = await self._http.post(
+                    "/v1/batch-call",
+                    data={"agent_id": str(agent_id), "name": name},
+                    files={"file": (file_name, file, "text/csv")},
+                )
+                traced.note(status=response.status_code)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             self._count("upload_batch", 0)
             raise ProviderError(
@@ -189,7 +192,9 @@ class FormantClient:
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
         async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as note:
             try:
-                response = await self._http.get(path, params=params)
+                with span("provider", kind="client", operation=operation) as traced:
+                    response = await self._http.get(path, params=params)
+                    traced.note(status=response.status_code)
             except httpx.HTTPError as error:
                 self._count(operation, 0)
                 raise ProviderError(

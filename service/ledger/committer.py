@@ -19,6 +19,7 @@ import structlog
 from service.errors import OverloadedError
 from service.formant.events import Event, Unreadable
 from service.metrics import Metrics
+from service.tracing import Span, span
 
 logger = structlog.get_logger()
 
@@ -102,7 +103,9 @@ class Committer:
                         return
                     self._arrived.clear()
                     continue
-                await self._commit(self._groups.popleft())
+                group = self._groups.popleft()
+                with span("commit", events=len(group.items)) as traced:
+                    await self._commit(group, traced)
         finally:
             expiry.cancel()
 
@@ -111,7 +114,7 @@ class Committer:
         self._draining = True
         self._arrived.set()
 
-    async def _commit(self, group: _Group) -> None:
+    async def _commit(self, group: _Group, traced: Span) -> None:
         started = self._clock()
         remaining = group.deadline - asyncio.get_running_loop().time()
         try:
@@ -124,11 +127,13 @@ class Committer:
         except Exception:
             logger.error("group_not_committed", events=len(group.items), exc_info=True)
             group.resolve(OverloadedError("The database did not answer in time"))
+            traced.fail("not committed in time")
             return
         group.resolve()
         taken = self._clock() - started
         self._group_seconds += SMOOTHING * (taken - self._group_seconds)
         self._metrics.groups.inc()
+        self._metrics.last_commit.set_to_current_time()
         self._metrics.commit_seconds.observe(taken)
 
     async def _write_once(self, group: _Group) -> None:

@@ -13,6 +13,7 @@ import structlog
 from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.ledger.committer import Item
+from service.logs import LineLimit
 from service.metrics import Metrics
 from service.store.database import connect
 
@@ -31,6 +32,7 @@ class Writer:
         self._metrics = metrics
         self._connection: asyncpg.Connection | None = None
         self._is_in_doubt = False
+        self._lines = LineLimit("events_need_a_look")
 
     async def write(self, items: Sequence[Item]) -> None:
         """Commits the items. Raises when the database could not be reached or refused for a reason of its own, and
@@ -99,11 +101,33 @@ class Writer:
             ]
         for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
             self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
+        if counts["conflicts"] or counts["unattributed"]:
+            await self._tell(connection, events, counts["conflicts"], counts["unattributed"])
         return []
+
+    async def _tell(
+        self, connection: asyncpg.Connection, events: list[Event], conflicts: int, unattributed: int
+    ) -> None:
+        """Names some of the events that fit nobody or came with two bodies. They are committed, so nothing may fail."""
+        limits = {
+            "conflicts": self._lines.admit("conflict", conflicts) if conflicts else 0,
+            "unattributed": self._lines.admit("unattributed", unattributed) if unattributed else 0,
+        }
+        if not any(limits.values()):
+            return
+        columns = {"event_id": [event.event_id for event in events], "digest": [event.digest for event in events]}
+        try:
+            async for row in self._queries.name_events(connection, **columns, **limits):
+                logger.warning(f"event_{row['disposition']}", event_id=row["event_id"], reason=row["reason"])
+        except Exception:
+            self.close()
+            logger.warning("events_not_named", exc_info=True)
 
     async def _quarantine(self, connection: asyncpg.Connection, unreadable: list[Unreadable]) -> None:
         columns = dict(zip(Unreadable._fields, zip(*unreadable, strict=True), strict=True))
         await self._queries.quarantine_bodies(connection, **columns)
         self._metrics.events.labels("quarantined").inc(len(unreadable))
         for item in unreadable:
-            logger.warning("event_quarantined", reason=item.reason, target=item.target)
+            if self._lines.admit("quarantined"):
+                named = {} if item.event_id is None else {"event_id": item.event_id}
+                logger.warning("event_quarantined", reason=item.reason, target=item.target, **named)

@@ -13,6 +13,7 @@ from service.access.actor import current_actor
 from service.batches.storing import HELD_PART_BYTES
 from service.errors import NotFoundError
 from service.privacy.held_files import remove_phone
+from service.request_ids import current_request_id
 from service.store.database import Connection, Database
 
 logger = structlog.get_logger()
@@ -36,7 +37,7 @@ class Eraser:
         """Takes down that a person is to be erased; from its commit on nothing more of them is let in. Its id."""
         actor = current_actor()
         erasure_id: int = await self._database.queries.begin_erasure(
-            self._database.pool, phone=phone, actor=actor.name, key_id=actor.key_id
+            self._database.pool, phone=phone, actor=actor.name, key_id=actor.key_id, request_id=current_request_id()
         )
         return erasure_id
 

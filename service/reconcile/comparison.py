@@ -11,6 +11,7 @@ from service.formant.client import FormantClient, ProviderMetrics
 from service.outcomes.summary import read_counts, to_provider_metrics
 from service.reconcile.drift import Assessment, Reason, Side, assess
 from service.reconcile.healer import HealedBatch, Progress
+from service.reconcile.schedule import place_change
 from service.store.database import Database
 
 SHOWN_RECIPIENTS = 20
@@ -65,6 +66,7 @@ class Comparer:
         )
         if changed_at is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        changed_at = place_change(changed_at, now=now, grace_seconds=grace_seconds)
         earlier = await queries.get_snapshot_before(
             pool, batch_key=lease.batch_key, at=now - timedelta(seconds=grace_seconds)
         )
@@ -72,16 +74,19 @@ class Comparer:
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         if counts is None or stored is None:
             raise LeaseLostError(f"Batch {lease.batch_id} is gone")
+        last_event_at = counts.last_event_at
+        if last_event_at is not None:
+            last_event_at = place_change(last_event_at, now=now, grace_seconds=grace_seconds)
         assessment = assess(
             Side(theirs, total, changed_at),
-            Side(to_provider_metrics(counts), stored["known_recipients"] or None, counts.last_event_at),
+            Side(to_provider_metrics(counts), stored["known_recipients"] or None, last_event_at),
             now=now,
             grace_seconds=grace_seconds,
             earlier=None
             if earlier is None
             else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
         )
-        return Compared(assessment, theirs, max(changed_at, counts.last_event_at or changed_at), now)
+        return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 
     async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
         """The batch as the healer needs it."""

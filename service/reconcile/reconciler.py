@@ -24,6 +24,7 @@ from service.reconcile.drift import Assessment, Reason
 from service.reconcile.healer import Healer, Progress
 from service.reconcile.schedule import RARELY, may_heal_again, plan_next
 from service.store.database import Database
+from service.tracing import span
 
 logger = structlog.get_logger()
 
@@ -141,17 +142,28 @@ class Reconciler:
         on_demand: bool,
         tell: Callable[[Progress], None] = lambda progress: None,
     ) -> Assessment:
+        with span("reconcile", batch_id=lease.batch_id) as traced:
+            assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, tell=tell)
+            traced.note(verdict=assessment.verdict, calls=calls)
+            return assessment
+
+    async def _compare(
+        self, lease: Lease, grace_seconds: float, *, on_demand: bool, tell: Callable[[Progress], None]
+    ) -> tuple[Assessment, int]:
+        """What the comparison came to, once that is recorded; and how many calls to the provider it took."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
         compared = await self._comparer.compare(client, lease, grace_seconds)
         progress = lease.progress
         if compared.assessment.needs_healing and (on_demand or progress.offset or self._may_heal(compared, progress)):
-            compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
+            with span("heal", batch_id=lease.batch_id) as traced:
+                compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
+                traced.note(healed=progress.healed)
         assessment = compared.assessment
         reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
         assessment = assessment._replace(reasons=reasons)
         await self._record(lease, compared, assessment, meter.calls, progress)
-        return assessment
+        return assessment, meter.calls
 
     async def _heal(
         self,
@@ -231,6 +243,7 @@ class Reconciler:
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
         self._metrics.reconciliations.labels(assessment.verdict).inc()
+        self._metrics.last_reconciliation.set_to_current_time()
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
     async def _release(self, lease: Lease, wait: timedelta) -> None:

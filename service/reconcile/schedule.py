@@ -9,8 +9,17 @@ QUIET_SHARE = 0.25
 RARELY = timedelta(hours=1)
 CLOSED_AFTER = timedelta(days=1)
 REPEAT_HEALING = timedelta(hours=6)
+SKEW_SECONDS = 60.0
+"""By so much the clocks of replicas may differ."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """The database's infinity."""
+
+
+def place_change(changed_at: datetime, *, now: datetime, grace_seconds: float) -> datetime:
+    """When a change was, as far as it can be believed. One that lies ahead by more than grace was noted by a clock that
+    has been set back since: it is taken for long ago, or grace would run until that time has come."""
+    is_possible = changed_at <= now + timedelta(seconds=max(grace_seconds, SKEW_SECONDS))
+    return changed_at if is_possible else now - CLOSED_AFTER
 
 
 def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, interval: timedelta) -> datetime:
@@ -25,8 +34,9 @@ def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, in
 
 
 def may_heal_again(walked_at: datetime | None, *, now: datetime, changed_at: datetime, grace_seconds: float) -> bool:
-    """Not before another grace has passed, and rarely where nothing has changed since the last walk."""
-    if walked_at is None:
+    """Not before another grace has passed, and rarely where nothing has changed since the last walk. A walk in the
+    future was noted by a clock that has been set back since, and holds nothing up."""
+    if walked_at is None or walked_at > now + RARELY:
         return True
     wait = timedelta(seconds=grace_seconds) if changed_at > walked_at else REPEAT_HEALING
     return now - walked_at >= wait

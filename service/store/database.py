@@ -17,6 +17,7 @@ logger = structlog.get_logger()
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 OLDEST_VERSION = 150000
+POOL_CONNECTIONS = 10
 STATEMENT_SECONDS = 30.0
 """A network that has gone silent tells nothing, for ever: past this a statement is taken for lost."""
 COPY_SECONDS = 600.0
@@ -71,10 +72,27 @@ async def open_database(
     url: str, *, allow_unsafe: bool, statement_seconds: float = STATEMENT_SECONDS
 ) -> AsyncIterator[Database]:
     """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
-    pool = await asyncpg.create_pool(url, min_size=1, max_size=10, command_timeout=statement_seconds, **_OPTIONS)
+    pool = await asyncpg.create_pool(
+        url, min_size=1, max_size=POOL_CONNECTIONS, command_timeout=statement_seconds, **_OPTIONS
+    )
     try:
         async with pool.acquire() as connection:
             await check_server(connection, allow_unsafe=allow_unsafe)
+        yield Database(url, pool, load_queries())
+    finally:
+        pool.terminate()
+
+
+@asynccontextmanager
+async def open_unchecked_database(
+    url: str, *, connections: int, statement_seconds: float, application_name: str
+) -> AsyncIterator[Database]:
+    """The same of a server that nobody has found safe, nor even there: connects with the first statement."""
+    options = _OPTIONS | {"server_settings": _OPTIONS["server_settings"] | {"application_name": application_name}}
+    pool = await asyncpg.create_pool(
+        url, min_size=0, max_size=connections, command_timeout=statement_seconds, **options
+    )
+    try:
         yield Database(url, pool, load_queries())
     finally:
         pool.terminate()

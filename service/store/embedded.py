@@ -27,9 +27,12 @@ checkpoint_timeout = 15min
 wal_buffers = 16MB
 """
 
+START_SECONDS = 300.0
+"""A server that has to recover from a crash may take that long."""
+
 
 @contextmanager
-def run_embedded_postgres(data_dir: Path) -> Iterator[str]:
+def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECONDS) -> Iterator[str]:
     """Runs the server over ``data_dir/postgres``; gives its URL. Stops it at the end unless another process uses it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a runtime folder that it then does without
@@ -41,9 +44,13 @@ def run_embedded_postgres(data_dir: Path) -> Iterator[str]:
     server.ensure_pgdata_inited()
     _configure(folder)
     _forget_dead_users(folder / ".handle_pids.json")
-    # A server that has to recover from a crash may take longer than the wheel waits for.
+    # Which is longer than the wheel waits for.
     for attempt in stamina.retry_context(
-        on=(subprocess.SubprocessError, AssertionError), attempts=None, timeout=300, wait_initial=0.5, wait_max=2
+        on=(subprocess.SubprocessError, AssertionError),
+        attempts=None,
+        timeout=start_seconds,
+        wait_initial=0.5,
+        wait_max=2,
     ):
         with attempt:
             _forget_dead_server(folder)

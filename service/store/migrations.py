@@ -15,7 +15,7 @@ import asyncpg
 import structlog
 
 from service.errors import DatabaseError
-from service.store.database import load_queries
+from service.store.database import Connection, load_queries
 from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
@@ -85,7 +85,7 @@ async def migrate(connection: asyncpg.Connection) -> SchemaState:
     return state
 
 
-async def check_schema(connection: asyncpg.Connection) -> None:
+async def check_schema(connection: Connection) -> None:
     """Raises DatabaseError, with the remedy, when the schema is behind or ahead of this version."""
     if not await load_queries().has_schema_tables(connection):
         raise DatabaseError("The database has no schema yet: run `outcomes migrate`")
@@ -95,7 +95,7 @@ async def check_schema(connection: asyncpg.Connection) -> None:
         raise DatabaseError(f"The schema is behind this version ({missing}): run `outcomes migrate`")
 
 
-async def find_state(connection: asyncpg.Connection) -> SchemaState:
+async def find_state(connection: Connection) -> SchemaState:
     """What the database lacks; raises DatabaseError when it is ahead, or a migration was edited after it ran."""
     queries = load_queries()
     files = {_version(file): file for file in read_migrations()}

@@ -24,6 +24,8 @@ class AuditLine(msgspec.Struct):
     actor: str
     """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (by itself)."""
     key_id: int | None
+    request_id: str | None
+    """``X-Request-Id`` of the answer to the request that asked for it, where one did."""
     action: str
     subject: str
     """Such as ``upload 7``."""

@@ -79,7 +79,7 @@ class Batches:
             Operation(
                 "GET", "/v1/batch-calls", self.list, "read", "Batches",
                 parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT),
-                answers=(Answer(BatchList),),
+                answers=(Answer(BatchList, finds=(("batch_id", "data/0/id"),)),),
                 is_tolerant=True,
             ),
             Operation(

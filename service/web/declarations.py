@@ -49,11 +49,11 @@ class Parameter(Generic[Value, Default]):
         """The text's value; raises InvalidRequestError."""
         try:
             return self._parse(text)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
 
     def _parse(self, text: str) -> Value:
-        """The text's value; raises ValueError."""
+        """The text's value; raises ValueError, or OverflowError for a time beyond the calendar."""
         raise NotImplementedError
 
 
@@ -145,6 +145,15 @@ class TimeZone(Parameter[str, str]):
             raise ValueError(text) from error
 
 
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+
+
+def to_utc(time: datetime) -> datetime:
+    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
+    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
+    return min(max(time.astimezone(UTC), EARLIEST), LATEST)
+
+
 class Moment(Parameter[datetime, None]):
     """A time, or a day: its beginning in the zone that the reader names, or its end where ``ends_day``."""
 
@@ -170,9 +179,11 @@ class Moment(Parameter[datetime, None]):
     def _parse_in(self, text: str, zone: tzinfo) -> datetime:
         if len(text) == len("2026-03-16"):
             day = date.fromisoformat(text) + timedelta(days=1 if self._ends_day else 0)
-            return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+            moment = datetime(day.year, day.month, day.day, tzinfo=zone)
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+        return to_utc(moment)
 
 
 class PastTime(Parameter[datetime, None]):
@@ -183,13 +194,10 @@ class PastTime(Parameter[datetime, None]):
         super().__init__(name, description, "a time with its zone, such as 2026-03-16T10:30:00Z", schema, None)
 
     def _parse(self, text: str) -> datetime:
-        try:
-            time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
-            if time.tzinfo is None:
-                raise ValueError(text)
-            return time.astimezone(UTC)
-        except OverflowError as error:
-            raise ValueError(text) from error
+        time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
+        if time.tzinfo is None:
+            raise ValueError(text)
+        return to_utc(time)
 
 
 class Free(Parameter[str, None]):

@@ -22,6 +22,9 @@ WAIT_SECONDS = 8.0
 ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
 
 
+FINDS_ERASURE = (("erasure_id", "data/erasure_id"),)
+
+
 class Person(msgspec.Struct, forbid_unknown_fields=True):
     """Whom to erase."""
 
@@ -64,8 +67,8 @@ class Erasures:
                 parameters=(),
                 bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
-                    Answer(One[Erasure], "Done, or only counted"),
-                    Answer(One[Erasure], "It goes on by itself", 202),
+                    Answer(One[Erasure], "Done, or only counted", finds=FINDS_ERASURE),
+                    Answer(One[Erasure], "It goes on by itself", 202, finds=FINDS_ERASURE),
                 ),
                 errors=(InvalidRequestError,),
             ),

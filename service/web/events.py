@@ -22,6 +22,8 @@ QUARANTINE_ID = Id("quarantine_id", "quarantined body", "Its number, from `GET /
 LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the page before", default=0, minimum=0, maximum=MAX_CURSOR)
 
+FINDS_RECIPIENT = (("batch_id", "data/batch_id"), ("recipient", "data/recipient"))
+
 
 class EventState(msgspec.Struct):
     """What became of an event."""
@@ -90,22 +92,22 @@ class Events:
             Operation(
                 "GET", "/v1/events/{event_id}", self.get_event, "read", "Events",
                 parameters=(EVENT_ID,),
-                answers=(Answer(One[EventState]),),
+                answers=(Answer(One[EventState], finds=FINDS_RECIPIENT),),
             ),
             Operation(
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Unattributed]),),
+                answers=(Answer(Page[Unattributed], finds=(("event_id", "data/0/event_id"),)),),
             ),
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Quarantined]),),
+                answers=(Answer(Page[Quarantined], finds=(("quarantine_id", "data/0/quarantine_id"),)),),
             ),
             Operation(
                 "POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin", "Events",
                 parameters=(QUARANTINE_ID,),
-                answers=(Answer(One[Replayed]),),
+                answers=(Answer(One[Replayed], finds=(("event_id", "data/event_id"),)),),
                 errors=(InvalidRequestError,),
             ),
         ]  # fmt: skip

@@ -11,7 +11,7 @@ from service.metrics import Metrics
 from service.outcomes.export_formats import MEDIA_TYPES, Format
 from service.outcomes.exports import Exporter, ExportRequest, Kind
 from service.web.batches import AGENT_ID, BATCH_ID
-from service.web.declarations import Choice, Number, Parameter, PathChoice
+from service.web.declarations import Choice, Number, Parameter, PathChoice, to_utc
 from service.web.operations import Answer, Operation
 from service.web.recipients import MAX_RECIPIENT, STATUS
 from service.web.streaming import ExportResponse
@@ -34,7 +34,7 @@ class Instant(Parameter[datetime, None]):
             return instant.replace(tzinfo=UTC)
         if instant.tzinfo is None:
             raise ValueError(text)
-        return instant
+        return to_utc(instant)
 
 
 def _declare_span(maximum: int) -> Span:

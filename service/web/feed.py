@@ -100,24 +100,24 @@ class Feed:
             Operation(
                 "GET", "/v1/feed", self.read, "feed", "Feed",
                 parameters=(AFTER, CONSUMER, LIMIT, WAIT),
-                answers=(Answer(FeedPage),),
+                answers=(Answer(FeedPage, finds=(("batch_id", "data/0/batch_id"), ("recipient", "data/0/recipient"))),),
                 errors=(NotFoundError, ConflictError),
             ),
             Operation(
                 "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
                 parameters=(),
-                answers=(Answer(Page[Consumer]),),
+                answers=(Answer(Page[Consumer], finds=(("name", "data/0/name"),)),),
             ),
             Operation(
                 "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
                 parameters=(NAME,),
-                answers=(Answer(One[Consumer]),),
+                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
             ),
             Operation(
                 "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
                 parameters=(NAME,),
                 bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
-                answers=(Answer(One[Consumer]),),
+                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
                 errors=(ConflictError,),
             ),
             Operation(

@@ -15,6 +15,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.web.declarations import Parameter, Schema
+from service.web.links import list_links
 from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
 from service.web.problems import Error
 from service.web.schemas import describe_shapes, to_markdown
@@ -31,7 +32,8 @@ HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_A
 INTRODUCTION = """\
 Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
 and limits, and ignore parameters that they do not know; every other call refuses those. A figure of a batch is final
-once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do."""
+once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do. Each answer bears
+its request's id as `X-Request-Id`: name it when you ask what went wrong."""
 SECURITY = {
     "type": "http",
     "scheme": "bearer",
@@ -44,8 +46,12 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
     operations = list(operations)
     shapes = _Shapes(operations)
     paths: dict[str, dict[str, Any]] = {}
+    names = {(operation.method, operation.path): _name(operation, operations) for operation in operations}
     for operation in operations:
-        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
+        described = {"operationId": names[operation.method, operation.path]} | _describe(operation, shapes)
+        for answer in operation.answers:
+            if links := list_links(operation, answer, operations, names):
+                described["responses"][str(answer.status)].setdefault("links", {}).update(links)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     tags = dict.fromkeys(operation.tag for operation in operations if operation.tag)
     return {

@@ -34,6 +34,8 @@ class Answer(NamedTuple):
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     """Names and descriptions of those that a program may want to read."""
+    finds: tuple[tuple[str, str], ...] = ()
+    """Ids in it that other calls take in their path: the parameter's name, and where it stands: ``data/0/batch_id``."""
 
 
 class Form(NamedTuple):

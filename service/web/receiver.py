@@ -6,8 +6,11 @@ goes wrong is answered 503 too, since the provider never sends an event again af
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from starlette.types import Message, Receive, Scope, Send
@@ -26,7 +29,11 @@ from service.formant.signature import SIGNATURE_HEADER, read_signature
 from service.formant.targets import DEFAULT_TARGET, Target
 from service.ledger.backlog import Backlog
 from service.ledger.committer import Committer
+from service.logs import LineLimit
 from service.metrics import Metrics
+from service.request_ids import HEADER as REQUEST_ID
+from service.request_ids import choose_request_id
+from service.tracing import is_tracing, trace_webhook
 from service.web.declarations import Header, PathText
 from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
@@ -41,6 +48,7 @@ SIGNATURE = Header(
     SIGNATURE_HEADER, "`sha256=` and the hex HMAC-SHA256 of the raw body under the target's secret", is_required=True
 )
 EVENT_ID = Header("X-FormantAI-Event-Id", "The event's id; a hint, used for bodies that name none")
+FINDS = (("event_id", "$request.body#/event_id"),)
 
 logger = structlog.get_logger()
 
@@ -75,12 +83,15 @@ class Receiver:
         self._committer = committer
         self._backlog = backlog
         self._max_body_bytes = max_body_bytes
+        self._lines = LineLimit("webhooks_refused")
         self._webhooks = metrics.webhooks.counts
+        self._observe = metrics.webhook_seconds.observe
+        self._is_traced = is_tracing()
         self._secret_used = metrics.secret_used.counts
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
-        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204),)
+        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204, finds=FINDS),)
         errors = (AuthenticationError, NotFoundError, BodyTooLargeError, UnavailableError)
         body = Json(Webhook, "One event; whatever is signed is taken, and never refused for its content")
         return [
@@ -99,6 +110,7 @@ class Receiver:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Takes one event of the provider, and answers once it is committed. The provider sends it again after a 503 or
         no answer within 10 seconds, three times in all, and never after a 4xx."""
+        began = time.perf_counter()
         name = scope["path"][len(PATH) + 1 :] or DEFAULT_TARGET
         target = self._targets.get(name)
         try:
@@ -108,27 +120,35 @@ class Receiver:
                 raise MethodNotAllowedError("Webhooks are sent by POST", headers={"allow": "POST"})
             await self._take(target, scope, receive)
         except _DisconnectedError:
-            self._count(name, "disconnected")
+            self._note(scope, name, "disconnected")
         except ApiError as error:
-            self._count(name, error.type if error.status != 413 else "too_large")
-            await _answer(send, error)
+            request_id = self._note(scope, name, error.type if error.status != 413 else "too_large", error.status)
+            await _answer(send, error, request_id)
+            self._observe("refused" if error.status < 500 else "put_off", time.perf_counter() - began)
         except OverloadedError as error:
-            self._count(name, "overloaded")
-            await _answer(send, UnavailableError(f"{error}: send the event again", retry_after=RETRY_AFTER_SECONDS))
+            request_id = self._note(scope, name, "overloaded", 503)
+            answer = UnavailableError(f"{error}: send the event again", retry_after=RETRY_AFTER_SECONDS)
+            await _answer(send, answer, request_id)
+            self._observe("put_off", time.perf_counter() - began)
         except Exception:
-            logger.error("webhook_failed", target=name, exc_info=True)
-            self._count(name, "failed")
-            await _answer(send, UnavailableError("Not stored: send the event again", retry_after=RETRY_AFTER_SECONDS))
+            request_id = self._note(scope, name, "failed", 503, exc_info=True)
+            answer = UnavailableError("Not stored: send the event again", retry_after=RETRY_AFTER_SECONDS)
+            await _answer(send, answer, request_id)
+            self._observe("put_off", time.perf_counter() - began)
         else:
             self._webhooks[name, "stored"] += 1
             await send(_STORED[0])
             await send(_STORED[1])
+            self._observe("stored", time.perf_counter() - began)
+            if self._is_traced:
+                trace_webhook(scope["headers"], began, name)
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = b""
-        for key, value in scope["headers"]:
+        # Backwards, so that the first of its name counts: the server appends trailers, which nobody meant for a header.
+        for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
-                signature = value
+                signature = value.strip(b" \t")  # blanks around a value are none of it (RFC 9110, 5.5)
             elif key == _EVENT_ID:
                 event_id = value
             elif key == _LENGTH:
@@ -196,9 +216,17 @@ class Receiver:
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")
 
-    def _count(self, name: str, answer: str) -> None:
+    def _note(self, scope: Scope, name: str, answer: str, status: int | None = None, **failure: Any) -> str:
+        """Counts and tells a webhook that was not stored; the request's id, which only such a one needs."""
         # Names that are no target come from outside, and would otherwise make labels without end.
-        self._webhooks[name if name in self._targets else "unknown", answer] += 1
+        target = name if name in self._targets else "unknown"
+        self._webhooks[target, answer] += 1
+        request_id = choose_request_id(scope["headers"])
+        if self._lines.admit(answer):
+            level = logging.ERROR if failure else logging.WARNING
+            event = "webhook_failed" if failure else "webhook_refused"
+            logger.log(level, event, reason=answer, status=status, target=target, request_id=request_id, **failure)
+        return request_id
 
 
 class _Held:
@@ -216,9 +244,10 @@ class _Held:
         self._backlog.leave(self.size_bytes)
 
 
-async def _answer(send: Send, error: ApiError) -> None:
+async def _answer(send: Send, error: ApiError, request_id: str) -> None:
     body = render_error(error.message, error.type)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), NO_SNIFFING]
+    headers.append((REQUEST_ID, request_id.encode()))
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
     if error.status in {413, 503}:
         headers.append((b"connection", b"close"))  # the rest of the body is not read

@@ -131,12 +131,12 @@ class Recipients:
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
                 parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER,
                             AS_OF),
-                answers=(Answer(Page[Recipient]),),
+                answers=(Answer(Page[Recipient], finds=(("recipient", "data/0/recipient"),)),),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
                 parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory]),),
+                answers=(Answer(One[RecipientHistory], finds=(("event_id", "data/event_id"),)),),
             ),
         ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from service.metrics import Metrics
 from service.outcomes.export_formats import MEDIA_TYPES
 from service.outcomes.exports import Export, Exporter, ExportRequest
+from service.tracing import span
 
 logger = structlog.get_logger()
 
@@ -45,7 +46,9 @@ class ExportResponse(Response):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             began = time.monotonic()
-            ending = await self._send_while_there(export, receive, send)
+            with span("export", exported=self._request.kind, format=self._request.file_format) as traced:
+                ending = await self._send_while_there(export, receive, send)
+                traced.note(ending=ending)
         self._metrics.exports.labels(self._request.kind, self._request.file_format, ending).inc()
         seconds = round(time.monotonic() - began, 3)
         logger.info("export_ended", name=self._request.kind, state=ending, seconds=seconds)

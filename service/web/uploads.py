@@ -37,6 +37,9 @@ MAX_ROWS = 10**7
 UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
 _KEY = re.compile(r'"([ !#-~]{1,255})"|([!#-~]{1,255})')
 
+FINDS_BATCH = (("batch_id", "data/id"),)
+FINDS_UPLOAD = (("upload_id", "data/0/upload_id"), ("batch_id", "data/0/batch_id"))
+
 
 class IdempotencyKey(Parameter[str, None]):
     """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is taken too."""
@@ -151,7 +154,10 @@ class Uploads:
                 parameters=(IDEMPOTENCY_KEY,),
                 bodies=(Form((AGENT_ID, NAME, *options), needed=(AGENT_ID, NAME)),),
                 answers=(
-                    Answer(One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,)),
+                    Answer(
+                        One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,),
+                        finds=FINDS_BATCH,
+                    ),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
                 errors=(DuplicateRequestError, KeyReusedError, ProviderError),
@@ -160,24 +166,24 @@ class Uploads:
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
                 parameters=(BATCH_ID,),
-                answers=(Answer(One[ProviderBatch], "The batch that the rest became"),),
+                answers=(Answer(One[ProviderBatch], "The batch that the rest became", finds=FINDS_BATCH),),
                 errors=(ConflictError, ProviderError),
             ),
             Operation(
                 "GET", "/v1/uploads", self.list, "read", "Uploads",
                 parameters=(STATE, LIMIT, BEFORE),
-                answers=(Answer(Page[Upload]),),
+                answers=(Answer(Page[Upload], finds=FINDS_UPLOAD),),
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}", self.get, "read", "Uploads",
                 parameters=(UPLOAD_ID,),
-                answers=(Answer(One[Upload]),),
+                answers=(Answer(One[Upload], finds=(("batch_id", "data/batch_id"),)),),
             ),
             Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
                 parameters=(UPLOAD_ID,),
                 bodies=(Json(Resolution, 'Either `{"batch_id": 456}` or `{"not_sent": true}`'),),
-                answers=(Answer(One[Upload]),),
+                answers=(Answer(One[Upload], finds=(("batch_id", "data/batch_id"),)),),
                 errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip

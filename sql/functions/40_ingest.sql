@@ -268,12 +268,14 @@ BEGIN
         WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn';
     END IF;
 
+    -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A time
+    -- in the future would stand there until it has come, and hold up every verdict and alarm that looks at it.
     INSERT INTO batch_activity AS a (batch_key, last_event_at)
-    SELECT e.batch_key, max(e.received_at)
+    SELECT e.batch_key, least(max(e.received_at), v_known_at)
     FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
     WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
     GROUP BY e.batch_key
     ON CONFLICT (batch_key) DO UPDATE
-    SET last_event_at = greatest(a.last_event_at, excluded.last_event_at), revision = a.revision + 1;
+    SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at), revision = a.revision + 1;
 END
 $$;

@@ -1,5 +1,6 @@
 -- Leases batches whose comparison is due to one worker, the longest due first. Others pass over them until the lease runs
--- out; a worker that comes back after that finds the fence raised and writes nothing any more.
+-- out; a worker that comes back after that finds the fence raised and writes nothing any more. A lease that runs for longer
+-- than any is given was given by a clock that has been set back since, and holds nobody up.
 CREATE OR REPLACE FUNCTION claim_due_batches(
     p_holder text, p_limit integer, p_lease_seconds double precision, p_now timestamptz
 )
@@ -10,7 +11,7 @@ AS $$
 WITH due AS MATERIALIZED (
     SELECT d.batch_key
     FROM batch_schedules AS d
-    WHERE d.due_at <= p_now AND d.due_at < 'infinity' AND d.leased_until <= p_now
+    WHERE d.due_at <= p_now AND d.due_at < 'infinity' AND (d.leased_until <= p_now OR d.leased_until > p_now + 2 * make_interval(secs => p_lease_seconds))
     ORDER BY d.due_at
     LIMIT p_limit
     FOR UPDATE SKIP LOCKED

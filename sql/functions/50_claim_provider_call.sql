@@ -1,6 +1,7 @@
 -- Claims one call to the provider, atomically for all replicas; or says why not, and after how many seconds to ask again.
 -- p_reserved is the share of a window that this caller leaves to others: background work leaves room for people.
--- p_now is for tests; null is the database's own clock, the only one that replicas have in common.
+-- p_now is for tests; null is the database's own clock, the only one that replicas have in common. It may be set back: a
+-- time that lies further ahead than record_provider_answer() puts any counts as past.
 CREATE OR REPLACE FUNCTION claim_provider_call(
     p_account text, p_reserved double precision, p_probe_seconds double precision, p_now timestamptz,
     OUT refusal text, OUT wait_seconds double precision
@@ -16,6 +17,15 @@ BEGIN
     SELECT * INTO v_row FROM provider_budgets AS b WHERE b.account = p_account FOR UPDATE;
     v_now := coalesce(p_now, clock_timestamp());
     wait_seconds := 0;
+    IF v_row.blocked_until > v_now + interval '1 hour' THEN
+        v_row.blocked_until := v_now;
+    END IF;
+    IF v_row.window_ends_at > v_now + make_interval(secs => (CASE WHEN v_row.is_window_told THEN 3600 ELSE 60 END)) THEN
+        v_row.window_ends_at := v_now;
+    END IF;
+    IF v_row.probe_until > v_now + make_interval(secs => p_probe_seconds) THEN
+        v_row.probe_until := v_now;
+    END IF;
     IF v_row.blocked_until > v_now THEN
         refusal := CASE WHEN v_row.failures >= 5 THEN 'circuit_open' ELSE 'blocked' END;
         wait_seconds := extract(epoch FROM v_row.blocked_until - v_now);

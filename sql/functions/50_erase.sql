@@ -1,7 +1,13 @@
 -- Erasure of a person by phone: begun with a tombstone, under the ingest lock, so that every webhook from then on is
 -- measured against it; then step by step, each a commit of at most p_rows rows, so that whoever goes on after a crash
 -- finds all of a step or nothing, and no webhook waits for more than one.
-CREATE OR REPLACE FUNCTION begin_erasure(p_phone text, p_actor text, p_key_id bigint) RETURNS bigint
+--
+-- Replicas of the version before request ids call this without one; so the function that they knew goes in the same commit
+-- in which this one comes.
+DROP FUNCTION IF EXISTS begin_erasure(text, text, bigint);
+CREATE OR REPLACE FUNCTION begin_erasure(
+    p_phone text, p_actor text, p_key_id bigint, p_request_id text DEFAULT NULL
+) RETURNS bigint
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -13,7 +19,8 @@ BEGIN
     ON CONFLICT (phone_hash) DO UPDATE SET erased_at = excluded.erased_at;
     SELECT erasure_id INTO v_erasure_id FROM erasures WHERE phone_hash = v_hash AND step <> 'done' LIMIT 1;
     IF v_erasure_id IS NULL THEN
-        INSERT INTO erasures (phone, phone_hash, actor, key_id) VALUES (p_phone, v_hash, p_actor, p_key_id)
+        INSERT INTO erasures (phone, phone_hash, actor, key_id, request_id)
+        VALUES (p_phone, v_hash, p_actor, p_key_id, p_request_id)
         RETURNING erasure_id INTO v_erasure_id;
     ELSE
         UPDATE erasures SET step = 'recipients', cursor = 0, requested_at = clock_timestamp()
@@ -131,8 +138,8 @@ BEGIN
             RETURN 'recipients';
         END IF;
         UPDATE erasures SET step = 'done', phone = NULL, finished_at = clock_timestamp() WHERE erasure_id = p_erasure_id;
-        INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
-        VALUES (v_erasure.actor, v_erasure.key_id, 'erasure', 'person ' || left(encode(v_erasure.phone_hash, 'hex'), 16),
+        INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+        VALUES (v_erasure.actor, v_erasure.key_id, v_erasure.request_id, 'erasure', 'person ' || left(encode(v_erasure.phone_hash, 'hex'), 16),
                 'erased', json_build_object(
                     'erasure_id', p_erasure_id, 'recipients', v_erasure.recipients, 'bodies', v_erasure.bodies,
                     'unattributed', v_erasure.unattributed, 'quarantined', v_erasure.quarantined,

@@ -1,6 +1,7 @@
 -- Takes down what an answer of the provider tells about its budget: X-RateLimit-* of the window, how long to stay away,
 -- and whether it failed. Seconds are counted from now, so that the provider's clock need not agree with ours.
--- An answer that comes after its window has ended says nothing about the present one.
+-- An answer that comes after its window has ended says nothing about the present one. Nothing is put more than an hour
+-- ahead: then the provider is asked again, and by that is known what a clock that was set back has left there.
 CREATE OR REPLACE FUNCTION record_provider_answer(
     p_account text, p_failed boolean, p_limit integer, p_remaining integer, p_reset_seconds double precision,
     p_block_seconds double precision, p_backoff_seconds double precision, p_now timestamptz
@@ -15,12 +16,15 @@ DECLARE
 BEGIN
     SELECT * INTO v_row FROM provider_budgets AS b WHERE b.account = p_account FOR UPDATE;
     v_now := coalesce(p_now, clock_timestamp());
+    IF v_row.blocked_until > v_now + interval '1 hour' THEN
+        v_row.blocked_until := v_now;
+    END IF;
     IF p_limit > 0 THEN
         v_row.remaining := v_row.remaining + greatest(0, p_limit - v_row.calls_limit);
         v_row.calls_limit := p_limit;
     END IF;
     IF p_reset_seconds > 0 AND v_row.window_ends_at > v_now THEN
-        v_ends := v_now + make_interval(secs => p_reset_seconds);
+        v_ends := v_now + make_interval(secs => least(3600, p_reset_seconds));
         -- Of two answers the one with the later end is right: a window that begins later ends later.
         IF NOT v_row.is_window_told OR v_ends > v_row.window_ends_at THEN
             v_row.window_ends_at := v_ends;
@@ -35,7 +39,7 @@ BEGIN
             secs => least(600, p_backoff_seconds * 2 ^ least(v_row.failures - 1, 20))));
     END IF;
     IF p_block_seconds > 0 THEN
-        v_row.blocked_until := greatest(v_row.blocked_until, v_now + make_interval(secs => p_block_seconds));
+        v_row.blocked_until := greatest(v_row.blocked_until, v_now + make_interval(secs => least(3600, p_block_seconds)));
     END IF;
     UPDATE provider_budgets AS b
     SET calls_limit = v_row.calls_limit, remaining = v_row.remaining, window_ends_at = v_row.window_ends_at,

@@ -26,7 +26,7 @@ SELECT upload_state FROM failed
 $$;
 
 -- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
--- Returns how many there were of each.
+-- A lease that runs for an hour was given by a clock that has been set back since. Returns how many there were of each.
 CREATE OR REPLACE FUNCTION settle_abandoned_uploads(OUT failed bigint, OUT unknown bigint)
 LANGUAGE sql
 AS $$
@@ -34,7 +34,7 @@ WITH abandoned AS MATERIALIZED (
     SELECT batch_key, upload_state
     FROM batches
     WHERE upload_state IN ('preparing', 'prepared', 'uploading')
-      AND (leased_until IS NULL OR leased_until < clock_timestamp())
+      AND (leased_until IS NULL OR leased_until < clock_timestamp() OR leased_until > clock_timestamp() + interval '1 hour')
     ORDER BY batch_key
     FOR UPDATE SKIP LOCKED
 ), failing AS (

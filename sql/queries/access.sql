@@ -44,14 +44,14 @@ FROM (SELECT key_id, max(used_at) AS used_at
       FROM unnest(:key_ids::bigint[], :used_at::timestamptz[]) AS t (key_id, used_at) GROUP BY key_id) AS u
 WHERE k.key_id = u.key_id AND coalesce(k.last_used_at < u.used_at - interval '1 minute', true);
 
--- name: record_audit(actor, key_id, action, subject, outcome, details)!
+-- name: record_audit(actor, key_id, request_id, action, subject, outcome, details)!
 -- Adds a line to the audit log.
-INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
-VALUES (:actor, :key_id, :action, :subject, :outcome, :details);
+INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+VALUES (:actor, :key_id, :request_id, :action, :subject, :outcome, :details);
 
 -- name: list_audit(before, limit)
 -- Lines of the audit log, newest first, before a given one.
-SELECT audit_id, recorded_at, actor, key_id, action, subject, outcome, details
+SELECT audit_id, recorded_at, actor, key_id, request_id, action, subject, outcome, details
 FROM audit_log
 WHERE audit_id < :before
 ORDER BY audit_id DESC

@@ -1,9 +1,11 @@
 -- name: claim_lease(name, holder, seconds)$
--- Whether the lease is the holder's from now on for so many seconds: it was free, had run out, or was theirs already.
+-- Whether the lease is the holder's from now on for so many seconds: it was free, had run out, or was theirs already; or
+-- it runs for so long that the clock must have been set back since.
 INSERT INTO leases AS l (name, holder, expires_at)
 VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
 WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
+   OR l.expires_at > excluded.expires_at + interval '1 minute'
 RETURNING true;
 
 -- name: note_batches(batch_id, agent_id, name, status, total_recipients, created_at)$

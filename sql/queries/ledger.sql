@@ -11,6 +11,10 @@ FROM ingest(
     p_ended_at => :ended_at, p_duration_seconds => :duration_seconds, p_failure_reasons => :failure_reason,
     p_results => :results, p_signatures => :signature);
 
+-- name: name_events(event_id, digest, conflicts, unattributed)
+-- Some of a group's events that came with another body than before, or fit no recipient or several: so many of each.
+SELECT * FROM name_events(:event_id, :digest, :conflicts, :unattributed);
+
 -- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature)!
 -- Keeps bodies that could not be used, unless one names a person who was erased; the same body again only counts as one more delivery.
 INSERT INTO quarantine AS q (

@@ -8,9 +8,9 @@ SELECT (SELECT count(*) FROM recipients WHERE phone = :phone) AS recipients,
        (SELECT count(*) FROM recipients AS r
         WHERE r.phone = :phone AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = r.batch_key)) AS held_rows;
 
--- name: begin_erasure(phone, actor, key_id)$
+-- name: begin_erasure(phone, actor, key_id, request_id)$
 -- Begins an erasure, or goes back to the beginning of one that is under way; its id.
-SELECT begin_erasure(:phone, :actor, :key_id);
+SELECT begin_erasure(:phone, :actor, :key_id, :request_id);
 
 -- name: reopen_erasures(batch_key)!
 -- Begins erasures again for people who were erased and stand in a file that is being registered.

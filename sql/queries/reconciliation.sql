@@ -9,7 +9,8 @@ SELECT record_provider_answer(
 
 -- name: schedule_batches(interval_seconds, now)$
 -- Gives every batch that the provider knows a schedule, and makes those due again of which events came after their last
--- comparison, were they put off; tells how many. Reads one small row for each batch.
+-- comparison, were they put off; tells how many. Reads one small row for each batch. What lies further ahead than it is
+-- ever put was put there by a clock that has been set back since: that is due now.
 WITH added AS (
     INSERT INTO batch_schedules (batch_key, due_at)
     SELECT b.batch_key, :now
@@ -17,15 +18,22 @@ WITH added AS (
     WHERE b.batch_id IS NOT NULL AND NOT EXISTS (SELECT FROM batch_schedules AS s WHERE s.batch_key = b.batch_key)
     ON CONFLICT DO NOTHING
     RETURNING 1
+), mended AS (
+    UPDATE batch_schedules AS s
+    SET due_at = :now, last_reconciled_at = least(s.last_reconciled_at, :now)
+    WHERE (s.due_at < 'infinity' AND s.due_at > :now + 2 * greatest(interval '1 hour', make_interval(secs => :interval_seconds)))
+       OR s.last_reconciled_at > :now + interval '1 hour'
+    RETURNING s.batch_key
 ), woken AS (
     UPDATE batch_schedules AS s
     SET due_at = greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
     FROM batch_activity AS a
     WHERE a.batch_key = s.batch_key AND a.last_event_at > s.last_reconciled_at
       AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
+      AND NOT EXISTS (SELECT FROM mended AS m WHERE m.batch_key = s.batch_key)
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM woken);
+SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM mended) + (SELECT count(*) FROM woken);
 
 -- name: claim_due_batches(holder, limit, lease_seconds, now)
 -- Leases batches that are due to the holder.
@@ -41,7 +49,7 @@ FROM batches AS b
 WHERE b.batch_id = :batch_id
 ON CONFLICT (batch_key) DO UPDATE
 SET holder = excluded.holder, leased_until = excluded.leased_until, fence = s.fence + 1
-WHERE s.leased_until <= :now
+WHERE s.leased_until <= :now OR s.leased_until > :now + 2 * make_interval(secs => :lease_seconds)
 RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing;
 
 -- name: save_healing(batch_key, fence, healing, leased_until)$
@@ -179,3 +187,10 @@ FROM batch_schedules AS s
 WHERE b.batch_key = :batch_key AND s.batch_key = b.batch_key AND s.fence = :fence
   AND (b.status, b.total_recipients)
       IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));
+
+-- name: get_oldest_due(now)$
+-- Since when the batch has been due whose comparison has waited for longest, of those that nobody is at; null: none is due.
+SELECT due_at FROM batch_schedules
+WHERE due_at <= :now AND due_at < 'infinity' AND leased_until <= :now
+ORDER BY due_at
+LIMIT 1;

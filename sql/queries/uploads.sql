@@ -79,14 +79,15 @@ SELECT main.batch_key AS main_key, main.upload_state, main.batch_id,
 FROM (SELECT 1) AS one
 LEFT JOIN main ON true;
 
--- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows, actor, key_id, action)$
+-- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows, actor, key_id, request_id, action)$
 -- The provider's answer to an upload, given or found later, and its line in the audit log: one statement, since it takes
 -- the ingest lock. Null when the upload is not one that waits for it.
 WITH recorded AS MATERIALIZED (
     SELECT record_uploaded(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows) AS batch_key
 ), audited AS (
-    INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
-    SELECT :actor, :key_id, :action, 'upload ' || batch_key, 'uploaded', json_build_object('batch_id', :batch_id::bigint)
+    INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+    SELECT :actor, :key_id, :request_id, :action, 'upload ' || batch_key, 'uploaded',
+           json_build_object('batch_id', :batch_id::bigint)
     FROM recorded
     WHERE batch_key IS NOT NULL
 )
@@ -108,7 +109,8 @@ SELECT fail_upload(:batch_key, :states, :detail);
 SELECT * FROM settle_abandoned_uploads();
 
 -- name: claim_lookup(batch_key, seconds)^
--- Takes an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last.
+-- Takes an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last,
+-- never a day: one that is further ahead was put there by a clock that has been set back since.
 UPDATE batches AS b
 SET lookups = b.lookups + 1,
     next_lookup_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ least(b.lookups, 12))
@@ -116,7 +118,7 @@ FROM (
     SELECT batch_key
     FROM batches
     WHERE upload_state = 'unknown'
-      AND (batch_key = :batch_key OR (:batch_key::bigint IS NULL AND next_lookup_at <= clock_timestamp()))
+      AND (batch_key = :batch_key OR (:batch_key::bigint IS NULL AND (next_lookup_at <= clock_timestamp() OR next_lookup_at > clock_timestamp() + interval '1 day')))
     ORDER BY next_lookup_at
     LIMIT 1
     FOR UPDATE SKIP LOCKED

@@ -27,7 +27,11 @@ def find_port() -> int:
 def run_process(arguments: list[str], port: int, environ: dict[str, str] | None = None) -> Iterator[psutil.Process]:
     """A Python process that listens on ``port``, ready when given, ended afterwards."""
     process = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env={**os.environ, **(environ or {})}, stderr=subprocess.DEVNULL
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, **(environ or {})},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us alone: we end it ourselves
     )
     try:
         deadline = time.monotonic() + 30

@@ -110,6 +110,8 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
+        ("get_work_waiting", {"counted": 100}),
+        ("list_last_webhooks", {"sampled": 100}),
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",
@@ -156,6 +158,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
         ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
         ("has_event", {"event_id": "old-777"}),
+        ("get_oldest_due", {"now": NOW}),
     ]
     for name, arguments in calls:
         async with reading_little(connection, f"{name}({arguments})"):
@@ -197,6 +200,9 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         columns = dict(zip(events[0]._fields, zip(*events, strict=True), strict=True))
         async with reading_little(connection, f"ingest of {name}"):
             await QUERIES.ingest(connection, **columns)
+        named = {"event_id": columns["event_id"], "digest": columns["digest"], "conflicts": 3, "unattributed": 3}
+        async with reading_little(connection, f"names of {name}"):
+            assert len([row async for row in QUERIES.name_events(connection, **named)]) <= 6
 
 
 @pytest.fixture

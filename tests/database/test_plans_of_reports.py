@@ -43,7 +43,9 @@ async def store_many_batches(connection: asyncpg.Connection) -> None:
 
 
 async def report(connection: asyncpg.Connection) -> None:
-    """Every grouping over an hour, of all agents and of one over its whole time."""
+    """Every grouping over an hour, of all agents and of one over its whole time; and what the metrics ask."""
+    async with reading_little(connection, "get_oldest_due"):
+        assert await QUERIES.get_oldest_due(connection, now=datetime.now(UTC))
     hour: dict[str, Any] = {"start": BEGAN + timedelta(days=1), "until": BEGAN + timedelta(days=1, hours=1)}
     for scope in (
         {**hour, "agent_id": None},

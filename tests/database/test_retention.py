@@ -69,7 +69,7 @@ async def test_who_was_killed_after_detaching_a_month_is_followed_by_another(dat
     await store_batch(database.url)
     stray = make_payload(recipient=None, phone="+19999999999")
     await ingest_then(database, make_payload(recipient=1), stray)
-    assert await database.queries.forget_bodies(database.pool, days=30, rows=10) == 1
+    assert await database.queries.forget_bodies(database.pool, days=30, rows=10, now=NOW) == 1
     await ingest(database, *decode(make_payload(recipient=3)))  # nothing is in the way of webhooks
     assert await keep(database, bodies=30).forget_all() == {"bodies": 2}
     assert await database.pool.fetchval("SELECT count(*) FROM event_bodies") == 2
@@ -149,4 +149,4 @@ async def test_zero_keeps_for_ever_and_one_replica_at_a_time_forgets(database: D
 
 async def test_the_audit_log_cannot_be_emptied_by_way_of_its_retention(database: Database) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="for a day at least"):
-        await database.queries.forget_audit(database.pool, days=0, rows=1)
+        await database.queries.forget_audit(database.pool, days=0, rows=1, now=NOW)

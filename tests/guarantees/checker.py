@@ -21,6 +21,12 @@ PAGE = 100
 _TAIL = """
 SELECT position, batch_key, recipient_no, version, state FROM outcomes WHERE position > $1 ORDER BY position LIMIT $2
 """
+_KEPT = """
+SELECT e.event_id, (SELECT count(*) FROM facts AS f WHERE f.arrival_id = e.arrival_id) AS facts,
+       (SELECT count(*) FROM event_bodies AS b WHERE b.arrival_id = e.arrival_id) AS bodies
+FROM events AS e
+WHERE starts_with(e.event_id, $1)
+"""
 _AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 
 
@@ -114,6 +120,35 @@ class Checker:
         assert len(stored) == len(self.stored) == bodies == facts
         assert sorted(outcomes) == sorted(stored)
         assert differences == []
+
+
+async def find_lost(url: str, prefix: str, told: Sequence[int], unusable: int) -> list[str]:
+    """The same of very many events, whose ids are ``prefix`` and a number, beside others: what is lost or double.
+
+    ``told[n]`` is 1 where event n was acknowledged, 0 where it was not even sent. ``unusable`` bodies were acknowledged
+    that are no events. Nothing is held in memory but one number for each.
+    """
+    found, seen = [], bytearray(len(told))
+    connection = await connect(url, statement_seconds=None)
+    async with connection.transaction():
+        async for row in connection.cursor(_KEPT, prefix, prefetch=5000):
+            number = int(row["event_id"][len(prefix) :])
+            if number >= len(told) or told[number] == 0:
+                found.append(f"{row['event_id']} was never sent")
+                continue
+            seen[number] = 1
+            if (row["facts"], row["bodies"]) != (1, 1):
+                found.append(f"{row['event_id']} has {row['facts']} facts and {row['bodies']} bodies")
+    found += [
+        f"{prefix}{number} was acknowledged" for number in range(len(told)) if told[number] == 1 and not seen[number]
+    ]
+    kept = await connection.fetchval("SELECT count(*) FROM quarantine")
+    if kept < unusable:
+        found.append(f"{unusable - kept} bodies in quarantine were acknowledged")
+    if unordered := await connection.fetchval("SELECT count(*) - count(DISTINCT position) FROM outcomes"):
+        found.append(f"{unordered} feed positions are there twice")
+    await connection.close()
+    return found
 
 
 @asynccontextmanager

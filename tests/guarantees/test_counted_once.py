@@ -180,3 +180,21 @@ async def test_a_webhook_and_the_healing_of_its_call_count_once(
         state = await read_state(connection, batch_key)
         assert state.outcome_counts == {("completed", 1, "webhook"): 1}
         assert await find_differences(connection) == []
+
+
+@pytest.mark.parametrize("is_webhook_first", [True, False])
+async def test_of_two_words_of_the_same_instant_the_webhooks_counts(
+    database: Database, database_url: str, is_webhook_first: bool
+) -> None:
+    batch_key = await store_batch(database_url)
+    webhook = decode(make_payload(recipient=1, status="busy", final=False, event_id="a"))[0]
+    # In all that is looked at later it would come first.
+    healed = webhook._replace(
+        event_id="b", digest=b"other", source="healed", status="completed", is_final=True, duration_seconds=99
+    )
+    async with database.pool.acquire() as connection:
+        for event in (webhook, healed) if is_webhook_first else (healed, webhook):
+            await ingest(connection, [event])
+        state = await read_state(connection, batch_key)
+        assert state.outcome_counts == {("pending_retry", 1, "webhook"): 1}
+        assert state == normalise(expect([webhook, healed]))

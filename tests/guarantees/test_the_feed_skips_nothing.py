@@ -167,7 +167,7 @@ class History:
             key, batch_id = self._waiting.pop(0)
             await self._queries.record_uploaded(
                 connection, batch_key=key, batch_id=batch_id, status="", total_recipients=RECIPIENTS, created_at=None,
-                rows=1, actor="test", key_id=None, action="upload",
+                rows=1, actor="test", key_id=None, request_id=None, action="upload",
             )  # fmt: skip
         else:
             await self._queries.move_feed_entries(connection, rows=2)
@@ -253,4 +253,40 @@ async def test_no_reader_skips_a_change_whatever_the_order_of_commits(database: 
         seen = {key: {name: entry[name] for name in final[key]} for key, entry in reader.seen.items()}
         assert seen == final
     for connection in connections:
+        await connection.close()
+
+
+async def test_who_read_a_call_without_its_batch_is_told_the_id_however_close_the_two_were(database: Database) -> None:
+    key = await store_batch(database.url, 2, batch_id=None)
+    queries = database.queries
+    await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
+    observer = await connect(database.url)
+    connections = [await connect(database.url) for _ in range(2)]
+    calling, answering = (Writer(connection) for connection in connections)
+
+    async def call(connection: Connection) -> None:
+        events = decode(make_payload(recipient=1))
+        await queries.ingest(connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True)))
+
+    async def answer(connection: Connection) -> None:
+        await queries.record_uploaded(
+            connection, batch_key=key, batch_id=FIRST_ID, status="", total_recipients=2, created_at=None, rows=100,
+            actor="test", key_id=None, action="upload",
+        )  # fmt: skip
+
+    # The answer's own look at what was called already must not come before the call's commit, and its commit after.
+    reader = Reader(database, 10)
+    calling.begin(call)
+    await calling.settle(observer, is_to_commit=False)
+    answering.begin(answer)
+    await answering.settle(observer, is_to_commit=False)
+    calling.commit()
+    await calling.end()
+    await reader.read_on()
+    assert [entry["batch_id"] for entry in reader.seen.values()] == [None]
+    answering.commit()
+    await answering.end()
+    await reader.read_on()
+    assert [entry["batch_id"] for entry in reader.seen.values()] == [FIRST_ID]
+    for connection in (*connections, observer):
         await connection.close()

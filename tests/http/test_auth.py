@@ -12,12 +12,13 @@ from starlette.routing import Route
 from service.access import keyring
 from service.access.keys import Keys
 from service.access.scopes import SCOPES, allows
-from service.app import Front, open_app
+from service.app import open_app
 from service.errors import UnavailableError
 from service.server import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database
 from service.web.auth import Authenticator
+from service.web.front import Front
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
@@ -154,6 +155,7 @@ async def test_a_key_that_is_unknown_one_that_was_revoked_and_one_that_has_expir
         ]
     assert [answer.status_code for answer in refused] == [401] * 3
     assert len({answer.content for answer in refused}) == 1
+    assert len({answer.headers.pop("x-request-id") for answer in refused}) == 3
     assert len({tuple(sorted(answer.headers.items())) for answer in refused}) == 1
 
 

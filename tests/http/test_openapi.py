@@ -12,9 +12,10 @@ import jsonschema_rs
 import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from service.app import Front, open_app
+from service.app import open_app
 from service.settings import read_settings
 from service.web.declarations import Parameter
+from service.web.front import Front
 from service.web.operations import Operation
 from tests.conftest import API_KEY, SECRET
 from tests.http.living import live

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from typing import Any
 
+import structlog
+
+from service.logs import LineLimit
+
 PERSON = "+919876543210"
 
 
@@ -101,3 +105,56 @@ asyncio.run(main())
 def test_levels_below_the_configured_one_are_not_written() -> None:
     lines = run('logger.debug("a"); logger.info("b"); logger.warning("c"); logger.error("d")', "warning")
     assert [line["event"] for line in lines] == ["c", "d"]
+
+
+def test_an_id_from_outside_that_could_be_a_phone_is_withheld() -> None:
+    lines = run('for given in (PERSON, PERSON[1:], 5, "evt-77"): logger.info("seen", event_id=given, request_id=given)')
+    told = [(line["event_id"], line["request_id"]) for line in lines]
+    assert told == [("(withheld)", "(withheld)")] * 3 + [("evt-77", "evt-77")]
+
+
+def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:
+    lines = run("""
+from service.request_ids import set_request_id
+async def work():
+    logger.info("deep_down")
+async def main():
+    logger.info("before")
+    set_request_id("request-1")
+    await asyncio.create_task(work())
+    logger.info("named", request_id="request-2")
+asyncio.run(main())
+""")
+    assert [line.get("request_id") for line in lines] == [None, "request-1", "request-2"]
+
+
+def test_a_flood_of_lines_is_cut_to_a_few_for_each_reason_and_the_rest_counted() -> None:
+    ends = []
+    limit = LineLimit("flooded", lines=2, call_later=lambda seconds, end, reason: ends.append((seconds, end, reason)))
+    with structlog.testing.capture_logs() as logs:
+        assert [limit.admit("wrong") for _ in range(5)] == [1, 1, 0, 0, 0]
+        assert limit.admit("other", 5) == 2
+        assert limit.admit("other", 5) == 0
+        assert limit.admit("third") == 1
+        assert [(seconds, reason) for seconds, _, reason in ends] == [(1.0, "wrong"), (1.0, "other"), (1.0, "third")]
+        for _, end, reason in ends:
+            end(reason)
+        assert limit.admit("wrong") == 1, "the next second"
+    assert [(log["event"], log["reason"], log["suppressed"]) for log in logs] == [
+        ("flooded", "wrong", 3), ("flooded", "other", 8),
+    ]  # fmt: skip
+
+
+def test_a_library_that_says_the_same_again_and_again_is_cut_short() -> None:
+    lines = run("""
+def say(at):
+    record = logging.makeLogRecord({"name": "chatty", "levelno": 30, "msg": PERSON, "created": at})
+    logging.getLogger().handlers[0].handle(record)
+for _ in range(50):
+    say(100.0)
+logging.getLogger("other").warning(PERSON)
+say(101.0)
+say(101.5)
+""")
+    assert [line["name"] for line in lines] == ["chatty"] * 10 + ["other", "chatty", "chatty"]
+    assert [line.get("suppressed") for line in lines[-2:]] == [40, None]

@@ -53,6 +53,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "export_seconds": 3600,
         "bi_password": "",
         "log_level": "info",
+        "traces": False,
         "keep_days": dict.fromkeys(KEPT, 0),
     }
 
@@ -82,6 +83,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_EXPORT_SECONDS": "60",
         "OUTCOMES_BI_PASSWORD": "reader",
         "OUTCOMES_LOG_LEVEL": "WARNING",
+        "OUTCOMES_TRACES": "1",
         "OUTCOMES_KEEP_BODIES_DAYS": "1",
         "OUTCOMES_KEEP_PEOPLE_DAYS": "2",
         "OUTCOMES_KEEP_QUARANTINE_DAYS": "3",
@@ -113,6 +115,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "export_seconds": 60,
         "bi_password": "reader",
         "log_level": "warning",
+        "traces": True,
         "keep_days": {"bodies": 1, "people": 2, "quarantine": 3, "audit": 4, "snapshots": 5},
     }
 
@@ -160,6 +163,7 @@ def test_flags_take_0_or_1_only(name: str, value: str) -> None:
         ("OUTCOMES_TIME_ZONE", "America"),
         ("OUTCOMES_TIME_ZONE", "a\x00b"),
         ("OUTCOMES_LOG_LEVEL", "verbose"),
+        ("OUTCOMES_TRACES", "yes"),
     ],
 )
 def test_other_bad_values_are_refused_by_the_name_of_their_setting(name: str, value: str) -> None:

@@ -3,14 +3,12 @@
 from typing import Any
 
 import click
-import uvloop
 
-from service.app import prepare_schema
 from service.batches.phones import PhoneError, normalise_phone
+from service.commands.starting import run_on_database, start
 from service.errors import InvalidRequestError
 from service.privacy.erasure import Eraser
-from service.starting import open_database_url, start
-from service.store.database import open_database
+from service.store.database import Database
 
 
 @click.command()
@@ -28,16 +26,14 @@ def erase(phone: str, dry_run: bool) -> None:
     except PhoneError as error:
         raise InvalidRequestError(f"PHONE {error.problem}: {error.remedy}") from error
 
-    async def run(url: str) -> dict[str, Any]:
-        await prepare_schema(url, may_migrate=False)
-        async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
-            eraser = Eraser(database)
-            if dry_run:
-                return {"state": "dry run", **await eraser.preview(number)}
-            return await eraser.finish(await eraser.begin(number))
-
-    with open_database_url(settings) as url:
-        shown = uvloop.run(run(url))
+    shown = run_on_database(settings, lambda database: _erase(database, number, dry_run))
     for name, value in shown.items():
         click.echo(f"{name}: {value}")
     raise SystemExit(1 if shown["state"] == "running" else 0)
+
+
+async def _erase(database: Database, number: str, dry_run: bool) -> dict[str, Any]:
+    eraser = Eraser(database)
+    if dry_run:
+        return {"state": "dry run", **await eraser.preview(number)}
+    return await eraser.finish(await eraser.begin(number))

@@ -5,15 +5,12 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-import uvloop
 from rich.console import Console
 from rich.table import Table
 
 from service.access.keys import Keys, parse_lifetime
 from service.access.scopes import SCOPES
-from service.app import prepare_schema
-from service.starting import open_database_url, start
-from service.store.database import open_database
+from service.commands.starting import run_on_database, start
 
 _Result = TypeVar("_Result")
 
@@ -61,15 +58,7 @@ def revoke(name_or_id: str) -> None:
 
 
 def _run(do: Callable[[Keys], Coroutine[Any, Any, _Result]]) -> _Result:
-    settings = start()
-
-    async def run(url: str) -> _Result:
-        await prepare_schema(url, may_migrate=False)
-        async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
-            return await do(Keys(database))
-
-    with open_database_url(settings) as url:
-        return uvloop.run(run(url))
+    return run_on_database(start(), lambda database: do(Keys(database)))
 
 
 def _show_time(at: datetime | None) -> str:

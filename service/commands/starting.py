@@ -3,17 +3,23 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import structlog
+import uvloop
 
 from service.access.actor import COMMAND_LINE, set_actor
+from service.app import prepare_schema
 from service.logs import configure_logs
 from service.settings import Settings, find_unknown_names, read_settings
+from service.store.database import Database, open_database
 from service.store.embedded import run_embedded_postgres
 
 logger = structlog.get_logger()
+
+_Result = TypeVar("_Result")
 
 
 def start() -> Settings:
@@ -35,3 +41,18 @@ def open_database_url(settings: Settings) -> Iterator[str]:
         nullcontext(settings.database_url) if settings.database_url else run_embedded_postgres(settings.data_dir) as url
     ):
         yield url
+
+
+def run_on_database(settings: Settings, work: Callable[[Database], Coroutine[Any, Any, _Result]]) -> _Result:
+    """What ``work`` comes to, on the configured database.
+
+    Raises DatabaseError, with the remedy, when the database or its schema does not fit this version.
+    """
+
+    async def run(url: str) -> _Result:
+        await prepare_schema(url, may_migrate=False)
+        async with open_database(url, allow_unsafe=settings.allow_unsafe_database) as database:
+            return await work(database)
+
+    with open_database_url(settings) as url:
+        return uvloop.run(run(url))

@@ -1,23 +1,68 @@
-"""What ``outcomes verify`` and ``outcomes rebuild`` show: progress on standard error, findings on standard output."""
+"""``outcomes verify`` and ``outcomes rebuild``: what is counted, against what it was counted from.
+
+Progress is shown on standard error, findings on standard output.
+"""
 
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
+import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.commands.starting import run_on_database, start
+from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
 from service.ledger.bodies import BodyCheck
-from service.ledger.rebuilding import Rebuilt
-from service.ledger.verification import Finding, Tell
+from service.ledger.rebuilding import Rebuilder, Rebuilt
+from service.ledger.verification import Finding, Tell, Verifier
+from service.settings import Settings
+from service.store.database import Database
 
 LISTED = 100
 
 
+@click.command()
+@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def verify(batch_id: int | None, as_json: bool) -> None:
+    """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
+
+    The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
+    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs.
+    """
+    settings = start()
+    found = run_on_database(settings, lambda database: _verify(settings, database, batch_id, as_json))
+    sys.exit(1 if found else 0)
+
+
+async def _verify(settings: Settings, database: Database, batch_id: int | None, as_json: bool) -> int:
+    with _show_rows("Verified") as tell:
+        # Without any secret the signatures are counted as unchecked, and all else is verified.
+        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+        bodies = BodyCheck(targets)
+        verifier = Verifier(database, EventDecoder(settings.ref_column), bodies, tell)
+        return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
+
+
+@click.command()
+@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
+def rebuild(batch_id: int | None) -> None:
+    """Make outcomes and counters anew from the facts, in small steps, while webhooks keep coming."""
+    run_on_database(start(), lambda database: _rebuild(database, batch_id))
+
+
+async def _rebuild(database: Database, batch_id: int | None) -> None:
+    with _show_rows("Rebuilt") as tell:
+        await _tell_rebuilt(Rebuilder(database, tell).rebuild(batch_id))
+
+
 @contextmanager
-def show_rows(doing: str) -> Iterator[Tell]:
+def _show_rows(doing: str) -> Iterator[Tell]:
     """Gives a function that counts rows looked at; tells at the end how many there were in a second."""
     console, began, total = Console(stderr=True), time.monotonic(), 0
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:
@@ -33,7 +78,7 @@ def show_rows(doing: str) -> Iterator[Tell]:
     console.print(f"{doing}: {total:,} rows in {seconds:.1f} s, {total / seconds:,.0f} a second", highlight=False)
 
 
-async def tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, as_json: bool) -> int:
+async def _tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, as_json: bool) -> int:
     """Prints what was found, at most 100 of it, and what could not be checked; returns how much was found."""
     count, listed = 0, []
     async for finding in findings:
@@ -63,7 +108,7 @@ async def tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, 
     return count
 
 
-async def tell_rebuilt(rebuilt: AsyncIterator[Rebuilt]) -> None:
+async def _tell_rebuilt(rebuilt: AsyncIterator[Rebuilt]) -> None:
     """Prints what was mended, batch by batch."""
     console, count = Console(), 0
     async for batch in rebuilt:

@@ -1,0 +1,79 @@
+"""``outcomes reconcile``: one batch against the provider's figures, now. Shows the verdict with every difference."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from service.app import build_reconciler
+from service.commands.starting import run_on_database, start
+from service.errors import ConfigurationError
+from service.formant.client import open_http
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.reconcile.drift import Assessment, Reason
+from service.reconcile.healer import Progress
+from service.settings import Settings
+from service.store.database import Database
+
+
+@click.command()
+@click.argument("batch_id", type=int)
+def reconcile(batch_id: int) -> None:
+    """Compare a batch with the provider's figures now, without grace, and heal what is missing.
+
+    Ends with 1 when the figures differ afterwards.
+    """
+    settings = start()
+    if not settings.formant_api_key:
+        raise ConfigurationError("FORMANT_API_KEY is empty, so the provider cannot be asked: set it")
+    assessment = run_on_database(settings, lambda database: _reconcile(settings, database, batch_id))
+    _tell_assessment(batch_id, assessment)
+    sys.exit(1 if assessment.verdict == "drifted" else 0)
+
+
+async def _reconcile(settings: Settings, database: Database, batch_id: int) -> Assessment:
+    metrics = Metrics()
+    async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
+        writer = Writer(database.url, database.queries, metrics)
+        with closing(writer), _show_progress(batch_id) as tell:
+            reconciler = build_reconciler(settings, database, http, metrics, writer)
+            return await reconciler.reconcile_now(batch_id, tell)
+
+
+@contextmanager
+def _show_progress(batch_id: int) -> Iterator[Callable[[Progress], None]]:
+    """Gives a function that shows how far the walk has come; on standard error, so that the table can be piped."""
+    with Console(stderr=True).status(f"Comparing batch {batch_id} with the provider") as status:
+        yield lambda progress: status.update(
+            f"Walking through the conversations, at {progress.offset}: {progress.healed} healed"
+        )
+
+
+def _tell_assessment(batch_id: int, assessment: Assessment) -> None:
+    """Prints the verdict, the reasons and the figures that differ."""
+    console = Console()
+    console.print(f"Batch {batch_id}: [bold]{assessment.verdict}[/bold]")
+    for reason in assessment.reasons:
+        console.print(f"  {_describe(reason)}", highlight=False)
+    if assessment.differences:
+        table = Table("figure", "ours", "theirs", "why")
+        for item in assessment.differences:
+            table.add_row(item.figure, _show(item.ours), _show(item.theirs), item.reason)
+        console.print(table)
+    for found in assessment.inconsistencies:
+        console.print(f"  The provider contradicts itself: {found.rule}, told {found.told}, expected {found.expected}")
+
+
+def _describe(reason: Reason) -> str:
+    parts = [reason.code, reason.figure, None if reason.count is None else str(reason.count)]
+    if reason.recipients:
+        parts.append(f"recipients {', '.join(map(str, reason.recipients))}")
+    return " · ".join(part for part in parts if part)
+
+
+def _show(value: float | None) -> str:
+    return "–" if value is None else str(value)

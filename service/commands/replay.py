@@ -1,0 +1,47 @@
+"""``outcomes replay``: one more try for what waits in quarantine."""
+
+import sys
+
+import click
+
+from service.commands.starting import run_on_database, start
+from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
+from service.ledger.quarantine import Replayer
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.settings import Settings
+from service.store.database import Database
+
+
+@click.command()
+@click.argument("quarantine_id", type=int, required=False)
+def replay(quarantine_id: int | None) -> None:
+    """Send what waits in quarantine on its way again: one body by its id, or all of them.
+
+    Ends with 1 when something still cannot be used; it stays in quarantine.
+    """
+    settings = start()
+    failed = run_on_database(settings, lambda database: _replay(settings, database, quarantine_id))
+    sys.exit(1 if failed else 0)
+
+
+async def _replay(settings: Settings, database: Database, quarantine_id: int | None) -> int:
+    writer = Writer(database.url, database.queries, Metrics())
+    # Replaying verifies nothing, so it needs no secret; but a target's agents hold.
+    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    replayer = Replayer(database, targets, EventDecoder(settings.ref_column), writer)
+    failed = 0
+    try:
+        if quarantine_id is not None:
+            return _tell(quarantine_id, await replayer.replay(quarantine_id))
+        async for replayed_id, event_id in replayer.replay_all():
+            failed += _tell(replayed_id, event_id)
+    finally:
+        writer.close()
+    return failed
+
+
+def _tell(quarantine_id: int, event_id: str | None) -> int:
+    click.echo(f"{quarantine_id}: {'still cannot be used, stays' if event_id is None else f'is event {event_id}'}")
+    return event_id is None

@@ -1,0 +1,32 @@
+"""``outcomes serve``: the service itself."""
+
+import gc
+
+import click
+import uvloop
+
+from service.access.actor import SERVICE, set_actor
+from service.app import open_app
+from service.commands.starting import open_database_url, start
+from service.server import serve_until_signal
+from service.settings import Settings
+
+GC_THRESHOLD = 2000
+
+
+@click.command()
+def serve() -> None:
+    """Run the service until SIGTERM, then drain and exit with 0."""
+    settings = start()
+    with open_database_url(settings) as url:
+        uvloop.run(_serve(settings, url))
+
+
+async def _serve(settings: Settings, url: str) -> None:
+    set_actor(SERVICE)  # what it does by itself; requests act for their keys
+    async with open_app(settings, url) as app:
+        # What was made at the start stays, so no collection need look at it again, in the midst of requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        await serve_until_signal(app, settings.host, settings.port, app.end_waits)

@@ -1,0 +1,137 @@
+"""The database's answer: does it, how fast, does it commit, and what lies between it and us."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+from service.doctor.configuration import LOOPBACK
+from service.doctor.findings import Finding, Level, ok, problem, show_seconds, warning
+from service.doctor.limits import Thresholds
+from service.store.database import OLDEST_VERSION, Database
+
+SAMPLES = 5
+POOLER = "Connect past the pooler, or with pool_mode = session: the service pools for itself"
+
+
+async def check_answer(database: Database, thresholds: Thresholds) -> list[Finding]:
+    """Whether it answers, and how long a round trip takes."""
+    try:
+        async with database.pool.acquire() as connection:
+            seconds = await _measure(lambda: database.queries.get_clock(connection))
+            version = int(await connection.fetchval("SHOW server_version_num"))
+    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+        return [problem("Statements get lost between us and Postgres: a pooler in transaction mode", POOLER)]
+    findings = [_judge("A round trip", seconds, thresholds.round_trip_seconds, "Bring service and database closer")]
+    if version < OLDEST_VERSION:
+        findings.append(problem(f"Postgres {version // 10000} is too old", "Upgrade it to 15 or newer"))
+    else:
+        findings.append(ok(f"Postgres {version // 10000}.{version % 10000}"))
+    return findings
+
+
+def explain_silence(error: BaseException) -> Finding:
+    """Why the database could not be reached, without the address, which holds a password."""
+    hints = {
+        asyncpg.InvalidPasswordError: ("It refuses our password", "Compare the password in OUTCOMES_DATABASE_URL"),
+        asyncpg.InvalidAuthorizationSpecificationError: (
+            "It refuses our role", "Check the role in OUTCOMES_DATABASE_URL, and pg_hba.conf",
+        ),
+        asyncpg.InvalidCatalogNameError: ("There is no such database", "Create it, or mend OUTCOMES_DATABASE_URL"),
+        asyncpg.TooManyConnectionsError: (
+            "It has no connection left", "See who holds them in pg_stat_activity; raise max_connections",
+        ),
+        asyncpg.CannotConnectNowError: ("It is starting up, or shutting down", "Wait; see its log when it stays so"),
+        asyncpg.TargetServerAttributeNotMatched: (
+            "None of the hosts takes writes", "Promote a standby, or name the primary in OUTCOMES_DATABASE_URL",
+        ),
+        TimeoutError: ("It does not answer in time", "Check the network, firewall rules and Postgres' own log"),
+    }  # fmt: skip
+    for kind, (message, remedy) in hints.items():
+        if isinstance(error, kind):
+            return problem(message, remedy)
+    remedy = "Check OUTCOMES_DATABASE_URL, and that Postgres runs"
+    return problem(f"It cannot be reached ({type(error).__name__})", remedy)
+
+
+async def check_commit(database: Database, thresholds: Thresholds) -> list[Finding]:
+    """How long a commit takes: nothing is acknowledged before it."""
+    severities: list[str | None] = []
+
+    def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
+        severities.append(message.severity_en)
+
+    async with database.pool.acquire() as connection:
+        connection.add_log_listener(note)
+        try:
+            async with asyncio.timeout(thresholds.commit_seconds[1] + 1):
+                seconds = await _measure(lambda: database.queries.commit_heartbeat(connection))
+        except TimeoutError:
+            remedy = "See the standby below, pg_stat_activity (wait_event), and the disk; RUNBOOK: Overload"
+            return [
+                problem(
+                    f"No commit within {show_seconds(thresholds.commit_seconds[1])}: nothing is acknowledged", remedy
+                )
+            ]
+        except asyncpg.UndefinedTableError:
+            return [problem("There is nothing to commit to: the database has no schema", "Run `outcomes migrate`")]
+        finally:
+            connection.remove_log_listener(note)
+    if "WARNING" in severities:
+        return [problem("Postgres warned while it committed: its standby may not have it", "See Postgres' log")]
+    remedy = "Look at the disk's fsync, the standby's distance, and what else writes"
+    return [_judge("A commit", seconds, thresholds.commit_seconds, remedy)]
+
+
+async def check_pooler(database: Database) -> list[Finding]:
+    """Whether sessions are ours: a pooler in transaction mode hands one's server to the next, and locks with it."""
+    async with database.pool.acquire() as first, database.pool.acquire() as second:
+        try:
+            before = (await database.queries.get_clock(first))["pid"]
+            async with second.transaction():
+                await database.queries.get_clock(second)  # takes a server for as long as the block lasts
+                after = (await database.queries.get_clock(first))["pid"]
+        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+            return [problem("Prepared statements get lost: a pooler in transaction mode is in between", POOLER)]
+    if before != after:
+        return [problem("One session has two servers: a pooler in transaction mode is in between", POOLER)]
+    return [ok("Sessions stay with one server: no pooler in transaction mode")]
+
+
+async def check_encryption(database: Database, database_url: str) -> list[Finding]:
+    """Whether what goes to a remote database can be read on the way, or reach an impostor."""
+    address = urlsplit(database_url)
+    asked = parse_qs(address.query)
+    named = asked.get("host", [address.hostname or ""])[0].split(",")
+    hosts = [host.rsplit("]", 1)[0].lstrip("[").partition(":")[0] if host.count(":") < 2 else host for host in named]
+    if all(host in LOOPBACK or not host or host.startswith("/") for host in hosts):
+        return [ok("It is on this machine: nothing to encrypt")]
+    facts = await database.queries.get_database_facts(database.pool)
+    remedy = "Add sslmode=verify-full&sslrootcert=… to OUTCOMES_DATABASE_URL"
+    if not facts["is_encrypted"]:
+        return [warning("The connection to a remote host is not encrypted", remedy)]
+    mode = asked.get("sslmode", [os.environ.get("PGSSLMODE", "prefer")])[0]
+    if mode != "verify-full":
+        return [warning(f"{facts['tls_version']}, but nobody checks whose certificate it is (sslmode={mode})", remedy)]
+    return [ok(f"{facts['tls_version']}, certificate and name are checked")]
+
+
+async def _measure(do: Callable[[], Awaitable[object]]) -> float:
+    """Seconds that it takes: the median of a few, after one that prepares."""
+    await do()
+    taken = []
+    for _ in range(SAMPLES):
+        began = time.perf_counter()
+        await do()
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[SAMPLES // 2]
+
+
+def _judge(what: str, seconds: float, limits: tuple[float, float], remedy: str) -> Finding:
+    message = f"{what} takes {show_seconds(seconds)}"
+    if seconds <= limits[0]:
+        return ok(message)
+    return Finding(Level.WARNING if seconds <= limits[1] else Level.PROBLEM, message, remedy)

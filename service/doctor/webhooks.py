@@ -1,0 +1,122 @@
+"""The way that webhooks come: is the public address ours, is it fast, and has anything genuine come by it.
+
+A signed body is stored, whatever is in it, so nothing signed is sent. A GET, and a POST with a wrong signature, are
+refused in words that only this service has, which proves that DNS, TLS, proxy, path and service are right, and stores
+nothing. That the secret is right only a genuine webhook proves: when the last one was verified is told.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from service.doctor.configuration import LOOPBACK
+from service.doctor.findings import Finding, Level, ok, problem, show_name, show_seconds, unchecked, warning
+from service.doctor.http import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
+from service.doctor.limits import Thresholds
+from service.errors import ConfigurationError
+from service.formant.signature import SIGNATURE_HEADER
+from service.formant.targets import DEFAULT_TARGET, load_targets
+from service.settings import Settings
+from service.store.database import Database
+
+PATH = "/webhooks/formant"
+SAMPLED = 200
+WRONG = f"sha256={'0' * 64}"
+ONLY_POST = "Webhooks are sent by POST"
+NOT_SIGNED = f"{SIGNATURE_HEADER} is missing or was not made"
+WAY = "Follow the way: DNS, TLS, the proxy's route for /webhooks/formant (deploy/nginx.conf), the service"
+
+
+async def check_public_address(
+    url: str, settings: Settings, now: Callable[[], datetime], thresholds: Thresholds
+) -> list[Finding]:
+    """Whether what is asked at the public address arrives here."""
+    address = urlsplit(url)
+    if PATH not in address.path:
+        remedy = f"Give it whole: https://…{PATH}, with /TARGET for others"
+        return [problem(f"The address does not lead to {PATH}", remedy)]
+    findings = []
+    if address.scheme != "https" and address.hostname not in LOOPBACK:
+        message = "Webhooks come by http: what people say and their phones go over the network in the clear"
+        findings.append(warning(message, "Give the address a certificate, and the provider the https:// one"))
+    async with httpx.AsyncClient(timeout=thresholds.webhook_seconds[1], follow_redirects=False) as http:
+        try:
+            findings += await _probe(http, url, _is_verified(address.path, settings), now, thresholds)
+        except httpx.HTTPError as error:
+            findings.append(explain_no_answer("The public address", error, WAY))
+    return findings
+
+
+async def _probe(
+    http: httpx.AsyncClient, url: str, is_verified: bool, now: Callable[[], datetime], thresholds: Thresholds
+) -> list[Finding]:
+    asked, _ = await ask(http, "GET", url)
+    if asked.status != 405 or asked.error_message != ONLY_POST:
+        return [_explain_stranger(asked, "GET")]
+    expiry = judge_expiry("The public address", asked, now(), thresholds)
+    if not is_verified:
+        message = "The service is there. No POST was sent: as far as is known here, it would be stored unsigned"
+        return [unchecked(message, "Configure the target's secret here too"), *expiry, _judge_time(asked, thresholds)]
+    posted, _ = await ask(http, "POST", url, content=b"{}", headers={SIGNATURE_HEADER: WRONG})
+    if posted.status == 204:
+        message = "A webhook with a wrong signature was taken there: anybody may post"
+        return [problem(message, "Set FORMANT_WEBHOOK_SECRET there; the probe, {}, is in quarantine")]
+    if posted.status != 401 or not posted.error_message.startswith(NOT_SIGNED):
+        return [_explain_stranger(posted, "POST")]
+    return [*expiry, _judge_time(posted, thresholds)]
+
+
+async def check_last_webhooks(database: Database, settings: Settings) -> list[Finding]:
+    """When each target's last genuine webhook was verified and stored."""
+    clock = await database.queries.get_clock(database.pool)
+    rows = database.queries.list_last_webhooks(database.pool, sampled=SAMPLED)
+    last = {row["target"]: row["received_at"] async for row in rows}
+    findings = [
+        ok(f"{show_name(target)}: the last webhook was stored {show_seconds((clock['now'] - at).total_seconds())} ago")
+        for target, at in last.items()
+    ]
+    try:
+        known = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    except ConfigurationError:
+        known = {}
+    for name in sorted(known.keys() - last.keys()):
+        message = f"{name}: no webhook among the latest {SAMPLED}; that its secret is right is not proven yet"
+        findings.append(unchecked(message, "Place one test call by an agent that reports there"))
+    return findings or [unchecked("No webhook has been stored yet", "Place one test call")]
+
+
+def _is_verified(path: str, settings: Settings) -> bool:
+    """Whether, as far as is known here, an unsigned body is refused there."""
+    name = path.partition(PATH)[2].strip("/") or DEFAULT_TARGET
+    try:
+        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    except ConfigurationError:
+        return False
+    return name in targets and targets[name].verifier is not None
+
+
+def _explain_stranger(answer: Answer, method: str) -> Finding:
+    what = f"{method} was answered {answer.status}"
+    if 300 <= answer.status < 400:
+        return problem(
+            f"{what}: a redirect", "Give the provider the address that it leads to: a webhook is not sent on"
+        )
+    if answer.status == 404 and "webhook target" in answer.error_message:
+        return problem(f"{what}: the service has no such target", "Mend the address, or OUTCOMES_TARGETS_FILE there")
+    if answer.error_message:
+        return problem(f"{what}, by a service that speaks of something else", WAY)
+    if answer.status in {502, 503, 504}:
+        return problem(f"{what} by a proxy: the service behind it does not answer", WAY)
+    return problem(f"{what}, not by this service", WAY)
+
+
+def _judge_time(answer: Answer, thresholds: Thresholds) -> Finding:
+    message = f"Arrives and is refused as it should be, within {show_seconds(answer.seconds)}{describe_expiry(answer)}"
+    if answer.seconds <= thresholds.webhook_seconds[0]:
+        return ok(message)
+    level = Level.WARNING if answer.seconds <= thresholds.webhook_seconds[1] else Level.PROBLEM
+    return Finding(
+        level, message, "The provider gives up after 10 s: look at the way, and at `outcomes_commit_seconds`"
+    )

@@ -1,0 +1,24 @@
+-- Of the events of a group that has just been committed: those that came with another body than before, and those that fit
+-- no recipient or several; so many of each, for the log.
+CREATE OR REPLACE FUNCTION name_events(
+    p_event_ids text[], p_digests bytea[], p_conflicts integer, p_unattributed integer
+)
+RETURNS TABLE (event_id text, disposition text, reason text)
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $$
+(SELECT e.event_id, 'conflict', NULL
+ FROM (SELECT unnest(p_event_ids) AS event_id, unnest(p_digests) AS digest) AS e
+ CROSS JOIN LATERAL (
+     SELECT FROM event_conflicts AS c WHERE c.event_id = e.event_id AND c.digest = e.digest OFFSET 0
+ ) AS c
+ LIMIT p_conflicts)
+UNION ALL
+(SELECT e.event_id, 'unattributed', u.reason
+ FROM unnest(p_event_ids) AS e (event_id)
+ CROSS JOIN LATERAL (SELECT k.arrival_id FROM events AS k WHERE k.event_id = e.event_id OFFSET 0) AS k
+ CROSS JOIN LATERAL (SELECT w.reason FROM unattributed AS w WHERE w.arrival_id = k.arrival_id OFFSET 0) AS u
+ LIMIT p_unattributed)
+$$;

@@ -1,0 +1,67 @@
+"""Runs the doctor in this process, with what a test gives it."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from service.doctor.configuration import read_what_is_usable
+from service.doctor.examination import Examination, Told
+from service.doctor.findings import Finding, Level
+from service.doctor.limits import Thresholds
+
+STRONG_SECRET = "0f6a7b1c2d3e4f5061728394a5b6c7d8"
+STRONG_KEY = "8d7c6b5a49382716f5e4d3c2b1a09f8e"
+PATIENT = {"round_trip_seconds": (5.0, 9.0), "commit_seconds": (5.0, 9.0), "webhook_seconds": (5.0, 9.0)}
+"""So that a busy machine is not taken for a slow database."""
+
+
+async def examine(
+    database_url: str | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    *,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    service_url: str | None = None,
+    webhook_url: str | None = None,
+    limits: dict[str, Any] | None = None,
+    **more: str,
+) -> list[Told]:
+    """Everything that it finds; ``limits`` are other thresholds, further keyword arguments settings."""
+    environ = {
+        "FORMANT_WEBHOOK_SECRET": STRONG_SECRET,
+        "OUTCOMES_API_KEY": STRONG_KEY,
+        "OUTCOMES_DATABASE_URL": database_url or "",
+        **settings,
+        **more,
+    }
+    configured, wrong = read_what_is_usable(environ)
+    examination = Examination(
+        environ=environ,
+        settings=configured,
+        wrong_settings=wrong,
+        database_url=database_url,
+        service_url=service_url,
+        webhook_url=webhook_url,
+        now=now,
+        thresholds=Thresholds(**{**PATIENT, **(limits or {})}),
+    )
+    return [told async for told in examination.run()]
+
+
+def list_troubles(output: str) -> list[str]:
+    """Lines of a report that are not ok, but for how slow a busy machine is."""
+    lines = output.splitlines()[:-1]
+    slow = ("takes", "No commit within", "No answer within")
+    return [line for line in lines if not line.startswith("ok ") and not any(word in line for word in slow)]
+
+
+def find(findings: list[Told], check: str) -> list[Finding]:
+    """What one check told."""
+    return [told.finding for told in findings if told.check == check]
+
+
+def find_one(findings: list[Told], check: str, level: Level) -> Finding:
+    """The one finding of that level that a check told; a bad one has a remedy."""
+    (found,) = [finding for finding in find(findings, check) if finding.level is level]
+    assert found.remedy or level in {Level.OK, Level.UNCHECKED}
+    return found

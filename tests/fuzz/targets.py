@@ -1,0 +1,153 @@
+"""What is fuzzed: functions that take any bytes and fail where a promise does not hold. Imported under instrumentation.
+
+Each has its seeds: good inputs, made by the tests' own factories, from which the fuzzer sets out.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Message
+
+import service.web
+from service.batches.report import PHONE_COLUMN, ContactsOptions
+from service.errors import ApiError, InvalidRequestError, NotFoundError
+from service.formant.conversations import decode_conversation, to_event
+from service.formant.events import STATUSES
+from service.formant.signature import Verifier, read_signature, sign
+from service.sandbox import sample_contacts
+from service.web.bodies import read_json
+from service.web.declarations import Parameter
+from service.web.erasures import Person
+from service.web.feed import Acknowledgement
+from service.web.uploads import Resolution
+from tests.factories import RECEIVED, encode, make_payload
+from tests.unit.checked import check as check_contacts
+from tests.unit.test_events_property import check as check_event
+
+SECRET = "fuzzed"
+BODY = b"a body"
+VERIFIER = Verifier(["retired", SECRET])
+OPTIONS = [
+    ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, default_region=region)
+    for duplicates in ("reject", "first", "all")
+    for region in ("", "IN")
+]  # fmt: skip
+
+
+class Target(NamedTuple):
+    """One function, and what it sets out from."""
+
+    check: Callable[[bytes], object]
+    seeds: list[bytes]
+
+
+def check_signature(header: bytes) -> None:
+    """Only what ``sign`` makes is taken, and it reads back."""
+    right = sign(BODY, SECRET).encode()
+    assert VERIFIER.find_secret(BODY, header) == (1 if header == right else None)
+    assert VERIFIER.find_secret(header, sign(header, SECRET).encode()) == 1
+    assert read_signature(sign(header, SECRET).encode()).hex() == sign(header, SECRET)[7:]
+
+
+def check_file(file: bytes) -> None:
+    """A file is read, or refused with a reason; errors say where, and nobody's phone."""
+    options = OPTIONS[len(file) % len(OPTIONS)]
+    try:
+        report, contacts, _ = check_contacts(file, options)
+    except InvalidRequestError as error:
+        assert error.message.startswith("file: ")  # noqa: PT017 what it says is part of the promise
+        return
+    assert report.recipients == len(contacts) == report.part_counts[0]
+    assert report.recipients or report.error_count
+    for told in report.errors:
+        assert told.line > 1
+        assert told.column in (None, PHONE_COLUMN, *report.columns)
+        assert told.problem
+    for contact in contacts:
+        assert contact.phone.startswith("+")
+        msgspec.json.decode(contact.parameters, type=dict[str, str])
+
+
+def check_json(body: bytes) -> None:
+    """A small body is read, or refused by an error that a caller understands."""
+    for shape in (Person, Acknowledgement, Resolution):
+        with contextlib.suppress(ApiError):
+            asyncio.run(read_json(_make_request(body), shape, "{}"))
+
+
+def check_conversation(body: bytes) -> None:
+    """A conversation is understood, or not; and what is understood makes an event that can be stored."""
+    try:
+        found = decode_conversation(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ApiError):
+        return
+    for may_retry in (True, False):
+        event = to_event(found, received_at=RECEIVED, may_retry=may_retry)
+        assert event is None or event.status in STATUSES
+
+
+def check_parameters(text: bytes) -> None:
+    """Every declared parameter takes a text, or refuses it by its name."""
+    for parameter in _PARAMETERS:
+        with contextlib.suppress(NotFoundError):
+            try:
+                parameter.parse(text.decode("utf-8", "replace"))
+            except InvalidRequestError as error:
+                assert error.message.startswith(f"{parameter.name}: ")  # noqa: PT017 as above
+
+
+def _list_parameters() -> Iterator[Parameter[Any, Any]]:
+    for module in pkgutil.iter_modules(service.web.__path__):
+        for value in vars(importlib.import_module(f"service.web.{module.name}")).values():
+            if isinstance(value, Parameter) and type(value)._parse is not Parameter._parse:
+                yield value
+
+
+def _make_request(body: bytes) -> Request:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request({"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}, receive)
+
+
+_PARAMETERS = list({id(each): each for each in _list_parameters()}.values())
+_EVENTS = [
+    encode(make_payload(status=status, final=final, attempt=attempt))
+    for status in STATUSES for final in (True, False) for attempt in (None, 1)
+]  # fmt: skip
+_CONVERSATION = {
+    "agent_id": 123, "contact_number": "+917000000001", "conversation_id": "c_1", "duration_seconds": 62,
+    "start_timestamp": 1_773_657_000_000, "end_timestamp": 1_773_657_062_000, "status": "completed",
+    "results": {"intent": "promise_to_pay"}, "transcript": [{"role": "agent", "message": "Hello"}],
+}  # fmt: skip
+TARGETS = {
+    "events": Target(check_event, _EVENTS),
+    "signature": Target(check_signature, [sign(BODY, SECRET).encode(), sign(b"", SECRET).encode(), b"sha256="]),
+    "files": Target(
+        check_file,
+        [sample_contacts(3, seed=1).encode(encoding) for encoding in ("utf-8", "utf-8-sig", "utf-16")]
+        + [b'customer_phone;name\r\n9876543210;"a;b"\r\n', b"customer_phone\n+919876543210\n+919876543210\n"],
+    ),
+    "json": Target(
+        check_json, [b'{"phone": "+919876543210", "dry_run": true}', b'{"position": 3}', b'{"batch_id": 1}']
+    ),
+    "conversations": Target(check_conversation, [encode({"data": _CONVERSATION}), encode(_CONVERSATION)]),
+    "parameters": Target(
+        check_parameters,
+        [
+            b"20",
+            b"true",
+            b"2026-03-16",
+            b"2026-03-16T10:30:00+05:30",
+            b"Asia/Kolkata",
+            b"intent:yes",
+            b"results.intent",
+        ],
+    ),
+}

@@ -1,0 +1,127 @@
+"""The wall clock jumps back and forth under load, over the ends of months, summer time and years: nothing acknowledged
+is lost, nothing is counted twice, the feed skips nothing, and everything works once the clock is right again."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+
+from service.app import prepare_schema
+from tests.conftest import create_database
+from tests.factories import store_batch
+from tests.guarantees.checker import Checker, following_the_feed
+from tests.guarantees.clock import WallClock, find_library
+from tests.http.processes import OUTCOMES, run, serve
+from tests.postgres import PostgresServer, find_programs
+
+RECIPIENTS = 5000
+EACH = 60
+NOW = datetime.now(UTC)
+MOMENTS = {
+    "an hour ahead": NOW + timedelta(hours=1),
+    "an hour behind": NOW - timedelta(hours=1),
+    "a day ahead": NOW + timedelta(days=1),
+    "a day behind": NOW - timedelta(days=1),
+    "just before summer time ends": datetime(2026, 10, 25, 0, 59, 59, tzinfo=UTC),
+    "just before summer time begins": datetime(2027, 3, 28, 0, 59, 59, tzinfo=UTC),
+    "the last second of a month": datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC),
+    "the last second of a year, where no partition is made yet": datetime(2027, 12, 31, 23, 59, 59, tzinfo=UTC),
+    "two years ahead": NOW + timedelta(days=730),
+    "ten years behind": NOW - timedelta(days=3650),
+}
+
+
+@pytest.fixture
+def clock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WallClock]:
+    library = find_library()
+    if library is None:
+        pytest.skip("setting the clock of a process needs libfaketime: apt-get install faketime")
+    with tempfile.TemporaryDirectory(prefix="outcomes-clock-") as folder:
+        Path(folder).chmod(0o755)  # Postgres runs as another user
+        yield WallClock(library, Path(folder))
+
+
+@pytest.fixture
+async def jumping_url(clock: WallClock) -> AsyncIterator[str]:
+    """A database with a batch, on a server whose clock jumps along."""
+    server = PostgresServer(find_programs(), environ=clock.environ)
+    server.start("-c timezone=Europe/Berlin")
+    try:
+        url = await create_database(server, "template0")
+        await prepare_schema(url, may_migrate=True)
+        await store_batch(url, RECIPIENTS)
+        yield url
+    finally:
+        server.remove()
+
+
+async def load_while_it_jumps(checker: Checker, service: httpx.AsyncClient, clock: WallClock) -> None:
+    """Sends without a pause, while the clock is set to one moment after the other, and right at last."""
+    loading = asyncio.create_task(checker.load([service], 3 * EACH * len(MOMENTS)))
+    for moment in MOMENTS.values():
+        await checker.wait_for(acknowledged=EACH)
+        clock.set(moment)
+    await checker.wait_for(acknowledged=EACH)
+    clock.set_right()
+    await loading
+    assert checker.refused == checker.unknown == set()
+
+
+async def check_all(checker: Checker, service: httpx.AsyncClient, url: str) -> None:
+    """All that was acknowledged is there once, also when it is sent once more; and the service works as ever."""
+    for number in sorted(checker.acknowledged)[::20]:
+        answer = await checker.send(service, number)
+        assert answer is not None
+        assert answer.status_code == 204
+    await checker.check(url)
+    for path in ("/readyz", "/v1/batch-calls/456/outcomes", "/v1/feed?after=0", "/v1/alarms"):
+        assert (await service.get(path)).status_code == 200, path
+    told = (await service.get("/v1/batch-calls/456/outcomes")).json()["data"]
+    assert told["recipients"]["processed"] == len(checker.acknowledged)
+    assert datetime.fromisoformat(told["last_event_at"]) <= datetime.now(UTC)
+    verified = await run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=url)
+    assert verified.status == 0, verified.output + verified.errors
+
+
+async def test_the_clock_of_the_service_jumps(checker: Checker, clock: WallClock, database_url: str) -> None:
+    await store_batch(database_url, RECIPIENTS)
+    async with serve(OUTCOMES_DATABASE_URL=database_url, **clock.environ) as serving, following_the_feed(database_url):
+        await load_while_it_jumps(checker, serving.client, clock)
+        await check_all(checker, serving.client, database_url)
+
+
+async def test_the_clock_of_the_whole_machine_jumps(checker: Checker, clock: WallClock, jumping_url: str) -> None:
+    async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving, following_the_feed(jumping_url):
+        await load_while_it_jumps(checker, serving.client, clock)
+        connection = await asyncpg.connect(jumping_url)
+        # Months of which nobody had thought: their bodies lie in the default partition.
+        assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") > EACH
+        await checker.check(jumping_url)
+        for moment in MOMENTS.values():  # and move into partitions of their own once these are made
+            await connection.execute("SELECT create_body_partitions($1, 2)", moment)
+        assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") == 0
+        await connection.close()
+        await check_all(checker, serving.client, jumping_url)
+
+
+async def test_a_service_that_starts_in_another_year_makes_its_partitions_there_and_loses_nothing(
+    checker: Checker, clock: WallClock, jumping_url: str
+) -> None:
+    for moment in (*MOMENTS.values(), None):
+        if moment is None:
+            clock.set_right()
+        else:
+            clock.set(moment)
+        async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving:
+            await checker.load([serving.client], EACH)
+            assert checker.refused == checker.unknown == set()
+            if moment is None:
+                await check_all(checker, serving.client, jumping_url)
+    connection = await asyncpg.connect(jumping_url)
+    assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") == 0
+    await connection.close()

@@ -1,0 +1,222 @@
+"""``make soak MINUTES=60 RATE=500``: service and Postgres under a steady load for as long as asked, a line every few
+seconds, and at the end what became of memory, and whether anything was lost. Ctrl-C ends it early, with all of that."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+import httpx
+import psutil
+
+from service.app import prepare_schema
+from service.logs import configure_logs
+from service.sandbox import Faults, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
+from service.store.embedded import CONFIGURATION
+from tests.bench.load import AGENT_ID, SECRET
+from tests.bench.machine import describe_machine, find_port, run_process
+from tests.conftest import API_KEY, create_database
+from tests.factories import store_batch
+from tests.guarantees.checker import find_lost
+from tests.http.exposition import read_metric
+from tests.http.processes import OUTCOMES, run
+from tests.postgres import PostgresServer, find_programs
+from tests.soak.stream import ACKNOWLEDGED, BATCH_RECIPIENTS, PREFIX, REFUSED, UNKNOWN, Stream, ref_token
+from tests.soak.watch import Growth, Sample, Watch, find_growth
+
+FIRST_BATCH = 1_000_000
+UPLOAD_SECONDS = 30.0
+EXPORT_SECONDS = 20.0
+SANDBOX_AGENT = AGENT_ID + 1
+JUDGED_MINUTES = 30.0
+"""From this length on a rise of memory is no warming up any more, and fails the soak."""
+
+
+class Soak:
+    """Everything that goes on at once, beside the stream of webhooks."""
+
+    def __init__(self, client: httpx.AsyncClient, url: str, stream: Stream) -> None:
+        self._client = client
+        self._url = url
+        self._stream = stream
+
+    async def prepare_batch(self, number: int) -> None:
+        """Stores the batch that the next events are about."""
+        await store_batch(
+            self._url, BATCH_RECIPIENTS, batch_id=FIRST_BATCH + number, ref_token=ref_token(number), agent_id=AGENT_ID,
+            prepared_at=datetime(2026, 3, 16, tzinfo=UTC),
+        )  # fmt: skip
+
+    async def read_outcomes(self) -> None:
+        """Two readings a second, as a dashboard does."""
+        while True:
+            batch_id = FIRST_BATCH + max(0, len(self._stream.told) - 1) // (2 * BATCH_RECIPIENTS)
+            for path in ("outcomes", "metrics", "recipients?status=completed&limit=100"):
+                await self._expect("GET", f"/v1/batch-calls/{batch_id}/{path}", 200, 404)
+            await asyncio.sleep(0.5)
+
+    async def follow_feed(self) -> None:
+        """A consumer that keeps up."""
+        await self._expect("PUT", "/v1/feed/consumers/soak", 200, json={"position": 0})
+        while True:
+            answer = await self._expect("GET", "/v1/feed?consumer=soak&limit=1000&wait=5", 200)
+            if answer is not None and answer.json()["data"]:
+                await self._expect("PUT", "/v1/feed/consumers/soak", 200, json={"position": answer.json()["next"]})
+
+    async def export(self) -> None:
+        """A batch as a file, in one format after the other."""
+        count = 0
+        while True:
+            await asyncio.sleep(EXPORT_SECONDS)
+            batch_id = FIRST_BATCH + count % (1 + len(self._stream.told) // (2 * BATCH_RECIPIENTS))
+            kind = ("csv", "ndjson", "parquet")[count % 3]
+            await self._expect("GET", f"/v1/batch-calls/{batch_id}/recipients.{kind}", 200, 404)
+            count += 1
+
+    async def upload(self) -> None:
+        """A small batch at the sandbox, which calls it at once and loses some of the webhooks: they are healed."""
+        count = 0
+        while True:
+            count += 1
+            files = {"file": ("soak.csv", sample_contacts(50, seed=count), "text/csv")}
+            data = {"agent_id": str(SANDBOX_AGENT), "name": f"Soak {count}"}
+            await self._expect("POST", "/v1/batch-call", 200, data=data, files=files)
+            await asyncio.sleep(UPLOAD_SECONDS)
+
+    async def _expect(self, method: str, path: str, *statuses: int, **sent: object) -> httpx.Response | None:
+        """The answer; one that should not have been is told at the end, a refusal for the time being is not."""
+        try:
+            answer = await self._client.request(method, path, **sent)  # type: ignore[arg-type]
+        except httpx.HTTPError as error:
+            self._stream.wrong.append(f"{method} {path}: {error!r}")
+            return None
+        if answer.status_code in statuses:
+            return answer
+        if answer.status_code != 503:
+            self._stream.wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+        await asyncio.sleep(1.0)
+        return None
+
+
+@asynccontextmanager
+async def serve(url: str, stack: AsyncExitStack) -> AsyncIterator[tuple[psutil.Process, int]]:
+    """The service as a process of its own, with a sandbox as its provider; gives it and its port."""
+    port, provider_port = find_port(), find_port()
+    target = Target(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
+    options = SandboxOptions(seed=1, rate_limit=10_000, first_batch_id=1, targets=(target,), api_keys=("sandbox-key",))
+    await stack.enter_async_context(
+        serve_sandbox(options, port=provider_port, clock=SteppedClock(), faults=Faults(drop=0.1, duplicate=0.1))
+    )
+    environ = {
+        "OUTCOMES_DATABASE_URL": url, "OUTCOMES_PORT": str(port), "OUTCOMES_API_KEY": API_KEY,
+        "FORMANT_WEBHOOK_SECRET": SECRET, "FORMANT_BASE_URL": f"http://127.0.0.1:{provider_port}",
+        "FORMANT_API_KEY": "sandbox-key", "OUTCOMES_RECONCILE_SECONDS": "10", "OUTCOMES_GRACE_SECONDS": "30",
+    }  # fmt: skip
+    with run_process(["-m", "service", "serve"], port, environ) as process:
+        yield process, port
+
+
+async def soak(server: PostgresServer, url: str, minutes: float, rate: float, every_seconds: float) -> bool:
+    """Runs it; whether all was well."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    samples: list[Sample] = []
+    async with AsyncExitStack() as stack:
+        process, port = await stack.enter_async_context(serve(url, stack))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", timeout=60.0, headers={"authorization": f"Bearer {API_KEY}"}
+            )
+        )
+        connection = await asyncpg.connect(url)
+        stack.push_async_callback(connection.close)
+        watch, stream = Watch(process, psutil.Process(server.pid), connection), Stream(port, rate)
+        life = Soak(client, url, stream)
+        running = [
+            asyncio.create_task(each)
+            for each in (
+                stream.run(life.prepare_batch), life.read_outcomes(), life.follow_feed(), life.export(), life.upload()
+            )
+        ]  # fmt: skip
+        print(Sample.head(), flush=True)
+        last = time.monotonic() + 60 * minutes
+        while not ended.is_set() and time.monotonic() < last and not any(task.done() for task in running):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), min(every_seconds, max(0.1, last - time.monotonic())))
+            backlog = await read_metric(client, "outcomes_backlog_events")
+            stored = stream.told.count(ACKNOWLEDGED)
+            samples.append(await watch.look(stored, stream.take_latencies(), int(backlog)))
+            print(samples[-1], flush=True)
+        for task in running:
+            task.cancel()
+        for result in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(result, Exception):
+                stream.wrong.append(f"the soak itself: {result!r}")
+    lost = await find_lost(url, PREFIX, stream.told, stream.unusable)
+    verified = await run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=url, FORMANT_WEBHOOK_SECRET=SECRET)
+    return tell(stream, samples, find_growth(samples), lost, verified.status == 0, verified.output + verified.errors)
+
+
+def tell(
+    stream: Stream, samples: list[Sample], growth: Growth | None, lost: list[str], is_verified: bool, verified: str
+) -> bool:
+    """Prints what came of it; whether all was well."""
+    told = stream.told
+    print(
+        f"{told.count(ACKNOWLEDGED):,} events acknowledged, {told.count(REFUSED):,} refused, "
+        f"{told.count(UNKNOWN):,} without an answer; {stream.unusable:,} unusable bodies"
+    )
+    has_grown = False
+    if growth is None:
+        print("Memory: too short to tell")
+    else:
+        is_judged = samples[-1].seconds >= 60 * JUDGED_MINUTES
+        has_grown = growth.is_grown and is_judged
+        word = "GREW" if growth.is_grown else "did not grow"
+        note = "" if is_judged else f"; judged only from {JUDGED_MINUTES:.0f} minutes on"
+        print(
+            f"Memory of the service {word}: {growth.mb_per_hour:+.1f} MB/h over the second half "
+            f"({growth.risen_mb:+.1f} MB{note})"
+        )
+    print(f"Answers that should not have been: {len(stream.wrong)}")
+    for line in stream.wrong[:10]:
+        print(f"  {line}")
+    print(f"Lost or double: {len(lost)}")
+    for line in lost[:10]:
+        print(f"  {line}")
+    print(f"outcomes verify: {'finds nothing' if is_verified else verified[-2000:]}", flush=True)
+    return not (lost or stream.wrong or has_grown) and is_verified
+
+
+def main() -> None:
+    """Runs what was asked for; ends with 1 when anything was lost, wrong, or grew."""
+    parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--rate", type=float, default=200.0, help="webhooks a second")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two lines")
+    arguments = parser.parse_args()
+    configure_logs("error")
+    server = PostgresServer(find_programs())
+    server.start(*(f"-c {line.replace(' ', '')}" for line in CONFIGURATION.splitlines()))
+    try:
+        print(f"Machine: {describe_machine()}, shared by load, service and Postgres")
+        is_well = asyncio.run(_prepare_and_soak(server, arguments.minutes, arguments.rate, arguments.every))
+    finally:
+        server.remove()
+    sys.exit(0 if is_well else 1)
+
+
+async def _prepare_and_soak(server: PostgresServer, minutes: float, rate: float, every_seconds: float) -> bool:
+    url = await create_database(server, "template0")
+    await prepare_schema(url, may_migrate=True)
+    return await soak(server, url, minutes, rate, every_seconds)
+
+
+main()

@@ -38,8 +38,8 @@ SHAPES: dict[str, tuple[str, str, int]] = {
     "upper case": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD.upper()}\r\n", 401),
     "not ASCII": ("/webhooks/formant", f"{SIGNATURE_HEADER}: sha256=é\r\n", 401),
     "huge": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {'0' * 60_000}\r\n", 401),
-    "two, the last one wrong": (
-        "/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD}\r\n{SIGNATURE_HEADER}: sha256=00\r\n", 401,
+    "two, both wrong": (
+        "/webhooks/formant", f"{SIGNATURE_HEADER}: {NEARLY}\r\n{SIGNATURE_HEADER}: sha256=00\r\n", 401,
     ),
     "an unknown target": ("/webhooks/formant/nobody", f"{SIGNATURE_HEADER}: {GOOD}\r\n", 404),
 }  # fmt: skip

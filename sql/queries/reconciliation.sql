@@ -8,8 +8,8 @@ SELECT record_provider_answer(
     :account, :failed, :limit, :remaining, :reset_seconds, :block_seconds, :backoff_seconds, :now);
 
 -- name: schedule_batches(interval_seconds, now)$
--- Gives every batch that the provider knows a schedule, and makes those due again of which events came after their last
--- comparison, were they put off; tells how many. Reads one small row for each batch. What lies further ahead than it is
+-- Gives every batch that the provider knows a schedule, and makes those due again that have changed since they were
+-- last compared, were they put off; tells how many. Reads one small row for each batch. What lies further ahead than it is
 -- ever put was put there by a clock that has been set back since: that is due now.
 WITH added AS (
     INSERT INTO batch_schedules (batch_key, due_at)
@@ -28,7 +28,8 @@ WITH added AS (
     UPDATE batch_schedules AS s
     SET due_at = greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
     FROM batch_activity AS a
-    WHERE a.batch_key = s.batch_key AND a.last_event_at > s.last_reconciled_at
+    WHERE a.batch_key = s.batch_key
+      AND (a.revision <> s.compared_revision OR s.compared_revision IS NULL AND a.last_event_at > s.last_reconciled_at)
       AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
       AND NOT EXISTS (SELECT FROM mended AS m WHERE m.batch_key = s.batch_key)
     RETURNING 1
@@ -180,11 +181,18 @@ FROM batches
 WHERE batch_key = :batch_key;
 
 -- name: record_batch_state(batch_key, fence, status, total_recipients)!
--- The provider's present word on a batch, where it says one; nothing from a holder whose lease was lost.
+-- The provider's present word on a batch, where it says one, and which state of ours it is going to be compared with;
+-- nothing from a holder whose lease was lost.
+WITH compared AS (
+    UPDATE batch_schedules AS s
+    SET compared_revision = coalesce((SELECT a.revision FROM batch_activity AS a WHERE a.batch_key = s.batch_key), 0)
+    WHERE s.batch_key = :batch_key AND s.fence = :fence
+    RETURNING s.batch_key
+)
 UPDATE batches AS b
 SET status = coalesce(nullif(:status, ''), b.status), total_recipients = coalesce(:total_recipients, b.total_recipients)
-FROM batch_schedules AS s
-WHERE b.batch_key = :batch_key AND s.batch_key = b.batch_key AND s.fence = :fence
+FROM compared AS c
+WHERE b.batch_key = c.batch_key
   AND (b.status, b.total_recipients)
       IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));
 

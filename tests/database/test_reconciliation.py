@@ -7,8 +7,10 @@ from typing import Any
 
 import asyncpg
 
+from service.reconcile.schedule import FOREVER
 from service.store.database import Database
-from tests.factories import BATCH_ID, BEGAN, store_batch
+from tests.database.ingesting import ingest
+from tests.factories import BATCH_ID, BEGAN, decode, make_payload, store_batch
 
 FIGURES = {"total_recipients": 500, "busy_count": 15, "success_rate": 84.0, "unreachable_count": None}
 
@@ -171,3 +173,23 @@ async def test_the_providers_word_on_a_batch_is_taken_down_and_what_it_does_not_
             database.pool, batch_key=lease["batch_key"], fence=fence, status=status, total_recipients=total
         )
         assert tuple(await database.pool.fetchrow("SELECT status, total_recipients FROM batches") or ()) == kept
+
+
+async def test_whatever_changes_a_closed_batch_makes_it_due_again_however_old_it_is(database: Database) -> None:
+    await store_batch(database.url)
+    compared_at = BEGAN + timedelta(days=400)
+    await schedule(database, compared_at)
+    (lease,) = await claim(database, "a", compared_at)
+    await database.queries.record_batch_state(
+        database.pool, batch_key=lease["batch_key"], fence=lease["fence"], status="completed", total_recipients=10
+    )
+    assert await record(database, lease, compared_at, verdict="complete", due_at=FOREVER)
+    assert await schedule(database, compared_at + timedelta(minutes=1)) == 0
+    await ingest(database, *decode(make_payload(recipient=1)))  # received long before, as one that was in quarantine
+    assert await schedule(database, compared_at + timedelta(minutes=1)) == 1
+    (lease,) = await claim(database, "a", compared_at + timedelta(minutes=1))
+    await database.queries.record_batch_state(
+        database.pool, batch_key=lease["batch_key"], fence=lease["fence"], status="completed", total_recipients=10
+    )
+    assert await record(database, lease, compared_at + timedelta(minutes=1), verdict="complete", due_at=FOREVER)
+    assert await schedule(database, compared_at + timedelta(minutes=2)) == 0

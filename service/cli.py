@@ -10,6 +10,8 @@ from service.commands.bi import bi
 from service.commands.demo import demo
 from service.commands.doctor import doctor
 from service.commands.erase import erase
+from service.commands.erasures import erasures
+from service.commands.feed import restart_feed
 from service.commands.keys import keys
 from service.commands.reconcile import reconcile
 from service.commands.recount import rebuild, verify
@@ -21,8 +23,8 @@ from service.errors import OutcomesError
 from service.sandbox.command import sandbox
 
 COMMANDS: tuple[click.Command, ...] = (
-    serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, replay, batches, keys, erase, bi,
-    crm_sync,
+    serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, replay, batches, keys, erase,
+    erasures, restart_feed, bi, crm_sync,
 )  # fmt: skip
 
 

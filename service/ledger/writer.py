@@ -15,7 +15,7 @@ from service.formant.events import Event, Unreadable, to_unreadable
 from service.ledger.committer import Item
 from service.logs import LineLimit
 from service.metrics import Metrics
-from service.store.database import connect
+from service.store.database import connect, note_server
 
 logger = structlog.get_logger()
 
@@ -70,7 +70,13 @@ class Writer:
 
     async def _connect(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._url)
+            connection = await connect(self._url)
+            try:
+                await note_server(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
             self._connection.add_log_listener(self._note_message)
             self._is_in_doubt = False
         return self._connection

@@ -45,19 +45,20 @@ class Consumers:
         return row
 
     async def get_position(self, name: str) -> int:
-        """Where it goes on."""
-        position: int | None = await self._database.queries.get_consumer_position(
-            self._database.pool, name=_check(name)
-        )
-        if position is None:
+        """Where it goes on. Raises ConflictError when it may have read what is gone since a restore."""
+        row = await self._database.queries.get_consumer_position(self._database.pool, name=_check(name))
+        if row is None:
             raise _unknown(name)
+        if row["is_cut_off"]:
+            raise _cut_off(name)
+        position: int = row["position"]
         return position
 
     async def acknowledge(self, name: str, position: int, *, is_reset: bool) -> None:
         """Takes down that it has dealt with every entry up to ``position``; begins one that is not known yet.
 
-        Raises ConflictError when the feed has not come so far, when the consumer was further already and ``is_reset``
-        is false, or when there are too many consumers.
+        Raises ConflictError when the feed has not come so far, when the consumer was further already, or may have read
+        what is gone since, and ``is_reset`` is false, or when there are too many consumers.
         """
         answer = await self._database.queries.acknowledge_feed(
             self._database.pool, name=_check(name), position=position, is_reset=is_reset, limit=self._max_consumers
@@ -67,6 +68,8 @@ class Consumers:
                 raise ConflictError(
                     f"position: {position} is beyond the end of the feed ({answer['at']}): acknowledge what was read"
                 )
+            case "cut_off":
+                raise _cut_off(name)
             case "backwards":
                 raise ConflictError(
                     f"position: {position} is behind {answer['at']}, which {name} has acknowledged: "
@@ -120,6 +123,13 @@ def _check(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidRequestError("consumer: a name takes 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     return name
+
+
+def _cut_off(name: str) -> ConflictError:
+    return ConflictError(
+        f"consumer: this database was restored, and {name} may have read what is gone: forget what was read, and send "
+        f'PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
+    )
 
 
 def _unknown(name: str) -> NotFoundError:

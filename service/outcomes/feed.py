@@ -29,13 +29,19 @@ class Page(NamedTuple):
 async def read_feed(database: Database, after: int, limit: int) -> Page:
     """The page after a position, of at most ``limit`` entries; of one instant.
 
-    Raises ConflictError when ``after`` is beyond the end: such a reader would wait while others' changes pass it by.
+    Raises ConflictError when ``after`` is beyond the end, where a reader would wait while others' changes pass it by;
+    and when it was read from a history that is gone (``feed_timelines``), where it would keep what no longer holds.
     """
     queries, pool = database.queries, database.pool
     rows = [row async for row in queries.read_feed(pool, after=after, limit=limit, bytes=MAX_PAGE_BYTES)]
     if rows:
         return Page(rows, rows[-1]["position"], rows[-1]["has_more"])
     if after > 0:
+        if (end := await queries.find_lost_end(pool, position=after)) is not None:
+            raise ConflictError(
+                f"after: {after} was read before this database was restored or failed over, and what came after {end} "
+                "is gone: forget what was read, and read it from 0"
+            )
         last = await queries.get_last_taken_position(pool)
         if after > last:
             raise ConflictError(

@@ -73,7 +73,12 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
     pool = await asyncpg.create_pool(
-        url, min_size=1, max_size=POOL_CONNECTIONS, command_timeout=statement_seconds, **_OPTIONS
+        url,
+        min_size=1,
+        max_size=POOL_CONNECTIONS,
+        command_timeout=statement_seconds,
+        init=note_server,
+        **_OPTIONS,
     )
     try:
         async with pool.acquire() as connection:
@@ -96,6 +101,17 @@ async def open_unchecked_database(
         yield Database(url, pool, load_queries())
     finally:
         pool.terminate()
+
+
+async def note_server(connection: Connection) -> None:
+    """Each connection of the service asks this first: where the data have come to another server, the feed goes on
+    beyond all that readers can have seen elsewhere (``sql/functions/50_feed_timelines.sql``)."""
+    try:
+        reason = await load_queries().note_server(connection)
+    except asyncpg.UndefinedFunctionError:
+        return  # the schema is not there yet, and so no feed
+    if reason is not None:
+        logger.warning("feed_timeline_opened", reason=reason)
 
 
 async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:

@@ -11,10 +11,16 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 SELECT c.name, c.position, e.last_position,
-       CASE WHEN n.counted <= p_counted THEN n.counted ELSE e.last_position - c.position END,
+       CASE WHEN n.counted <= p_counted THEN n.counted ELSE e.last_position - c.position - g.skipped END,
        n.counted <= p_counted, f.changed_at, c.acknowledged_at, c.created_at
 FROM feed_consumers AS c
 CROSS JOIN (SELECT coalesce(max(position), 0) AS last_position FROM outcomes) AS e
+CROSS JOIN LATERAL (
+    -- What lies between two timelines was never there.
+    SELECT coalesce(sum(t.first_position - t.previous_end - 1), 0)::bigint AS skipped
+    FROM feed_timelines AS t
+    WHERE t.first_position > c.position AND t.first_position <= e.last_position
+) AS g
 CROSS JOIN LATERAL (
     SELECT count(*) AS counted
     FROM (SELECT FROM outcomes AS o WHERE o.position > c.position ORDER BY o.position LIMIT p_counted + 1) AS t
@@ -28,7 +34,8 @@ $$;
 
 -- Takes down how far a consumer is, and makes one that is not known yet. Refusals change nothing:
 --
---   beyond     the feed has not come so far; at tells how far it has
+--   beyond     the feed has not come so far; at tells how far it has. Or that is a position of a history that is gone
+--   cut_off    the consumer may have read what is gone, and no reset is asked for
 --   backwards  the consumer was further already (at), and no reset is asked for
 --   full       there are p_limit consumers already
 --
@@ -40,6 +47,9 @@ CREATE OR REPLACE FUNCTION acknowledge_feed(
 LANGUAGE plpgsql
 SET enable_seqscan = off
 AS $$
+DECLARE
+    v_end        bigint;
+    v_is_cut_off boolean;
 BEGIN
     -- One at a time, so that two that begin at once cannot exceed the limit together.
     PERFORM pg_advisory_xact_lock(7304564, 6);
@@ -52,14 +62,26 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    SELECT c.position INTO at FROM feed_consumers AS c WHERE c.name = p_name;
+    SELECT t.previous_end INTO v_end
+    FROM feed_timelines AS t
+    WHERE t.first_position > p_position AND t.previous_end < p_position
+    ORDER BY t.first_position LIMIT 1;
+    IF FOUND THEN
+        refusal := 'beyond';
+        at := v_end;
+        RETURN;
+    END IF;
+    SELECT c.position, c.is_cut_off INTO at, v_is_cut_off FROM feed_consumers AS c WHERE c.name = p_name;
     IF NOT FOUND AND (SELECT count(*) FROM feed_consumers) >= p_limit THEN
         refusal := 'full';
+    ELSIF v_is_cut_off AND NOT p_is_reset THEN
+        refusal := 'cut_off';
     ELSIF at > p_position AND NOT p_is_reset THEN
         refusal := 'backwards';
     ELSE
         INSERT INTO feed_consumers AS c (name, position) VALUES (p_name, p_position)
-        ON CONFLICT (name) DO UPDATE SET position = excluded.position, acknowledged_at = clock_timestamp();
+        ON CONFLICT (name) DO UPDATE
+        SET position = excluded.position, acknowledged_at = clock_timestamp(), is_cut_off = false;
     END IF;
 END
 $$;

@@ -4,6 +4,8 @@
 --
 -- At most p_limit entries, and no further one once parameters and results have come to p_bytes; has_more of the last
 -- entry tells whether there are more. Plans live long, and go by the index of positions.
+--
+-- Nothing after a position of a history that is gone (feed_timelines): its reader has to be told so, and not to go on.
 CREATE OR REPLACE FUNCTION read_feed(p_after bigint, p_limit integer, p_bytes bigint)
 RETURNS TABLE (
     "position" bigint, batch_id bigint, recipient integer, phone text, parameters text, state text, status text,
@@ -38,6 +40,8 @@ BEGIN
                     SELECT o.position, o.batch_key, o.recipient_no
                     FROM outcomes AS o
                     WHERE o.position > p_after
+                      AND NOT EXISTS (SELECT FROM feed_timelines AS t
+                                      WHERE t.first_position > p_after AND t.previous_end < p_after)
                     ORDER BY o.position
                     LIMIT p_limit + 1
                 ) AS p

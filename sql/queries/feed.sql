@@ -10,6 +10,24 @@ SELECT coalesce(max(position), 0) FROM outcomes;
 -- The last position that was ever taken, committed or not: nobody can have read further.
 SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM feed_positions;
 
+-- name: find_lost_end(position)$
+-- Where the feed ended that was read up to a position of a history that is gone; null for any other position.
+SELECT previous_end FROM feed_timelines
+WHERE first_position > :position AND previous_end < :position
+ORDER BY first_position LIMIT 1;
+
+-- name: note_server()$
+-- Opens a timeline of the feed when these data have come to another server, and tells why.
+SELECT note_server();
+
+-- name: open_feed_timeline(reason, is_cut_off)^
+-- Lets the feed go on beyond all positions that any history of these data can have taken.
+SELECT * FROM open_feed_timeline(:reason, :is_cut_off);
+
+-- name: list_cut_off_consumers()
+-- Consumers that have to be reset before they go on.
+SELECT name FROM feed_consumers WHERE is_cut_off ORDER BY name;
+
 -- name: move_feed_entries(rows)$
 -- Takes the next step of telling readers the id of a batch that became known late; false when there is none to take.
 SELECT move_feed_entries(NULL, :rows);
@@ -22,9 +40,9 @@ SELECT * FROM list_feed_consumers(:name, :counted);
 -- All consumers by name, and how far behind each is.
 SELECT * FROM list_feed_consumers(NULL, :counted);
 
--- name: get_consumer_position(name)$
--- How far a consumer says that it is; null for one that is not known.
-SELECT position FROM feed_consumers WHERE name = :name;
+-- name: get_consumer_position(name)^
+-- How far a consumer says that it is, and whether it has to be reset first; nothing for one that is not known.
+SELECT position, is_cut_off FROM feed_consumers WHERE name = :name;
 
 -- name: acknowledge_feed(name, position, is_reset, limit)^
 -- Takes down how far a consumer is, or tells why not.

@@ -63,3 +63,15 @@ SELECT count(*) FROM gone;
 -- name: end_held_step(erasure_id, rows)!
 -- Notes that no held file holds the person any more.
 UPDATE erasures SET step = 'late', held_rows = held_rows + :rows WHERE erasure_id = :erasure_id AND step = 'held';
+
+-- name: list_erased_phones()
+-- The tombstones: keyed hashes of phones, and when each was erased.
+SELECT encode(phone_hash, 'hex') AS phone_hash, erased_at FROM erased_phones ORDER BY erased_at, phone_hash;
+
+-- name: get_erasure_key_mark()$
+-- What tells two keys of erased people apart, and nothing else about them.
+SELECT left(encode(hash_person('key', 'mark'), 'hex'), 16);
+
+-- name: repeat_erasures(phone_hashes, erased_at, actor)$
+-- Begins the erasures again that a restore has undone; how many.
+SELECT repeat_erasures(:phone_hashes::bytea[], :erased_at::timestamptz[], :actor);

@@ -1,0 +1,36 @@
+"""``outcomes restart-feed``: says that the database has lost the end of the feed."""
+
+import asyncpg
+import click
+
+from service.access.audit import record_audit
+from service.commands.starting import run_on_database, start
+from service.errors import DatabaseError
+from service.store.database import Database
+
+
+@click.command("restart-feed")
+def restart_feed() -> None:
+    """Say that commits were lost: the database was restored, or a standby took over that lacked some.
+
+    Positions go on far beyond all that were ever read. Readers who had read what is gone are refused (409) until they
+    read from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if you
+    can; again is harmless.
+    """
+    previous_end, first_position = run_on_database(start(), _restart)
+    click.echo(f"The feed ended at {previous_end} and goes on at {first_position}.")
+
+
+async def _restart(database: Database) -> tuple[int, int]:
+    async with database.pool.acquire() as connection, connection.transaction():
+        try:
+            opened = await database.queries.open_feed_timeline(connection, reason="restored", is_cut_off=True)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DatabaseError(
+                "Our role in the database may not do this: run it as the owner of the schema"
+            ) from error
+        await record_audit(
+            database, connection, "feed restart", "feed", "restarted",
+            previous_end=opened["previous_end"], first_position=opened["first_position"],
+        )  # fmt: skip
+    return opened["previous_end"], opened["first_position"]

@@ -1,0 +1,67 @@
+"""Who was erased, as a list to keep outside the database: keyed hashes, which tell nothing to who lacks the key.
+
+A database that is restored from a backup has people in it again who were erased since. The list takes them out: the key
+is part of every backup, so the hashes of a later list still fit.
+"""
+
+import csv
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime
+
+from service.access.actor import current_actor
+from service.errors import InvalidRequestError
+from service.privacy.erasure import Eraser
+from service.store.database import Database
+
+HEADER = ("phone_hash", "erased_at")
+
+
+class Tombstones:
+    """Writes the list, and erases again by it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self) -> AsyncIterator[str]:
+        """The lines of a CSV; the first one names the key."""
+        mark = await self._database.queries.get_erasure_key_mark(self._database.pool)
+        yield f"# erased people, under key {mark}"
+        yield ",".join(HEADER)
+        async with self._database.snapshot() as connection:
+            async for row in self._database.queries.list_erased_phones(connection):
+                yield f"{row['phone_hash']},{row['erased_at'].isoformat()}"
+
+    async def repeat(self, lines: Iterable[str]) -> int:
+        """Erases again who stands in the list and was not erased here since; how many people were there again.
+
+        Raises InvalidRequestError, and changes nothing, for anything but a list of this database's own.
+        """
+        hashes, times = _read(lines, await self._database.queries.get_erasure_key_mark(self._database.pool))
+        begun: int = await self._database.queries.repeat_erasures(
+            self._database.pool, phone_hashes=hashes, erased_at=times, actor=current_actor().name
+        )
+        await Eraser(self._database).finish_all()
+        return begun
+
+
+def _read(lines: Iterable[str], mark: str) -> tuple[list[bytes], list[datetime]]:
+    rows = iter(lines)
+    if next(rows, "").strip() != f"# erased people, under key {mark}":
+        raise InvalidRequestError(
+            "The list of erased people is not this database's: its first line has to be "
+            f"'# erased people, under key {mark}', as `outcomes erasures list` prints it"
+        )
+    try:
+        found = [(bytes.fromhex(row["phone_hash"]), _time(row["erased_at"])) for row in csv.DictReader(rows)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidRequestError(
+            "The list of erased people has a line that is none: print it anew with `outcomes erasures list`"
+        ) from error
+    return [phone_hash for phone_hash, _ in found], [erased_at for _, erased_at in found]
+
+
+def _time(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return at

@@ -1,17 +1,26 @@
 """Migrations: plain SQL in dbmate's file format and in dbmate's table, so that anyone can change to dbmate.
 
-Beyond dbmate, a checksum is kept with each, functions and views are applied anew when their text changes, and a schema
-that is ahead of this version is refused. All of it happens under one advisory lock: replicas that start together take
+Beyond dbmate, a checksum is kept with each, and functions and views are applied anew when their text changes, by no
+version that is older than the one that applied them last. A schema that is ahead of this version is refused, unless
+its newer migrations say that this version can live with them (``-- compatible-from: 0013``): so the version before may
+start again in the midst of an upgrade. All of it happens under one advisory lock: replicas that start together take
 turns.
+
+No migration holds up others: it waits a second for a lock of a table, behind which everybody else would have to wait,
+and then lets them pass and tries again.
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
+import stamina
 import structlog
 
 from service.errors import DatabaseError
@@ -20,6 +29,13 @@ from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
 
+PACKAGE = "formant-outcomes"
+LOCK_TIMEOUT = "1s"
+LOCK_PATIENCE_SECONDS = 300.0
+"""How long a migration is tried again when it cannot have a lock."""
+UP = re.compile(r"^-- migrate:up(?P<alone> transaction:false)?$\n", re.MULTILINE)
+COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d{4})$", re.MULTILINE)
+
 
 class SqlFile(NamedTuple):
     """A migration (its part after ``-- migrate:up``), a function, or a view for BI tools (``bi/…``)."""
@@ -27,6 +43,10 @@ class SqlFile(NamedTuple):
     name: str
     text: str
     checksum: str
+    is_alone: bool = False
+    """It is one statement that takes no transaction, such as CREATE INDEX CONCURRENTLY."""
+    compatible_from: str | None = None
+    """Versions that know this migration can live with it; None: only those that know the file itself."""
 
 
 class SchemaState(NamedTuple):
@@ -45,10 +65,19 @@ def read_migrations(folder: Path | None = None) -> list[SqlFile]:
     files = []
     for path in sorted((folder or find_sql_folder() / "migrations").glob("*.sql")):
         text = path.read_text()
-        _, marker, rest = text.partition("-- migrate:up\n")
-        if not marker:
+        marker = UP.search(text)
+        if marker is None:
             raise DatabaseError(f"{path.name} has no line '-- migrate:up'")
-        files.append(SqlFile(path.stem, rest.partition("-- migrate:down")[0], _checksum(text)))
+        compatible = COMPATIBLE_FROM.search(text, 0, marker.start())
+        files.append(
+            SqlFile(
+                path.stem,
+                text[marker.end() :].partition("-- migrate:down")[0],
+                _checksum(text),
+                is_alone=marker["alone"] is not None,
+                compatible_from=compatible[1] if compatible else None,
+            )
+        )
     return files
 
 
@@ -63,26 +92,87 @@ def read_functions(folder: Path | None = None) -> list[SqlFile]:
     ]
 
 
-async def migrate(connection: asyncpg.Connection) -> SchemaState:
-    """Brings the schema up to this version; returns what was applied. Raises DatabaseError when it is ahead."""
+async def migrate(connection: asyncpg.Connection, *, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> SchemaState:
+    """Brings the schema up to this version; returns what was applied. Raises DatabaseError when it is ahead of what
+    this version can live with, or when a lock was not to be had for ``patience_seconds``."""
+    queries = load_queries()
     async with _lock(connection):
-        await load_queries().create_schema_tables(connection)
+        if not await queries.has_schema_tables(connection):
+            await _retry("the records of migrations", patience_seconds, partial(_create_records, connection))
         state = await find_state(connection)
         for file in state.migrations:
-            async with connection.transaction():
-                await connection.execute(file.text)
-                await load_queries().record_migration(connection, version=_version(file), checksum=file.checksum)
+            apply = _apply_alone if file.is_alone else _apply
+            await _retry(file.name, patience_seconds, partial(apply, connection, file))
             logger.info("migration_applied", migration=file.name)
         if state.functions:
-            async with connection.transaction():
-                for file in state.functions:
-                    await connection.execute(file.text)
-                    await load_queries().record_function(connection, name=file.name, checksum=file.checksum)
-                await load_queries().backfill_counters(connection)
-                await load_queries().grant_bi_reading(connection)
+            await _retry(
+                "functions and views", patience_seconds, partial(_apply_functions, connection, state.functions)
+            )
             logger.info("functions_applied", count=len(state.functions))
-        await load_queries().create_body_partitions(connection)
+        await queries.create_body_partitions(connection)
     return state
+
+
+async def _retry(what: str, patience_seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    """Does it, again and again while somebody else holds a lock that it takes."""
+    try:
+        async for attempt in stamina.retry_context(
+            on=(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
+            attempts=None, timeout=patience_seconds, wait_initial=0.5, wait_max=5.0,
+        ):  # fmt: skip
+            with attempt:
+                if attempt.num > 1:
+                    logger.warning("migration_waits_for_lock", migration=what, attempt=attempt.num)
+                await do()
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        raise DatabaseError(
+            f"{what}: a lock was not to be had within {patience_seconds:.0f} s, and nothing of it was applied: end "
+            "what holds it (pg_stat_activity, oldest xact_start first), and run `outcomes migrate` again"
+        ) from error
+
+
+async def _create_records(connection: asyncpg.Connection) -> None:
+    async with _transaction(connection):
+        await load_queries().create_schema_tables(connection)
+
+
+async def _apply(connection: asyncpg.Connection, file: SqlFile) -> None:
+    async with _transaction(connection):
+        await connection.execute(file.text)
+        await _record(connection, file)
+
+
+async def _apply_alone(connection: asyncpg.Connection, file: SqlFile) -> None:
+    """An index that is built beside what goes on keeps nobody out; one that failed half way stays, and is of no use."""
+    for row in [row async for row in load_queries().list_invalid_indexes(connection)]:
+        await connection.execute(row["statement"])
+    await connection.execute(file.text)
+    await _record(connection, file)
+
+
+async def _apply_functions(connection: asyncpg.Connection, files: list[SqlFile]) -> None:
+    async with _transaction(connection):
+        for file in files:
+            await connection.execute(file.text)
+            await load_queries().record_function(
+                connection, name=file.name, checksum=file.checksum, release=version(PACKAGE)
+            )
+        await load_queries().backfill_counters(connection)
+        await load_queries().grant_bi_reading(connection)
+
+
+async def _record(connection: asyncpg.Connection, file: SqlFile) -> None:
+    await load_queries().record_migration(
+        connection, version=_version(file), checksum=file.checksum, compatible_from=file.compatible_from
+    )
+
+
+@asynccontextmanager
+async def _transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction that gives up on a lock after a moment: whoever comes after it has to wait behind it."""
+    async with connection.transaction():
+        await load_queries().set_lock_timeout(connection, timeout=LOCK_TIMEOUT)
+        yield
 
 
 async def check_schema(connection: Connection) -> None:
@@ -96,27 +186,42 @@ async def check_schema(connection: Connection) -> None:
 
 
 async def find_state(connection: Connection) -> SchemaState:
-    """What the database lacks; raises DatabaseError when it is ahead, or a migration was edited after it ran."""
+    """What the database lacks; raises DatabaseError when it is ahead of what this version can live with, or a migration
+    was edited after it ran."""
     queries = load_queries()
     files = {_version(file): file for file in read_migrations()}
-    applied = {row["version"]: row["checksum"] async for row in queries.list_migrations(connection)}
-    ahead = sorted(applied.keys() - files.keys())
-    if ahead:
-        raise DatabaseError(
-            f"The schema is ahead of this version of the service (it has {', '.join(ahead)}): "
-            f"run the newer version, or restore the backup made before it"
-        )
-    for version, checksum in applied.items():
-        if checksum not in {None, files[version].checksum}:
+    applied = {row["version"]: row async for row in queries.list_migrations(connection)}
+    for number, row in applied.items():
+        if number in files and row["checksum"] not in {None, files[number].checksum}:
             raise DatabaseError(
-                f"{files[version].name} was changed after it was applied: restore the file, "
+                f"{files[number].name} was changed after it was applied: restore the file, "
                 "and put the change into a new migration"
             )
-    functions = {row["name"]: row["checksum"] async for row in queries.list_functions(connection)}
-    return SchemaState(
-        [file for version, file in files.items() if version not in applied],
-        [file for file in read_functions() if functions.get(file.name) != file.checksum],
-    )
+    lacking = [file for number, file in files.items() if number not in applied]
+    ahead = sorted(applied.keys() - files.keys())
+    if ahead:
+        own = max(files)
+        if lacking or any(row["compatible_from"] is None or row["compatible_from"] > own
+                          for row in (applied[number] for number in ahead)):  # fmt: skip
+            raise DatabaseError(
+                f"The schema is ahead of this version of the service (it has {', '.join(ahead)}): "
+                f"run the newer version, or restore the backup made before it"
+            )
+        logger.warning("schema_ahead", migration=", ".join(ahead))
+        return SchemaState([], [])  # the functions are the newer version's
+    functions = [row async for row in queries.list_functions(connection)]
+    checksums = {row["name"]: row["checksum"] for row in functions}
+    changed = [file for file in read_functions() if checksums.get(file.name) != file.checksum]
+    newest = max((_release(row["release"]) for row in functions if row["release"]), default=())
+    if changed and newest > _release(version(PACKAGE)):
+        logger.warning("functions_ahead", count=len(changed))
+        changed = []
+    return SchemaState(lacking, changed)
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """A version to compare: ``0.10.1`` is later than ``0.9``."""
+    return tuple(int(number) for number in re.findall(r"\d+", text))
 
 
 @asynccontextmanager

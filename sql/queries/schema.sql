@@ -1,18 +1,34 @@
 -- name: create_schema_tables()#
--- The records of what was applied; schema_migrations is dbmate's own table with two columns more.
+-- The records of what was applied; schema_migrations is dbmate's own table with three columns more.
 CREATE TABLE IF NOT EXISTS schema_migrations (version varchar(128) PRIMARY KEY);
 ALTER TABLE schema_migrations
     ADD COLUMN IF NOT EXISTS checksum text,
-    ADD COLUMN IF NOT EXISTS applied_at timestamptz DEFAULT now();
+    ADD COLUMN IF NOT EXISTS applied_at timestamptz DEFAULT now(),
+    ADD COLUMN IF NOT EXISTS compatible_from text;
 CREATE TABLE IF NOT EXISTS schema_functions (
     name       text PRIMARY KEY,
     checksum   text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT now()
 );
+ALTER TABLE schema_functions ADD COLUMN IF NOT EXISTS release text;
 
 -- name: has_schema_tables()$
--- Whether this database was ever migrated.
-SELECT to_regclass('schema_functions') IS NOT NULL;
+-- Whether this database was ever migrated, by a version that keeps the same records.
+SELECT count(*) = 2 FROM pg_attribute AS a
+WHERE NOT a.attisdropped
+  AND ((a.attrelid = to_regclass('schema_migrations') AND a.attname = 'compatible_from')
+    OR (a.attrelid = to_regclass('schema_functions') AND a.attname = 'release'));
+
+-- name: set_lock_timeout(timeout)!
+-- How long a statement of this transaction waits for a lock.
+SELECT set_config('lock_timeout', :timeout, true);
+
+-- name: list_invalid_indexes()
+-- What takes away the indexes whose building failed half way.
+SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass) AS statement
+FROM pg_index AS i
+JOIN pg_class AS c ON c.oid = i.indexrelid
+WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'public'::regnamespace;
 
 -- name: lock_migrations()!
 -- One migrator at a time, across replicas.
@@ -23,22 +39,22 @@ SELECT pg_advisory_lock(7304564, 2);
 SELECT pg_advisory_unlock(7304564, 2);
 
 -- name: list_migrations()
--- What was applied, with its checksum (null when dbmate applied it).
-SELECT version, checksum FROM schema_migrations ORDER BY version;
+-- What was applied, with its checksum (null when dbmate applied it), and from which version on one can live with it.
+SELECT version, checksum, compatible_from FROM schema_migrations ORDER BY version;
 
--- name: record_migration(version, checksum)!
+-- name: record_migration(version, checksum, compatible_from)!
 -- Notes a migration in the transaction that applied it.
-INSERT INTO schema_migrations (version, checksum) VALUES (:version, :checksum);
+INSERT INTO schema_migrations (version, checksum, compatible_from) VALUES (:version, :checksum, :compatible_from);
 
 -- name: list_functions()
 -- The functions and views as they were last applied; no views once somebody has dropped their schemas.
-SELECT name, checksum FROM schema_functions
+SELECT name, checksum, release FROM schema_functions
 WHERE NOT starts_with(name, 'bi/') OR to_regnamespace('bi') IS NOT NULL AND to_regnamespace('bi_full') IS NOT NULL;
 
--- name: record_function(name, checksum)!
--- Notes a function's text in the transaction that applied it.
-INSERT INTO schema_functions (name, checksum) VALUES (:name, :checksum)
-ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, applied_at = now();
+-- name: record_function(name, checksum, release)!
+-- Notes a function's text, and the version that it is of, in the transaction that applied it.
+INSERT INTO schema_functions (name, checksum, release) VALUES (:name, :checksum, :release)
+ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, release = excluded.release, applied_at = now();
 
 -- name: backfill_counters()!
 -- Fills counters that are new, for what was there before them.

@@ -1,4 +1,4 @@
-"""After a restore or a failover the feed goes on far beyond what anybody has read; who had read what is gone is told."""
+"""After a restore or a failover the feed goes on far beyond all that was read; who had read what is gone is told."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -96,10 +96,10 @@ class Serving:
 
 
 @asynccontextmanager
-async def serve(**settings: str) -> AsyncIterator[Serving]:
-    """Runs ``outcomes serve`` on a free port; kills it at the end if it still runs."""
+async def serve(*program: str, **settings: str) -> AsyncIterator[Serving]:
+    """Runs ``outcomes serve``, or another ``program``'s, on a free port; kills it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        OUTCOMES,
+        *(program or (OUTCOMES,)),
         "serve",
         env=make_environ(settings),
         stdin=asyncio.subprocess.DEVNULL,

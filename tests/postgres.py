@@ -30,8 +30,9 @@ class PostgresServer:
     """One server in a temporary folder, on a Unix socket: started, stopped and killed as a test needs it."""
 
     def __init__(
-        self, programs: Path, *, copy_of: "PostgresServer | None" = None, environ: dict[str, str] | None = None
-    ) -> None:
+        self, programs: Path, *, copy_of: "PostgresServer | None" = None, environ: dict[str, str] | None = None,
+        base: Path | None = None, recovery: str = "",
+    ) -> None:  # fmt: skip
         self._programs = programs
         self._environ = {**os.environ, **(environ or {})}
         self._folder = Path(tempfile.mkdtemp(prefix="outcomes-pg-"))
@@ -40,7 +41,13 @@ class PostgresServer:
         if os.geteuid() == 0:
             self._user = "postgres" if "TEST_POSTGRES_BIN" in os.environ else "pgserver"
             self.own(self._folder)
-        if copy_of is None:
+        if base is not None:
+            self._run("cp", "-R", str(base), str(self._data))
+            with (self._data / "postgresql.auto.conf").open("a") as settings:
+                settings.write(recovery)
+            (self._data / "recovery.signal").touch()
+            self.own(self._data / "recovery.signal")
+        elif copy_of is None:
             self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--encoding=utf8")
         else:
             self._run("pg_basebackup", "-D", str(self._data), "-d", copy_of.url("postgres"), "-R", "-c", "fast")
@@ -48,6 +55,19 @@ class PostgresServer:
     def make_standby(self) -> "PostgresServer":
         """A copy that follows this server once it is started."""
         return PostgresServer(self._programs, copy_of=self)
+
+    def make_base_backup(self, folder: Path) -> None:
+        """A physical backup of the whole server, to recover from with its archived log."""
+        self._run("pg_basebackup", "-D", str(folder), "-d", self.url("postgres"), "-c", "fast")
+
+    def recover(self, base: Path, recovery: str) -> "PostgresServer":
+        """Another server from a base backup, as it comes back when it is started with these settings of recovery."""
+        return PostgresServer(self._programs, base=base, recovery=recovery)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where its write-ahead log is."""
+        return self._data / "pg_wal"
 
     def promote(self) -> None:
         """Makes a standby a server of its own."""
@@ -102,7 +122,7 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         with tempfile.TemporaryFile() as output:  # a pipe would be kept open by the server
             subprocess.run(
-                [str(self._programs / program), *arguments],
+                [str(self._programs / program) if program != "cp" else program, *arguments],
                 check=True, stdout=output, stderr=output, cwd=self._folder, user=self._user, timeout=120,
                 env=self._environ,
             )  # fmt: skip

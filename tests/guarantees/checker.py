@@ -53,6 +53,11 @@ class Checker:
         self._news = asyncio.Condition()
         self._next = 0
 
+    @property
+    def sent(self) -> int:
+        """The number of the last event that was sent, answered or not."""
+        return self._next
+
     async def load(self, services: Sequence[httpx.AsyncClient], count: int) -> None:
         """Sends ``count`` events more, each once, to the services in turn."""
         last = self._next + count

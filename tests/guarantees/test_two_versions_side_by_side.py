@@ -16,8 +16,8 @@ from tests.guarantees.checker import Checker, following_the_feed
 from tests.guarantees.next_version import ADDS, NextVersion
 from tests.http.processes import OUTCOMES, Finished, Serving, run, serve
 
-RECIPIENTS = 5000
-A_WHILE = 300
+RECIPIENTS = 50_000
+A_WHILE = 200
 
 Result = TypeVar("Result")
 
@@ -35,6 +35,7 @@ async def migrate_to(version: NextVersion, url: str) -> Finished:
     return await run(*version.program, "migrate", OUTCOMES_DATABASE_URL=url, **version.settings)
 
 
+@pytest.mark.timeout(300)  # seven processes start one after the other
 async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(database_url: str, tmp_path: Path) -> None:
     await store_batch(database_url, RECIPIENTS)
     version, checker = NextVersion(tmp_path), Checker()

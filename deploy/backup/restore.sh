@@ -5,7 +5,7 @@
 #
 # ERASURES=… the newest list of who was erased (`outcomes erasures list`): whoever was erased after the backup stands in it,
 #            would be back, and is erased again. ERASURES=none: nobody was.
-# PG_BIN=… the folder of pg_restore and psql         OUTCOMES=… the program `outcomes`, of this or a newer version
+# PG_BIN=… the folder of pg_restore and psql         PROGRAM=… the program `outcomes`, of this or a newer version
 # JOBS=2   how many tables are restored at once
 #
 # Run it as the owner of the schema, under the name that it had, with no service on the new database yet. Roles that read and
@@ -26,7 +26,7 @@ folder=$1
 [ "$ERASURES" = none ] || [ -f "$ERASURES" ] || refuse "ERASURES: $ERASURES is not there"
 pg_restore=${PG_BIN:+$PG_BIN/}pg_restore
 psql=${PG_BIN:+$PG_BIN/}psql
-outcomes=${OUTCOMES:-outcomes}
+outcomes=${PROGRAM:-outcomes}
 export OUTCOMES_LOG_LEVEL="${OUTCOMES_LOG_LEVEL:-error}"
 
 ask() { "$psql" "$OUTCOMES_DATABASE_URL" -XAtq -v ON_ERROR_STOP=1 -c "$1"; }

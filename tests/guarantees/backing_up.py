@@ -12,7 +12,7 @@ async def run_script(name: str, *arguments: str | Path, url: str, **settings: st
     """One script to its end, on a database."""
     return await run(
         "sh", str(SCRIPTS / name), *map(str, arguments),
-        **{"OUTCOMES_DATABASE_URL": url, "OUTCOMES": OUTCOMES, "PG_BIN": str(find_programs()), **settings},
+        **{"OUTCOMES_DATABASE_URL": url, "PROGRAM": OUTCOMES, "PG_BIN": str(find_programs()), **settings},
     )  # fmt: skip
 
 

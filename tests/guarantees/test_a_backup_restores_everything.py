@@ -49,11 +49,10 @@ async def fetch(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]
 
 @pytest.mark.timeout(300)  # each script starts several processes
 async def test_a_backup_made_while_webhooks_come_in_gives_back_all_that_there_was(
-    start_service: StartService, database_url: str, new_url: str, tmp_path: Path
+    start_service: StartService, database_url: str, new_url: str, tmp_path: Path, checker: Checker
 ) -> None:
     await store_batch(database_url, RECIPIENTS)
     key = (await run(OUTCOMES, "keys", "create", "crm", "--scope", "feed", OUTCOMES_DATABASE_URL=database_url)).output
-    checker = Checker()
     async with start_service() as service:
         await checker.load([service], A_WHILE)
         await service.put("/v1/feed/consumers/crm", json={"position": 7})

@@ -58,13 +58,12 @@ async def wait_until_recovered(url: str) -> None:
 
 @pytest.mark.timeout(240)  # three servers, one after the other
 async def test_everything_acknowledged_comes_back_and_on_demand_everything_up_to_a_time(
-    start_service: StartService, archiving: PostgresServer
+    start_service: StartService, archiving: PostgresServer, checker: Checker
 ) -> None:
     url = await create_database(archiving, "template0")
     name = url.partition("?")[0].rpartition("/")[2]
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
-    checker = Checker()
     async with start_service(OUTCOMES_DATABASE_URL=url) as service:
         loading = asyncio.create_task(checker.load([service], 2 * A_WHILE))
         await asyncio.to_thread(archiving.make_base_backup, archiving.folder / "base")

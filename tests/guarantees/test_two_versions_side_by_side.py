@@ -36,9 +36,11 @@ async def migrate_to(version: NextVersion, url: str) -> Finished:
 
 
 @pytest.mark.timeout(300)  # seven processes start one after the other
-async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(database_url: str, tmp_path: Path) -> None:
+async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(
+    database_url: str, tmp_path: Path, checker: Checker
+) -> None:
     await store_batch(database_url, RECIPIENTS)
-    version, checker = NextVersion(tmp_path), Checker()
+    version = NextVersion(tmp_path)
     async with AsyncExitStack() as stack, following_the_feed(database_url):
 
         async def start_this() -> Serving:

@@ -1,0 +1,103 @@
+"""A standby that lacked commits takes over: who had read them from the feed is told, for ever; all others read on. And
+after one that lacked none nobody is told anything."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from service.app import prepare_schema
+from service.ledger.backlog import Limits
+from tests.conftest import StartService, create_database
+from tests.factories import make_payload, post_webhook, store_batch
+from tests.http.feeding import read_on
+from tests.http.processes import OUTCOMES, run
+from tests.postgres import PostgresServer
+
+PATIENT = Limits(hold_seconds=60.0)
+STREAMED = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
+
+
+class Pair:
+    """A primary and a standby that the primary does not wait for, and the address that names both."""
+
+    def __init__(self, primary: PostgresServer, standby: PostgresServer, name: str) -> None:
+        self.primary, self.standby, self.name = primary, standby, name
+        self.url = f"postgresql://postgres@/{name}?host={primary.folder},{standby.folder}"
+
+    async def catch_up(self) -> None:
+        """Returns once the standby has all that there is."""
+        connection = await asyncpg.connect(self.primary.url(self.name))
+        async with asyncio.timeout(60):
+            while not await connection.fetchval(STREAMED):
+                await asyncio.sleep(0.05)
+        await connection.close()
+
+    async def fail_over(self) -> None:
+        """The primary is gone, and the standby takes over."""
+        self.primary.kill()
+        await asyncio.to_thread(self.standby.promote)
+
+
+@pytest.fixture
+async def pair(own_postgres: PostgresServer) -> AsyncIterator[Pair]:
+    """With a batch, and the standby up to date."""
+    url = await create_database(own_postgres, "template0")
+    await prepare_schema(url, may_migrate=True)
+    await store_batch(url, 100)
+    standby = await asyncio.to_thread(own_postgres.make_standby)
+    await asyncio.to_thread(standby.start)
+    yield Pair(own_postgres, standby, url.partition("?")[0].rpartition("/")[2])
+    await asyncio.to_thread(standby.remove)
+
+
+async def test_whoever_has_read_what_is_lost_is_told_however_much_comes_after(
+    start_service: StartService, pair: Pair
+) -> None:
+    async with start_service(PATIENT, OUTCOMES_DATABASE_URL=pair.url) as service:
+
+        async def send(*recipients: int) -> None:
+            for recipient in recipients:
+                assert (await post_webhook(service, make_payload(recipient=recipient))).status_code == 204
+
+        await send(1, 2, 3)
+        await service.put("/v1/feed/consumers/crm", json={"position": 2})
+        kept = (await read_on(service))[-1]["position"]
+        await pair.catch_up()
+        await asyncio.to_thread(pair.standby.stop)
+        await send(4, 5)
+        lost = (await read_on(service))[-1]["position"]
+        pair.primary.kill()
+        await asyncio.to_thread(pair.standby.start)
+        await asyncio.to_thread(pair.standby.promote)
+        await send(6)
+        await send(*range(10, 20))  # far beyond the position that was lost, had they gone on from there
+        for _ in range(2):
+            told = await service.get("/v1/feed", params={"after": lost})
+            assert (told.status_code, f"after {kept} is gone" in told.text) == (409, True), told.text
+            await send(*range(20, 30))
+        assert [entry["recipient"] for entry in await read_on(service, kept)] == [6, *range(10, 20), *range(20, 30)]
+        refused = await service.put("/v1/feed/consumers/crm", json={"position": lost})
+        assert refused.status_code == 409
+        # That a consumer acknowledged what is lost is lost as well, until somebody says so.
+        assert (await service.get("/v1/feed", params={"consumer": "crm"})).status_code == 200
+        said = await run(OUTCOMES, "restart-feed", OUTCOMES_DATABASE_URL=pair.standby.url(pair.name))
+        assert said.status == 0, said
+        assert (await service.get("/v1/feed", params={"consumer": "crm"})).status_code == 409
+
+
+async def test_after_a_failover_that_lost_nothing_every_reader_reads_on(
+    start_service: StartService, pair: Pair
+) -> None:
+    async with start_service(PATIENT, OUTCOMES_DATABASE_URL=pair.url) as service:
+        for recipient in (1, 2, 3):
+            assert (await post_webhook(service, make_payload(recipient=recipient))).status_code == 204
+        (*_, end) = [entry["position"] for entry in await read_on(service)]
+        await service.put("/v1/feed/consumers/crm", json={"position": end})
+        await pair.catch_up()
+        await pair.fail_over()
+        assert (await post_webhook(service, make_payload(recipient=4))).status_code == 204
+        for params in ({"after": end}, {"consumer": "crm"}):
+            page = (await service.get("/v1/feed", params=params)).json()
+            assert [entry["recipient"] for entry in page["data"]] == [4]

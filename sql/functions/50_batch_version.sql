@@ -20,12 +20,14 @@ $$;
 -- A digest of all that the outcomes of a batch follow from, at the cost of a few look-ups by key: its row, the revision of
 -- its counters, its verdict and last comparison, its retries as seen from p_now, and the batches of its campaign. Within
 -- a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which keeps its plan.
+-- Revisions that a restore has taken back come again with other counters: so it is also of its timeline.
 CREATE OR REPLACE FUNCTION batch_version(p_batch_key bigint, p_now timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$
 BEGIN
     RETURN (
         SELECT md5(concat_ws('|',
+            (SELECT t.first_position FROM feed_timelines AS t ORDER BY t.first_position DESC LIMIT 1),
             ROW (b.batch_id, b.agent_id, b.name, b.status, b.created_at, b.total_recipients, b.recipient_count,
                  b.withdrawn_count, b.campaign_key, a.revision, a.last_event_at, s.verdict, s.verdict_since,
                  s.last_reconciled_at)::text,

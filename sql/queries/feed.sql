@@ -24,10 +24,6 @@ SELECT note_server();
 -- Lets the feed go on beyond all positions that any history of these data can have taken.
 SELECT * FROM open_feed_timeline(:reason, :is_cut_off);
 
--- name: list_cut_off_consumers()
--- Consumers that have to be reset before they go on.
-SELECT name FROM feed_consumers WHERE is_cut_off ORDER BY name;
-
 -- name: move_feed_entries(rows)$
 -- Takes the next step of telling readers the id of a batch that became known late; false when there is none to take.
 SELECT move_feed_entries(NULL, :rows);

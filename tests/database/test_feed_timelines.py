@@ -107,6 +107,16 @@ async def test_the_lag_of_a_consumer_does_not_count_what_lies_between_two_timeli
         assert (crm["lag"], crm["is_lag_exact"]) == (4, False)
 
 
+async def test_an_answer_that_was_kept_from_before_a_restore_is_not_taken_for_the_present_one(copied: str) -> None:
+    connection = await asyncpg.connect(copied)
+    tags = []
+    for _ in range(2):
+        tags.append(await connection.fetchval("SELECT batch_version(batch_key, '2026-01-01') FROM batches"))
+        await load_queries().note_server(connection)
+    await connection.close()
+    assert tags[0] != tags[1]
+
+
 async def test_replicas_that_come_together_open_one_timeline(copied: str) -> None:
     connections = [await asyncpg.connect(copied) for _ in range(6)]
     told = await asyncio.gather(*(load_queries().note_server(connection) for connection in connections))

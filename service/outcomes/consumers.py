@@ -68,9 +68,8 @@ class Consumers:
                 raise ConflictError(
                     f"position: {position} is beyond the end of the feed ({answer['at']}): acknowledge what was read"
                 )
-            case "cut_off":
-                raise _cut_off(name)
             case "backwards":
+                await self.get_position(name)  # which may say more
                 raise ConflictError(
                     f"position: {position} is behind {answer['at']}, which {name} has acknowledged: "
                     'send "reset": true to read again from there'

@@ -35,8 +35,7 @@ $$;
 -- Takes down how far a consumer is, and makes one that is not known yet. Refusals change nothing:
 --
 --   beyond     the feed has not come so far; at tells how far it has. Or that is a position of a history that is gone
---   cut_off    the consumer may have read what is gone, and no reset is asked for
---   backwards  the consumer was further already (at), and no reset is asked for
+--   backwards  the consumer was further already (at), or may have read what is gone, and no reset is asked for
 --   full       there are p_limit consumers already
 --
 -- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
@@ -74,9 +73,7 @@ BEGIN
     SELECT c.position, c.is_cut_off INTO at, v_is_cut_off FROM feed_consumers AS c WHERE c.name = p_name;
     IF NOT FOUND AND (SELECT count(*) FROM feed_consumers) >= p_limit THEN
         refusal := 'full';
-    ELSIF v_is_cut_off AND NOT p_is_reset THEN
-        refusal := 'cut_off';
-    ELSIF at > p_position AND NOT p_is_reset THEN
+    ELSIF (at > p_position OR v_is_cut_off) AND NOT p_is_reset THEN
         refusal := 'backwards';
     ELSE
         INSERT INTO feed_consumers AS c (name, position) VALUES (p_name, p_position)

@@ -22,7 +22,7 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", RUNBOOK, re.S)
 INLINE = [
     " ".join(command.split())
     for command in re.findall(r"`((?:curl|outcomes) [^`]+)`", re.sub(r"```.*?```", "", RUNBOOK, flags=re.S))
-    if not re.search(r"\bROLE\b|bi role|--webhook-url", command)  # what only a deployment has
+    if not re.search(r"\bROLE\b|bi role|--webhook-url|erasures repeat$", command)  # what only a deployment has
 ]
 MAY_FIND_SOMETHING = ("outcomes doctor", "outcomes reconcile", "outcomes replay")
 """These end with 1 when there is something to tell."""

@@ -20,7 +20,7 @@ def erasures() -> None:
 
 @erasures.command("list")
 def list_erasures() -> None:
-    """Print the list. Keep a copy outside the database, as recent as your promises to people are."""
+    """Print the list of who was erased. Keep a copy outside the database, as recent as your promises to people are."""
     run_on_database(start(), _print)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -31,7 +32,9 @@ structlog.configure(
     processors=[
         structlog.processors.add_log_level,
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-    ]
+    ],
+    # pytest swaps and closes sys.stdout between the phases of a test, while a service in another thread may log.
+    logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
 
 _numbers = itertools.count(1)

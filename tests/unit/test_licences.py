@@ -10,7 +10,7 @@ def test_the_page_of_licences_is_up_to_date() -> None:
 
 
 def test_every_package_that_the_service_runs_with_has_a_licence_on_the_list() -> None:
-    packages = find_runtime()
+    packages = find_runtime("otel")
     assert {"starlette", "uvicorn", "asyncpg", "httpx", "structlog"} <= packages.keys()
     assert NAME not in packages
     refused = {name: read_licence(package) for name, package in packages.items()}

@@ -3,6 +3,7 @@ that follows them in any order, with all that it may send besides, is answered a
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.errors import FlakyStrategyDefinition
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
@@ -24,9 +26,8 @@ from tests.http.test_openapi import list_operations
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 IDS = {"batch_id", "recipient", "upload_id", "event_id", "quarantine_id", "erasure_id", "name"}
 RUNS = settings(
-    max_examples=15,
+    max_examples=5,
     stateful_step_count=12,
-    derandomize=True,
     database=None,
     deadline=None,
     phases=[Phase.generate],
@@ -149,6 +150,7 @@ def test_whoever_follows_the_links_is_answered_as_documented(living: Living) -> 
     document.config.phases.stateful.inference.algorithms = []  # no links but ours
     machine = document.exclude(tag="Webhooks").as_state_machine()
     walked: set[str] = set()
+    failures: list[Exception] = []
 
     class Client(machine):  # type: ignore[valid-type, misc]
         """Sends the key with each call, and counts the links that it followed."""
@@ -162,8 +164,16 @@ def test_whoever_follows_the_links_is_answered_as_documented(living: Living) -> 
             return {"headers": KEY}
 
         def validate_response(self, response: Any, case: Any, additional_checks: Any = (), **kwargs: Any) -> None:
-            case.validate_response(response, excluded_checks=IGNORED, transport_kwargs={"headers": KEY})
-            assert response.status_code < 500 or "retry-after" in response.headers, response.text
+            try:
+                case.validate_response(response, excluded_checks=IGNORED, transport_kwargs={"headers": KEY})
+                assert response.status_code < 500 or "retry-after" in response.headers, response.text
+            except Exception as failure:
+                failures.append(failure)  # it may not come again, since the walks change what there is
+                raise
 
-    Client.run(settings=RUNS)
+    for number in range(4):
+        # For the same reason choices that lead somewhere once may not do so again: then the walk ends there.
+        with suppress(FlakyStrategyDefinition):
+            seed(number)(Client).run(settings=RUNS)
+    assert failures == []
     assert len(walked) >= 15

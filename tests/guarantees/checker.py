@@ -27,7 +27,7 @@ SELECT e.event_id, (SELECT count(*) FROM facts AS f WHERE f.arrival_id = e.arriv
 FROM events AS e
 WHERE starts_with(e.event_id, $1)
 """
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 
 class Told(NamedTuple):

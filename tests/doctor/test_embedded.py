@@ -1,5 +1,6 @@
 """The embedded Postgres: shared with a service that runs, and told where it does not start."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ async def test_it_looks_into_that_of_a_running_service_and_leaves_it_running(tmp
         assert (troubles, told.errors) == ([], "")
         assert "the embedded Postgres' own" in told.output
         assert (await serving.client.get("/readyz")).status_code == 200
+        assert await serving.end(signal.SIGTERM) == 0
+    assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()  # the last to leave has stopped it
 
 
 def test_one_that_does_not_start_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A real Postgres for the tests: the wheel's, or the one whose programs are in TEST_POSTGRES_BIN."""
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import asyncpg
 import psutil
 import stamina
 
@@ -126,3 +128,14 @@ class PostgresServer:
                 check=True, stdout=output, stderr=output, cwd=self._folder, user=self._user, timeout=120,
                 env=self._environ,
             )  # fmt: skip
+
+
+async def require_standby(url: str) -> None:
+    """Makes commits of the primary at ``url`` wait for its standby; returns once that follows."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    await connection.execute("SELECT pg_reload_conf()")
+    async with asyncio.timeout(30):
+        while await connection.fetchval("SELECT sync_state FROM pg_stat_replication") != "sync":
+            await asyncio.sleep(0.05)
+    await connection.close()

@@ -14,7 +14,7 @@ from service.doctor.server import check_storage
 from service.store.database import Database, open_unchecked_database
 from tests.conftest import create_database, drop_database
 from tests.doctor.examining import examine, find, find_one
-from tests.postgres import PostgresServer, find_programs
+from tests.postgres import PostgresServer, find_programs, require_standby
 
 CARELESS = (
     "fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=256MB", "statement_timeout=9s",
@@ -120,12 +120,8 @@ async def test_a_standby_that_follows_is_ok(own_postgres: PostgresServer) -> Non
     await prepare_schema(url, may_migrate=True)
     standby = await asyncio.to_thread(own_postgres.make_standby)
     await asyncio.to_thread(standby.start)
+    await require_standby(url)
     connection = await asyncpg.connect(url)
-    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    await connection.execute("SELECT pg_reload_conf()")
-    async with asyncio.timeout(30):
-        while await connection.fetchval("SELECT sync_state FROM pg_stat_replication") != "sync":
-            await asyncio.sleep(0.05)
     await connection.execute("CREATE ROLE blind LOGIN")
     await connection.close()
     assert "1 synchronous" in find_one(await examine(url), "database.standby", Level.OK).message

@@ -12,7 +12,7 @@ from service.ledger.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker
-from tests.postgres import PostgresServer
+from tests.postgres import PostgresServer, require_standby
 
 RECIPIENTS = 5000
 BEFORE = 300
@@ -41,13 +41,7 @@ async def cluster(own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
     await store_batch(url, RECIPIENTS)
     standby = await asyncio.to_thread(own_postgres.make_standby)
     await asyncio.to_thread(standby.start)
-    connection = await asyncpg.connect(url)
-    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    await connection.execute("SELECT pg_reload_conf()")
-    async with asyncio.timeout(30):
-        while await connection.fetchval("SELECT sync_state FROM pg_stat_replication") != "sync":
-            await asyncio.sleep(0.05)
-    await connection.close()
+    await require_standby(url)
     yield Cluster(own_postgres, standby, url.partition("?")[0].rpartition("/")[2])
     await asyncio.to_thread(standby.remove)
 

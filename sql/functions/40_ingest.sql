@@ -95,7 +95,7 @@ BEGIN
     FROM (SELECT unnest(v_arrivals) AS arrival_id, unnest(p_bodies) AS body, unnest(p_signatures) AS signature) AS e
     WHERE duplicates = 0 OR e.arrival_id = ANY (v_new);
 
-    PERFORM pg_advisory_xact_lock(7304564, 1);  -- 7304564 spells "out"; 1 is ingest, 2 migrations
+    PERFORM lock_ingest();
     v_known_at := clock_timestamp();  -- under the lock: facts are known in the order of their commits
 
     v_pending := v_arrivals;

@@ -18,7 +18,7 @@ DECLARE
     v_doubted_batches    bigint[];
     v_doubted_recipients integer[];
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     WITH listed AS (
         SELECT DISTINCT ON (batch_id) *
         FROM unnest(p_batch_ids, p_agent_ids, p_names, p_statuses, p_totals, p_created_at)

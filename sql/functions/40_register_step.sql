@@ -24,7 +24,7 @@ BEGIN
     IF NOT FOUND OR v_registration.step NOT IN ('match', 'withdraw') THEN
         RETURN v_registration.step;
     END IF;
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
 
     IF v_registration.step = 'match' THEN
         WITH rows AS MATERIALIZED (

@@ -14,7 +14,7 @@ DECLARE
     v_hash CONSTANT bytea := hash_person('phone', p_phone);
     v_erasure_id bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     INSERT INTO erased_phones AS e (phone_hash, erased_at) VALUES (v_hash, clock_timestamp())
     ON CONFLICT (phone_hash) DO UPDATE SET erased_at = excluded.erased_at;
     SELECT erasure_id INTO v_erasure_id FROM erasures WHERE phone_hash = v_hash AND step <> 'done' LIMIT 1;
@@ -68,7 +68,7 @@ DECLARE
 BEGIN
     SELECT * INTO v_erasure FROM erasures WHERE erasure_id = p_erasure_id FOR UPDATE;
     IF v_erasure.step = 'recipients' THEN
-        PERFORM pg_advisory_xact_lock(7304564, 1);
+        PERFORM lock_ingest();
         SELECT array_agg(t.batch_key), array_agg(t.recipient_no)
         INTO v_keys, v_nos
         FROM (
@@ -92,7 +92,7 @@ BEGIN
         WHERE erasure_id = p_erasure_id
         RETURNING step INTO v_erasure.step;
     ELSIF v_erasure.step = 'unattributed' THEN
-        PERFORM pg_advisory_xact_lock(7304564, 1);
+        PERFORM lock_ingest();
         SELECT array_agg(t.arrival_id) INTO v_arrivals
         FROM (SELECT arrival_id FROM unattributed WHERE phone = v_erasure.phone ORDER BY arrival_id LIMIT p_rows) AS t;
         v_count := coalesce(cardinality(v_arrivals), 0);

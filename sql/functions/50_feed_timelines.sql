@@ -28,7 +28,7 @@ AS $$
 DECLARE
     v_server record;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     SELECT coalesce(max(o.position), 0) INTO previous_end FROM outcomes AS o;
     SELECT greatest(s.last_value + 2, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
     INTO first_position FROM feed_positions AS s;
@@ -62,7 +62,7 @@ BEGIN
            AND v_last.wal_timeline = v_server.wal_timeline OR v_server.system_identifier IS NULL THEN
             RETURN NULL;
         END IF;
-        PERFORM pg_advisory_xact_lock(7304564, 1);
+        PERFORM lock_ingest();
     END LOOP;
     IF v_last.timeline_id IS NULL OR NOT EXISTS (SELECT FROM outcomes) THEN
         -- Nothing was told yet that could be lost, or nobody took down where that was.

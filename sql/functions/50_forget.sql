@@ -83,7 +83,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     v_after := coalesce(v_batch.people_cursor, 0);
     UPDATE recipients AS r
     SET phone = NULL, parameters = '{}'

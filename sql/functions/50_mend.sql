@@ -15,7 +15,7 @@ DECLARE
     v_written bigint;
     v_removed bigint;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
     FROM generate_series(p_after + 1, p_after + p_limit) AS n;
     WITH written AS (
@@ -54,7 +54,7 @@ RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     INSERT INTO outcome_counts AS k (batch_key, state, attempts, source, recipients, talked, talk_seconds)
     SELECT p_batch_key, e.a, e.b::integer, e.c, e.recipients, e.talked, e.talk_seconds
     FROM unnest(p_counters, p_a, p_b, p_c, p_recipients, p_talked, p_talk_seconds)

@@ -22,7 +22,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     SELECT count(*), max(t.recipient_no) INTO v_found, v_last
     FROM (SELECT recipient_no FROM outcomes
           WHERE batch_key = v_move.batch_key AND recipient_no > v_move.cursor

@@ -18,7 +18,7 @@ BEGIN
         RETURN NULL;
     END IF;
     DELETE FROM held_files WHERE batch_key = p_batch_key;
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     UPDATE batches
     SET upload_state = 'uploaded', upload_detail = NULL, upload_changed_at = clock_timestamp(), leased_until = NULL,
         next_lookup_at = NULL, batch_id = p_batch_id, status = p_status, total_recipients = p_total_recipients,

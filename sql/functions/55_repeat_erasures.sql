@@ -9,7 +9,7 @@ DECLARE
     v_times  timestamptz[];
     v_begun  integer;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     SELECT array_agg(t.phone_hash), array_agg(t.erased_at) INTO v_hashes, v_times
     FROM (SELECT u.phone_hash, max(u.erased_at) AS erased_at
           FROM unnest(p_hashes, p_erased_at) AS u (phone_hash, erased_at) GROUP BY u.phone_hash) AS t

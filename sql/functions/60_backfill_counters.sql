@@ -12,7 +12,7 @@ DECLARE
     v_keys       bigint[];
     v_recipients integer[];
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 1);
+    PERFORM lock_ingest();
     SELECT array_agg(DISTINCT c.batch_key) INTO v_batches
     FROM outcome_counts AS c
     WHERE NOT EXISTS (SELECT FROM contact_counts AS k WHERE k.batch_key = c.batch_key);

@@ -145,7 +145,7 @@ class History:
             self._elsewhere_key,
         )
         await self._database.pool.execute(
-            "UPDATE registrations SET step = 'match', cursor = 0, columns = '{}' WHERE batch_key = $1",
+            "INSERT INTO registrations (batch_key, step, columns) VALUES ($1, 'match', '{}')",
             self._elsewhere_key,
         )
 

@@ -8,8 +8,8 @@ import msgspec
 
 UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_DOCUMENTED = frozenset({400, 401, 404})
-"""What the contract documents for an upload. A proxy that answers so has not passed the request on either."""
+_BEFOREHAND = frozenset({400, 401, 403, 404, 413})
+"""The contract's refusals of an upload, and a firewall's and a gateway's: judged before a request is passed on."""
 _IN_DOUBT = frozenset({408, 409, 425, 499})
 """Time-outs, duplicates and callers that hung up: the request itself may have been taken."""
 _LIMIT_TYPES = frozenset({"rate_limit_exceeded", "concurrent_call_limit_exceeded"})
@@ -42,13 +42,13 @@ def is_certain_refusal(status: int, body: bytes) -> bool:
 
     | status | certain when |
     |---|---|
-    | 400, 401, 404 | whatever the body, unless its type says that the request was taken |
+    | 400, 401, 403, 404, 413 | whatever the body, unless its type says that the request was taken |
     | 429 | in the provider's shape, with one of its two limits |
     | other 4xx | in the provider's shape, with a type that refuses |
     | 408, 409, 425, 499, all others | never |
     """
     problem_type = read_problem(body).type
-    if status in _DOCUMENTED:
+    if status in _BEFOREHAND:
         return problem_type not in _TAKEN_TYPES
     if status == 429:
         return problem_type in _LIMIT_TYPES

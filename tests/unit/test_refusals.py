@@ -14,6 +14,7 @@ OTHER_SHAPES = (
     b'{"error": {"type": "not_found"', b'{"error": {"type": "\xff"}}', b"[" * 100_000,
 )  # fmt: skip
 REFUSES = {"invalid_request", "authentication_error", "permission_error", "not_found"}
+BEFOREHAND = {400, 401, 403, 404, 413}
 TAKEN = {"duplicate_request", "internal_error"}
 LIMITS = {"rate_limit_exceeded", "concurrent_call_limit_exceeded"}
 
@@ -25,7 +26,7 @@ def shape(problem_type: str) -> bytes:
 @pytest.mark.parametrize("status", range(100, 600))
 def test_an_answer_is_a_refusal_only_where_nothing_else_explains_it(status: int) -> None:
     for problem_type in TYPES:
-        if status in {400, 401, 404}:
+        if status in BEFOREHAND:
             expected = problem_type not in TAKEN
         elif status == 429:
             expected = problem_type in LIMITS
@@ -35,7 +36,7 @@ def test_an_answer_is_a_refusal_only_where_nothing_else_explains_it(status: int)
             expected = 400 <= status < 500 and problem_type in REFUSES
         assert is_certain_refusal(status, shape(problem_type)) == expected, problem_type
     for body in OTHER_SHAPES:
-        assert is_certain_refusal(status, body) == (status in {400, 401, 404}), body[:40]
+        assert is_certain_refusal(status, body) == (status in BEFOREHAND), body[:40]
 
 
 @pytest.mark.parametrize("status", [200, 202, 301, 302, 304, 307, 408, 409, 425, 499, 500, 502, 503, 504, 520, 524])

@@ -25,6 +25,7 @@ from service.formant.targets import load_targets
 from service.ledger.backlog import Backlog, Limits
 from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
+from service.ledger.repair import Repairer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.outcomes.consumers import Consumers
@@ -135,6 +136,7 @@ async def open_app(
             reconciler = build_reconciler(settings, database, http, metrics, open_writer(stack, database, metrics))
         await stack.enter_async_context(run_committer(committer))
         await stack.enter_async_context(run_beside(maintain(database)))
+        await stack.enter_async_context(run_beside(Repairer(database, decoder).run()))
         await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
         registrar = Registrar(
             database,

@@ -60,6 +60,8 @@ if [ "$ERASURES" != none ]; then
     say "erasing again"
     "$outcomes" erasures repeat "$ERASURES" >&2 || fail "who was erased since the backup is not erased again"
 fi
+say "repairing what older versions stored as it came"
+"$outcomes" repair >&2 || fail "what is stored could not be repaired"
 say "verifying"
 "$outcomes" verify >&2 || fail "verify found differences"
 echo "restored: $(told events) events, taken at $(told taken_at)"

@@ -145,7 +145,7 @@ async def open_app(
             open_writer(stack, database, metrics),
             default_region=settings.default_region,
         )
-        discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
+        discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(run_beside(discoverer.run()))
             await stack.enter_async_context(run_beside(reconciler.run()))

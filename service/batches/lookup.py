@@ -14,7 +14,8 @@ import structlog
 from service.access.actor import current_actor
 from service.access.audit import record_audit
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
-from service.formant.client import FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
 from service.request_ids import current_request_id
 from service.store.database import Database
 
@@ -147,6 +148,8 @@ class UploadFinder:
             await self._tell(upload["batch_key"], f"could not be looked for: {error.message}")
         except ConflictError as error:
             await self._tell(upload["batch_key"], error.message)
+        except Exception:  # the others are looked for all the same
+            logger.warning("upload_lookup_failed", upload_id=upload["batch_key"], exc_info=True)
         logger.info(
             "upload_looked_for",
             upload_id=upload["batch_key"],

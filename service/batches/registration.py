@@ -101,10 +101,13 @@ class Registrar:
         }
 
     async def finish_all(self) -> None:
-        """Finishes what was left unfinished, by whomever."""
+        """Finishes what was left unfinished, by whomever. One that fails is tried again the next time."""
         rows = self._database.queries.list_unfinished_registrations(self._database.pool)
         for batch_id in [row["batch_id"] async for row in rows]:
-            await self.finish(batch_id)
+            try:
+                await self.finish(batch_id)
+            except Exception:
+                logger.warning("registration_failed", batch_id=batch_id, exc_info=True)
 
     async def _get(self, batch_id: int) -> Any:
         row = await self._database.queries.get_registration(self._database.pool, batch_id=batch_id)

@@ -13,8 +13,8 @@ from service.store.database import Database
 def repair() -> None:
     """Remove times and numbers that cannot be true from what older versions stored, beside webhooks.
 
-    The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be stopped at
-    any time and continues where it was.
+    The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be
+    stopped at any time and continues where it was.
     """
     settings = start()
     corrected = run_on_database(settings, lambda database: _repair(settings, database))

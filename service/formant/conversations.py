@@ -41,10 +41,10 @@ class Conversation(NamedTuple):
 
 
 class ConversationPage(NamedTuple):
-    """Records of one page that name a conversation; ``received`` counts those that do not, too."""
+    """Records of one page that name a conversation; ``keys`` has one for every record, also for the others."""
 
     data: list[Conversation]
-    received: int
+    keys: list[int]
     has_more: bool | None
 
 
@@ -58,9 +58,14 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
     page = msgspec.json.decode(body, type=_RawPage)
     # Copied out of the page's buffer: a record that is kept must not keep the page.
     records = [(bytes(raw), decode_leniently(bytes(raw))) for raw in page.data]
-    found = [_read(content, record) for record, content in records if isinstance(content, dict)]
+    found = [_read(content, raw) if isinstance(content, dict) else None for raw, content in records]
     has_more = page.has_more if isinstance(page.has_more, bool) else None
-    return ConversationPage([record for record in found if record is not None], len(page.data), has_more)
+    keys = [
+        # Attempts may share an id.
+        hash(raw if call is None else (call.conversation_id, call.started_at, call.status))
+        for call, (raw, _) in zip(found, records, strict=True)
+    ]
+    return ConversationPage([call for call in found if call is not None], keys, has_more)
 
 
 def decode_conversation(body: bytes) -> Conversation:

@@ -60,6 +60,13 @@ SET healing = :healing, leased_until = greatest(s.leased_until, :leased_until)
 WHERE s.batch_key = :batch_key AND s.fence = :fence
 RETURNING s.batch_key;
 
+-- name: renew_batch_lease(batch_key, fence, leased_until)$
+-- A longer lease for its holder; null when it was lost or given back.
+UPDATE batch_schedules AS s
+SET leased_until = greatest(s.leased_until, :leased_until)
+WHERE s.batch_key = :batch_key AND s.fence = :fence AND s.leased_until > '-infinity'
+RETURNING s.batch_key;
+
 -- name: release_batch(batch_key, fence, due_at)!
 -- Gives a lease back after a comparison that failed, to be tried again.
 UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at

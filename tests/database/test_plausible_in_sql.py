@@ -21,8 +21,8 @@ MOMENT = timedelta(microseconds=1)
 @pytest.mark.parametrize(
     "time",
     [
-        datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), EARLIEST - MOMENT, EARLIEST, LATEST - MOMENT,
-        LATEST, datetime(2026, 3, 16, tzinfo=UTC), None,
+        datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), EARLIEST - MOMENT, EARLIEST,
+        LATEST - MOMENT, LATEST, datetime(2026, 3, 16, tzinfo=UTC), None,
     ],
 )  # fmt: skip
 async def test_a_time_is_plausible_to_both_or_neither(database: Database, time: datetime | None) -> None:

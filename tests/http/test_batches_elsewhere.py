@@ -42,7 +42,7 @@ async def discover(database: Database, sandbox: RunningSandbox) -> None:
     writer = Writer(database.url, database.queries, metrics)
     registrar = Registrar(database, {"default": Target("default", None)}, EventDecoder("outcome_ref"), writer)
     async with open_http(sandbox.base_url, KEY) as http:
-        await Discoverer(database, FormantClient(http, metrics), registrar, interval_seconds=60).discover()
+        await Discoverer(database, FormantClient(http, metrics), registrar, metrics, interval_seconds=60).discover()
     writer.close()
 
 

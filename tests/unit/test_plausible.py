@@ -21,7 +21,9 @@ from service.formant.plausible import (
 from tests.factories import decode, make_payload
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-12))])
-NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans(), st.sampled_from([1764000000, 1764000000000, -62135596800000]))
+NUMBERS = st.one_of(
+    st.integers(), st.floats(), st.booleans(), st.sampled_from([1764000000, 1764000000000, -62135596800000])
+)
 TIMES = ("occurred_at", "started_at", "ended_at", "next_retry_at")
 
 
@@ -58,7 +60,9 @@ def test_an_epoch_is_taken_as_seconds_or_milliseconds_by_its_size(number: float,
 @given(st.datetimes(timezones=st.just(UTC)), NUMBERS)
 def test_a_webhook_with_any_times_and_numbers_has_plausible_ones_or_none(time: datetime, number: float) -> None:
     payload = make_payload(recipient=1)
-    payload["timestamp"] = payload["data"]["call"]["started_at"] = payload["data"]["call"]["ended_at"] = time.isoformat()
+    payload["timestamp"] = payload["data"]["call"]["started_at"] = payload["data"]["call"]["ended_at"] = (
+        time.isoformat()
+    )
     payload["data"]["call"]["duration_seconds"] = number
     payload["data"]["retry"] = {
         "attempt_number": number, "max_attempts": number, "next_retry_at": time.isoformat(), "is_final_attempt": False,

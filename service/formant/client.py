@@ -131,7 +131,7 @@ class FormantClient:
         return ListWalk(fetch)
 
     async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
-        """All usable batches of the list. Raises ProviderError where the list cannot be read to its end: then nobody can
+        """All usable batches of the list. Raises ProviderError where it cannot be read to its end: then nobody can
         say that a batch is missing."""
         walk = self.walk_batches(agent_id)
         while (page := await walk.read()) is not None:

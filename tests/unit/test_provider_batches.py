@@ -39,10 +39,12 @@ def encode(*entries: Any, **page: Any) -> bytes:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("id", "456", 456), ("id", 456.0, 456), ("id", 2**63 - 1, None), ("id", str(2**63 - 1), 2**63 - 1), ("id", " 456 ", 456),
+        ("id", "456", 456), ("id", 456.0, 456), ("id", 2**63 - 1, None), ("id", str(2**63 - 1), 2**63 - 1),
+        ("id", " 456 ", 456),
         ("agent_id", "123", 123), ("agent_id", None, None), ("agent_id", {"id": 123}, None), ("agent_id", 2**70, None),
         ("agent_id", True, None), ("agent_id", 0, None),
-        ("name", None, None), ("name", 7, "7"), ("name", [], None), ("name", "a\x00b", "a\ufffdb"), ("name", "x" * 2000, "x" * 1000),
+        ("name", None, None), ("name", 7, "7"), ("name", [], None), ("name", "a\x00b", "a\ufffdb"),
+        ("name", "x" * 2000, "x" * 1000),
         ("status", 3, "3"), ("status", None, None), ("status", {}, None), ("status", "", None),
         ("total_recipients", None, None), ("total_recipients", "2", 2), ("total_recipients", -1, None),
         ("total_recipients", 2**31, None), ("total_recipients", "many", None), ("total_recipients", 0, 0),
@@ -104,7 +106,8 @@ def test_what_is_no_list_is_refused(body: bytes) -> None:
 def test_one_batch_may_lack_its_id_and_may_not_be_another() -> None:
     assert decode_batch(json.dumps({"data": USUAL | {"id": None}}).encode(), 456) == READ
     assert decode_batch(json.dumps({"data": USUAL | {"id": "456"}}).encode(), 456) == READ
-    for data in (USUAL | {"id": 457}, USUAL | {"id": "b-1"}, None, []):
+    others: list[Any] = [USUAL | {"id": 457}, USUAL | {"id": "b-1"}, None, []]
+    for data in others:
         with pytest.raises(msgspec.ValidationError):
             decode_batch(json.dumps({"data": data}).encode(), 456)
 

@@ -1,4 +1,4 @@
-"""Lists of the provider that hold what they should not, ignore the offset, or never end: it costs little, and is shown."""
+"""Lists of the provider that hold what they should not, ignore the offset or never end stop nothing, and are shown."""
 
 from typing import Any
 

@@ -26,6 +26,7 @@ from service.formant.targets import load_targets
 from service.ledger.backlog import Backlog, Limits
 from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
+from service.ledger.repair import Repairer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.outcomes.consumers import Consumers
@@ -136,10 +137,11 @@ async def open_app(
             reconciler = build_reconciler(settings, database, http, metrics, open_writer(stack, database, metrics))
         await stack.enter_async_context(run_committer(committer))
         await stack.enter_async_context(run_beside(maintain(database)))
+        await stack.enter_async_context(run_beside(Repairer(database, decoder).run()))
         await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
         registrar = Registrar(database, default_region=settings.default_region)
         await stack.enter_async_context(run_beside(registrar.run()))
-        discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
+        discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(run_beside(discoverer.run()))
             await stack.enter_async_context(run_beside(reconciler.run()))

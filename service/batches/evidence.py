@@ -8,7 +8,9 @@ import asyncpg
 
 from service.batches.matching import CLOCK_SLACK, PEOPLE_OF_PROOF, Contender, Listed
 from service.batches.phones import PhoneError, normalise_phone
-from service.formant.client import PAGE_ROWS, FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
+from service.formant.listing import PAGE_ROWS
 from service.store.database import Database
 
 MOST_PAGES = 10
@@ -133,8 +135,8 @@ async def _read_calls(client: FormantClient, agent_id: int, since: datetime | No
             for record in recent
             if record.phone is not None and record.started_at is not None
         ]
-        offset += page.received
-        if not recent or page.received < PAGE_ROWS or page.has_more is False:
+        offset += len(page.keys)
+        if not recent or len(page.keys) < PAGE_ROWS or page.has_more is False:
             break
     return calls
 

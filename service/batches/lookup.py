@@ -17,7 +17,8 @@ from service.access.audit import record_audit
 from service.batches.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.batches.matching import Decision, decide, fits, is_plausible
 from service.errors import ApiError, ConflictError
-from service.formant.client import FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
 from service.request_ids import current_request_id
 from service.store.database import Database
 
@@ -125,6 +126,9 @@ class UploadFinder:
             found, detail = await self._decide(client, key)
         except ApiError as error:
             detail = f"could not be looked for: {error.message}"
+        except Exception:  # the others are looked for all the same
+            detail = "could not be looked for: see the service's log"
+            logger.warning("upload_lookup_failed", upload_id=key, exc_info=True)
         if found is None:
             await self._database.queries.record_lookup(self._database.pool, batch_key=key, detail=detail)
         logger.info("upload_looked_for", upload_id=key, batch_id=found.id if found else None)

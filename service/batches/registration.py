@@ -97,10 +97,14 @@ class Registrar:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def finish_all(self) -> None:
-        """Finishes what was left unfinished, by any replica: registrations, and events to place again."""
+        """Finishes what was left unfinished, by any replica: registrations, and events to place again. A registration
+        that fails is tried again the next time."""
         rows = self._database.queries.list_unfinished_registrations(self._database.pool)
         for batch_id in [row["batch_id"] async for row in rows]:
-            await self.finish(batch_id)
+            try:
+                await self.finish(batch_id)
+            except Exception:
+                logger.warning("registration_failed", batch_id=batch_id, exc_info=True)
         await self._place_again(None)
 
     async def _place_again(self, batch_key: int | None) -> int:

@@ -35,7 +35,7 @@ from service.errors import (
     ProviderError,
     UnavailableError,
 )
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 from service.store.database import Database
 from service.tracing import span
 

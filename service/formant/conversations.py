@@ -13,12 +13,11 @@ import msgspec
 
 from service.formant.events import STATUSES, TEXT_LIMIT, Event
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text
+from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 
 TARGET = "conversations"
 """Stands where a webhook has the inbound address that it came to."""
 AFTERTHOUGHT = timedelta(milliseconds=1)
-_INT4 = 2**31 - 1
-_INT8 = 2**63 - 1
 
 
 class Conversation(NamedTuple):
@@ -42,10 +41,10 @@ class Conversation(NamedTuple):
 
 
 class ConversationPage(NamedTuple):
-    """Records of one page that name a conversation; ``received`` counts those that do not, too."""
+    """Records of one page that name a conversation; ``keys`` has one for every record, also for the others."""
 
     data: list[Conversation]
-    received: int
+    keys: list[int]
     has_more: bool | None
 
 
@@ -59,9 +58,14 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
     page = msgspec.json.decode(body, type=_RawPage)
     # Copied out of the page's buffer: a record that is kept must not keep the page.
     records = [(bytes(raw), decode_leniently(bytes(raw))) for raw in page.data]
-    found = [_read(content, record) for record, content in records if isinstance(content, dict)]
+    found = [_read(content, raw) if isinstance(content, dict) else None for raw, content in records]
     has_more = page.has_more if isinstance(page.has_more, bool) else None
-    return ConversationPage([record for record in found if record is not None], len(page.data), has_more)
+    keys = [
+        # Attempts may share an id.
+        hash(raw if call is None else (call.conversation_id, call.started_at, call.status))
+        for call, (raw, _) in zip(found, records, strict=True)
+    ]
+    return ConversationPage([call for call in found if call is not None], keys, has_more)
 
 
 def decode_conversation(body: bytes) -> Conversation:
@@ -100,8 +104,10 @@ def to_event(
         occurred_at += AFTERTHOUGHT
     attempt_number = None
     if contradicted is not None:
-        attempt_number, told_at = contradicted
-        occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
+        # From what is stored, which an older version may have taken as it came.
+        attempt_number, told_at = plausible_attempts(contradicted[0]), plausible_time(contradicted[1])
+        if told_at is not None:
+            occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
     return Event(
         event_id=_name_event(conversation, is_final, contradicted),
         digest=hashlib.sha256(conversation.body).digest(),
@@ -121,7 +127,7 @@ def to_event(
         status=status,
         is_final=is_final,
         next_retry_at=None,
-        occurred_at=occurred_at,
+        occurred_at=plausible_time(occurred_at),
         started_at=conversation.started_at,
         ended_at=conversation.ended_at,
         duration_seconds=conversation.duration_seconds,
@@ -156,12 +162,12 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
         return None
     return Conversation(
         conversation_id=conversation_id,
-        agent_id=_within(to_int(content.get("agent_id")), _INT8),
+        agent_id=within(to_int(content.get("agent_id")), 0, LARGEST_ID),
         phone=to_text(content.get("contact_number")),
         status=_read_status(content.get("status")),
         started_at=_read_milliseconds(content.get("start_timestamp")),
         ended_at=_read_milliseconds(content.get("end_timestamp")),
-        duration_seconds=_within(to_int(content.get("duration_seconds")), _INT4),
+        duration_seconds=plausible_duration(to_int(content.get("duration_seconds"))),
         failure_reason=to_text(content.get("failure_reason")),
         results=bytes(to_json(content.get("results"))).decode(),
         body=body,
@@ -177,10 +183,6 @@ def _read_status(value: object) -> str | None:
 def _read_milliseconds(value: object) -> datetime | None:
     number = to_int(value)
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number) if number else None
+        return plausible_time(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number)) if number else None
     except OverflowError:
         return None
-
-
-def _within(number: int | None, maximum: int) -> int | None:
-    return number if number is not None and 0 <= number <= maximum else None

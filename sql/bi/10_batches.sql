@@ -1,7 +1,7 @@
 -- bi.batches: what a batch is. Uploads that were never sent are left out.
 CREATE OR REPLACE VIEW bi.batches AS
 SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at, b.status AS provider_status,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at, b.status AS provider_status,
        b.upload_state, b.origin, b.is_registered, b.columns AS parameter_columns,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients,
        b.recipient_count - b.withdrawn_count AS stored_recipients, b.withdrawn_count AS withdrawn_recipients,

@@ -1,8 +1,8 @@
 -- bi.hourly_attempts: when people are called and when they answer, from the counters.
 CREATE OR REPLACE VIEW bi.hourly_attempts AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
-       nullif(c.slot, '-infinity') AS slot_at,
-       CASE WHEN isfinite(c.slot) THEN date_trunc('hour', c.slot, 'UTC') END AS hour_at,
+       plausible_time(c.slot) AS slot_at,
+       date_trunc('hour', plausible_time(c.slot), 'UTC') AS hour_at,
        c.status, c.attempts, CASE WHEN c.status = 'completed' THEN c.attempts ELSE 0 END AS connects,
        b.last_event_at, b.verdict, b.verdict_since, b.last_reconciled_at, b.as_of
 FROM bi.batches AS b

@@ -2,11 +2,12 @@
 -- for the others is attempts_of() asked which of them wins, since it costs a call for each recipient.
 CREATE OR REPLACE VIEW bi_full.call_attempts AS
 SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
        o.recipient_no AS recipient, r.phone, r.parameters, f.attempt_number, f.max_attempts, f.status,
        f.status = 'completed' AS is_connect, f.arrival_id = o.arrival_id AS is_latest, f.is_final,
-       coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at, f.started_at, f.ended_at, f.duration_seconds,
-       f.results, f.failure_reason, f.next_retry_at, f.conversation_id, f.source, f.method, f.event_id, f.occurred_at,
+       coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS called_at,
+       plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
+       f.results, f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.conversation_id, f.source, f.method, f.event_id, plausible_time(f.occurred_at) AS occurred_at,
        f.recorded_at AS known_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
        statement_timestamp() AS as_of
 FROM outcomes AS o

@@ -2,10 +2,10 @@
 -- begin at a batch, at a position or (in bi_full) at a phone. Withdrawn recipients count for nothing and are left out.
 CREATE OR REPLACE VIEW bi_full.recipient_outcomes AS
 SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
        r.recipient_no AS recipient, r.phone, r.parameters, coalesce(o.state, 'in_progress') AS state, f.status,
        coalesce(f.is_final, false) AS is_final, coalesce(o.attempts, 0) AS attempts, f.duration_seconds, f.results,
-       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
+       f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, f.method, f.event_id, f.recorded_at AS known_at, o.changed_at, o.position,
        coalesce(o.version, 0) AS version, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since,
        s.last_reconciled_at, statement_timestamp() AS as_of

@@ -105,7 +105,7 @@ def test_a_page_skips_what_names_no_conversation_and_counts_it() -> None:
     records = [{"conversation_id": "a"}, {}, "text", 5, {"conversation_id": None}, {"conversation_id": "b"}]
     page = decode_conversation_page(json.dumps({"data": records, "total": "many", "has_more": "?"}).encode())
     assert [record.conversation_id for record in page.data] == ["a", "b"]
-    assert (page.received, page.has_more) == (6, None)
+    assert (len(page.keys), page.has_more) == (6, None)
 
 
 _json = st.recursive(

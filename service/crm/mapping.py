@@ -4,6 +4,7 @@ TOML, checked as a whole before anything is sent; an error names the key in the 
 one. ``deploy/crm`` has commented examples.
 """
 
+import hashlib
 import re
 import tomllib
 from datetime import tzinfo
@@ -62,7 +63,7 @@ class Property(msgspec.Struct, forbid_unknown_fields=True):
     field: _Word
     values: dict[str, Constant] = {}
     default: Constant | None = None  # for what ``values`` does not have
-    empty: Literal["clear", "keep"] = "clear"  # where the field has no value: empty the property, or leave it alone
+    empty: Literal["clear", "keep"] = "keep"  # where the field has no value: empty the property, or leave it alone
     format: Literal["datetime", "date", "epoch_ms"] = "datetime"  # of times
 
 
@@ -101,6 +102,18 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
     def zone(self) -> tzinfo:
         """The time zone of dates."""
         return ZoneInfo(self.time_zone)
+
+    def property_names(self) -> set[str]:
+        """All that is ever written in the CRM."""
+        gone = (self.erased.properties, self.withdrawn.properties)
+        return {self.key.id_property, *self.properties, *self.constants, *gone[0], *gone[1]}
+
+    def digest(self) -> str:
+        """The same for two mappings that send the same to the same place, however they are written."""
+        content = msgspec.to_builtins(self)
+        content |= {"properties": msgspec.to_builtins(self.rules()), "consumer": None}
+        content["target"] |= {"batch_size": None}
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
 
 
 _TABLES: dict[str, type[msgspec.Struct]] = {"key": Key, "filter": Filter, "erased": Gone, "withdrawn": Gone}

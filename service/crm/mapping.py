@@ -18,6 +18,7 @@ import msgspec
 
 from service.crm.entries import NULL, WORDS, explain_field, suggest
 from service.errors import ConfigurationError
+from service.values import read_text
 
 HUBSPOT_URL = "https://api.hubapi.com"
 HUBSPOT_BATCH = 100  # HubSpot takes no more
@@ -123,7 +124,7 @@ _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Gene
 def load_mapping(path: Path) -> Mapping:
     """The mapping in a file; raises ConfigurationError that names file and key for one that cannot be used."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     return read_mapping(content, str(path))

@@ -19,6 +19,7 @@ from service.errors import ConfigurationError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.signature import Verifier
+from service.values import clean_secret, read_text
 
 DEFAULT_TARGET = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -65,20 +66,31 @@ def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | N
     return targets
 
 
+def read_secrets(path: Path) -> dict[str, list[str]]:
+    """The secrets of each target of a file; raises ConfigurationError for a wrong one."""
+    return {name: table.secrets for name, table in _read_file(path).items()}
+
+
 def _read_targets(path: Path) -> dict[str, Target]:
+    return {
+        name: Target(name, Verifier(table.secrets), None if table.agents is None else frozenset(table.agents))
+        for name, table in _read_file(path).items()
+    }
+
+
+def _read_file(path: Path) -> dict[str, _TargetTable]:
     try:
-        content = msgspec.convert(tomllib.loads(path.read_text()), _TargetsFile)
+        content = msgspec.convert(tomllib.loads(read_text(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
-    targets = {}
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(
                 f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, "
                 "and is not 'default' or 'conversations'"
             )
-        if not table.secrets or not all(secret.strip() for secret in table.secrets):
-            raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets: at least one, none of them empty")
-        agents = frozenset(table.agents) if table.agents is not None else None
-        targets[name] = Target(name, Verifier(table.secrets), agents)
-    return targets
+        place = f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets"
+        table.secrets = [clean_secret(place, secret) for secret in table.secrets]
+        if not table.secrets or not all(table.secrets):
+            raise ConfigurationError(f"{place}: at least one, none of them empty")
+    return content.targets

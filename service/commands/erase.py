@@ -4,9 +4,9 @@ from typing import Any
 
 import click
 
-from service.batches.phones import PhoneError, normalise_phone
 from service.commands.starting import run_on_database, start
 from service.errors import InvalidRequestError
+from service.phones.written import PhoneError, normalise_phone
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 

@@ -7,8 +7,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batches.phones import PhoneError, normalise_phone
 from service.errors import InvalidRequestError
+from service.phones.written import PhoneError, normalise_phone
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
 from service.web.bodies import read_json

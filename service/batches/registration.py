@@ -18,7 +18,8 @@ from service.batches.uploads import refuse_errors
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.conversations import recall_event
-from service.formant.events import Event, EventDecoder, Unreadable
+from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
+from service.formant.regions import Regions
 from service.formant.targets import Target
 from service.ledger.writer import Writer
 from service.store.database import COPY_SECONDS, Database
@@ -56,14 +57,13 @@ class Registrar:
         decoder: EventDecoder,
         writer: Writer,
         *,
-        default_region: str = "",
+        regions: Regions = ANYWHERE,
     ) -> None:
         self._database = database
         self._targets = targets
         self._decoder = decoder
         self._writer = writer
-        # The provider calls each row, so a phone that comes twice is two recipients.
-        self._options = ContactsOptions(default_region=default_region, duplicates="all")
+        self._regions = regions
         self._turn = asyncio.Lock()
 
     async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
@@ -117,7 +117,9 @@ class Registrar:
         key, total = row["batch_key"], row["total_recipients"]
         with make_folder() as folder:
             part = Part(batch_key=key, ref_token="", upload_path=f"{folder}/upload", copy_path=f"{folder}/copy")
-            report = await check_contacts(path, self._options, (part,))
+            # The provider calls each row, so a phone that comes twice is two recipients.
+            options = ContactsOptions(default_region=self._regions.find(row["agent_id"]), duplicates="all")
+            report = await check_contacts(path, options, (part,))
             refuse_errors(report)
             if report.recipients != total and not force:
                 raise InvalidRequestError(
@@ -167,7 +169,13 @@ class Registrar:
 
     def _decode(self, row: Any) -> Event | None:
         if row["target"] == CONVERSATIONS:
-            return recall_event(row["body"], row["event_id"], agent_id=row["agent_id"], received_at=row["received_at"])
+            return recall_event(
+                row["body"],
+                row["event_id"],
+                agent_id=row["agent_id"],
+                received_at=row["received_at"],
+                region=self._regions.find(row["agent_id"]),
+            )
         target = self._targets.get(row["target"])
         if target is None:  # it may have named the agents that may report there
             return None

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from service.commands.starting import run_on_database, start
 from service.formant.events import EventDecoder
-from service.formant.targets import load_targets
+from service.formant.targets import find_regions, load_targets
 from service.ledger.bodies import BodyCheck
 from service.ledger.rebuilding import Rebuilder, Rebuilt
 from service.ledger.verification import Finding, Tell, Verifier
@@ -45,7 +45,8 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         # Without any secret the signatures are counted as unchecked, and all else is verified.
         targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
         bodies = BodyCheck(targets)
-        verifier = Verifier(database, EventDecoder(settings.ref_column), bodies, tell)
+        decoder = EventDecoder(settings.ref_column, find_regions(targets, settings.default_region))
+        verifier = Verifier(database, decoder, bodies, tell)
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
 

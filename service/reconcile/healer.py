@@ -20,7 +20,8 @@ import structlog
 from service.errors import ProviderError
 from service.formant.client import PAGE_ROWS, FormantClient
 from service.formant.conversations import Conversation, to_event
-from service.formant.events import Event
+from service.formant.events import ANYWHERE, Event
+from service.formant.regions import Regions
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.store.database import Database
@@ -70,11 +71,19 @@ class HealedBatch(NamedTuple):
 class Healer:
     """Walks, and ingests what is missing. ``save`` keeps progress and lease, and raises when the lease was lost."""
 
-    def __init__(self, database: Database, writer: Writer, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        regions: Regions = ANYWHERE,
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._writer = writer
         self._now = now
+        self._regions = regions
         self._turn = asyncio.Lock()
 
     async def walk(
@@ -117,7 +126,7 @@ class Healer:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
-            phone=[record.phone for record in records],
+            phone=[record.read_phone(self._regions.find(batch.agent_id)) for record in records],
             conversation_id=[record.conversation_id for record in records],
             started_at=[record.started_at for record in records],
         )
@@ -152,6 +161,7 @@ class Healer:
             conversation._replace(agent_id=batch.agent_id),
             received_at=self._now(),
             may_retry=batch.may_retry,
+            region=self._regions.find(batch.agent_id),
             reference=None if chosen is None else (batch.ref_token, chosen["recipient_no"]),
             contradicted=None if chosen is None else _find_contradicted(chosen, conversation),
         )

@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError
-from service.phones.written import PhoneError, normalise_phone
+from service.phones.canonical import require_phone
+from service.phones.written import PhoneError
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
 from service.web.bodies import read_json
@@ -83,7 +84,7 @@ class Erasures:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
-            phone = normalise_phone(person.phone, self._default_region)
+            phone = require_phone(person.phone, self._default_region)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
         if person.dry_run:

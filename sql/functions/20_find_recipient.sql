@@ -1,6 +1,6 @@
 -- Which recipient an event belongs to that carries no reference of ours: one of its agent's batches that existed when
 -- the call began holds its phone; equal call parameters decide between several. Five minutes allow for clocks that differ.
--- Somebody who was erased is known by the phone's hash, for calls from before that.
+-- An erased recipient is a candidate for as long as find_erased() says.
 -- One row; reason is null when the recipient is found, else no_batch or ambiguous.
 CREATE OR REPLACE FUNCTION find_recipient(
     p_agent_id bigint, p_phone text, p_parameters jsonb, p_called_at timestamptz
@@ -19,12 +19,8 @@ WITH candidates AS (
       AND (p_called_at IS NULL OR least(b.prepared_at, b.created_at) - interval '5 minutes' <= p_called_at)
     UNION ALL
     SELECT e.batch_key, e.recipient_no, false
-    FROM erased_recipients AS e
-    JOIN batches AS b ON b.batch_key = e.batch_key
-    JOIN recipients AS r ON r.batch_key = e.batch_key AND r.recipient_no = e.recipient_no AND r.withdrawn_at IS NULL
-    WHERE e.phone_hash = hash_person('phone', p_phone) AND b.agent_id = p_agent_id AND b.is_registered
-      AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
-      AND coalesce(p_called_at BETWEEN least(b.prepared_at, b.created_at) - interval '5 minutes' AND e.erased_at, true)
+    FROM find_erased(p_agent_id, p_phone, p_called_at) AS e
+    WHERE e.is_registered
 ), counted AS (
     SELECT count(*) AS candidates, count(*) FILTER (WHERE is_equal) AS equals FROM candidates
 )

@@ -158,23 +158,27 @@ BEGIN
         FROM found AS f;
 
         IF EXISTS (SELECT FROM erased_phones) THEN
-            -- An event without a place, of a call from before its person was erased, is only noted in the ledger; unless
-            -- it is of the one recipient that was made for that person on the fly.
-            SELECT array_agg(e.reason IS NOT NULL AND EXISTS (
-                       SELECT FROM erased_phones AS p
-                       WHERE p.phone_hash = hash_person('phone', e.phone)
-                         AND coalesce(e.started_at, e.occurred_at, '-infinity') <= p.erased_at) ORDER BY e.nth)
+            -- An event without a place is only noted in the ledger when its call is from before its person was erased, or
+            -- may belong to their erased recipients alone; unless it is of the one that was made for them on the fly.
+            SELECT array_agg(e.reason IS NOT NULL AND (
+                       EXISTS (
+                           SELECT FROM erased_phones AS p
+                           WHERE p.phone_hash = hash_person('phone', e.phone)
+                             AND coalesce(e.started_at, e.occurred_at, '-infinity') <= p.erased_at)
+                       OR EXISTS (SELECT FROM find_erased(e.agent_id, e.phone, coalesce(e.started_at, e.occurred_at)))
+                          AND NOT EXISTS (
+                              SELECT FROM recipients AS r JOIN batches AS b ON b.batch_key = r.batch_key
+                              WHERE r.phone = e.phone AND b.agent_id = e.agent_id AND r.withdrawn_at IS NULL)
+                   ) ORDER BY e.nth)
             INTO v_erased
-            FROM unnest(p_phones, v_reasons, p_started_at, p_occurred_at)
-                WITH ORDINALITY AS e (phone, reason, started_at, occurred_at, nth);
+            FROM unnest(p_agent_ids, p_phones, v_reasons, p_started_at, p_occurred_at)
+                WITH ORDINALITY AS e (agent_id, phone, reason, started_at, occurred_at, nth);
             PERFORM delete_bodies(ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n WHERE v_erased[n]));
             FOR n IN 1 .. v_count LOOP
                 CONTINUE WHEN NOT v_erased[n];
                 SELECT min(k.batch_key) AS batch_key, min(k.recipient_no) AS recipient_no, count(*) AS found INTO v_found
-                FROM erased_recipients AS k
-                JOIN batches AS b ON b.batch_key = k.batch_key AND b.agent_id = p_agent_ids[n] AND NOT b.is_registered
-                JOIN recipients AS r ON r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no
-                WHERE k.phone_hash = hash_person('phone', p_phones[n]) AND r.withdrawn_at IS NULL;
+                FROM find_erased(p_agent_ids[n], p_phones[n], coalesce(p_started_at[n], p_occurred_at[n])) AS k
+                WHERE NOT k.is_registered;
                 v_reasons[n] := NULL;
                 IF v_found.found = 1 THEN
                     v_batches[n] := v_found.batch_key;

@@ -121,9 +121,7 @@ CROSS JOIN LATERAL (
     FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL
     UNION ALL
     SELECT e.batch_key, e.recipient_no, true, hash_call(c.conversation_id)
-    FROM erased_recipients AS e
-    JOIN recipients AS k ON k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no AND k.withdrawn_at IS NULL
-    WHERE e.phone_hash = hash_person('phone', c.phone) AND coalesce(c.started_at <= e.erased_at, true)
+    FROM find_erased(:agent_id, c.phone, c.started_at) AS e
     OFFSET 0
 ) AS r
 JOIN batches AS b ON b.batch_key = r.batch_key

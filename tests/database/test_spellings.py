@@ -38,4 +38,5 @@ async def test_one_person_is_one_recipient_of_a_batch_whose_file_is_not_known(da
 
 async def test_what_waits_is_listed_under_the_phone_that_is_compared(database: Database) -> None:
     await ingest(database, *decode(*[make_payload(recipient=None, phone=said) for said in SPELLINGS]))
-    assert await database.pool.fetch("SELECT DISTINCT phone FROM unattributed") == [(phone_of(3),)]
+    rows = await database.pool.fetch("SELECT DISTINCT phone FROM unattributed")
+    assert [row["phone"] for row in rows] == [phone_of(3)]

@@ -12,6 +12,7 @@ import structlog
 
 from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
+from service.batches.leftovers import sweep_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
 from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
@@ -138,6 +139,7 @@ async def open_app(
             reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
         await stack.enter_async_context(run_committer(committer))
         await stack.enter_async_context(run_beside(maintain(database)))
+        await stack.enter_async_context(run_beside(sweep_leftovers()))
         await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
         registrar = Registrar(
             database,

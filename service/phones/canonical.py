@@ -52,17 +52,22 @@ def fold(text: str) -> str:
     """``text`` with digits and signs of any script as in ASCII, and without what cannot be seen."""
     if text.isascii():
         return text
-    folded = unicodedata.normalize("NFKC", text)
-    return "".join(_fold_character(character) for character in folded)
+    return unicodedata.normalize("NFKC", text).translate(_FOLDED)
 
 
-def _fold_character(character: str) -> str:
-    if character.isascii():
-        return character
-    category = unicodedata.category(character)
-    if category == "Nd":
-        return str(unicodedata.decimal(character))
-    return {"Pd": "-", "Zs": " ", "Cf": ""}.get(category, character)
+class _Folded(dict[int, str]):
+    """What each character becomes; looked up once."""
+
+    def __missing__(self, point: int) -> str:
+        character = chr(point)
+        category = "" if point < 128 else unicodedata.category(character)
+        if category == "Nd":
+            character = str(unicodedata.decimal(character))
+        folded = self[point] = {"Pd": "-", "Zs": " ", "Cf": ""}.get(category, character)
+        return folded
+
+
+_FOLDED = _Folded()
 
 
 @lru_cache(maxsize=CACHED)

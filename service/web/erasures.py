@@ -18,6 +18,7 @@ from service.web.json import JsonResponse
 from service.web.operations import Answer, Json, Operation
 
 WAIT_SECONDS = 8.0
+STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
 
 
 ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
@@ -51,6 +52,11 @@ class Erasure(msgspec.Struct):
     attempts: int | None = None
     """Of a dry run."""
     bodies: int | None = None
+    """Bodies that were deleted."""
+    bodies_read: int | None = None
+    """Bodies, of whomever, that were looked at for the person."""
+    step: Annotated[str | None, msgspec.Meta(extra_json_schema={"enum": [*STEPS, None]})] = None
+    """Where it is: recipients, what waits unattributed, quarantine, held files, all other bodies, what came late."""
     quarantined: int | None = None
 
 

@@ -175,3 +175,24 @@ async def test_a_retry_that_is_healed_is_theirs_too(
         again = await healer.walk(FormantClient(http, Metrics()), batch, Progress(), save, set())
     assert (progress.healed, again.healed) == (1, 0)
     await check_gone(database, attempts=2)
+
+
+@pytest.mark.parametrize("to_phone", [None, "", "unknown"])
+@pytest.mark.parametrize("said", [PHONE, "917000000001", "70000 00001", "07000000001", "tel:+91-7000-000-001"])
+async def test_a_call_that_names_them_in_its_parameters_alone_is_theirs_too(
+    database: Database, batch_key: int, writer: Writer, to_phone: str | None, said: str
+) -> None:
+    del batch_key
+    parameters = {**PARAMETERS, "mobile": said}
+    retry = call(2, at=datetime.now(UTC) + SOON, final=True, to_phone=to_phone, call_parameters=parameters)
+    await writer.write(decode(retry))
+    await check_gone(database, attempts=2)
+    assert (await get_event(database, retry["event_id"]))["disposition"] == "applied"
+
+
+async def test_somebody_else_without_a_phone_still_waits(database: Database, batch_key: int, writer: Writer) -> None:
+    del batch_key
+    parameters = {"mobile": "+917000000002", "loan": "1111111111"}
+    other = call(1, at=datetime.now(UTC) + SOON, final=True, to_phone=None, call_parameters=parameters)
+    await writer.write(decode(other))
+    assert (await get_event(database, other["event_id"]))["reason"] == "no_batch"

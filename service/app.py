@@ -14,6 +14,7 @@ from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
 from service.batches.leftovers import sweep_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
+from service.batches.phone_repair import PhoneRepair
 from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
 from service.batches.sending import Sender
@@ -148,6 +149,7 @@ async def open_app(
             open_writer(stack, database, metrics),
             regions=regions,
         )
+        await stack.enter_async_context(run_beside(PhoneRepair(database, regions, registrar).run()))
         discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(run_beside(discoverer.run()))

@@ -31,7 +31,7 @@ class Person(msgspec.Struct, forbid_unknown_fields=True):
     """Whom to erase."""
 
     phone: str
-    """In E.164, or national where OUTCOMES_DEFAULT_REGION is set."""
+    """In E.164 or any other spelling; national where OUTCOMES_DEFAULT_REGION is set."""
     dry_run: bool = False
     """Only count."""
 

@@ -209,7 +209,7 @@ BEGIN
                 AS e (arrival_id, event_id, agent_id, phone, reason, received_at, results)
             -- Results that are no JSON to Postgres are refused now, not when the event finds its place.
             WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL AND e.results::jsonb IS NOT NULL
-            ON CONFLICT (arrival_id) DO UPDATE SET reason = excluded.reason
+            ON CONFLICT (arrival_id) DO UPDATE SET reason = excluded.reason, phone = excluded.phone
             RETURNING xmax = 0 AS is_new
         )
         SELECT count(*) FILTER (WHERE is_new) INTO unattributed FROM waiting;

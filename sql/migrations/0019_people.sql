@@ -27,8 +27,8 @@ CREATE TABLE repairs (
     CONSTRAINT repairs_step CHECK (step IN ('recipients', 'unattributed', 'done'))
 );
 COMMENT ON TABLE repairs IS 'How far the repair of what older versions stored has come; any replica takes the next step.';
-COMMENT ON COLUMN repairs.batch_key IS 'Where the step goes on: in this batch,';
-COMMENT ON COLUMN repairs.cursor IS 'after this recipient or arrival.';
+COMMENT ON COLUMN repairs.batch_key IS 'Where the step goes on: from this batch on,';
+COMMENT ON COLUMN repairs.cursor IS 'and there after this recipient; or after this arrival.';
 COMMENT ON COLUMN repairs.passes IS
     'How often it went through everything: twice, a day apart, since a version before may have run beside the first.';
 INSERT INTO repairs (name, step)

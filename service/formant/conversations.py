@@ -14,6 +14,7 @@ import msgspec
 from service.formant.events import STATUSES, TEXT_LIMIT, Event
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
+from service.phones.canonical import canonical_phone
 
 TARGET = "conversations"
 """Stands where a webhook has the inbound address that it came to."""
@@ -25,7 +26,8 @@ class Conversation(NamedTuple):
 
     conversation_id: str
     agent_id: int | None
-    phone: str | None
+    said_phone: str | None
+    """As the provider wrote it. The names of healed events are made from it, so it stays as it is."""
     status: str | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -33,6 +35,10 @@ class Conversation(NamedTuple):
     failure_reason: str | None
     results: str
     body: bytes
+
+    def read_phone(self, region: str) -> str | None:
+        """The phone in the one form in which phones are compared."""
+        return canonical_phone(self.said_phone, region)
 
     @property
     def is_terminal(self) -> bool:
@@ -83,13 +89,14 @@ def to_event(
     *,
     received_at: datetime,
     may_retry: bool,
+    region: str = "",
     contradicted: tuple[int, datetime] | None = None,
 ) -> Event | None:
     """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
 
     ``may_retry``: the provider's figures say that recipients wait for a retry; a call that was not completed may then
-    be one of theirs, and is final only once they say that none does. The event's id follows from the content, so
-    healing twice is one event.
+    be one of theirs, and is final only once they say that none does. ``region`` is that of the agent's phones. The
+    event's id follows from the content, so healing twice is one event.
 
     The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
     ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the
@@ -117,7 +124,7 @@ def to_event(
         received_at=received_at,
         source="healed",
         agent_id=conversation.agent_id,
-        phone=conversation.phone,
+        phone=conversation.read_phone(region),
         ref_token=None,
         ref_no=None,
         parameters="null",
@@ -136,7 +143,9 @@ def to_event(
     )
 
 
-def recall_event(body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime) -> Event | None:
+def recall_event(
+    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str = ""
+) -> Event | None:
     """The healed event of this id, made anew from the ``body`` that was kept of it: whether it was final, its id tells.
 
     None where the body is no conversation, or the event contradicted a webhook, which the body does not hold.
@@ -147,7 +156,10 @@ def recall_event(body: bytes, event_id: str, *, agent_id: int | None, received_a
     if conversation is None:
         return None
     conversation = conversation._replace(agent_id=agent_id)
-    made = [to_event(conversation, received_at=received_at, may_retry=may_retry) for may_retry in (False, True)]
+    made = [
+        to_event(conversation, received_at=received_at, may_retry=may_retry, region=region)
+        for may_retry in (False, True)
+    ]
     return next((event for event in made if event is not None and event.event_id == event_id), None)
 
 
@@ -163,7 +175,7 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
     return Conversation(
         conversation_id=conversation_id,
         agent_id=within(to_int(content.get("agent_id")), 0, LARGEST_ID),
-        phone=to_text(content.get("contact_number")),
+        said_phone=to_text(content.get("contact_number")),
         status=_read_status(content.get("status")),
         started_at=_read_milliseconds(content.get("start_timestamp")),
         ended_at=_read_milliseconds(content.get("end_timestamp")),

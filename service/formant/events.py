@@ -15,9 +15,12 @@ from msgspec import Meta
 
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
+from service.formant.regions import Regions
+from service.phones.canonical import canonical_phone
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
+ANYWHERE = Regions()
 _EMPTY = msgspec.Raw(b"null")
 _ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could not be shown in a schema
 
@@ -34,6 +37,7 @@ class Event(NamedTuple):
     source: str
     agent_id: int | None
     phone: str | None
+    """As ``canonical_phone`` reads it; what was said stands in the body."""
     ref_token: str | None
     ref_no: int | None
     parameters: str
@@ -128,7 +132,8 @@ class _UnreadableError(Exception):
 class EventDecoder:
     """Decodes bodies; ``ref_column`` is the call parameter in which references come back ("" for none)."""
 
-    def __init__(self, ref_column: str) -> None:
+    def __init__(self, ref_column: str, regions: Regions = ANYWHERE) -> None:
+        self._find_region = regions.find
         self._decode = msgspec.json.Decoder(Webhook).decode
         self._decode_reference = _reference_decoder(ref_column)
 
@@ -178,6 +183,7 @@ class EventDecoder:
             return self._build(_read_leniently(body), digest, target, body, received_at, signature)
         ref_token, ref_no = _split_reference(self._decode_reference(call.call_parameters))
         next_retry_at = plausible_time(retry.next_retry_at)
+        agent_id = within(call.agent_id, -LARGEST_ID, LARGEST_ID)
         return Event(
             event_id=envelope.event_id,
             digest=digest,
@@ -186,8 +192,8 @@ class EventDecoder:
             body=body,
             received_at=received_at,
             source="webhook",
-            agent_id=within(call.agent_id, -LARGEST_ID, LARGEST_ID),
-            phone=call.to_phone,
+            agent_id=agent_id,
+            phone=canonical_phone(call.to_phone, self._find_region(agent_id)),
             ref_token=ref_token,
             ref_no=ref_no,
             parameters=parameters,

@@ -21,8 +21,9 @@ import structlog
 from service.errors import ProviderError
 from service.formant.client import FormantClient
 from service.formant.conversations import Conversation, to_event
-from service.formant.events import Event
+from service.formant.events import ANYWHERE, Event
 from service.formant.listing import PAGE_ROWS, ListWalk
+from service.formant.regions import Regions
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.store.database import Database
@@ -70,11 +71,19 @@ class HealedBatch(NamedTuple):
 class Healer:
     """Walks, and ingests what is missing. ``save`` keeps progress and lease, and raises when the lease was lost."""
 
-    def __init__(self, database: Database, writer: Writer, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        regions: Regions = ANYWHERE,
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._writer = writer
         self._now = now
+        self._regions = regions
         self._turn = asyncio.Lock()
 
     async def walk(
@@ -121,7 +130,7 @@ class Healer:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
-            phone=[record.phone for record in records],
+            phone=[record.read_phone(self._regions.find(batch.agent_id)) for record in records],
             conversation_id=[record.conversation_id for record in records],
             started_at=[record.started_at for record in records],
             called_at=[record.started_at or record.ended_at for record in records],
@@ -151,6 +160,7 @@ class Healer:
             conversation._replace(agent_id=batch.agent_id),
             received_at=self._now(),
             may_retry=batch.may_retry,
+            region=self._regions.find(batch.agent_id),
             contradicted=_find_contradicted(chosen, conversation),
         )
         if event is None or await self._has(event):

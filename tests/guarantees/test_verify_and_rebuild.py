@@ -223,6 +223,7 @@ async def test_a_replayed_body_takes_its_signature_along(service: httpx.AsyncCli
     await database.queries.quarantine_bodies(
         database.pool, event_id=[None], digest=[hashlib.sha256(body).digest()], target=["default"], body=[body],
         received_at=[datetime.now(UTC)], reason=["refused_by_database"], detail=["22000"], signature=[signature],
+        numbers=["[]"],
     )  # fmt: skip
     waiting = (await service.get("/v1/quarantine")).json()["data"][0]["quarantine_id"]
     assert (await service.post(f"/v1/quarantine/{waiting}/replay")).status_code == 200

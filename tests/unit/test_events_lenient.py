@@ -77,7 +77,7 @@ def test_a_field_that_is_absent_or_null_costs_only_itself(path: str, value: obje
         ("data.call.agent_id", "agent", "agent_id", None),
         ("data.call.conversation_id", 77, "conversation_id", "77"),
         ("event_id", 4711, "event_id", "4711"),
-        ("data.call.to_phone", 919876543210, "phone", "919876543210"),
+        ("data.call.to_phone", 919876543210, "phone", "+919876543210"),
         ("data.call.to_phone", [], "phone", None),
         ("data.call.failure_reason", 486, "failure_reason", "486"),
         ("data.call.failure_reason", {"code": 486}, "failure_reason", None),

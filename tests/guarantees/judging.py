@@ -174,6 +174,23 @@ class Judge:
             state = await read_state(connection, key)
             assert state == _without_zeros(expect(placed[index]))
 
+    def check_truth(self) -> None:
+        """What is counted where it does not belong could not have been known to be another's."""
+        assert [event_id for event_id, is_indistinguishable in self.list_wrong() if not is_indistinguishable] == []
+
+    def explain(self, story: list[str]) -> str:
+        """The whole history, for those who look at a failure."""
+        lines = ["", *(f"batch {batch.index}: {batch.plan} {batch.rows}" for batch in self.history.batches)]
+        for event in sorted(self.events.values(), key=lambda event: str(get_began(event))):
+            call = self.call_of(event)
+            lines.append(
+                f"{event.event_id[:14]} of {call.kind} {call.owner}: {event.conversation_id} began {get_began(event)} "
+                f"{event.phone} {event.status} final={event.is_final} {event.ref_token}-{event.ref_no} "
+                f"{event.parameters}"
+            )
+            lines.append(f"    is {self.found.get(event.event_id)}, should be {self.rule.places[event.event_id]}")
+        return "\n".join([*lines, *story])
+
     def list_wrong(self) -> list[tuple[str, bool]]:
         """Events that are counted where they do not belong, and whether nothing that is told could have shown it."""
         wrong = []

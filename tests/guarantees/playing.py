@@ -192,6 +192,13 @@ class Stage:
         return rows
 
 
+def _describe(step: Step) -> str:
+    if not isinstance(step, partial):
+        return "look"
+    shown = [f"batch {each.index}" if isinstance(each, Batch) else each for each in step.args]
+    return f"{step.func.__name__} {[each for each in shown if not isinstance(each, History)]} {step.keywords}"
+
+
 async def _forget(progress: Progress) -> None:
     """Nobody else goes on with this walk."""
 
@@ -204,6 +211,8 @@ class Performance:
         self._history = history
         self._dice = dice
         self.seen: list[Snapshot] = []
+        self.story: list[str] = []
+        """What happened, in order, for those who look at a failure."""
 
     async def run(self) -> list[Event]:
         """Plays to the end; returns all events that came in."""
@@ -215,8 +224,10 @@ class Performance:
         agenda = self._plan(groups)
         for index in range(len(groups) + 1):
             for step in agenda.get(index, ()):
+                self.story.append(_describe(step))
                 await step()
             if index < len(groups):
+                self.story.append(f"deliver {[event.event_id for event in groups[index]]}")
                 await self._stage.write(list(groups[index]))
         await self._finish()
         written = {event.event_id: event for event in self._stage.writer.written}

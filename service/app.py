@@ -136,13 +136,8 @@ async def open_app(
         await stack.enter_async_context(run_committer(committer))
         await stack.enter_async_context(run_beside(maintain(database)))
         await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
-        registrar = Registrar(
-            database,
-            targets,
-            decoder,
-            open_writer(stack, database, metrics),
-            default_region=settings.default_region,
-        )
+        registrar = Registrar(database, default_region=settings.default_region)
+        await stack.enter_async_context(run_beside(registrar.run()))
         discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(run_beside(discoverer.run()))

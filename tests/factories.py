@@ -121,8 +121,8 @@ async def store_batch(
             """
             INSERT INTO batches (batch_id, agent_id, name, status, total_recipients, created_at, prepared_at,
                                  upload_state, ref_token, ref_column, columns, recipient_count)
-            VALUES ($1, $2, 'March Follow Ups', 'pending', $3, $4, $4, 'uploaded', $5, 'outcome_ref',
-                    '{customer_phone,loan_id}', $3)
+            VALUES ($1, $2, 'March Follow Ups', 'pending', $3, $4, $4, 'uploaded', $5,
+                    CASE WHEN $5::text IS NOT NULL THEN 'outcome_ref' END, '{customer_phone,loan_id}', $3)
             RETURNING batch_key
             """,
             batch_id, agent_id, recipients, prepared_at, ref_token,

@@ -43,7 +43,6 @@ class Discoverer:
         """Discovers until it is cancelled."""
         while True:
             try:
-                await self._registrar.finish_all()
                 # Longer than a round, so that it stays with the same replica while that one lives.
                 if await self._database.queries.claim_lease(
                     self._database.pool, name="discovery", holder=self._holder, seconds=self._interval_seconds * 3
@@ -56,7 +55,7 @@ class Discoverer:
             await asyncio.sleep(self._interval_seconds)
 
     async def discover(self) -> None:
-        """One pass: reads the list, ends the windows of what has finished, tries again what waited for new batches.
+        """One pass: reads the list, and places events again that new batches concern.
 
         Raises ProviderError when the provider does not answer.
         """
@@ -67,7 +66,6 @@ class Discoverer:
         await self._read_list(self._client, is_whole=is_whole)
         if is_whole:
             self._walked_at = now
-        await self._database.queries.close_finished_batches(self._database.pool)
         await self._registrar.finish_all()
 
     async def ask_for(self, batch_id: int) -> bool:

@@ -1,11 +1,10 @@
 """Registration: the CSV of a batch made elsewhere, brought in late, as if it had been there from the start.
 
 staged → match → withdraw → retry → done. Each step is committed, bounded, and safe to take twice; so any replica goes
-on where another died. Only the SQL functions behind the steps, and ``ingest``, change an outcome.
+on where another died. The last one places events again, as does every other change of what events may belong to.
 """
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,17 +15,13 @@ from service.batches.contacts import ContactsOptions, Part, check_contacts
 from service.batches.leftovers import make_folder
 from service.batches.uploads import refuse_errors
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
-from service.formant.conversations import TARGET as CONVERSATIONS
-from service.formant.conversations import recall_event
-from service.formant.events import Event, EventDecoder, Unreadable
-from service.formant.targets import Target
-from service.ledger.writer import Writer
 from service.store.database import COPY_SECONDS, Database
 
 logger = structlog.get_logger()
 
 STEP_ROWS = 1000
-RETRY_EVENTS = 200
+PLACED_EVENTS = 200
+INTERVAL_SECONDS = 2.0
 STAGED_COLUMNS = ("batch_key", "row_no", "phone", "parameters")
 
 
@@ -47,24 +42,12 @@ class Registration(TypedDict):
 
 
 class Registrar:
-    """Registers CSV files, and tries waiting events again once there may be a place for them."""
+    """Registers CSV files, and has events placed again after any change of what they may belong to."""
 
-    def __init__(
-        self,
-        database: Database,
-        targets: Mapping[str, Target],
-        decoder: EventDecoder,
-        writer: Writer,
-        *,
-        default_region: str = "",
-    ) -> None:
+    def __init__(self, database: Database, *, default_region: str = "") -> None:
         self._database = database
-        self._targets = targets
-        self._decoder = decoder
-        self._writer = writer
         # The provider calls each row, so a phone that comes twice is two recipients.
         self._options = ContactsOptions(default_region=default_region, duplicates="all")
-        self._turn = asyncio.Lock()
 
     async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
         """Registers a file and returns what came of it, in recipients and events. The same file again is harmless.
@@ -88,8 +71,12 @@ class Registrar:
         key = (await self._get(batch_id))["batch_key"]
         while await queries.register_step(pool, batch_key=key, rows=STEP_ROWS) in {"match", "withdraw"}:
             pass
-        while await self._retry(batch_id):
-            pass
+        placed = await self._place_again(key)
+        await queries.count_attributed(pool, batch_key=key, placed=placed)
+        row = await self._get(batch_id)
+        if row["step"] == "retry":
+            await queries.finish_registration(pool, batch_key=key, file_digest=row["file_digest"])
+            logger.info("registration_finished", batch_id=batch_id, applied=row["attributed"])
         row = await self._get(batch_id)
         return {
             "batch_id": batch_id,
@@ -100,11 +87,30 @@ class Registrar:
             "still_unattributed": await queries.count_waiting(pool, agent_id=row["agent_id"]),
         }
 
+    async def run(self) -> None:
+        """Finishes what is unfinished until it is cancelled; a failure is logged, and tried again the next time."""
+        while True:
+            try:
+                await self.finish_all()
+            except Exception:
+                logger.warning("placing_failed", exc_info=True)
+            await asyncio.sleep(INTERVAL_SECONDS)
+
     async def finish_all(self) -> None:
-        """Finishes what was left unfinished, by whomever."""
+        """Finishes what was left unfinished, by any replica: registrations, and events to place again."""
         rows = self._database.queries.list_unfinished_registrations(self._database.pool)
         for batch_id in [row["batch_id"] async for row in rows]:
             await self.finish(batch_id)
+        await self._place_again(None)
+
+    async def _place_again(self, batch_key: int | None) -> int:
+        """Places events again that changes of one batch, or of any, concern; returns how many got a recipient."""
+        queries, pool, placed = self._database.queries, self._database.pool, 0
+        jobs = queries.list_placement_jobs(pool, batch_key=batch_key)
+        for job_id in [row["job_id"] async for row in jobs]:
+            while (count := await queries.placement_step(pool, job_id=job_id, rows=PLACED_EVENTS)) is not None:
+                placed += count
+        return placed
 
     async def _get(self, batch_id: int) -> Any:
         row = await self._database.queries.get_registration(self._database.pool, batch_id=batch_id)
@@ -143,33 +149,3 @@ class Registrar:
                     recipients=report.recipients, forced=force,
                 )  # fmt: skip
         logger.info("registration_staged", batch_id=row["batch_id"], recipients=report.recipients)
-
-    async def _retry(self, batch_id: int) -> bool:
-        """Tries the next waiting events again; False when none is left, and the registration is finished."""
-        queries, pool = self._database.queries, self._database.pool
-        row = await self._get(batch_id)
-        key = row["batch_key"]
-        if row["step"] != "retry":
-            return False
-        waiting = [
-            found async for found in queries.list_waiting(pool, batch_key=key, after=row["cursor"], limit=RETRY_EVENTS)
-        ]
-        if not waiting:
-            await queries.finish_registration(pool, batch_key=key, cursor=row["cursor"], file_digest=row["file_digest"])
-            logger.info("registration_finished", batch_id=batch_id, applied=row["attributed"])
-            return False
-        events = [event for found in waiting if (event := self._decode(found)) is not None]
-        if events:
-            async with self._turn:
-                await self._writer.write(events)
-        await queries.count_attributed(pool, batch_key=key, arrival_ids=[found["arrival_id"] for found in waiting])
-        return True
-
-    def _decode(self, row: Any) -> Event | None:
-        if row["target"] == CONVERSATIONS:
-            return recall_event(row["body"], row["event_id"], agent_id=row["agent_id"], received_at=row["received_at"])
-        target = self._targets.get(row["target"])
-        if target is None:  # it may have named the agents that may report there
-            return None
-        item = target.admit(self._decoder.decode_event(row["body"], row["target"], row["received_at"], None))
-        return None if isinstance(item, Unreadable) else item

@@ -79,14 +79,13 @@ def to_event(
     *,
     received_at: datetime,
     may_retry: bool,
-    reference: tuple[str, int] | None = None,
     contradicted: tuple[int, datetime] | None = None,
 ) -> Event | None:
     """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
 
     ``may_retry``: the provider's figures say that recipients wait for a retry; a call that was not completed may then
-    be one of theirs, and is final only once they say that none does. ``reference`` names the recipient where it is
-    known for certain. The event's id follows from the content, so healing twice is one event.
+    be one of theirs, and is final only once they say that none does. The event's id follows from the content, so healing
+    twice is one event.
 
     The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
     ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the
@@ -103,7 +102,6 @@ def to_event(
     if contradicted is not None:
         attempt_number, told_at = contradicted
         occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
-    token, number = reference or (None, None)
     return Event(
         event_id=_name_event(conversation, is_final, contradicted),
         digest=hashlib.sha256(conversation.body).digest(),
@@ -114,8 +112,8 @@ def to_event(
         source="healed",
         agent_id=conversation.agent_id,
         phone=conversation.phone,
-        ref_token=token,
-        ref_no=number,
+        ref_token=None,
+        ref_no=None,
         parameters="null",
         conversation_id=conversation.conversation_id,
         attempt_number=attempt_number,

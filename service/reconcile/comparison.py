@@ -92,10 +92,7 @@ class Comparer:
         """The batch as the healer needs it."""
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        token = await queries.ensure_ref_token(pool, batch_key=lease.batch_key)
-        return HealedBatch(
-            lease.batch_key, stored["agent_id"], stored["began_at"], token, may_retry, stored["is_registered"]
-        )
+        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)
 
     async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
         """A few of the recipients that are not final here although the provider says that they are."""

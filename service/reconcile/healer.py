@@ -4,9 +4,10 @@ A walk reads the agent's conversations page by page, from the first to those bef
 filter by batch, its order is not documented, and new calls shift its pages while it is read; so pages overlap, a walk
 ends early only where the times prove that it goes backwards, and walks are repeated until one finds nothing new.
 
-A conversation names no batch. It belongs to a recipient only by evidence: facts of the same conversation are there
-already; or exactly one recipient of all the agent's batches holds the phone and was not yet finished when the call
-began. Otherwise it is left alone and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
+A conversation names no batch. Where it belongs is decided by ``ingest``, as for a webhook without a reference; a walk
+asks beforehand, so as to fetch only what it needs: facts of the same call are there already, or exactly one recipient,
+of all the agent's batches and open windows, holds the phone and was due when the call began. Any other call of one of
+the batch's recipients is left alone and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
 """
 
 import asyncio
@@ -60,11 +61,8 @@ class HealedBatch(NamedTuple):
     batch_key: int
     agent_id: int
     began_at: datetime
-    ref_token: str
     may_retry: bool
     """The provider's figures say that recipients wait for a retry."""
-    is_registered: bool = True
-    """False: made elsewhere, its recipients not known; calls to nobody that we know are then the window's to judge."""
 
 
 class Healer:
@@ -120,6 +118,7 @@ class Healer:
             phone=[record.phone for record in records],
             conversation_id=[record.conversation_id for record in records],
             started_at=[record.started_at for record in records],
+            called_at=[record.started_at or record.ended_at for record in records],
         )
         candidates: dict[int, list[Any]] = {}
         async for row in found:
@@ -136,24 +135,17 @@ class Healer:
             elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, record, batch.may_retry):
                 await self._heal(client, batch, record, chosen, progress)
                 await save(progress)
-        if not batch.is_registered:
-            strangers = [record for index, record in enumerate(records) if index not in candidates]
-            for record in strangers:
-                if record.is_terminal:
-                    await self._heal(client, batch, record, None, progress)
-                    await save(progress)
 
     async def _heal(
-        self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any | None, progress: Progress
+        self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress
     ) -> None:
-        """Ingests a call: of the chosen recipient, or of nobody known, which ingest then places by the window."""
+        """Ingests a call, which then finds its place."""
         conversation = await _fetch(client, record)
         event = to_event(
             conversation._replace(agent_id=batch.agent_id),
             received_at=self._now(),
             may_retry=batch.may_retry,
-            reference=None if chosen is None else (batch.ref_token, chosen["recipient_no"]),
-            contradicted=None if chosen is None else _find_contradicted(chosen, conversation),
+            contradicted=_find_contradicted(chosen, conversation),
         )
         if event is None or await self._has(event):
             return
@@ -177,13 +169,12 @@ class Healer:
 
 
 def choose(candidates: list[Any]) -> Any | None:
-    """The one recipient that the evidence points to, or None. Rows as ``find_called_recipients`` gives them."""
-    named = [row for row in candidates if row["is_named"]]
-    due = [row for row in candidates if row["is_due"]]
-    for evidence in (named, due, candidates):
-        if evidence:
-            return evidence[0] if len(evidence) == 1 else None
-    return None
+    """The one place that the evidence points to, or None. Rows as ``find_called_recipients`` gives them."""
+    same = [row for row in candidates if row["is_same"]]
+    due = [] if same or any(row["is_waiting"] for row in candidates) else [row for row in candidates if row["is_due"]]
+    named = [row for row in due if row["is_named"]]
+    found = same or (named if len(named) == 1 else due)
+    return found[0] if len(found) == 1 else None
 
 
 def _is_known(row: Any, record: Conversation, may_retry: bool) -> bool:

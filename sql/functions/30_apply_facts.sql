@@ -16,17 +16,24 @@ DECLARE
     v_recipient_nos    integer[];
     v_known_batches    bigint[];
     v_known_recipients integer[];
+    v_empty            jsonb;  -- recipients without facts whose facts were taken: their outcomes start over
 BEGIN
     SELECT array_agg(t.batch_key), array_agg(t.recipient_no),
-           array_agg(t.batch_key) FILTER (WHERE o.known), array_agg(t.recipient_no) FILTER (WHERE o.known)
-    INTO v_batch_keys, v_recipient_nos, v_known_batches, v_known_recipients
+           array_agg(t.batch_key) FILTER (WHERE o.attempts > 0), array_agg(t.recipient_no) FILTER (WHERE o.attempts > 0),
+           jsonb_agg(to_jsonb(o)) FILTER (WHERE o.attempts = 0)
+    INTO v_batch_keys, v_recipient_nos, v_known_batches, v_known_recipients, v_empty
     FROM (SELECT DISTINCT * FROM unnest(p_batch_keys, p_recipient_nos)) AS t (batch_key, recipient_no)
     LEFT JOIN LATERAL (
-        SELECT true AS known
+        SELECT batch_key, recipient_no, attempts, version
         FROM outcomes
         WHERE outcomes.batch_key = t.batch_key AND outcomes.recipient_no = t.recipient_no
         OFFSET 0
     ) AS o ON true;
+    IF v_empty IS NOT NULL AND p_arrival_ids IS NOT NULL THEN
+        DELETE FROM outcomes AS o
+        USING jsonb_to_recordset(v_empty) AS v (batch_key bigint, recipient_no integer)
+        WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
+    END IF;
 
     WITH sides AS MATERIALIZED (
         SELECT 1 AS sign, a.*
@@ -134,5 +141,12 @@ BEGIN
     SELECT batch_key, recipient_no, state, attempts, arrival_id, nextval('feed_positions'), 1, clock_timestamp()
     FROM changes
     WHERE is_first;
+
+    IF v_empty IS NOT NULL AND p_arrival_ids IS NOT NULL THEN
+        UPDATE outcomes AS o
+        SET version = v.version + 1
+        FROM jsonb_to_recordset(v_empty) AS v (batch_key bigint, recipient_no integer, version integer)
+        WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
+    END IF;
 END
 $$;

@@ -42,7 +42,7 @@ BEGIN
     WITH gone AS (
         DELETE FROM outcomes AS o
         USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
-        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn'
+        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.attempts > 0
         RETURNING o.batch_key, o.recipient_no, o.version
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
@@ -58,6 +58,8 @@ BEGIN
     SET phone = NULL, parameters = '{}'
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
+    -- What is left of their events is no evidence any more on where they belong: they stay where they are.
+    DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
     INSERT INTO erased_recipients (batch_key, recipient_no, phone_hash)
     SELECT t.batch_key, t.recipient_no, p_phone_hash
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
@@ -80,7 +82,7 @@ BEGIN
     UPDATE outcomes AS o
     SET position = nextval('feed_positions'), version = o.version + 1, changed_at = clock_timestamp()
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
-    WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state = 'withdrawn';
+    WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.attempts = 0;
     RETURN v_bodies;
 END
 $$;

@@ -1,7 +1,7 @@
 -- The one way in: webhook, healing, replay and late registration all call this, and nothing else changes an outcome.
 -- One call is one statement and one commit for a whole group of events; element n of every array is event n.
 --
---   ledger and bodies → the lock → attribution → facts → outcomes, counters, feed positions
+--   ledger and bodies → the lock → references → facts → outcomes, counters, feed positions → the events without
 --
 -- Events are inserted first, in the order of their ids, so two replicas that hold the same events wait and never
 -- deadlock. The lock then serialises all that is derived, across replicas, until the commit: old state is read safely,
@@ -12,7 +12,8 @@
 --
 -- Of an event whose person was erased nothing is kept that tells who it was or what was said: see erase_recipients().
 --
--- An event that is already known and waits unattributed is attributed anew: to retry one is to deliver it again.
+-- Events that no reference names wait first, and are then placed by find_places(); a call that is known by reference may
+-- change where those belong. One that is known already and waits is placed again: to retry one is to deliver it again.
 --
 -- Replicas of the version before signatures were kept call this without them; so the function that they knew goes in the
 -- same commit in which this one comes.
@@ -43,15 +44,19 @@ DECLARE
     v_arrivals   bigint[];   -- this group's arrival ids, one for each event
     v_new        bigint[];   -- those of them that are stored
     v_pending    bigint[];   -- arrival ids to attribute, null where nothing is to be done
-    v_batches    bigint[];
+    v_batches    bigint[];   -- where the reference says
     v_recipients integer[];
-    v_methods    text[];
-    v_reasons    text[];
-    v_found      record;
+    v_held_phones text[];    -- their phones
+    v_bearing    bigint[];   -- batches that are seen to bear references for the first time
+    v_waiting    bigint[];   -- events without a usable reference
     v_erased     boolean[];  -- whose person was erased: counted where it has a place, and nothing else of it is kept
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
+    v_agents     bigint[];   -- of calls, beside each other: what was placed by their phones may belong elsewhere now
+    v_phones     text[];
+    v_times      timestamptz[];
+    v_placed     bigint[];
     v_known_at   timestamptz;
 BEGIN
     SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
@@ -121,97 +126,77 @@ BEGIN
         FROM unnest(v_pending) WITH ORDINALITY AS p (arrival_id, nth);
     END IF;
 
-    SELECT array_agg(b.batch_key ORDER BY e.nth),
-           array_agg(CASE WHEN b.batch_key IS NOT NULL THEN e.ref_no END ORDER BY e.nth),
-           array_agg('reference'::text)
-    INTO v_batches, v_recipients, v_methods
+    -- By reference. What the recipient's phone is, is looked up with it.
+    SELECT array_agg(r.batch_key ORDER BY e.nth), array_agg(r.recipient_no ORDER BY e.nth),
+           array_agg(r.phone ORDER BY e.nth), array_agg(DISTINCT r.batch_key) FILTER (WHERE e.source = 'webhook')
+    INTO v_batches, v_recipients, v_held_phones, v_bearing
     FROM (SELECT unnest(p_ref_tokens) AS ref_token, unnest(p_ref_nos) AS ref_no, unnest(p_agent_ids) AS agent_id,
-                 generate_series(1, v_count) AS nth) AS e
-    LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.ref_token = e.ref_token OFFSET 0) AS b
-        ON b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count
-        -- A recipient may have been withdrawn between a healer's look and now; few batches have any.
-        AND (b.withdrawn_count = 0 OR NOT EXISTS (
-            SELECT FROM recipients AS r
-            WHERE r.batch_key = b.batch_key AND r.recipient_no = e.ref_no AND r.withdrawn_at IS NOT NULL));
-
-    unattributed := 0;
-    IF array_position(v_batches, NULL) IS NOT NULL THEN
-        WITH events AS MATERIALIZED (
-            SELECT *
-            FROM unnest(v_batches, v_recipients, p_agent_ids, p_phones, p_parameters, p_started_at, p_occurred_at)
-                WITH ORDINALITY
-                AS e (batch_key, recipient_no, agent_id, phone, parameters, started_at, occurred_at, nth)
-        ), found AS (
-            SELECT e.nth, e.batch_key, e.recipient_no, 'reference' AS method, NULL AS reason
-            FROM events AS e
-            WHERE e.batch_key IS NOT NULL
-            UNION ALL
-            SELECT e.nth, r.batch_key, r.recipient_no, 'recipient', r.reason
-            FROM events AS e
-            CROSS JOIN LATERAL find_recipient(
-                e.agent_id, e.phone, e.parameters::jsonb, coalesce(e.started_at, e.occurred_at)) AS r
-            WHERE e.batch_key IS NULL
-        )
-        SELECT array_agg(f.batch_key ORDER BY f.nth), array_agg(f.recipient_no ORDER BY f.nth),
-               array_agg(f.method ORDER BY f.nth), array_agg(f.reason ORDER BY f.nth)
-        INTO v_batches, v_recipients, v_methods, v_reasons
-        FROM found AS f;
-
-        IF EXISTS (SELECT FROM erased_phones) THEN
-            -- An event without a place, of a call from before its person was erased, is only noted in the ledger; unless
-            -- it is of the one recipient that was made for that person on the fly.
-            SELECT array_agg(e.reason IS NOT NULL AND EXISTS (
-                       SELECT FROM erased_phones AS p
-                       WHERE p.phone_hash = hash_person('phone', e.phone)
-                         AND coalesce(e.started_at, e.occurred_at, '-infinity') <= p.erased_at) ORDER BY e.nth)
-            INTO v_erased
-            FROM unnest(p_phones, v_reasons, p_started_at, p_occurred_at)
-                WITH ORDINALITY AS e (phone, reason, started_at, occurred_at, nth);
-            PERFORM delete_bodies(ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n WHERE v_erased[n]));
-            FOR n IN 1 .. v_count LOOP
-                CONTINUE WHEN NOT v_erased[n];
-                SELECT min(k.batch_key) AS batch_key, min(k.recipient_no) AS recipient_no, count(*) AS found INTO v_found
-                FROM erased_recipients AS k
-                JOIN batches AS b ON b.batch_key = k.batch_key AND b.agent_id = p_agent_ids[n] AND NOT b.is_registered
-                JOIN recipients AS r ON r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no
-                WHERE k.phone_hash = hash_person('phone', p_phones[n]) AND r.withdrawn_at IS NULL;
-                v_reasons[n] := NULL;
-                IF v_found.found = 1 THEN
-                    v_batches[n] := v_found.batch_key;
-                    v_recipients[n] := v_found.recipient_no;
-                    v_methods[n] := 'window';
-                ELSE
-                    v_pending[n] := NULL;
-                END IF;
-            END LOOP;
-        END IF;
-
-        -- One after the other, so that two events of one new phone make one recipient.
-        FOR n IN 1 .. v_count LOOP
-            CONTINUE WHEN v_pending[n] IS NULL OR v_reasons[n] IS DISTINCT FROM 'no_batch';
-            SELECT * INTO v_found
-            FROM find_by_window(p_agent_ids[n], p_phones[n], p_parameters[n]::jsonb,
-                                coalesce(p_started_at[n], p_occurred_at[n]));
-            v_batches[n] := v_found.batch_key;
-            v_recipients[n] := v_found.recipient_no;
-            v_methods[n] := 'window';
-            v_reasons[n] := v_found.reason;
-        END LOOP;
-
-        WITH waiting AS (
-            INSERT INTO unattributed (arrival_id, event_id, agent_id, phone, reason, received_at)
-            SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, e.reason, e.received_at
-            FROM unnest(v_pending, p_event_ids, p_agent_ids, p_phones, v_reasons, p_received_at, p_results)
-                AS e (arrival_id, event_id, agent_id, phone, reason, received_at, results)
-            -- Results that are no JSON to Postgres are refused now, not when the event finds its place.
-            WHERE e.arrival_id IS NOT NULL AND e.reason IS NOT NULL AND e.results::jsonb IS NOT NULL
-            ON CONFLICT (arrival_id) DO UPDATE SET reason = excluded.reason
-            RETURNING xmax = 0 AS is_new
-        )
-        SELECT count(*) FILTER (WHERE is_new) INTO unattributed FROM waiting;
+                 unnest(p_sources) AS source, generate_series(1, v_count) AS nth) AS e
+    LEFT JOIN LATERAL (
+        SELECT b.batch_key, k.recipient_no, k.phone
+        FROM batches AS b
+        CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.batch_key = b.batch_key
+                            AND recipients.recipient_no = e.ref_no OFFSET 0) AS k
+        -- A recipient may have been withdrawn since the reference was made.
+        WHERE b.ref_token = e.ref_token AND b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count
+          AND k.withdrawn_at IS NULL
+        OFFSET 0
+    ) AS r ON true;
+    v_bearing := ARRAY(SELECT b FROM unnest(v_bearing) AS b
+                       WHERE b IS NOT NULL AND NOT EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b));
+    IF v_bearing <> '{}' THEN
+        INSERT INTO reference_batches SELECT unnest(v_bearing) ON CONFLICT DO NOTHING;
+        PERFORM place_again(b, NULL) FROM unnest(v_bearing) AS b;
     END IF;
 
-    v_erased := NULL;
+    -- Without a reference: kept as waiting first, with the evidence, and placed when the facts of this group are there.
+    v_waiting := ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n
+                       WHERE v_pending[n] IS NOT NULL AND v_batches[n] IS NULL);
+    IF v_waiting <> '{}' THEN
+        WITH events AS MATERIALIZED (
+            SELECT *
+            FROM unnest(v_pending, v_batches, p_event_ids, p_agent_ids, p_phones, p_parameters, p_received_at, p_sources,
+                        p_conversation_ids, p_attempt_numbers, p_max_attempts, p_statuses, p_is_final, p_next_retry_at,
+                        p_occurred_at, p_started_at, p_ended_at, p_duration_seconds, p_failure_reasons, p_results)
+                AS e (arrival_id, batch_key, event_id, agent_id, phone, parameters, received_at, source, conversation_id,
+                      attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at,
+                      duration_seconds, failure_reason, results)
+            WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL
+        ), evidence AS (
+            INSERT INTO unreferenced_events (
+                arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, scanned_at,
+                parameters)
+            SELECT e.arrival_id, e.agent_id, e.phone, e.conversation_id, e.attempt_number,
+                   e.is_final AND (e.source = 'webhook' OR e.status = 'completed'), e.started_at,
+                   coalesce(e.started_at, e.ended_at, e.occurred_at),
+                   coalesce(e.started_at, e.ended_at, e.occurred_at, e.received_at),
+                   CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END
+            FROM events AS e
+            WHERE e.agent_id IS NOT NULL AND e.phone IS NOT NULL
+            ON CONFLICT (arrival_id) DO NOTHING
+        ), waiting AS (
+            INSERT INTO unattributed (
+                arrival_id, event_id, agent_id, phone, reason, received_at, source, conversation_id, attempt_number,
+                max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
+                failure_reason, results)
+            SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, 'no_batch', e.received_at, e.source, e.conversation_id,
+                   e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
+                   e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb
+            FROM events AS e
+            ON CONFLICT (arrival_id) DO UPDATE
+            SET source = excluded.source, conversation_id = excluded.conversation_id,
+                attempt_number = excluded.attempt_number, max_attempts = excluded.max_attempts, status = excluded.status,
+                is_final = excluded.is_final, next_retry_at = excluded.next_retry_at, occurred_at = excluded.occurred_at,
+                started_at = excluded.started_at, ended_at = excluded.ended_at,
+                duration_seconds = excluded.duration_seconds, failure_reason = excluded.failure_reason,
+                results = excluded.results
+            RETURNING arrival_id, xmax = 0 AS is_new
+        )
+        SELECT array_agg(w.arrival_id) FILTER (WHERE w.is_new) INTO v_new FROM waiting AS w;
+    ELSE
+        v_new := NULL;
+    END IF;
+
     IF EXISTS (SELECT FROM erased_recipients) THEN
         SELECT array_agg(EXISTS (SELECT FROM erased_recipients AS k
                                  WHERE k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no) ORDER BY e.nth)
@@ -232,12 +217,12 @@ BEGIN
             max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
             failure_reason, results, recorded_at)
         SELECT
-            e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, e.method, e.conversation_id,
+            e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, 'reference', e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
             e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_known_at
         FROM (
             SELECT unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no, unnest(v_pending) AS arrival_id,
-                   unnest(p_event_ids) AS event_id, unnest(p_sources) AS source, unnest(v_methods) AS method,
+                   unnest(p_event_ids) AS event_id, unnest(p_sources) AS source,
                    unnest(p_conversation_ids) AS conversation_id, unnest(p_attempt_numbers) AS attempt_number,
                    unnest(p_max_attempts) AS max_attempts, unnest(p_statuses) AS status,
                    unnest(p_is_final) AS is_final, unnest(p_next_retry_at) AS next_retry_at,
@@ -252,30 +237,63 @@ BEGIN
     INTO v_touched_batches, v_touched_recipients, v_applied
     FROM inserted AS i;
     applied := coalesce(cardinality(v_applied), 0);
-    IF applied = 0 THEN
-        RETURN;
+    IF applied > 0 THEN
+        IF duplicates > 0 THEN
+            DELETE FROM unattributed AS u WHERE u.arrival_id = ANY (v_applied);
+            DELETE FROM unreferenced_events AS u WHERE u.arrival_id = ANY (v_applied);
+        END IF;
+        PERFORM apply_facts(v_touched_batches, v_touched_recipients, v_applied);
+        IF true = ANY (v_erased) THEN
+            UPDATE outcomes AS o
+            SET state = 'erased'
+            FROM (SELECT v_batches[n] AS batch_key, v_recipients[n] AS recipient_no
+                  FROM generate_series(1, v_count) AS n WHERE v_erased[n]) AS t
+            WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn';
+        END IF;
+
+        -- A reference and a phone that do not fit: it counts where the reference says, and is shown.
+        INSERT INTO reference_contradictions (arrival_id, agent_id, phone, batch_key, recipient_no, event_id, received_at)
+        SELECT e.arrival_id, e.agent_id, e.phone, e.batch_key, e.recipient_no, e.event_id, e.received_at
+        FROM (SELECT unnest(v_pending) AS arrival_id, unnest(p_agent_ids) AS agent_id, unnest(p_phones) AS phone,
+                     unnest(v_held_phones) AS held_phone, unnest(v_batches) AS batch_key,
+                     unnest(v_recipients) AS recipient_no, unnest(p_event_ids) AS event_id,
+                     unnest(p_received_at) AS received_at, unnest(p_sources) AS source) AS e
+        WHERE e.arrival_id IS NOT NULL AND e.phone <> e.held_phone AND e.source = 'webhook'
+        ON CONFLICT (arrival_id) DO NOTHING;
+
+        -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A
+        -- time in the future would stand there until it has come, and hold up every verdict and alarm that looks at it.
+        INSERT INTO batch_activity AS a (batch_key, last_event_at)
+        SELECT e.batch_key, least(max(e.received_at), v_known_at)
+        FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
+        WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
+        GROUP BY e.batch_key
+        ON CONFLICT (batch_key) DO UPDATE
+        SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at), revision = a.revision + 1;
     END IF;
 
-    IF duplicates > 0 THEN
-        DELETE FROM unattributed AS u WHERE u.arrival_id = ANY (v_applied);
+    -- What has no reference is placed; and placed again, where a call that is known by reference comes before it.
+    unattributed := 0;
+    IF EXISTS (SELECT FROM unreferenced_events) THEN
+        SELECT array_agg(e.agent_id), array_agg(e.phone), array_agg(e.called_at)
+        INTO v_agents, v_phones, v_times
+        FROM (SELECT unnest(p_agent_ids) AS agent_id, unnest(v_held_phones) AS held_phone, unnest(p_phones) AS phone,
+                     unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
+                     unnest(p_occurred_at) AS occurred_at) AS g
+        CROSS JOIN LATERAL (
+            SELECT g.agent_id, v.phone, coalesce(g.started_at, g.ended_at, g.occurred_at) AS called_at
+            FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
+        ) AS e
+        WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL
+          AND EXISTS (SELECT FROM unreferenced_events AS u
+                      WHERE u.agent_id = e.agent_id AND u.phone = e.phone
+                        AND (u.called_at >= coalesce(e.called_at, '-infinity') - interval '10 s' OR u.called_at IS NULL)
+                      OFFSET 0);
+        v_placed := place_events(v_agents, v_phones, v_times);
+        applied := applied + (SELECT count(*) FROM unnest(v_placed) AS p WHERE p = ANY (v_pending));
+        unattributed := (SELECT count(*) FROM unattributed AS u WHERE u.arrival_id = ANY (v_new));
+    ELSE
+        unattributed := coalesce(cardinality(v_new), 0);
     END IF;
-    PERFORM apply_facts(v_touched_batches, v_touched_recipients, v_applied);
-    IF true = ANY (v_erased) THEN
-        UPDATE outcomes AS o
-        SET state = 'erased'
-        FROM (SELECT v_batches[n] AS batch_key, v_recipients[n] AS recipient_no
-              FROM generate_series(1, v_count) AS n WHERE v_erased[n]) AS t
-        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn';
-    END IF;
-
-    -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A time
-    -- in the future would stand there until it has come, and hold up every verdict and alarm that looks at it.
-    INSERT INTO batch_activity AS a (batch_key, last_event_at)
-    SELECT e.batch_key, least(max(e.received_at), v_known_at)
-    FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
-    WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
-    GROUP BY e.batch_key
-    ON CONFLICT (batch_key) DO UPDATE
-    SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at), revision = a.revision + 1;
 END
 $$;

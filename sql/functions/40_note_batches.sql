@@ -14,9 +14,6 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     v_changed integer;
-    v_new     bigint[];
-    v_doubted_batches    bigint[];
-    v_doubted_recipients integer[];
 BEGIN
     PERFORM lock_ingest();
     WITH listed AS (
@@ -47,26 +44,7 @@ BEGIN
               IS DISTINCT FROM (l.name, l.status, l.total_recipients, coalesce(l.created_at, b.created_at))
         RETURNING b.batch_key
     )
-    SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed), (SELECT array_agg(batch_key) FROM inserted)
-    INTO v_changed, v_new;
-    INSERT INTO registrations (batch_key, step) SELECT unnest(v_new), 'retry';
-
-    -- Calls since a new batch began were taken for another window's, which seemed the only one: that was a guess.
-    WITH doubted AS MATERIALIZED (
-        SELECT DISTINCT f.batch_key, f.recipient_no
-        FROM batches AS n
-        JOIN batches AS o ON o.agent_id = n.agent_id AND NOT o.is_registered AND o.batch_key <> n.batch_key
-        JOIN facts AS f ON f.batch_key = o.batch_key AND f.method = 'window'
-            AND coalesce(f.started_at, f.occurred_at) >= coalesce(n.created_at, n.prepared_at) - interval '5 minutes'
-        WHERE n.batch_key = ANY (v_new)
-    ), counted AS (
-        UPDATE batches AS b
-        SET withdrawn_count = b.withdrawn_count + d.recipients
-        FROM (SELECT batch_key, count(*) AS recipients FROM doubted GROUP BY batch_key) AS d
-        WHERE b.batch_key = d.batch_key
-    )
-    SELECT array_agg(batch_key), array_agg(recipient_no) INTO v_doubted_batches, v_doubted_recipients FROM doubted;
-    PERFORM withdraw_recipients(v_doubted_batches, v_doubted_recipients);
+    SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed) INTO v_changed;
     RETURN v_changed;
 END
 $$;

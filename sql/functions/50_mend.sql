@@ -37,7 +37,7 @@ BEGIN
     WITH removed AS (
         DELETE FROM outcomes AS o
         WHERE o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_after + p_limit
-          AND o.state <> 'withdrawn'
+          AND o.attempts > 0
           AND NOT EXISTS (SELECT FROM facts AS f WHERE f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no)
         RETURNING 1
     )

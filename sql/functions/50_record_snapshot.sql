@@ -1,4 +1,5 @@
 -- Keeps the provider's figures of a batch as of p_at: a new row when they changed, else the last one is seen again.
+-- A batch is closed once they say that it is finished, and open again when they no longer do: no later call is its own.
 -- Gives the time since when they stand as they are; null when the lease was lost, and then nothing is written.
 CREATE OR REPLACE FUNCTION record_snapshot(p_batch_key bigint, p_fence bigint, p_at timestamptz, p_figures jsonb)
 RETURNS timestamptz
@@ -26,6 +27,10 @@ BEGIN
     v_new.taken_at := greatest(p_at, v_last.taken_at + interval '1 microsecond');
     v_new.last_seen_at := v_new.taken_at;
     INSERT INTO provider_metrics SELECT v_new.*;
+    UPDATE batches AS b SET closed_at = CASE WHEN f.is_finished THEN v_new.taken_at END
+    FROM (SELECT v_new.in_progress_count = 0 AND v_new.pending_retry_count = 0
+                 AND v_new.total_processed >= v_new.total_recipients AS is_finished) AS f
+    WHERE b.batch_key = p_batch_key AND (b.closed_at IS NULL) = f.is_finished;
     RETURN v_new.taken_at;
 END
 $$;

@@ -81,7 +81,7 @@ BEGIN
         SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told
         FROM outcomes AS o
         WHERE o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_after + p_limit
-          AND o.state <> 'withdrawn'
+          AND o.attempts > 0
     ) AS s
     FULL JOIN (
         SELECT l.recipient_no, concat_ws(' ', shown_state(p_batch_key, l.recipient_no, l.state), l.attempts, l.arrival_id) AS told

@@ -14,17 +14,6 @@ SELECT note_batches(
     :batch_id::bigint[], :agent_id::bigint[], :name::text[], :status::text[], :total_recipients::integer[],
     :created_at::timestamptz[]);
 
--- name: close_finished_batches()!
--- Ends the windows of batches made elsewhere that the provider has finished, by the last snapshot of its figures.
-UPDATE batches AS b
-SET closed_at = m.taken_at
-FROM batches AS o
-CROSS JOIN LATERAL (
-    SELECT * FROM provider_metrics AS p WHERE p.batch_key = o.batch_key ORDER BY p.taken_at DESC LIMIT 1
-) AS m
-WHERE b.batch_key = o.batch_key AND NOT o.is_registered AND o.closed_at IS NULL
-  AND m.in_progress_count = 0 AND m.pending_retry_count = 0 AND m.total_processed >= m.total_recipients;
-
 -- name: get_registration(batch_id)^
 -- A batch with how far its registration has come.
 SELECT b.batch_key, b.batch_id, b.agent_id, b.origin, b.total_recipients, r.step, r.cursor, r.file_digest, r.recipients,
@@ -48,48 +37,29 @@ RETURNING true;
 SELECT register_step(:batch_key, :rows);
 
 -- name: list_unfinished_registrations()
--- Batches whose registration, or whose waiting events, somebody has to see to.
+-- Batches whose registration somebody has to go on with.
 SELECT b.batch_id FROM registrations AS r JOIN batches AS b USING (batch_key) WHERE r.step <> 'done' ORDER BY batch_key;
 
--- name: list_waiting(batch_key, after, limit)
--- Bodies of unattributed events that a batch may be the place of, or that its registration may have made unambiguous.
-SELECT u.arrival_id, u.event_id, u.agent_id, e.target, e.received_at, x.body
-FROM batches AS b
-CROSS JOIN LATERAL (
-    SELECT * FROM unattributed
-    WHERE unattributed.agent_id = b.agent_id AND unattributed.arrival_id > :after
-      AND (NOT b.is_registered OR unattributed.reason = 'ambiguous' OR EXISTS (
-              SELECT FROM recipients AS r WHERE r.phone = unattributed.phone AND r.batch_key = b.batch_key))
-    ORDER BY unattributed.arrival_id
-    LIMIT :limit
-) AS u
-CROSS JOIN LATERAL (
-    SELECT target, received_at, recorded_at FROM events AS k
-    WHERE k.event_id = u.event_id AND k.arrival_id = u.arrival_id
-    UNION ALL
-    SELECT target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
-) AS e
-JOIN event_bodies AS x ON x.arrival_id = u.arrival_id AND x.recorded_at = e.recorded_at
-WHERE b.batch_key = :batch_key
-ORDER BY u.arrival_id;
+-- name: list_placement_jobs(batch_key)
+-- Changes after which events have to be placed again, of one batch or of all, oldest first.
+SELECT job_id FROM placement_jobs
+WHERE :batch_key::bigint IS NULL OR batch_key = :batch_key
+ORDER BY job_id;
 
--- name: count_attributed(arrival_ids, batch_key)!
--- Notes how far waiting events were tried again, and how many of them found their place.
-UPDATE registrations
-SET cursor = greatest(cursor, (SELECT max(t) FROM unnest(:arrival_ids::bigint[]) AS t)),
-    attributed = attributed + (
-        SELECT count(*) FROM unnest(:arrival_ids::bigint[]) AS t
-        WHERE NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = t))
-WHERE batch_key = :batch_key AND step = 'retry'
-  AND cursor < (SELECT max(t) FROM unnest(:arrival_ids::bigint[]) AS t);  -- else another has counted them
+-- name: placement_step(job_id, rows)$
+-- Places the next events of a job again; how many were given a recipient, null when the job is done.
+SELECT placement_step(:job_id, :rows);
 
--- name: finish_registration(batch_key, cursor, file_digest)!
--- Ends a registration when nothing is left to be tried: unless it went on, or a file came, since that was seen.
+-- name: count_attributed(batch_key, placed)!
+-- Adds to what a registration has brought to its place.
+UPDATE registrations SET attributed = attributed + :placed WHERE batch_key = :batch_key AND step = 'retry';
+
+-- name: finish_registration(batch_key, file_digest)!
+-- Ends a registration when nothing is left to be placed again: unless a file came since that was seen.
 WITH finished AS (
     UPDATE registrations SET step = 'done'
-    WHERE batch_key = :batch_key AND step = 'retry' AND cursor = :cursor
-      AND file_digest IS NOT DISTINCT FROM :file_digest::bytea
+    WHERE batch_key = :batch_key AND step = 'retry' AND file_digest IS NOT DISTINCT FROM :file_digest::bytea
+      AND NOT EXISTS (SELECT FROM placement_jobs AS j WHERE j.batch_key = registrations.batch_key)
     RETURNING batch_key
 )
 DELETE FROM staged_recipients USING finished WHERE staged_recipients.batch_key = finished.batch_key;

@@ -88,71 +88,83 @@ WHERE r.batch_key = (SELECT b.batch_key FROM batches AS b WHERE b.batch_id = :ba
 ORDER BY r.reconciliation_id DESC
 LIMIT :limit;
 
--- name: ensure_ref_token(batch_key)$
--- The token that names the batch in references; made now where the batch has none yet.
-UPDATE batches
-SET ref_token = coalesce(ref_token, replace(gen_random_uuid()::text, '-', ''))
-WHERE batch_key = :batch_key
-RETURNING ref_token;
-
 -- name: has_event(event_id)$
 -- Whether an event is in the ledger already, and has found its place: to ingest one that waits tries it again.
 SELECT EXISTS (
     SELECT FROM events AS e
     WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
 
--- name: find_called_recipients(agent_id, phone, conversation_id, started_at)
--- For each call (its place n in the arrays, from 1) every recipient of the agent's batches that it can have been made to,
--- with the evidence. is_named: facts of this conversation are there already. Of those that speak of this very call:
--- latest_status is what the latest says, is_certain that it is final or a webhook, call_number and known_until are their
--- attempt number and time. is_due: when the call began, the batch was there and the recipient not yet finished.
-SELECT c.n, r.batch_key, r.recipient_no, coalesce(k.is_named, false) AS is_named, k.latest_status,
+-- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at)
+-- For each call (its place n in the arrays, from 1) what it may belong to, by the rule of find_places() for a call without
+-- parameters: recipients of the agent's batches with its phone, and batches whose recipients are not known
+-- (recipient_no null). is_same: facts of this very call are there; then latest_status is what the latest says, is_certain
+-- that it is final or a webhook, call_number and known_until are their attempt number and time. is_named: a call of this
+-- conversation is there. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
+SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
-       NOT EXISTS (
-           SELECT FROM outcomes AS o
-           JOIN facts AS f USING (batch_key, recipient_no, arrival_id)
-           WHERE o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no AND o.state <> 'pending_retry'
-             AND (f.is_final OR o.state <> 'erased')
-             AND coalesce(f.started_at, f.ended_at, f.occurred_at) + interval '2 s' < c.started_at) AS is_due
-FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[])
-    WITH ORDINALITY AS c (phone, conversation_id, started_at, n)
+       EXISTS (SELECT FROM facts AS f
+               WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
+                 AND f.conversation_id = r.conversation_id) AS is_named,
+       coalesce(c.called_at BETWEEN p.began_at AND p.ended_at, true) AND r.is_free
+       AND (r.recipient_no IS NULL OR NOT EXISTS (
+           SELECT FROM facts AS f
+           WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.is_final
+             AND (f.source = 'webhook' OR f.status = 'completed')
+             AND (c.called_at IS NULL
+                  OR coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity') + interval '2 s' < c.called_at))) AS is_due,
+       EXISTS (
+           SELECT FROM unreferenced_events AS u
+           WHERE u.agent_id = :agent_id AND u.phone = c.phone AND u.conversation_id = c.conversation_id
+             AND u.called_at BETWEEN c.called_at - interval '2 s' AND c.called_at + interval '2 s'
+             AND EXISTS (SELECT FROM unattributed AS w WHERE w.arrival_id = u.arrival_id)) AS is_waiting
+FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[], :called_at::timestamptz[])
+    WITH ORDINALITY AS c (phone, conversation_id, started_at, called_at, n)
 CROSS JOIN LATERAL (
-    SELECT batch_key, recipient_no, false AS is_erased, c.conversation_id
+    SELECT batch_key, recipient_no, c.conversation_id, true AS is_free
     FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL
     UNION ALL
-    SELECT e.batch_key, e.recipient_no, true, hash_call(c.conversation_id)
+    SELECT e.batch_key, e.recipient_no, hash_call(c.conversation_id), true
     FROM erased_recipients AS e
     JOIN recipients AS k ON k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no AND k.withdrawn_at IS NULL
-    WHERE e.phone_hash = hash_person('phone', c.phone) AND coalesce(c.started_at <= e.erased_at, true)
+    WHERE e.phone_hash = hash_person('phone', c.phone)
+    UNION ALL
+    SELECT b.batch_key, NULL, NULL, coalesce(b.total_recipients > b.recipient_count - b.withdrawn_count, true)
+    FROM batches AS b
+    WHERE b.agent_id = :agent_id AND NOT b.is_registered AND c.phone IS NOT NULL
+      AND coalesce(b.closed_at, 'infinity'::timestamptz) >= c.called_at - interval '5 minutes'
+      AND NOT EXISTS (SELECT FROM recipients AS k
+                      WHERE k.phone = c.phone AND k.batch_key = b.batch_key AND k.withdrawn_at IS NULL)
+      AND NOT EXISTS (SELECT FROM erased_recipients AS e
+                      WHERE e.phone_hash = hash_person('phone', c.phone) AND e.batch_key = b.batch_key)
+    UNION ALL
+    SELECT DISTINCT x.batch_key, x.recipient_no, c.conversation_id, false
+    FROM reference_contradictions AS x
+    WHERE x.agent_id = :agent_id AND x.phone = c.phone
     OFFSET 0
 ) AS r
 JOIN batches AS b ON b.batch_key = r.batch_key
+CROSS JOIN LATERAL batch_span(b) AS p
 LEFT JOIN LATERAL (
-    SELECT true AS is_named,
-           (array_agg(f.status ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC)
-                FILTER (WHERE s.is_same))[1] AS latest_status,
-           (array_agg(f.is_final OR f.source = 'webhook' ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC)
-                FILTER (WHERE s.is_same))[1] AS is_certain,
-           max(f.attempt_number) FILTER (WHERE s.is_same) AS call_number,
-           max(f.occurred_at) FILTER (WHERE s.is_same) AS known_until
+    SELECT true AS is_same,
+           (array_agg(f.status ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC))[1] AS latest_status,
+           (array_agg(f.is_final OR f.source = 'webhook' ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC))[1] AS is_certain,
+           max(f.attempt_number) AS call_number, max(f.occurred_at) AS known_until
     FROM facts AS f
-    CROSS JOIN LATERAL (
-        SELECT coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
-                        c.started_at <= f.occurred_at + interval '2 s', true) AS is_same
-    ) AS s
     WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = r.conversation_id
+      AND coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
+                   c.started_at BETWEEN f.occurred_at - interval '4 hours' AND f.occurred_at + interval '2 s',
+                   f.started_at BETWEEN c.called_at - interval '4 hours' AND c.called_at + interval '2 s', true)
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
-  AND (k.is_named OR c.started_at IS NULL
-       OR least(b.prepared_at, b.created_at) - interval '5 minutes' <= c.started_at)
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_open_recipients(batch_key, recipient_count, limit)
 -- Recipients of whom no call is known, by number.
 SELECT n AS recipient
 FROM generate_series(1, :recipient_count) AS n
-WHERE NOT EXISTS (SELECT FROM outcomes AS o WHERE o.batch_key = :batch_key AND o.recipient_no = n)
+WHERE NOT EXISTS (SELECT FROM outcomes AS o
+                  WHERE o.batch_key = :batch_key AND o.recipient_no = n AND o.state <> 'in_progress')
 ORDER BY n
 LIMIT :limit;
 

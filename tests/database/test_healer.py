@@ -68,14 +68,14 @@ class Walker:
         self.met: set[str] = set()
 
     async def walk(
-        self, provider: Provider, batch_key: int, *, token: str = REF_TOKEN, may_retry: bool = False, offset: int = 0
+        self, provider: Provider, batch_key: int, *, may_retry: bool = False, offset: int = 0
     ) -> Progress:
         async def save(progress: Progress) -> None:
             self.saved.append(progress.offset)
 
         transport = httpx.MockTransport(provider.answer)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
-            batch = HealedBatch(batch_key, AGENT_ID, STARTED, token, may_retry)
+            batch = HealedBatch(batch_key, AGENT_ID, STARTED, may_retry)
             return await self._healer.walk(
                 FormantClient(http, Metrics()), batch, Progress(offset=offset), save, self.met
             )
@@ -180,7 +180,7 @@ async def test_a_batch_that_was_done_with_the_recipient_before_the_call_did_not_
     old = await store_batch(database.url)
     key = await store_batch(database.url, batch_id=457, ref_token="other")
     await ingest(database, *decode(make_payload(recipient=1, status="busy", began=BEGAN - timedelta(minutes=30))))
-    assert (await walker.walk(Provider([converse(1)]), key, token="other")).healed == 1
+    assert (await walker.walk(Provider([converse(1)]), key)).healed == 1
     assert await states(database) == {(old, 1): "busy", (key, 1): "busy"}
 
 
@@ -193,7 +193,7 @@ async def test_an_earlier_call_of_a_known_conversation_belongs_to_its_recipient(
         recipient=1, ref_token="other", attempt=2, began=BEGAN + timedelta(hours=1), conversation_id="kept"
     )
     await ingest(database, *decode(later))
-    assert (await walker.walk(Provider([converse(1, conversation_id="kept")]), key, token="other")).healed == 1
+    assert (await walker.walk(Provider([converse(1, conversation_id="kept")]), key)).healed == 1
     (row,) = await list_outcomes(database)
     assert (row["batch_key"], row["state"], row["attempts"]) == (key, "completed", 2)
 

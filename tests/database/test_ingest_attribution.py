@@ -10,7 +10,7 @@ from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, sto
 
 async def attribute(database: Database, **fields: Any) -> dict[str, Any]:
     """What becomes of one event without a reference, unless ``recipient`` is given."""
-    (event,) = decode(make_payload(**({"recipient": None, "began": BEGAN} | fields)))
+    (event,) = decode(make_payload(**({"recipient": None, "began": BEGAN, "parameters": {}} | fields)))
     await ingest(database, event)
     return await get_event(database, event.event_id)
 

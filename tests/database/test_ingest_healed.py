@@ -33,10 +33,10 @@ def converse(
     return json.dumps({"data": record}).encode()
 
 
-def heal(*, may_retry: bool = False, token: str = REF_TOKEN, **fields: Any) -> Event:
+def heal(*, may_retry: bool = False, **fields: Any) -> Event:
     """The event that heals such a call."""
     conversation = decode_conversation(converse(**fields))
-    event = to_event(conversation, received_at=RECEIVED, may_retry=may_retry, reference=(token, 1))
+    event = to_event(conversation, received_at=RECEIVED, may_retry=may_retry)
     assert event is not None
     return event
 
@@ -126,7 +126,7 @@ async def test_a_webhook_that_says_a_retry_follows_outweighs_the_conversation(da
 async def test_healing_twice_is_one_event_and_its_body_is_the_conversation_as_received(database: Database) -> None:
     await store_batch(database.url)
     body = converse()
-    events = [to_event(decode_conversation(body), received_at=RECEIVED, may_retry=False, reference=(REF_TOKEN, 1))] * 2
+    events = [to_event(decode_conversation(body), received_at=RECEIVED, may_retry=False)] * 2
     healed = [event for event in events if event is not None]
     assert await ingest(database, *healed) == Counted(applied=1, duplicates=1)
     assert await ingest(database, healed[0]) == Counted(duplicates=1)

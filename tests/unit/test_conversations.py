@@ -27,11 +27,11 @@ RECORD = {
 DETAILS = {"failure_reason": None, "results": {"intent": "pay"}, "trace_id": "t", "transcript": [{"role": "bot"}]}
 
 
-def heal(*, may_retry: bool = False, reference: tuple[str, int] | None = None, **changes: Any) -> Event | None:
+def heal(*, may_retry: bool = False, **changes: Any) -> Event | None:
     """The event of a conversation with these fields; None leaves one out."""
     record = {name: value for name, value in (RECORD | DETAILS | changes).items() if value is not None}
     conversation = decode_conversation(json.dumps({"data": record}).encode())
-    return to_event(conversation, received_at=RECEIVED, may_retry=may_retry, reference=reference)
+    return to_event(conversation, received_at=RECEIVED, may_retry=may_retry)
 
 
 def must_heal(**arguments: Any) -> Event:
@@ -41,7 +41,7 @@ def must_heal(**arguments: Any) -> Event:
 
 
 def test_a_conversation_becomes_the_event_of_its_call() -> None:
-    event = must_heal(reference=("feedc0de", 7))
+    event = must_heal()
     assert (event.source, event.event_type, event.status, event.is_final) == (
         "healed", "call.completed", "completed", True,
     )  # fmt: skip

@@ -1,0 +1,332 @@
+-- From when on calls may be a batch's, and until when: five minutes allow for clocks that differ. closed_at is when the
+-- provider was seen to have finished it.
+CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT began_at timestamptz, OUT ended_at timestamptz)
+LANGUAGE sql STABLE
+AS $$
+SELECT least(p_batch.prepared_at, p_batch.created_at) - interval '5 minutes',
+       coalesce(p_batch.closed_at, 'infinity'::timestamptz) + interval '5 minutes'
+$$;
+
+-- THE rule for events that no reference names: where those of an agent to one phone belong that were called from p_from to
+-- p_until (null: without end), and where they are now. Changes nothing; place_events() carries it out. Called under the
+-- ingest lock, or to verify. A place depends on earlier calls alone: later ones need not be looked at for it.
+--
+-- 1. Events of one conversation that began within two seconds of each other are one call, and go together. An event that
+--    does not say when its call began goes with the one before it, if that began at most four hours earlier. Attempt
+--    numbers that differ tell calls apart.
+-- 2. A call of which an event was placed by reference, or earlier, goes where that is.
+-- 3. Otherwise its candidates are
+--    - recipients with the phone that are due: the batch was there and not seen finished when the call began, and no call
+--      more than two seconds before was final. Calls are placed in the order of their times, so that each sees those
+--      before it; calls without a time come last. A healed call that was not completed is not known to be final. A call with parameters is no candidate for a batch that bears references,
+--      and for one with a reference column of which none was seen yet only if it has all parameters of the recipient;
+--    - each batch whose recipients are not known (a window) that was open when the call began: for its recipient with the
+--      same parameters, or the one known by its phone alone, if due; else for a new one, while it has fewer than the
+--      provider says. A call without parameters fits each due recipient with the phone, a new one only if there is none.
+-- 4. One candidate takes it. Among several, one that has a call of the same conversation decides, then one with equal
+--    parameters; else it is ambiguous. None: no_batch.
+--
+-- recipient_no below zero stands for a new recipient of batch_key, the same for those that share it, with parameters.
+CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
+RETURNS TABLE (
+    arrival_id bigint, at_batch bigint, at_recipient integer, batch_key bigint, recipient_no integer, parameters jsonb,
+    method text, reason text, is_erased boolean
+)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_slack     CONSTANT interval := '2 s';
+    v_longest   CONSTANT interval := '4 hours';  -- of a call, as far as events that lack its beginning are concerned
+    v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
+    v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
+    v_hash      bytea;
+    v_erased_at timestamptz;
+    v_events    bigint[];       -- the events to place
+    v_first     timestamptz;
+    v_last      timestamptz;
+    -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
+    s_batches   bigint[];
+    s_nos       integer[];
+    s_parameters jsonb[];
+    s_windows   boolean[];      -- the batch's recipients are not known
+    s_erased    boolean[];
+    s_only_same boolean[];      -- here only for calls that have a fact here
+    s_from      timestamptz[];
+    s_until     timestamptz[];
+    s_demands   text[];         -- of the parameters of a call: any, none, or all of the recipient's
+    s_ref_columns text[];
+    s_final_at  timestamptz[];  -- since when it has been final
+    -- Windows, side by side.
+    w_batches   bigint[];
+    w_from      timestamptz[];
+    w_until     timestamptz[];
+    w_busy      boolean[];      -- its CSV is being registered
+    w_room      bigint[];
+    v_call      record;
+    v_row       record;
+    v_slots     integer[];
+    v_equals    integer[];
+    v_named     integer[];      -- those with a call of the same conversation
+    v_held      integer[];      -- slots of the calls placed so far, and beside them their conversations
+    v_held_conversations text[];
+    v_own       integer[];
+    v_new       bigint[];       -- windows that would take the call as a new recipient's
+    v_found     integer;
+    v_is_busy   boolean;
+    v_reason    text;
+    v_free      integer := 0;
+    v_places    integer[];      -- a slot for each call's events, in turn
+    v_reasons   text[];
+    v_arrivals  bigint[];
+    v_known_no  integer;
+BEGIN
+    SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at)
+    INTO v_events, v_first, v_last
+    FROM unreferenced_events AS u
+    WHERE u.agent_id = p_agent_id AND u.phone = p_phone
+      AND (u.called_at BETWEEN p_from - v_margin AND v_until OR u.called_at IS NULL);
+    IF v_events IS NULL THEN
+        RETURN;
+    END IF;
+    IF EXISTS (SELECT FROM erased_phones) THEN
+        v_hash := hash_person('phone', p_phone);
+        SELECT e.erased_at INTO v_erased_at FROM erased_phones AS e WHERE e.phone_hash = v_hash;
+    END IF;
+
+    SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
+           array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.began_at), array_agg(c.ended_at),
+           array_agg(c.demands), array_agg(c.ref_column), array_agg(c.final_at)
+    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_from, s_until, s_demands, s_ref_columns, s_final_at
+    FROM (
+        SELECT r.batch_key, r.recipient_no, r.parameters, r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
+               p.began_at, p.ended_at, f.final_at,
+               CASE WHEN b.ref_column IS NULL OR b.ref_token IS NULL THEN 'any'
+                    WHEN EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) THEN 'none'
+                    ELSE 'all' END AS demands
+        FROM (
+            SELECT k.batch_key, k.recipient_no, k.parameters, false AS is_erased, false AS is_only_same
+            FROM recipients AS k WHERE k.phone = p_phone AND k.withdrawn_at IS NULL
+            UNION ALL
+            SELECT e.batch_key, e.recipient_no, '{}', true, false
+            FROM erased_recipients AS e
+            JOIN recipients AS k ON k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no
+            WHERE e.phone_hash = v_hash AND k.withdrawn_at IS NULL
+            UNION ALL
+            SELECT DISTINCT x.batch_key, x.recipient_no, '{}'::jsonb, false, true
+            FROM reference_contradictions AS x
+            WHERE x.agent_id = p_agent_id AND x.phone = p_phone
+        ) AS r
+        JOIN batches AS b ON b.batch_key = r.batch_key
+        CROSS JOIN LATERAL batch_span(b) AS p
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS facts,
+                   min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
+                       FILTER (WHERE f.is_final AND (f.source = 'webhook' OR f.status = 'completed')) AS final_at
+            FROM facts AS f
+            WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.arrival_id <> ALL (v_events)
+              AND (v_until = 'infinity' OR NOT EXISTS (
+                  SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until))
+        ) AS f
+        WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
+          AND (b.is_registered OR f.facts > 0 OR r.is_erased)
+          AND (v_last IS NULL OR p.began_at <= v_last) AND (v_first IS NULL OR p.ended_at >= v_first)
+        ORDER BY r.batch_key, r.recipient_no
+    ) AS c;
+
+    SELECT array_agg(b.batch_key), array_agg(p.began_at), array_agg(p.ended_at), array_agg(coalesce(g.is_busy, false)),
+           array_agg(coalesce(b.total_recipients, 2147483647)::bigint - b.recipient_count + b.withdrawn_count + h.held)
+    INTO w_batches, w_from, w_until, w_busy, w_room
+    FROM batches AS b
+    CROSS JOIN LATERAL batch_span(b) AS p
+    LEFT JOIN LATERAL (
+        SELECT k.step IN ('match', 'withdraw') AS is_busy FROM registrations AS k WHERE k.batch_key = b.batch_key OFFSET 0
+    ) AS g ON true
+    -- Recipients that these events alone have made are made again, or go.
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS held FROM recipients AS k
+        WHERE k.phone = p_phone AND k.batch_key = b.batch_key AND k.withdrawn_at IS NULL
+          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, n) WHERE s.b = k.batch_key AND s.n = k.recipient_no)
+    ) AS h
+    WHERE b.agent_id = p_agent_id AND NOT b.is_registered
+      AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes' AND p.began_at <= v_last;
+
+    FOR v_call IN
+        WITH listed AS (
+            SELECT u.*,
+                   row_number() OVER told = 1
+                   OR coalesce(u.called_at - lag(u.called_at) OVER told
+                               > CASE WHEN u.started_at IS NULL THEN v_longest ELSE v_slack END, false)
+                   OR coalesce(u.attempt_number <> lag(u.attempt_number) OVER told, false) AS is_first
+            FROM unreferenced_events AS u
+            WHERE u.arrival_id = ANY (v_events)
+            WINDOW told AS (PARTITION BY u.conversation_id
+                            ORDER BY u.called_at NULLS LAST, u.attempt_number NULLS LAST, u.arrival_id)
+        ), counted AS (
+            SELECT l.*, count(*) FILTER (WHERE l.is_first) OVER (
+                PARTITION BY l.conversation_id
+                ORDER BY l.called_at NULLS LAST, l.attempt_number NULLS LAST, l.arrival_id) AS call_no
+            FROM listed AS l
+        )
+        SELECT c.conversation_id, min(c.called_at) AS called_at, min(c.started_at) AS started_at,
+               min(c.attempt_number) AS attempt_number, bool_or(c.is_final) AS is_final, array_agg(c.arrival_id) AS arrivals,
+               (array_agg(c.parameters ORDER BY c.parameters::text) FILTER (WHERE c.parameters IS NOT NULL))[1] AS parameters
+        FROM counted AS c
+        GROUP BY c.conversation_id, c.call_no
+        ORDER BY min(c.called_at) NULLS LAST, c.conversation_id, c.call_no
+    LOOP
+        v_is_busy := false;
+        v_reason := NULL;
+        v_found := NULL;
+        v_new := NULL;
+        -- The call is known already: by reference, or as placed earlier.
+        SELECT array_agg(s.n ORDER BY s.n) INTO v_slots
+        FROM unnest(s_batches, s_nos, s_erased) WITH ORDINALITY AS s (b, no, erased, n)
+        WHERE EXISTS (
+            SELECT FROM facts AS f
+            WHERE f.batch_key = s.b AND f.recipient_no = s.no AND f.arrival_id <> ALL (v_events)
+              AND f.conversation_id = CASE WHEN s.erased THEN hash_call(v_call.conversation_id) ELSE v_call.conversation_id END
+              AND coalesce(f.started_at BETWEEN v_call.started_at - v_slack AND v_call.started_at + v_slack,
+                           v_call.started_at BETWEEN f.occurred_at - v_longest AND f.occurred_at + v_slack,
+                           f.started_at BETWEEN v_call.called_at - v_longest AND v_call.called_at + v_slack, true)
+              AND coalesce(f.attempt_number = v_call.attempt_number, true));
+        IF v_slots IS NULL THEN
+            -- Due recipients that are known.
+            SELECT array_agg(s.n ORDER BY s.n),
+                   array_agg(s.n) FILTER (WHERE s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
+            INTO v_slots, v_equals
+            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_from, s_until, s_demands, s_ref_columns, s_final_at)
+                WITH ORDINALITY
+                AS s (parameters, is_window, is_erased, is_only_same, began_at, ended_at, demands, ref_column, final_at, n)
+            WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
+              AND coalesce(v_call.called_at BETWEEN s.began_at AND s.ended_at, true)
+              AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
+                       ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
+              AND (v_call.parameters IS NULL OR s.demands = 'any'
+                   OR s.demands = 'all' AND v_call.parameters @> s.parameters);
+            v_slots := coalesce(v_slots, '{}');
+            v_equals := coalesce(v_equals, '{}');
+            -- Open windows.
+            FOR v_row IN
+                SELECT w.* FROM unnest(w_batches, w_from, w_until, w_busy, w_room) WITH ORDINALITY
+                    AS w (batch, began_at, ended_at, is_busy, room, n)
+                WHERE v_call.called_at BETWEEN w.began_at AND w.ended_at
+            LOOP
+                v_is_busy := v_is_busy OR v_row.is_busy;
+                -- Its recipients with this phone; an erased one has stood for itself above.
+                SELECT array_agg(s.n ORDER BY s.n) INTO v_own
+                FROM unnest(s_batches, s_erased, s_only_same) WITH ORDINALITY AS s (b, erased, is_only_same, n)
+                WHERE s.b = v_row.batch AND NOT s.erased AND NOT s.is_only_same;
+                v_own := coalesce(v_own, '{}');
+                IF v_call.parameters IS NOT NULL THEN
+                    SELECT s.n INTO v_found
+                    FROM unnest(s_batches, s_parameters, s_erased, s_only_same) WITH ORDINALITY
+                        AS s (b, parameters, erased, is_only_same, n)
+                    WHERE s.n = ANY (v_own) AND (s.parameters = v_call.parameters OR s.parameters = '{}')
+                    ORDER BY s.parameters = v_call.parameters DESC, s.n
+                    LIMIT 1;
+                    v_own := CASE WHEN v_found IS NULL THEN '{}' ELSE ARRAY[v_found] END;
+                END IF;
+                IF cardinality(v_own) = 0 THEN
+                    -- A call must not make a person again who was erased since, or whose recipient it may be.
+                    IF v_row.room > 0 AND coalesce(v_call.called_at > v_erased_at, true) AND NOT EXISTS (
+                        SELECT FROM unnest(s_batches, s_erased) WITH ORDINALITY AS s (b, erased, n)
+                        WHERE s.b = v_row.batch AND s.erased AND s.n = ANY (v_slots)) THEN
+                        v_new := v_new || v_row.batch;
+                    END IF;
+                    CONTINUE;
+                END IF;
+                SELECT v_slots || coalesce(array_agg(o.n), '{}'),
+                       v_equals || coalesce(array_agg(o.n) FILTER (WHERE s_parameters[o.n] = v_call.parameters), '{}')
+                INTO v_slots, v_equals
+                FROM unnest(v_own) AS o (n)
+                WHERE coalesce(s_final_at[o.n] + v_slack >= v_call.called_at, true);
+            END LOOP;
+            IF cardinality(v_slots) + coalesce(cardinality(v_new), 0) > 1 THEN
+                v_new := NULL;
+                SELECT array_agg(o.n) INTO v_named
+                FROM unnest(v_slots) AS o (n)
+                WHERE EXISTS (SELECT FROM unnest(v_held, v_held_conversations) AS h (n, conversation_id)
+                              WHERE h.n = o.n AND h.conversation_id = v_call.conversation_id)
+                   OR EXISTS (SELECT FROM facts AS f
+                              WHERE f.batch_key = s_batches[o.n] AND f.recipient_no = s_nos[o.n]
+                                AND f.arrival_id <> ALL (v_events) AND f.conversation_id = CASE
+                                    WHEN s_erased[o.n] THEN hash_call(v_call.conversation_id)
+                                    ELSE v_call.conversation_id END);
+                v_slots := CASE WHEN cardinality(v_named) = 1 THEN v_named ELSE v_equals END;
+                v_reason := CASE WHEN cardinality(v_slots) <> 1 THEN 'ambiguous' END;
+            ELSIF cardinality(v_slots) + coalesce(cardinality(v_new), 0) = 0 THEN
+                v_reason := 'no_batch';
+            END IF;
+        ELSIF cardinality(v_slots) > 1 THEN
+            v_reason := 'ambiguous';
+        END IF;
+
+        v_found := NULL;
+        IF v_is_busy AND (v_reason IS NOT NULL OR v_new IS NOT NULL OR s_windows[v_slots[1]]) THEN
+            v_found := -1;  -- it waits where it is until the CSV is registered
+        ELSIF v_new IS NOT NULL THEN
+            v_free := v_free - 1;
+            s_batches := s_batches || v_new;
+            s_nos := s_nos || v_free;
+            s_parameters := s_parameters || coalesce(v_call.parameters, '{}');
+            s_windows := s_windows || true;
+            s_erased := s_erased || false;
+            s_only_same := s_only_same || false;
+            s_ref_columns := s_ref_columns || NULL::text;
+            s_from := s_from || NULL::timestamptz;
+            s_until := s_until || NULL::timestamptz;
+            s_demands := s_demands || 'any'::text;
+            s_final_at := s_final_at || NULL::timestamptz;
+            v_found := cardinality(s_batches);
+            w_room[array_position(w_batches, v_new[1])] := w_room[array_position(w_batches, v_new[1])] - 1;
+        ELSIF v_reason IS NULL THEN
+            v_found := v_slots[1];
+            IF s_windows[v_found] AND s_parameters[v_found] = '{}' AND NOT s_erased[v_found] THEN
+                s_parameters[v_found] := coalesce(v_call.parameters, '{}');
+            END IF;
+        END IF;
+        IF v_found > 0 THEN
+            v_held := v_held || v_found;
+            v_held_conversations := v_held_conversations || v_call.conversation_id;
+        END IF;
+        IF v_found > 0 AND v_call.is_final THEN
+            s_final_at[v_found] := least(s_final_at[v_found], coalesce(v_call.called_at, '-infinity'));
+        END IF;
+        v_arrivals := v_arrivals || v_call.arrivals;
+        v_places := v_places || array_fill(v_found, ARRAY[cardinality(v_call.arrivals)]);
+        v_reasons := v_reasons || array_fill(v_reason, ARRAY[cardinality(v_call.arrivals)]);
+    END LOOP;
+
+    -- A recipient that is to be made may be there already, made by these very events before.
+    FOR n IN 1 .. coalesce(cardinality(s_nos), 0) LOOP
+        CONTINUE WHEN s_nos[n] > 0;
+        SELECT k.recipient_no INTO v_known_no
+        FROM recipients AS k
+        WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
+          AND (k.parameters = s_parameters[n] OR k.parameters = '{}')
+          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no) WHERE s.b = k.batch_key AND s.no = k.recipient_no)
+        ORDER BY k.parameters = s_parameters[n] DESC, k.recipient_no
+        LIMIT 1;
+        s_nos[n] := coalesce(v_known_no, s_nos[n]);
+    END LOOP;
+
+    RETURN QUERY
+    SELECT a.arrival_id, f.batch_key, f.recipient_no,
+           CASE WHEN a.place = -1 THEN f.batch_key ELSE s_batches[a.place] END,
+           CASE WHEN a.place = -1 THEN f.recipient_no ELSE s_nos[a.place] END,
+           CASE WHEN a.place > 0 AND s_windows[a.place] THEN s_parameters[a.place] END,
+           CASE WHEN a.place = -1 THEN f.method WHEN s_windows[a.place] THEN 'window' ELSE 'recipient' END,
+           CASE WHEN a.place = -1 AND f.batch_key IS NULL THEN coalesce(a.reason, 'no_batch') WHEN a.place IS NULL THEN a.reason END,
+           coalesce(s_erased[a.place], false)
+    FROM unnest(v_arrivals, v_places, v_reasons) AS a (arrival_id, place, reason)
+    LEFT JOIN LATERAL (
+        SELECT k.batch_key, k.recipient_no, k.method FROM facts AS k WHERE k.arrival_id = a.arrival_id OFFSET 0
+    ) AS f ON true;
+END
+$$;

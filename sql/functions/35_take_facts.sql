@@ -1,0 +1,79 @@
+-- Takes facts from their recipients, under the ingest lock: what they count for leaves the counters, their events wait
+-- again as unattributed, and what was known is kept apart, for answers as of an earlier time. A recipient that is left
+-- without facts is in progress again; readers of the feed see that.
+CREATE OR REPLACE FUNCTION take_facts(p_arrival_ids bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_now        CONSTANT timestamptz := clock_timestamp();
+    v_batches    bigint[];
+    v_recipients integer[];
+    v_versions   jsonb;
+    v_kept_batches    bigint[];
+    v_kept_recipients integer[];
+    v_kept       bigint[];
+BEGIN
+    SELECT array_agg(t.batch_key), array_agg(t.recipient_no) INTO v_batches, v_recipients
+    FROM (
+        SELECT DISTINCT f.batch_key, f.recipient_no
+        FROM unnest(p_arrival_ids) AS a (arrival_id)
+        CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = a.arrival_id OFFSET 0) AS f
+    ) AS t;
+    IF v_batches IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM apply_facts(v_batches, v_recipients, NULL);
+    WITH gone AS (
+        DELETE FROM outcomes AS o
+        USING unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)
+        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no
+        RETURNING o.batch_key, o.recipient_no, o.version
+    )
+    SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
+
+    WITH taken AS (
+        DELETE FROM facts AS f
+        USING unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)
+        WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no AND f.arrival_id = ANY (p_arrival_ids)
+        RETURNING f.*
+    ), past AS (
+        INSERT INTO past_facts SELECT taken.*, v_now FROM taken
+    )
+    INSERT INTO unattributed (
+        arrival_id, event_id, agent_id, phone, reason, received_at, source, conversation_id, attempt_number, max_attempts,
+        status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results)
+    SELECT f.arrival_id, f.event_id, b.agent_id, coalesce(u.phone, r.phone), 'no_batch', e.received_at, f.source,
+           f.conversation_id, f.attempt_number, f.max_attempts, f.status, f.is_final, f.next_retry_at, f.occurred_at,
+           f.started_at, f.ended_at, f.duration_seconds, f.failure_reason, f.results
+    FROM taken AS f
+    CROSS JOIN LATERAL (SELECT agent_id FROM batches WHERE batches.batch_key = f.batch_key OFFSET 0) AS b
+    CROSS JOIN LATERAL (SELECT phone FROM recipients AS k WHERE k.batch_key = f.batch_key
+                        AND k.recipient_no = f.recipient_no OFFSET 0) AS r
+    LEFT JOIN LATERAL (SELECT phone FROM unreferenced_events AS k WHERE k.arrival_id = f.arrival_id OFFSET 0) AS u ON true
+    CROSS JOIN LATERAL (
+        SELECT received_at FROM events WHERE events.event_id = f.event_id AND events.arrival_id = f.arrival_id
+        UNION ALL
+        SELECT received_at FROM event_conflicts AS c WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
+    ) AS e;
+
+    SELECT array_agg(f.batch_key), array_agg(f.recipient_no), array_agg(f.arrival_id)
+    INTO v_kept_batches, v_kept_recipients, v_kept
+    FROM unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)
+    CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.batch_key = t.batch_key
+                        AND facts.recipient_no = t.recipient_no OFFSET 0) AS f;
+    IF v_kept IS NOT NULL THEN
+        PERFORM apply_facts(v_kept_batches, v_kept_recipients, v_kept);
+    END IF;
+    INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
+    SELECT v.batch_key, v.recipient_no, 'in_progress', 0, 0, nextval('feed_positions'), v.version + 1, v_now
+    FROM jsonb_to_recordset(v_versions) AS v (batch_key bigint, recipient_no integer, version integer)
+    ON CONFLICT (batch_key, recipient_no) DO UPDATE
+    SET state = shown_state(o.batch_key, o.recipient_no, o.state), version = excluded.version;
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (v_batches);
+END
+$$;

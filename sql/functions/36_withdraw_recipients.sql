@@ -1,0 +1,31 @@
+-- Takes recipients out of their batch, under the ingest lock: their events wait again as unattributed, and a reader of the
+-- feed sees them withdrawn. Their rows stay.
+CREATE OR REPLACE FUNCTION withdraw_recipients(p_batch_keys bigint[], p_recipient_nos integer[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_now CONSTANT timestamptz := clock_timestamp();
+BEGIN
+    IF p_batch_keys IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM take_facts(ARRAY(
+        SELECT f.arrival_id
+        FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+        CROSS JOIN LATERAL (SELECT arrival_id FROM facts WHERE facts.batch_key = t.batch_key
+                            AND facts.recipient_no = t.recipient_no OFFSET 0) AS f));
+    UPDATE outcomes AS o
+    SET state = 'withdrawn', attempts = 0, position = nextval('feed_positions'), version = o.version + 1,
+        changed_at = clock_timestamp()
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no;
+    UPDATE recipients AS r SET withdrawn_at = v_now
+    FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
+END
+$$;

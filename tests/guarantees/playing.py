@@ -19,8 +19,7 @@ import httpx
 
 from service.batches.registration import Registrar
 from service.formant.client import FormantClient
-from service.formant.events import Event, EventDecoder
-from service.formant.targets import Target
+from service.formant.events import Event
 from service.ledger.committer import Item
 from service.ledger.writer import Writer
 from service.metrics import Metrics
@@ -68,9 +67,7 @@ class Stage:
         self.database = database
         self.queries, self.pool = database.queries, database.pool
         self.writer = RememberingWriter(database.url)
-        self.registrar = Registrar(
-            database, {"default": Target("default", None)}, EventDecoder("outcome_ref"), self.writer
-        )
+        self.registrar = Registrar(database)
         self.healer = Healer(database, self.writer, Metrics(), lambda: datetime.now(UTC))
 
     async def write(self, events: list[Item]) -> None:
@@ -149,7 +146,6 @@ class Stage:
         key, fence = row["batch_key"], row["fence"]
         await self.queries.record_snapshot(self.pool, batch_key=key, fence=fence, at=at, figures=json.dumps(figures))
         await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at)
-        await self.queries.close_finished_batches(self.pool)
 
     async def walk(self, history: History, *, may_retry: bool) -> None:
         """Heals each batch that is known from all the agent's conversations."""
@@ -158,12 +154,10 @@ class Stage:
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
             client = FormantClient(http, Metrics())
             rows = await self.pool.fetch(
-                "SELECT batch_key, is_registered FROM batches WHERE agent_id = $1 AND batch_id IS NOT NULL ORDER BY 1",
-                history.agent,
+                "SELECT batch_key FROM batches WHERE agent_id = $1 AND batch_id IS NOT NULL ORDER BY 1", history.agent
             )
-            for key, is_registered in rows:
-                began = BEGAN - HOUR
-                batch = HealedBatch(key, history.agent, began, f"walk{key}", may_retry, is_registered)
+            for (key,) in rows:
+                batch = HealedBatch(key, history.agent, BEGAN - HOUR, may_retry)
                 await self.healer.walk(client, batch, Progress(), _forget, set())
 
     async def get_key(self, batch: Batch) -> int:
@@ -177,7 +171,7 @@ class Stage:
         for (key,) in await self.pool.fetch("SELECT batch_key FROM batches WHERE agent_id = $1", agent):
             rows = await self.pool.fetch(
                 "SELECT recipient_no, state, attempts, arrival_id FROM outcomes "
-                "WHERE batch_key = $1 AND state <> 'withdrawn' ORDER BY 1", key,
+                "WHERE batch_key = $1 AND state NOT IN ('withdrawn', 'in_progress') ORDER BY 1", key,
             )  # fmt: skip
             snapshots.append(Snapshot(key, await self.pool.fetchval("SELECT clock_timestamp()"), rows))
         return snapshots

@@ -39,6 +39,7 @@ class Candidate(NamedTuple):
     rows: list[Recipient] | None
     total: int | None = None
     is_sent: bool = True
+    has_ref_column: bool = False
 
     def covers(self, began: datetime | None) -> bool:
         """Whether the batch existed, and was not seen finished, when a call began."""
@@ -74,11 +75,17 @@ def get_began(event: Event) -> datetime | None:
     return event.started_at or event.ended_at or event.occurred_at
 
 
+def is_certainly_final(event: Event) -> bool:
+    """Whether no further attempt follows: that a healed call was the last is only inferred, unless it was completed."""
+    return event.is_final and (event.source == "webhook" or event.status == "completed")
+
+
 def is_same_call(one: Event, other: Event) -> bool:
     """Whether two events of a conversation, neither of which is without any time, speak of one call.
 
     They do when they begin together; or where one does not say when the call began, but only that it ended or was told
-    of, when that lies within what the other says. Calls of one conversation never overlap.
+    of, when that lies within what the other says and no attempt's number is against it. Calls of one conversation never
+    overlap.
     """
     times = []
     for event in (one, other):
@@ -89,7 +96,22 @@ def is_same_call(one: Event, other: Event) -> bool:
     assert other_began is not None
     if one.started_at is not None and other.started_at is not None:
         return abs(began - other_began) <= SAME_CALL
+    if _contradicts(one, other):
+        return False
+    if LIT4H:
+        late, early = (one, other) if get_began(one) >= get_began(other) else (other, one)
+        if late.started_at is not None:
+            return get_began(late) - get_began(early) <= SAME_CALL
+        return get_began(late) - get_began(early) <= timedelta(hours=4)
     return began <= other_until + SAME_CALL and other_began <= until + SAME_CALL
+
+
+LIT4H = bool(__import__("os").environ.get("LIT4H"))
+
+
+def _contradicts(one: Event, other: Event) -> bool:
+    """Whether two events number their attempts, and differently."""
+    return None not in (one.attempt_number, other.attempt_number) and one.attempt_number != other.attempt_number
 
 
 def group_calls(events: Iterable[Event]) -> list[list[Event]]:
@@ -103,15 +125,22 @@ def group_calls(events: Iterable[Event]) -> list[list[Event]]:
 
 def _group_conversation(events: list[Event]) -> list[list[Event]]:
     groups: list[list[Event]] = []
-    timeless = [event for event in events if get_began(event) is None]
+    timed = [event for event in events if get_began(event) is not None]
+    for event in sorted(timed, key=lambda event: (event.started_at is None, get_began(event))):
+        same = [group for group in groups if any(is_same_call(event, other) for other in group)]
+        if LIT4H and event.started_at is None and len(same) > 1:
+            same = [max(same, key=lambda group: max(get_began(e) for e in group if get_began(e) <= get_began(event) + SAME_CALL))]
+        groups = [group for group in groups if group not in same]
+        groups.append([event, *(other for group in same for other in group)])
+    alone: list[list[Event]] = []
     for event in events:
-        if get_began(event) is not None:
-            same = [group for group in groups if any(is_same_call(event, other) for other in group)]
-            groups = [group for group in groups if group not in same]
-            groups.append([event, *(other for group in same for other in group)])
-    if len(groups) == 1:
-        return [groups[0] + timeless]
-    return [*groups, timeless] if timeless else groups
+        if get_began(event) is None:
+            same = [group for group in groups + alone if not any(_contradicts(event, other) for other in group)]
+            if len(same) == 1:
+                same[0].append(event)
+            else:
+                alone.append([event])
+    return groups + alone
 
 
 def has_room(window: Candidate, phone: str, parameters: Parameters | None, made: int) -> bool:
@@ -135,6 +164,7 @@ class Attribution:
         self._candidates = candidates
         self._may_make = may_make
         self._finals: defaultdict[tuple[int, Key], list[datetime | None]] = defaultdict(list)
+        self._conversations: defaultdict[tuple[int, Key], set[str]] = defaultdict(set)
         self._made: defaultdict[int, list[Recipient]] = defaultdict(list)
         self.places: dict[str, Place] = {}
         once = list({event.event_id: event for event in events}.values())
@@ -161,7 +191,9 @@ class Attribution:
 
     def _put(self, event: Event, place: Place) -> None:
         found = place.recipient
-        if found is not None and event.is_final:
+        if found is not None:
+            self._conversations[found.batch, found.key].add(event.conversation_id)
+        if found is not None and is_certainly_final(event):
             self._finals[found.batch, found.key].append(get_began(event))
         self.places[event.event_id] = place
 
@@ -189,6 +221,10 @@ class Attribution:
             several = list(self._look_through(candidate, phone, began, parameters))
             full += (candidate.batch,) * (None in several)
             found += ((candidate, recipient) for recipient in several if recipient is not None)
+        if len(found) > 1:
+            conversation = call[0].conversation_id
+            named = [pair for pair in found if conversation in self._conversations[pair[1].batch, pair[1].key]]
+            found = named if len(named) == 1 else found
         if len(found) > 1 and parameters is not None:
             known = [pair for pair in found if pair[0].rows is not None or pair[1] in self._made[pair[1].batch]]
             equal = [pair for pair in known if pair[1].parameters == parameters]
@@ -208,7 +244,7 @@ class Attribution:
         """Whether a call with these parameters may be the row's, though no reference says so."""
         if parameters is None:
             return True
-        return batch.batch not in self._bearing and row.parameters.items() <= parameters.items()
+        return batch.batch not in self._bearing and (row.parameters.items() <= parameters.items() or bool(__import__("os").environ.get("LITERAL")) and not batch.has_ref_column)
 
     def _look_through(
         self, window: Candidate, phone: str, began: datetime | None, parameters: Parameters | None

@@ -83,7 +83,7 @@ tellings = st.builds(
     Telling,
     status=often(*UNANSWERED, "completed", "completed", *STATUSES[4:6]),
     is_final=often(True, True, False),
-    webhook=often("told", "told", "told", "told", "twice", "bare twin", "no number", "no times", "neither", "timeless",
+    webhook=often("told", "told", "told", "told", "twice", "bare twin", "no number", "no times", "neither", __import__("os").environ.get("TL","timeless"),
                   "lost", "lost"),
     is_bare=often(False, False, True),
     healed=often("", "", "", "", "", "waits", "final", "both", "no start", "contradicts"),
@@ -290,6 +290,8 @@ class History:
             duration_seconds=10 * call.attempt,
         )  # fmt: skip
         data = payload["data"]["call"]
+        if __import__("os").environ.get("NOFR"):
+            data["failure_reason"] = None
         nothing: list[object] = [None, {}, [], "none"]
         if not call.shows_parameters:
             data["call_parameters"] = nothing[number % 4]

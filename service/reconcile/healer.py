@@ -172,8 +172,9 @@ def choose(candidates: list[Any]) -> Any | None:
     """The one place that the evidence points to, or None. Rows as ``find_called_recipients`` gives them."""
     same = [row for row in candidates if row["is_same"]]
     due = [] if same or any(row["is_waiting"] for row in candidates) else [row for row in candidates if row["is_due"]]
-    named = [row for row in due if row["is_named"]]
-    found = same or (named if len(named) == 1 else due)
+    found = same or due
+    for evidence in ("is_named", "is_exact"):
+        found = [row for row in found if row[evidence]] or found
     return found[0] if len(found) == 1 else None
 
 

@@ -18,13 +18,14 @@ $$;
 -- 3. Otherwise its candidates are
 --    - recipients with the phone that are due: the batch was there and not seen finished when the call began, and no call
 --      more than two seconds before was final. Calls are placed in the order of their times, so that each sees those
---      before it; calls without a time come last. A healed call that was not completed is not known to be final. A call with parameters is no candidate for a batch that bears references,
+--      before it; calls without a time come last. See ends_recipient(). A call with parameters is no candidate for a batch that bears references,
 --      and for one with a reference column of which none was seen yet only if it has all parameters of the recipient;
 --    - each batch whose recipients are not known (a window) that was open when the call began: for its recipient with the
 --      same parameters, or the one known by its phone alone, if due; else for a new one, while it has fewer than the
 --      provider says. A call without parameters fits each due recipient with the phone, a new one only if there is none.
--- 4. One candidate takes it. Among several, one that has a call of the same conversation decides, then one with equal
---    parameters; else it is ambiguous. None: no_batch.
+-- 4. One candidate takes it. Several are narrowed down, where that leaves any: to those with a call of the same
+--    conversation, to those with equal parameters, to those whose span it fits without the allowance for clocks. If several
+--    are left it is ambiguous. None: no_batch.
 --
 -- recipient_no below zero stands for a new recipient of batch_key, the same for those that share it, with parameters.
 CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
@@ -42,6 +43,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_slack     CONSTANT interval := '2 s';
+    v_skew      CONSTANT interval := '5 minutes';  -- by which batch_span() allows for clocks that differ
     v_longest   CONSTANT interval := '4 hours';  -- of a call, as far as events that lack its beginning are concerned
     v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
     v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
@@ -70,13 +72,13 @@ DECLARE
     w_room      bigint[];
     v_call      record;
     v_row       record;
-    v_slots     integer[];
+    v_slots     integer[];      -- what may take the call: slots, and below zero windows, for a new recipient
     v_equals    integer[];
     v_named     integer[];      -- those with a call of the same conversation
     v_held      integer[];      -- slots of the calls placed so far, and beside them their conversations
     v_held_conversations text[];
     v_own       integer[];
-    v_new       bigint[];       -- windows that would take the call as a new recipient's
+    v_exact     integer[];
     v_found     integer;
     v_is_busy   boolean;
     v_reason    text;
@@ -127,7 +129,7 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT count(*) AS facts,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
-                       FILTER (WHERE f.is_final AND (f.source = 'webhook' OR f.status = 'completed')) AS final_at
+                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at
             FROM facts AS f
             WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.arrival_id <> ALL (v_events)
               AND (v_until = 'infinity' OR NOT EXISTS (
@@ -181,9 +183,7 @@ BEGIN
         ORDER BY min(c.called_at) NULLS LAST, c.conversation_id, c.call_no
     LOOP
         v_is_busy := false;
-        v_reason := NULL;
         v_found := NULL;
-        v_new := NULL;
         -- The call is known already: by reference, or as placed earlier.
         SELECT array_agg(s.n ORDER BY s.n) INTO v_slots
         FROM unnest(s_batches, s_nos, s_erased) WITH ORDINALITY AS s (b, no, erased, n)
@@ -237,7 +237,7 @@ BEGIN
                     IF v_row.room > 0 AND coalesce(v_call.called_at > v_erased_at, true) AND NOT EXISTS (
                         SELECT FROM unnest(s_batches, s_erased) WITH ORDINALITY AS s (b, erased, n)
                         WHERE s.b = v_row.batch AND s.erased AND s.n = ANY (v_slots)) THEN
-                        v_new := v_new || v_row.batch;
+                        v_slots := v_slots || -v_row.n::integer;
                     END IF;
                     CONTINUE;
                 END IF;
@@ -247,8 +247,7 @@ BEGIN
                 FROM unnest(v_own) AS o (n)
                 WHERE coalesce(s_final_at[o.n] + v_slack >= v_call.called_at, true);
             END LOOP;
-            IF cardinality(v_slots) + coalesce(cardinality(v_new), 0) > 1 THEN
-                v_new := NULL;
+            IF cardinality(v_slots) > 1 THEN
                 SELECT array_agg(o.n) INTO v_named
                 FROM unnest(v_slots) AS o (n)
                 WHERE EXISTS (SELECT FROM unnest(v_held, v_held_conversations) AS h (n, conversation_id)
@@ -258,33 +257,36 @@ BEGIN
                                 AND f.arrival_id <> ALL (v_events) AND f.conversation_id = CASE
                                     WHEN s_erased[o.n] THEN hash_call(v_call.conversation_id)
                                     ELSE v_call.conversation_id END);
-                v_slots := CASE WHEN cardinality(v_named) = 1 THEN v_named ELSE v_equals END;
-                v_reason := CASE WHEN cardinality(v_slots) <> 1 THEN 'ambiguous' END;
-            ELSIF cardinality(v_slots) + coalesce(cardinality(v_new), 0) = 0 THEN
-                v_reason := 'no_batch';
+                v_slots := coalesce(v_named, v_slots);
+                v_equals := ARRAY(SELECT n FROM unnest(v_slots) AS n WHERE n = ANY (v_equals));
+                v_slots := CASE WHEN v_equals <> '{}' THEN v_equals ELSE v_slots END;
+                SELECT array_agg(o.n) INTO v_exact
+                FROM unnest(v_slots) AS o (n)
+                WHERE v_call.called_at - v_skew >= CASE WHEN o.n > 0 THEN s_from[o.n] ELSE w_from[-o.n] END
+                  AND v_call.called_at + v_skew <= CASE WHEN o.n > 0 THEN s_until[o.n] ELSE w_until[-o.n] END;
+                v_slots := coalesce(v_exact, v_slots);
             END IF;
-        ELSIF cardinality(v_slots) > 1 THEN
-            v_reason := 'ambiguous';
         END IF;
+        v_reason := CASE cardinality(v_slots) WHEN 1 THEN NULL WHEN 0 THEN 'no_batch' ELSE 'ambiguous' END;
 
         v_found := NULL;
-        IF v_is_busy AND (v_reason IS NOT NULL OR v_new IS NOT NULL OR s_windows[v_slots[1]]) THEN
+        IF v_is_busy AND (v_reason IS NOT NULL OR v_slots[1] < 0 OR s_windows[v_slots[1]]) THEN
             v_found := -1;  -- it waits where it is until the CSV is registered
-        ELSIF v_new IS NOT NULL THEN
+        ELSIF v_slots[1] < 0 AND v_reason IS NULL THEN
             v_free := v_free - 1;
-            s_batches := s_batches || v_new;
+            s_batches := s_batches || w_batches[-v_slots[1]];
             s_nos := s_nos || v_free;
             s_parameters := s_parameters || coalesce(v_call.parameters, '{}');
             s_windows := s_windows || true;
             s_erased := s_erased || false;
             s_only_same := s_only_same || false;
             s_ref_columns := s_ref_columns || NULL::text;
-            s_from := s_from || NULL::timestamptz;
-            s_until := s_until || NULL::timestamptz;
+            s_from := s_from || w_from[-v_slots[1]];
+            s_until := s_until || w_until[-v_slots[1]];
             s_demands := s_demands || 'any'::text;
             s_final_at := s_final_at || NULL::timestamptz;
             v_found := cardinality(s_batches);
-            w_room[array_position(w_batches, v_new[1])] := w_room[array_position(w_batches, v_new[1])] - 1;
+            w_room[-v_slots[1]] := w_room[-v_slots[1]] - 1;
         ELSIF v_reason IS NULL THEN
             v_found := v_slots[1];
             IF s_windows[v_found] AND s_parameters[v_found] = '{}' AND NOT s_erased[v_found] THEN

@@ -167,7 +167,7 @@ BEGIN
                 arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, scanned_at,
                 parameters)
             SELECT e.arrival_id, e.agent_id, e.phone, e.conversation_id, e.attempt_number,
-                   e.is_final AND (e.source = 'webhook' OR e.status = 'completed'), e.started_at,
+                   e.is_final AND ends_recipient(e.source, e.status, e.attempt_number), e.started_at,
                    coalesce(e.started_at, e.ended_at, e.occurred_at),
                    coalesce(e.started_at, e.ended_at, e.occurred_at, e.received_at),
                    CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END

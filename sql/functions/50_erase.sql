@@ -98,6 +98,8 @@ BEGIN
         v_count := coalesce(cardinality(v_arrivals), 0);
         v_bodies := delete_bodies(v_arrivals);
         DELETE FROM unattributed WHERE arrival_id = ANY (v_arrivals);
+        DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
+        DELETE FROM reference_contradictions WHERE phone = v_erasure.phone;
         UPDATE erasures
         SET unattributed = unattributed + v_count, bodies = bodies + v_bodies, cursor = 0,
             step = CASE WHEN v_count < p_rows THEN 'quarantine' ELSE 'unattributed' END

@@ -19,7 +19,7 @@ COMMENT ON TABLE unreferenced_events IS
     'The evidence on events that no reference names, wherever they are placed at present. find_places() decides by it; one row for each such event with an agent and a phone.';
 COMMENT ON COLUMN unreferenced_events.phone IS 'The phone that was called, in E.164.';
 COMMENT ON COLUMN unreferenced_events.is_final IS
-    'No further attempt follows: a webhook said so, or the call was completed. That a healed call was the last is only inferred.';
+    'It proves that no further attempt follows: see ends_recipient().';
 COMMENT ON COLUMN unreferenced_events.called_at IS 'started_at, else ended_at, else the time of the event; null where it has none.';
 COMMENT ON COLUMN unreferenced_events.scanned_at IS 'called_at, else the time of arrival: the order in which placement jobs scan the events of an agent.';
 COMMENT ON COLUMN unreferenced_events.parameters IS 'The call parameters; null where there are none.';
@@ -61,7 +61,7 @@ CREATE TABLE reference_contradictions (
 COMMENT ON TABLE reference_contradictions IS
     'Events whose reference names a recipient with another phone than the one that was called. They count where the reference says.';
 COMMENT ON COLUMN reference_contradictions.phone IS 'The phone that was called.';
-CREATE INDEX reference_contradictions_phone ON reference_contradictions (agent_id, phone);
+CREATE INDEX reference_contradictions_phone ON reference_contradictions (phone, agent_id);
 CREATE INDEX reference_contradictions_batch ON reference_contradictions (batch_key, recipient_no);
 
 ALTER TABLE unattributed

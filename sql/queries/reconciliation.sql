@@ -99,9 +99,10 @@ SELECT EXISTS (
 -- parameters: recipients of the agent's batches with its phone, and batches whose recipients are not known
 -- (recipient_no null). is_same: facts of this very call are there; then latest_status is what the latest says, is_certain
 -- that it is final or a webhook, call_number and known_until are their attempt number and time. is_named: a call of this
--- conversation is there. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
+-- conversation is there; is_exact: its batch was there, whatever the clocks. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
+       coalesce(c.called_at BETWEEN p.began_at + interval '5 minutes' AND p.ended_at - interval '5 minutes', true) AS is_exact,
        EXISTS (SELECT FROM facts AS f
                WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
                  AND f.conversation_id = r.conversation_id) AS is_named,
@@ -109,7 +110,7 @@ SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.lat
        AND (r.recipient_no IS NULL OR NOT EXISTS (
            SELECT FROM facts AS f
            WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.is_final
-             AND (f.source = 'webhook' OR f.status = 'completed')
+             AND ends_recipient(f.source, f.status, f.attempt_number)
              AND (c.called_at IS NULL
                   OR coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity') + interval '2 s' < c.called_at))) AS is_due,
        EXISTS (

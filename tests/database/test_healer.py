@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.reconcile.healer import HealedBatch, Healer, Progress
 from service.store.database import Database
 from tests.database.ingesting import ingest, list_outcomes
-from tests.factories import AGENT_ID, BEGAN, REF_TOKEN, decode, make_payload, phone_of, store_batch
+from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
 
 STARTED = BEGAN - timedelta(hours=1)  # as store_batch has it
 
@@ -67,9 +67,7 @@ class Walker:
         self.saved: list[int] = []
         self.met: set[str] = set()
 
-    async def walk(
-        self, provider: Provider, batch_key: int, *, may_retry: bool = False, offset: int = 0
-    ) -> Progress:
+    async def walk(self, provider: Provider, batch_key: int, *, may_retry: bool = False, offset: int = 0) -> Progress:
         async def save(progress: Progress) -> None:
             self.saved.append(progress.offset)
 

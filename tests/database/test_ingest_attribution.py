@@ -31,10 +31,12 @@ async def test_a_reference_names_batch_and_recipient_whatever_phone_was_called(d
 
 async def test_a_reference_beyond_the_batchs_recipients_is_not_trusted(database: Database) -> None:
     await store_batch(database.url, 10)
-    for recipient in (0, 11, 999_999_999):
+    for recipient, row in ((0, 4), (11, 5), (999_999_999, 6)):
         assert place(await attribute(database, recipient=recipient, phone="+919999999999")) == NO_BATCH
-        by_phone = place(await attribute(database, recipient=recipient, phone=phone_of(4)))
-        assert by_phone == ("applied", 456, 4, "recipient", None)
+        by_phone = place(
+            await attribute(database, recipient=recipient, phone=phone_of(row), parameters={"loan_id": f"LN-{row}"})
+        )
+        assert by_phone == ("applied", 456, row, "recipient", None)
 
 
 async def test_a_reference_under_another_agent_is_not_trusted(database: Database) -> None:
@@ -53,7 +55,8 @@ async def test_a_reference_to_a_recipient_that_was_withdrawn_meanwhile_is_not_tr
 
 async def test_a_reference_of_no_batch_is_not_trusted(database: Database) -> None:
     await store_batch(database.url)
-    assert place(await attribute(database, recipient=3, ref_token="0ther")) == ("applied", 456, 3, "recipient", None)
+    foreign = await attribute(database, recipient=3, ref_token="0ther", parameters={"loan_id": "LN-3"})
+    assert place(foreign) == ("applied", 456, 3, "recipient", None)
     assert place(await attribute(database, recipient=3, ref_token="0ther", phone="+919999999999")) == NO_BATCH
 
 
@@ -103,14 +106,14 @@ async def test_a_batch_takes_only_calls_that_began_once_it_existed(database: Dat
 
 async def test_the_time_of_the_event_stands_in_for_a_missing_time_of_the_call(database: Database) -> None:
     await store_batch(database.url, prepared_at=BEGAN)
-    for timestamp, expected in (
-        (None, "applied"),
-        ("2026-03-01T00:00:00Z", "unattributed"),
-        (BEGAN.isoformat(), "applied"),
+    for recipient, timestamp, expected in (
+        (5, None, "applied"),
+        (6, "2026-03-01T00:00:00Z", "unattributed"),
+        (7, BEGAN.isoformat(), "applied"),
     ):
-        payload = make_payload(recipient=None, phone=phone_of(5))
+        payload = make_payload(recipient=None, phone=phone_of(recipient), parameters={})
         payload["timestamp"] = timestamp
-        payload["data"]["call"]["started_at"] = None
+        payload["data"]["call"] |= {"started_at": None, "ended_at": None}
         (event,) = decode(payload)
         await ingest(database, event)
         assert (await get_event(database, event.event_id))["disposition"] == expected
@@ -158,7 +161,7 @@ async def test_an_unattributed_event_delivered_again_after_its_batch_is_stored_i
 ) -> None:
     by_reference, by_phone, stray = decode(
         make_payload(recipient=3, status="busy"),
-        make_payload(recipient=None, phone=phone_of(4)),
+        make_payload(recipient=None, phone=phone_of(4), parameters={}),
         make_payload(recipient=None, phone="+919999999999"),
     )
     events = (by_reference, by_phone, stray)
@@ -173,7 +176,7 @@ async def test_an_unattributed_event_delivered_again_after_its_batch_is_stored_i
 
 
 async def test_an_unattributed_event_may_be_delivered_again_several_times_in_one_group(database: Database) -> None:
-    (event,) = decode(make_payload(recipient=None, phone=phone_of(5)))
+    (event,) = decode(make_payload(recipient=None, phone=phone_of(5), parameters={}))
     await ingest(database, event)
     assert await ingest(database, event, event) == Counted(duplicates=2)
     await store_batch(database.url)
@@ -181,7 +184,7 @@ async def test_an_unattributed_event_may_be_delivered_again_several_times_in_one
 
 
 async def test_an_unattributed_event_whose_reason_changed_is_listed_with_the_new_one(database: Database) -> None:
-    (event,) = decode(make_payload(recipient=None, phone=phone_of(5)))
+    (event,) = decode(make_payload(recipient=None, phone=phone_of(5), parameters={}))
     await ingest(database, event)
     for number in (1, 2):
         await store_batch(database.url, batch_id=number, ref_token=str(number))
@@ -193,7 +196,7 @@ async def test_an_unattributed_event_whose_reason_changed_is_listed_with_the_new
 async def test_events_of_one_group_find_their_recipients_each_by_its_own_way(database: Database) -> None:
     await store_batch(database.url)
     events = decode(
-        make_payload(recipient=None, phone=phone_of(2)),
+        make_payload(recipient=None, phone=phone_of(2), parameters={}),
         make_payload(recipient=9),
         make_payload(recipient=None, phone="+919999999999"),
         make_payload(recipient=1),

@@ -11,7 +11,7 @@ from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
 from service.store.database import Database
 from tests.database.ingesting import Counted, get_event, ingest, list_outcomes, read_state
-from tests.factories import AGENT_ID, BEGAN, RECEIVED, REF_TOKEN, decode, make_payload, phone_of, store_batch
+from tests.factories import AGENT_ID, BEGAN, RECEIVED, decode, make_payload, phone_of, store_batch
 
 _numbers = itertools.count()
 
@@ -54,10 +54,12 @@ async def states_of_all_orders(database: Database, *events: Event) -> list[tuple
     """State, attempts and source of the recipient after each order of arrival, and the attempts counted."""
     states = []
     for order in itertools.permutations(events):
-        token = f"order{next(_numbers)}"
-        key = await store_batch(database.url, batch_id=None, ref_token=token)
+        agent = next(_numbers)  # of its own, so that no other order's batch holds the phone
+        token = f"order{agent}"
+        key = await store_batch(database.url, batch_id=None, ref_token=token, agent_id=agent)
         for event in order:
-            await ingest(database, event._replace(event_id=f"{token}-{event.event_id}", ref_token=token))
+            named = event._replace(event_id=f"{token}-{event.event_id}", agent_id=agent)
+            await ingest(database, named if event.ref_token is None else named._replace(ref_token=token))
         state = await read_state(database)
         (outcome,) = [row for row in state["outcomes"] if row[0] == key]
         attempts = sum(row[3] for row in state["attempt_counts"] if row[0] == key)

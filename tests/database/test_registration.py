@@ -11,10 +11,7 @@ from typing import Any
 import pytest
 
 from service.batches.registration import Registrar
-from service.formant.events import STATUSES, Event, EventDecoder
-from service.formant.targets import Target
-from service.ledger.writer import Writer
-from service.metrics import Metrics
+from service.formant.events import STATUSES, Event
 from service.store.database import Database
 from tests.database.ingesting import Counted, get_event, ingest
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of
@@ -32,11 +29,6 @@ async def note(database: Database, batch_id: int, total: int, created_at: dateti
     )  # fmt: skip
     key: int = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch_id)
     return key
-
-
-def make_registrar(database: Database) -> tuple[Registrar, Writer]:
-    writer = Writer(database.url, database.queries, Metrics())
-    return Registrar(database, {"default": Target("default", None)}, EventDecoder("outcome_ref"), writer), writer
 
 
 def make_rows(dice: random.Random) -> list[Row]:
@@ -63,8 +55,7 @@ def make_events(dice: random.Random) -> list[Event]:
         payloads.append(
             make_payload(
                 recipient=None, phone=phone_of(dice.randrange(1, 11)), parameters=parameters,
-                attempt=dice.randrange(1, 4), status=dice.choice(STATUSES), final=dice.random() < 0.5,
-                conversation_id=f"c-{n // 2}",
+                attempt=dice.randrange(1, 4), status=dice.choice(STATUSES), final=False, conversation_id=f"c-{n}",
                 results={"intent": dice.choice("abc")},
             )
         )  # fmt: skip
@@ -78,7 +69,7 @@ async def test_events_before_during_and_after_a_registration_come_to_what_they_w
     dice = random.Random(seed)
     rows, events = make_rows(dice), make_events(dice)
     key = await note(database, 900, len(rows))
-    registrar, writer = make_registrar(database)
+    registrar = Registrar(database)
     waiting = list(events)
 
     async def deliver(most: int) -> None:
@@ -98,7 +89,6 @@ async def test_events_before_during_and_after_a_registration_come_to_what_they_w
         await deliver(dice.randrange(3))
     counts = await registrar.finish(900)
     await deliver(100)
-    writer.close()
 
     placed = [event._replace(ref_no=place(event, rows)) for event in events if place(event, rows)]
     async with database.pool.acquire() as connection:
@@ -133,11 +123,14 @@ def stray(phone: str = "+15550001", **fields: Any) -> Event:
 
 async def test_two_events_of_a_new_phone_in_one_group_make_one_recipient(database: Database) -> None:
     await note(database, 900, 5)
-    first, second = stray(parameters={"a": "1"}), stray(parameters={"a": "1"})
+    first = stray(parameters={"a": "1"})
+    second = stray(parameters={"a": "1"}, conversation_id="second")
     assert await ingest(database, first, second) == Counted(applied=2)
     found = await get_event(database, second.event_id)
     assert (found["method"], found["recipient"], found["batch_id"]) == ("window", 1, 900)
-    assert await ingest(database, first, stray(parameters={"a": "2"})) == Counted(applied=1, duplicates=1)
+    assert await ingest(database, first, stray(parameters={"a": "2"}, conversation_id="third")) == Counted(
+        applied=1, duplicates=1
+    )
     assert await database.pool.fetchval("SELECT recipient_count FROM batches") == 2
 
 

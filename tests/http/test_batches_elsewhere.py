@@ -11,9 +11,6 @@ import pytest
 from service.batches.discovery import Discoverer
 from service.batches.registration import Registrar
 from service.formant.client import FormantClient, open_http
-from service.formant.events import EventDecoder
-from service.formant.targets import Target
-from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
@@ -39,11 +36,9 @@ async def make_elsewhere(sandbox: RunningSandbox, content: str, name: str = "Das
 async def discover(database: Database, sandbox: RunningSandbox) -> None:
     """One pass of a replica."""
     metrics = Metrics()
-    writer = Writer(database.url, database.queries, metrics)
-    registrar = Registrar(database, {"default": Target("default", None)}, EventDecoder("outcome_ref"), writer)
+    registrar = Registrar(database)
     async with open_http(sandbox.base_url, KEY) as http:
         await Discoverer(database, FormantClient(http, metrics), registrar, interval_seconds=60).discover()
-    writer.close()
 
 
 async def hold_discovery(database: Database) -> None:

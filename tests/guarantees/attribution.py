@@ -41,12 +41,11 @@ class Candidate(NamedTuple):
     is_sent: bool = True
     has_ref_column: bool = False
 
-    def covers(self, began: datetime | None) -> bool:
+    def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
         """Whether the batch existed, and was not seen finished, when a call began."""
         if began is None:
             return True
-        is_over = self.closed_at is not None and self.closed_at + CLOCK_SKEW < began
-        return self.existed_from - CLOCK_SKEW <= began and not is_over
+        return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
 
 
 class Place(NamedTuple):
@@ -76,8 +75,10 @@ def get_began(event: Event) -> datetime | None:
 
 
 def is_certainly_final(event: Event) -> bool:
-    """Whether no further attempt follows: that a healed call was the last is only inferred, unless it was completed."""
-    return event.is_final and (event.source == "webhook" or event.status == "completed")
+    """Whether no further attempt follows. Of a call that was not completed only a webhook that numbers its attempt says
+    so: the others leave it to be inferred."""
+    is_said = event.source == "webhook" and event.attempt_number is not None
+    return event.is_final and (event.status == "completed" or is_said)
 
 
 def is_same_call(one: Event, other: Event) -> bool:
@@ -129,7 +130,12 @@ def _group_conversation(events: list[Event]) -> list[list[Event]]:
     for event in sorted(timed, key=lambda event: (event.started_at is None, get_began(event))):
         same = [group for group in groups if any(is_same_call(event, other) for other in group)]
         if LIT4H and event.started_at is None and len(same) > 1:
-            same = [max(same, key=lambda group: max(get_began(e) for e in group if get_began(e) <= get_began(event) + SAME_CALL))]
+            same = [
+                max(
+                    same,
+                    key=lambda group: max(get_began(e) for e in group if get_began(e) <= get_began(event) + SAME_CALL),
+                )
+            ]
         groups = [group for group in groups if group not in same]
         groups.append([event, *(other for group in same for other in group)])
     alone: list[list[Event]] = []
@@ -221,17 +227,25 @@ class Attribution:
             several = list(self._look_through(candidate, phone, began, parameters))
             full += (candidate.batch,) * (None in several)
             found += ((candidate, recipient) for recipient in several if recipient is not None)
-        if len(found) > 1:
-            conversation = call[0].conversation_id
-            named = [pair for pair in found if conversation in self._conversations[pair[1].batch, pair[1].key]]
-            found = named if len(named) == 1 else found
-        if len(found) > 1 and parameters is not None:
-            known = [pair for pair in found if pair[0].rows is not None or pair[1] in self._made[pair[1].batch]]
-            equal = [pair for pair in known if pair[1].parameters == parameters]
-            found = equal if len(equal) == 1 else found
+        found = self._narrow(found, call[0].conversation_id, began, parameters)
         if len(found) != 1:
             return Place(None, "ambiguous" if found else "no_batch", full)
         return self._settle(*found[0], parameters)._replace(full=full)
+
+    def _narrow(
+        self,
+        found: list[tuple[Candidate, Recipient]],
+        conversation: str,
+        began: datetime | None,
+        parameters: Parameters | None,
+    ) -> list[tuple[Candidate, Recipient]]:
+        """Those of several that have more evidence than the others: each kind in turn, where it leaves any."""
+        has_conversation = [pair for pair in found if conversation in self._conversations[pair[1].batch, pair[1].key]]
+        found = has_conversation or found
+        known = [pair for pair in found if pair[0].rows is not None or pair[1] in self._made[pair[1].batch]]
+        has_equal = [pair for pair in known if pair[1].parameters == parameters]
+        found = has_equal or found
+        return [pair for pair in found if pair[0].covers(began, timedelta(0))] or found
 
     def _find_rows(
         self, batch: Candidate, phone: str, began: datetime | None, parameters: Parameters | None
@@ -244,7 +258,11 @@ class Attribution:
         """Whether a call with these parameters may be the row's, though no reference says so."""
         if parameters is None:
             return True
-        return batch.batch not in self._bearing and (row.parameters.items() <= parameters.items() or bool(__import__("os").environ.get("LITERAL")) and not batch.has_ref_column)
+        return batch.batch not in self._bearing and (
+            row.parameters.items() <= parameters.items()
+            or bool(__import__("os").environ.get("LITERAL"))
+            and not batch.has_ref_column
+        )
 
     def _look_through(
         self, window: Candidate, phone: str, began: datetime | None, parameters: Parameters | None

@@ -107,7 +107,7 @@ class Judge:
             candidates.append(
                 Candidate(
                     batch=batch.index,
-                    existed_from=batch.created_at,
+                    existed_from=batch.existed_from,
                     closed_at=batch.closed_at,
                     rows=None if self.is_window(batch) else rows,
                     total=batch.totals[-1],
@@ -228,7 +228,7 @@ class Judge:
         if any(self._find_named(event) for event in telling) or call.phone != recipient.phone:
             return False
         batch = self.history.batches[recipient.batch]
-        candidate = Candidate(batch.index, batch.created_at, batch.closed_at, [], None)
+        candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)
         if not candidate.covers(call.began) or not self.rule.is_due(recipient, call.began):
             return False
         parameters = [found for event in telling if (found := read_parameters(event)) is not None]

@@ -27,7 +27,7 @@ from service.reconcile.healer import HealedBatch, Healer, Progress
 from service.store.database import Database, load_queries, open_unchecked_database
 from tests.database.test_healer import Provider
 from tests.factories import BEGAN
-from tests.guarantees.histories import HOUR, MINUTE, Batch, History
+from tests.guarantees.histories import HOUR, Batch, History
 from tests.guarantees.test_counted_once import split
 
 QUERIES = load_queries()
@@ -84,9 +84,7 @@ class Stage:
             test_ref_token=None, promote_at_success_rate=None,
         )  # fmt: skip
         key = begun["batch_key"]
-        await self.pool.execute(
-            "UPDATE batches SET prepared_at = $2 WHERE batch_key = $1", key, batch.created_at - MINUTE
-        )
+        await self.pool.execute("UPDATE batches SET prepared_at = $2 WHERE batch_key = $1", key, batch.existed_from)
         rows = batch.rows
         await self.pool.execute(
             "INSERT INTO recipients SELECT $1, n, phone, parameters::jsonb "

@@ -69,6 +69,7 @@ def test_in_every_history_each_event_is_counted_where_it_belongs_or_shown(runner
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
         derandomize=True,
+        report_multiple_bugs=False,
     )
     @given(plan=plans, seed=st.integers(0, 2**32))
     def play(plan: Plan, seed: int) -> None:

@@ -1,10 +1,19 @@
--- From when on calls may be a batch's, and until when: five minutes allow for clocks that differ. closed_at is when the
--- provider was seen to have finished it.
-CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT began_at timestamptz, OUT ended_at timestamptz)
+-- From when until when calls may be a batch's. exact: it ends when the provider was seen to have finished, and once the
+-- figures agreed with the last call that is known. span: five minutes more on both sides, for clocks that differ; but the
+-- last call is told by the clock that tells all calls.
+CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT span tstzrange, OUT exact tstzrange)
 LANGUAGE sql STABLE
 AS $$
-SELECT least(p_batch.prepared_at, p_batch.created_at) - interval '5 minutes',
-       coalesce(p_batch.closed_at, 'infinity'::timestamptz) + interval '5 minutes'
+SELECT tstzrange(t.began_at - interval '5 minutes', greatest(least(t.closed_at + interval '5 minutes', t.last_call_at), t.began_at), '[]'),
+       tstzrange(t.began_at, greatest(least(t.closed_at, t.last_call_at), t.began_at), '[]')
+FROM (
+    SELECT least(p_batch.prepared_at, p_batch.created_at) AS began_at,
+           coalesce(p_batch.closed_at, 'infinity'::timestamptz) AS closed_at,
+           (SELECT a.last_call_at + interval '2 s'
+            FROM batch_schedules AS s
+            JOIN batch_activity AS a ON a.batch_key = s.batch_key
+            WHERE s.batch_key = p_batch.batch_key AND s.verdict = 'complete') AS last_call_at
+) AS t
 $$;
 
 -- THE rule for events that no reference names: where those of an agent to one phone belong that were called from p_from to
@@ -43,7 +52,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_slack     CONSTANT interval := '2 s';
-    v_skew      CONSTANT interval := '5 minutes';  -- by which batch_span() allows for clocks that differ
     v_longest   CONSTANT interval := '4 hours';  -- of a call, as far as events that lack its beginning are concerned
     v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
     v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
@@ -59,15 +67,15 @@ DECLARE
     s_windows   boolean[];      -- the batch's recipients are not known
     s_erased    boolean[];
     s_only_same boolean[];      -- here only for calls that have a fact here
-    s_from      timestamptz[];
-    s_until     timestamptz[];
+    s_spans     tstzrange[];    -- see batch_span()
+    s_exacts    tstzrange[];
     s_demands   text[];         -- of the parameters of a call: any, none, or all of the recipient's
     s_ref_columns text[];
     s_final_at  timestamptz[];  -- since when it has been final
     -- Windows, side by side.
     w_batches   bigint[];
-    w_from      timestamptz[];
-    w_until     timestamptz[];
+    w_spans     tstzrange[];
+    w_exacts    tstzrange[];
     w_busy      boolean[];      -- its CSV is being registered
     w_room      bigint[];
     v_call      record;
@@ -102,12 +110,12 @@ BEGIN
     END IF;
 
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
-           array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.began_at), array_agg(c.ended_at),
+           array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
            array_agg(c.demands), array_agg(c.ref_column), array_agg(c.final_at)
-    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_from, s_until, s_demands, s_ref_columns, s_final_at
+    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_demands, s_ref_columns, s_final_at
     FROM (
         SELECT r.batch_key, r.recipient_no, r.parameters, r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
-               p.began_at, p.ended_at, f.final_at,
+               p.span, p.exact, f.final_at,
                CASE WHEN b.ref_column IS NULL OR b.ref_token IS NULL THEN 'any'
                     WHEN EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) THEN 'none'
                     ELSE 'all' END AS demands
@@ -137,13 +145,13 @@ BEGIN
         ) AS f
         WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
           AND (b.is_registered OR f.facts > 0 OR r.is_erased)
-          AND (v_last IS NULL OR p.began_at <= v_last) AND (v_first IS NULL OR p.ended_at >= v_first)
+          AND (v_first IS NULL OR p.span && tstzrange(v_first, v_last, '[]'))
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
 
-    SELECT array_agg(b.batch_key), array_agg(p.began_at), array_agg(p.ended_at), array_agg(coalesce(g.is_busy, false)),
+    SELECT array_agg(b.batch_key), array_agg(p.span), array_agg(p.exact), array_agg(coalesce(g.is_busy, false)),
            array_agg(coalesce(b.total_recipients, 2147483647)::bigint - b.recipient_count + b.withdrawn_count + h.held)
-    INTO w_batches, w_from, w_until, w_busy, w_room
+    INTO w_batches, w_spans, w_exacts, w_busy, w_room
     FROM batches AS b
     CROSS JOIN LATERAL batch_span(b) AS p
     LEFT JOIN LATERAL (
@@ -156,7 +164,8 @@ BEGIN
           AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, n) WHERE s.b = k.batch_key AND s.n = k.recipient_no)
     ) AS h
     WHERE b.agent_id = p_agent_id AND NOT b.is_registered
-      AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes' AND p.began_at <= v_last;
+      AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes'
+      AND p.span && tstzrange(v_first, v_last, '[]');
 
     FOR v_call IN
         WITH listed AS (
@@ -200,11 +209,11 @@ BEGIN
             SELECT array_agg(s.n ORDER BY s.n),
                    array_agg(s.n) FILTER (WHERE s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
             INTO v_slots, v_equals
-            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_from, s_until, s_demands, s_ref_columns, s_final_at)
+            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_demands, s_ref_columns, s_final_at)
                 WITH ORDINALITY
-                AS s (parameters, is_window, is_erased, is_only_same, began_at, ended_at, demands, ref_column, final_at, n)
+                AS s (parameters, is_window, is_erased, is_only_same, span, demands, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
-              AND coalesce(v_call.called_at BETWEEN s.began_at AND s.ended_at, true)
+              AND coalesce(v_call.called_at <@ s.span, true)
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
               AND (v_call.parameters IS NULL OR s.demands = 'any'
@@ -213,9 +222,9 @@ BEGIN
             v_equals := coalesce(v_equals, '{}');
             -- Open windows.
             FOR v_row IN
-                SELECT w.* FROM unnest(w_batches, w_from, w_until, w_busy, w_room) WITH ORDINALITY
-                    AS w (batch, began_at, ended_at, is_busy, room, n)
-                WHERE v_call.called_at BETWEEN w.began_at AND w.ended_at
+                SELECT w.* FROM unnest(w_batches, w_spans, w_busy, w_room) WITH ORDINALITY
+                    AS w (batch, span, is_busy, room, n)
+                WHERE v_call.called_at <@ w.span
             LOOP
                 v_is_busy := v_is_busy OR v_row.is_busy;
                 -- Its recipients with this phone; an erased one has stood for itself above.
@@ -262,8 +271,7 @@ BEGIN
                 v_slots := CASE WHEN v_equals <> '{}' THEN v_equals ELSE v_slots END;
                 SELECT array_agg(o.n) INTO v_exact
                 FROM unnest(v_slots) AS o (n)
-                WHERE v_call.called_at - v_skew >= CASE WHEN o.n > 0 THEN s_from[o.n] ELSE w_from[-o.n] END
-                  AND v_call.called_at + v_skew <= CASE WHEN o.n > 0 THEN s_until[o.n] ELSE w_until[-o.n] END;
+                WHERE v_call.called_at <@ CASE WHEN o.n > 0 THEN s_exacts[o.n] ELSE w_exacts[-o.n] END;
                 v_slots := coalesce(v_exact, v_slots);
             END IF;
         END IF;
@@ -281,8 +289,8 @@ BEGIN
             s_erased := s_erased || false;
             s_only_same := s_only_same || false;
             s_ref_columns := s_ref_columns || NULL::text;
-            s_from := s_from || w_from[-v_slots[1]];
-            s_until := s_until || w_until[-v_slots[1]];
+            s_spans := s_spans || w_spans[-v_slots[1]];
+            s_exacts := s_exacts || w_exacts[-v_slots[1]];
             s_demands := s_demands || 'any'::text;
             s_final_at := s_final_at || NULL::timestamptz;
             v_found := cardinality(s_batches);

@@ -121,14 +121,15 @@ BEGIN
                CASE WHEN t.is_erased THEN 'null' ELSE t.results END, v_now
         FROM taken AS t;
         PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
-        INSERT INTO batch_activity AS a (batch_key, last_event_at)
-        SELECT p.batch_key, least(max(e.received_at), v_now)
+        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
+        SELECT p.batch_key, least(max(e.received_at), v_now), max(coalesce(f.started_at, f.ended_at, f.occurred_at))
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
-        CROSS JOIN LATERAL (SELECT event_id FROM facts WHERE facts.arrival_id = p.arrival_id OFFSET 0) AS f
+        CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = p.arrival_id OFFSET 0) AS f
         CROSS JOIN LATERAL (SELECT received_at FROM events WHERE events.event_id = f.event_id OFFSET 0) AS e
         GROUP BY p.batch_key
         ON CONFLICT (batch_key) DO UPDATE
-        SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at), revision = a.revision + 1;
+        SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at),
+            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
     END IF;
     IF v_erased IS NOT NULL THEN
         UPDATE outcomes AS o SET state = 'erased'
@@ -181,7 +182,7 @@ AS $$
 INSERT INTO placement_jobs (batch_key, agent_id, since, scanned_at)
 SELECT b.batch_key, b.agent_id, t.since, t.since
 FROM batches AS b
-CROSS JOIN LATERAL (SELECT coalesce(p_since, (batch_span(b)).began_at) AS since) AS t
+CROSS JOIN LATERAL (SELECT coalesce(p_since, lower((batch_span(b)).span)) AS since) AS t
 WHERE b.batch_key = p_batch_key
   AND EXISTS (SELECT FROM unreferenced_events AS u WHERE u.agent_id = b.agent_id AND u.scanned_at >= t.since)
 $$;
@@ -197,7 +198,7 @@ BEGIN
            IS DISTINCT FROM
            (OLD.upload_state IN ('uploading', 'uploaded', 'unknown'), OLD.is_registered, OLD.created_at, OLD.agent_id))
           OR NOT NEW.is_registered AND NEW.total_recipients IS DISTINCT FROM OLD.total_recipients THEN
-        PERFORM place_again(NEW.batch_key, least((batch_span(OLD)).began_at, (batch_span(NEW)).began_at));
+        PERFORM place_again(NEW.batch_key, least(lower((batch_span(OLD)).span), lower((batch_span(NEW)).span)));
     ELSIF NEW.closed_at IS DISTINCT FROM OLD.closed_at THEN
         PERFORM place_again(NEW.batch_key, least(OLD.closed_at, NEW.closed_at));
     END IF;

@@ -263,13 +263,15 @@ BEGIN
 
         -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A
         -- time in the future would stand there until it has come, and hold up every verdict and alarm that looks at it.
-        INSERT INTO batch_activity AS a (batch_key, last_event_at)
-        SELECT e.batch_key, least(max(e.received_at), v_known_at)
-        FROM unnest(v_batches, v_pending, p_received_at) AS e (batch_key, arrival_id, received_at)
+        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
+        SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at))
+        FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at)
+            AS e (batch_key, arrival_id, received_at, started_at, ended_at, occurred_at)
         WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
         GROUP BY e.batch_key
         ON CONFLICT (batch_key) DO UPDATE
-        SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at), revision = a.revision + 1;
+        SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at),
+            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
     END IF;
 
     -- What has no reference is placed; and placed again, where a call that is known by reference comes before it.

@@ -10,7 +10,9 @@ AS $$
 DECLARE
     v_last  reconciliations;
     v_since timestamptz;
+    v_was_complete boolean;
 BEGIN
+    SELECT s.verdict = 'complete' INTO v_was_complete FROM batch_schedules AS s WHERE s.batch_key = p_batch_key;
     UPDATE batch_schedules AS s
     SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
@@ -18,6 +20,10 @@ BEGIN
     RETURNING s.verdict_since INTO v_since;
     IF NOT FOUND THEN
         RETURN false;
+    END IF;
+    -- A batch that is complete takes no later calls.
+    IF coalesce(v_was_complete, false) <> (p_verdict = 'complete') THEN
+        PERFORM place_again(p_batch_key, (SELECT a.last_call_at FROM batch_activity AS a WHERE a.batch_key = p_batch_key));
     END IF;
     SELECT * INTO v_last
     FROM reconciliations AS r

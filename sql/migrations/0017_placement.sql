@@ -64,6 +64,9 @@ COMMENT ON COLUMN reference_contradictions.phone IS 'The phone that was called.'
 CREATE INDEX reference_contradictions_phone ON reference_contradictions (phone, agent_id);
 CREATE INDEX reference_contradictions_batch ON reference_contradictions (batch_key, recipient_no);
 
+ALTER TABLE batch_activity ADD COLUMN last_call_at timestamptz;
+COMMENT ON COLUMN batch_activity.last_call_at IS 'When the latest of its calls began, by the provider''s clock.';
+
 ALTER TABLE unattributed
     ADD COLUMN source           text,
     ADD COLUMN conversation_id  text COLLATE "C",
@@ -86,5 +89,6 @@ ALTER TABLE unattributed
     DROP COLUMN source, DROP COLUMN conversation_id, DROP COLUMN attempt_number, DROP COLUMN max_attempts,
     DROP COLUMN status, DROP COLUMN is_final, DROP COLUMN next_retry_at, DROP COLUMN occurred_at, DROP COLUMN started_at,
     DROP COLUMN ended_at, DROP COLUMN duration_seconds, DROP COLUMN failure_reason, DROP COLUMN results;
+ALTER TABLE batch_activity DROP COLUMN last_call_at;
 DROP TRIGGER IF EXISTS batches_place_again ON batches;
 DROP TABLE reference_contradictions, reference_batches, placement_jobs, unreferenced_events;

@@ -102,11 +102,11 @@ SELECT EXISTS (
 -- conversation is there; is_exact: its batch was there, whatever the clocks. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
-       coalesce(c.called_at BETWEEN p.began_at + interval '5 minutes' AND p.ended_at - interval '5 minutes', true) AS is_exact,
+       coalesce(c.called_at <@ p.exact, true) AS is_exact,
        EXISTS (SELECT FROM facts AS f
                WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
                  AND f.conversation_id = r.conversation_id) AS is_named,
-       coalesce(c.called_at BETWEEN p.began_at AND p.ended_at, true) AND r.is_free
+       coalesce(c.called_at <@ p.span, true) AND r.is_free
        AND (r.recipient_no IS NULL OR NOT EXISTS (
            SELECT FROM facts AS f
            WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.is_final

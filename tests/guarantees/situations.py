@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.guarantees.attribution import Place, read_parameters
+from tests.guarantees.attribution import Place
+from tests.guarantees.calls import read_parameters
 from tests.guarantees.judging import Judge
 
 

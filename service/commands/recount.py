@@ -18,8 +18,11 @@ from service.commands.starting import run_on_database, start
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
 from service.ledger.bodies import BodyCheck
+from service.ledger.reattribution import Reattributor
 from service.ledger.rebuilding import Rebuilder, Rebuilt
 from service.ledger.verification import Finding, Tell, Verifier
+from service.ledger.writer import Writer
+from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
 
@@ -61,6 +64,42 @@ async def _rebuild(database: Database, batch_id: int | None) -> None:
         await _tell_rebuilt(Rebuilder(database, tell).rebuild(batch_id))
 
 
+@click.command()
+def reattribute() -> None:
+    """Decide again where events without a reference belong, and move those that are elsewhere.
+
+    Run it once after an upgrade from a version that kept no evidence on them; otherwise the service does this by
+    itself. It works in small steps while webhooks keep coming, and may be run again. `outcomes verify` lists
+    beforehand what it would move.
+    """
+    settings = start()
+    run_on_database(settings, lambda database: _reattribute(settings, database))
+
+
+async def _reattribute(settings: Settings, database: Database) -> None:
+    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    writer = Writer(database.url, database.queries, Metrics())
+    try:
+        with _show_rows("Placed") as tell:
+            worker = Reattributor(database, targets, EventDecoder(settings.ref_column), writer, tell)
+            findings = [finding async for finding in worker.reattribute()]
+    finally:
+        writer.close()
+    console = Console()
+    if findings:
+        console.print(_make_table(findings[:LISTED], "was", "is now"))
+    console.print(
+        f"{len(findings):,} events moved" + (f", the first {LISTED} are shown" if len(findings) > LISTED else "")
+    )
+
+
+def _make_table(findings: list[Finding], stored: str, expected: str) -> Table:
+    table = Table("upload", "what", "key", stored, expected)
+    for finding in findings:
+        table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:])
+    return table
+
+
 @contextmanager
 def _show_rows(doing: str) -> Iterator[Tell]:
     """Gives a function that counts rows looked at; tells at the end how many there were in a second."""
@@ -96,10 +135,7 @@ async def _tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *,
         return count
     console = Console()
     if count:
-        table = Table("upload", "what", "key", "stored", "should be")
-        for finding in listed:
-            table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:])
-        console.print(table)
+        console.print(_make_table(listed, "stored", "should be"))
     console.print(f"{count:,} differences" + (f", the first {LISTED} are shown" if count > LISTED else ""))
     if bodies.unsigned:
         console.print(f"{bodies.unsigned:,} webhooks have no signature: unsigned, or from before signatures were kept")

@@ -84,8 +84,8 @@ def to_event(
     """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
 
     ``may_retry``: the provider's figures say that recipients wait for a retry; a call that was not completed may then
-    be one of theirs, and is final only once they say that none does. The event's id follows from the content, so healing
-    twice is one event.
+    be one of theirs, and is final only once they say that none does. The event's id follows from the content, so
+    healing twice is one event.
 
     The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
     ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the

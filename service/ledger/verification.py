@@ -1,4 +1,5 @@
-"""Verification: every outcome and counter recounted from the facts, and the facts held against the raw bodies.
+"""Verification: every outcome and counter recounted from the facts, the facts held against the raw bodies, and where
+events without a reference are against where they would be placed today.
 
 The bodies are held against their digests and signatures, also those that wait for a place or in quarantine.
 
@@ -20,6 +21,7 @@ from service.store.database import Connection, Database
 
 RECOUNT_RECIPIENTS = 5000
 PAGE_FACTS = 1000
+PAGE_PHONES = 200
 CHECKED_FIELDS = (
     "conversation_id", "attempt_number", "max_attempts", "status", "is_final", "next_retry_at", "occurred_at",
     "started_at", "ended_at", "duration_seconds", "failure_reason",
@@ -66,6 +68,8 @@ class Verifier:
             async for finding in self._check_facts(key):
                 yield finding
         if batch_id is None:
+            async for finding in check_places(self._database, self._database.queries.check_places, self._tell):
+                yield finding
             for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
                 async for finding in self._check_bodies(getattr(queries, name), key):
                     yield finding
@@ -120,6 +124,8 @@ class Verifier:
         if flaw is not None and flaw.what != "signature":
             return [flaw]
         flaws: list[tuple[str, str, str]] = [] if flaw is None else [flaw]
+        if row["lacks_evidence"]:
+            flaws.append(("placement", "without its evidence", "run `outcomes reattribute` once"))
         if row["body"] is None:  # no longer kept
             return flaws
         if row["target"] == CONVERSATIONS:  # what it makes of a conversation depends on when it was healed
@@ -127,7 +133,34 @@ class Verifier:
         event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
         if isinstance(event, Unreadable):
             return [*flaws, ("body", "cannot be understood", "an event")]
+        if row["method"] == "reference" and (event.ref_token, event.ref_no) != (row["ref_token"], row["recipient_no"]):
+            flaws.append(("placement", "by reference", "the recipient that its reference names"))
         return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
+
+
+async def check_places(database: Database, query: Any, tell: Tell) -> AsyncIterator[Finding]:
+    """Events without a reference that are not where they belong today, by ``query``, which may place them there."""
+    agent_id, phone = -(2**63), ""
+    while True:
+        rows = [row async for row in query(database.pool, agent_id=agent_id, phone=phone, keys=PAGE_PHONES)]
+        for row in rows:
+            if row["event_id"] is not None:
+                stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
+                expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
+                pending = " (about to be placed)" if row["is_pending"] else ""
+                yield Finding(
+                    row["at_batch"] or row["batch_key"], "placement", row["event_id"], stored, expected + pending
+                )
+        tell(len(rows))
+        if not rows:
+            return
+        agent_id, phone = rows[-1]["agent_id"], rows[-1]["phone"]
+
+
+def _describe_place(batch_key: int | None, recipient: int | None, reason: str | None) -> str:
+    if batch_key is None:
+        return reason or "unattributed"
+    return f"upload {batch_key}, " + (f"recipient {recipient}" if recipient and recipient > 0 else "a new recipient")
 
 
 async def list_batches(database: Database, batch_id: int | None) -> list[Any]:

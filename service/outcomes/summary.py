@@ -155,9 +155,19 @@ async def read_figures(database: Database, batch_id: int) -> Counts | None:
 
 
 def decode_counts(fields: dict[str, Any]) -> Counts:
-    """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text."""
+    """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text.
+
+    A total is never below the recipients of whom calls are known: the provider's may have shrunk, and shares of more
+    than all mean nothing. The verdict names it.
+    """
     decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
-    return msgspec.convert(fields | decoded, Counts)
+    counts = msgspec.convert(fields | decoded, Counts)
+    known = sum(count.recipients for count in counts.outcomes)
+    campaign = [
+        msgspec.structs.replace(batch, total_recipients=max(batch.total_recipients, sum(batch.states.values())))
+        for batch in counts.campaign
+    ]
+    return msgspec.structs.replace(counts, total_recipients=max(counts.total_recipients, known), campaign=campaign)
 
 
 def summarise(counts: Counts) -> dict[str, Any]:

@@ -69,6 +69,11 @@ KINDS = {
         "Events fit no recipient, or several",
         "See GET /v1/unattributed; register the CSV of batches made elsewhere with PUT …/recipients",
     ),
+    "references_contradicted": _Kind(
+        "ticket",
+        "In the last day, webhooks named recipients by reference whose phone is not the one that was called",
+        "See GET /v1/contradictions: compare the file that was uploaded with what the provider dialled",
+    ),
     "feed_consumer_lagging": _Kind(
         "ticket",
         "Consumers of the feed have not acknowledged what changed over an hour ago",

@@ -106,6 +106,7 @@ def assess(
         untold = [Reason("not_told", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
         return Assessment("unverified", untold + told, _compare(theirs, ours), inconsistencies, {}, None)
 
+    told += _find_excess(theirs, ours)
     unfinished = _find_unfinished(theirs, processed)
     settles_at = _find_settling(theirs, ours, grace_seconds)
     is_over = settles_at is None or settles_at <= now
@@ -245,6 +246,14 @@ def _find_behind(differences: list[Difference]) -> dict[str, int]:
         if not d.allowed and d.figure in FINALS and isinstance(d.theirs, int) and isinstance(d.ours, int)
         and d.theirs > d.ours
     }  # fmt: skip
+
+
+def _find_excess(theirs: Side, ours: Side) -> list[Reason]:
+    """How many more recipients have calls here than the provider says that the batch has."""
+    known = _sum(ours.figures, (*FINALS, "pending_retry_count"))
+    if theirs.total is None or known is None or known <= theirs.total:
+        return []
+    return [Reason("more_recipients_than_total", "total_recipients", known - theirs.total)]
 
 
 def _sum(figures: ProviderMetrics, names: tuple[str, ...]) -> int | None:

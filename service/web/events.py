@@ -40,12 +40,29 @@ class EventState(msgspec.Struct):
     batch_id: int | None
     recipient: int | None
     method: str | None
-    """How its recipient was found: ``reference``, ``recipient`` or ``window``."""
+    """How its recipient was found: by ``reference``; by phone, among those who were due (``recipient``); or made for it
+    in a batch whose recipients are not known (``window``)."""
     conversation_id: str | None
     attempt_number: int | None
     status: str | None
     conflicts: int
     """How often its id came with another body."""
+    contradicts_phone: bool
+    """Its reference names a recipient with another phone than the one that was called. It counts for that recipient."""
+
+
+class Contradiction(msgspec.Struct):
+    """An event whose reference names a recipient with another phone than the one that was called."""
+
+    arrival_id: int
+    event_id: str
+    agent_id: int
+    batch_id: int | None
+    recipient: int
+    """The recipient that the reference names: it counts there."""
+    phone: str
+    """The phone that was called."""
+    received_at: Time
 
 
 class Unattributed(msgspec.Struct):
@@ -81,7 +98,7 @@ class Replayed(msgspec.Struct):
 
 
 class Events:
-    """Handlers of ``/v1/events``, ``/v1/unattributed`` and ``/v1/quarantine``."""
+    """Handlers of ``/v1/events``, ``/v1/unattributed``, ``/v1/contradictions`` and ``/v1/quarantine``."""
 
     def __init__(self, database: Database, replayer: Replayer) -> None:
         self._database = database
@@ -98,6 +115,11 @@ class Events:
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
                 parameters=(LIMIT, AFTER),
                 answers=(Answer(Page[Unattributed], finds=(("event_id", "data/0/event_id"),)),),
+            ),
+            Operation(
+                "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
+                parameters=(LIMIT, AFTER),
+                answers=(Answer(Page[Contradiction], finds=(("event_id", "data/0/event_id"),)),),
             ),
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
@@ -127,6 +149,12 @@ class Events:
         limit, after = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_unattributed(self._database.pool, after=after, limit=limit + 1)
         return JsonResponse(to_page([Unattributed(**row) async for row in page], limit, "arrival_id"))
+
+    async def list_contradictions(self, request: Request) -> Response:
+        """Events whose reference and phone name different people. They count where the reference says. Oldest first."""
+        limit, after = LIMIT.read(request), AFTER.read(request)
+        page = self._database.queries.list_contradictions(self._database.pool, after=after, limit=limit + 1)
+        return JsonResponse(to_page([Contradiction(**row) async for row in page], limit, "arrival_id"))
 
     async def list_quarantine(self, request: Request) -> Response:
         """Signed bodies that could not be used, with the reason. Oldest first."""

@@ -2,8 +2,8 @@
 -- top of service/outcomes/summary.py. Costs a few rows for each batch read, whatever its size.
 CREATE OR REPLACE VIEW bi.batch_outcomes AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
-       b.provider_status, b.total_recipients::bigint AS recipients_total, o.processed AS recipients_processed,
-       greatest(0, b.total_recipients - o.touched) AS recipients_in_progress, o.pending_retry AS recipients_pending_retry,
+       b.provider_status, m.total AS recipients_total, o.processed AS recipients_processed,
+       m.total - o.touched AS recipients_in_progress, o.pending_retry AS recipients_pending_retry,
        o.touched AS recipients_attempted,
        o.completed AS recipients_completed, o.busy AS recipients_busy, o.no_answer AS recipients_no_answer,
        o.failed AS recipients_failed, o.socket_failure AS recipients_socket_failure,
@@ -12,10 +12,10 @@ SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campa
        t.no_answer AS attempts_no_answer, t.failed AS attempts_failed, t.socket_failure AS attempts_socket_failure,
        t.telephony_failed AS attempts_telephony_failed, t.unreachable AS attempts_unreachable,
        n.recipients_by_attempts,
-       100::float8 * o.completed / nullif(b.total_recipients, 0) AS success_rate_percent,
+       100::float8 * o.completed / nullif(m.total, 0) AS success_rate_percent,
        100::float8 * o.completed / nullif(o.processed, 0) AS completion_rate_percent,
        100::float8 * t.completed / nullif(t.total, 0) AS connect_rate_percent,
-       100::float8 * o.touched / nullif(b.total_recipients, 0) AS penetration_percent,
+       100::float8 * o.touched / nullif(m.total, 0) AS penetration_percent,
        t.total::float8 / nullif(t.completed, 0) AS attempts_per_connect,
        o.talk_seconds AS talk_seconds_total, o.talked AS talk_count,
        o.talk_seconds::float8 / nullif(o.talked, 0) AS talk_seconds_average,
@@ -40,6 +40,7 @@ CROSS JOIN LATERAL (
     FROM outcome_counts AS c
     WHERE c.batch_key = b.upload_id AND c.recipients > 0
 ) AS o
+CROSS JOIN LATERAL (SELECT greatest(b.total_recipients, o.touched) AS total) AS m
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(c.attempts), 0)::bigint AS total,
            coalesce(sum(c.attempts) FILTER (WHERE c.status = 'completed'), 0)::bigint AS completed,

@@ -100,7 +100,7 @@ BEGIN
     INTO v_events, v_first, v_last
     FROM unreferenced_events AS u
     WHERE u.agent_id = p_agent_id AND u.phone = p_phone
-      AND (u.called_at BETWEEN p_from - v_margin AND v_until OR u.called_at IS NULL);
+      AND (u.called_at BETWEEN coalesce(p_from - v_margin, '-infinity') AND v_until OR u.called_at IS NULL);
     IF v_events IS NULL THEN
         RETURN;
     END IF;

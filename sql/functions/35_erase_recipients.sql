@@ -60,6 +60,9 @@ BEGIN
     WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
     -- What is left of their events is no evidence any more on where they belong: they stay where they are.
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
+    DELETE FROM reference_contradictions AS x
+    USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE x.batch_key = t.batch_key AND x.recipient_no = t.recipient_no;
     INSERT INTO erased_recipients (batch_key, recipient_no, phone_hash)
     SELECT t.batch_key, t.recipient_no, p_phone_hash
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)

@@ -85,6 +85,12 @@ BEGIN
     END IF;
     PERFORM lock_ingest();
     v_after := coalesce(v_batch.people_cursor, 0);
+    DELETE FROM unreferenced_events AS u
+    USING facts AS f
+    WHERE f.batch_key = v_batch.batch_key AND f.recipient_no > v_after AND f.recipient_no <= v_after + p_rows
+      AND u.arrival_id = f.arrival_id;
+    DELETE FROM reference_contradictions AS x
+    WHERE x.batch_key = v_batch.batch_key AND x.recipient_no > v_after AND x.recipient_no <= v_after + p_rows;
     UPDATE recipients AS r
     SET phone = NULL, parameters = '{}'
     WHERE r.batch_key = v_batch.batch_key AND r.recipient_no > v_after AND r.recipient_no <= v_after + p_rows;

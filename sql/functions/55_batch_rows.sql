@@ -27,7 +27,7 @@ FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS y ON y.batch_key = b.batch_key
 CROSS JOIN LATERAL (
-    SELECT coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count)::bigint AS total
+    SELECT shown_total(b) AS total
 ) AS t
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(recipients), 0)::bigint AS known,

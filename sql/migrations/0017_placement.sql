@@ -62,6 +62,7 @@ COMMENT ON TABLE reference_contradictions IS
     'Events whose reference names a recipient with another phone than the one that was called. They count where the reference says.';
 COMMENT ON COLUMN reference_contradictions.phone IS 'The phone that was called.';
 CREATE INDEX reference_contradictions_phone ON reference_contradictions (phone, agent_id);
+CREATE INDEX reference_contradictions_received_at ON reference_contradictions (received_at);
 CREATE INDEX reference_contradictions_batch ON reference_contradictions (batch_key, recipient_no);
 
 ALTER TABLE batch_activity ADD COLUMN last_call_at timestamptz;

@@ -39,7 +39,7 @@ WITH made AS MATERIALIZED (
 ), keyed AS MATERIALIZED (
     SELECT b.batch_key, b.batch_id, b.agent_id, b.name, b.campaign_key, b.campaign_role,
            coalesce(b.created_at, b.prepared_at) AS made_at,
-           coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total,
+           shown_total(b) AS total,
            CASE :group_by
                WHEN 'agent' THEN b.agent_id
                WHEN 'day' THEN date '2000-01-01' - (coalesce(b.created_at, b.prepared_at) AT TIME ZONE :time_zone)::date
@@ -48,7 +48,7 @@ WITH made AS MATERIALIZED (
            END AS key_no,
            (CASE WHEN :group_by = 'name' THEN b.name ELSE '' END) COLLATE "C" AS key_text
     FROM scoped AS s
-    CROSS JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = s.batch_key OFFSET 0) AS b
+    JOIN batches AS b ON b.batch_key = s.batch_key
 ), page AS MATERIALIZED (
     SELECT DISTINCT key_no, key_text
     FROM keyed

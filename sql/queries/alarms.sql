@@ -39,6 +39,11 @@ UNION ALL
 SELECT 'unattributed_events', min(u.received_at), count(*), NULL
 FROM (SELECT received_at FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u
 UNION ALL
+SELECT 'references_contradicted', min(x.received_at), count(*), (array_agg(DISTINCT b.batch_id))[1 : :shown]
+FROM (SELECT * FROM reference_contradictions WHERE received_at > clock_timestamp() - interval '1 day'
+      ORDER BY received_at LIMIT :counted) AS x
+JOIN batches AS b USING (batch_key)
+UNION ALL
 SELECT 'quarantine_not_empty', min(q.received_at), count(*), NULL
 FROM (SELECT received_at FROM quarantine WHERE replayed_at IS NULL ORDER BY quarantine_id LIMIT :counted) AS q
 UNION ALL

@@ -63,7 +63,8 @@ SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        END AS disposition,
        coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method, f.conversation_id,
        f.attempt_number, f.status,
-       (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts
+       (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts,
+       EXISTS (SELECT FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) AS contradicts_phone
 FROM events AS e
 LEFT JOIN facts AS f ON f.arrival_id = e.arrival_id
 LEFT JOIN batches AS b ON b.batch_key = f.batch_key
@@ -71,7 +72,7 @@ LEFT JOIN unattributed AS u ON u.arrival_id = e.arrival_id
 WHERE e.event_id = :event_id
 UNION ALL
 SELECT q.event_id, NULL, q.target, q.received_at, q.received_at, 'quarantined', q.reason, NULL, NULL, NULL, NULL,
-       NULL, NULL, 0
+       NULL, NULL, 0, false
 FROM quarantine AS q
 WHERE q.event_id = :event_id AND q.replayed_at IS NULL
 LIMIT 1;
@@ -82,4 +83,13 @@ SELECT arrival_id, event_id, agent_id, phone, reason, received_at
 FROM unattributed
 WHERE arrival_id > :after
 ORDER BY arrival_id
+LIMIT :limit;
+
+-- name: list_contradictions(after, limit)
+-- Events whose reference names a recipient with another phone than the one that was called, after a given arrival.
+SELECT x.arrival_id, x.event_id, x.agent_id, b.batch_id, x.recipient_no AS recipient, x.phone, x.received_at
+FROM reference_contradictions AS x
+JOIN batches AS b ON b.batch_key = x.batch_key
+WHERE x.arrival_id > :after
+ORDER BY x.arrival_id
 LIMIT :limit;

@@ -167,7 +167,7 @@ JOIN batches AS t ON t.campaign_key = m.campaign_key AND t.campaign_role = 'test
 JOIN batch_schedules AS s ON s.batch_key = t.batch_key
 WHERE m.upload_state = 'held' AND m.promote_at_success_rate IS NOT NULL AND s.verdict = 'complete'
   AND (m.upload_detail IS NULL OR m.upload_changed_at < clock_timestamp() - interval '5 minutes')
-  AND t.total_recipients > 0
+  AND shown_total(t) > 0
   AND 100.0 * (SELECT coalesce(sum(c.recipients), 0) FROM outcome_counts AS c
-               WHERE c.batch_key = t.batch_key AND c.state = 'completed') / t.total_recipients
+               WHERE c.batch_key = t.batch_key AND c.state = 'completed') / shown_total(t)
       >= m.promote_at_success_rate;

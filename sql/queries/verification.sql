@@ -42,7 +42,9 @@ SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
 
 -- name: list_facts_with_bodies(batch_key, after_recipient, after_arrival, limit)
 -- Facts in the order of their key, each with its event's digest and, while it is kept, its raw body.
-SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature
+SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
+       (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
+       AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
 FROM (
     SELECT * FROM facts
     WHERE facts.batch_key = :batch_key
@@ -50,6 +52,8 @@ FROM (
     ORDER BY facts.recipient_no, facts.arrival_id
     LIMIT :limit
 ) AS f
+JOIN batches AS b ON b.batch_key = f.batch_key
+LEFT JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
 LEFT JOIN LATERAL (
     SELECT digest, target, received_at, recorded_at FROM events AS e
     WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
@@ -64,12 +68,13 @@ ORDER BY f.recipient_no, f.arrival_id;
 
 -- name: list_waiting_bodies(after, limit)
 -- Events that fit no recipient, by arrival, each with its digest and, while it is kept, its raw body.
-SELECT u.arrival_id, u.event_id, k.digest, k.target, x.body, x.signature
+SELECT u.arrival_id, u.event_id, u.agent_id, u.source, k.digest, k.target, k.received_at, x.body, x.signature
 FROM (SELECT * FROM unattributed WHERE unattributed.arrival_id > :after ORDER BY unattributed.arrival_id LIMIT :limit) AS u
 LEFT JOIN LATERAL (
-    SELECT digest, target, recorded_at FROM events AS e WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
+    SELECT digest, target, received_at, recorded_at FROM events AS e
+    WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
     UNION ALL
-    SELECT digest, target, recorded_at FROM event_conflicts AS c
+    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
     WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
 ) AS k ON true
 LEFT JOIN LATERAL (
@@ -83,3 +88,16 @@ SELECT quarantine_id, digest, target, body, signature FROM quarantine
 WHERE replayed_at IS NULL AND quarantine_id > :after
 ORDER BY quarantine_id
 LIMIT :limit;
+
+-- name: check_places(agent_id, phone, keys)
+-- Events without a reference that are not where they would be placed today, of the next agents and phones; the last row
+-- says how far that has come.
+SELECT * FROM check_places(:agent_id, :phone, :keys);
+
+-- name: replace_places(agent_id, phone, keys)
+-- As check_places, and places them there.
+SELECT * FROM replace_places(:agent_id, :phone, :keys);
+
+-- name: add_evidence(arrival_ids, parameters)$
+-- Keeps the evidence on facts that were placed before it was kept; how many.
+SELECT add_evidence(:arrival_ids, :parameters);

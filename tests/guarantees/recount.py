@@ -65,7 +65,7 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'retry', due_at::text, recipients, 0, 0 FROM retry_counts WHERE recipients <> 0
     UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
-    FROM outcomes WHERE state NOT IN ('withdrawn', 'in_progress')  -- as it stands once all facts were taken again
+    FROM outcomes WHERE attempts > 0
 )
 (SELECT 'counted' AS side, * FROM counted EXCEPT SELECT 'counted', * FROM recounted)
 UNION ALL

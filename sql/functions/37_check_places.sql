@@ -1,0 +1,97 @@
+-- Where unreferenced events are and where find_places() would put them today, for those that are elsewhere: of the next
+-- p_keys agents and phones after the given ones. Each row says up to which key it has looked; the last has no event.
+-- Changes nothing. Agents whose events are about to be placed again are marked is_pending.
+CREATE OR REPLACE FUNCTION check_places(p_agent_id bigint, p_phone text, p_keys integer)
+RETURNS TABLE (
+    agent_id bigint, phone text, event_id text, at_batch bigint, at_recipient integer, batch_key bigint,
+    recipient_no integer, reason text, is_pending boolean
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_agent_id bigint := p_agent_id;
+    v_phone    text COLLATE "C" := p_phone;
+    v_next     record;
+BEGIN
+    FOR n IN 1 .. p_keys LOOP
+        SELECT u.agent_id, u.phone INTO v_next
+        FROM unreferenced_events AS u
+        WHERE (u.agent_id, u.phone) > (v_agent_id, v_phone)
+        ORDER BY u.agent_id, u.phone
+        LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        v_agent_id := v_next.agent_id;
+        v_phone := v_next.phone;
+        RETURN QUERY
+        SELECT v_agent_id, v_phone, e.event_id, p.at_batch, p.at_recipient, p.batch_key, p.recipient_no, p.reason,
+               EXISTS (SELECT FROM placement_jobs AS j WHERE j.agent_id = v_agent_id)
+        FROM find_places(v_agent_id, v_phone, NULL, NULL) AS p
+        LEFT JOIN LATERAL (
+            SELECT f.event_id FROM facts AS f WHERE f.arrival_id = p.arrival_id
+            UNION ALL
+            SELECT w.event_id FROM unattributed AS w WHERE w.arrival_id = p.arrival_id
+        ) AS e ON true
+        WHERE (p.at_batch, p.at_recipient) IS DISTINCT FROM (p.batch_key, p.recipient_no);
+    END LOOP;
+    IF v_next IS NOT NULL THEN
+        RETURN QUERY SELECT v_agent_id, v_phone, NULL::text, NULL::bigint, NULL::integer, NULL::bigint, NULL::integer,
+                            NULL::text, false;
+    END IF;
+END
+$$;
+
+-- Places the events of the next p_keys agents and phones again, under the ingest lock: what was elsewhere, as
+-- check_places() gives it, is where it belongs when this commits.
+CREATE OR REPLACE FUNCTION replace_places(p_agent_id bigint, p_phone text, p_keys integer)
+RETURNS TABLE (
+    agent_id bigint, phone text, event_id text, at_batch bigint, at_recipient integer, batch_key bigint,
+    recipient_no integer, reason text, is_pending boolean
+)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM lock_ingest();
+    CREATE TEMPORARY TABLE checked_places ON COMMIT DROP AS
+        SELECT * FROM check_places(p_agent_id, p_phone, p_keys);
+    PERFORM place_events(k.agent_ids, k.phones, array_fill(NULL::timestamptz, ARRAY[cardinality(k.phones)]))
+    FROM (SELECT array_agg(c.agent_id) AS agent_ids, array_agg(c.phone) AS phones
+          FROM (SELECT DISTINCT agent_id, phone FROM checked_places WHERE event_id IS NOT NULL) AS c) AS k
+    WHERE k.phones IS NOT NULL;
+    RETURN QUERY SELECT * FROM checked_places;
+END
+$$;
+
+-- Keeps the evidence on facts that were placed before it was kept, as far as it is known: from then on they are placed by
+-- it. p_parameters are those of each event's body, null where there are none.
+CREATE OR REPLACE FUNCTION add_evidence(p_arrival_ids bigint[], p_parameters text[]) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_added bigint;
+BEGIN
+    PERFORM lock_ingest();
+    WITH added AS (
+        INSERT INTO unreferenced_events (
+            arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, scanned_at,
+            parameters)
+        SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
+               f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
+               coalesce(f.started_at, f.ended_at, f.occurred_at),
+               coalesce(f.started_at, f.ended_at, f.occurred_at, f.recorded_at),
+               CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END
+        FROM unnest(p_arrival_ids, p_parameters) AS e (arrival_id, parameters)
+        JOIN facts AS f ON f.arrival_id = e.arrival_id
+        JOIN batches AS b ON b.batch_key = f.batch_key
+        JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
+        WHERE r.phone IS NOT NULL
+        ON CONFLICT (arrival_id) DO NOTHING
+        RETURNING 1
+    )
+    SELECT count(*) INTO v_added FROM added;
+    RETURN v_added;
+END
+$$;

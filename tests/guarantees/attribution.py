@@ -44,7 +44,6 @@ class Candidate(NamedTuple):
     rows: list[Recipient] | None
     total: int | None = None
     is_sent: bool = True
-    has_ref_column: bool = False
 
     def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
         """Whether the batch existed, and was not seen finished, when a call began."""
@@ -172,8 +171,6 @@ class Attribution:
             return False
         if call.parameters is None:
             return True
-        if __import__("os").environ.get("LITERAL") and not batch.has_ref_column:
-            return batch.batch not in self._bearing
         return batch.batch not in self._bearing and row.parameters.items() <= call.parameters.items()
 
     def _look_through(self, window: Candidate, phone: str, call: Call, *, is_roomy: bool) -> Iterator[Recipient | None]:

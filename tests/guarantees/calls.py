@@ -78,15 +78,7 @@ def is_same_call(one: Event, other: Event) -> bool:
         return abs(began - other_began) <= SAME_CALL
     if _contradicts(one, other):
         return False
-    if LIT4H:
-        late, early = (one, other) if get_began(one) >= get_began(other) else (other, one)
-        if late.started_at is not None:
-            return get_began(late) - get_began(early) <= SAME_CALL
-        return get_began(late) - get_began(early) <= timedelta(hours=4)
     return began <= other_until + SAME_CALL and other_began <= until + SAME_CALL
-
-
-LIT4H = bool(__import__("os").environ.get("LIT4H"))
 
 
 def _contradicts(one: Event, other: Event) -> bool:
@@ -108,13 +100,6 @@ def _group_conversation(events: list[Event]) -> list[list[Event]]:
     timed = [event for event in events if get_began(event) is not None]
     for event in sorted(timed, key=lambda event: (event.started_at is None, get_began(event))):
         same = [group for group in groups if any(is_same_call(event, other) for other in group)]
-        if LIT4H and event.started_at is None and len(same) > 1:
-            same = [
-                max(
-                    same,
-                    key=lambda group: max(get_began(e) for e in group if get_began(e) <= get_began(event) + SAME_CALL),
-                )
-            ]
         groups = [group for group in groups if group not in same]
         groups.append([event, *(other for group in same for other in group)])
     alone: list[list[Event]] = []

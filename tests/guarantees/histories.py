@@ -83,7 +83,7 @@ tellings = st.builds(
     Telling,
     status=often(*UNANSWERED, "completed", "completed", *STATUSES[4:6]),
     is_final=often(True, True, False),
-    webhook=often("told", "told", "told", "told", "twice", "bare twin", "no number", "no times", "neither", __import__("os").environ.get("TL","timeless"),
+    webhook=often("told", "told", "told", "told", "twice", "bare twin", "no number", "no times", "neither", "timeless",
                   "lost", "lost"),
     is_bare=often(False, False, True),
     healed=often("", "", "", "", "", "waits", "final", "both", "no start", "contradicts"),
@@ -285,8 +285,6 @@ class History:
 
     def _tell(self, number: int, call: Call) -> list[Event]:
         way, status = call.telling.webhook, call.telling.status
-        if __import__("os").environ.get("LIT4H"):
-            way = {"no times": "told", "neither": "no number", "timeless": "told"}.get(way, way)
         token, row = call.reference or ("", None)
         event_id = f"e{self.agent}-{number}"
         payload = make_payload(
@@ -297,8 +295,6 @@ class History:
             duration_seconds=10 * call.attempt,
         )  # fmt: skip
         data = payload["data"]["call"]
-        if __import__("os").environ.get("NOFR"):
-            data["failure_reason"] = None
         nothing: list[object] = [None, {}, [], "none"]
         if not call.shows_parameters:
             data["call_parameters"] = nothing[number % 4]
@@ -316,8 +312,6 @@ class History:
         """Events as the healer makes them, where nobody walks."""
         way = "" if self.plan.walks else call.telling.healed
         record = self.converse(call, number)
-        if __import__("os").environ.get("LIT4H") and way == "no start":
-            way = "final"
         if way == "no start":
             record["start_timestamp"] = None
         if way == "contradicts":

@@ -104,7 +104,6 @@ class Judge:
                     closed_at=batch.closed_at,
                     rows=None if self.is_window(batch) else rows,
                     total=batch.totals[-1],
-                    has_ref_column=batch.has_ref_column,
                     is_sent=batch.plan.kind != "refused",
                 )
             )
@@ -134,9 +133,6 @@ class Judge:
         for event_id, place in self.rule.places.items():
             if place.reason == "call":  # by which evidence its call was placed is the other events' to say
                 found[event_id] = ("call", *found[event_id][1:])
-        if __import__("os").environ.get("NOMETHOD"):
-            found = {k: v[1:] or v for k, v in found.items()}
-            expected = {k: v[1:] or v for k, v in expected.items()}
         assert found == expected
         for batch in self._known():
             held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
@@ -176,8 +172,6 @@ class Judge:
 
     def check_truth(self) -> None:
         """What is counted where it does not belong could not have been known to be another's."""
-        if __import__("os").environ.get("LITERAL"):
-            return
         assert [event_id for event_id, is_indistinguishable in self.list_wrong() if not is_indistinguishable] == []
 
     def explain(self, story: list[str]) -> str:

@@ -175,7 +175,9 @@ async def test_a_total_that_shrinks_below_what_is_known_gives_no_share_beyond_al
     outcomes = (await service.get("/v1/batch-calls/456/outcomes")).json()["data"]
     assert outcomes["recipients"] == {"total": 4, "processed": 4, "in_progress": 0, "pending_retry": 0}
     assert outcomes["rates"]["success_rate"]["percent"] == 100
-    across = (await service.get("/v1/outcomes", params={"from": "2026-03-01", "to": "2026-03-31", "group_by": "agent"})).json()["data"][0]
+    across = (
+        await service.get("/v1/outcomes", params={"from": "2026-03-01", "to": "2026-03-31", "group_by": "agent"})
+    ).json()["data"][0]
     assert across["rates"]["success_rate"]["percent"] == 100
     assert await database.pool.fetchval("SELECT success_rate_percent FROM bi.batch_outcomes") == 100
     assert await database.pool.fetchval("SELECT success_rate FROM batch_rows(NULL, NULL, NULL, 0, 1000)") == 100

@@ -67,7 +67,7 @@ def test_in_every_history_each_event_is_counted_where_it_belongs_or_shown(runner
         max_examples=HISTORIES,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        phases=[Phase.explicit, Phase.generate, *([] if os.environ.get("NOSHRINK") else [Phase.shrink])],
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
         derandomize=True,
         report_multiple_bugs=False,
     )

@@ -15,6 +15,7 @@ from service.batches.discovery import Discoverer
 from service.batches.lookup import UploadFinder, UploadRecovery
 from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
+from service.batches.resolution import Resolver
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.beside import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
@@ -160,7 +161,7 @@ async def open_app(
             receiver,
             batches,
             Elsewhere(batches, discoverer, registrar),
-            Uploads(database, uploader, finder),
+            Uploads(database, uploader, Resolver(database, client, finder)),
             Agents(database),
             Recipients(database),
             Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),

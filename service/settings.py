@@ -5,6 +5,7 @@ cannot be used stops the service at its start, with a message that names the set
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
+
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
 
 PROVIDER_URL = "https://api.voice.formantai.com"
 
@@ -132,7 +135,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         webhook_secrets=secrets,
         allow_unsigned=_flag(environ, "OUTCOMES_ALLOW_UNSIGNED"),
         targets_file=Path(targets) if targets else None,
-        ref_column=_text(environ, "OUTCOMES_REF_COLUMN", "outcome_ref", empty_is_value=True),
+        ref_column=_column(environ, "OUTCOMES_REF_COLUMN", "outcome_ref"),
         default_region=_region(environ, "OUTCOMES_DEFAULT_REGION"),
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
         max_connections=_number(environ, "OUTCOMES_MAX_CONNECTIONS", 2000, minimum=1, maximum=1_000_000),
@@ -212,6 +215,21 @@ def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     value = _text(environ, name, default).rstrip("/")
     if not value.startswith(("https://", "http://")):
         raise ConfigurationError(f"{name} takes an address that begins with https:// or http://, not {value!r}")
+    return value
+
+
+def _column(environ: Mapping[str, str], name: str, default: str) -> str:
+    """A column's name that is the same in a CSV header, as a JSON key and in the provider's prompts; or none."""
+    value = _text(environ, name, default, empty_is_value=True)
+    if value and not _COLUMN.fullmatch(value):
+        raise ConfigurationError(
+            f"{name} takes a name of at most 64 letters (a to z), digits, blanks and . _ - that begins with a letter "
+            f"or _, or nothing, not {value!r}"
+        )
+    if "".join(filter(str.isalnum, value.casefold())) == "customerphone":
+        raise ConfigurationError(
+            f"{name} takes another name than {value!r}: that is the column of the phones, which the provider calls"
+        )
     return value
 
 

@@ -60,6 +60,8 @@ if [ "$ERASURES" != none ]; then
     say "erasing again"
     "$outcomes" erasures repeat "$ERASURES" >&2 || fail "who was erased since the backup is not erased again"
 fi
+say "placing again what an earlier version placed by phone"
+"$outcomes" reattribute >&2 || fail "outcomes reattribute failed"
 say "verifying"
 "$outcomes" verify >&2 || fail "verify found differences"
 echo "restored: $(told events) events, taken at $(told taken_at)"

@@ -1,9 +1,19 @@
-"""The lease on an upload: renewed while somebody works on it, so that its age tells what a killed service left."""
+"""The lease on an upload: renewed while its owner works on it, and the fence around sending it.
+
+The lease in the database lasts ``LEASE_SECONDS``. The owner itself relies on it for ``SENDING_SECONDS`` only, counted
+from before it asked for it, by clocks that go on while the machine sleeps. The difference is how long the owner may be
+paused between its last look at the clock and the write that follows: when another settles the upload, both are past.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import NamedTuple
 
+import asyncpg
 import structlog
 
 from service.store.database import Database
@@ -12,37 +22,93 @@ logger = structlog.get_logger()
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 2.0
+SENDING_SECONDS = 20.0
+CONFIRM_SECONDS = 5.0
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS: its monotonic clock counts sleep
 
 
-class Progress:
-    """How many rows of a file have been checked; whoever checks it moves it on."""
+class Instant(NamedTuple):
+    """This moment by two clocks: neither alone sees every pause of a process or of a virtual machine."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    since_boot: float
+    wall: float
+
+
+def read_clocks() -> Instant:
+    """This moment. On Linux ``time.monotonic`` stands still while the machine is suspended, so it is not asked."""
+    return Instant(time.clock_gettime(_BOOT_CLOCK), time.time())
+
+
+class Lease:
+    """The lease on some uploads, the last of which is the one to be sent. A ``Fence`` for the client."""
+
+    def __init__(self, database: Database, batch_keys: list[int], clocks: Callable[[], Instant] = read_clocks) -> None:
+        self._database = database
+        self._batch_keys = batch_keys
+        self._clocks = clocks
+        self._rows = 0
+        self._sent_at: datetime | None = None
+        self._asked_at: Instant | None = None
 
     def move(self, rows: int) -> None:
-        """Says that so many rows have been checked in all."""
-        self.rows = rows
+        """Says that so many rows of the file have been checked in all."""
+        self._rows = rows
+
+    async def begin_sending(self) -> asyncpg.Record | None:
+        """Commits that sending begins: the upload's agent, name and time of sending; None when it was given up."""
+        asked_at = self._clocks()
+        upload: asyncpg.Record | None = await self._database.queries.begin_sending(
+            self._database.pool, batch_key=self._batch_keys[-1], seconds=LEASE_SECONDS
+        )
+        if upload is not None:
+            self._sent_at, self._asked_at = upload["sent_at"], asked_at
+        return upload
+
+    def holds(self) -> bool:
+        """Whether the upload may be sent, by the clocks alone."""
+        if self._asked_at is None:
+            return False
+        passed = (now - asked for now, asked in zip(self._clocks(), self._asked_at, strict=True))
+        return all(seconds < SENDING_SECONDS for seconds in passed)
+
+    async def confirm(self) -> bool:
+        """The same, once the database has renewed it; a database that is away leaves it to the clocks."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self.renew()
+        return self.holds()
+
+    async def renew(self) -> None:
+        """Renews the lease; where the upload was settled by another, it has ended for good."""
+        asked_at = self._clocks()
+        renewed = self._database.queries.renew_upload_lease(
+            self._database.pool,
+            batch_keys=self._batch_keys,
+            rows_checked=self._rows,
+            seconds=LEASE_SECONDS,
+            sent_at=self._sent_at,
+        )
+        keys = {row["batch_key"] async for row in renewed}
+        if self._asked_at is not None:
+            self._asked_at = asked_at if self._batch_keys[-1] in keys else None
 
 
 @asynccontextmanager
-async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[Progress]:
-    """Renews the lease on uploads for as long as the block lasts, and takes down how far the check is."""
-    progress = Progress()
-    task = asyncio.create_task(_renew(database, batch_keys, progress))
+async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[Lease]:
+    """Renews the lease on uploads for as long as the block lasts, and records how far the check is."""
+    lease = Lease(database, batch_keys)
+    task = asyncio.create_task(_keep_renewing(lease))
     try:
-        yield progress
+        yield lease
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _renew(database: Database, batch_keys: list[int], progress: Progress) -> None:
+async def _keep_renewing(lease: Lease) -> None:
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         try:
-            await database.queries.renew_upload_lease(
-                database.pool, batch_keys=batch_keys, rows_checked=progress.rows, seconds=LEASE_SECONDS
-            )
+            await lease.renew()
         except Exception:  # a database that is away for longer than the lease is what the lease is for
             logger.warning("lease_not_renewed", exc_info=True)

@@ -11,15 +11,16 @@ afterwards.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
 from service.access.audit import record_audit
 from service.batches.contacts import ContactsOptions, Part, check_contacts, read_columns
 from service.batches.contracts import ColumnContracts
-from service.batches.lease import LEASE_SECONDS, hold_lease
+from service.batches.lease import LEASE_SECONDS, Lease, hold_lease
 from service.batches.leftovers import make_folder
 from service.batches.report import ContactsReport
 from service.batches.requests import UploadRequest
@@ -84,12 +85,11 @@ class Uploader:
             return await self._answer_earlier(begun["earlier_key"], begun["refusal"]), True
         with make_folder() as folder:
             parts = _plan_parts(begun, tokens, folder)
-            async with self._hold(parts) as move:
+            async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
-                    await self._prepare(request, columns, parts, move)
-                # Shielded: a caller that hangs up must not leave what came of a sent upload unrecorded.
-                sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path))
-                return await asyncio.shield(sending), False
+                    await self._prepare(request, columns, parts, lease.move)
+                sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path), lease)
+                return await _finish(sending), False
 
     async def promote(self, test_batch_id: int) -> ProviderBatch:
         """Sends the main batch behind a test batch, once; raises NotFoundError or ConflictError when it cannot."""
@@ -113,9 +113,9 @@ class Uploader:
             )
         with make_folder() as folder:
             path = Path(folder) / "contacts.csv"
-            async with hold_lease(self._database, [begun["main_key"]]):
+            async with hold_lease(self._database, [begun["main_key"]]) as lease:
                 await self._store.restore_file(begun["main_key"], path)
-                return await asyncio.shield(sender.send(begun["main_key"], "contacts.csv", path))
+                return await _finish(sender.send(begun["main_key"], "contacts.csv", path, lease))
 
     async def _prepare(
         self, request: UploadRequest, columns: list[str], parts: list[Part], move: Callable[[int], None]
@@ -166,12 +166,12 @@ class Uploader:
         return begun
 
     @contextlib.asynccontextmanager
-    async def _hold(self, parts: list[Part]) -> AsyncIterator[Callable[[int], None]]:
+    async def _hold(self, parts: list[Part]) -> AsyncIterator[Lease]:
         """Holds the lease; what fails before it is stored leaves nothing behind."""
         batch_keys = [part.batch_key for part in parts]
-        async with hold_lease(self._database, batch_keys) as progress:
+        async with hold_lease(self._database, batch_keys) as lease:
             try:
-                yield progress.move
+                yield lease
             except BaseException:
                 with contextlib.suppress(Exception):  # a database that is away: the lease runs out
                     await self._database.queries.discard_upload(self._database.pool, batch_keys=batch_keys)
@@ -216,6 +216,17 @@ def _plan_parts(begun: asyncpg.Record, tokens: tuple[str, str], folder: str) -> 
         Part(batch_key=key, ref_token=token, upload_path=f"{folder}/{key}.csv", copy_path=f"{folder}/{key}.copy")
         for key, token in zip(keys, tokens, strict=False)
     ]
+
+
+async def _finish(sending: Coroutine[Any, Any, ProviderBatch]) -> ProviderBatch:
+    """Waits until sending has ended, even for a caller that hangs up: what came of it must be recorded, its lease held
+    and its file there until then."""
+    task = asyncio.ensure_future(sending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def refuse_errors(report: ContactsReport) -> None:

@@ -22,7 +22,9 @@ from service.formant.conversations import (
     decode_conversation,
     decode_conversation_page,
 )
+from service.formant.fencing import Fence, FencedBody, FencedError
 from service.formant.lenient import decode_leniently, to_float, to_int
+from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
 from service.metrics import Metrics
 from service.tracing import span
 
@@ -33,7 +35,6 @@ LARGEST_FIGURE = 2**31 - 1
 
 _Shape = TypeVar("_Shape")
 _HOPELESS = ("authentication_error", "provider_redirected")  # the same again would end the same
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class ProviderBatch(msgspec.Struct):
@@ -78,15 +79,6 @@ class _One(msgspec.Struct, Generic[_Shape]):
     data: _Shape
 
 
-class _Problem(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-
-
-class _Problems(msgspec.Struct):
-    error: _Problem
-
-
 class Pacer(Protocol):
     """Says when the provider may be called. Reads that have one wait for it, and for nothing else between repeats."""
 
@@ -102,35 +94,34 @@ class FormantClient:
         self._metrics = metrics
         self._pacer = pacer
 
-    async def upload_batch(self, agent_id: int, name: str, file_name: str, file: BinaryIO) -> ProviderBatch:
+    async def upload_batch(
+        self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
+    ) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
-        try:
-            with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
-                response = await self._http.post(
-                    "/v1/batch-call",
-                    data={"agent_id": str(agent_id), "name": name},
-                    files={"file": (file_name, file, "text/csv")},
-                )
-                traced.note(status=response.status_code)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            self._count("upload_batch", 0)
-            raise ProviderError(
-                f"The provider could not be reached ({type(error).__name__}): nothing was sent",
-                status=502,
-                error_type="provider_unreachable",
-            ) from error
-        except httpx.HTTPError as error:
-            self._count("upload_batch", 0)
-            raise _lost_answer(type(error).__name__) from error
+        with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
+            request = self._http.build_request(
+                "POST",
+                "/v1/batch-call",
+                data={"agent_id": str(agent_id), "name": name},
+                files={"file": (file_name, file, "text/csv")},
+            )
+            assert isinstance(request.stream, httpx.AsyncByteStream)
+            request.stream = body = FencedBody(request.stream, fence)
+            try:
+                response = await self._http.send(request)
+            except Exception as error:
+                self._count("upload_batch", 0)
+                raise _explain_no_answer(error, body) from error
+            traced.note(status=response.status_code)
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
                 return _decode_as(_One[ProviderBatch])(response.content).data
-            except _UNDECODABLE as error:
+            except UNDECODABLE as error:
                 raise _lost_answer("its answer could not be read") from error
-        if response.status_code >= 500 or response.is_redirect:
-            raise _lost_answer(f"it answered {response.status_code}")
-        raise _refusal(response)
+        if is_certain_refusal(response.status_code, response.content):
+            raise _refusal(response)
+        raise _lost_answer(f"it answered {response.status_code}")
 
     async def get_batch(self, batch_id: int) -> ProviderBatch:
         """One batch."""
@@ -183,7 +174,7 @@ class FormantClient:
                     raise _refusal(response)
                 try:
                     return decode(response.content)
-                except _UNDECODABLE as error:
+                except UNDECODABLE as error:
                     raise ProviderError(
                         "The provider's answer could not be read", status=502, error_type="internal_error"
                     ) from error
@@ -261,6 +252,26 @@ def _may_pass(status: int) -> bool:
     return status == 429 or status >= 500
 
 
+def _explain_no_answer(error: Exception, body: FencedBody) -> ProviderError:
+    """What it means that sending ended in ``error``: nothing was sent only where no byte can have been written."""
+    if isinstance(error, FencedError) and not body.has_begun:
+        return ProviderError(
+            "The service was held up for too long before it sent anything: nothing was sent",
+            status=503,
+            error_type="unavailable",
+            headers={"retry-after": "1"},
+        )
+    if isinstance(error, FencedError):
+        return _lost_answer("the service was held up while it was sending, and stopped")
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):
+        return ProviderError(
+            f"The provider could not be reached ({type(error).__name__}): nothing was sent",
+            status=502,
+            error_type="provider_unreachable",
+        )
+    return _lost_answer(type(error).__name__)
+
+
 def _lost_answer(why: str) -> ProviderError:
     return ProviderError(
         f"The provider's answer to the upload is not known ({why}): it may have taken the batch and may be calling. "
@@ -272,10 +283,7 @@ def _lost_answer(why: str) -> ProviderError:
 
 
 def _refusal(response: httpx.Response) -> ProviderError:
-    try:
-        problem = msgspec.json.decode(response.content, type=_Problems).error
-    except _UNDECODABLE:
-        problem = _Problem()
+    problem = read_problem(response.content)
     status = response.status_code
     message = problem.message[:500] or f"no message, status {status}"
     headers = {}

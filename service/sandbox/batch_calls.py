@@ -13,7 +13,7 @@ from starlette.routing import Route
 from service.sandbox.clock import format_second
 from service.sandbox.contacts import read_contacts
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import ProviderError
+from service.sandbox.errors import ProviderError, ProxyError
 from service.sandbox.faults import Faults, UploadFault
 from service.sandbox.figures import read_figures
 from service.sandbox.journal import Journal
@@ -80,6 +80,8 @@ class BatchCalls:
         return self._answer(batch, fault)
 
     def _refuse(self, fault: UploadFault | None, agent_id: int) -> None:
+        if fault == "proxy_429":
+            raise ProxyError(429)
         if fault is not None and fault.isdigit():
             headers = {"Retry-After": "1"} if fault == "429" else {}
             raise ProviderError(int(fault), f"A fault of the sandbox: next_upload {fault}.", headers=headers)
@@ -92,8 +94,9 @@ class BatchCalls:
 
     def _answer(self, batch: Batch, fault: UploadFault | None) -> Response:
         answer = JSONResponse({"data": describe_batch(batch)})
-        if fault == "accepted_500":
-            raise ProviderError(500, "A fault of the sandbox: the batch is being called all the same.")
+        if fault is not None and fault.startswith("accepted_"):
+            status = int(fault.removeprefix("accepted_"))
+            raise ProviderError(status, "A fault of the sandbox: the batch is being called all the same.")
         if fault == "lost_answer":
             return Silence()
         return LateAnswer(answer, self._faults) if fault == "hang" else answer
@@ -102,16 +105,19 @@ class BatchCalls:
         (limit, offset), agent_id = read_page(request), read_agent(request)
         batches = [b for b in reversed(self._records.batches.values()) if agent_id in (None, b.agent_id)]
         page = batches[offset : offset + limit]
-        body: dict[str, Any] = {"data": [describe_batch(batch) for batch in page]}
+        body: dict[str, Any] = {"data": [self._show(batch) for batch in page]}
         if self._options.list_totals:
             body |= {"has_more": offset + len(page) < len(batches), "total": len(batches)}
         return JSONResponse(body)
 
     async def show_batch(self, request: Request) -> Response:
-        return JSONResponse({"data": describe_batch(self._find(request))})
+        return JSONResponse({"data": self._show(self._find(request))})
 
     async def show_metrics(self, request: Request) -> Response:
         return JSONResponse({"data": read_figures(self._find(request))})
+
+    def _show(self, batch: Batch) -> dict[str, Any]:
+        return self._records.retell(describe_batch(batch))
 
     def _find(self, request: Request) -> Batch:
         text = request.path_params["batch_id"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from starlette.responses import JSONResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 _TYPES = {
     400: "invalid_request",
@@ -31,7 +31,18 @@ class ProviderError(Exception):
         self.type = kind or _TYPES.get(status, "invalid_request")
         self.headers = dict(headers or {})
 
-    def to_response(self) -> JSONResponse:
+    def to_response(self) -> Response:
         """The answer as the provider gives it."""
         body = {"error": {"message": self.message, "type": self.type}}
         return JSONResponse(body, status_code=self.status, headers=self.headers)
+
+
+class ProxyError(ProviderError):
+    """A proxy before the provider answers in its stead, in its own words."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status, "A proxy answered.")
+
+    def to_response(self) -> Response:
+        """A page for people."""
+        return HTMLResponse(f"<h1>{self.status}</h1>", status_code=self.status)

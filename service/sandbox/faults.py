@@ -14,9 +14,26 @@ from msgspec import UNSET, Meta, UnsetType
 from service.sandbox.errors import OptionError
 
 UploadFault = Literal[
-    "400", "401", "404", "409", "429", "500", "accepted_500", "lost_answer", "hang", "refused_after_body"
+    "400",
+    "401",
+    "404",
+    "408",
+    "409",
+    "425",
+    "429",
+    "499",
+    "500",
+    "proxy_429",
+    "accepted_408",
+    "accepted_409",
+    "accepted_499",
+    "accepted_500",
+    "lost_answer",
+    "hang",
+    "refused_after_body",
 ]
-"""One upload, then none again. A number: that answer, nothing is dialled. ``accepted_500``: dialled, yet answered 500.
+"""One upload, then none again. A number: that answer, nothing is dialled. ``accepted_N``: dialled, yet answered N.
+``proxy_429``: the answer of a proxy, nothing is dialled.
 ``lost_answer``: dialled, then the connection closes without an answer. ``hang``: dialled, no answer until released.
 ``refused_after_body``: not dialled, the connection closes without an answer once the whole body has been read."""
 

@@ -4,7 +4,9 @@ Only what cannot be drawn again is kept: what was said in a call follows from th
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from service.sandbox.contacts import Contacts
 from service.sandbox.options import STATUSES, ConversationIds, ConversationsShown
@@ -95,6 +97,8 @@ class Records:
         self._ids = ids
         self._shown = shown
         self.batches: dict[int, Batch] = {}
+        self.retell: Callable[[dict[str, Any]], dict[str, Any]] = dict
+        """Changes how batches are listed and shown, for programs that want a provider with quirks."""
         self._by_agent: dict[int, list[Attempt]] = {}
         self._all: list[Attempt] = []
         self._by_id: dict[str, Attempt] = {}

@@ -119,7 +119,7 @@ class Events:
             Operation(
                 "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Contradiction], finds=(("event_id", "data/0/event_id"),)),),
+                answers=(Answer(Page[Contradiction]),),
             ),
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",

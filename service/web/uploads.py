@@ -9,9 +9,9 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batches.lookup import UploadFinder
 from service.batches.report import ContactError, Duplicate, Duplicates
 from service.batches.requests import UploadRequest
+from service.batches.resolution import Resolver
 from service.batches.uploads import Uploader
 from service.errors import (
     ConflictError,
@@ -128,22 +128,27 @@ class DryRun(msgspec.Struct):
 
 
 RESOLUTIONS = '{"batch_id": 456} or {"not_sent": true}'
+MAX_DENIED = 1000
 
 
 class Resolution(msgspec.Struct, forbid_unknown_fields=True):
-    """A person's word on an unknown upload: the batch that it became, or that it was never sent."""
+    """A person's decision on an unknown upload: the batch that it became, or that it was never sent."""
 
     batch_id: int | None = None
+    accept_difference: bool = False
+    """With ``batch_id``: it is this batch although the provider counts another number of recipients."""
     not_sent: bool = False
+    not_these: Annotated[list[int], Meta(max_length=MAX_DENIED)] | None = None
+    """With ``not_sent``: all batches that could be it, as the 409 names them, and that are known not to be it."""
 
 
 class Uploads:
     """Handlers of ``/v1/batch-call``, ``/v1/uploads`` and ``/v1/batch-calls/{id}/promote``."""
 
-    def __init__(self, database: Database, uploader: Uploader, finder: UploadFinder) -> None:
+    def __init__(self, database: Database, uploader: Uploader, resolver: Resolver) -> None:
         self._database = database
         self._uploader = uploader
-        self._finder = finder
+        self._resolver = resolver
 
     def operations(self) -> list[Operation]:
         options = (DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE)
@@ -182,7 +187,7 @@ class Uploads:
             Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
                 parameters=(UPLOAD_ID,),
-                bodies=(Json(Resolution, 'Either `{"batch_id": 456}` or `{"not_sent": true}`'),),
+                bodies=(Json(Resolution, f"Either `{RESOLUTIONS.replace(' or ', '` or `')}`"),),
                 answers=(Answer(One[Upload], finds=(("batch_id", "data/batch_id"),)),),
                 errors=(ConflictError, ProviderError),
             ),
@@ -218,12 +223,19 @@ class Uploads:
         return JsonResponse(One(await self._read(UPLOAD_ID.read(request))))
 
     async def resolve(self, request: Request) -> Response:
-        """A person's word on an unknown upload. 409 where the evidence is against it."""
+        """A person's decision on an unknown upload. 409 where the evidence is against it, naming what could be it."""
         upload_id = UPLOAD_ID.read(request)
         word = await read_json(request, Resolution, RESOLUTIONS)
         if (word.batch_id is None) == (not word.not_sent):
             raise InvalidRequestError(f"Send JSON with either {RESOLUTIONS}")
-        await self._finder.resolve(upload_id, word.batch_id)
+        if word.accept_difference and word.batch_id is None:
+            raise InvalidRequestError("accept_difference: goes with batch_id")
+        if word.not_these is not None and not word.not_sent:
+            raise InvalidRequestError("not_these: goes with not_sent")
+        if word.batch_id is not None:
+            await self._resolver.adopt(upload_id, word.batch_id, accept_difference=word.accept_difference)
+        else:
+            await self._resolver.declare_not_sent(upload_id, word.not_these)
         return JsonResponse(One(await self._read(upload_id)))
 
     async def _read(self, upload_id: int) -> Upload:

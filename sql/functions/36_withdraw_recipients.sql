@@ -20,8 +20,10 @@ BEGIN
         CROSS JOIN LATERAL (SELECT arrival_id FROM facts WHERE facts.batch_key = t.batch_key
                             AND facts.recipient_no = t.recipient_no OFFSET 0) AS f));
     UPDATE outcomes AS o
-    SET state = 'withdrawn', attempts = 0, position = nextval('feed_positions'), version = o.version + 1,
-        changed_at = clock_timestamp()
+    SET state = 'withdrawn', attempts = 0, changed_at = clock_timestamp(),
+        -- What lost its facts just now has a new position already.
+        position = CASE WHEN o.changed_at < v_now THEN nextval('feed_positions') ELSE o.position END,
+        version = o.version + (o.changed_at < v_now)::integer
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no;
     UPDATE recipients AS r SET withdrawn_at = v_now

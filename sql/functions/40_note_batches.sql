@@ -3,7 +3,7 @@
 --
 -- A batch that an upload of ours is just making must not be taken for one made elsewhere. An upload is 'uploading', and
 -- committed as such, before the provider can know its batch; so whoever calls this after the list's answer came sees it
--- as 'uploading', as 'unknown' (then its name or size tells), or with its batch id. Check and insert are one statement,
+-- as 'uploading', as 'unknown' (then its name or size tells, which the provider may give back a little changed), or with its batch id. Check and insert are one statement,
 -- and so of one instant. The ingest lock is held since both change rows of several batches.
 CREATE OR REPLACE FUNCTION note_batches(
     p_batch_ids bigint[], p_agent_ids bigint[], p_names text[], p_statuses text[], p_totals integer[],
@@ -30,8 +30,10 @@ BEGIN
               SELECT FROM batches AS u
               WHERE u.agent_id = l.agent_id AND u.batch_id IS NULL
                 AND (u.upload_state = 'uploading'
-                     OR u.upload_state = 'unknown' AND (u.name = l.name OR u.recipient_count - u.withdrawn_count = l.total_recipients)
-                        AND u.prepared_at <= coalesce(l.created_at, clock_timestamp()) + interval '5 minutes'))
+                     OR u.upload_state = 'unknown'
+                        AND coalesce(fold_name(u.name) = fold_name(l.name)
+                                     OR l.total_recipients - u.recipient_count + u.withdrawn_count BETWEEN -1 AND 1, true)
+                        AND u.prepared_at <= coalesce(l.created_at, clock_timestamp()) + interval '1 day'))
         ON CONFLICT (batch_id) DO NOTHING
         RETURNING batch_key
     ), changed AS (

@@ -1,15 +1,21 @@
 -- The state of an upload of which nobody was dialled, and nobody will be. A main batch is held again, so that it can be
--- promoted once more; any other has failed, gives its idempotency key up, and takes the main batch behind it along.
-CREATE OR REPLACE FUNCTION fail_upload(p_batch_key bigint, p_states text[], p_detail text)
+-- promoted once more, as long as its file is there; any other has failed, gives its idempotency key up, and takes the main
+-- batch behind it along. p_sent_at: only if it was not sent again since, which a sender that was paused does not know.
+-- Replicas of the version before call this with three arguments.
+DROP FUNCTION IF EXISTS fail_upload(bigint, text[], text);
+CREATE OR REPLACE FUNCTION fail_upload(
+    p_batch_key bigint, p_states text[], p_detail text, p_known_by text DEFAULT NULL, p_sent_at timestamptz DEFAULT NULL
+)
 RETURNS text
 LANGUAGE sql
 AS $$
 WITH failed AS (
     UPDATE batches
-    SET upload_state = CASE WHEN campaign_role = 'main' AND upload_state <> 'preparing' THEN 'held' ELSE 'failed' END,
+    SET upload_state = CASE WHEN campaign_role = 'main' AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = p_batch_key)
+                            THEN 'held' ELSE 'failed' END,
         upload_detail = p_detail, upload_changed_at = clock_timestamp(), leased_until = NULL, next_lookup_at = NULL,
-        idempotency_key = NULL
-    WHERE batch_key = p_batch_key AND upload_state = ANY (p_states)
+        idempotency_key = NULL, known_by = p_known_by
+    WHERE batch_key = p_batch_key AND upload_state = ANY (p_states) AND (p_sent_at IS NULL OR sent_at = p_sent_at)
     RETURNING upload_state, campaign_key, campaign_role
 ), followed AS (
     UPDATE batches AS b
@@ -26,6 +32,8 @@ SELECT upload_state FROM failed
 $$;
 
 -- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
+-- An owner relies on its lease for a third of its time, so one whose lease has run out cannot send any more: what is
+-- unknown is not being sent.
 -- A lease that runs for an hour was given by a clock that has been set back since. Returns how many there were of each.
 CREATE OR REPLACE FUNCTION settle_abandoned_uploads(OUT failed bigint, OUT unknown bigint)
 LANGUAGE sql

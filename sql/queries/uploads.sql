@@ -4,11 +4,15 @@ SELECT *
 FROM begin_upload(:agent_id, :name, :columns, :file_digest, :ref_token, :ref_column, :idempotency_key, :request_digest,
                   :force, :lease_seconds, :test_name, :test_ref_token, :promote_at_success_rate);
 
--- name: renew_upload_lease(batch_keys, rows_checked, seconds)!
--- Says that somebody works on an upload still, and how far its check is.
+-- name: renew_upload_lease(batch_keys, rows_checked, seconds, sent_at)
+-- Renews the lease on uploads that are still their owner's, and how far the check is; gives those. With ``sent_at``: the
+-- owner began to send at that time, and owns nothing any more that was sent again since.
 UPDATE batches
-SET leased_until = clock_timestamp() + make_interval(secs => :seconds), rows_checked = :rows_checked
-WHERE batch_key = ANY (:batch_keys) AND upload_state IN ('preparing', 'prepared', 'uploading');
+SET leased_until = clock_timestamp() + make_interval(secs => :seconds),
+    rows_checked = greatest(rows_checked, :rows_checked)
+WHERE batch_key = ANY (:batch_keys) AND upload_state IN ('preparing', 'prepared', 'uploading')
+  AND (:sent_at::timestamptz IS NULL OR upload_state = 'uploading' AND sent_at = :sent_at)
+RETURNING batch_key;
 
 -- name: discard_upload(batch_keys)!
 -- An upload whose file cannot be used leaves nothing behind.
@@ -54,9 +58,9 @@ SELECT content FROM held_files WHERE batch_key = :batch_key ORDER BY part_no;
 -- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile.
 UPDATE batches
 SET upload_state = 'uploading', upload_detail = NULL, upload_changed_at = clock_timestamp(), sent_at = clock_timestamp(),
-    leased_until = clock_timestamp() + make_interval(secs => :seconds)
+    leased_until = clock_timestamp() + make_interval(secs => :seconds), known_by = NULL
 WHERE batch_key = :batch_key AND upload_state = 'prepared'
-RETURNING agent_id, name;
+RETURNING agent_id, name, sent_at;
 
 -- name: begin_promotion(batch_id, seconds)^
 -- Lets one caller send the main batch behind a test batch. ``main_key`` is null where the batch is no test batch, and
@@ -79,30 +83,33 @@ SELECT main.batch_key AS main_key, main.upload_state, main.batch_id,
 FROM (SELECT 1) AS one
 LEFT JOIN main ON true;
 
--- name: record_uploaded(batch_key, batch_id, status, total_recipients, created_at, rows, actor, key_id, request_id, action)$
--- The provider's answer to an upload, given or found later, and its line in the audit log: one statement, since it takes
--- the ingest lock. Null when the upload is not one that waits for it.
-WITH recorded AS MATERIALIZED (
-    SELECT record_uploaded(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows) AS batch_key
+-- name: adopt_batch(batch_key, batch_id, status, total_recipients, created_at, rows, known_by, sent_at, actor, key_id, request_id, action, details)^
+-- Which batch an upload became, as the provider answered or as was found out later, and its lines in the audit log: one
+-- statement, since it takes the ingest lock. batch_key is null when the upload is not one that waits for it;
+-- displaced_key is an upload that held the batch by a guess, and is unknown again.
+WITH adopted AS MATERIALIZED (
+    SELECT * FROM adopt_batch(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows, :known_by, :sent_at)
 ), audited AS (
     INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
-    SELECT :actor, :key_id, :request_id, :action, 'upload ' || batch_key, 'uploaded',
-           json_build_object('batch_id', :batch_id::bigint)
-    FROM recorded
-    WHERE batch_key IS NOT NULL
+    SELECT :actor, :key_id, :request_id, :action, 'upload ' || l.key, l.outcome,
+           jsonb_build_object('batch_id', :batch_id::bigint, 'known_by', :known_by::text) || :details::jsonb
+    FROM adopted AS a
+    CROSS JOIN LATERAL (VALUES (a.batch_key, 'uploaded'), (a.displaced_key, 'unknown')) AS l (key, outcome)
+    WHERE l.key IS NOT NULL
 )
-SELECT batch_key FROM recorded;
+SELECT batch_key, displaced_key FROM adopted;
 
--- name: record_unknown(batch_key, detail, seconds)!
+-- name: record_unknown(batch_key, detail, seconds, sent_at)!
 -- Sent, and no answer: it is looked for from now on.
 UPDATE batches
 SET upload_state = 'unknown', upload_detail = :detail, upload_changed_at = clock_timestamp(), leased_until = NULL,
     next_lookup_at = clock_timestamp() + make_interval(secs => :seconds)
-WHERE batch_key = :batch_key AND upload_state = 'uploading';
+WHERE batch_key = :batch_key AND upload_state = 'uploading'
+  AND (:sent_at::timestamptz IS NULL OR sent_at = :sent_at);
 
--- name: fail_upload(batch_key, states, detail)$
+-- name: fail_upload(batch_key, states, detail, known_by, sent_at)$
 -- Nobody was dialled; the state that came of it, or null when the upload was in none of the given states.
-SELECT fail_upload(:batch_key, :states, :detail);
+SELECT fail_upload(:batch_key, :states, :detail, :known_by, :sent_at);
 
 -- name: settle_abandoned_uploads()^
 -- What is left of uploads whose senders are gone.
@@ -124,19 +131,65 @@ FROM (
     FOR UPDATE SKIP LOCKED
 ) AS due
 WHERE b.batch_key = due.batch_key
-RETURNING b.batch_key, b.agent_id, b.name, b.recipient_count - b.withdrawn_count AS recipient_count, b.sent_at,
-    EXISTS (SELECT FROM facts AS f WHERE f.batch_key = b.batch_key) AS has_events,
-    (SELECT count(*) FROM batches AS r
-     WHERE r.upload_state = 'unknown' AND r.agent_id = b.agent_id AND r.name = b.name
-       AND r.recipient_count - r.withdrawn_count = b.recipient_count - b.withdrawn_count AND r.batch_key <> b.batch_key) AS rivals;
+RETURNING b.batch_key;
+
+-- name: list_contenders(batch_key)
+-- An upload, and every other one of its agent that has no batch and may have been sent: by its own sender, or although
+-- somebody said that it was not. To be read after the provider's list: whatever is on that was being sent before.
+-- ``is_known``: webhooks of its recipients have come in that bear its references; ``first_call_at``: of the first of them.
+-- ``has_calls``: calls were attributed to it, by reference or by phone.
+SELECT u.batch_key, u.agent_id, u.name, u.recipient_count - u.withdrawn_count AS recipients, u.sent_at,
+       u.upload_state AS state, k.first_call_at, k.first_call_at IS NOT NULL AS is_known,
+       EXISTS (SELECT FROM facts AS f WHERE f.batch_key = u.batch_key) AS has_calls
+FROM batches AS o
+JOIN batches AS u ON u.agent_id = o.agent_id AND u.batch_id IS NULL AND u.origin = 'upload'
+CROSS JOIN LATERAL (
+    SELECT min(coalesce(f.started_at, f.occurred_at, f.recorded_at)) AS first_call_at
+    FROM (SELECT * FROM facts WHERE facts.batch_key = u.batch_key AND facts.method = 'reference' AND facts.source = 'webhook'
+          ORDER BY facts.recipient_no LIMIT 10000) AS f
+) AS k
+WHERE o.batch_key = :batch_key
+  AND (u.batch_key = o.batch_key OR u.upload_state IN ('uploading', 'unknown')
+       OR u.known_by = 'person' AND u.sent_at > coalesce(o.sent_at, o.prepared_at) - interval '1 day')
+ORDER BY u.batch_key;
+
+-- name: find_callers(agent_id, batch_keys, phone, started_at, people)^
+-- Whose calls these are, as far as phones tell. For each of the given uploads in their order: ``called`` counts the phones
+-- called that stand in no other batch of the agent that may have been calling then, ``proven_at`` is when so many of them
+-- had been called, ``its_people`` counts the phones called that it holds at all. ``strangers``: phones called of none of the agent's batches.
+WITH calls AS MATERIALIZED (
+    SELECT c.phone, min(c.started_at) AS started_at, array_agg(DISTINCT b.batch_key) FILTER (WHERE b.batch_key IS NOT NULL) AS holders
+    FROM unnest(:phone::text[], :started_at::timestamptz[]) AS c (phone, started_at)
+    LEFT JOIN LATERAL (SELECT r.batch_key FROM recipients AS r WHERE r.phone = c.phone AND r.withdrawn_at IS NULL OFFSET 0) AS r ON true
+    LEFT JOIN batches AS b ON b.batch_key = r.batch_key AND b.agent_id = :agent_id
+        AND (b.batch_key = ANY (:batch_keys::bigint[])
+             OR b.batch_id IS NOT NULL
+                AND coalesce(b.sent_at, b.created_at, b.prepared_at)
+                    BETWEEN c.started_at - interval '7 days' AND c.started_at + interval '5 minutes')
+    GROUP BY c.phone
+), counted AS (
+    SELECT k.n, count(c.phone) FILTER (WHERE c.holders = ARRAY[k.batch_key]) AS called,
+           (array_agg(c.started_at ORDER BY c.started_at) FILTER (WHERE c.holders = ARRAY[k.batch_key]))[:people::integer] AS proven_at,
+           count(c.phone) FILTER (WHERE k.batch_key = ANY (c.holders)) AS its_people
+    FROM unnest(:batch_keys::bigint[]) WITH ORDINALITY AS k (batch_key, n)
+    LEFT JOIN calls AS c ON true
+    GROUP BY k.n, k.batch_key
+)
+SELECT array_agg(called ORDER BY n) AS called, array_agg(proven_at ORDER BY n) AS proven_at,
+       array_agg(its_people ORDER BY n) AS its_people,
+       (SELECT count(*) FROM calls WHERE holders IS NULL) AS strangers
+FROM counted;
 
 -- name: record_lookup(batch_key, detail)!
 -- What a lookup found that did not settle the upload.
 UPDATE batches SET upload_detail = :detail WHERE batch_key = :batch_key AND upload_state = 'unknown';
 
 -- name: select_known_batches(batch_ids)
--- Which of the provider's batches are known here.
-SELECT batch_id FROM batches WHERE batch_id = ANY (:batch_ids);
+-- Which of the provider's batches are known here, as which upload (null: as made elsewhere), and how that is known.
+SELECT b.batch_id, CASE WHEN b.origin = 'upload' THEN b.batch_key END AS upload_id,
+       CASE WHEN b.origin = 'upload' THEN read_known_by(b.known_by, b.lookups) END AS known_by
+FROM batches AS b
+WHERE b.batch_id = ANY (:batch_ids);
 
 -- name: get_upload(batch_key)^
 -- One upload.
@@ -146,6 +199,10 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.next_lookup_at
 FROM batches AS b
 WHERE b.batch_key = :batch_key AND b.origin = 'upload';
+
+-- name: get_upload_agent(batch_key)$
+-- The agent of an upload.
+SELECT b.agent_id FROM batches AS b WHERE b.batch_key = :batch_key;
 
 -- name: list_uploads(state, before, limit)
 -- Uploads by their state, newest first, before a given one.

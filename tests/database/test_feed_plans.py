@@ -58,9 +58,10 @@ async def test_telling_an_id_that_came_late_reads_what_it_moves(
     await fill(connection, database_url)
     key = await connection.fetchval("UPDATE batches SET batch_id = NULL, upload_state = 'unknown' RETURNING batch_key")
     answer = {"batch_id": BATCH_ID, "status": "", "total_recipients": ROWS, "created_at": None,
+              "known_by": "answer", "sent_at": None, "details": "{}",
               "actor": "test", "key_id": None, "request_id": None, "action": "upload"}  # fmt: skip
     async with reading_little(connection, "the answer"):
-        assert await QUERIES.record_uploaded(connection, batch_key=key, rows=100, **answer) == key
+        assert await QUERIES.adopt_batch(connection, batch_key=key, rows=100, **answer) == (key, None)
     for _ in range(3):
         async with reading_little(connection, "a step"):
             assert await QUERIES.move_feed_entries(connection, rows=100)

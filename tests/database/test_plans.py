@@ -153,6 +153,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
                 "conversation_id": ["old-777", "x", "y"],
                 "status": ["completed", "busy", "busy"],
                 "started_at": [BEGAN, BEGAN, None],
+                "called_at": [BEGAN, BEGAN, None],
             },
         ),
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),

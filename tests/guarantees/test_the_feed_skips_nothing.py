@@ -145,7 +145,7 @@ class History:
             self._elsewhere_key,
         )
         await self._database.pool.execute(
-            "UPDATE registrations SET step = 'match', cursor = 0, columns = '{}' WHERE batch_key = $1",
+            "INSERT INTO registrations (batch_key, step, columns) VALUES ($1, 'match', '{}')",
             self._elsewhere_key,
         )
 
@@ -165,9 +165,10 @@ class History:
         """The answer to an upload, or the next step of telling an id to those who have read without it."""
         if self._waiting and self._dice.random() < 0.4:
             key, batch_id = self._waiting.pop(0)
-            await self._queries.record_uploaded(
+            await self._queries.adopt_batch(
                 connection, batch_key=key, batch_id=batch_id, status="", total_recipients=RECIPIENTS, created_at=None,
-                rows=1, actor="test", key_id=None, request_id=None, action="upload",
+                rows=1, known_by="answer", sent_at=None, details="{}",
+                actor="test", key_id=None, request_id=None, action="upload",
             )  # fmt: skip
         else:
             await self._queries.move_feed_entries(connection, rows=2)
@@ -269,9 +270,10 @@ async def test_who_read_a_call_without_its_batch_is_told_the_id_however_close_th
         await queries.ingest(connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True)))
 
     async def answer(connection: Connection) -> None:
-        await queries.record_uploaded(
+        await queries.adopt_batch(
             connection, batch_key=key, batch_id=FIRST_ID, status="", total_recipients=2, created_at=None, rows=100,
-            actor="test", key_id=None, request_id=None, action="upload",
+            known_by="answer", sent_at=None, details="{}",
+                actor="test", key_id=None, request_id=None, action="upload",
         )  # fmt: skip
 
     # The answer's own look at what was called already must not come before the call's commit, and its commit after.

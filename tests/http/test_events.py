@@ -30,6 +30,7 @@ async def test_an_event_is_not_found_until_it_is_committed(service: httpx.AsyncC
         "attempt_number": 1,
         "status": "completed",
         "conflicts": 0,
+        "contradicts_phone": False,
     }
 
 
@@ -37,7 +38,7 @@ async def test_an_event_without_a_reference_is_applied_by_its_phone(
     service: httpx.AsyncClient, database_url: str
 ) -> None:
     await store_batch(database_url)
-    await post_webhook(service, make_payload(recipient=None, phone=phone_of(4), event_id="by-phone"))
+    await post_webhook(service, make_payload(recipient=None, phone=phone_of(4), parameters={}, event_id="by-phone"))
     event = (await service.get("/v1/events/by-phone")).json()["data"]
     assert (event["disposition"], event["method"], event["recipient"]) == ("applied", "recipient", 4)
 

@@ -31,10 +31,22 @@ REFUSALS: dict[UploadFault, tuple[int, str]] = {
     "400": (400, "invalid_request"),
     "401": (502, "authentication_error"),  # our caller's key is fine, so it gets no 401
     "404": (404, "not_found"),
-    "409": (409, "duplicate_request"),
     "429": (429, "rate_limit_exceeded"),
 }
-LOST: dict[UploadFault, int] = {"500": 0, "accepted_500": 1, "lost_answer": 1, "refused_after_body": 0}
+LOST: dict[UploadFault, int] = {
+    "409": 0,
+    "408": 0,
+    "425": 0,
+    "499": 0,
+    "proxy_429": 0,
+    "accepted_408": 1,
+    "accepted_409": 1,
+    "accepted_499": 1,
+    "500": 0,
+    "accepted_500": 1,
+    "lost_answer": 1,
+    "refused_after_body": 0,
+}
 
 
 async def read_upload(service: httpx.AsyncClient, state: str | None = None) -> dict[str, Any]:

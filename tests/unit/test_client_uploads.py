@@ -18,10 +18,25 @@ TAKEN = (
 )
 
 
+class FallingFence:
+    """Holds for so many looks, of which each confirmation is one, and never again."""
+
+    def __init__(self, looks: int = 1000) -> None:
+        self.looks = looks
+
+    def holds(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+    async def confirm(self) -> bool:
+        return self.looks > 0
+
+
 class Provider:
     """Answers every request in one way, and remembers them."""
 
     def __init__(self, answer: Callable[[], httpx.Response]) -> None:
+        self.fence = FallingFence()
         self._answer = answer
         self.bodies: list[bytes] = []
         self.metrics = Metrics()
@@ -34,13 +49,20 @@ class Provider:
         transport = httpx.MockTransport(self.take)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
             client = FormantClient(http, self.metrics)
-            return await client.upload_batch(123, "March", "contacts.csv", io.BytesIO(b"customer_phone\n"))
+            return await client.upload_batch(123, "March", "contacts.csv", io.BytesIO(b"customer_phone\n"), self.fence)
 
     async def fail(self) -> ProviderError:
         """The error that an upload ends with, after exactly one request."""
         with pytest.raises(ProviderError) as failed:
             await self.upload()
         assert len(self.bodies) == 1
+        return failed.value
+
+    async def fail_before_the_end(self) -> ProviderError:
+        """The error that an upload ends with whose request was never complete."""
+        with pytest.raises(ProviderError) as failed:
+            await self.upload()
+        assert self.bodies == []
         return failed.value
 
     def count(self, status: int) -> float | None:
@@ -166,7 +188,7 @@ async def test_a_provider_that_was_never_reached_was_sent_nothing(unreached: Exc
     [
         (400, "invalid_request"),
         (404, "not_found"),
-        (409, "duplicate_request"),
+        (403, "permission_error"),
         (413, "invalid_request"),
         (422, "invalid_request"),
         (429, "concurrent_call_limit_exceeded"),
@@ -176,11 +198,43 @@ async def test_a_refusal_is_passed_on_with_the_providers_words(status: int, erro
     body = b'{"error": {"message": "bad things", "type": "%s"}}' % error_type.encode()
     error = await answering(status, body).fail()
     assert not error.is_sent_unknown
-    assert (error.status, error.type, error.message) == (status, error_type, "The provider answered: bad things")
+    if status == 403:
+        assert (error.status, error.type) == (502, "authentication_error")
+    else:
+        assert (error.status, error.type, error.message) == (status, error_type, "The provider answered: bad things")
 
 
 async def test_a_refusal_for_being_too_fast_says_when_to_come_back() -> None:
-    assert (await answering(429, b"", **{"retry-after": "17"}).fail()).headers == {"retry-after": "17"}
+    body = b'{"error": {"message": "", "type": "rate_limit_exceeded"}}'
+    assert (await answering(429, body, **{"retry-after": "17"}).fail()).headers == {"retry-after": "17"}
+
+
+async def test_an_answer_that_is_no_certain_refusal_leaves_the_upload_unknown() -> None:
+    for status, body in ((408, b""), (409, b'{"error": {"type": "duplicate_request"}}'), (429, b"<html>"), (499, b"")):
+        error = await answering(status, body).fail()
+        assert (error.is_sent_unknown, error.status, error.type) == (True, 504, "upload_unknown"), status
+
+
+async def test_nothing_is_written_once_the_right_to_send_has_ended() -> None:
+    provider = answering(200, TAKEN)
+    provider.fence.looks = 0
+    with pytest.raises(ProviderError) as failed:
+        await provider.upload()
+    assert provider.bodies == []
+    assert (failed.value.status, failed.value.type, failed.value.is_sent_unknown) == (503, "unavailable", False)
+    assert "nothing was sent" in failed.value.message
+
+
+async def test_the_right_to_send_that_ends_at_any_later_piece_leaves_the_request_incomplete_and_unknown() -> None:
+    whole = answering(200, TAKEN)
+    await whole.upload()
+    needed = 1000 - whole.fence.looks
+    assert needed > 10  # every piece is a look
+    for looks in range(1, needed):
+        provider = answering(200, TAKEN)
+        provider.fence.looks = looks
+        error = await provider.fail_before_the_end()
+        assert error.is_sent_unknown == (looks > 1), looks
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_conversation_becomes_the_event_of_its_call() -> None:
     assert (event.source, event.event_type, event.status, event.is_final) == (
         "healed", "call.completed", "completed", True,
     )  # fmt: skip
-    assert (event.agent_id, event.phone, event.ref_token, event.ref_no) == (123, "+919876543210", "feedc0de", 7)
+    assert (event.agent_id, event.phone, event.ref_token, event.ref_no) == (123, "+919876543210", None, None)
     assert (event.started_at, event.ended_at, event.occurred_at, event.duration_seconds) == (BEGAN, ENDED, ENDED, 62)
     assert (event.attempt_number, event.next_retry_at, event.conversation_id) == (None, None, "e36853de_1")
     assert json.loads(event.results) == {"intent": "pay"}

@@ -125,6 +125,25 @@ def test_an_empty_value_means_the_default(name: str) -> None:
     assert read_settings({name: " "}) == read_settings({})
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "customer_phone", "Customer_Phone", "CUSTOMER PHONE", "customer-phone", "customerPhone", "customer.phone",
+        "customer__phone_", "_customer_phone", " customer_phone ",
+        "a,b", "a;b", "a\tb", "a|b", 'a"b', "a'b", "a\nb", "a\x00b", "a{b}", "a/b", "a\\b", "a:b", "$ref",
+        "=ref", "+ref", "-ref", "@ref", "1ref", ".ref", "réf", "ref\u200b", "ｃustomer_phone", "x" * 65,
+    ],
+)  # fmt: skip
+def test_a_reference_column_that_is_the_phones_or_no_plain_name_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_REF_COLUMN takes"):
+        read_settings({"OUTCOMES_REF_COLUMN": value})
+
+
+@pytest.mark.parametrize("value", ["outcome_ref", "ref", "Outcome Ref", "_r.1-x", "customer_phone_ref", "x" * 64])
+def test_a_plain_name_can_be_the_reference_column(value: str) -> None:
+    assert read_settings({"OUTCOMES_REF_COLUMN": value}).ref_column == value
+
+
 def test_an_empty_reference_column_means_none() -> None:
     assert read_settings({"OUTCOMES_REF_COLUMN": ""}).ref_column == ""
 

@@ -1,0 +1,158 @@
+"""Which batch in the provider's list an upload became: pure rules over what is known, without any I/O.
+
+A batch *fits* an upload when everything about it is as it was sent. It *could be* the upload when nothing rules that
+out: a provider may drop recipients, change blanks and case of a name, and give times by another clock. Only what fits
+is adopted without a person, and only where no other upload and no other batch can explain it; else calls decide.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, Self
+
+from service.formant.client import ProviderBatch
+
+CLOCK_SLACK = timedelta(minutes=5)
+ZONE_SLACK = timedelta(days=1)
+"""A time without its zone may be anybody's: some 14 hours off."""
+CALL_SLACK = timedelta(minutes=1)
+PEOPLE_OF_PROOF = 2
+"""One person who stands in one upload alone may have called by themselves; so many did not."""
+
+
+class Listed(NamedTuple):
+    """A batch of the provider's list; None is what it does not say."""
+
+    id: int
+    agent_id: int | None
+    name: str | None
+    recipients: int | None
+    created_at: datetime | None
+
+    @classmethod
+    def read(cls, batch: ProviderBatch) -> Self:
+        """What the provider says, without what cannot be: no batch is empty, and a time without zone is no time."""
+        at: datetime | None = batch.created_at
+        return cls(
+            batch.id,
+            batch.agent_id,
+            batch.name or None,
+            batch.total_recipients or None,
+            at if at is not None and at.tzinfo is not None else None,
+        )
+
+    def describe(self) -> str:
+        """In words, for a person who has to decide."""
+        name = "no name" if self.name is None else f"“{self.name[:100]}”"
+        count = "an unknown number of" if self.recipients is None else self.recipients
+        made = "at an unknown time" if self.created_at is None else self.created_at.isoformat(timespec="seconds")
+        return f"{self.id} ({name}, {count} recipients, made {made})"
+
+
+class Contender(NamedTuple):
+    """An upload that may have become a batch. ``first_call_at``: of the first call that is surely its own."""
+
+    key: int
+    name: str
+    recipients: int
+    sent_at: datetime | None
+    is_sending: bool
+    first_call_at: datetime | None = None
+
+
+class Decision(NamedTuple):
+    """The batch to adopt, or None and why not. ``waits``: it decides itself, once another upload is answered."""
+
+    batch_id: int | None
+    reason: str = ""
+    waits: bool = False
+
+
+def fold(name: str) -> str:
+    """A name as a provider may give it back: blanks trimmed and collapsed, whatever its case."""
+    return " ".join(name.split()).casefold()
+
+
+def fits(upload: Contender, batch: Listed, agent_id: int) -> bool:
+    """Whether all that the provider says of a batch is as the upload was sent."""
+    is_same = (batch.agent_id, batch.name, batch.recipients) == (agent_id, upload.name, upload.recipients)
+    return is_same and _is_made_after(batch, upload, CLOCK_SLACK)
+
+
+def could_be(upload: Contender, batch: Listed) -> bool:
+    """Whether a batch may be the upload: it was made since, by whatever clock, or has its name."""
+    return is_recent(upload, batch) or (batch.name is not None and fold(batch.name) == fold(upload.name))
+
+
+def is_recent(upload: Contender, batch: Listed) -> bool:
+    """Whether a batch was made since the upload was sent, by whatever clock."""
+    return _is_made_after(batch, upload, ZONE_SLACK)
+
+
+def is_plausible(upload: Contender, batch: Listed) -> bool:
+    """Whether a batch looks like the upload: a few recipients dropped, one too many, its name a little changed."""
+    return (
+        is_recent(upload, batch)
+        and (batch.name is None or fold(batch.name) == fold(upload.name))
+        and (batch.recipients is None or batch.recipients <= upload.recipients + 1)
+    )
+
+
+def decide(
+    upload: Contender, rivals: Sequence[Contender], free: Sequence[Listed], agent_id: int, *, is_contradicted: bool
+) -> Decision:
+    """Which of the ``free`` batches, those of no other upload, the ``upload`` became.
+
+    ``rivals`` are the agent's other uploads without a batch that may have been sent. ``is_contradicted``: calls were
+    made that nothing else explains, and none of them to the upload's people.
+    """
+    fitting = [batch for batch in free if fits(upload, batch, agent_id)]
+    if not fitting:
+        return Decision(None, "the provider's list holds no batch that fits it yet")
+    contesting = [rival for rival in rivals if any(is_plausible(rival, batch) for batch in fitting)]
+    sending = [rival.key for rival in contesting if rival.is_sending]
+    if sending:
+        return Decision(None, f"upload {sending[0]}, which is being sent, may be it", waits=True)
+    looks_like_it = is_recent if contesting else is_plausible
+    options = [batch for batch in free if batch in fitting or looks_like_it(upload, batch)]
+    pinned = _pin(contesting, free)
+    options = [batch for batch in _before_first_call(upload, options) if batch.id not in pinned]
+    if len(options) != 1 or options[0] not in fitting:
+        return Decision(None, "no single batch is certainly it")
+    doubt = _find_doubt(upload, contesting, options[0], is_contradicted=is_contradicted)
+    return Decision(None, doubt) if doubt else Decision(options[0].id)
+
+
+def _find_doubt(
+    upload: Contender, contesting: Sequence[Contender], batch: Listed, *, is_contradicted: bool
+) -> str | None:
+    """What speaks against the only batch that an upload can be; calls of its own leave no doubt."""
+    if upload.first_call_at is not None:
+        return None
+    rivals = [rival.key for rival in contesting if is_plausible(rival, batch) and _before_first_call(rival, [batch])]
+    if rivals:
+        return f"another unknown upload is like it ({rivals[0]}), and no calls tell them apart"
+    if batch.created_at is None:
+        return "the provider does not say when its batch was made, and no calls show whose it is"
+    return "calls are being made, and none of them to its people" if is_contradicted else None
+
+
+def _pin(contenders: Sequence[Contender], free: Sequence[Listed]) -> set[int]:
+    """The batches that are shown to be another's: the only one from which its first call can have come."""
+    pinned: set[int] = set()
+    for contender in contenders:
+        possible = _before_first_call(contender, [batch for batch in free if is_recent(contender, batch)])
+        if contender.first_call_at is not None and len(possible) == 1:
+            pinned.add(possible[0].id)
+    return pinned
+
+
+def _before_first_call(contender: Contender, batches: Sequence[Listed]) -> list[Listed]:
+    """Those that were there when its first call was made; all of them while there is none."""
+    if contender.first_call_at is None:
+        return list(batches)
+    latest = contender.first_call_at + CALL_SLACK
+    return [batch for batch in batches if batch.created_at is None or batch.created_at <= latest]
+
+
+def _is_made_after(batch: Listed, upload: Contender, slack: timedelta) -> bool:
+    return upload.sent_at is None or batch.created_at is None or batch.created_at >= upload.sent_at - slack

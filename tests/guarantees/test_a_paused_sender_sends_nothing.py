@@ -1,0 +1,199 @@
+"""A replica that is paused between committing that it sends and sending sends nothing once others have gone on."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from service.batches.lease import SENDING_SECONDS, Instant, Lease, read_clocks
+from service.sandbox import RunningSandbox
+from service.store.database import Database
+from tests.factories import store_batch
+from tests.guarantees.test_a_killed_upload_dials_nobody_twice import (
+    BLOCK,
+    UNBLOCK,
+    WEEK_SECONDS,
+    provider,
+    until,
+    wait_for_block,
+)
+from tests.http.processes import Serving, serve
+from tests.http.provider import KEY, find_free_port, upload
+
+
+async def count_dials(sandbox: RunningSandbox) -> Counter[str]:
+    """How often each phone was dialled for the first time, once all calls were made."""
+    await sandbox.sandbox.advance(WEEK_SECONDS)
+    return Counter(
+        recipient["phone"]
+        for batch_id in sandbox.sandbox.records.batches
+        for recipient in sandbox.sandbox.recipients(batch_id)
+        for attempt in recipient["attempts"]
+        if attempt["number"] == 1
+    )
+
+
+@asynccontextmanager
+async def paused(
+    connection: asyncpg.Connection, serving: Serving, send: Callable[[], Awaitable[httpx.Response]]
+) -> AsyncIterator[asyncio.Task[httpx.Response]]:
+    """A sender that has committed 'uploading' and stands still before its request; goes on when the block is left."""
+    await connection.execute(BLOCK.format(state="uploading"))
+    await connection.execute("SELECT pg_advisory_lock(42)")
+    trying: asyncio.Task[Any] = asyncio.ensure_future(send())
+    await until(asyncio.create_task(wait_for_block(connection)), trying)
+    os.kill(serving.process.pid, signal.SIGSTOP)
+    try:
+        await connection.execute("SELECT pg_advisory_unlock(42)")
+        async with asyncio.timeout(30):
+            while not await connection.fetchval("SELECT count(*) FROM batches WHERE upload_state = 'uploading'"):
+                await asyncio.sleep(0.01)
+        await connection.execute(UNBLOCK)
+        await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
+        yield trying
+    finally:
+        os.kill(serving.process.pid, signal.SIGCONT)
+
+
+async def declare_not_sent(client: httpx.AsyncClient) -> int:
+    """Waits until an upload is unknown, and says that it was not sent; gives its id."""
+    async with asyncio.timeout(30):
+        while not (rows := (await client.get("/v1/uploads", params={"state": "unknown"})).json()["data"]):
+            await asyncio.sleep(0.02)
+    (row,) = rows
+    answer = await client.post(f"/v1/uploads/{row['upload_id']}/resolve", json={"not_sent": True})
+    assert answer.status_code == 200, answer.text
+    return int(row["upload_id"])
+
+
+async def test_a_sender_that_wakes_after_its_upload_was_made_again_sends_nothing(database_url: str) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url, "FORMANT_BASE_URL": sandbox.base_url, "FORMANT_API_KEY": KEY,
+        }  # fmt: skip
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings, OUTCOMES_PORT=str(port)) as sleeper, serve(**settings) as replica:
+            async with paused(connection, sleeper, lambda: upload(sleeper.client, key="one-campaign")) as trying:
+                given_up = await declare_not_sent(replica.client)
+                assert (await upload(replica.client, key="one-campaign")).status_code == 200
+            answer = await trying
+            assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable")
+            assert "nothing was sent" in answer.json()["error"]["message"]
+            row = (await replica.client.get(f"/v1/uploads/{given_up}")).json()["data"]
+            assert (row["state"], row["detail"]) == ("failed", "declared not sent")
+            assert set((await count_dials(sandbox)).values()) == {1}
+        await connection.close()
+
+
+async def test_a_promotion_that_wakes_while_it_is_being_sent_a_second_time_sends_nothing(database_url: str) -> None:
+    port = find_free_port()
+    async with provider(port) as sandbox:
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url, "FORMANT_BASE_URL": sandbox.base_url, "FORMANT_API_KEY": KEY,
+        }  # fmt: skip
+        connection = await asyncpg.connect(database_url)
+        async with serve(**settings, OUTCOMES_PORT=str(port)) as sleeper, serve(**settings) as replica:
+            test = (await upload(replica.client, test_recipients="1")).json()["data"]["id"]
+            promote = f"/v1/batch-calls/{test}/promote"
+            async with paused(connection, sleeper, lambda: sleeper.client.post(promote)) as trying:
+                await declare_not_sent(replica.client)
+                sandbox.sandbox.faults.next_upload = "hang"
+                again = asyncio.create_task(replica.client.post(promote))
+                async with asyncio.timeout(30):
+                    while len(sandbox.sandbox.records.batches) < 2:
+                        await asyncio.sleep(0.01)
+            assert (await trying).status_code == 503
+            assert await connection.fetchval("SELECT count(*) FROM batches WHERE upload_state = 'uploading'") == 1
+            sandbox.sandbox.faults.release()
+            assert (await again).status_code == 200
+            assert set((await count_dials(sandbox)).values()) == {1}
+        await connection.close()
+
+
+class Clocks:
+    """Two clocks that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = Instant(1000.0, 2_000_000.0)
+
+    def __call__(self) -> Instant:
+        return self.now
+
+    def move(self, since_boot: float, wall: float) -> None:
+        self.now = Instant(self.now.since_boot + since_boot, self.now.wall + wall)
+
+
+async def begin_sending(database: Database, clocks: Clocks) -> Lease:
+    key = await store_batch(database.url, batch_id=None)
+    await database.pool.execute("UPDATE batches SET upload_state = 'prepared'")
+    lease = Lease(database, [key], clocks)
+    assert not lease.holds()
+    assert await lease.begin_sending() is not None
+    return lease
+
+
+@pytest.mark.parametrize(
+    ("since_boot", "wall", "holds"),
+    [
+        (0.0, 0.0, True),
+        (SENDING_SECONDS - 0.1, SENDING_SECONDS - 0.1, True),
+        (SENDING_SECONDS, 0.0, False),  # the wall clock was set back meanwhile
+        (0.0, SENDING_SECONDS, False),  # a virtual machine was restored from memory: its other clock stood still
+        (3600.0, 3600.0, False),
+    ],
+)
+async def test_the_right_to_send_ends_by_whichever_clock_saw_the_pause(
+    database: Database, since_boot: float, wall: float, *, holds: bool
+) -> None:
+    clocks = Clocks()
+    lease = await begin_sending(database, clocks)
+    clocks.move(since_boot, wall)
+    assert lease.holds() == holds
+
+
+async def test_a_renewal_extends_the_right_to_send_from_when_it_was_asked_for(database: Database) -> None:
+    clocks = Clocks()
+    lease = await begin_sending(database, clocks)
+    clocks.move(SENDING_SECONDS + 1, SENDING_SECONDS + 1)
+    assert not lease.holds()
+    assert await lease.confirm()  # late, but nobody has settled it
+
+
+@pytest.mark.parametrize("change", ["upload_state = 'unknown'", "upload_state = 'failed'", "sent_at = sent_at + '1 s'"])
+async def test_the_right_to_send_ends_for_good_once_another_has_settled_the_upload(
+    database: Database, change: str
+) -> None:
+    lease = await begin_sending(database, Clocks())
+    await database.pool.execute(f"UPDATE batches SET {change}")
+    assert not await lease.confirm()
+    await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
+    assert not lease.holds()
+    assert not await lease.confirm()
+
+
+async def test_a_database_that_is_away_leaves_the_right_to_send_to_the_clocks(database: Database) -> None:
+    clocks = Clocks()
+    lease = await begin_sending(database, clocks)
+    await database.pool.close()
+    assert await lease.confirm()
+    clocks.move(SENDING_SECONDS, SENDING_SECONDS)
+    assert not await lease.confirm()
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere the monotonic clock counts sleep, or the wall clock does"
+)
+def test_the_clock_that_is_asked_goes_on_while_the_machine_sleeps() -> None:
+    asked = read_clocks().since_boot
+    assert asked <= time.clock_gettime(time.CLOCK_BOOTTIME) <= asked + 60
+    assert Lease.__init__.__defaults__ == (read_clocks,)

@@ -4,6 +4,7 @@ The rule of design.md ("Which batch an event belongs to"), written a second time
 SQL. It knows no order of arrival: what it says must hold once nothing is left to do, whatever came first.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
@@ -44,11 +45,15 @@ class Candidate(NamedTuple):
     rows: list[Recipient] | None
     total: int | None = None
     is_sent: bool = True
+    last_call_at: datetime | None = None
+    """Of a batch that is complete: the last call that is known of it."""
 
     def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
         """Whether the batch existed, and was not seen finished, when a call began."""
         if began is None:
             return True
+        if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:
+            return False
         return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
 
 
@@ -130,14 +135,27 @@ class Attribution:
 
     def _find(self, call: Call) -> Place:
         """The place of a call; where it hangs on whether a window had room, as it went."""
-        batch, place = self._weigh(call, is_roomy=True)
-        if self._chooser is not None and not self._chooser.is_chosen(call, place):
-            batch, place = self._weigh(call, is_roomy=False)
+        for roomy in self._list_rooms():
+            batch, place = self._weigh(call, roomy)
+            if self._chooser is None or self._chooser.is_chosen(call, place):
+                break
         if batch is None or batch.rows is not None or place.recipient is None:
             return place
         return place._replace(recipient=self._note(place.recipient, call.parameters))
 
-    def _weigh(self, call: Call, *, is_roomy: bool) -> tuple[Candidate | None, Place]:
+    def _list_rooms(self) -> Iterator[set[int]]:
+        """Which windows may have had room for one more: all, or some of them, or none but those that certainly had."""
+        windows = [each for each in self._candidates if each.rows is None]
+        if self._chooser is None:
+            yield {each.batch for each in windows if each.total is None or len(self._made[each.batch]) < each.total}
+            return
+        rooms = {each.batch: self._chooser.has_room(each) for each in windows}
+        sure = {batch for batch, room in rooms.items() if room}
+        maybe = [batch for batch, room in rooms.items() if room is None]
+        for count in range(len(maybe), -1, -1):
+            yield from (sure | set(some) for some in itertools.combinations(maybe, count))
+
+    def _weigh(self, call: Call, roomy: set[int]) -> tuple[Candidate | None, Place]:
         """The place that the evidence points to, and its batch."""
         if call.phone is None:
             return None, Place(None, "no_batch")
@@ -149,7 +167,7 @@ class Attribution:
             if candidate.rows is not None:
                 found += ((candidate, row) for row in candidate.rows if self._may_be(candidate, row, call))
                 continue
-            several = list(self._look_through(candidate, call.phone, call, is_roomy=is_roomy))
+            several = list(self._look_through(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
             full += (candidate.batch,) * (None in several)
             found += ((candidate, recipient) for recipient in several if recipient is not None)
         found = self._narrow(found, call)
@@ -184,12 +202,7 @@ class Attribution:
         if known:
             yield from (recipient for recipient in known if self.is_due(recipient, call.began))
             return
-        if self._chooser is None:
-            has_room: bool | None = window.total is None or len(self._made[window.batch]) < window.total
-        else:
-            has_room = self._chooser.has_room(window)
-        is_new = is_roomy if has_room is None else has_room
-        yield Recipient(window.batch, (phone, len(held)), phone, call.parameters or {}) if is_new else None
+        yield Recipient(window.batch, (phone, len(held)), phone, call.parameters or {}) if is_roomy else None
 
     def _note(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
         """A window's recipient as this call makes it known."""

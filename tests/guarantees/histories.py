@@ -5,6 +5,7 @@ so that thousands share one database. Each call knows its true owner, which the 
 """
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -52,6 +53,7 @@ class BatchPlan(NamedTuple):
     ending: str
     discovered: float | None
     registered: float | None
+    compared: list[float]
 
 
 class OtherPlan(NamedTuple):
@@ -103,7 +105,8 @@ batches = st.builds(
     total=often("exact", "exact", "none", "moves", "ample", "tight"),
     ending=often("open", "open", "closed", "closed", "reopened", "closed again"),
     discovered=often(None, 0.0, 0.0, 0.3, 0.6, 1.0, 1.0),
-    registered=often(None, None, 0.0, 0.2, 0.5, 0.8, 1.0),
+    registered=often(None, None, None, None, None, 0.0, 0.2, 0.5, 0.8, 1.0),
+    compared=often([], [], [1.0], [0.5, 1.0]),
 )
 others = st.builds(
     OtherPlan,
@@ -204,6 +207,14 @@ class Batch:
     def closed_at(self) -> datetime | None:
         """When it was last seen finished, if it still is at the end."""
         return self.ends_at if self.plan.ending in {"closed", "closed again"} else None
+
+    @property
+    def final_statuses(self) -> Counter[str] | None:
+        """How many of its recipients ended how; None where some wait for another call."""
+        last = [row.attempts[-1] for row in self.plan.rows]
+        if not all(attempt.is_final or attempt.status == "completed" for attempt in last):
+            return None
+        return Counter(attempt.status for attempt in last)
 
     @property
     def totals(self) -> list[int | None]:

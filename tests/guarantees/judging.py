@@ -3,6 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -48,6 +49,8 @@ class Judge:
         self.found: dict[str, Found] = {}
         self.held: dict[int, list[Held]] = {}
         self._keys: dict[int, int] = {}
+        self.ended: dict[int, datetime] = {}
+        """When the last call began of each batch that is complete."""
 
     async def read(self, connection: Connection) -> None:
         """Reads where everything is. Each event is in one place."""
@@ -69,6 +72,12 @@ class Judge:
             row["event_id"]: Found(index_of.get(row["batch_key"]), row["recipient_no"], row["word"]) for row in rows
         }
         assert self.found.keys() == self.events.keys()
+        complete = await connection.fetch(
+            "SELECT batch_key, last_call_at FROM batch_schedules JOIN batch_activity USING (batch_key) "
+            "WHERE batch_key = ANY ($1) AND verdict = 'complete'",
+            list(index_of),
+        )
+        self.ended = {index_of[row["batch_key"]]: row["last_call_at"] for row in complete if row["last_call_at"]}
         self.held = {index: [] for index in self._keys}
         for row in await connection.fetch(
             "SELECT batch_key, recipient_no, phone, parameters FROM recipients "
@@ -92,8 +101,8 @@ class Judge:
 
     @cached_property
     def rule(self) -> Attribution:
-        """What the rule says. Which of several strangers fill a window's last places is the order's to say: where
-        there are more than places, the database's choice is taken."""
+        """What the rule says. Which of several people fill a window's last places is the order's to say: where a window
+        is full, the database's choice is taken."""
         candidates = []
         for batch in self._known():
             rows = [Recipient(batch.index, (n,), row.phone, dict(row.parameters)) for n, row in enumerate(batch.rows)]
@@ -105,12 +114,11 @@ class Judge:
                     rows=None if self.is_window(batch) else rows,
                     total=batch.totals[-1],
                     is_sent=batch.plan.kind != "refused",
+                    last_call_at=self.ended.get(batch.index),
                 )
             )
-        made = Attribution(candidates, self.events.values(), self._find_named)
-        if any(place.full for place in made.places.values()):
-            made = Attribution(candidates, self.events.values(), self._find_named, self)
-        return made
+        is_full = any(self.has_room(each) is None for each in candidates if each.rows is None)
+        return Attribution(candidates, self.events.values(), self._find_named, self if is_full else None)
 
     def has_room(self, window: Candidate) -> bool | None:
         """Where a window has room at the end nobody waits for it; a full one was full for some, and not for others."""
@@ -130,9 +138,6 @@ class Judge:
         """The database says what the rule says, of every event, and has no other recipients."""
         expected = {event_id: self._show_place(place) for event_id, place in self.rule.places.items()}
         found = {event_id: self._show_found(found) for event_id, found in self.found.items()}
-        for event_id, place in self.rule.places.items():
-            if place.reason == "call":  # by which evidence its call was placed is the other events' to say
-                found[event_id] = ("call", *found[event_id][1:])
         assert found == expected
         for batch in self._known():
             held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
@@ -145,14 +150,26 @@ class Judge:
         if place.recipient is None:
             return (place.reason,)
         batch, key, phone, parameters = self._settle(place.recipient)
-        return place.reason, batch, phone, repr(parameters), key if self.history.batches[batch].is_upload else None
+        return (
+            "reference" if place.reason == "reference" else "placed",
+            batch,
+            phone,
+            repr(parameters),
+            key if self.history.batches[batch].is_upload else None,
+        )
 
     def _show_found(self, found: Found) -> tuple[object, ...]:
         if found.batch is None:
             return (found.word,)
         (held,) = (one for one in self.held[found.batch] if one.recipient_no == found.recipient_no)
         key = (held.recipient_no - 1,) if self.history.batches[found.batch].is_upload else None
-        return found.word, found.batch, held.phone, repr(held.parameters), key
+        return (
+            "reference" if found.word == "reference" else "placed",
+            found.batch,
+            held.phone,
+            repr(held.parameters),
+            key,
+        )
 
     def _settle(self, recipient: Recipient) -> Recipient:
         """A window's recipient as later calls completed it."""
@@ -165,6 +182,14 @@ class Judge:
         for event_id, found in self.found.items():
             if found.batch is not None:
                 placed[found.batch].append(self.events[event_id]._replace(ref_no=found.recipient_no))
+        names = (
+            "conversation_id attempt_number max_attempts status is_final next_retry_at occurred_at started_at ended_at "
+        )
+        names += "duration_seconds failure_reason source"
+        rows = await connection.fetch("SELECT * FROM facts WHERE batch_key = ANY ($1)", list(self._keys.values()))
+        for row in rows:
+            event = self.events[row["event_id"]]
+            assert {name: row[name] for name in names.split()} == {name: getattr(event, name) for name in names.split()}
         for index, key in self._keys.items():
             state = await read_state(connection, key)
             expected = _without_zeros(expect(placed[index]))

@@ -6,6 +6,7 @@ total moves, its CSV is registered or it is seen finished.
 """
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -102,14 +103,19 @@ class Stage:
             "SELECT batch_key FROM batches WHERE name = $1 AND batch_id IS NULL", f"U{batch.batch_id}"
         )
         if batch.plan.kind == "refused":
-            assert await self.queries.fail_upload(self.pool, batch_key=key, states=["uploading"], detail="") == "failed"
+            state = await self.queries.fail_upload(
+                self.pool, batch_key=key, states=["uploading"], detail="", known_by="answer", sent_at=None
+            )
+            assert state == "failed"
             return
         if is_lost:
-            await self.queries.record_unknown(self.pool, batch_key=key, detail="", seconds=1e6)
-        assert await self.queries.record_uploaded(
+            await self.queries.record_unknown(self.pool, batch_key=key, detail="", seconds=1e6, sent_at=None)
+        adopted = await self.queries.adopt_batch(
             self.pool, batch_key=key, batch_id=batch.batch_id, status="pending", total_recipients=len(batch.rows),
-            created_at=batch.created_at, rows=1000, actor="", key_id=None, request_id=None, action="upload",
+            created_at=batch.created_at, rows=1000, known_by="lookup" if is_lost else "answer", sent_at=None,
+            actor="", key_id=None, request_id=None, action="upload", details="{}",
         )  # fmt: skip
+        assert adopted["batch_key"] == key
 
     async def note(self, batch: Batch, agent: int, total: int | None) -> None:
         """A batch as the provider's list has it."""
@@ -144,6 +150,23 @@ class Stage:
         key, fence = row["batch_key"], row["fence"]
         await self.queries.record_snapshot(self.pool, batch_key=key, fence=fence, at=at, figures=json.dumps(figures))
         await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at)
+
+    async def compare(self, batch: Batch) -> None:
+        """The verdict on a batch: complete where our figures are the provider's, which are the truth."""
+        key = await self.get_key(batch)
+        counted = await self.pool.fetch(
+            "SELECT state, sum(recipients)::integer AS recipients FROM outcome_counts WHERE batch_key = $1 GROUP BY 1",
+            key,
+        )
+        row = await self.queries.claim_batch(
+            self.pool, batch_id=batch.batch_id, holder="test", lease_seconds=60.0, now=batch.ends_at
+        )
+        is_complete = batch.final_statuses == +Counter({row["state"]: row["recipients"] for row in counted})
+        assert await self.queries.record_reconciliation(
+            self.pool, batch_key=key, fence=row["fence"], at=batch.ends_at,
+            verdict="complete" if is_complete else "drifted", reasons="[]", differences="[]", inconsistencies="[]",
+            calls_spent=0, healed=0, due_at=batch.ends_at,
+        )  # fmt: skip
 
     async def walk(self, history: History, *, may_retry: bool) -> None:
         """Heals each batch that is known from all the agent's conversations."""
@@ -266,6 +289,10 @@ class Performance:
         for n, place in enumerate(sorted(self._dice.uniform(known, 1) for _ in seen)):
             at = batch.ends_at if n == len(seen) - 1 else batch.created_at + (1 + n / 2) * HOUR
             steps.append((place, partial(stage.see, batch, at, is_finished=seen[n] == "f")))
+        steps += [
+            (self._dice.uniform(known, 1) if place < 1 else 1.0, partial(stage.compare, batch))
+            for place in (plan.compared if plan.kind != "refused" else [])
+        ]
         if not batch.is_upload and plan.registered is not None:
             steps.append((max(known, plan.registered), partial(stage.register, batch)))
         return sorted(steps, key=lambda step: step[0])

@@ -51,7 +51,12 @@ def _repeats_a_phone(judge: Judge) -> bool:
 
 def _overlaps(judge: Judge) -> bool:
     windows = [batch for batch in judge.history.batches if judge.is_window(batch) and batch.plan.discovered is not None]
-    return len({batch.plan.begins for batch in windows}) < len(windows)
+    return any(
+        one.existed_from <= other.existed_from and (one.closed_at is None or other.existed_from < one.closed_at)
+        for one in windows
+        for other in windows
+        if one is not other
+    )
 
 
 def _registered(low: float, high: float) -> Callable[[Judge], bool]:
@@ -74,6 +79,7 @@ SITUATIONS: dict[str, Callable[[Judge], bool]] = {
     "a total that moves": _plans(lambda plan: plan.total == "moves" and plan.kind == "dashboard"),  # type: ignore[attr-defined]
     "a batch seen finished": _plans(lambda plan: plan.ending == "closed"),  # type: ignore[attr-defined]
     "a batch open again": _plans(lambda plan: plan.ending == "reopened"),  # type: ignore[attr-defined]
+    "a batch that is complete": lambda judge: bool(judge.ended),
     "a refused upload": _plans(lambda plan: plan.kind == "refused"),  # type: ignore[attr-defined]
     "a batch found late": _plans(lambda plan: plan.kind == "dashboard" and plan.discovered == 1.0),  # type: ignore[attr-defined]
     "a batch never found": _plans(lambda plan: plan.kind == "dashboard" and plan.discovered is None),  # type: ignore[attr-defined]

@@ -300,7 +300,9 @@ async def test_an_upload_that_was_refused_made_no_call(database: Database) -> No
     await ingest(database, call("ring", 1, 1, status="no_answer", bare=True))
     key = await database.pool.fetchval("SELECT batch_key FROM batches")
     assert await find(database, "ring") == [(None, 1)]
-    await database.queries.fail_upload(database.pool, batch_key=key, states=["uploading"], detail="")
+    await database.queries.fail_upload(
+        database.pool, batch_key=key, states=["uploading"], detail="", known_by="answer", sent_at=None
+    )
     await settle(database)
     assert await find(database, "ring") == [NOBODY]
     assert await database.pool.fetchval("SELECT count(*) FROM facts") == 0
@@ -332,3 +334,29 @@ async def test_a_webhook_that_says_no_time_goes_with_the_only_call_of_its_conver
     await ingest(database, *decode(payload))
     await settle(database)
     assert await find(database, "ring", healed.event_id) == [(456, 1), (456, 1)]
+
+
+async def test_an_unanswered_call_that_continues_a_batchs_conversation_says_nothing_of_the_batchs_call(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("first", 1, 0, ref="feedc0de", conversation_id="kept", attempt=1))
+    payload = make_payload(
+        event_id="chained", recipient=None, phone=phone_of(1), parameters={"topic": "reminder"}, status="no_answer",
+        conversation_id="kept", attempt=1, began=hour(0.75),
+    )  # fmt: skip
+    payload["data"]["call"] |= {"started_at": None, "ended_at": None}  # nobody answered, so it never started
+    await ingest(database, *decode(payload))
+    await settle(database)
+    assert await find(database, "first", "chained") == [(456, 1), NOBODY]
+    assert await read_states(database, 456) == ["completed"]
+
+
+async def test_an_event_that_is_placed_by_phone_keeps_all_that_it_says(database: Database) -> None:
+    await store_batch(database.url)
+    event = call("ring", 1, 0, status="busy", bare=True)
+    await ingest(database, event)
+    row = await database.pool.fetchrow("SELECT * FROM facts")
+    assert row is not None
+    names = ("conversation_id", "status", "failure_reason", "started_at", "ended_at", "occurred_at", "attempt_number")
+    assert {name: row[name] for name in names} == {name: getattr(event, name) for name in names}

@@ -12,7 +12,9 @@ import structlog
 
 from service.batches.contracts import ColumnContracts
 from service.batches.discovery import Discoverer
+from service.batches.leftovers import sweep_leftovers
 from service.batches.lookup import UploadFinder, UploadRecovery
+from service.batches.phone_repair import PhoneRepair
 from service.batches.promotion import Promoter
 from service.batches.registration import Registrar
 from service.batches.resolution import Resolver
@@ -22,10 +24,12 @@ from service.beside import maintain, run_beside, run_committer, run_keys, run_lo
 from service.errors import DatabaseError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import EventDecoder
-from service.formant.targets import load_targets
+from service.formant.regions import Regions
+from service.formant.targets import find_regions, load_targets
 from service.ledger.backlog import Backlog, Limits
 from service.ledger.committer import Committer
 from service.ledger.quarantine import Replayer
+from service.ledger.repair import Repairer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.outcomes.consumers import Consumers
@@ -104,6 +108,7 @@ async def open_app(
     Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
+    regions = find_regions(targets, settings.default_region)
     metrics = Metrics()
     async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
@@ -121,25 +126,29 @@ async def open_app(
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
         keys = await stack.enter_async_context(run_keys(database, settings.api_key))
-        decoder = EventDecoder(settings.ref_column)
+        decoder = EventDecoder(settings.ref_column, regions)
         committer = Committer(open_writer(stack, database, metrics).write, metrics, hold_seconds=limits.hold_seconds)
-        finder = UploadFinder(database, client)
+        finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,
             ColumnContracts(database),
             Sender(database, client, finder) if client else None,
             ref_column=settings.ref_column,
-            default_region=settings.default_region,
+            regions=regions,
         )
         reconciler = None
         if settings.formant_api_key:
-            reconciler = build_reconciler(settings, database, http, metrics, open_writer(stack, database, metrics))
+            healing = open_writer(stack, database, metrics)
+            reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
         await stack.enter_async_context(run_committer(committer))
         await stack.enter_async_context(run_beside(maintain(database)))
+        await stack.enter_async_context(run_beside(Repairer(database, decoder).run()))
+        await stack.enter_async_context(run_beside(sweep_leftovers()))
         await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
-        registrar = Registrar(database, default_region=settings.default_region)
+        registrar = Registrar(database, regions=regions)
         await stack.enter_async_context(run_beside(registrar.run()))
-        discoverer = Discoverer(database, client, registrar, interval_seconds=settings.reconcile_seconds * 2)
+        await stack.enter_async_context(run_beside(PhoneRepair(database, regions, registrar).run()))
+        discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         if reconciler is not None and settings.reconcile_seconds:
             await stack.enter_async_context(run_beside(discoverer.run()))
             await stack.enter_async_context(run_beside(reconciler.run()))
@@ -206,7 +215,12 @@ def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> 
 
 
 def build_reconciler(
-    settings: Settings, database: Database, http: httpx.AsyncClient, metrics: Metrics, writer: Writer
+    settings: Settings,
+    database: Database,
+    http: httpx.AsyncClient,
+    metrics: Metrics,
+    writer: Writer,
+    regions: Regions,
 ) -> Reconciler:
     """The loop, on the budget that all replicas share."""
     account = name_account(settings.formant_base_url, settings.formant_api_key)
@@ -216,7 +230,7 @@ def build_reconciler(
         metrics,
         Budget(database, account, longest_wait_seconds=120.0),
         Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
-        Healer(database, writer, metrics, lambda: datetime.now(UTC)),
+        Healer(database, writer, metrics, lambda: datetime.now(UTC), regions),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
     )

@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 
 from service.access.keyring import KeyRing
-from service.batches.leftovers import remove_leftovers
 from service.ledger.committer import Committer
 from service.metrics import Metrics
 from service.outcomes.consumers import Consumers, LagWatch
@@ -88,7 +87,6 @@ async def maintain(database: Database) -> None:
     while True:
         try:
             await database.queries.create_body_partitions(database.pool)
-            await remove_leftovers()
         except Exception:
             logger.warning("maintenance_failed", exc_info=True)
         await asyncio.sleep(MAINTENANCE_SECONDS)

@@ -15,6 +15,7 @@ from service.commands.feed import restart_feed
 from service.commands.keys import keys
 from service.commands.reconcile import reconcile
 from service.commands.recount import reattribute, rebuild, verify
+from service.commands.repair import repair
 from service.commands.replay import replay
 from service.commands.schema import grant_service, migrate
 from service.commands.serve import serve
@@ -23,8 +24,8 @@ from service.errors import OutcomesError
 from service.sandbox.command import sandbox
 
 COMMANDS: tuple[click.Command, ...] = (
-    serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, reattribute, replay, batches,
-    keys, erase, erasures, restart_feed, bi, crm_sync,
+    serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, repair, reattribute, replay,
+    batches, keys, erase, erasures, restart_feed, bi, crm_sync,
 )  # fmt: skip
 
 

@@ -167,6 +167,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.list_flaws = Counter(
+            "outcomes_provider_list_flaws",
+            "What was odd in the provider's lists whenever one was read, by list (batches, conversations) and reason. "
+            "Entries skipped: not_an_object, no_id, no_agent; list left before its end: list_repeats, list_too_long.",
+            ["list", "reason"],
+            registry=registry,
+        )
         self.last_reconciliation = Gauge(
             "outcomes_last_reconciliation_timestamp_seconds",
             "When this process last compared a batch with the provider, in Unix time; 0: not since it started.",

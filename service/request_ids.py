@@ -1,7 +1,9 @@
 """Request ids: what one request is called in its answer, in every log line written for it, and in the audit log.
 
-An id that comes with a request is kept only where it is plain: it is written down in places that no person and no
-secret may reach. So it is short, of few characters, and is no word and nothing that could be a phone number.
+An id that comes with a request is kept only where it is plain: it is written to places that no person and no secret may
+reach. So it is short, of few characters, no word, and nothing that a phone number could stand in: seven digits or more,
+with or without single signs between them. Only what generators make is exempt, since letters and digits alternate there
+by chance: a UUID (RFC 9562) and 128 bits in hexadecimal.
 """
 
 import random
@@ -10,7 +12,11 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 
 HEADER = b"x-request-id"
-_PLAIN = re.compile(r"(?=[^0-9]*[0-9])(?=.*[A-Za-z]|(?:[^0-9]*[0-9]){16})[A-Za-z0-9][A-Za-z0-9._:-]{5,127}")
+_PLAIN = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{5,127}")
+_PHONE = re.compile(r"[0-9](?:[._:-]?[0-9]){6}")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+_HEX = re.compile(r"[0-9a-f]{32}", re.IGNORECASE)
+_PADDED_PHONE = re.compile(r"[0-9a-fA-F]{16}0[0-9]{15}")
 # Version, trace id, parent id and flags (W3C Trace Context, section 3.2.2); a later version may have more behind them.
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
@@ -18,9 +24,11 @@ _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 def is_plain(text: str) -> bool:
-    """Whether an id from outside may stand in a log: 6 to 128 letters, digits and . _ : - with a digit among them, and
-    with letters too, or at least 16 digits, since a phone number has at most 15."""
-    return _PLAIN.fullmatch(text) is not None
+    """Whether an id from outside may stand in a log: a UUID, 32 hexadecimal digits, or 6 to 128 letters, digits and
+    . _ : - with a digit among them and nowhere seven in a row."""
+    if _HEX.fullmatch(text):
+        return not text.isdecimal() and _PADDED_PHONE.fullmatch(text) is None
+    return _UUID.fullmatch(text) is not None or (_PLAIN.fullmatch(text) is not None and _PHONE.search(text) is None)
 
 
 def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
@@ -46,7 +54,7 @@ def find_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 def _match_traceparent(value: bytes) -> re.Match[str] | None:
     match = _TRACEPARENT.fullmatch(value.decode("latin-1").strip())
-    return None if match is None or (match[1] == "00" and match[3]) else match
+    return None if match is None or (match[1] == "00" and match[3]) or not is_plain(match[2]) else match
 
 
 def current_request_id() -> str | None:

@@ -1,7 +1,8 @@
 """Settings: read from the environment in this one place, and nowhere else.
 
-Every setting that holds a secret can also be given as ``NAME_FILE``, a path to a file that holds it. A value that
-cannot be used stops the service at its start, with a message that names the setting and what it takes.
+Every setting that holds a secret can also be given as ``NAME_FILE``, a path to a file that holds it. ``service.values``
+cleans both alike. A value that cannot be used stops the service at its start, with a message that names the setting and
+what it takes.
 """
 
 import difflib
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
+from service.values import clean, clean_key, clean_secret, read_text
 
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
 
@@ -115,12 +117,17 @@ SYNC_NAMES = {
     "OUTCOMES_CRM_TOKEN": "the CRM's bearer token, for outcomes crm-sync (secret)",
 }
 SYNC_SECRETS = {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
+KEYS = {"OUTCOMES_API_KEY", "FORMANT_API_KEY", "OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
+"""Those that are sent in a header."""
+TEXTS = {"OUTCOMES_DATABASE_URL"}
+"""Secrets in which words of other scripts may stand beside ASCII."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in ``environ``; raises ConfigurationError for a value that cannot be used."""
-    secrets = tuple(part.strip() for part in _text(environ, "FORMANT_WEBHOOK_SECRET").split(",") if part.strip())
+    name = "FORMANT_WEBHOOK_SECRET"
+    secrets = tuple(clean_secret(name, part) for part in _text(environ, name).split(",") if part.strip())
     targets = _text(environ, "OUTCOMES_TARGETS_FILE")
     return Settings(
         database_url=_text(environ, "OUTCOMES_DATABASE_URL"),
@@ -172,18 +179,32 @@ def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _text(environ: Mapping[str, str], name: str, default: str = "", *, empty_is_value: bool = False) -> str:
-    path = environ.get(f"{name}_FILE") if name in SECRETS | SYNC_SECRETS else None
+    path = clean(f"{name}_FILE", environ.get(f"{name}_FILE", "")) if name in SECRETS | SYNC_SECRETS else ""
     if path:
-        if environ.get(name):
-            raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")
-        try:
-            return Path(path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
-    value = environ.get(name)
-    if value is None or (not value.strip() and not empty_is_value):
+        return _read_file(environ, name, Path(path))
+    if name not in environ:
         return default
-    return value.strip()
+    value = _clean(name, name, environ[name])
+    return value if value or empty_is_value else default
+
+
+def _read_file(environ: Mapping[str, str], name: str, path: Path) -> str:
+    if environ.get(name):
+        raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")
+    try:
+        value = _clean(name, f"{name}_FILE", read_text(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
+    if not value:
+        raise ConfigurationError(f"{name}_FILE: {path} is empty: write the value into it, or unset {name}_FILE")
+    return value
+
+
+def _clean(name: str, given_as: str, text: str) -> str:
+    if name in KEYS:
+        return clean_key(given_as, text)
+    is_secret = name in (SECRETS | SYNC_SECRETS) - TEXTS
+    return clean_secret(given_as, text) if is_secret else clean(given_as, text)
 
 
 def _flag(environ: Mapping[str, str], name: str, *, default: str = "0") -> bool:

@@ -60,6 +60,8 @@ if [ "$ERASURES" != none ]; then
     say "erasing again"
     "$outcomes" erasures repeat "$ERASURES" >&2 || fail "who was erased since the backup is not erased again"
 fi
+say "repairing what older versions stored as it came"
+"$outcomes" repair >&2 || fail "what is stored could not be repaired"
 say "placing again what an earlier version placed by phone"
 "$outcomes" reattribute >&2 || fail "outcomes reattribute failed"
 say "verifying"

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from service.batches.phones import PhoneError, normalise_phone
 from service.batches.report import (
     PHONE_COLUMN,
     ContactsOptions,
@@ -26,6 +25,7 @@ from service.batches.report import (
 )  # fmt: skip
 from service.batches.rows import Rows, is_text, open_rows
 from service.errors import InvalidRequestError
+from service.phones.written import PhoneError, normalise_phone
 
 CHUNK_ROWS = 2000
 PROGRESS_ROWS = 20_000

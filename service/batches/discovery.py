@@ -7,46 +7,82 @@ Whatever a pass cannot do because the provider fails is tried again in the next 
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
+import msgspec
 import structlog
 
 from service.batches.registration import Registrar
 from service.errors import NotFoundError, ProviderError, UnavailableError
-from service.formant.client import PAGE_ROWS, FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
+from service.formant.listing import Ending
+from service.metrics import Metrics
 from service.store.database import Database
 
 logger = structlog.get_logger()
 
 WHOLE_LIST_SECONDS = 3600.0
+LEASE_SECONDS = 30.0
 ASKED_AT_MOST = 10  # questions for unknown ids in any ASK_SECONDS, whoever asks
 ASK_SECONDS = 10.0
-MAX_TOTAL = 2**31 - 1
+SHOWN_BATCHES = 20
 
 
 class Discoverer:
     """Keeps our batches as the provider tells them. Several replicas take turns by a lease."""
 
     def __init__(
-        self, database: Database, client: FormantClient | None, registrar: Registrar, *, interval_seconds: float
+        self,
+        database: Database,
+        client: FormantClient | None,
+        registrar: Registrar,
+        metrics: Metrics,
+        *,
+        interval_seconds: float,
     ) -> None:
         self._database = database
         self._client = client
         self._registrar = registrar
+        self._metrics = metrics
         self._interval_seconds = interval_seconds
+        self._lease_seconds = min(LEASE_SECONDS, 3 * interval_seconds)
         self._holder = secrets.token_hex(8)
+        self._is_holder = False
         self._walked_at: float | None = None
+        self._ending: Ending = "end"
+        """How the last reading of the whole list ended."""
+        self._odd_pages = 0
+        """How many pages every reading goes through, so that it sees whether what was odd still is."""
+        self._flaws = Counter[str]()
         self._asked_at: deque[float] = deque(maxlen=ASKED_AT_MOST)
 
     async def run(self) -> None:
         """Discovers until it is cancelled."""
+        await asyncio.gather(self._discover_again_and_again(), self._keep_lease())
+
+    async def _claim(self) -> bool:
+        held = await self._database.queries.claim_lease(
+            self._database.pool, name="discovery", holder=self._holder, seconds=self._lease_seconds
+        )
+        self._is_holder = bool(held)
+        return self._is_holder
+
+    async def _keep_lease(self) -> None:
+        """Renews the lease between rounds too: it stays with one replica for as long as that one lives."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            if self._is_holder:
+                try:
+                    await self._claim()
+                except Exception:
+                    logger.warning("lease_not_renewed", exc_info=True)
+
+    async def _discover_again_and_again(self) -> None:
         while True:
             try:
-                # Longer than a round, so that it stays with the same replica while that one lives.
-                if await self._database.queries.claim_lease(
-                    self._database.pool, name="discovery", holder=self._holder, seconds=self._interval_seconds * 3
-                ):
+                if await self._claim():
                     await self.discover()
             except ProviderError as error:
                 logger.warning("discovery_failed", status=error.status)
@@ -101,24 +137,59 @@ class Discoverer:
             raise NotFoundError(f"There is no batch {batch_id}")
 
     async def _read_list(self, client: FormantClient, *, is_whole: bool) -> None:
-        page: list[ProviderBatch] = []
-        async for batch in client.list_batches():
-            page.append(batch)
-            if len(page) == PAGE_ROWS:
-                # Taken down before the next page is asked for, and after this one's answer came (see note_batches).
-                if await self._note(page) == 0 and not is_whole:
-                    return
-                page = []
-        await self._note(page)
+        """Notes each page before the next one is asked for, and after its answer came (see note_batches)."""
+        walk = client.walk_batches()
+        flaws, homeless = Counter[str](), list[int]()
+        pages = odd_pages = 0
+        while (page := await walk.read()) is not None:
+            pages += 1
+            changed = await self._note(page.data)
+            nowhere = await self._find_homeless(page.data)
+            if page.odd or nowhere:
+                odd_pages = pages
+            flaws.update([*page.odd, *["no_agent" for _ in nowhere]])
+            homeless += nowhere
+            if not (changed or is_whole or pages < self._odd_pages):
+                break
+        if is_whole:
+            self._ending = walk.ending or "end"
+        if self._ending != "end":
+            flaws[self._ending] += 1
+        self._odd_pages = odd_pages + 1 if odd_pages else 0
+        await self._record_flaws(flaws, homeless)
+
+    async def _find_homeless(self, batches: Sequence[ProviderBatch]) -> list[int]:
+        """Batches without an agent that we do not know: they cannot be placed, so they are skipped."""
+        without = [batch.id for batch in batches if batch.agent_id is None]
+        if not without:
+            return []
+        rows = self._database.queries.select_known_batches(self._database.pool, batch_ids=without)
+        known = {row["batch_id"] async for row in rows}
+        return [batch_id for batch_id in without if batch_id not in known]
+
+    async def _record_flaws(self, flaws: Counter[str], homeless: list[int]) -> None:
+        """Records what this reading found odd, in place of what the last one did: alarms and the doctor show it."""
+        for reason, count in flaws.items():
+            self._metrics.list_flaws.labels("batches", reason).inc(count)
+        if flaws != self._flaws:
+            logger.warning("provider_list_odd", count=flaws.total(), reason=", ".join(sorted(flaws)) or "none")
+        self._flaws = flaws
+        await self._database.queries.record_list_reading(
+            self._database.pool,
+            name="batches",
+            odd_entries=flaws.total(),
+            reasons=msgspec.json.encode(flaws).decode(),
+            batch_ids=homeless[:SHOWN_BATCHES],
+        )
 
     async def _note(self, batches: Sequence[ProviderBatch]) -> int:
         changed: int = await self._database.queries.note_batches(
             self._database.pool,
             batch_id=[batch.id for batch in batches],
             agent_id=[batch.agent_id for batch in batches],
-            name=[batch.name.replace("\x00", "") for batch in batches],
-            status=[batch.status.replace("\x00", "") for batch in batches],
-            total_recipients=[min(max(batch.total_recipients, 0), MAX_TOTAL) for batch in batches],
+            name=[batch.name for batch in batches],
+            status=[batch.status for batch in batches],
+            total_recipients=[batch.total_recipients for batch in batches],
             created_at=[batch.created_at for batch in batches],
         )
         if changed:

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import asyncpg
 
 from service.batches.matching import CLOCK_SLACK, PEOPLE_OF_PROOF, Contender, Listed
-from service.batches.phones import PhoneError, normalise_phone
-from service.formant.client import PAGE_ROWS, FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
+from service.formant.listing import PAGE_ROWS
+from service.formant.regions import Regions
 from service.store.database import Database
 
 MOST_PAGES = 10
@@ -71,9 +73,11 @@ async def gather_evidence(database: Database, client: FormantClient, batch_key: 
     )
 
 
-async def add_calls(database: Database, client: FormantClient, evidence: Evidence, since: datetime | None) -> Evidence:
+async def add_calls(
+    database: Database, client: FormantClient, evidence: Evidence, since: datetime | None, regions: Regions
+) -> Evidence:
     """The same, with what the agent's conversations since then show; raises ProviderError."""
-    calls = await _read_calls(client, evidence.agent_id, since)
+    calls = await _read_calls(client, evidence.agent_id, since, regions.find(evidence.agent_id))
     contenders = [evidence.upload, *evidence.rivals]
     found = await database.queries.find_callers(
         database.pool,
@@ -115,7 +119,9 @@ def _read_contender(row: asyncpg.Record) -> Contender:
     )
 
 
-async def _read_calls(client: FormantClient, agent_id: int, since: datetime | None) -> list[tuple[str, datetime]]:
+async def _read_calls(
+    client: FormantClient, agent_id: int, since: datetime | None, region: str
+) -> list[tuple[str, datetime]]:
     """The phones that the agent called since then, and when; of a bounded number of conversations."""
     calls: list[tuple[str, datetime]] = []
     offset = 0
@@ -129,20 +135,11 @@ async def _read_calls(client: FormantClient, agent_id: int, since: datetime | No
             and record.agent_id in {None, agent_id}
         ]
         calls += [
-            (_spell(record.phone), record.started_at)
+            (phone, record.started_at)
             for record in recent
-            if record.phone is not None and record.started_at is not None
+            if record.started_at is not None and (phone := record.read_phone(region)) is not None
         ]
-        offset += page.received
-        if not recent or page.received < PAGE_ROWS or page.has_more is False:
+        offset += len(page.keys)
+        if not recent or len(page.keys) < PAGE_ROWS or page.has_more is False:
             break
     return calls
-
-
-def _spell(phone: str) -> str:
-    """A phone as recipients' are stored, where it can be read as one with its country."""
-    try:
-        return normalise_phone(phone, "")
-    except PhoneError:
-        digits = "".join(filter(str.isdecimal, phone))
-        return f"+{digits}"

@@ -1,9 +1,18 @@
-"""Files of contacts that a killed service left in the temporary folder: they name people, so they must not stay."""
+"""Folders for files of contacts, and the removal of those that a killed process left: they name people.
+
+Beside each folder lies a file that its owner holds locked (``flock``). The kernel releases the lock when the process
+ends, however it ends; so a folder whose lock can be taken has no owner, and is removed.
+"""
 
 import asyncio
+import fcntl
+import os
+import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -11,23 +20,88 @@ import structlog
 logger = structlog.get_logger()
 
 PREFIX = "outcomes-contacts-"
-OLDEST_SECONDS = 6 * 3600  # longer than any upload takes
+SWEEP_SECONDS = 60.0
+_LOCK = ".lock"
+_UNLOCKED_SECONDS = 6 * 3600
+"""Versions before this one locked nothing; one that still runs beside it may hold a folder for as long."""
 
 
-def make_folder() -> tempfile.TemporaryDirectory[str]:
+@contextmanager
+def make_folder() -> Iterator[str]:
     """A folder for one request, readable by this user alone and removed with the context."""
-    return tempfile.TemporaryDirectory(prefix=PREFIX)
+    folder, lock = _lock_new_folder()
+    try:
+        folder.mkdir(mode=0o700)
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _lock_path(folder).unlink(missing_ok=True)
+        os.close(lock)
 
 
-async def remove_leftovers(*, oldest_seconds: float = OLDEST_SECONDS) -> None:
-    """Removes the folders whose request must have ended long ago."""
-    count = await asyncio.to_thread(_remove, time.time() - oldest_seconds)
+async def sweep_leftovers() -> None:
+    """Removes leftovers until it is cancelled."""
+    while True:
+        try:
+            await remove_leftovers()
+        except Exception:
+            logger.warning("maintenance_failed", exc_info=True)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def remove_leftovers() -> None:
+    """Removes the folders that nobody owns."""
+    count = await asyncio.to_thread(_remove)
     if count:
         logger.warning("leftovers_removed", count=count)
 
 
-def _remove(before: float) -> int:
-    stale = [path for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*") if path.stat().st_mtime < before]
-    for path in stale:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(stale)
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(folder.name + _LOCK)
+
+
+def _lock_new_folder() -> tuple[Path, int]:
+    """The path of a folder that is yet to be made, and the lock on it."""
+    while True:
+        folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+        path = _lock_path(folder)
+        lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # A sweep may have found it before it was locked, and removed it.
+        if path.exists():
+            return folder, lock
+        os.close(lock)
+
+
+def _remove() -> int:
+    base = Path(tempfile.gettempdir())
+    names = {path.name.removesuffix(_LOCK) for path in base.glob(f"{PREFIX}*")}
+    return sum(_remove_if_left(base / name) for name in names)
+
+
+def _remove_if_left(folder: Path) -> bool:
+    """Removes a folder and its lock unless somebody holds it; whether there was a folder."""
+    try:
+        lock = os.open(_lock_path(folder), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return _remove_if_old(folder)
+    except OSError:
+        return False  # another user's
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        was_there = folder.exists()
+        shutil.rmtree(folder, ignore_errors=True)
+        _lock_path(folder).unlink(missing_ok=True)
+        return was_there
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _remove_if_old(folder: Path) -> bool:
+    with suppress(OSError):
+        if folder.stat().st_mtime < time.time() - _UNLOCKED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+            return True
+    return False

@@ -17,7 +17,10 @@ from service.access.audit import record_audit
 from service.batches.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.batches.matching import Decision, decide, fits, is_plausible
 from service.errors import ApiError, ConflictError
-from service.formant.client import FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
+from service.formant.events import ANYWHERE
+from service.formant.regions import Regions
 from service.request_ids import current_request_id
 from service.store.database import Database
 
@@ -31,9 +34,11 @@ MOVED_AT_ONCE = 1000
 class UploadFinder:
     """Finds out what became of unknown uploads. ``client`` is None where no key for the provider is configured."""
 
-    def __init__(self, database: Database, client: FormantClient | None) -> None:
+    def __init__(self, database: Database, client: FormantClient | None, regions: Regions = ANYWHERE) -> None:
         self._database = database
         self._client = client
+        self.regions = regions
+        """The country of each agent's phones."""
 
     async def look_for_all(self) -> None:
         """Looks for every unknown upload that is due."""
@@ -125,6 +130,9 @@ class UploadFinder:
             found, detail = await self._decide(client, key)
         except ApiError as error:
             detail = f"could not be looked for: {error.message}"
+        except Exception:  # the others are looked for all the same
+            detail = "could not be looked for: see the service's log"
+            logger.warning("upload_lookup_failed", upload_id=key, exc_info=True)
         if found is None:
             await self._database.queries.record_lookup(self._database.pool, batch_key=key, detail=detail)
         logger.info("upload_looked_for", upload_id=key, batch_id=found.id if found else None)
@@ -136,7 +144,7 @@ class UploadFinder:
         fitting = [batch for batch in evidence.free if fits(evidence.upload, batch, evidence.agent_id)]
         if fitting:
             since = begin_of_calls(evidence, fitting)
-            evidence = await add_calls(self._database, client, evidence, since)
+            evidence = await add_calls(self._database, client, evidence, since, self.regions)
         decision = decide(
             evidence.upload,
             evidence.rivals,

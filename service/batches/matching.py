@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 
 CLOCK_SLACK = timedelta(minutes=5)
 ZONE_SLACK = timedelta(days=1)

@@ -15,6 +15,8 @@ from service.batches.contacts import ContactsOptions, Part, check_contacts
 from service.batches.leftovers import make_folder
 from service.batches.uploads import refuse_errors
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.formant.events import ANYWHERE
+from service.formant.regions import Regions
 from service.store.database import COPY_SECONDS, Database
 
 logger = structlog.get_logger()
@@ -44,10 +46,9 @@ class Registration(TypedDict):
 class Registrar:
     """Registers CSV files, and has events placed again after any change of what they may belong to."""
 
-    def __init__(self, database: Database, *, default_region: str = "") -> None:
+    def __init__(self, database: Database, *, regions: Regions = ANYWHERE) -> None:
         self._database = database
-        # The provider calls each row, so a phone that comes twice is two recipients.
-        self._options = ContactsOptions(default_region=default_region, duplicates="all")
+        self._regions = regions
 
     async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
         """Registers a file and returns what came of it, in recipients and events. The same file again is harmless.
@@ -97,10 +98,14 @@ class Registrar:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     async def finish_all(self) -> None:
-        """Finishes what was left unfinished, by any replica: registrations, and events to place again."""
+        """Finishes what was left unfinished, by any replica: registrations, and events to place again. A registration
+        that fails is tried again the next time."""
         rows = self._database.queries.list_unfinished_registrations(self._database.pool)
         for batch_id in [row["batch_id"] async for row in rows]:
-            await self.finish(batch_id)
+            try:
+                await self.finish(batch_id)
+            except Exception:
+                logger.warning("registration_failed", batch_id=batch_id, exc_info=True)
         await self._place_again(None)
 
     async def _place_again(self, batch_key: int | None) -> int:
@@ -123,7 +128,9 @@ class Registrar:
         key, total = row["batch_key"], row["total_recipients"]
         with make_folder() as folder:
             part = Part(batch_key=key, ref_token="", upload_path=f"{folder}/upload", copy_path=f"{folder}/copy")
-            report = await check_contacts(path, self._options, (part,))
+            # The provider calls each row, so a phone that comes twice is two recipients.
+            options = ContactsOptions(default_region=self._regions.find(row["agent_id"]), duplicates="all")
+            report = await check_contacts(path, options, (part,))
             refuse_errors(report)
             if report.recipients != total and not force:
                 raise InvalidRequestError(

@@ -70,7 +70,7 @@ class Resolver:
         evidence = await gather_evidence(self._database, client, batch_key)
         if evidence.is_known_sent:
             raise ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
-        evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []))
+        evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
         candidates = find_candidates(evidence)
         has_calls = evidence.has_calls or evidence.called_people > 0
         denied = set(not_these or ())

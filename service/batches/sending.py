@@ -9,7 +9,8 @@ import structlog
 from service.batches.lease import Lease
 from service.batches.lookup import UploadFinder
 from service.errors import ApiError, ConflictError, ProviderError
-from service.formant.client import FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
 from service.store.database import Database
 from service.tracing import span
 

@@ -35,7 +35,8 @@ from service.errors import (
     ProviderError,
     UnavailableError,
 )
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.regions import Regions
 from service.store.database import Database
 from service.tracing import span
 
@@ -50,14 +51,14 @@ class Uploader:
         sender: Sender | None,
         *,
         ref_column: str,
-        default_region: str,
+        regions: Regions,
     ) -> None:
         self._database = database
         self._contracts = contracts
         self._store = Store(database, contracts)
         self._sender = sender
         self._ref_column = ref_column
-        self._default_region = default_region
+        self._regions = regions
 
     async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
         """The report on a file, and what speaks against its columns, if anything: a dry run, which changes nothing."""
@@ -142,7 +143,9 @@ class Uploader:
 
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(
-            ref_column=self._ref_column, default_region=self._default_region, duplicates=request.duplicates
+            ref_column=self._ref_column,
+            default_region=self._regions.find(request.agent_id),
+            duplicates=request.duplicates,
         )
 
     async def _begin(self, request: UploadRequest, columns: list[str], tokens: tuple[str, str]) -> asyncpg.Record:

@@ -10,7 +10,7 @@ import uvloop
 from service.app import prepare_schema
 from service.commands.starting import open_database_url, start
 from service.settings import Settings
-from service.store.bi_roles import ROLES, list_role_changes, set_shown, set_up_role
+from service.store.bi_roles import ROLES, list_role_changes, set_closed, set_shown, set_up_role
 from service.store.database import connect
 
 _Result = TypeVar("_Result")
@@ -51,25 +51,48 @@ async def _print_role(connection: asyncpg.Connection, name: str, limits: dict[st
     click.echo(f"\\password {name}")
 
 
-@bi.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
-def show(names: tuple[str, ...], is_result: bool) -> None:
-    """Show call parameters (or results) to bi_reader: those that say nothing about a single person."""
-    _set_shown(names, is_result, is_shown=True)
+_NAMES = click.argument("names", nargs=-1)
+_RESULT = click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
+_AGENT = click.option("--agent", "agent_id", type=click.IntRange(0), help="All results of an agent, instead of names.")
 
 
 @bi.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
-def hide(names: tuple[str, ...], is_result: bool) -> None:
-    """Hide call parameters (or results) from bi_reader."""
-    _set_shown(names, is_result, is_shown=False)
+@_NAMES
+@_RESULT
+@_AGENT
+def show(names: tuple[str, ...], is_result: bool, agent_id: int | None) -> None:
+    """Show call parameters (or results) to bi_reader: those that say nothing about a single person.
+
+    With --result --agent ID the results of that agent are shown as those of any other.
+    """
+    _set_shown(names, is_result, agent_id, is_shown=True)
 
 
-def _set_shown(names: tuple[str, ...], is_result: bool, *, is_shown: bool) -> None:
-    kind = "result" if is_result else "parameter"
-    for line in _run(start(), lambda connection: set_shown(connection, kind, names, is_shown=is_shown)):
+@bi.command()
+@_NAMES
+@_RESULT
+@_AGENT
+def hide(names: tuple[str, ...], is_result: bool, agent_id: int | None) -> None:
+    """Hide call parameters (or results) from bi_reader.
+
+    Results take patterns: '*name*' hides customer_name too, in any case, unless it is shown by name. With --result
+    --agent ID all results of that agent are hidden that are not shown by name.
+    """
+    _set_shown(names, is_result, agent_id, is_shown=False)
+
+
+def _set_shown(names: tuple[str, ...], is_result: bool, agent_id: int | None, *, is_shown: bool) -> None:
+    if bool(names) == (agent_id is not None):
+        raise click.UsageError("Give either names or --agent")
+    if agent_id is not None and not is_result:
+        raise click.UsageError("--agent goes with --result: call parameters are hidden unless they are shown")
+
+    async def work(connection: asyncpg.Connection) -> list[str]:
+        if agent_id is not None:
+            return await set_closed(connection, agent_id, is_closed=not is_shown)
+        return await set_shown(connection, "result" if is_result else "parameter", names, is_shown=is_shown)
+
+    for line in _run(start(), work):
         click.echo(line)
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from service.batches.phones import PhoneError, normalise_phone
 from service.commands.starting import run_on_database, start
 from service.errors import InvalidRequestError
+from service.phones.canonical import require_phone
+from service.phones.written import PhoneError
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 
@@ -22,7 +23,7 @@ def erase(phone: str, dry_run: bool) -> None:
     """
     settings = start()
     try:
-        number = normalise_phone(phone, settings.default_region)
+        number = require_phone(phone, settings.default_region)
     except PhoneError as error:
         raise InvalidRequestError(f"PHONE {error.problem}: {error.remedy}") from error
 

@@ -7,6 +7,7 @@ import uvloop
 
 from service.app import prepare_schema
 from service.commands.starting import open_database_url, run_on_database, start
+from service.formant.targets import find_regions, load_targets
 from service.privacy.tombstones import Tombstones
 from service.store.database import Database, open_database
 
@@ -38,13 +39,15 @@ def repeat(file: Path) -> None:
     """
     settings = start()
     lines = file.read_text().splitlines()
+    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    regions = find_regions(targets, settings.default_region)
 
     async def run(url: str) -> int:
         await prepare_schema(url, may_migrate=False)
         async with open_database(
             url, allow_unsafe=settings.allow_unsafe_database, statement_seconds=HASHING_SECONDS
         ) as database:
-            return await Tombstones(database).repeat(lines)
+            return await Tombstones(database, regions).repeat(lines)
 
     with open_database_url(settings) as url:
         count = uvloop.run(run(url))

@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from service.batches.phone_repair import PhoneRepair
 from service.commands.starting import run_on_database, start
 from service.formant.events import EventDecoder
-from service.formant.targets import load_targets
+from service.formant.targets import find_regions, load_targets
 from service.ledger.bodies import BodyCheck
 from service.ledger.reattribution import Reattributor
 from service.ledger.rebuilding import Rebuilder, Rebuilt
+from service.ledger.repair import Repairer
 from service.ledger.verification import Finding, Tell, Verifier
 from service.ledger.writer import Writer
 from service.metrics import Metrics
@@ -48,7 +50,8 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         # Without any secret the signatures are counted as unchecked, and all else is verified.
         targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
         bodies = BodyCheck(targets)
-        verifier = Verifier(database, EventDecoder(settings.ref_column), bodies, tell)
+        decoder = EventDecoder(settings.ref_column, find_regions(targets, settings.default_region))
+        verifier = Verifier(database, decoder, bodies, tell)
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
 
@@ -81,7 +84,12 @@ async def _reattribute(settings: Settings, database: Database) -> None:
     writer = Writer(database.url, database.queries, Metrics())
     try:
         with _show_rows("Placed") as tell:
-            worker = Reattributor(database, targets, EventDecoder(settings.ref_column), writer, tell)
+            regions = find_regions(targets, settings.default_region)
+            decoder = EventDecoder(settings.ref_column, regions)
+            # Times and phones as they are read now come first: places follow from them.
+            await Repairer(database, decoder).repair()
+            await PhoneRepair(database, regions).finish()
+            worker = Reattributor(database, targets, decoder, writer, tell, regions=regions)
             findings = [finding async for finding in worker.reattribute()]
     finally:
         writer.close()

@@ -13,15 +13,18 @@ import structlog
 import uvloop
 
 from service.crm.delivery import Delivery
+from service.crm.errors import SyncError
+from service.crm.exchange import repeat
 from service.crm.failures import FailuresFile, open_failures
-from service.crm.feed import FeedReader, open_feed
+from service.crm.feed import FeedReader, Place, open_feed
 from service.crm.generic import GenericTarget
 from service.crm.hubspot import HubSpotTarget
-from service.crm.job import SyncJob, Tell
+from service.crm.job import SyncJob, Tell, Totals
 from service.crm.mapping import HubSpot, Mapping, load_mapping
+from service.crm.preflight import FieldCheck, check_unchanged
 from service.crm.records import Mapper
 from service.crm.targets import Target, open_target
-from service.crm.telling import show_progress, tell_totals
+from service.crm.telling import mask, show_progress, tell_totals
 from service.errors import ConfigurationError
 from service.logs import configure_logs
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
@@ -33,6 +36,12 @@ Try it:
   outcomes crm-sync deploy/crm/hubspot.toml --dry-run     what would be sent
   outcomes crm-sync deploy/crm/hubspot.toml --once        send what is new, and end
   outcomes crm-sync deploy/crm/hubspot.toml               go on as outcomes change
+
+\b
+It ends with
+  0  all that was read is in the CRM, or skipped for a reason that it prints
+  1  some outcomes are not in the CRM and are in the failures file; or it was interrupted
+  2  it could not go on: nothing was acknowledged after the last page that was settled
 """
 
 
@@ -49,13 +58,18 @@ Try it:
     help="Send the present outcomes of those in such a file, and end; who fails again stays in it.",
 )  # fmt: skip
 @click.option("--from-start", is_flag=True, help="Forget what was acknowledged, and send everything again.")
+@click.option("--accept", "accepts_change", is_flag=True, help="Go on from here although the mapping has changed.")
+@click.option(
+    "--accept-unknown", is_flag=True,
+    help="Go on although no recipient has a field of the mapping; a batch without the key is skipped.",
+)  # fmt: skip
 @click.option(
     "--page", "limit", default=500, show_default=True, type=click.IntRange(1, 1000),
     help="Entries of the feed between two acknowledgements.",
 )  # fmt: skip
 @click.option(
-    "--give-up-after", default=20, show_default=True, type=click.IntRange(0),
-    help="Stop when so many first records are all refused, since the mapping is wrong then; 0: never.",
+    "--give-up-after", default=10, show_default=True, type=click.IntRange(0),
+    help="Stop when so many records in a row are refused for one reason; 0: never.",
 )  # fmt: skip
 def crm_sync(
     mapping_file: Path,
@@ -64,31 +78,47 @@ def crm_sync(
     failures: Path | None,
     retry_failures: Path | None,
     from_start: bool,
+    accepts_change: bool,
+    accept_unknown: bool,
     limit: int,
     give_up_after: int,
 ) -> None:
     """Upserts recipients' outcomes into a CRM, as the feed tells them and as the file MAPPING says.
 
     It is a client of the service (OUTCOMES_URL, OUTCOMES_FEED_KEY) and of the CRM (OUTCOMES_CRM_TOKEN), and goes on
-    from where its consumer has come to. A position is acknowledged once everything up to it is in the CRM or in the
-    failures file. Ends with 1 when some records failed.
+    from where its consumer has come to. A position is acknowledged once everything up to it is confirmed by the CRM or
+    in the failures file.
     """
-    if retry_failures and (dry_run or from_start or failures):
-        raise click.UsageError("--retry-failures goes with none of --dry-run, --from-start and --failures")
+    if retry_failures and (dry_run or from_start or accepts_change or failures):
+        raise click.UsageError("--retry-failures goes with none of --dry-run, --from-start, --accept and --failures")
+    if from_start and accepts_change:
+        raise click.UsageError("--from-start sends everything again, --accept goes on from here: give one of them")
     settings = _start()
     mapping = load_mapping(mapping_file)
     path = retry_failures or failures or Path(f"{mapping.consumer}.failures.ndjson")
     doing = "Looking what would be sent" if dry_run else "Trying failures again" if retry_failures else "Syncing"
+    stopped: SyncError | None = None
     with nullcontext() if dry_run else open_failures(path) as failures_file, show_progress(doing) as tell:
-        run = _Run(settings, mapping, limit, tell, is_patient=not (once or dry_run or retry_failures))
-        if failures_file is None:
-            job = uvloop.run(run.look(from_start=from_start))
-        elif retry_failures:
-            job = uvloop.run(run.retry(failures_file))
-        else:
-            job = uvloop.run(run.sync(failures_file, from_start=from_start, give_up_after=give_up_after))
-    tell_totals(job.totals, is_dry=dry_run, is_retry=bool(retry_failures), failures_file=str(path))
-    sys.exit(1 if job.totals.failed else 0)
+        run = _Run(
+            settings, mapping, limit, tell, from_start=from_start, accepts_change=accepts_change,
+            accepts_unknown=accept_unknown, is_patient=not (once or dry_run or retry_failures),
+        )  # fmt: skip
+        try:
+            if failures_file is None:
+                uvloop.run(run.look())
+            elif retry_failures:
+                uvloop.run(run.retry(failures_file))
+            else:
+                uvloop.run(run.sync(failures_file, give_up_after=give_up_after))
+        except SyncError as error:
+            stopped = error
+    if run.totals.read or not stopped:
+        tell_totals(
+            run.totals, is_dry=dry_run, is_retry=bool(retry_failures), is_stopped=bool(stopped), failures_file=str(path)
+        )
+    if stopped:
+        raise SyncError(mask(str(stopped))) from stopped
+    sys.exit(1 if run.totals.failed else 0)
 
 
 def _start() -> SyncSettings:
@@ -105,30 +135,49 @@ def _start() -> SyncSettings:
 class _Run:
     """One run of the command. ``is_patient``: outages are waited out, since nobody waits for the end."""
 
-    def __init__(self, settings: SyncSettings, mapping: Mapping, limit: int, tell: Tell, *, is_patient: bool) -> None:
+    def __init__(
+        self,
+        settings: SyncSettings,
+        mapping: Mapping,
+        limit: int,
+        tell: Tell,
+        *,
+        from_start: bool,
+        accepts_change: bool,
+        accepts_unknown: bool,
+        is_patient: bool,
+    ) -> None:
+        self.totals = Totals()
         self._settings = settings
         self._mapping = mapping
         self._limit = limit
         self._tell = tell
+        self._from_start = from_start
+        self._accepts_change = accepts_change
+        self._accepts_unknown = accepts_unknown
         self._is_patient = is_patient
 
-    async def look(self, *, from_start: bool) -> SyncJob:
-        """Sends nothing, and needs no token."""
-        async with self._open_job() as (job, _):
-            await job.run_dry(from_start=from_start)
-            return job
+    async def look(self) -> None:
+        """Sends nothing, and needs no token; with one the CRM's properties are checked as well."""
+        async with self._open_feed() as feed:
+            place = await self._find_place(feed)
+            job = await self._prepare(feed)
+            if self._settings.crm_token:
+                async with self._open_target():
+                    pass
+            await job.run_dry(place.position)
 
-    async def retry(self, failures: FailuresFile) -> SyncJob:
-        async with self._open_job() as (job, _), self._open_delivery(give_up_after=0) as delivery:
-            await job.retry(delivery, failures)
-            return job
+    async def retry(self, failures: FailuresFile) -> None:
+        """The mapping may have changed meanwhile: that is often why they can be taken now."""
+        async with self._open_feed() as feed:
+            job = await self._prepare(feed)
+            async with self._open_target() as target:
+                await job.retry(Delivery(target, is_patient=self._is_patient, give_up_after=0), failures)
 
-    async def sync(self, failures: FailuresFile, *, from_start: bool, give_up_after: int) -> SyncJob:
+    async def sync(self, failures: FailuresFile, *, give_up_after: int) -> None:
         """Until the end of the feed, or a signal: what is not acknowledged then comes again."""
-        async with self._open_job() as (job, feed), self._open_delivery(give_up_after=give_up_after) as delivery:
-            if from_start:
-                await feed.forget(self._mapping.consumer)
-            running = asyncio.ensure_future(job.run(delivery, failures, is_following=self._is_patient))
+        async with self._open_feed() as feed:
+            running = asyncio.ensure_future(self._sync(feed, failures, give_up_after))
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, running.cancel)
             await asyncio.wait({running})
@@ -136,16 +185,41 @@ class _Run:
                 running.result()
             elif not self._is_patient:
                 raise asyncio.CancelledError  # it was to come to the end, and did not
-            return job
+
+    async def _sync(self, feed: FeedReader, failures: FailuresFile, give_up_after: int) -> None:
+        place = await self._find_place(feed)
+        job = await self._prepare(feed)
+        async with self._open_target() as target:
+            digest = self._mapping.digest()
+            if place.tag != digest and (place.tag is not None or place.position or self._from_start):
+                await feed.acknowledge(self._mapping.consumer, place.position, digest, is_reset=self._from_start)
+            delivery = Delivery(target, is_patient=self._is_patient, give_up_after=give_up_after)
+            await job.run(place.position, delivery, failures, is_following=self._is_patient)
+
+    async def _find_place(self, feed: FeedReader) -> Place:
+        """Where to go on; raises SyncError when that place was reached with another mapping."""
+        if self._from_start:
+            return Place()
+        place = await feed.get_place(self._mapping.consumer)
+        if not self._accepts_change:
+            check_unchanged(place, self._mapping)
+        return place
+
+    async def _prepare(self, feed: FeedReader) -> SyncJob:
+        """The job, once the fields of the mapping are checked."""
+        fields = FieldCheck(feed, self._mapping, is_accepted=self._accepts_unknown)
+        await fields.run()
+        mapper = Mapper(self._mapping, accepts_keyless=self._accepts_unknown)
+        return SyncJob(feed, mapper, fields, self._mapping, self._limit, self._tell, self.totals)
 
     @asynccontextmanager
-    async def _open_job(self) -> AsyncIterator[tuple[SyncJob, FeedReader]]:
+    async def _open_feed(self) -> AsyncIterator[FeedReader]:
         async with open_feed(self._settings.url, self._settings.feed_key) as http:
-            feed = FeedReader(http, is_patient=self._is_patient)
-            yield SyncJob(feed, Mapper(self._mapping), self._mapping.consumer, self._limit, self._tell), feed
+            yield FeedReader(http, is_patient=self._is_patient)
 
     @asynccontextmanager
-    async def _open_delivery(self, *, give_up_after: int) -> AsyncIterator[Delivery]:
+    async def _open_target(self) -> AsyncIterator[Target]:
+        """The CRM, once it has said that it has the properties of the mapping."""
         if not self._settings.crm_token:
             raise ConfigurationError("OUTCOMES_CRM_TOKEN is empty: set it to the CRM's token (--dry-run needs none)")
         async with open_target(self._settings.crm_token) as http:
@@ -155,4 +229,6 @@ class _Run:
                 if isinstance(given, HubSpot)
                 else GenericTarget(http, given)
             )
-            yield Delivery(target, is_patient=self._is_patient, give_up_after=give_up_after)
+            properties = self._mapping.property_names()
+            await repeat(lambda: target.check(properties), "crm", is_patient=self._is_patient)
+            yield target

@@ -1,33 +1,37 @@
-"""Delivery: records go out in batches, and a batch that is refused as a whole is halved until the bad records stand
-alone. Their neighbours are taken, and no record is given up without a reason.
+"""Delivery: what was not confirmed was not sent.
+
+Records go out in batches. Those that an answer neither confirms nor refuses are sent again, half by half, and so is a
+batch that is refused as a whole, until every record is confirmed or refused. None is given up without a reason.
 """
 
 from collections.abc import Sequence
 
 from service.crm.errors import RefusedError, SyncError
 from service.crm.exchange import repeat
+from service.crm.reasons import Streak, generalize
 from service.crm.records import Failure, Record
-from service.crm.targets import Target
+from service.crm.targets import Reply, Target
+
+UNCONFIRMED = "the CRM's answer does not confirm this record"
 
 
 class Delivery:
-    """Sends records to a target. ``is_patient``: an outage of it is waited out, however long it is.
+    """Sends records to a target, and counts those that it confirmed (``taken``).
 
-    ``give_up_after``: so many refusals, before any record was ever taken, mean that the mapping is wrong rather than
-    the records; 0: go on all the same.
+    ``is_patient``: an outage of it is waited out, however long it is. ``give_up_after``: so many refusals in a row for
+    one reason stop the delivery; 0: go on all the same.
     """
 
     def __init__(self, target: Target, *, is_patient: bool, give_up_after: int) -> None:
+        self.taken = 0
         self._target = target
         self._is_patient = is_patient
-        self._give_up_after = give_up_after
-        self._has_taken = False
-        self._refusals = 0
+        self._streak = Streak(give_up_after)
 
     async def deliver(self, records: Sequence[Record]) -> list[Failure]:
         """Sends records of different keys; returns those that were not taken once all others are in the CRM.
 
-        Raises SyncError when the target takes none, or cannot be reached.
+        Raises SyncError when the target takes none, cannot be reached, or refuses one after the other.
         """
         size = self._target.batch_size
         failures: list[Failure] = []
@@ -37,25 +41,40 @@ class Delivery:
 
     async def _send(self, records: Sequence[Record]) -> list[Failure]:
         try:
-            reasons = await repeat(lambda: self._target.send(records), "crm", is_patient=self._is_patient)
+            reply = await repeat(lambda: self._target.send(records), "crm", is_patient=self._is_patient)
         except RefusedError as error:
             if len(records) > 1:
-                middle = len(records) // 2
-                return await self._send(records[:middle]) + await self._send(records[middle:])
-            reasons = {records[0].key: error.reason}
-        self._has_taken = self._has_taken or len(reasons) < len(records)
-        failures = [_to_failure(record, reasons[record.key]) for record in records if record.key in reasons]
-        self._count(failures)
+                return await self._send_halves(records)
+            reply = Reply(refused={records[0].key: error.reason})
+        refused = dict(reply.refused)
+        taken = reply.taken - refused.keys()
+        silent = [record for record in records if record.key not in taken and record.key not in refused]
+        if len(records) == 1 and silent:
+            refused, silent = {records[0].key: UNCONFIRMED}, []
+        self.taken += sum(record.key in taken for record in records)
+        failures = self._note(records, taken, refused)
+        return failures + (await self._send_halves(silent) if silent else [])
+
+    async def _send_halves(self, records: Sequence[Record]) -> list[Failure]:
+        middle = (len(records) + 1) // 2
+        halves = (records[:middle], records[middle:])
+        return [failure for half in halves if half for failure in await self._send(half)]
+
+    def _note(self, records: Sequence[Record], taken: frozenset[str], refused: dict[str, str]) -> list[Failure]:
+        failures = []
+        for record in records:
+            if record.key in taken:
+                self._streak.note_taken()
+            elif record.key in refused:
+                reason = refused[record.key]
+                summary = generalize(reason, {record.key, *record.own})
+                failures.append(
+                    Failure(record.key, record.position, record.batch_id, record.recipient, reason, summary)
+                )
+                if self._streak.note_refused(summary):
+                    raise SyncError(
+                        f"The CRM has refused {self._streak.length} records in a row for one reason: {summary}. "
+                        "They were not acknowledged. Repair the mapping file or the CRM and run it again; "
+                        "--give-up-after 0 goes on all the same"
+                    )
         return failures
-
-    def _count(self, failures: Sequence[Failure]) -> None:
-        self._refusals += len(failures)
-        if failures and not self._has_taken and 0 < self._give_up_after <= self._refusals:
-            raise SyncError(
-                f"The CRM has refused each of the first {self._refusals} records, so nothing was acknowledged: "
-                f"{failures[-1].reason}. Check the mapping file; --give-up-after 0 goes on all the same"
-            )
-
-
-def _to_failure(record: Record, reason: str) -> Failure:
-    return Failure(record.key, record.position, record.batch_id, record.recipient, reason)

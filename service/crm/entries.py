@@ -61,13 +61,20 @@ def read_field(entry: Entry, field: str) -> Any:
     Raises UnreadableError where it stands in an object that cannot be decoded.
     """
     name, _, key = field.partition(".")
-    if name not in OPEN_FIELDS:
-        return getattr(entry, field)
+    return _read_object(entry, name).get(key) if name in OPEN_FIELDS else getattr(entry, field)
+
+
+def read_names(entry: Entry, name: str) -> set[str]:
+    """The names in an entry's parameters or results; raises UnreadableError as ``read_field``."""
+    return set(_read_object(entry, name))
+
+
+def _read_object(entry: Entry, name: str) -> dict[str, Any]:
     try:
         content = msgspec.json.decode(getattr(entry, name))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableError(f"{name} cannot be read: {error}") from error
-    return content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def explain_field(field: str) -> str:

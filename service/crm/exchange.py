@@ -1,5 +1,6 @@
-"""One HTTP exchange, and when it is worth another try: after 429, 408, 423, 5xx or a lost answer, as late as the other
-side asks for (RFC 9110, ``Retry-After``), else with exponential back-off. Any other refusal is final.
+"""One HTTP exchange, and when it is worth another try: after 408, 423, 425, 429, 477, 5xx, any 4xx with ``Retry-After``
+(RFC 9110) or a lost answer; as late as the other side asks for, else with exponential back-off. Any other refusal is
+final.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,9 +20,10 @@ logger = structlog.get_logger()
 ATTEMPTS = 8
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_WAIT_SECONDS = 300.0  # what a job that is to end lets itself be asked to wait for
+LONGEST_PATIENT_WAIT_SECONDS = 3600.0  # after which one that follows asks again
 LARGEST_ANSWER_BYTES = 64 * 2**20
 MESSAGE_CHARACTERS = 500
-_PASSING = frozenset({408, 423, 425, 429})
+_PASSING = frozenset({408, 423, 425, 429, 477})  # 477: HubSpot is moving the account
 
 _Given = TypeVar("_Given")
 
@@ -68,7 +70,7 @@ async def exchange(
             answer = Answer(response.status_code, response.headers, await _read_body(response, who))
     except httpx.HTTPError as error:
         raise BusyError(f"{who} did not answer ({type(error).__name__})") from error
-    if answer.status in _PASSING or answer.status >= 500:
+    if _may_pass(answer):
         raise BusyError(
             f"{who} answered {answer.status}{read_message(answer.body)}",
             status=answer.status,
@@ -77,6 +79,15 @@ async def exchange(
     if 300 <= answer.status < 400:
         raise SyncError(f"{who} redirects elsewhere ({answer.status}), which is not followed: set its final address")
     return answer
+
+
+def _may_pass(answer: Answer) -> bool:
+    """Whether the same request may be taken later: then the answer says nothing against the records in it."""
+    return (
+        answer.status in _PASSING
+        or answer.status >= 500
+        or (400 <= answer.status < 500 and "retry-after" in answer.headers)
+    )
 
 
 async def _read_body(response: httpx.Response, who: str) -> bytes:
@@ -110,7 +121,7 @@ async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_pa
             return False
         if error.wait_seconds is None:
             return True
-        return error.wait_seconds if is_patient or error.wait_seconds <= LONGEST_WAIT_SECONDS else False
+        return _bound(error.wait_seconds) if is_patient or error.wait_seconds <= LONGEST_WAIT_SECONDS else False
 
     try:
         async for attempt in stamina.retry_context(
@@ -123,7 +134,7 @@ async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_pa
                 try:
                     return await call()
                 except BusyError as error:
-                    wait = attempt.next_wait if error.wait_seconds is None else error.wait_seconds
+                    wait = attempt.next_wait if error.wait_seconds is None else _bound(error.wait_seconds)
                     logger.warning(
                         "crm_sync_waits", operation=operation, attempt=attempt.num, status=error.status,
                         wait_seconds=round(wait, 1),
@@ -135,3 +146,7 @@ async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_pa
             f"{error}{waits}. What was acknowledged is in the CRM; run it again to go on from there"
         ) from error
     raise AssertionError("unreachable: the last attempt raises")
+
+
+def _bound(seconds: float) -> float:
+    return min(seconds, LONGEST_PATIENT_WAIT_SECONDS)

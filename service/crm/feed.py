@@ -23,8 +23,24 @@ class Page(msgspec.Struct):
     has_more: bool
 
 
-class _Consumer(msgspec.Struct):
-    position: int
+class Place(msgspec.Struct):
+    """How far a consumer is, and what it keeps with that."""
+
+    position: int = 0
+    tag: str | None = None
+
+
+class AgentFields(msgspec.Struct):
+    """What the recipients of an agent really have."""
+
+    agent_id: int
+    parameters: list[str]
+    results: list[str]
+
+
+class _Agents(msgspec.Struct):
+    data: list[AgentFields]
+    next: int | None
 
 
 class _One(msgspec.Struct, Generic[_Shape]):
@@ -38,10 +54,25 @@ class FeedReader:
         self._http = http
         self._is_patient = is_patient
 
-    async def get_position(self, consumer: str) -> int:
-        """What the consumer has acknowledged; 0 for one that never has."""
+    async def get_place(self, consumer: str) -> Place:
+        """What the consumer has acknowledged: position 0 without a tag for one that never has."""
         answer = await self._call("GET", f"/v1/feed/consumers/{consumer}", allowed=(404,))
-        return 0 if answer.status == 404 else _decode(answer, _One[_Consumer]).data.position
+        return Place() if answer.status == 404 else _decode(answer, _One[Place]).data
+
+    async def list_fields(self) -> list[AgentFields]:
+        """The fields of all agents that have a batch."""
+        agents: list[AgentFields] = []
+        after: int | None = None
+        while True:
+            params = {} if after is None else {"after": after}
+            answer = await self._call("GET", "/v1/fields", params=params, allowed=(404,))
+            if answer.status == 404:
+                raise SyncError(f"{WHO} has no GET /v1/fields: it is older than this crm-sync. Upgrade it first")
+            page = _decode(answer, _Agents)
+            agents += page.data
+            if page.next is None or not page.data:
+                return agents
+            after = page.next
 
     async def read(self, after: int, limit: int, wait_seconds: int = 0) -> Page:
         """The entries after a position; waits so long for the first one where there is none yet."""
@@ -52,18 +83,15 @@ class FeedReader:
             raise SyncError(f"{WHO} tells of more entries after {after}, but not where")
         return page
 
-    async def acknowledge(self, consumer: str, position: int) -> None:
-        """Says that everything up to the position has been dealt with."""
-        answer = await self._call("PUT", f"/v1/feed/consumers/{consumer}", json={"position": position}, allowed=(409,))
+    async def acknowledge(self, consumer: str, position: int, tag: str, *, is_reset: bool = False) -> None:
+        """Says that everything up to the position has been dealt with; ``tag`` is kept with it."""
+        place = {"position": position, "tag": tag} | ({"reset": True} if is_reset else {})
+        answer = await self._call("PUT", f"/v1/feed/consumers/{consumer}", json=place, allowed=(409,))
         if answer.status == 409:
             raise SyncError(
                 f"The feed refuses position {position} of the consumer {consumer}{read_message(answer.body)}. "
-                "Does another job run under the same name?"
+                "Does another job run under the same name? If not, --from-start begins again"
             )
-
-    async def forget(self, consumer: str) -> None:
-        """Removes the consumer, so that it begins at 0 again."""
-        await self._call("DELETE", f"/v1/feed/consumers/{consumer}", allowed=(404,))
 
     async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> Answer:
         answer = await repeat(
@@ -75,7 +103,7 @@ class FeedReader:
         if answer.status in {401, 403}:
             raise SyncError(f"{WHO} refused OUTCOMES_FEED_KEY{message}. It takes a key with the scope feed")
         if answer.status == 409:
-            raise SyncError(f"The feed cannot be read from there{message}. --from-start begins anew")
+            raise SyncError(f"The feed cannot be read from there{message}. --from-start begins again")
         raise SyncError(f"{WHO} refused {method} {path} with {answer.status}{message}")
 
 

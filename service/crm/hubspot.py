@@ -1,27 +1,38 @@
 """HubSpot: ``POST /crm/v3/objects/{objectType}/batch/upsert``, as its public API reference describes it.
 
 At most 100 inputs, each with ``id`` and ``idProperty``; 200 when all were taken, 207 with ``errors`` when some were
-not, 400 for the whole batch (so also where two inputs have the same id). Every field of an error is optional. An error
-names its input by ``context.objectWriteTraceId`` (which we send) or ``context.ids``; where it does not, we split.
+not, 400 for the whole batch (so also where two inputs have the same id). Every field of an answer is optional. A result
+names its input by ``objectWriteTraceId`` (which we send) or the unique property, an error by that in its ``context`` or
+by ``context.ids``; an input that none names is not confirmed. ``GET /crm/v3/properties/{objectType}`` lists
+the properties.
 Limits come as 429 with ``Retry-After`` or a ``policyName``, as 423, and as ``X-HubSpot-RateLimit-*`` in every answer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import re
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import httpx
 import msgspec
+import structlog
 
-from service.crm.errors import BusyError, RefusedError
+from service.crm.entries import suggest
+from service.crm.errors import BusyError, RefusedError, SyncError
 from service.crm.exchange import MESSAGE_CHARACTERS, Answer, exchange, read_retry_after
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Record
-from service.crm.targets import WHO, check_refusal
+from service.crm.targets import WHO, Reply, check_refusal
+
+logger = structlog.get_logger()
 
 POLICY_SECONDS = {"DAILY": 600.0, "TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
 LOCKED_SECONDS = 2.0  # "a delay of at least 2 seconds" after a 423
 LONGEST_INTERVAL_SECONDS = 60.0
+_MISSING = re.compile(r'Property \\*"(?P<name>[^"\\]+)\\*" does not exist|PROPERTY_DOESNT_EXIST')
+_MISSING_NAME = re.compile(r'\\*"(?:name|propertyName)\\*"\s*:\s*\[?\s*\\*"(?P<name>[^"\\]+)\\*"')
 
 
 class _Error(msgspec.Struct):
@@ -45,10 +56,31 @@ class _Error(msgspec.Struct):
         return {given} if isinstance(given, str) else set(given)
 
 
+class _Result(msgspec.Struct, rename="camel"):
+    id: str | int | None = None
+    object_write_trace_id: str | None = None
+    properties: dict[str, Any] | None = None
+
+
 class _Batch(msgspec.Struct, rename="camel"):
     status: str
     num_errors: int = 0
     errors: list[_Error] = []
+    results: list[_Result] = []
+
+
+class _Changes(msgspec.Struct, rename="camel"):
+    read_only_value: bool = False
+
+
+class _Property(msgspec.Struct, rename="camel"):
+    name: str
+    has_unique_value: bool = True
+    modification_metadata: _Changes | None = None
+
+
+class _Properties(msgspec.Struct):
+    results: list[_Property]
 
 
 class _Problem(msgspec.Struct, rename="camel"):
@@ -66,13 +98,41 @@ class HubSpotTarget:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._http = http
+        self._object_type = target.object_type
         self._url = f"{target.url.rstrip('/')}/crm/v3/objects/{target.object_type}/batch/upsert"
+        self._properties_url = f"{target.url.rstrip('/')}/crm/v3/properties/{target.object_type}"
         self._id_property = key.id_property
         self._sleep = sleep
         self._rest_seconds = 0.0
         self.batch_size = target.batch_size
 
-    async def send(self, records: Sequence[Record]) -> Mapping[str, str]:
+    async def check(self, properties: Collection[str]) -> None:
+        """As ``Target.check``; a token that may not read the properties checks nothing, which is logged."""
+        answer = await exchange(self._http, WHO, "GET", self._properties_url, read_wait=_read_wait)
+        if answer.status == 403:
+            logger.warning("crm_properties_not_checked", status=answer.status)
+            return
+        try:
+            check_refusal(answer)
+            known = {each.name: each for each in msgspec.json.decode(answer.body, type=_Properties).results}
+        except RefusedError as error:
+            raise SyncError(f"{WHO} does not say which properties there are: {error}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BusyError(f"{WHO} answered what cannot be read", status=answer.status) from error
+        faults = [fault for name in sorted(properties) if (fault := self._find_fault(name, known))]
+        if faults:
+            raise SyncError(f"The mapping does not fit HubSpot's {self._object_type}: {'; '.join(faults)}")
+
+    def _find_fault(self, name: str, known: dict[str, _Property]) -> str:
+        """What is wrong with a property that is to be written; "" if nothing is."""
+        if name not in known:
+            return f"there is no property {name!r}{suggest(name, known)}"
+        if name == self._id_property:  # a contact's email is unique, and does not say so
+            return "" if known[name].has_unique_value or name == "email" else f"{name!r} does not hold unique values"
+        changes = known[name].modification_metadata
+        return f"{name!r} is read-only" if changes and changes.read_only_value else ""
+
+    async def send(self, records: Sequence[Record]) -> Reply:
         """As ``Target.send``. Where HubSpot says that nothing more is allowed in its interval, the next call waits."""
         if self._rest_seconds:
             await self._sleep(self._rest_seconds)
@@ -81,8 +141,62 @@ class HubSpotTarget:
         answer = await exchange(self._http, WHO, "POST", self._url, content=body, read_wait=_read_wait)
         if answer.headers.get("x-hubspot-ratelimit-remaining") == "0":
             self._rest_seconds = _read_interval(answer)
+        self._check_missing(answer, records)
         check_refusal(answer)
-        return _read_failures(answer, records)
+        return self._read_reply(answer, records)
+
+    def _check_missing(self, answer: Answer, records: Sequence[Record]) -> None:
+        """Raises SyncError where a property is not there (any more): then it is the mapping that is wrong, and no
+        record."""
+        text = answer.body.decode(errors="replace")
+        if answer.status not in {207, 400} or not _MISSING.search(text):
+            return
+        found = {match["name"] for rule in (_MISSING, _MISSING_NAME) for match in rule.finditer(text) if match["name"]}
+        names = found & {name for record in records for name in record.properties}
+        told = " and ".join(repr(name) for name in sorted(names)) or "of the mapping"
+        raise SyncError(
+            f"HubSpot's {self._object_type} have no property {told} (any more). Make it again, or take it out of the "
+            "mapping file; nothing after the last page was acknowledged"
+        )
+
+    def _read_reply(self, answer: Answer, records: Sequence[Record]) -> Reply:
+        try:
+            batch = msgspec.json.decode(answer.body, type=_Batch)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BusyError(f"{WHO} answered what cannot be read", status=answer.status) from error
+        if batch.status == "CANCELED":
+            raise BusyError(f"{WHO} cancelled the batch", status=answer.status)
+        if len(records) == 1 and (batch.errors or batch.num_errors):
+            told = batch.errors[0].describe() if batch.errors else "no reason given"
+            return Reply(refused={records[0].key: told})
+        refused = {key: error.describe() for error in batch.errors for key in error.find_keys(records)}
+        return Reply(self._find_taken(batch.results, records, refused.keys()), refused)
+
+    def _find_taken(
+        self, results: Sequence[_Result], records: Sequence[Record], refused: Collection[str]
+    ) -> frozenset[str]:
+        """The keys that results confirm. Results that name no input confirm the rest only where they are as many
+        different objects as records are left: each upsert is of one object, so none was left out."""
+        by_trace = {_to_trace(record): record.key for record in records}
+        by_key = {_normalize(record.key): record.key for record in records}
+        taken, nameless, strangers = set[str](), set[str](), 0
+        for result in results:
+            named = (result.properties or {}).get(self._id_property)
+            if result.object_write_trace_id is not None:
+                key = by_trace.get(result.object_write_trace_id)
+            elif named is not None:
+                key = by_key.get(_normalize(_to_property(named)))
+            else:
+                nameless |= {str(result.id)} - {"None"}
+                continue
+            if key is None:
+                strangers += 1
+            else:
+                taken.add(key)
+        rest = {record.key for record in records} - taken - set(refused)
+        if not strangers and len(nameless) == len(rest):
+            taken |= rest
+        return frozenset(taken)
 
     def _to_input(self, record: Record) -> dict[str, Any]:
         return {
@@ -104,24 +218,12 @@ def _to_property(value: Any) -> str:
     return "" if value is None else msgspec.json.encode(value).decode()
 
 
-def _read_failures(answer: Answer, records: Sequence[Record]) -> dict[str, str]:
-    try:
-        batch = msgspec.json.decode(answer.body, type=_Batch)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BusyError(f"{WHO} answered what cannot be read", status=answer.status) from error
-    if batch.status == "CANCELED":
-        raise BusyError(f"{WHO} cancelled the batch", status=answer.status)
-    if len(records) == 1 and (batch.errors or batch.num_errors):
-        return {records[0].key: batch.errors[0].describe() if batch.errors else "no reason given"}
-    failures: dict[str, str] = {}
-    for told in batch.errors:
-        keys = told.find_keys(records)
-        if not keys:
-            raise RefusedError(told.describe())
-        failures |= dict.fromkeys(keys, told.describe())
-    if len(failures) < batch.num_errors:
-        raise RefusedError(f"{batch.num_errors} errors, of which only {len(failures)} say whom they mean")
-    return failures
+def _normalize(key: str) -> str:
+    """A key as HubSpot compares it: without regard to case, and numbers by their value."""
+    with suppress(InvalidOperation):
+        if (number := Decimal(key.strip())).is_finite():
+            return str(number.normalize())
+    return key.strip().casefold()
 
 
 def _read_wait(answer: Answer) -> float | None:

@@ -10,81 +10,114 @@ from service.crm.delivery import Delivery
 from service.crm.entries import Entry, UnreadableError
 from service.crm.failures import FailuresFile
 from service.crm.feed import FeedReader
+from service.crm.mapping import Mapping
+from service.crm.preflight import FieldCheck
+from service.crm.reasons import Reasons
 from service.crm.records import Failure, Mapper, Record
 
 logger = structlog.get_logger()
 
 WAIT_SECONDS = 30  # of a long-poll
-SHOWN = 20  # failures in the table
 SAMPLES = 3  # records of a dry run
 
 
 @dataclass
 class Totals:
-    """What a run has come to. ``read`` = ``sent`` + ``failed`` + all that was skipped."""
+    """What a run has come to. ``sent`` is what the CRM confirmed. Where a run was stopped, its last page is in ``read``
+    and only what was sent of it elsewhere: it comes again."""
 
     position: int = 0  # read up to here; acknowledged, unless it is a dry run or a retry
     read: int = 0
     sent: int = 0
     failed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
-    failures: list[Failure] = field(default_factory=list)  # the first
+    reasons: Reasons = field(default_factory=Reasons)
     samples: list[Record] = field(default_factory=list)  # of a dry run
 
+    @property
+    def unsettled(self) -> int:
+        """How many were read and are neither sent, failed nor skipped."""
+        return self.read - self.sent - self.failed - self.skipped.total()
+
     def note(self, failures: list[Failure]) -> None:
-        """Counts failures, and keeps the first to be shown."""
+        """Counts failures by reason."""
         self.failed += len(failures)
-        self.failures += failures[: SHOWN - len(self.failures)]
+        for each in failures:
+            self.reasons.add(each.summary or each.reason, f"{each.batch_id}-{each.recipient}")
 
 
 Tell = Callable[[Totals], None]
 
 
 class SyncJob:
-    """Follows the feed as ``consumer``, ``limit`` entries at a time; ``tell`` hears of every page."""
+    """Follows the feed as the mapping's consumer, ``limit`` entries at a time, and counts in ``totals``; ``tell`` hears
+    of every page. The mapping's digest is kept with each position that is acknowledged."""
 
-    def __init__(self, feed: FeedReader, mapper: Mapper, consumer: str, limit: int, tell: Tell) -> None:
+    def __init__(
+        self,
+        feed: FeedReader,
+        mapper: Mapper,
+        fields: FieldCheck,
+        mapping: Mapping,
+        limit: int,
+        tell: Tell,
+        totals: Totals,
+    ) -> None:
         self._feed = feed
         self._mapper = mapper
-        self._consumer = consumer
+        self._fields = fields
+        self._consumer = mapping.consumer
+        self._tag = mapping.digest()
         self._limit = limit
         self._tell = tell
-        self.totals = Totals()
+        self.totals = totals
 
-    async def run(self, delivery: Delivery, failures: FailuresFile, *, is_following: bool) -> None:
-        """Syncs from what was acknowledged on: to the end of the feed, or ``is_following`` it until cancelled."""
-        position = await self._feed.get_position(self._consumer)
+    async def run(self, position: int, delivery: Delivery, failures: FailuresFile, *, is_following: bool) -> None:
+        """Syncs from a position on: to the end of the feed, or ``is_following`` it until cancelled."""
         self.totals.position = position
         while True:
             page = await self._feed.read(position, self._limit, WAIT_SECONDS if is_following else 0)
             if page.data:
                 await self._sync(page.data, delivery, failures)
             if page.next > position:
-                await self._feed.acknowledge(self._consumer, page.next)
+                await self._feed.acknowledge(self._consumer, page.next, self._tag)
                 position = self.totals.position = page.next
                 self._tell(self.totals)
             if not is_following and not page.has_more:
                 return
 
     async def _sync(self, entries: list[Entry], delivery: Delivery, failures: FailuresFile) -> None:
+        self.totals.read += len(entries)
+        await self._fields.run()
+        self._mapper.check_keys(entries)
         mapped = self._mapper.map(entries)
-        failed = mapped.failures + await delivery.deliver(mapped.records)
+        sent = self.totals.sent
+        failed = mapped.failures + await self._deliver(mapped.records, delivery)
         failures.append(failed)
-        sent = len(mapped.records) + len(mapped.failures) - len(failed)
-        self._count(len(entries), sent, mapped.skipped)
+        self.totals.skipped += mapped.skipped
         self.totals.note(failed)
         logger.info(
-            "crm_page_synced", consumer=self._consumer, position=entries[-1].position, sent=sent, failed=len(failed),
-            skipped=mapped.skipped.total(),
+            "crm_page_synced", consumer=self._consumer, position=entries[-1].position, sent=self.totals.sent - sent,
+            failed=len(failed), skipped=mapped.skipped.total(),
         )  # fmt: skip
 
-    async def run_dry(self, *, from_start: bool) -> None:
+    async def _deliver(self, records: list[Record], delivery: Delivery) -> list[Failure]:
+        """As ``Delivery.deliver``; what was confirmed is counted even where it stops."""
+        taken = delivery.taken
+        try:
+            return await delivery.deliver(records)
+        finally:
+            self.totals.sent += delivery.taken - taken
+
+    async def run_dry(self, position: int) -> None:
         """Reads to the end of the feed and sends nothing; the totals say what would be sent."""
-        position = 0 if from_start else await self._feed.get_position(self._consumer)
         while True:
             page = await self._feed.read(position, self._limit)
+            self.totals.read += len(page.data)
+            self._mapper.check_keys(page.data)
             mapped = self._mapper.map(page.data)
-            self._count(len(page.data), len(mapped.records), mapped.skipped)
+            self.totals.sent += len(mapped.records)
+            self.totals.skipped += mapped.skipped
             self.totals.note(mapped.failures)
             self.totals.samples += mapped.records[: SAMPLES - len(self.totals.samples)]
             position = self.totals.position = max(position, page.next)
@@ -102,9 +135,10 @@ class SyncJob:
             return
         entries = await self._find({each.key for each in failed}, failed)
         mapped = self._mapper.map(entries)
-        again = mapped.failures + await delivery.deliver(mapped.records)
+        self.totals.read += len(entries)
+        again = mapped.failures + await self._deliver(mapped.records, delivery)
         failures.replace(again)
-        self._count(len(entries), len(mapped.records) + len(mapped.failures) - len(again), mapped.skipped)
+        self.totals.skipped += mapped.skipped
         self.totals.note(again)
         found = {(entry.batch_id, entry.recipient) for entry in entries} | {record.key for record in mapped.records}
         gone = {each.key for each in failed if not {(each.batch_id, each.recipient), each.key} & found}
@@ -130,8 +164,3 @@ class SyncJob:
             return self._mapper.read_key(entry) in keys
         except UnreadableError:
             return False
-
-    def _count(self, read: int, sent: int, skipped: Counter[str]) -> None:
-        self.totals.read += read
-        self.totals.sent += sent
-        self.totals.skipped += skipped

@@ -4,6 +4,7 @@ TOML, checked as a whole before anything is sent; an error names the key in the 
 one. ``deploy/crm`` has commented examples.
 """
 
+import hashlib
 import re
 import tomllib
 from datetime import tzinfo
@@ -17,6 +18,7 @@ import msgspec
 
 from service.crm.entries import NULL, WORDS, explain_field, suggest
 from service.errors import ConfigurationError
+from service.values import read_text
 
 HUBSPOT_URL = "https://api.hubapi.com"
 HUBSPOT_BATCH = 100  # HubSpot takes no more
@@ -62,7 +64,7 @@ class Property(msgspec.Struct, forbid_unknown_fields=True):
     field: _Word
     values: dict[str, Constant] = {}
     default: Constant | None = None  # for what ``values`` does not have
-    empty: Literal["clear", "keep"] = "clear"  # where the field has no value: empty the property, or leave it alone
+    empty: Literal["clear", "keep"] = "keep"  # where the field has no value: empty the property, or leave it alone
     format: Literal["datetime", "date", "epoch_ms"] = "datetime"  # of times
 
 
@@ -102,6 +104,18 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
         """The time zone of dates."""
         return ZoneInfo(self.time_zone)
 
+    def property_names(self) -> set[str]:
+        """All that is ever written in the CRM."""
+        gone = (self.erased.properties, self.withdrawn.properties)
+        return {self.key.id_property, *self.properties, *self.constants, *gone[0], *gone[1]}
+
+    def digest(self) -> str:
+        """The same for two mappings that send the same to the same place, however they are written."""
+        content = msgspec.to_builtins(self)
+        content |= {"properties": msgspec.to_builtins(self.rules()), "consumer": None}
+        content["target"] |= {"batch_size": None}
+        return f"sha256:{hashlib.sha256(msgspec.json.encode(content, order='sorted')).hexdigest()}"
+
 
 _TABLES: dict[str, type[msgspec.Struct]] = {"key": Key, "filter": Filter, "erased": Gone, "withdrawn": Gone}
 _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Generic}
@@ -110,7 +124,7 @@ _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Gene
 def load_mapping(path: Path) -> Mapping:
     """The mapping in a file; raises ConfigurationError that names file and key for one that cannot be used."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     return read_mapping(content, str(path))

@@ -1,4 +1,8 @@
-"""From entries of the feed to records of a CRM, by the mapping."""
+"""From entries of the feed to records of a CRM, by the mapping.
+
+Nobody is left out silently: a recipient without a key is a failure, and a batch of whose recipients none has one means
+that the mapping is wrong.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,9 +13,12 @@ from typing import Any
 
 import msgspec
 
-from service.crm.entries import NULL, Entry, UnreadableError, read_field
+from service.crm.entries import NULL, Entry, UnreadableError, read_field, read_names, suggest
+from service.crm.errors import SyncError
 from service.crm.mapping import Mapping, Property
 
+BLANKS = 10  # so many recipients of a batch with an empty key, and none with one, are no accident
+SHOWN_NAMES = 20
 SKIPS = ("overtaken", "not_final", "filtered", "without_key", "erased", "withdrawn", "gone")  # why one is not sent
 
 
@@ -24,17 +31,20 @@ class Record:
     position: int
     batch_id: int | None
     recipient: int
+    own: frozenset[str] = frozenset()
+    """What is this person's and, like the key, stays out of what is shown: the phone, the parameters."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An outcome that is not in the CRM, and why."""
+    """An outcome that is not in the CRM, and why; ``summary`` is the reason without what is the record's own."""
 
     key: str
     position: int
     batch_id: int | None
     recipient: int
     reason: str
+    summary: str = ""
 
 
 @dataclass
@@ -47,10 +57,11 @@ class Mapped:
 
 
 class Mapper:
-    """Applies a mapping to entries."""
+    """Applies a mapping to entries. ``accepts_keyless``: batches without the key's column are skipped."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, *, accepts_keyless: bool = False) -> None:
         self._key = mapping.key
+        self._accepts_keyless = accepts_keyless
         self._rules = mapping.rules()
         self._constants = mapping.constants
         self._only_final = mapping.only_final
@@ -77,6 +88,33 @@ class Mapper:
                 mapped.failures.append(item)
         return mapped
 
+    def check_keys(self, entries: Iterable[Entry]) -> None:
+        """Raises SyncError for a batch that the entries show to have no key: none of its recipients has the column, or
+        many have it and all leave it empty. A recipient without any parameters says nothing about that."""
+        name = self._key.parameter
+        if name is None or self._accepts_keyless:
+            return
+        batches: dict[int | None, list[tuple[bool, set[str]]]] = {}
+        for entry in entries:
+            if entry.state in self._gone or self._is_filtered(entry):
+                continue
+            with suppress(UnreadableError):
+                if names := read_names(entry, "parameters"):
+                    batches.setdefault(entry.batch_id, []).append((bool(self.read_key(entry)), names))
+        for batch_id, seen in batches.items():
+            columns = set[str]().union(*(names for _, names in seen))
+            if any(has_key for has_key, _ in seen) or (name in columns and len(seen) < BLANKS):
+                continue
+            who = f"no recipient of batch {batch_id} has" if name not in columns else f"batch {batch_id} has nothing in"
+            raise SyncError(
+                f"key.parameter: {who} {name!r}{suggest(name, columns - {name})}; {list_names('columns', columns)}. "
+                "Nothing of this page was sent or acknowledged. Repair the mapping file, or name its batches in "
+                "filter.batches; --accept-unknown skips this one"
+            )
+
+    def _is_filtered(self, entry: Entry) -> bool:
+        return self._batches is not None and entry.batch_id not in self._batches
+
     def read_key(self, entry: Entry) -> str:
         """The key as text without blanks around it; "" for an entry without one. Raises UnreadableError."""
         value = read_field(entry, self._key.source)
@@ -86,7 +124,10 @@ class Mapper:
         try:
             return self._map_one(entry)
         except UnreadableError as error:
-            return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, str(error))
+            return self._fail(entry, str(error))
+
+    def _fail(self, entry: Entry, reason: str) -> Failure:
+        return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, reason, reason)
 
     def _name(self, entry: Entry) -> str:
         """What to call an entry whose record cannot be made."""
@@ -95,9 +136,9 @@ class Mapper:
                 return key
         return entry.recipient_id or f"position {entry.position}"
 
-    def _map_one(self, entry: Entry) -> Record | str:
+    def _map_one(self, entry: Entry) -> Record | Failure | str:
         """The record of an entry, or why there is none."""
-        if self._batches is not None and entry.batch_id not in self._batches:
+        if self._is_filtered(entry):
             return "filtered"
         gone = self._gone.get(entry.state)
         if gone == {}:
@@ -106,10 +147,24 @@ class Mapper:
             return "not_final"
         key = self.read_key(entry)
         if not key:
-            return "without_key" if gone is None else entry.state
+            return self._explain_keyless(entry) if gone is None else entry.state
         properties = self._read_properties(entry) if gone is None else gone
         properties = {self._key.id_property: key, **properties}
-        return Record(key, properties, entry.position, entry.batch_id, entry.recipient)
+        own = self._read_own(entry)
+        return Record(key, properties, entry.position, entry.batch_id, entry.recipient, own)
+
+    def _explain_keyless(self, entry: Entry) -> Failure | str:
+        """A field may have no value yet, and then the entry comes again. A call parameter should have been there."""
+        name = self._key.parameter
+        if name is None or (self._accepts_keyless and name not in read_names(entry, "parameters")):
+            return "without_key"
+        return self._fail(entry, f"there is no {name!r} among the call parameters, or it is empty")
+
+    def _read_own(self, entry: Entry) -> frozenset[str]:
+        """The texts that tell who somebody is."""
+        fields = [rule.field for rule in self._rules.values() if rule.field.startswith("parameters.")]
+        texts = (read_field(entry, field) for field in ("phone", *fields))
+        return frozenset(text for text in texts if isinstance(text, str) and len(text) > 1)
 
     def _read_properties(self, entry: Entry) -> dict[str, Any]:
         properties: dict[str, Any] = dict(self._constants)
@@ -142,3 +197,10 @@ def to_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return NULL if value is None else msgspec.json.encode(value).decode()
+
+
+def list_names(what: str, names: Iterable[str]) -> str:
+    """Names for a message, cut off where there are many."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - SHOWN_NAMES} more" if len(ordered) > SHOWN_NAMES else ""
+    return f"{what}: {', '.join(ordered[:SHOWN_NAMES]) or 'none'}{more}"

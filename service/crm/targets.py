@@ -1,6 +1,7 @@
-"""What every CRM is to the job: something that takes a batch of records and says which of them it did not take."""
+"""What every CRM is to the job: something that takes a batch of records and says which of them it took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import httpx
@@ -13,6 +14,15 @@ WHO = "The CRM"
 SEND_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What an answer says about a batch: the keys that it confirms, and why it refused others. Of the rest it says
+    nothing, and they were not sent."""
+
+    taken: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
 class Target(Protocol):
     """A CRM. Its upserts may be repeated."""
 
@@ -20,11 +30,14 @@ class Target(Protocol):
     def batch_size(self) -> int:
         """How many records it takes at once."""
 
-    async def send(self, records: Sequence[Record]) -> Mapping[str, str]:
-        """Upserts records of different keys; gives the reason for each key that was not taken.
+    async def check(self, properties: Collection[str]) -> None:
+        """Raises SyncError when the CRM says that it has no such properties, BusyError when it may be tried again."""
 
-        Raises RefusedError when all were refused or it is not known which, BusyError when it may be tried again, and
-        SyncError when no record would ever be taken.
+    async def send(self, records: Sequence[Record]) -> Reply:
+        """Upserts records of different keys.
+
+        Raises RefusedError when all were refused, BusyError when it may be tried again, and SyncError when no record
+        would ever be taken.
         """
 
 

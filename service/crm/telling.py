@@ -18,7 +18,7 @@ WHY = {
     "overtaken": "a later entry of the same key was sent instead",
     "not_final": "not final yet (only_final)",
     "filtered": "of another batch (filter.batches)",
-    "without_key": "without the key: it cannot be told whose record it is",
+    "without_key": "without the key: it has none yet, or its batch has no such column (--accept-unknown)",
     "erased": "erased",
     "withdrawn": "withdrawn: its call counts for another recipient, or for none",
     "gone": "of a retry, and no longer in the feed",
@@ -40,8 +40,8 @@ def show_progress(doing: str) -> Iterator[Tell]:
         )
 
 
-def tell_totals(totals: Totals, *, is_dry: bool, is_retry: bool, failures_file: str) -> None:
-    """Prints what a run came to, and the first failures with their reasons."""
+def tell_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: bool, failures_file: str) -> None:
+    """Prints what a run came to, and why records failed."""
     console = Console()
     table = Table("outcomes", "", "", title="Dry run: nothing was sent or acknowledged" if is_dry else None)
     table.add_row("read", f"{totals.read:,}", f"up to position {totals.position:,}")
@@ -52,28 +52,29 @@ def tell_totals(totals: Totals, *, is_dry: bool, is_retry: bool, failures_file: 
     table.add_row(
         "would fail" if is_dry else "failed", f"{totals.failed:,}", "" if is_dry else _tell_where(totals, failures_file)
     )
+    if is_stopped:
+        table.add_row(
+            "unsettled", f"{totals.unsettled:,}", "it was stopped: they were not acknowledged, and come again"
+        )
     console.print(table)
-    if is_retry and not totals.read:
+    if is_retry and not totals.read and not is_stopped:
         console.print(f"There is nothing to retry in {failures_file}.", soft_wrap=True)
     for record in totals.samples:
         shown = ", ".join(f"{name}={_show(value)}" for name, value in record.properties.items())
         console.print(f"position {record.position}: {shown}", markup=False, highlight=False, soft_wrap=True)
-    _tell_failures(console, totals)
+    _tell_reasons(console, totals)
 
 
 def _tell_where(totals: Totals, failures_file: str) -> str:
     return f"in {failures_file}; --retry-failures {failures_file} tries again" if totals.failed else ""
 
 
-def _tell_failures(console: Console, totals: Totals) -> None:
-    if not totals.failures:
-        return
-    table = Table("position", "batch", "recipient", "key", "why it failed")
-    for each in totals.failures:
-        table.add_row(str(each.position), str(each.batch_id), str(each.recipient), mask(each.key), mask(each.reason))
-    console.print(table)
-    if totals.failed > len(totals.failures):
-        console.print(f"and {totals.failed - len(totals.failures):,} more")
+def _tell_reasons(console: Console, totals: Totals) -> None:
+    """Each reason once. People are named by batch and number, and by nothing else."""
+    for reason, group in totals.reasons.rank():
+        more = ", …" if group.count > len(group.examples) else ""
+        line = f"{group.count:,} × {mask(reason)} (recipient {', '.join(group.examples)}{more})"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(value: Any) -> str:

@@ -3,7 +3,6 @@
 import os
 import shutil
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 from service.doctor.findings import Finding, ok, problem, show_bytes, unchecked, warning
 from service.doctor.limits import Thresholds
 from service.errors import ConfigurationError
-from service.formant.targets import load_targets
+from service.formant.targets import load_targets, read_secrets
 from service.settings import NAMES, SECRETS, Settings, find_unknown_names, read_settings
 from service.store.database import Database
 
@@ -169,8 +168,7 @@ def _list_secrets(settings: Settings) -> Iterator[tuple[str, list[str]]]:
     if settings.webhook_secrets:
         yield "default", list(settings.webhook_secrets)
     if settings.targets_file is not None:
-        for name, table in tomllib.loads(settings.targets_file.read_text())["targets"].items():
-            yield name, table["secrets"]
+        yield from read_secrets(settings.targets_file).items()
 
 
 def _read_mode(path: Path) -> int:

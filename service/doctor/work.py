@@ -16,7 +16,8 @@ async def check_alarms(database: Database) -> list[Finding]:
     for alarm in await list_alarms(database):
         make = problem if alarm.severity == "page" else warning
         since = f", since {alarm.since:%Y-%m-%d %H:%M} UTC" if alarm.since else ""
-        message = f"{alarm.name} ({alarm.count:,}{since}): {alarm.message}"
+        reasons = "".join(f", {reason} {count:,}" for reason, count in alarm.reasons.items())
+        message = f"{alarm.name} ({alarm.count:,}{reasons}{since}): {alarm.message}"
         findings.append(make(message, f"{alarm.remedy}. RUNBOOK: {alarm.name}"))
     return findings or [ok("No alarm is on")]
 

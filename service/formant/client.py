@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +17,14 @@ import msgspec
 import stamina
 
 from service.errors import ProviderError
+from service.formant.batches import (
+    BatchPage,
+    ProviderBatch,
+    ProviderMetrics,
+    decode_batch,
+    decode_batch_page,
+    decode_metrics,
+)
 from service.formant.conversations import (
     Conversation,
     ConversationPage,
@@ -23,60 +32,16 @@ from service.formant.conversations import (
     decode_conversation_page,
 )
 from service.formant.fencing import Fence, FencedBody, FencedError
-from service.formant.lenient import decode_leniently, to_float, to_int
+from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
 from service.metrics import Metrics
 from service.tracing import span
 
 READ_ATTEMPTS = 4
-PAGE_ROWS = 100  # the provider's maximum
 LONGEST_WAIT_SECONDS = 30.0
-LARGEST_FIGURE = 2**31 - 1
 
 _Shape = TypeVar("_Shape")
 _HOPELESS = ("authentication_error", "provider_redirected")  # the same again would end the same
-
-
-class ProviderBatch(msgspec.Struct):
-    """A batch as the provider tells it. ``status`` may be any word."""
-
-    id: int
-    agent_id: int
-    name: str = ""
-    status: str = ""
-    total_recipients: int = 0
-    created_at: datetime | None = None
-
-
-class BatchPage(msgspec.Struct):
-    """One page of the provider's batches. ``has_more`` is None where its list does not say (contract: unknown)."""
-
-    data: list[ProviderBatch]
-    has_more: bool | None = None
-
-
-class ProviderMetrics(msgspec.Struct):
-    """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
-
-    None is a figure that was not told, which is something else than 0.
-    """
-
-    avg_duration_seconds: float | None = None
-    busy_count: int | None = None
-    completed_count: int | None = None
-    failed_count: int | None = None
-    in_progress_count: int | None = None
-    no_answer_count: int | None = None
-    pending_retry_count: int | None = None
-    socket_failure_count: int | None = None
-    success_count: int | None = None
-    success_rate: float | None = None
-    total_processed: int | None = None
-    unreachable_count: int | None = None
-
-
-class _One(msgspec.Struct, Generic[_Shape]):
-    data: _Shape
 
 
 class Pacer(Protocol):
@@ -116,9 +81,11 @@ class FormantClient:
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
-                return _decode_as(_One[ProviderBatch])(response.content).data
+                batch = decode_batch(response.content)
             except UNDECODABLE as error:
                 raise _lost_answer("its answer could not be read") from error
+            batch.agent_id, batch.name = batch.agent_id or agent_id, batch.name or name
+            return batch
         if is_certain_refusal(response.status_code, response.content):
             raise _refusal(response)
         raise _lost_answer(f"it answered {response.status_code}")
@@ -126,11 +93,11 @@ class FormantClient:
     async def get_batch(self, batch_id: int) -> ProviderBatch:
         """One batch."""
         path = f"/v1/batch-calls/{batch_id}"
-        return (await self._read("get_batch", path, _decode_as(_One[ProviderBatch]))).data
+        return await self._read("get_batch", path, partial(decode_batch, batch_id=batch_id))
 
     async def get_metrics(self, batch_id: int) -> ProviderMetrics:
         """The provider's figures of one batch; one that is absent or makes no sense is None."""
-        return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", _decode_metrics)
+        return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", decode_metrics)
 
     async def list_conversations(self, agent_id: int, limit: int, offset: int) -> ConversationPage:
         """One page of an agent's calls, in the provider's order, whatever that is; new calls shift the pages."""
@@ -145,18 +112,28 @@ class FormantClient:
         path = f"/v1/conversations/{quote(conversation_id, safe='')}"
         return await self._read("get_conversation", path, decode_conversation)
 
-    async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
-        """Batches page by page, as many pages as the caller goes on to read; new ones shift the pages, so one may
-        come twice. Ends where the list does, whether or not it says so."""
-        offset = 0
-        while True:
+    def walk_batches(self, agent_id: int | None = None) -> ListWalk[BatchPage]:
+        """The list of batches page by page; new ones shift the pages, so one may come twice."""
+
+        async def fetch(offset: int) -> BatchPage:
             params = {"limit": PAGE_ROWS, "offset": offset} | ({} if agent_id is None else {"agent_id": agent_id})
-            page = await self._read("list_batches", "/v1/batch-calls", _decode_as(BatchPage), params)
+            return await self._read("list_batches", "/v1/batch-calls", decode_batch_page, params)
+
+        return ListWalk(fetch)
+
+    async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
+        """All usable batches of the list. Raises ProviderError where it cannot be read to its end: then nobody can
+        say that a batch is missing."""
+        walk = self.walk_batches(agent_id)
+        while (page := await walk.read()) is not None:
             for batch in page.data:
                 yield batch
-            offset += len(page.data)
-            if not page.data or page.has_more is False or (page.has_more is None and len(page.data) < PAGE_ROWS):
-                return
+        if walk.ending != "end":
+            raise ProviderError(
+                f"The provider's list of batches cannot be read to its end ({walk.ending})",
+                status=502,
+                error_type="internal_error",
+            )
 
     async def _read(
         self, operation: str, path: str, decode: Callable[[bytes], _Shape], params: dict[str, int] | None = None
@@ -211,21 +188,6 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
         timeout=httpx.Timeout(60.0, connect=5.0, pool=5.0),
         follow_redirects=False,
     )
-
-
-def _decode_as(shape: type[_Shape]) -> Callable[[bytes], _Shape]:
-    return msgspec.json.Decoder(shape, strict=False).decode
-
-
-def _decode_metrics(body: bytes) -> ProviderMetrics:
-    content = decode_leniently(body)
-    data = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(data, dict):
-        raise msgspec.ValidationError("no figures")
-    read = {"avg_duration_seconds": to_float, "success_rate": to_float}
-    figures = {name: read.get(name, to_int)(data.get(name)) for name in ProviderMetrics.__struct_fields__}
-    told = {name: value for name, value in figures.items() if value is not None and 0 <= value <= LARGEST_FIGURE}
-    return msgspec.convert(told, ProviderMetrics)
 
 
 def _ignore(response: httpx.Response) -> None:

@@ -13,12 +13,12 @@ import msgspec
 
 from service.formant.events import STATUSES, TEXT_LIMIT, Event
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text
+from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
+from service.phones.canonical import canonical_phone
 
 TARGET = "conversations"
 """Stands where a webhook has the inbound address that it came to."""
 AFTERTHOUGHT = timedelta(milliseconds=1)
-_INT4 = 2**31 - 1
-_INT8 = 2**63 - 1
 
 
 class Conversation(NamedTuple):
@@ -26,7 +26,8 @@ class Conversation(NamedTuple):
 
     conversation_id: str
     agent_id: int | None
-    phone: str | None
+    said_phone: str | None
+    """As the provider wrote it. The names of healed events are made from it, so it stays as it is."""
     status: str | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -35,6 +36,10 @@ class Conversation(NamedTuple):
     results: str
     body: bytes
 
+    def read_phone(self, region: str) -> str | None:
+        """The phone in the one form in which phones are compared."""
+        return canonical_phone(self.said_phone, region)
+
     @property
     def is_terminal(self) -> bool:
         """Whether the call has ended in a way that we know."""
@@ -42,10 +47,10 @@ class Conversation(NamedTuple):
 
 
 class ConversationPage(NamedTuple):
-    """Records of one page that name a conversation; ``received`` counts those that do not, too."""
+    """Records of one page that name a conversation; ``keys`` has one for every record, also for the others."""
 
     data: list[Conversation]
-    received: int
+    keys: list[int]
     has_more: bool | None
 
 
@@ -59,9 +64,14 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
     page = msgspec.json.decode(body, type=_RawPage)
     # Copied out of the page's buffer: a record that is kept must not keep the page.
     records = [(bytes(raw), decode_leniently(bytes(raw))) for raw in page.data]
-    found = [_read(content, record) for record, content in records if isinstance(content, dict)]
+    found = [_read(content, raw) if isinstance(content, dict) else None for raw, content in records]
     has_more = page.has_more if isinstance(page.has_more, bool) else None
-    return ConversationPage([record for record in found if record is not None], len(page.data), has_more)
+    keys = [
+        # Attempts may share an id.
+        hash(raw if call is None else (call.conversation_id, call.started_at, call.status))
+        for call, (raw, _) in zip(found, records, strict=True)
+    ]
+    return ConversationPage([call for call in found if call is not None], keys, has_more)
 
 
 def decode_conversation(body: bytes) -> Conversation:
@@ -79,13 +89,14 @@ def to_event(
     *,
     received_at: datetime,
     may_retry: bool,
+    region: str = "",
     contradicted: tuple[int, datetime] | None = None,
 ) -> Event | None:
     """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
 
     ``may_retry``: the provider's figures say that recipients wait for a retry; a call that was not completed may then
-    be one of theirs, and is final only once they say that none does. The event's id follows from the content, so
-    healing twice is one event.
+    be one of theirs, and is final only once they say that none does. ``region`` is that of the agent's phones. The
+    event's id follows from the content, so healing twice is one event.
 
     The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
     ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the
@@ -100,8 +111,10 @@ def to_event(
         occurred_at += AFTERTHOUGHT
     attempt_number = None
     if contradicted is not None:
-        attempt_number, told_at = contradicted
-        occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
+        # From what is stored, which an older version may have taken as it came.
+        attempt_number, told_at = plausible_attempts(contradicted[0]), plausible_time(contradicted[1])
+        if told_at is not None:
+            occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
     return Event(
         event_id=_name_event(conversation, is_final, contradicted),
         digest=hashlib.sha256(conversation.body).digest(),
@@ -111,7 +124,7 @@ def to_event(
         received_at=received_at,
         source="healed",
         agent_id=conversation.agent_id,
-        phone=conversation.phone,
+        phone=conversation.read_phone(region),
         ref_token=None,
         ref_no=None,
         parameters="null",
@@ -121,7 +134,7 @@ def to_event(
         status=status,
         is_final=is_final,
         next_retry_at=None,
-        occurred_at=occurred_at,
+        occurred_at=plausible_time(occurred_at),
         started_at=conversation.started_at,
         ended_at=conversation.ended_at,
         duration_seconds=conversation.duration_seconds,
@@ -130,7 +143,9 @@ def to_event(
     )
 
 
-def recall_event(body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime) -> Event | None:
+def recall_event(
+    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str = ""
+) -> Event | None:
     """The healed event of this id, made anew from the ``body`` that was kept of it: whether it was final, its id tells.
 
     None where the body is no conversation, or the event contradicted a webhook, which the body does not hold.
@@ -141,7 +156,10 @@ def recall_event(body: bytes, event_id: str, *, agent_id: int | None, received_a
     if conversation is None:
         return None
     conversation = conversation._replace(agent_id=agent_id)
-    made = [to_event(conversation, received_at=received_at, may_retry=may_retry) for may_retry in (False, True)]
+    made = [
+        to_event(conversation, received_at=received_at, may_retry=may_retry, region=region)
+        for may_retry in (False, True)
+    ]
     return next((event for event in made if event is not None and event.event_id == event_id), None)
 
 
@@ -156,12 +174,12 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
         return None
     return Conversation(
         conversation_id=conversation_id,
-        agent_id=_within(to_int(content.get("agent_id")), _INT8),
-        phone=to_text(content.get("contact_number")),
+        agent_id=within(to_int(content.get("agent_id")), 0, LARGEST_ID),
+        said_phone=to_text(content.get("contact_number")),
         status=_read_status(content.get("status")),
         started_at=_read_milliseconds(content.get("start_timestamp")),
         ended_at=_read_milliseconds(content.get("end_timestamp")),
-        duration_seconds=_within(to_int(content.get("duration_seconds")), _INT4),
+        duration_seconds=plausible_duration(to_int(content.get("duration_seconds"))),
         failure_reason=to_text(content.get("failure_reason")),
         results=bytes(to_json(content.get("results"))).decode(),
         body=body,
@@ -177,10 +195,6 @@ def _read_status(value: object) -> str | None:
 def _read_milliseconds(value: object) -> datetime | None:
     number = to_int(value)
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number) if number else None
+        return plausible_time(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number)) if number else None
     except OverflowError:
         return None
-
-
-def _within(number: int | None, maximum: int) -> int | None:
-    return number if number is not None and 0 <= number <= maximum else None

@@ -7,24 +7,26 @@ no event, no call or no known status is ``Unreadable``: kept whole by the caller
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from service.formant.lenient import decode_leniently, to_int, to_json, to_text, to_time
+from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
+from service.formant.regions import Regions
+from service.phones.canonical import canonical_phone
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
+ANYWHERE = Regions()
 _EMPTY = msgspec.Raw(b"null")
 _ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could not be shown in a schema
-_INT4 = 2**31 - 1
-_INT8 = 2**63 - 1
 
 
 class Event(NamedTuple):
-    """One event, in the order in which ``ingest`` takes its arrays. Times are aware; JSON is text."""
+    """One event, in the order in which ``ingest`` takes its arrays. Times are aware and plausible; JSON is text."""
 
     event_id: str
     digest: bytes
@@ -35,6 +37,7 @@ class Event(NamedTuple):
     source: str
     agent_id: int | None
     phone: str | None
+    """As ``canonical_phone`` reads it; what was said stands in the body."""
     ref_token: str | None
     ref_no: int | None
     parameters: str
@@ -129,7 +132,8 @@ class _UnreadableError(Exception):
 class EventDecoder:
     """Decodes bodies; ``ref_column`` is the call parameter in which references come back ("" for none)."""
 
-    def __init__(self, ref_column: str) -> None:
+    def __init__(self, ref_column: str, regions: Regions = ANYWHERE) -> None:
+        self._find_region = regions.find
         self._decode = msgspec.json.Decoder(Webhook).decode
         self._decode_reference = _reference_decoder(ref_column)
 
@@ -178,7 +182,8 @@ class EventDecoder:
         except UnicodeDecodeError:
             return self._build(_read_leniently(body), digest, target, body, received_at, signature)
         ref_token, ref_no = _split_reference(self._decode_reference(call.call_parameters))
-        next_retry_at = _aware(retry.next_retry_at)
+        next_retry_at = plausible_time(retry.next_retry_at)
+        agent_id = within(call.agent_id, -LARGEST_ID, LARGEST_ID)
         return Event(
             event_id=envelope.event_id,
             digest=digest,
@@ -187,21 +192,21 @@ class EventDecoder:
             body=body,
             received_at=received_at,
             source="webhook",
-            agent_id=_within(call.agent_id, _INT8),
-            phone=call.to_phone,
+            agent_id=agent_id,
+            phone=canonical_phone(call.to_phone, self._find_region(agent_id)),
             ref_token=ref_token,
             ref_no=ref_no,
             parameters=parameters,
             conversation_id=call.conversation_id,
-            attempt_number=_within(retry.attempt_number, _INT4, minimum=1),
-            max_attempts=_within(retry.max_attempts, _INT4, minimum=1),
+            attempt_number=plausible_attempts(retry.attempt_number),
+            max_attempts=plausible_attempts(retry.max_attempts),
             status=status,
             is_final=is_final(status, retry.is_final_attempt, next_retry_at),
             next_retry_at=next_retry_at,
-            occurred_at=_aware(envelope.timestamp),
-            started_at=_aware(call.started_at),
-            ended_at=_aware(call.ended_at),
-            duration_seconds=_within(call.duration_seconds, _INT4, minimum=0),
+            occurred_at=plausible_time(envelope.timestamp),
+            started_at=plausible_time(call.started_at),
+            ended_at=plausible_time(call.ended_at),
+            duration_seconds=plausible_duration(call.duration_seconds),
             failure_reason=call.failure_reason,
             results=results,
             signature=signature,
@@ -247,23 +252,6 @@ def _split_reference(reference: str | None) -> tuple[str | None, int | None]:
     if len(token) > TEXT_LIMIT or not (number.isascii() and number.isdecimal() and len(number) <= 9):
         return None, None
     return token, int(number)
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    """Times without a zone are taken as UTC; what cannot be told as UTC (year 1, year 9999) counts as absent."""
-    if time is None or time.tzinfo is UTC:
-        return time
-    try:
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except OverflowError:
-        return None
-
-
-def _within(number: float | None, maximum: int, *, minimum: int | None = None) -> int | None:
-    """``number`` rounded to a whole one, or None outside what the database can hold."""
-    if number is None or not (-maximum if minimum is None else minimum) <= number <= maximum:
-        return None
-    return round(number)
 
 
 def _read_leniently(body: bytes) -> Webhook:

@@ -1,13 +1,28 @@
 """The provider's webhook signature: ``sha256=`` and the hex HMAC-SHA256 of the raw body under the target's secret.
 
-The timestamp header is not part of what is signed, so it proves nothing and is not looked at.
+The timestamp header is not part of what is signed, so it proves nothing and is not looked at. The HMAC alone decides,
+so its spelling may vary: hex in any case, with or without the prefix, several signatures separated by commas.
 """
 
+import binascii
 import hmac
 from collections.abc import Sequence
+from typing import NamedTuple
 
 SIGNATURE_HEADER = "X-FormantAI-Signature"
+MOST_SIGNATURES = 8
+"""How many of one header are looked at."""
 _PREFIX = "sha256="
+_PREFIX_BYTES = _PREFIX.encode()
+_HEX_DIGITS = 64
+_BLANKS = b" \t"
+
+
+class Signed(NamedTuple):
+    """A match: the index of the secret, and the digest that it gives."""
+
+    secret: int
+    digest: bytes
 
 
 def sign(body: bytes, secret: str) -> str:
@@ -15,9 +30,19 @@ def sign(body: bytes, secret: str) -> str:
     return _PREFIX + hmac.digest(secret.encode(), body, "sha256").hex()
 
 
-def read_signature(header: bytes) -> bytes:
-    """The 32 bytes that a verified header's value stands for."""
-    return bytes.fromhex(header[len(_PREFIX) :].decode())
+def read_signatures(header: bytes) -> list[bytes]:
+    """The digests of 32 bytes in a header's value; what is none is left out."""
+    digests = []
+    for item in header.split(b",", MOST_SIGNATURES)[:MOST_SIGNATURES]:
+        text = item.strip(_BLANKS)
+        if text[: len(_PREFIX)].lower() == _PREFIX_BYTES:
+            text = text[len(_PREFIX) :].lstrip(_BLANKS)
+        if len(text) == _HEX_DIGITS:
+            try:
+                digests.append(binascii.unhexlify(text))
+            except binascii.Error:
+                continue
+    return digests
 
 
 class Verifier:
@@ -26,18 +51,24 @@ class Verifier:
     def __init__(self, secrets: Sequence[str]) -> None:
         self._keys = [secret.encode() for secret in secrets]
 
-    def find_secret(self, body: bytes, signature: bytes) -> int | None:
-        """The index of the secret that signed ``body``, or None when none did.
+    def find_secret(self, body: bytes, header: bytes) -> Signed | None:
+        """The secret that signed ``body``, or None when none did.
 
-        ``signature`` is the header's raw value. Every secret is tried in full, so the time taken does not tell which
-        one, or how much of one, was right.
+        ``header`` is the header's raw value, or several joined by commas. Every secret is tried in full, so the time
+        taken does not tell which one, or how much of one, was right.
         """
+        given = read_signatures(header)
         found = None
         for index, key in enumerate(self._keys):
-            expected = _PREFIX + hmac.digest(key, body, "sha256").hex()
-            if hmac.compare_digest(expected.encode(), signature):
-                found = index
+            expected = hmac.digest(key, body, "sha256")
+            for digest in given:
+                if hmac.compare_digest(expected, digest):
+                    found = Signed(index, expected)
         return found
+
+    def sign(self, body: bytes, secret: int) -> Signed:
+        """The signature of ``body`` under the secret with this index."""
+        return Signed(secret, hmac.digest(self._keys[secret], body, "sha256"))
 
     def is_signed(self, body: bytes, signature: bytes) -> bool:
         """Whether any of the secrets gives this signature of ``body``; every one is tried in full."""

@@ -1,24 +1,29 @@
 """Targets: the inbound webhook addresses, each with the secrets that may sign for it.
 
 The default target is ``/webhooks/formant``. A targets file adds ``/webhooks/formant/NAME``, each with its own secrets
-and, where the account is shared, the agents that may report there::
+and, where the account is shared, the agents that may report there. ``region`` is the country of phones that those
+agents' calls name without a country code; all others are of ``OUTCOMES_DEFAULT_REGION``::
 
     [targets.india]
     secrets = ["new-secret", "old-secret"]
     agents = [123, 124]
+    region = "IN"
 """
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
+from service.formant.regions import Regions
 from service.formant.signature import Verifier
+from service.values import clean_secret, read_text
 
 DEFAULT_TARGET = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -27,10 +32,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 class Target:
     """One inbound address. ``verifier`` is None only where unsigned webhooks were allowed on purpose."""
 
-    def __init__(self, name: str, verifier: Verifier | None, agents: frozenset[int] | None = None) -> None:
+    def __init__(
+        self, name: str, verifier: Verifier | None, agents: frozenset[int] | None = None, region: str | None = None
+    ) -> None:
         self.name = name
         self.verifier = verifier
         self.agents = agents
+        self.region = region
 
     def admit(self, item: Event | Unreadable) -> Event | Unreadable:
         """``item`` as it is, or unreadable where it speaks of an agent that may not report here."""
@@ -42,6 +50,7 @@ class Target:
 class _TargetTable(msgspec.Struct, forbid_unknown_fields=True):
     secrets: list[str]
     agents: list[int] | None = None
+    region: str | None = None
 
 
 class _TargetsFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,20 +74,65 @@ def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | N
     return targets
 
 
+def read_secrets(path: Path) -> dict[str, list[str]]:
+    """The secrets of each target of a file; raises ConfigurationError for a wrong one."""
+    return {name: table.secrets for name, table in _read_file(path).items()}
+
+
 def _read_targets(path: Path) -> dict[str, Target]:
+    targets = {
+        name: Target(
+            name,
+            Verifier(table.secrets),
+            None if table.agents is None else frozenset(table.agents),
+            _read_region(name, table),
+        )
+        for name, table in _read_file(path).items()
+    }
+    find_regions(targets, "")
+    return targets
+
+
+def _read_file(path: Path) -> dict[str, _TargetTable]:
     try:
-        content = msgspec.convert(tomllib.loads(path.read_text()), _TargetsFile)
+        content = msgspec.convert(tomllib.loads(read_text(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
-    targets = {}
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(
                 f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, "
                 "and is not 'default' or 'conversations'"
             )
-        if not table.secrets or not all(secret.strip() for secret in table.secrets):
-            raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets: at least one, none of them empty")
-        agents = frozenset(table.agents) if table.agents is not None else None
-        targets[name] = Target(name, Verifier(table.secrets), agents)
-    return targets
+        place = f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets"
+        table.secrets = [clean_secret(place, secret) for secret in table.secrets]
+        if not table.secrets or not all(table.secrets):
+            raise ConfigurationError(f"{place}: at least one, none of them empty")
+    return content.targets
+
+
+def _read_region(name: str, table: _TargetTable) -> str | None:
+    region = table.region.strip().upper() if table.region else None
+    if region is not None and region not in SUPPORTED_REGIONS:
+        raise ConfigurationError(
+            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: takes a country's two letters such as IN, "
+            f"not {table.region!r}"
+        )
+    if region is not None and not table.agents:
+        raise ConfigurationError(
+            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: needs agents: a conversation names its agent and no target"
+        )
+    return region
+
+
+def find_regions(targets: Mapping[str, Target], default: str) -> Regions:
+    """The country of each agent's phones. Raises ConfigurationError where two targets give an agent different ones."""
+    by_agent: dict[int, str] = {}
+    for target in targets.values():
+        for agent_id in sorted(target.agents or ()) if target.region else ():
+            if by_agent.setdefault(agent_id, target.region or "") != target.region:
+                raise ConfigurationError(
+                    f"OUTCOMES_TARGETS_FILE: targets.{target.name}.region: agent {agent_id} has another region in "
+                    "another target: give it the same in both"
+                )
+    return Regions(default, by_agent)

@@ -9,7 +9,8 @@ from typing import Any
 
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.conversations import recall_event
-from service.formant.events import Event, EventDecoder, Unreadable
+from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
+from service.formant.regions import Regions
 from service.formant.targets import Target
 from service.ledger.verification import PAGE_FACTS, Finding, Tell, check_places, list_batches
 from service.ledger.writer import Writer
@@ -26,12 +27,15 @@ class Reattributor:
         decoder: EventDecoder,
         writer: Writer,
         tell: Tell = lambda rows: None,
+        *,
+        regions: Regions = ANYWHERE,
     ) -> None:
         self._database = database
         self._targets = targets
         self._decoder = decoder
         self._writer = writer
         self._tell = tell
+        self._regions = regions
 
     async def reattribute(self) -> AsyncIterator[Finding]:
         """What was not where it belongs, and is now."""
@@ -89,7 +93,13 @@ class Reattributor:
 
     def _decode(self, row: Any) -> Event | None:
         if row["target"] == CONVERSATIONS:
-            return recall_event(row["body"], row["event_id"], agent_id=row["agent_id"], received_at=row["received_at"])
+            return recall_event(
+                row["body"],
+                row["event_id"],
+                agent_id=row["agent_id"],
+                received_at=row["received_at"],
+                region=self._regions.find(row["agent_id"]),
+            )
         target = self._targets.get(row["target"])
         if target is None:  # it may have named the agents that may report there
             return None

@@ -4,10 +4,12 @@ An error that lies in the data is bisected down to the event that caused it, whi
 commit. Any other error is the database's, not an event's: it is raised, and the caller tries the group again.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 
 from service.errors import CommitInDoubtError
@@ -15,6 +17,8 @@ from service.formant.events import Event, Unreadable, to_unreadable
 from service.ledger.committer import Item
 from service.logs import LineLimit
 from service.metrics import Metrics
+from service.phones.bodies import find_numbers
+from service.phones.written import E164
 from service.store.database import connect, note_server
 
 logger = structlog.get_logger()
@@ -92,6 +96,7 @@ class Writer:
     async def _ingest(self, connection: asyncpg.Connection, events: list[Event]) -> list[Unreadable]:
         """Ingests events; returns those that the database refused."""
         try:
+            events = await self._name_erased(connection, events)
             counts = await self._queries.ingest(
                 connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True))
             )
@@ -110,6 +115,18 @@ class Writer:
         if counts["conflicts"] or counts["unattributed"]:
             await self._tell(connection, events, counts["conflicts"], counts["unattributed"])
         return []
+
+    async def _name_erased(self, connection: asyncpg.Connection, events: list[Event]) -> list[Event]:
+        """The events; one that names no phone, and in its body a person who was erased, is taken for that person's."""
+        places = [place for place, event in enumerate(events) if not (event.phone and E164.fullmatch(event.phone))]
+        if not places:
+            return events
+        numbers = await asyncio.to_thread(_list_numbers, [events[place].body for place in places])
+        named = list(events)
+        async for row in self._queries.find_erased_phones(connection, numbers=numbers):
+            place = places[row["n"] - 1]
+            named[place] = events[place]._replace(phone=row["phone"])
+        return named
 
     async def _tell(
         self, connection: asyncpg.Connection, events: list[Event], conflicts: int, unattributed: int
@@ -131,9 +148,15 @@ class Writer:
 
     async def _quarantine(self, connection: asyncpg.Connection, unreadable: list[Unreadable]) -> None:
         columns = dict(zip(Unreadable._fields, zip(*unreadable, strict=True), strict=True))
-        await self._queries.quarantine_bodies(connection, **columns)
+        numbers = await asyncio.to_thread(_list_numbers, [item.body for item in unreadable])
+        await self._queries.quarantine_bodies(connection, **columns, numbers=numbers)
         self._metrics.events.labels("quarantined").inc(len(unreadable))
         for item in unreadable:
             if self._lines.admit("quarantined"):
                 named = {} if item.event_id is None else {"event_id": item.event_id}
                 logger.warning("event_quarantined", reason=item.reason, target=item.target, **named)
+
+
+def _list_numbers(bodies: list[bytes]) -> list[str]:
+    """The numbers that each body names, as JSON."""
+    return [msgspec.json.encode(find_numbers(body)).decode() for body in bodies]

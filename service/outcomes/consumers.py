@@ -54,15 +54,17 @@ class Consumers:
         position: int = row["position"]
         return position
 
-    async def acknowledge(self, name: str, position: int, *, is_reset: bool) -> None:
-        """Takes down that it has dealt with every entry up to ``position``; begins one that is not known yet.
+    async def acknowledge(self, name: str, position: int, *, is_reset: bool, tag: str | None = None) -> None:
+        """Records that it has dealt with every entry up to ``position``; begins one that is not known yet. ``tag`` is
+        kept with it, in the same commit; None leaves the tag as it is.
 
         Raises ConflictError when the feed has not come so far, when the consumer was further already, or may have read
         what is gone since, and ``is_reset`` is false, or when there are too many consumers.
         """
         answer = await self._database.queries.acknowledge_feed(
-            self._database.pool, name=_check(name), position=position, is_reset=is_reset, limit=self._max_consumers
-        )
+            self._database.pool, name=_check(name), position=position, is_reset=is_reset, limit=self._max_consumers,
+            tag=tag,
+        )  # fmt: skip
         match answer["refusal"]:
             case "beyond":
                 raise ConflictError(

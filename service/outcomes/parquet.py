@@ -1,6 +1,6 @@
 """Parquet, written row group by row group while the rows come: memory holds one group, whatever the file's size.
 
-Types: times are microseconds in UTC, rates and averages ``decimal128(12, 4)``, ``parameters`` and ``results`` maps from
+Types: times are microseconds in UTC, rates and averages ``decimal128(28, 4)``, ``parameters`` and ``results`` maps from
 text to text. In a map a string stands as it is and anything else as its JSON, so that an agent may change the type of a
 result without making the column unreadable.
 """
@@ -26,7 +26,7 @@ _TYPES: dict[str, pa.DataType] = {
     "integer": pa.int32(),
     "bigint": pa.int64(),
     "boolean": pa.bool_(),
-    "numeric": pa.decimal128(12, 4),
+    "numeric": pa.decimal128(28, 4),  # 100 times any bigint fits
     "timestamp with time zone": pa.timestamp("us", tz="UTC"),
     "jsonb": _TEXT_MAP,
 }

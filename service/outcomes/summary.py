@@ -27,7 +27,7 @@ import asyncpg
 import msgspec
 
 from service.errors import InvalidRequestError
-from service.formant.client import ProviderMetrics
+from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
 from service.outcomes.rates import to_rate, to_ratio
 from service.outcomes.retries import RetryCounts, describe_retries

@@ -1,7 +1,9 @@
 """Erasure of one person by phone: in small committed steps, which any replica goes on with, after ``kill -9`` too.
 
-What is taken out and what stays counted stands in ``sql/functions/35_erase_recipients.sql``; how, in ``50_erase.sql``.
-A held file that holds the person is written anew without their rows, so they are not dialled when it is promoted.
+What is taken out and what stays counted stands in ``sql/functions/35_erase_recipients.sql``; how, in ``50_erase.sql``
+and ``50_erase_named.sql``. Recipients are found by index. All bodies that are kept are read, one after the other, since
+one of somebody else's call may name the person too; the ingest lock is not held meanwhile.
+A held file that holds the person is written again without their rows, so they are not dialled when it is promoted.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import structlog
 from service.access.actor import current_actor
 from service.batches.storing import HELD_PART_BYTES
 from service.errors import NotFoundError
+from service.phones.bodies import calling_code, names_phone
 from service.privacy.held_files import remove_phone
 from service.request_ids import current_request_id
 from service.store.database import Connection, Database
@@ -19,6 +22,9 @@ from service.store.database import Connection, Database
 logger = structlog.get_logger()
 
 STEP_ROWS = 100
+SEARCH_ROWS = 500
+SEARCH_BYTES = 8 * 2**20
+SEARCHING = {"unattributed", "quarantine", "bodies"}
 LISTED = 100
 
 
@@ -43,17 +49,47 @@ class Eraser:
 
     async def finish(self, erasure_id: int) -> dict[str, Any]:
         """Takes all steps that can be taken now; what came of it, as ``read`` tells it."""
-        queries, pool = self._database.queries, self._database.pool
-        while True:
-            step = await queries.erase_step(pool, erasure_id=erasure_id, rows=STEP_ROWS)
-            if step == "finished":
-                logger.info("person_erased")
-            if step == "held":
-                if not await self._rewrite_held(erasure_id):
-                    break
-            elif step in {"late", "done", "finished", None}:
-                break
+        while await self.take_step(erasure_id):
+            pass
         return await self.read(erasure_id)
+
+    async def take_step(self, erasure_id: int) -> bool:
+        """Takes the next step, a commit or none; False when none can be taken now."""
+        queries, pool = self._database.queries, self._database.pool
+        work = await queries.get_erasure_work(pool, erasure_id=erasure_id)
+        step = work["step"] if work else "done"
+        if step in SEARCHING:
+            await self._search(erasure_id, work)
+            return True
+        if step == "held":
+            return await self._rewrite_held(erasure_id)
+        if step == "done":
+            return False
+        step = await queries.erase_step(pool, erasure_id=erasure_id, rows=STEP_ROWS)
+        if step == "finished":
+            logger.info("person_erased")
+        return step not in {"late", "finished"}
+
+    async def _search(self, erasure_id: int, work: Any) -> None:
+        """Reads the next bodies of a step, and takes out those that name the person."""
+        queries, pool, phone = self._database.queries, self._database.pool, work["phone"]
+        await queries.note_calling_code(pool, calling_code=calling_code(phone))
+        page = [
+            row
+            async for row in queries.read_unsearched(
+                pool, step=work["step"], after=work["cursor"], rows=SEARCH_ROWS, bytes=SEARCH_BYTES
+            )
+        ]
+        named = await asyncio.to_thread(_find_named, page, phone)
+        await queries.erase_named(
+            pool,
+            erasure_id=erasure_id,
+            step=work["step"],
+            after=work["cursor"],
+            last=page[-1]["id"] if page else None,
+            named=named,
+            read=len(page),
+        )
 
     async def read(self, erasure_id: int) -> dict[str, Any]:
         """How far it has come: counts, and nothing that tells who it is. Raises NotFoundError."""
@@ -63,7 +99,7 @@ class Eraser:
         shown = dict(row)
         step = shown.pop("step")
         del shown["actor"], shown["key_id"]
-        return {"state": "done" if step == "done" else "running", **shown}
+        return {"state": "done" if step == "done" else "running", "step": step, **shown}
 
     async def finish_all(self) -> None:
         """Goes on with all that are not done."""
@@ -108,3 +144,8 @@ class Eraser:
                     connection, batch_key=batch_key, part_no=part_no, content=content[start : start + HELD_PART_BYTES]
                 )
         return removed
+
+
+def _find_named(page: list[Any], phone: str) -> list[int]:
+    """The ids of the rows that name the phone."""
+    return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]

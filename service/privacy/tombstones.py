@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
 from service.access.actor import current_actor
+from service.batches.phone_repair import PhoneRepair
 from service.errors import InvalidRequestError
+from service.formant.events import ANYWHERE
+from service.formant.regions import Regions
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 
@@ -19,8 +22,9 @@ HEADER = ("phone_hash", "erased_at")
 class Tombstones:
     """Writes the list, and erases again by it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, regions: Regions = ANYWHERE) -> None:
         self._database = database
+        self._regions = regions
 
     async def list(self) -> AsyncIterator[str]:
         """The lines of a CSV; the first one names the key."""
@@ -37,6 +41,8 @@ class Tombstones:
         Raises InvalidRequestError, and changes nothing, for anything but a list of this database's own.
         """
         hashes, times = _read(lines, await self._database.queries.get_erasure_key_mark(self._database.pool))
+        # The tombstones are of phones in E.164; an older backup may hold other spellings.
+        await PhoneRepair(self._database, self._regions).finish()
         begun: int = await self._database.queries.repeat_erasures(
             self._database.pool, phone_hashes=hashes, erased_at=times, actor=current_actor().name
         )

@@ -74,6 +74,11 @@ KINDS = {
         "In the last day, webhooks named recipients by reference whose phone is not the one that was called",
         "See GET /v1/contradictions: compare the file that was uploaded with what the provider dialled",
     ),
+    "provider_list_odd": _Kind(
+        "ticket",
+        "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
+        "Its reasons say what is odd; the batches named have no agent in the list. Ask the provider",
+    ),
     "feed_consumer_lagging": _Kind(
         "ticket",
         "Consumers of the feed have not acknowledged what changed over an hour ago",
@@ -83,7 +88,8 @@ KINDS = {
 
 
 class Alarm(msgspec.Struct):
-    """Something that is wrong now. ``batches``: some of the provider's ids that it is about."""
+    """Something that is wrong now. ``batches``: some of the provider's ids that it is about. ``reasons``: how much
+    of it there is for each reason, where it can have several."""
 
     name: str
     severity: str
@@ -92,6 +98,7 @@ class Alarm(msgspec.Struct):
     message: str
     remedy: str
     batches: list[int]
+    reasons: dict[str, int] = {}
 
 
 class AlarmList(msgspec.Struct):
@@ -109,10 +116,13 @@ async def list_alarms(database: Database) -> list[Alarm]:
         row = rows[name]
         least = REJECTIONS_WORTH_TELLING if name == "signatures_rejected" else 1
         if row["count"] >= least:
-            batches = row["batches"] or []
-            alarms.append(
-                Alarm(name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, batches)
+            alarm = Alarm(
+                name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, row["batches"] or []
             )
+            if name == "provider_list_odd":
+                flaws = database.queries.list_list_flaws(database.pool)
+                alarm.reasons = {flaw["reason"]: flaw["count"] async for flaw in flaws}
+            alarms.append(alarm)
     return sorted(alarms, key=lambda alarm: alarm.severity)
 
 

@@ -6,19 +6,16 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from service.errors import OutcomesError
-from service.formant.client import FormantClient, ProviderMetrics
+from service.formant.batches import ProviderMetrics
+from service.formant.client import FormantClient
 from service.outcomes.summary import read_counts, to_provider_metrics
 from service.reconcile.drift import Assessment, Reason, Side, assess
 from service.reconcile.healer import HealedBatch, Progress
+from service.reconcile.leasing import LeaseLostError
 from service.reconcile.schedule import place_change
 from service.store.database import Database
 
 SHOWN_RECIPIENTS = 20
-
-
-class LeaseLostError(OutcomesError):
-    """Another worker has taken the batch over; nothing more may be written about it."""
 
 
 @dataclass(frozen=True)

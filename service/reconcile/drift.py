@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.formant.client import ProviderMetrics
+from service.formant.batches import ProviderMetrics
 from service.outcomes import shapes
 
 VERDICTS = shapes.VERDICTS

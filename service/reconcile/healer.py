@@ -19,16 +19,17 @@ import msgspec
 import structlog
 
 from service.errors import ProviderError
-from service.formant.client import PAGE_ROWS, FormantClient
+from service.formant.client import FormantClient
 from service.formant.conversations import Conversation, to_event
-from service.formant.events import Event
+from service.formant.events import ANYWHERE, Event
+from service.formant.listing import PAGE_ROWS, ListWalk
+from service.formant.regions import Regions
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.store.database import Database
 
 logger = structlog.get_logger()
 
-OVERLAP_ROWS = 20
 PAGES_OF_PROOF = 3
 """So many pages in a row, wholly before the batch and each older than the one before it, end a walk."""
 SAME_CALL = timedelta(seconds=2)
@@ -50,6 +51,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     unknown_there: list[int] = []
     """A few of the recipients of whom we know a call that the walk did not meet."""
     walked_at: datetime | None = None
+    ending: str = ""
+    """Why the list could not be read to its end; empty where it could."""
 
 
 Save: TypeAlias = Callable[[Progress], Awaitable[None]]
@@ -68,11 +71,19 @@ class HealedBatch(NamedTuple):
 class Healer:
     """Walks, and ingests what is missing. ``save`` keeps progress and lease, and raises when the lease was lost."""
 
-    def __init__(self, database: Database, writer: Writer, metrics: Metrics, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: Writer,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+        regions: Regions = ANYWHERE,
+    ) -> None:
         self._database = database
         self._metrics = metrics
         self._writer = writer
         self._now = now
+        self._regions = regions
         self._turn = asyncio.Lock()
 
     async def walk(
@@ -87,8 +98,9 @@ class Healer:
         ``met``. Raises ProviderError when the provider cannot be read; what was healed until then stays so."""
         since = batch.began_at - CLOCK_SKEW
         pages: list[list[Conversation]] = []
-        while True:
-            page = await client.list_conversations(batch.agent_id, PAGE_ROWS, progress.offset)
+        walk = ListWalk(lambda offset: client.list_conversations(batch.agent_id, PAGE_ROWS, offset), progress.offset)
+        progress.ending = ""
+        while (page := await walk.read()) is not None:
             pages = [*pages, page.data][-PAGES_OF_PROOF:]
             met.update(record.conversation_id for record in page.data)
             wanted = [
@@ -97,12 +109,15 @@ class Healer:
                 if record.agent_id in {None, batch.agent_id} and not _is_before(record, since)
             ]
             await self._heal_page(client, batch, wanted, progress, save)
-            is_last = page.received == 0 or page.has_more is False
-            is_last = is_last or (page.has_more is None and page.received < PAGE_ROWS)
-            if is_last or _is_past(pages, since):
-                return progress
-            progress.offset += max(1, page.received - OVERLAP_ROWS)
+            if walk.ending is not None or _is_past(pages, since):
+                break
+            progress.offset = walk.offset
             await save(progress)
+        if walk.ending is not None and walk.ending != "end":
+            progress.ending = walk.ending
+            self._metrics.list_flaws.labels("conversations", walk.ending).inc()
+            logger.warning("walk_cut_short", agent_id=batch.agent_id, reason=walk.ending)
+        return progress
 
     async def _heal_page(
         self,
@@ -115,7 +130,7 @@ class Healer:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
-            phone=[record.phone for record in records],
+            phone=[record.read_phone(self._regions.find(batch.agent_id)) for record in records],
             conversation_id=[record.conversation_id for record in records],
             started_at=[record.started_at for record in records],
             called_at=[record.started_at or record.ended_at for record in records],
@@ -145,6 +160,7 @@ class Healer:
             conversation._replace(agent_id=batch.agent_id),
             received_at=self._now(),
             may_retry=batch.may_retry,
+            region=self._regions.find(batch.agent_id),
             contradicted=_find_contradicted(chosen, conversation),
         )
         if event is None or await self._has(event):

@@ -1,7 +1,8 @@
 """The loop: every batch that is not closed is compared with the provider, healed where calls are missing, and judged.
 
 Workers in all replicas lease batches that are due (``claim_due_batches``), so each is at one worker at a time; a worker
-that was too slow is fenced off and writes nothing. When a batch is due again follows from how quiet it is: soon after a
+renews its lease while it works, so another takes over soon after one was killed; one that was paused is fenced off and
+writes nothing. When a batch is due again follows from how quiet it is: soon after a
 change on either side, rarely when nothing moves, never once it was complete and quiet for a day, until an event comes.
 """
 
@@ -19,9 +20,10 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
 from service.metrics import Metrics
 from service.reconcile.budget import Meter
-from service.reconcile.comparison import Compared, Comparer, Lease, LeaseLostError
+from service.reconcile.comparison import Compared, Comparer, Lease
 from service.reconcile.drift import Assessment, Reason
 from service.reconcile.healer import Healer, Progress
+from service.reconcile.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
 from service.reconcile.schedule import RARELY, may_heal_again, plan_next
 from service.store.database import Database
 from service.tracing import span
@@ -29,7 +31,6 @@ from service.tracing import span
 logger = structlog.get_logger()
 
 WORKERS = 2
-LEASE_SECONDS = 300.0
 TICK_SECONDS = 5.0
 CLAIM_TRIES, CLAIM_SECONDS = 20, 0.25
 MOST_WALKS = 5
@@ -52,6 +53,7 @@ class Reconciler:
         *,
         grace_seconds: float,
         interval_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
@@ -62,6 +64,7 @@ class Reconciler:
         self._healer = healer
         self._grace_seconds = grace_seconds
         self._interval = timedelta(seconds=interval_seconds)
+        self._lease_seconds = lease_seconds
         self._now = now
         self._comparer = Comparer(database, now)
         self._holder = secrets.token_hex(4)
@@ -77,14 +80,14 @@ class Reconciler:
             self._database.pool, now=self._now(), interval_seconds=self._interval.total_seconds()
         )
         claimed = queries.claim_due_batches(
-            self._database.pool, holder=self._holder, limit=1, lease_seconds=LEASE_SECONDS, now=self._now()
+            self._database.pool, holder=self._holder, limit=1, lease_seconds=self._lease_seconds, now=self._now()
         )
         rows = [row async for row in claimed]
         for row in rows:
             lease = Lease(row["batch_key"], row["batch_id"], row["fence"], _read_progress(row["healing"]))
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
-            except (ProviderError, LeaseLostError) as error:
+            except Exception as error:  # of this batch: the others go on
                 self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
                 is_gone = isinstance(error, ProviderError) and error.status == 404
@@ -118,7 +121,7 @@ class Reconciler:
             raise NotFoundError(f"There is no batch {batch_id}")
         for _ in range(CLAIM_TRIES):
             row = await queries.claim_batch(
-                pool, batch_id=batch_id, holder=self._holder, lease_seconds=LEASE_SECONDS, now=self._now()
+                pool, batch_id=batch_id, holder=self._holder, lease_seconds=self._lease_seconds, now=self._now()
             )
             if row is not None:
                 return row
@@ -153,15 +156,17 @@ class Reconciler:
         """What the comparison came to, once that is recorded; and how many calls to the provider it took."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
-        compared = await self._comparer.compare(client, lease, grace_seconds)
         progress = lease.progress
-        if compared.assessment.needs_healing and (on_demand or progress.offset or self._may_heal(compared, progress)):
-            with span("heal", batch_id=lease.batch_id) as traced:
-                compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
-                traced.note(healed=progress.healed)
-        assessment = compared.assessment
-        reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
-        assessment = assessment._replace(reasons=reasons)
+        async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+            compared = await self._comparer.compare(client, lease, grace_seconds)
+            may_heal = on_demand or progress.offset or self._may_heal(compared, progress)
+            if compared.assessment.needs_healing and may_heal:
+                with span("heal", batch_id=lease.batch_id) as traced:
+                    compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
+                    traced.note(healed=progress.healed)
+            assessment = compared.assessment
+            reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
+            assessment = assessment._replace(reasons=reasons)
         await self._record(lease, compared, assessment, meter.calls, progress)
         return assessment, meter.calls
 
@@ -200,12 +205,23 @@ class Reconciler:
                 if compared.assessment.verdict == "complete":
                     break
             elif is_whole:
-                progress.unknown_there = await self._comparer.find_unmet(lease, met)
+                if not progress.ending:
+                    progress.unknown_there = await self._comparer.find_unmet(lease, met)
                 break
         progress.walked_at = self._now()
         await self._save(lease, progress)
         logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
         return compared, progress
+
+    async def _renew(self, lease: Lease) -> bool:
+        """Whether the lease is still ours, and from now on for its whole length."""
+        kept = await self._database.queries.renew_batch_lease(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
+        )
+        return kept is not None
 
     async def _save(self, lease: Lease, progress: Progress) -> None:
         kept = await self._database.queries.save_healing(
@@ -213,7 +229,7 @@ class Reconciler:
             batch_key=lease.batch_key,
             fence=lease.fence,
             healing=_encode(progress),
-            leased_until=self._now() + timedelta(seconds=LEASE_SECONDS),
+            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
         )
         if kept is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
@@ -266,6 +282,8 @@ def _explain(progress: Progress) -> list[Reason]:
         "conversations_refused": progress.refused,
     }
     explained = [Reason(code, count=count) for code, count in told.items() if count or code == "healed"]
+    if progress.ending:  # what stands behind that was not met
+        explained.append(Reason(f"conversations_{progress.ending}"))
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained

@@ -18,7 +18,7 @@ from service.sandbox.faults import Faults, UploadFault
 from service.sandbox.figures import read_figures
 from service.sandbox.journal import Journal
 from service.sandbox.options import SandboxOptions
-from service.sandbox.paging import read_agent, read_page
+from service.sandbox.paging import describe_end, read_agent, read_page
 from service.sandbox.records import Batch, Records
 from service.sandbox.silence import LateAnswer, Silence
 from service.sandbox.timeline import Timeline
@@ -102,12 +102,15 @@ class BatchCalls:
         return LateAnswer(answer, self._faults) if fault == "hang" else answer
 
     async def list_batches(self, request: Request) -> Response:
-        (limit, offset), agent_id = read_page(request), read_agent(request)
+        (limit, offset), agent_id = read_page(request, self._faults), read_agent(request)
         batches = [b for b in reversed(self._records.batches.values()) if agent_id in (None, b.agent_id)]
         page = batches[offset : offset + limit]
-        body: dict[str, Any] = {"data": [self._show(batch) for batch in page]}
-        if self._options.list_totals:
-            body |= {"has_more": offset + len(page) < len(batches), "total": len(batches)}
+        if self._faults.odd_entries:
+            body: dict[str, Any] = {"data": [*map(describe_oddly, page), *ODD_ENTRIES]}
+        else:
+            body = {"data": [self._show(batch) for batch in page]}
+        if self._options.list_totals or self._faults.always_more:
+            body |= describe_end(self._faults, offset + len(page), len(batches))
         return JSONResponse(body)
 
     async def show_batch(self, request: Request) -> Response:
@@ -136,6 +139,32 @@ def describe_batch(batch: Batch) -> dict[str, Any]:
         "status": batch.status,
         "total_recipients": batch.total,
         "created_at": format_second(batch.created_at),
+    }
+
+
+ODD_ENTRIES: list[Any] = [
+    None,
+    7,
+    "batch",
+    [],
+    {},
+    {"id": None, "agent_id": 123, "name": "Nameless", "status": "pending", "total_recipients": 1},
+    {"id": "b-1", "agent_id": 123},
+    {"id": -1, "agent_id": 123},
+    {"id": 900001, "agent_id": None, "name": None, "status": 7, "total_recipients": None, "created_at": 0},
+    {"id": 900002, "agent_id": {"id": 123}, "name": ["March"], "status": {}, "total_recipients": "many"},
+]
+"""What the contract does not allow; the last two have an id, and no agent."""
+
+
+def describe_oddly(batch: Batch) -> dict[str, Any]:
+    """A batch in types that the contract does not name, with half of it missing."""
+    return {
+        "id": str(batch.id),
+        "agent_id": str(batch.agent_id),
+        "name": None,
+        "status": 7,
+        "created_at": batch.created_at,
     }
 
 

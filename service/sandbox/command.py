@@ -93,6 +93,9 @@ def read_faults(flags: dict[str, Any]) -> Faults:
         bad_signature=flags["bad_signature"],
         api_500=flags["api_500"],
         api_429=flags["api_429"],
+        ignore_offset=flags["ignore_offset"],
+        always_more=flags["always_more"],
+        odd_entries=flags["odd_entries"],
         outage=flags["outage"],
     )
 

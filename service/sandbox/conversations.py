@@ -13,7 +13,8 @@ from starlette.routing import Route
 from service.sandbox.dialler import Dialler
 from service.sandbox.errors import ProviderError
 from service.sandbox.events import EventWriter
-from service.sandbox.paging import read_agent, read_page
+from service.sandbox.faults import Faults
+from service.sandbox.paging import describe_end, read_agent, read_page
 from service.sandbox.records import Attempt, Records
 from service.sandbox.talk import write_dialogue
 
@@ -23,10 +24,11 @@ _SAMPLES_PER_SECOND, _TONE_HERTZ = 8000, 440
 class Conversations:
     """Answers the list, one conversation and its recording."""
 
-    def __init__(self, records: Records, dialler: Dialler, writer: EventWriter) -> None:
+    def __init__(self, records: Records, dialler: Dialler, writer: EventWriter, faults: Faults) -> None:
         self._records = records
         self._dialler = dialler
         self._writer = writer
+        self._faults = faults
 
     def routes(self) -> list[Route]:
         return [
@@ -36,10 +38,10 @@ class Conversations:
         ]
 
     async def list_conversations(self, request: Request) -> Response:
-        (limit, offset), agent_id = read_page(request), read_agent(request)
+        (limit, offset), agent_id = read_page(request, self._faults), read_agent(request)
         page, total = self._records.list_conversations(agent_id, limit, offset)
         data = [_summarise(attempt) for attempt in page]
-        return JSONResponse({"data": data, "has_more": offset + len(page) < total, "total": total})
+        return JSONResponse({"data": data, **describe_end(self._faults, offset + len(page), total)})
 
     async def show_conversation(self, request: Request) -> Response:
         attempt = self._find(request)

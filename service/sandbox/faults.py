@@ -53,6 +53,9 @@ class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
     api_500: _Share | UnsetType = UNSET
     api_429: _Share | UnsetType = UNSET
     next_upload: UploadFault | UnsetType | None = UNSET
+    ignore_offset: bool | UnsetType = UNSET
+    always_more: bool | UnsetType = UNSET
+    odd_entries: bool | UnsetType = UNSET
     outage_seconds: _Seconds | UnsetType = UNSET
     release: bool | UnsetType = UNSET
 
@@ -74,6 +77,12 @@ class Faults:
     """Events that are accompanied by a forged copy. The genuine one still comes."""
     api_500: float = 0.0
     api_429: float = 0.0
+    ignore_offset: bool = False
+    """Lists begin at their first entry, whatever offset is asked for."""
+    always_more: bool = False
+    """Lists say has_more on every page."""
+    odd_entries: bool = False
+    """The list of batches has entries that the contract does not allow, beside its batches in odd types."""
     next_upload: UploadFault | None = None
     outage: tuple[float, float] | None = None
     """(after, seconds): for so long, that long after the first dial of the run, no delivery reaches the receiver."""

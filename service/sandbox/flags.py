@@ -147,6 +147,9 @@ _GROUPS: dict[str, Sequence[click.Option]] = {
         ),
         _flag("--api-500", "Share of API requests answered 500.", type=_SHARE, default=0.0),
         _flag("--api-429", "Share of API requests answered 429.", type=_SHARE, default=0.0),
+        _flag("--ignore-offset", "Lists begin at their first entry, whatever offset is asked for.", is_flag=True),
+        _flag("--always-more", "Lists say has_more on every page.", is_flag=True),
+        _flag("--odd-entries", "The list of batches has entries that the contract does not allow.", is_flag=True),
     ),
     "Instead of running": (
         _flag(

@@ -101,7 +101,7 @@ class Sandbox:
             faults=self.faults,
             journal=self.journal,
         )
-        conversations = Conversations(self.records, dialler, self._writer)
+        conversations = Conversations(self.records, dialler, self._writer, self.faults)
         witness = Witness(self._timeline, self.records, self.faults, self.journal)
         return [*batch_calls.routes(), *conversations.routes(), *witness.routes()]
 

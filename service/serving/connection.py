@@ -6,7 +6,6 @@ be read in two ways is refused (RFC 9112, sections 3.2, 6.1, 6.3): a proxy in fr
 """
 
 import asyncio
-import urllib.parse
 from typing import Any, Final
 
 import httptools
@@ -15,11 +14,13 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.serving.heads import TRAILERS, judge_head, too_large
+from service.serving.answering import Answers
+from service.serving.heads import TRAILERS, describe_request, expects_to_be_asked, judge_head, too_large
 from service.serving.keeper import ConnectionKeeper
 from service.serving.limits import Doing, Notes
 from service.serving.queueing import QueueingFlow
 from service.serving.refusals import NO_PLACE, RefusedError, answer_probes_only, render_refusal
+from service.serving.upgrades import open_parser, render_without_upgrade
 
 MAX_LENGTH_DIGITS = 18
 
@@ -57,6 +58,8 @@ class HttpConnection(HttpToolsProtocol):
         self._is_deaf = False
         self._is_refused = False
         self._is_reserved = False
+        self._discarded_bytes = 0
+        self._answers: Answers
         self._active: RequestResponseCycle | None = None
 
     # What the keeper asks
@@ -106,6 +109,7 @@ class HttpConnection(HttpToolsProtocol):
             return
         super().connection_made(transport)
         self.flow = QueueingFlow(transport, self.pipeline)
+        self._answers = Answers(transport.write, transport.is_closing, self._end_after_answer)
         if place == "reserved":
             self._is_reserved = True
             self.app = answer_probes_only(self.app, self._keeper)
@@ -132,13 +136,12 @@ class HttpConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            self._discard(len(data))
             return
         self._fed = len(data)
         reading, begun, body_bytes = self._reading, self._begun, self.body_bytes
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_deaf = True  # the connection closes with the answer
+            self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "This is no HTTP request"))
@@ -151,6 +154,18 @@ class HttpConnection(HttpToolsProtocol):
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
                 if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
                     self._refuse(RefusedError(400, "There is too much in the body that is no body"))
+
+    def _feed(self, data: bytes) -> None:
+        """Parses. A request that offers another protocol is parsed again without the offer: llhttp takes what follows
+        its head for the other protocol, so the body would be lost, or read as a request."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = render_without_upgrade(self.parser, self.url, self.headers) + data[upgrade.args[0] :]
+                self.parser = open_parser(self)
+            else:
+                return
 
     def on_message_begin(self) -> None:
         self._reading = HEAD
@@ -168,7 +183,7 @@ class HttpConnection(HttpToolsProtocol):
                 if len(value) > MAX_LENGTH_DIGITS:
                     self._fault = RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
             elif name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
+                self.expect_100_continue = self.expect_100_continue or expects_to_be_asked(value)
             elif value.lower() != b"chunked":
                 self._fault = RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
             elif self.parser.get_http_version() != "1.1":
@@ -187,26 +202,24 @@ class HttpConnection(HttpToolsProtocol):
         ):
             queued = len(self.pipeline)
             judge_head(limits, self.url, self.headers, version, hosts=self._hosts, queued=queued, fault=self._fault)
-        is_upgrade = self.parser.should_upgrade()
-        if is_upgrade and any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers):
-            # llhttp takes all that follows for another protocol, so that the body would be lost, or read as a request.
-            raise RefusedError(400, "Upgrade: this service speaks HTTP/1.1 alone; send the body without it")
-        self._describe(version)
+        describe_request(self.scope, self.parser, self.url)
+        if self.parser.should_upgrade():
+            return  # HttpParserUpgrade follows
         cycle = self.cycle = RequestResponseCycle(
             scope=self.scope,
-            transport=self.transport,
+            transport=self._answers,  # type: ignore[arg-type]  # it only writes and closes
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=False,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version == "1.1" and self.parser.should_keep_alive() and not (is_upgrade or self._is_reserved),
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=version == "1.1" and self.parser.should_keep_alive() and not self._is_reserved,
             on_response=self.on_response_complete,
         )
         self._reading = BODY
-        self.body_bytes = self._bare_bytes = 0
+        self.body_bytes = self._bare_bytes = self._discarded_bytes = 0
         self.headers = TRAILERS
         if self._active is None:
             self._active = cycle
@@ -219,6 +232,7 @@ class HttpConnection(HttpToolsProtocol):
         cycle = self.cycle
         self.body_bytes += len(body)
         if cycle.response_complete:
+            self._discard(len(body))
             return
         cycle.body += body
         if len(cycle.body) > HIGH_WATER_LIMIT:
@@ -226,6 +240,8 @@ class HttpConnection(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self._reading == HEAD:
+            return  # the head of an upgrade is read again
         self._reading = NOTHING
         if not self.cycle.response_complete:
             self.cycle.more_body = False
@@ -256,8 +272,11 @@ class HttpConnection(HttpToolsProtocol):
         if reading == BODY and active is self.cycle and not active.response_started:
             active.disconnected = True
             active.message_event.set()
-        elif reading == BODY and (active is None or active is self.cycle):
-            self.transport.close()  # the answer has begun or is over: there is no place for another one
+        elif reading == BODY and active is None:
+            self._linger()  # it was answered
+            return
+        elif reading == BODY and active is self.cycle:
+            self.transport.close()  # the answer has begun: there is no place for another one
             return
         elif active is not None:
             if reading == BODY:
@@ -265,21 +284,31 @@ class HttpConnection(HttpToolsProtocol):
                 self.cycle = self.pipeline[0][0] if self.pipeline else active
             self.cycle.keep_alive = False  # those before it are answered; then the connection closes
             return
-        self._is_refused = True
         self.transport.write(render_refusal(refused.status, refused.message, self.server_state.default_headers))
+        self._linger()
+
+    def _end_after_answer(self) -> None:
+        """Closes after an answer, and lingers first where the client is still sending."""
+        if self.transport.is_closing():
+            return
+        is_whole = self._active is not None and self._active.response_complete
+        if is_whole and (self._reading != NOTHING or self.pipeline):
+            self.pipeline.clear()
+            self._reading = NOTHING
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Sends nothing more, and discards what still comes until the client closes or a limit is reached. Closing with
+        anything unread would reset the connection, and the client would lose the answer (RFC 9112, section 9.6)."""
+        self._is_refused = self._is_deaf = True
+        self._discarded_bytes = 0
+        self.flow.resume_reading()
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
-    def _describe(self, version: str) -> None:
-        """Completes the ASGI scope."""
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        url = httptools.parse_url(self.url)
-        raw_path = url.path
-        if raw_path is None:
-            raise RefusedError(400, "The request names no path")
-        path = raw_path.decode("ascii")
-        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = url.query or b""
+    def _discard(self, size_bytes: int) -> None:
+        self._discarded_bytes += size_bytes
+        if self._discarded_bytes > self._limits.linger_bytes and not self.transport.is_closing():
+            self.cut_off("unread_body", None)

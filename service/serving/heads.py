@@ -1,5 +1,10 @@
 """What a request's URL and headers may be."""
 
+import urllib.parse
+
+import httptools
+from uvicorn._types import HTTPScope
+
 from service.serving.limits import ConnectionLimits
 from service.serving.refusals import Header, RefusedError
 
@@ -46,3 +51,24 @@ def too_large(limits: ConnectionLimits, url: bytes) -> RefusedError:
     return RefusedError(
         431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in all", "large_head"
     )
+
+
+def expects_to_be_asked(value: bytes) -> bool:
+    """Whether an Expect header asks for ``100 Continue``; others may be ignored (RFC 9110, section 10.1.1)."""
+    return any(item.strip().lower() == b"100-continue" for item in value.split(b","))
+
+
+def describe_request(scope: HTTPScope, parser: httptools.HttpRequestParser, url: bytes) -> None:
+    """Adds method, version and target to an ASGI scope; raises RefusedError where there is no path."""
+    if parser.get_method() == b"CONNECT":
+        raise RefusedError(400, "This service is no proxy")
+    parsed = httptools.parse_url(url)
+    raw_path = parsed.path
+    if raw_path is None:
+        raise RefusedError(400, "The request names no path")
+    path = raw_path.decode("ascii")
+    scope["method"] = parser.get_method().decode("ascii")
+    scope["http_version"] = parser.get_http_version()
+    scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+    scope["raw_path"] = raw_path
+    scope["query_string"] = parsed.query or b""

@@ -38,7 +38,9 @@ class ConnectionLimits:
     untaken_bytes: int = 256 * 2**20
     """What all clients together may leave untaken of answers that are ready."""
     linger_seconds: float = 10.0
-    """How long what is still sent of a refused request is thrown away, so that the client comes to read the answer."""
+    """How long what a client still sends after its answer is discarded, so that it comes to read the answer."""
+    linger_bytes: int = 64 * 2**20
+    """How much of it."""
     sweep_seconds: float = 1.0
     clock: Callable[[], float] = time.monotonic
 

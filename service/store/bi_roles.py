@@ -79,9 +79,35 @@ async def set_up_role(
 
 
 async def set_shown(connection: Connection, kind: str, names: tuple[str, ...], *, is_shown: bool) -> list[str]:
-    """Shows or hides call parameters (``kind`` parameter) or results; all exceptions that now hold, in words."""
+    """Shows or hides call parameters (``kind`` parameter) or results; all exceptions that now hold, in words.
+
+    Raises ConfigurationError for a pattern, unless it is of results to hide: only names that somebody looked at are
+    shown, and parameters are hidden anyway.
+    """
+    if patterns := [name for name in names if "*" in name and (is_shown or kind == "parameter")]:
+        raise ConfigurationError(f"{patterns[0]!r} is a pattern, which only bi hide --result takes: give whole names")
     async with connection.transaction():
         for name in names:
             await load_queries().set_bi_field(connection, kind=kind, name=name, is_shown=is_shown)
-    rows = load_queries().list_bi_fields(connection)
-    return [f"{row['kind']} {row['name']}: {'shown' if row['is_shown'] else 'hidden'}" async for row in rows]
+    return await _list_exceptions(connection)
+
+
+async def set_closed(connection: Connection, agent_id: int, *, is_closed: bool) -> list[str]:
+    """Hides all results of an agent that are not shown by name, or no longer does; as ``set_shown``."""
+    if is_closed:
+        await load_queries().close_bi_agent(connection, agent_id=agent_id)
+    else:
+        await load_queries().open_bi_agent(connection, agent_id=agent_id)
+    return await _list_exceptions(connection)
+
+
+async def _list_exceptions(connection: Connection) -> list[str]:
+    queries = load_queries()
+    agents = [row["agent_id"] async for row in queries.list_bi_closed_agents(connection)]
+    return [
+        *[
+            f"{row['kind']} {row['name']}: {'shown' if row['is_shown'] else 'hidden'}"
+            async for row in queries.list_bi_fields(connection)
+        ],
+        *(f"results of agent {agent_id}: hidden unless shown by name" for agent_id in agents),
+    ]

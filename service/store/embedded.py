@@ -1,10 +1,10 @@
 """The embedded Postgres: a real Postgres 18 from a wheel, for trials and small installations.
 
 It starts and stops with the service and keeps its data in a folder between runs; it listens on a Unix socket only.
-After a ``kill -9`` of the service it lives on, and the next start finds it.
+Several processes may use one folder: the last of them that is alive stops it. After a ``kill -9`` of all of them it
+lives on, and the next start finds it.
 """
 
-import json
 import os
 import subprocess
 import warnings
@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import stamina
 import structlog
+
+from service.store.embedded_users import UserList
 
 logger = structlog.get_logger()
 
@@ -43,25 +45,27 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
     server = pgserver.get_server(folder, cleanup_mode="stop", start=False)
     server.ensure_pgdata_inited()
     _configure(folder)
-    _forget_dead_users(folder / ".handle_pids.json")
-    # Which is longer than the wheel waits for.
-    for attempt in stamina.retry_context(
-        on=(subprocess.SubprocessError, AssertionError),
-        attempts=None,
-        timeout=start_seconds,
-        wait_initial=0.5,
-        wait_max=2,
-    ):
-        with attempt:
-            _forget_dead_server(folder)
-            server.start()
-    url: str = server.get_uri()
-    logger.info("embedded_postgres_started")
-    try:
-        yield url
-    finally:
-        server.cleanup()
-        logger.info("embedded_postgres_stopped")
+    with UserList(folder) as users:
+        # Which is longer than the wheel waits for.
+        for attempt in stamina.retry_context(
+            on=(subprocess.SubprocessError, AssertionError),
+            attempts=None,
+            timeout=start_seconds,
+            wait_initial=0.5,
+            wait_max=2,
+        ):
+            with attempt:
+                _forget_dead_server(folder)
+                server.start()
+        url: str = server.get_uri()
+        logger.info("embedded_postgres_started")
+        try:
+            yield url
+        finally:
+            with server._lock:  # the wheel's own, under which it changes its list
+                users.forget_dead()
+            server.cleanup()
+            logger.info("embedded_postgres_left")
 
 
 def _configure(folder: Path) -> None:
@@ -74,23 +78,6 @@ def _configure(folder: Path) -> None:
     if os.geteuid() == 0:
         owner = folder.stat()
         os.chown(folder / "outcomes.conf", owner.st_uid, owner.st_gid)
-
-
-def _forget_dead_users(path: Path) -> None:
-    """Takes processes that were killed off the wheel's list of users, so that the last one alive stops the server."""
-    if path.exists():
-        users = json.loads(path.read_text() or "[]")
-        noted_at = path.stat().st_mtime
-        path.write_text(json.dumps([pid for pid in users if _is_alive_since(pid, noted_at)]))
-
-
-def _is_alive_since(pid: int, moment: float) -> bool:
-    """Whether the process that had this number at ``moment`` (seconds since the epoch) still runs."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _forget_dead_server(folder: Path) -> None:

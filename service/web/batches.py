@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
-from service.formant.client import ProviderMetrics
+from service.formant.batches import ProviderMetrics
 from service.outcomes.past import PastReader
 from service.outcomes.shapes import VERDICTS, Outcomes
 from service.outcomes.slices import Slicer

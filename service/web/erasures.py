@@ -7,8 +7,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.batches.phones import PhoneError, normalise_phone
 from service.errors import InvalidRequestError
+from service.phones.canonical import require_phone
+from service.phones.written import PhoneError
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
 from service.web.bodies import read_json
@@ -17,6 +18,7 @@ from service.web.json import JsonResponse
 from service.web.operations import Answer, Json, Operation
 
 WAIT_SECONDS = 8.0
+STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
 
 
 ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
@@ -29,7 +31,7 @@ class Person(msgspec.Struct, forbid_unknown_fields=True):
     """Whom to erase."""
 
     phone: str
-    """In E.164, or national where OUTCOMES_DEFAULT_REGION is set."""
+    """In E.164 or any other spelling; national where OUTCOMES_DEFAULT_REGION is set."""
     dry_run: bool = False
     """Only count."""
 
@@ -50,6 +52,11 @@ class Erasure(msgspec.Struct):
     attempts: int | None = None
     """Of a dry run."""
     bodies: int | None = None
+    """Bodies that were deleted."""
+    bodies_read: int | None = None
+    """Bodies, of whomever, that were looked at for the person."""
+    step: Annotated[str | None, msgspec.Meta(extra_json_schema={"enum": [*STEPS, None]})] = None
+    """Where it is: recipients, what waits unattributed, quarantine, held files, all other bodies, what came late."""
     quarantined: int | None = None
 
 
@@ -83,7 +90,7 @@ class Erasures:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
-            phone = normalise_phone(person.phone, self._default_region)
+            phone = require_phone(person.phone, self._default_region)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
         if person.dry_run:

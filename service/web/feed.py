@@ -21,6 +21,7 @@ from service.web.operations import Answer, Json, Operation
 
 MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
+TAG = r"^[!-~]{1,200}$"
 
 
 AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
@@ -37,6 +38,8 @@ class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
     """It has dealt with every entry up to here."""
     reset: bool = False
     """It may go back."""
+    tag: Annotated[str, msgspec.Meta(pattern=TAG)] | None = None
+    """Opaque text to keep with the position, such as the digest of a configuration; without one it stays as it is."""
 
 
 class FeedEntry(msgspec.Struct):
@@ -85,6 +88,8 @@ class Consumer(msgspec.Struct):
     behind_since: Time | None
     acknowledged_at: Time
     created_at: Time
+    tag: str | None
+    """What the consumer last sent as such."""
 
 
 class Feed:
@@ -148,10 +153,10 @@ class Feed:
         return await self._answer(request.path_params["name"])
 
     async def acknowledge(self, request: Request) -> Response:
-        """Takes down how far a consumer is: ``{"position": 123}``; ``"reset": true`` lets it go back."""
+        """Records how far a consumer is: ``{"position": 123}``; ``"reset": true`` lets it go back."""
         word = await read_json(request, Acknowledgement, '{"position": 123}')
         name = request.path_params["name"]
-        await self._consumers.acknowledge(name, word.position, is_reset=word.reset)
+        await self._consumers.acknowledge(name, word.position, is_reset=word.reset, tag=word.tag)
         return await self._answer(name)
 
     async def forget_consumer(self, request: Request) -> Response:

@@ -21,7 +21,7 @@ from service.web.problems import (
     answer_nobody,
     answer_unavailable,
 )
-from service.web.receiver import PATH as WEBHOOK_PATH
+from service.web.receiver import read_target
 from service.web.requests import Requests
 from service.web.safety import make_safe
 
@@ -38,9 +38,7 @@ class Front:
         self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope.get("path", "")
-        is_webhook = path.startswith(WEBHOOK_PATH) and path[len(WEBHOOK_PATH) :][:1] in {"", "/"}
-        if is_webhook:
+        if read_target(scope.get("path", "")) is not None:
             await self._receiver(scope, receive, send)
         else:
             await self._requests(scope, receive, make_safe(send))

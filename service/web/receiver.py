@@ -25,7 +25,7 @@ from service.errors import (
     UnavailableError,
 )
 from service.formant.events import TEXT_LIMIT, EventDecoder, Webhook
-from service.formant.signature import SIGNATURE_HEADER, read_signature
+from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target
 from service.ledger.backlog import Backlog
 from service.ledger.committer import Committer
@@ -35,6 +35,7 @@ from service.request_ids import HEADER as REQUEST_ID
 from service.request_ids import choose_request_id
 from service.tracing import is_tracing, trace_webhook
 from service.web.declarations import Header, PathText
+from service.web.encodings import decode_content
 from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
 from service.web.safety import NO_SNIFFING
@@ -55,10 +56,22 @@ logger = structlog.get_logger()
 _SIGNATURE = SIGNATURE.name.lower().encode()
 _EVENT_ID = EVENT_ID.name.lower().encode()
 _LENGTH = b"content-length"
+_ENCODING = b"content-encoding"
+_SEGMENTS = PATH.strip("/").split("/")
 _STORED: tuple[Message, Message] = (
     {"type": "http.response.start", "status": 204, "headers": []},
     {"type": "http.response.body", "body": b""},
 )
+
+
+def read_target(path: str) -> str | None:
+    """The target that a path names; None for a path of something else. Slashes that are doubled, or last, are none."""
+    if path == PATH:
+        return DEFAULT_TARGET
+    segments = [segment for segment in path.split("/") if segment]
+    if not path.startswith("/") or segments[:2] != _SEGMENTS:
+        return None
+    return "/".join(segments[2:]) or DEFAULT_TARGET
 
 
 class _DisconnectedError(Exception):
@@ -111,7 +124,7 @@ class Receiver:
         """Takes one event of the provider, and answers once it is committed. The provider sends it again after a 503 or
         no answer within 10 seconds, three times in all, and never after a 4xx."""
         began = time.perf_counter()
-        name = scope["path"][len(PATH) + 1 :] or DEFAULT_TARGET
+        name = read_target(scope["path"]) or DEFAULT_TARGET
         target = self._targets.get(name)
         try:
             if target is None:
@@ -144,15 +157,18 @@ class Receiver:
                 trace_webhook(scope["headers"], began, name)
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
-        signature = event_id = length = b""
-        # Backwards, so that the first of its name counts, whatever was appended to what the sender meant.
+        signature = event_id = length = encoding = b""
+        # Backwards, so that the first of its name counts, whatever was appended to what the sender meant. Of several
+        # signatures each may be the right one.
         for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
-                signature = value.strip(b" \t")  # blanks around a value are none of it (RFC 9110, 5.5)
+                signature = value + b"," + signature if signature else value
             elif key == _EVENT_ID:
                 event_id = value
             elif key == _LENGTH:
                 length = value
+            elif key == _ENCODING:
+                encoding = value + b"," + encoding if encoding else value
         if length and int(length) > self._max_body_bytes:
             raise self._too_large()
         self._committer.refuse_if_behind()
@@ -160,7 +176,10 @@ class Receiver:
         held = _Held(self._backlog)
         try:
             body = await self._read(receive, held)
-            kept = self._verify(target, body, signature)
+            if encoding:
+                body, kept = self._verify_encoded(target, body, signature, encoding, held)
+            else:
+                kept = self._verify(target, body, signature)
             hint = event_id.decode("latin-1")[:TEXT_LIMIT] if event_id else None
             item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint, kept)
             await self._committer.submit(target.admit(item))
@@ -204,14 +223,35 @@ class Receiver:
         """The signature, to be kept with the body; None where the target takes unsigned ones."""
         if target.verifier is None:
             return None
-        index = target.verifier.find_secret(body, signature)
-        if index is None:
+        signed = target.verifier.find_secret(body, signature)
+        if signed is None:
             raise AuthenticationError(
                 f"{SIGNATURE_HEADER} is missing or was not made with a secret of this target: compare "
                 "FORMANT_WEBHOOK_SECRET with the secret in the provider's dashboard"
             )
-        self._secret_used[target.name, str(index + 1)] += 1
-        return read_signature(signature)
+        self._secret_used[target.name, str(signed.secret + 1)] += 1
+        return signed.digest
+
+    def _verify_encoded(
+        self, target: Target, body: bytes, signature: bytes, encoding: bytes, held: "_Held"
+    ) -> tuple[bytes, bytes | None]:
+        """The content of a compressed body, and its signature: the sender's, or where that is one of the compressed
+        body, one under the same secret. A body that cannot be decoded is kept as it is if it is signed."""
+        content = decode_content(body, encoding, self._max_body_bytes)
+        verifier = target.verifier
+        signed = verifier.find_secret(body, signature) if verifier else None
+        if content is None:
+            if verifier and not signed:
+                raise UnavailableError(
+                    "Content-Encoding: takes gzip or deflate within the limits, or a signature of the body as sent",
+                    retry_after=RETRY_AFTER_SECONDS,
+                )
+            content = body
+        held.grow(len(content))
+        if verifier and signed:
+            self._secret_used[target.name, str(signed.secret + 1)] += 1
+            return content, verifier.sign(content, signed.secret).digest
+        return content, self._verify(target, content, signature)
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")

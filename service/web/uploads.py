@@ -21,7 +21,7 @@ from service.errors import (
     NotFoundError,
     ProviderError,
 )
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 from service.store.database import Database
 from service.web.answers import One, Page, Time, to_page
 from service.web.batches import BATCH_ID

@@ -1,7 +1,7 @@
 -- bi.batches: what a batch is. Uploads that were never sent are left out.
-CREATE OR REPLACE VIEW bi.batches AS
+CREATE OR REPLACE VIEW bi_full.batches AS
 SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at, b.status AS provider_status,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at, b.status AS provider_status,
        b.upload_state, b.origin, b.is_registered, b.columns AS parameter_columns,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients,
        b.recipient_count - b.withdrawn_count AS stored_recipients, b.withdrawn_count AS withdrawn_recipients,
@@ -11,6 +11,8 @@ FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
 WHERE b.batch_id IS NOT NULL OR b.upload_state IN ('held', 'uploading', 'unknown');
+
+SELECT bi_mask_view('batches');
 
 COMMENT ON VIEW bi.batches IS 'One row for each batch that the provider has, or may have, or that waits for its test batch.';
 COMMENT ON COLUMN bi.batches.provider_status IS 'The provider''s word on the batch, whatever it is, such as pending.';
@@ -22,5 +24,3 @@ COMMENT ON COLUMN bi.batches.total_recipients IS 'Recipients: the provider''s fi
 COMMENT ON COLUMN bi.batches.stored_recipients IS 'Recipients known here one by one, which is the number of rows in recipient_outcomes.';
 COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients made for calls that turned out not to be this batch''s; they count for nothing and are in no view.';
 COMMENT ON COLUMN bi.batches.sent_at IS 'When sending it to the provider began; null for a batch made elsewhere.';
-
-CREATE OR REPLACE VIEW bi_full.batches AS SELECT * FROM bi.batches;

@@ -1,6 +1,6 @@
 -- bi.batch_outcomes: the figures of …/outcomes, one row for each batch, from the counters; the definitions are those at the
 -- top of service/outcomes/summary.py. Costs a few rows for each batch read, whatever its size.
-CREATE OR REPLACE VIEW bi.batch_outcomes AS
+CREATE OR REPLACE VIEW bi_full.batch_outcomes AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
        b.provider_status, m.total AS recipients_total, o.processed AS recipients_processed,
        m.total - o.touched AS recipients_in_progress, o.pending_retry AS recipients_pending_retry,
@@ -21,7 +21,7 @@ SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campa
        o.talk_seconds::float8 / nullif(o.talked, 0) AS talk_seconds_average,
        o.from_webhooks AS recipients_from_webhooks, o.healed AS recipients_healed,
        b.last_event_at, b.verdict, b.verdict_since, b.last_reconciled_at, b.as_of
-FROM bi.batches AS b
+FROM bi_full.batches AS b
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(c.recipients), 0)::bigint AS touched,
            coalesce(sum(c.recipients) FILTER (WHERE c.state <> 'pending_retry'), 0)::bigint AS processed,
@@ -63,6 +63,8 @@ CROSS JOIN LATERAL (
     ) AS g
 ) AS n;
 
+SELECT bi_mask_view('batch_outcomes');
+
 COMMENT ON VIEW bi.batch_outcomes IS 'The outcomes of each batch in one row. Recipients are counted, unless attempts are named. To add batches up, sum counts and divide anew: never average rates.';
 COMMENT ON COLUMN bi.batch_outcomes.provider_status IS 'The provider''s word on the batch, whatever it is.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_total IS 'All recipients of the batch: processed, in progress and waiting for a retry.';
@@ -96,5 +98,3 @@ COMMENT ON COLUMN bi.batch_outcomes.talk_count IS 'Completed recipients whose la
 COMMENT ON COLUMN bi.batch_outcomes.talk_seconds_average IS 'Seconds, unrounded: talk_seconds_total for each of talk_count.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_from_webhooks IS 'Recipients whose outcome is known from a webhook.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_healed IS 'Recipients whose outcome is known from the provider''s conversation, since the webhook was lost.';
-
-CREATE OR REPLACE VIEW bi_full.batch_outcomes AS SELECT * FROM bi.batch_outcomes;

@@ -2,11 +2,12 @@
 -- for the others is attempts_of() asked which of them wins, since it costs a call for each recipient.
 CREATE OR REPLACE VIEW bi_full.call_attempts AS
 SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
        o.recipient_no AS recipient, r.phone, r.parameters, f.attempt_number, f.max_attempts, f.status,
        f.status = 'completed' AS is_connect, f.arrival_id = o.arrival_id AS is_latest, f.is_final,
-       coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at, f.started_at, f.ended_at, f.duration_seconds,
-       f.results, f.failure_reason, f.next_retry_at, f.conversation_id, f.source, f.method, f.event_id, f.occurred_at,
+       coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS called_at,
+       plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
+       f.results, f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.conversation_id, f.source, f.method, f.event_id, plausible_time(f.occurred_at) AS occurred_at,
        f.recorded_at AS known_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
        statement_timestamp() AS as_of
 FROM outcomes AS o
@@ -24,15 +25,21 @@ JOIN facts AS f
 WHERE r.withdrawn_at IS NULL AND (b.batch_id IS NOT NULL OR b.upload_state IN ('held', 'uploading', 'unknown'));
 
 CREATE OR REPLACE VIEW bi.call_attempts AS
-SELECT a.upload_id, a.batch_id, a.agent_id, a.batch_name, a.campaign_id, a.campaign_role, a.batch_created_at, a.recipient,
+SELECT a.upload_id, a.batch_id, a.agent_id, bi_mask_text(a.batch_name) AS batch_name, a.campaign_id,
+       a.campaign_role, a.batch_created_at, a.recipient,
        bi_mask_phone(a.phone) AS phone,
        bi_mask_parameters(a.parameters, ARRAY(
            SELECT f.name FROM bi_fields AS f WHERE f.kind = 'parameter' AND f.is_shown)) AS parameters,
        a.attempt_number, a.max_attempts, a.status, a.is_connect, a.is_latest, a.is_final, a.called_at, a.started_at,
        a.ended_at, a.duration_seconds,
-       bi_mask_results(a.results, ARRAY(
-           SELECT f.name FROM bi_fields AS f WHERE f.kind = 'result' AND NOT f.is_shown)) AS results,
-       bi_mask_text(a.failure_reason) AS failure_reason, a.next_retry_at, a.conversation_id, a.source, a.method,
+       bi_mask_results(
+           a.results,
+           ARRAY(SELECT f.name FROM bi_fields AS f WHERE f.kind = 'result' AND f.is_shown),
+           ARRAY(SELECT replace(replace(replace(replace(f.name, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+                 FROM bi_fields AS f WHERE f.kind = 'result' AND NOT f.is_shown),
+           a.agent_id = ANY (ARRAY(SELECT c.agent_id FROM bi_closed_agents AS c))
+       ) AS results,
+       bi_mask_text(a.failure_reason) AS failure_reason, a.next_retry_at, bi_mask_id(a.conversation_id, a.phone) AS conversation_id, a.source, a.method,
        a.event_id, a.occurred_at, a.known_at, a.verdict, a.verdict_since, a.last_reconciled_at, a.as_of
 FROM bi_full.call_attempts AS a;
 
@@ -53,7 +60,7 @@ COMMENT ON COLUMN bi.call_attempts.duration_seconds IS 'Seconds; null where the 
 COMMENT ON COLUMN bi.call_attempts.results IS 'What the agent found out. (long text), (masked) and (hidden) stand for what is not shown.';
 COMMENT ON COLUMN bi.call_attempts.failure_reason IS 'Why it failed, in the provider''s words; numbers like phones are masked.';
 COMMENT ON COLUMN bi.call_attempts.next_retry_at IS 'When the next attempt was due, as this one''s event told.';
-COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation.';
+COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation; masked where it holds the phone.';
 COMMENT ON COLUMN bi.call_attempts.source IS 'How the attempt is known: webhook, or healed from the provider''s conversation.';
 COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: reference, recipient or window.';
 COMMENT ON COLUMN bi.call_attempts.event_id IS 'The event that counts for it: GET /v1/events/{event_id}.';

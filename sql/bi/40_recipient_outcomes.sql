@@ -2,10 +2,10 @@
 -- begin at a batch, at a position or (in bi_full) at a phone. Withdrawn recipients count for nothing and are left out.
 CREATE OR REPLACE VIEW bi_full.recipient_outcomes AS
 SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
-       b.campaign_role, coalesce(b.created_at, b.prepared_at) AS batch_created_at,
+       b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
        r.recipient_no AS recipient, r.phone, r.parameters, coalesce(o.state, 'in_progress') AS state, f.status,
        coalesce(f.is_final, false) AS is_final, coalesce(o.attempts, 0) AS attempts, f.duration_seconds, f.results,
-       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
+       f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, f.method, f.event_id, f.recorded_at AS known_at, o.changed_at, o.position,
        coalesce(o.version, 0) AS version, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since,
        s.last_reconciled_at, statement_timestamp() AS as_of
@@ -20,14 +20,20 @@ WHERE r.withdrawn_at IS NULL AND (b.batch_id IS NOT NULL OR b.upload_state IN ('
 -- No security_barrier: what a reader's own function could be shown here is masked already, and with it a filter by position
 -- could not be read in the order of its index.
 CREATE OR REPLACE VIEW bi.recipient_outcomes AS
-SELECT r.upload_id, r.batch_id, r.agent_id, r.batch_name, r.campaign_id, r.campaign_role, r.batch_created_at, r.recipient,
+SELECT r.upload_id, r.batch_id, r.agent_id, bi_mask_text(r.batch_name) AS batch_name, r.campaign_id,
+       r.campaign_role, r.batch_created_at, r.recipient,
        bi_mask_phone(r.phone) AS phone,
        bi_mask_parameters(r.parameters, ARRAY(
            SELECT f.name FROM bi_fields AS f WHERE f.kind = 'parameter' AND f.is_shown)) AS parameters,
        r.state, r.status, r.is_final, r.attempts, r.duration_seconds,
-       bi_mask_results(r.results, ARRAY(
-           SELECT f.name FROM bi_fields AS f WHERE f.kind = 'result' AND NOT f.is_shown)) AS results,
-       bi_mask_text(r.failure_reason) AS failure_reason, r.next_retry_at, r.last_attempt_at, r.conversation_id, r.source,
+       bi_mask_results(
+           r.results,
+           ARRAY(SELECT f.name FROM bi_fields AS f WHERE f.kind = 'result' AND f.is_shown),
+           ARRAY(SELECT replace(replace(replace(replace(f.name, '\', '\\'), '%', '\%'), '_', '\_'), '*', '%')
+                 FROM bi_fields AS f WHERE f.kind = 'result' AND NOT f.is_shown),
+           r.agent_id = ANY (ARRAY(SELECT c.agent_id FROM bi_closed_agents AS c))
+       ) AS results,
+       bi_mask_text(r.failure_reason) AS failure_reason, r.next_retry_at, r.last_attempt_at, bi_mask_id(r.conversation_id, r.phone) AS conversation_id, r.source,
        r.method, r.event_id, r.known_at, r.changed_at, r.position, r.version, r.verdict, r.verdict_since,
        r.last_reconciled_at, r.as_of
 FROM bi_full.recipient_outcomes AS r;
@@ -45,7 +51,7 @@ COMMENT ON COLUMN bi.recipient_outcomes.results IS 'What the agent found out in 
 COMMENT ON COLUMN bi.recipient_outcomes.failure_reason IS 'Why the latest attempt failed, in the provider''s words; numbers like phones are masked.';
 COMMENT ON COLUMN bi.recipient_outcomes.next_retry_at IS 'When the next attempt is due; null where none is, or none was told.';
 COMMENT ON COLUMN bi.recipient_outcomes.last_attempt_at IS 'When the latest attempt began, or what else of its times is known.';
-COMMENT ON COLUMN bi.recipient_outcomes.conversation_id IS 'The provider''s id of the latest attempt''s conversation.';
+COMMENT ON COLUMN bi.recipient_outcomes.conversation_id IS 'The provider''s id of the latest attempt''s conversation; masked where it holds the phone.';
 COMMENT ON COLUMN bi.recipient_outcomes.source IS 'How the outcome is known: webhook, or healed from the provider''s conversation.';
 COMMENT ON COLUMN bi.recipient_outcomes.method IS 'How the event was attributed: reference (named exactly), recipient (agent and phone), window (the only open batch).';
 COMMENT ON COLUMN bi.recipient_outcomes.event_id IS 'The event that decided the outcome: GET /v1/events/{event_id}.';

@@ -1,13 +1,15 @@
 -- bi.provider_metrics: the provider's own figures over time.
-CREATE OR REPLACE VIEW bi.provider_metrics AS
+CREATE OR REPLACE VIEW bi_full.provider_metrics AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
        m.taken_at, m.last_seen_at, m.total_recipients, m.total_processed, m.in_progress_count, m.pending_retry_count,
        m.completed_count, m.busy_count, m.no_answer_count, m.failed_count, m.socket_failure_count, m.unreachable_count,
        m.success_count, m.success_rate, m.avg_duration_seconds,
        m.taken_at = (SELECT max(l.taken_at) FROM provider_metrics AS l WHERE l.batch_key = m.batch_key) AS is_latest,
        b.verdict, b.verdict_since, b.last_reconciled_at, b.as_of
-FROM bi.batches AS b
+FROM bi_full.batches AS b
 JOIN provider_metrics AS m ON m.batch_key = b.upload_id;
+
+SELECT bi_mask_view('provider_metrics');
 
 COMMENT ON VIEW bi.provider_metrics IS 'The provider''s figures of each batch as a time series, one row for each change. A figure that was not told is null.';
 COMMENT ON COLUMN bi.provider_metrics.taken_at IS 'When the figures were first seen so; with upload_id the key of this view.';
@@ -26,5 +28,3 @@ COMMENT ON COLUMN bi.provider_metrics.success_count IS 'The provider''s figure: 
 COMMENT ON COLUMN bi.provider_metrics.success_rate IS 'The provider''s figure, percent: success_count of total_recipients.';
 COMMENT ON COLUMN bi.provider_metrics.avg_duration_seconds IS 'The provider''s figure, seconds: average duration of the calls.';
 COMMENT ON COLUMN bi.provider_metrics.is_latest IS 'These are the provider''s present figures, as far as we have asked.';
-
-CREATE OR REPLACE VIEW bi_full.provider_metrics AS SELECT * FROM bi.provider_metrics;

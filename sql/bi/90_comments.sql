@@ -5,7 +5,7 @@ DECLARE
         "upload_id": "The service's own number of the batch, never null; joins the views of this schema.",
         "batch_id": "The provider's id of the batch. Null while it has none: held, being uploaded, or the answer was lost.",
         "agent_id": "The provider's id of the agent that calls.",
-        "batch_name": "The batch's name as uploaded.",
+        "batch_name": "The batch's name as uploaded; in bi, what looks like a phone in it is (masked).",
         "campaign_id": "A test batch and its promotion share it: group by it to see them as one. Null for all other batches.",
         "campaign_role": "test: the sample that was called first. main: the rest. Null outside a campaign.",
         "batch_created_at": "When the batch was made: the provider's word, else when its upload was prepared.",
@@ -51,3 +51,6 @@ COMMENT ON COLUMN bi_full.call_attempts.phone IS 'The phone in E.164, such as +9
 COMMENT ON COLUMN bi_full.call_attempts.parameters IS 'The CSV''s other columns with their values.';
 COMMENT ON COLUMN bi_full.call_attempts.results IS 'What the agent found out, as the provider sent it.';
 COMMENT ON COLUMN bi_full.call_attempts.failure_reason IS 'Why it failed, in the provider''s words.';
+
+-- What the views before used, and nothing does any more.
+DROP FUNCTION IF EXISTS bi_mask_results(jsonb, text[]);

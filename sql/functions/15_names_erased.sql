@@ -1,5 +1,4 @@
--- Whether a body that nobody understands names a phone that is erased, and not known again since by a new upload.
--- Of its numbers the first thousand are looked at.
+-- For replicas of the version before find_erased_phone(): whether a body names a phone that is erased in plain E.164.
 CREATE OR REPLACE FUNCTION names_erased(p_body bytea) RETURNS boolean
 LANGUAGE sql STABLE
 AS $$

@@ -13,8 +13,8 @@ AS $$
 SELECT k.recipient_no, CASE WHEN o.state IS DISTINCT FROM 'erased' THEN r.phone END,
        coalesce(CASE WHEN o.state IS DISTINCT FROM 'erased' THEN r.parameters END, '{}'), coalesce(o.state, 'in_progress'),
        f.status, coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds,
-       CASE WHEN o.state IS DISTINCT FROM 'erased' THEN f.results END, f.failure_reason, f.next_retry_at,
-       coalesce(f.started_at, f.ended_at, f.occurred_at), f.conversation_id, f.source, coalesce(o.version, 0),
+       CASE WHEN o.state IS DISTINCT FROM 'erased' THEN f.results END, f.failure_reason, plausible_time(f.next_retry_at),
+       coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)), f.conversation_id, f.source, coalesce(o.version, 0),
        f.event_id, f.method, f.recorded_at
 FROM (SELECT p_batch_key AS batch_key, p_recipient_no AS recipient_no) AS k
 LEFT JOIN LATERAL (

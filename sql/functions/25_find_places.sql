@@ -36,7 +36,7 @@ $$;
 --    conversation, to those with equal parameters, to those whose span it fits without the allowance for clocks. If several
 --    are left it is ambiguous. None: no_batch.
 --
--- recipient_no below zero stands for a new recipient of batch_key, the same for those that share it, with parameters.
+-- is_erased: only recipients who were erased come into question. recipient_no below zero stands for a new recipient of batch_key, the same for those that share it, with parameters.
 CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
 RETURNS TABLE (
     arrival_id bigint, at_batch bigint, at_recipient integer, batch_key bigint, recipient_no integer, parameters jsonb,
@@ -94,6 +94,7 @@ DECLARE
     v_places    integer[];      -- a slot for each call's events, in turn
     v_reasons   text[];
     v_arrivals  bigint[];
+    v_erased    boolean[];      -- it may belong to erased recipients alone
     v_known_no  integer;
 BEGIN
     SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at)
@@ -243,7 +244,8 @@ BEGIN
                 END IF;
                 IF cardinality(v_own) = 0 THEN
                     -- A call must not make a person again who was erased since, or whose recipient it may be.
-                    IF v_row.room > 0 AND coalesce(v_call.called_at > v_erased_at, true) AND NOT EXISTS (
+                    -- Text that is no number is nobody's phone: it makes nobody.
+                    IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$' AND coalesce(v_call.called_at > v_erased_at, true) AND NOT EXISTS (
                         SELECT FROM unnest(s_batches, s_erased) WITH ORDINALITY AS s (b, erased, n)
                         WHERE s.b = v_row.batch AND s.erased AND s.n = ANY (v_slots)) THEN
                         v_slots := v_slots || -v_row.n::integer;
@@ -311,6 +313,9 @@ BEGIN
         v_arrivals := v_arrivals || v_call.arrivals;
         v_places := v_places || array_fill(v_found, ARRAY[cardinality(v_call.arrivals)]);
         v_reasons := v_reasons || array_fill(v_reason, ARRAY[cardinality(v_call.arrivals)]);
+        v_erased := v_erased || array_fill(
+            v_slots <> '{}' AND NOT EXISTS (SELECT FROM unnest(v_slots) AS o (n) WHERE s_erased[o.n] IS NOT TRUE),
+            ARRAY[cardinality(v_call.arrivals)]);
     END LOOP;
 
     -- A recipient that is to be made may be there already, made by these very events before.
@@ -333,8 +338,8 @@ BEGIN
            CASE WHEN a.place > 0 AND s_windows[a.place] THEN s_parameters[a.place] END,
            CASE WHEN a.place = -1 THEN f.method WHEN s_windows[a.place] THEN 'window' ELSE 'recipient' END,
            CASE WHEN a.place = -1 AND f.batch_key IS NULL THEN coalesce(a.reason, 'no_batch') WHEN a.place IS NULL THEN a.reason END,
-           coalesce(s_erased[a.place], false)
-    FROM unnest(v_arrivals, v_places, v_reasons) AS a (arrival_id, place, reason)
+           a.is_erased AND a.place IS DISTINCT FROM -1
+    FROM unnest(v_arrivals, v_places, v_reasons, v_erased) AS a (arrival_id, place, reason, is_erased)
     LEFT JOIN LATERAL (
         SELECT k.batch_key, k.recipient_no, k.method FROM facts AS k WHERE k.arrival_id = a.arrival_id OFFSET 0
     ) AS f ON true;

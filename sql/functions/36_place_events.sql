@@ -2,7 +2,8 @@
 -- from a time on, until p_until (null: without end). Under the ingest lock. Returns the events that were given a recipient.
 --
 -- What belongs to a person who was erased is counted for that recipient, and nothing else of it is kept. An event of a call
--- from before the erasure that has no place is only noted in the ledger.
+-- from before the erasure that has no place, or that fits several such recipients and nobody else, is only noted in the
+-- ledger.
 CREATE OR REPLACE FUNCTION place_events(
     p_agent_ids bigint[], p_phones text[], p_from timestamptz[], p_until timestamptz DEFAULT NULL
 )
@@ -68,7 +69,7 @@ BEGIN
                 WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters = '{}';
             END IF;
 
-            IF v_row.batch_key IS NULL AND v_row.called_at <= v_erased_at THEN
+            IF v_row.batch_key IS NULL AND (v_row.is_erased OR v_row.called_at <= v_erased_at) THEN
                 v_dropped := v_dropped || v_row.arrival_id;
             ELSIF v_row.batch_key IS NULL AND v_row.at_batch IS NULL THEN
                 v_waiting := v_waiting || v_row.arrival_id;

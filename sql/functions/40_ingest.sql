@@ -184,7 +184,7 @@ BEGIN
                    e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb
             FROM events AS e
             ON CONFLICT (arrival_id) DO UPDATE
-            SET source = excluded.source, conversation_id = excluded.conversation_id,
+            SET phone = excluded.phone, source = excluded.source, conversation_id = excluded.conversation_id,
                 attempt_number = excluded.attempt_number, max_attempts = excluded.max_attempts, status = excluded.status,
                 is_final = excluded.is_final, next_retry_at = excluded.next_retry_at, occurred_at = excluded.occurred_at,
                 started_at = excluded.started_at, ended_at = excluded.ended_at,

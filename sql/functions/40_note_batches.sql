@@ -1,5 +1,6 @@
 -- Takes down batches as the provider's list tells them: unknown ones as made elsewhere, known ones where they changed.
--- Returns how many were new or had changed.
+-- Returns how many were new or had changed. What the list does not say is null, and never replaces what is known; a batch
+-- without an agent is only updated, since nobody can say whose calls are its.
 --
 -- A batch that an upload of ours is just making must not be taken for one made elsewhere. An upload is 'uploading', and
 -- committed as such, before the provider can know its batch; so whoever calls this after the list's answer came sees it
@@ -23,9 +24,10 @@ BEGIN
     ), inserted AS (
         INSERT INTO batches (batch_id, agent_id, name, status, total_recipients, created_at, upload_state, columns, origin,
                              is_registered)
-        SELECT l.*, 'uploaded', '{}', 'provider', false
+        SELECT l.batch_id, l.agent_id, coalesce(l.name, ''), l.status, l.total_recipients, l.created_at, 'uploaded', '{}',
+               'provider', false
         FROM listed AS l
-        WHERE NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
+        WHERE l.agent_id IS NOT NULL AND NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
           AND NOT EXISTS (
               SELECT FROM batches AS u
               WHERE u.agent_id = l.agent_id AND u.batch_id IS NULL
@@ -38,12 +40,14 @@ BEGIN
         RETURNING batch_key
     ), changed AS (
         UPDATE batches AS b
-        SET name = l.name, status = l.status, total_recipients = l.total_recipients,
+        SET name = coalesce(l.name, b.name), status = coalesce(l.status, b.status),
+            total_recipients = coalesce(l.total_recipients, b.total_recipients),
             created_at = coalesce(l.created_at, b.created_at)
         FROM listed AS l
         WHERE b.batch_id = l.batch_id
           AND (b.name, b.status, b.total_recipients, b.created_at)
-              IS DISTINCT FROM (l.name, l.status, l.total_recipients, coalesce(l.created_at, b.created_at))
+              IS DISTINCT FROM (coalesce(l.name, b.name), coalesce(l.status, b.status),
+                                coalesce(l.total_recipients, b.total_recipients), coalesce(l.created_at, b.created_at))
         RETURNING b.batch_key
     )
     SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed) INTO v_changed;

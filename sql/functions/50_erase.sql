@@ -23,7 +23,7 @@ BEGIN
         VALUES (p_phone, v_hash, p_actor, p_key_id, p_request_id)
         RETURNING erasure_id INTO v_erasure_id;
     ELSE
-        UPDATE erasures SET step = 'recipients', cursor = 0, requested_at = clock_timestamp()
+        UPDATE erasures SET step = 'recipients', cursor = 0, requested_at = clock_timestamp(), searched_at = NULL
         WHERE erasure_id = v_erasure_id;
     END IF;
     RETURN v_erasure_id;
@@ -48,8 +48,9 @@ BEGIN
 END
 $$;
 
--- Takes the next step; returns the one that comes then. 'held' is not taken here, since it needs to read files.
--- 'late' again: something that was on its way in is not there yet, so ask again later.
+-- Takes the next step; returns the one that comes then. 'held' is not taken here, since it needs to read files; nor are
+-- those that read bodies: see read_unsearched() and erase_named(). 'late' again: something that was on its way in is not
+-- there yet, so ask again later; this is also what the version before is told of steps that it does not know.
 CREATE OR REPLACE FUNCTION erase_step(p_erasure_id bigint, p_rows integer) RETURNS text
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -61,9 +62,7 @@ DECLARE
     v_erasure  erasures;
     v_keys     bigint[];
     v_nos      integer[];
-    v_arrivals bigint[];
     v_count    integer := 0;
-    v_last     bigint;
     v_bodies   integer := 0;
 BEGIN
     SELECT * INTO v_erasure FROM erasures WHERE erasure_id = p_erasure_id FOR UPDATE;
@@ -80,6 +79,7 @@ BEGIN
             LIMIT p_rows
         ) AS t;
         v_count := coalesce(cardinality(v_keys), 0);
+        DELETE FROM reference_contradictions WHERE phone = v_erasure.phone;
         IF v_count > 0 THEN
             v_bodies := erase_recipients(v_keys, v_nos, v_erasure.phone_hash);
             -- The provider may have quoted a row that it refused.
@@ -88,50 +88,18 @@ BEGIN
         END IF;
         UPDATE erasures
         SET recipients = recipients + v_count, bodies = bodies + v_bodies,
-            step = CASE WHEN v_count < p_rows THEN 'unattributed' ELSE 'recipients' END
+             cursor = 0, step = CASE WHEN v_count < p_rows THEN 'unattributed' ELSE 'recipients' END
         WHERE erasure_id = p_erasure_id
         RETURNING step INTO v_erasure.step;
-    ELSIF v_erasure.step = 'unattributed' THEN
-        PERFORM lock_ingest();
-        SELECT array_agg(t.arrival_id) INTO v_arrivals
-        FROM (SELECT arrival_id FROM unattributed WHERE phone = v_erasure.phone ORDER BY arrival_id LIMIT p_rows) AS t;
-        v_count := coalesce(cardinality(v_arrivals), 0);
-        v_bodies := delete_bodies(v_arrivals);
-        DELETE FROM unattributed WHERE arrival_id = ANY (v_arrivals);
-        DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
-        DELETE FROM reference_contradictions WHERE phone = v_erasure.phone;
-        UPDATE erasures
-        SET unattributed = unattributed + v_count, bodies = bodies + v_bodies, cursor = 0,
-            step = CASE WHEN v_count < p_rows THEN 'quarantine' ELSE 'unattributed' END
-        WHERE erasure_id = p_erasure_id
-        RETURNING step INTO v_erasure.step;
-    ELSIF v_erasure.step = 'quarantine' THEN
-        WITH looked_at AS MATERIALIZED (
-            SELECT quarantine_id, position(convert_to(substr(v_erasure.phone, 2), 'UTF8') IN body) > 0 AS is_named
-            FROM quarantine
-            WHERE quarantine_id > v_erasure.cursor
-            ORDER BY quarantine_id
-            LIMIT p_rows
-        ), emptied AS (
-            UPDATE quarantine AS q
-            SET body = '', signature = NULL, event_id = NULL, erased_at = clock_timestamp(),
-                replayed_at = coalesce(q.replayed_at, clock_timestamp())
-            FROM looked_at AS l
-            WHERE q.quarantine_id = l.quarantine_id AND l.is_named
-            RETURNING 1
-        )
-        SELECT count(*), max(quarantine_id), (SELECT count(*) FROM emptied) INTO v_count, v_last, v_bodies FROM looked_at;
-        UPDATE erasures
-        SET quarantined = quarantined + v_bodies, cursor = coalesce(v_last, cursor),
-            step = CASE WHEN v_count < p_rows THEN 'held' ELSE 'quarantine' END
-        WHERE erasure_id = p_erasure_id
-        RETURNING step INTO v_erasure.step;
+    ELSIF v_erasure.step IN ('unattributed', 'quarantine') OR v_erasure.step = 'late' AND v_erasure.searched_at IS NULL THEN
+        RETURN 'late';
     ELSIF v_erasure.step = 'late' THEN
         IF EXISTS (SELECT FROM batches AS b
                    WHERE b.upload_state = 'preparing' AND b.prepared_at <= v_erasure.requested_at)
            OR EXISTS (SELECT FROM registrations AS r
                       JOIN staged_recipients AS s ON s.batch_key = r.batch_key AND s.phone = v_erasure.phone
-                      WHERE r.step <> 'done') THEN
+                      WHERE r.step <> 'done')
+           OR EXISTS (SELECT FROM repairs AS r WHERE r.name = 'phones' AND r.passes = 0) THEN
             RETURN 'late';
         END IF;
         IF EXISTS (SELECT FROM recipients AS r JOIN batches AS b ON b.batch_key = r.batch_key
@@ -145,6 +113,7 @@ BEGIN
                 'erased', json_build_object(
                     'erasure_id', p_erasure_id, 'recipients', v_erasure.recipients, 'bodies', v_erasure.bodies,
                     'unattributed', v_erasure.unattributed, 'quarantined', v_erasure.quarantined,
+                    'bodies_read', v_erasure.bodies_read,
                     'held_rows', v_erasure.held_rows));
         RETURN 'finished';
     END IF;

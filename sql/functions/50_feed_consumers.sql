@@ -40,8 +40,13 @@ $$;
 --
 -- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
 -- certain, for what was just being committed has then become visible, and nobody can have read it before.
+--
+-- The version before calls this without p_tag, which leaves the tag as it is; so the function that it knew is replaced in
+-- the same commit.
+DROP FUNCTION IF EXISTS acknowledge_feed(text, bigint, boolean, integer);
 CREATE OR REPLACE FUNCTION acknowledge_feed(
-    p_name text, p_position bigint, p_is_reset boolean, p_limit integer, OUT refusal text, OUT at bigint
+    p_name text, p_position bigint, p_is_reset boolean, p_limit integer, p_tag text DEFAULT NULL,
+    OUT refusal text, OUT at bigint
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -76,9 +81,10 @@ BEGIN
     ELSIF (at > p_position OR v_is_cut_off) AND NOT p_is_reset THEN
         refusal := 'backwards';
     ELSE
-        INSERT INTO feed_consumers AS c (name, position) VALUES (p_name, p_position)
+        INSERT INTO feed_consumers AS c (name, position, tag) VALUES (p_name, p_position, p_tag)
         ON CONFLICT (name) DO UPDATE
-        SET position = excluded.position, acknowledged_at = clock_timestamp(), is_cut_off = false;
+        SET position = excluded.position, acknowledged_at = clock_timestamp(), is_cut_off = false,
+            tag = coalesce(excluded.tag, c.tag);
     END IF;
 END
 $$;

@@ -15,9 +15,9 @@ AS $$
 SELECT b.batch_id, a.recipient_no,
        (row_number() OVER (PARTITION BY a.recipient_no
                            ORDER BY a.attempt_order, a.called_at NULLS FIRST, a.conversation_id))::integer,
-       r.phone, a.attempt_number, f.max_attempts, a.status, a.is_final, f.started_at, a.ended_at,
-       a.duration_seconds, a.failure_reason, a.next_retry_at, a.results, a.conversation_id, a.source, a.method,
-       a.event_id, f.occurred_at, f.recorded_at
+       r.phone, a.attempt_number, f.max_attempts, a.status, a.is_final, plausible_time(f.started_at), plausible_time(a.ended_at),
+       a.duration_seconds, a.failure_reason, plausible_time(a.next_retry_at), a.results, a.conversation_id, a.source, a.method,
+       a.event_id, plausible_time(f.occurred_at), f.recorded_at
 FROM batches AS b
 CROSS JOIN attempts_of(
     (SELECT array_agg(p_batch_key) FROM generate_series(p_after + 1, p_until)),

@@ -14,7 +14,7 @@ LANGUAGE sql STABLE ROWS 10000
 AS $$
 SELECT b.batch_id, r.recipient_no, r.phone, r.parameters, coalesce(o.state, 'in_progress'), f.status,
        coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds, f.results, f.failure_reason,
-       f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at), f.conversation_id, f.source,
+       plausible_time(f.next_retry_at), coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)), f.conversation_id, f.source,
        coalesce(o.version, 0), f.event_id, f.method, f.recorded_at
 FROM batches AS b
 JOIN recipients AS r

@@ -1,17 +1,22 @@
+-- Whether a result is shown by its name alone. Names that are shown are exact; hidden ones are patterns of ILIKE, and count for
+-- all that is not shown. Of a closed agent everything is hidden that is not shown.
+CREATE OR REPLACE FUNCTION bi_hides_result(name text, shown text[], hidden text[], is_closed boolean) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+SELECT name <> ALL (shown) AND (is_closed OR name ILIKE ANY (hidden));
+END;
+
 -- Results as categories: hidden ones by their names alone, long text as such, and nothing that looks like a phone or an
 -- address. Null stays null.
-CREATE OR REPLACE FUNCTION bi_mask_results(results jsonb, hidden text[]) RETURNS jsonb
+CREATE OR REPLACE FUNCTION bi_mask_results(results jsonb, shown text[], hidden text[], is_closed boolean) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT CASE WHEN results IS NOT NULL THEN coalesce(
-    jsonb_object_agg(r.key, CASE
-        WHEN r.key = ANY (hidden) THEN to_jsonb('(hidden)'::text)
-        WHEN length(t.content) > 80 THEN to_jsonb('(long text)'::text)
-        WHEN m.masked <> t.content THEN to_jsonb(m.masked)
-        ELSE r.value
+    jsonb_object_agg(bi_mask_text(r.key), CASE
+        WHEN bi_hides_result(r.key, shown, hidden, is_closed) THEN to_jsonb('(hidden)'::text)
+        WHEN length(r.value #>> '{}') > 80 THEN to_jsonb('(long text)'::text)
+        ELSE bi_mask_value(r.value)
     END), '{}')
 END
-FROM jsonb_each(CASE WHEN jsonb_typeof(results) = 'object' THEN results ELSE '{}' END) AS r
-CROSS JOIN LATERAL (SELECT r.value #>> '{}' AS content) AS t
-CROSS JOIN LATERAL (SELECT bi_mask_text(t.content) AS masked) AS m;
+FROM jsonb_each(CASE WHEN jsonb_typeof(results) = 'object' THEN results ELSE '{}' END) AS r;
 END;

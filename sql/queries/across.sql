@@ -38,11 +38,11 @@ WITH made AS MATERIALIZED (
     WHERE :group_by = 'campaign' AND made.campaign_role = 'test'
 ), keyed AS MATERIALIZED (
     SELECT b.batch_key, b.batch_id, b.agent_id, b.name, b.campaign_key, b.campaign_role,
-           coalesce(b.created_at, b.prepared_at) AS made_at,
+           coalesce(plausible_time(b.created_at), b.prepared_at) AS made_at,
            coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS told_total,
            CASE :group_by
                WHEN 'agent' THEN b.agent_id
-               WHEN 'day' THEN date '2000-01-01' - (coalesce(b.created_at, b.prepared_at) AT TIME ZONE :time_zone)::date
+               WHEN 'day' THEN date '2000-01-01' - (coalesce(plausible_time(b.created_at), b.prepared_at) AT TIME ZONE :time_zone)::date
                WHEN 'campaign' THEN -coalesce(b.campaign_key, b.batch_key)
                ELSE 0
            END AS key_no,

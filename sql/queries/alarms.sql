@@ -56,4 +56,18 @@ FROM (SELECT upload_changed_at FROM batches WHERE upload_state = 'unknown' LIMIT
 UNION ALL
 SELECT 'feed_consumer_lagging', min(c.behind_since), count(*), NULL
 FROM list_feed_consumers(NULL, 0) AS c
-WHERE c.behind_since < clock_timestamp() - interval '1 hour';
+WHERE c.behind_since < clock_timestamp() - interval '1 hour'
+UNION ALL
+SELECT 'provider_list_odd', min(p.odd_since), coalesce(sum(p.odd_entries), 0),
+       (SELECT (array_agg(DISTINCT u.batch_id))[1 : :shown]
+        FROM provider_lists AS k CROSS JOIN LATERAL unnest(k.batch_ids) AS u (batch_id))
+FROM provider_lists AS p
+WHERE p.odd_entries > 0;
+
+-- name: list_list_flaws()
+-- How much was odd in the provider's lists when they were last read, for each reason.
+SELECT f.key AS reason, sum(f.value::integer)::bigint AS count
+FROM provider_lists AS p
+CROSS JOIN LATERAL jsonb_each_text(p.reasons) AS f
+GROUP BY f.key
+ORDER BY f.key;

@@ -29,7 +29,7 @@ WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <=
 WITH recounted AS MATERIALIZED (
     SELECT counter, a COLLATE "C" AS a, b COLLATE "C" AS b, c, recipients, talked, talk_seconds FROM list_recounted()
 )
-SELECT v.batch_id AS id, v.name, b.agent_id, v.status, v.created_at,
+SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_at) AS created_at,
        coalesce(v.total_recipients, v.recipient_count - v.withdrawn_count) AS total_recipients, :as_of::timestamptz AS as_of,
        coalesce(r.verdict, 'unverified') AS verdict, h.verdict_since, h.compared_at AS last_reconciled_at,
        CASE WHEN r.batch_key IS NOT NULL THEN
@@ -130,7 +130,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, f.status,
        coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
-       f.failure_reason, f.next_retry_at, coalesce(f.started_at, f.ended_at, f.occurred_at) AS last_attempt_at,
+       f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at
 FROM shown AS s
 LEFT JOIN LATERAL (
@@ -148,8 +148,9 @@ ORDER BY s.recipient_no;
 
 -- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)
 -- What list_recipient_facts gives, as it was known at a time.
-SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final, f.started_at, f.ended_at,
-       f.duration_seconds, f.failure_reason, f.next_retry_at, f.results, f.occurred_at, f.recorded_at AS known_at,
+SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
+       plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
+       f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,
        a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
 FROM batches AS b
 JOIN known_facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no

@@ -1,7 +1,7 @@
 -- name: list_batches(agent_id, campaign_id, verdict, limit, offset)
 -- The batches that the provider knows, newest first.
 SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
-       coalesce(created_at, prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
+       coalesce(plausible_time(created_at), prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
 FROM batches
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)
@@ -21,6 +21,6 @@ WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_i
 -- name: get_batch(batch_id)^
 -- One batch.
 SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
-       coalesce(created_at, prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
+       coalesce(plausible_time(created_at), prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role
 FROM batches
 WHERE batch_id = :batch_id;

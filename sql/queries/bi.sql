@@ -15,6 +15,18 @@ SELECT * FROM list_bi_role_excess(:role) AS excess;
 INSERT INTO bi_fields (kind, name, is_shown) VALUES (:kind, :name, :is_shown)
 ON CONFLICT (kind, name) DO UPDATE SET is_shown = excluded.is_shown;
 
+-- name: close_bi_agent(agent_id)!
+-- Hides all results of an agent in the masked views, but for those that are shown by name.
+INSERT INTO bi_closed_agents (agent_id) VALUES (:agent_id) ON CONFLICT DO NOTHING;
+
+-- name: open_bi_agent(agent_id)!
+-- Shows the results of an agent in the masked views as those of any other.
+DELETE FROM bi_closed_agents WHERE agent_id = :agent_id;
+
+-- name: list_bi_closed_agents()
+-- The agents whose results are hidden unless they are shown by name.
+SELECT agent_id FROM bi_closed_agents ORDER BY agent_id;
+
 -- name: list_bi_fields()
 -- The exceptions from what the masked views show by default.
 SELECT kind, name, is_shown FROM bi_fields ORDER BY kind, name;

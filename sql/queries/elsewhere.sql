@@ -14,6 +14,15 @@ SELECT note_batches(
     :batch_id::bigint[], :agent_id::bigint[], :name::text[], :status::text[], :total_recipients::integer[],
     :created_at::timestamptz[]);
 
+-- name: record_list_reading(name, odd_entries, reasons, batch_ids)!
+-- What a reading of one of the provider's lists found odd, in place of what the one before it did.
+INSERT INTO provider_lists AS p (name, read_at, odd_entries, odd_since, reasons, batch_ids)
+VALUES (:name, clock_timestamp(), :odd_entries::integer, CASE WHEN :odd_entries > 0 THEN clock_timestamp() END, :reasons, :batch_ids)
+ON CONFLICT (name) DO UPDATE
+SET read_at = excluded.read_at, odd_entries = excluded.odd_entries, reasons = excluded.reasons,
+    batch_ids = excluded.batch_ids,
+    odd_since = CASE WHEN excluded.odd_entries > 0 THEN coalesce(p.odd_since, excluded.odd_since) END;
+
 -- name: get_registration(batch_id)^
 -- A batch with how far its registration has come.
 SELECT b.batch_key, b.batch_id, b.agent_id, b.origin, b.total_recipients, r.step, r.cursor, r.file_digest, r.recipients,

@@ -30,20 +30,24 @@ SELECT move_feed_entries(NULL, :rows);
 
 -- name: get_feed_consumer(name, counted)^
 -- One consumer, and how far behind it is.
-SELECT * FROM list_feed_consumers(:name, :counted);
+SELECT l.*, c.tag FROM list_feed_consumers(:name, :counted) AS l JOIN feed_consumers AS c USING (name);
 
 -- name: list_feed_consumers(counted)
 -- All consumers by name, and how far behind each is.
-SELECT * FROM list_feed_consumers(NULL, :counted);
+SELECT l.*, c.tag FROM list_feed_consumers(NULL, :counted) AS l JOIN feed_consumers AS c USING (name) ORDER BY name;
 
 -- name: get_consumer_position(name)^
 -- How far a consumer says that it is, and whether it has to be reset first; nothing for one that is not known.
 SELECT position, is_cut_off FROM feed_consumers WHERE name = :name;
 
--- name: acknowledge_feed(name, position, is_reset, limit)^
--- Takes down how far a consumer is, or tells why not.
-SELECT * FROM acknowledge_feed(:name, :position, :is_reset, :limit);
+-- name: acknowledge_feed(name, position, is_reset, limit, tag)^
+-- Records how far a consumer is, and its tag unless that is null; or says why not.
+SELECT * FROM acknowledge_feed(:name, :position, :is_reset, :limit, :tag);
 
 -- name: delete_feed_consumer(name)$
 -- Forgets a consumer; null for one that is not known.
 DELETE FROM feed_consumers WHERE name = :name RETURNING name;
+
+-- name: list_fields(agent_id, after, limit, batches, names)
+-- The call parameters and results that agents really have, by agent; of one agent unless that is null.
+SELECT * FROM list_fields(:agent_id, :after, :limit, :batches, :names);

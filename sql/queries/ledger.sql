@@ -15,8 +15,9 @@ FROM ingest(
 -- Some of a group's events that came with another body than before, or fit no recipient or several: so many of each.
 SELECT * FROM name_events(:event_id, :digest, :conflicts, :unattributed);
 
--- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature)!
+-- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature, numbers)!
 -- Keeps bodies that could not be used, unless one names a person who was erased; the same body again only counts as one more delivery.
+-- numbers: those that each body names, as a JSON array.
 INSERT INTO quarantine AS q (
     event_id, digest, target, body, signature, received_at, last_received_at, reason, detail, erased_at, replayed_at)
 SELECT DISTINCT ON (u.target, u.digest)
@@ -24,13 +25,23 @@ SELECT DISTINCT ON (u.target, u.digest)
        CASE WHEN e.at IS NULL THEN u.signature END, u.received_at, u.received_at, u.reason, u.detail, e.at, e.at
 FROM unnest(
     :event_id::text[], :digest::bytea[], :target::text[], :body::bytea[], :received_at::timestamptz[],
-    :reason::text[], :detail::text[], :signature::bytea[]
-) AS u (event_id, digest, target, body, received_at, reason, detail, signature)
-CROSS JOIN LATERAL (SELECT CASE WHEN names_erased(u.body) THEN clock_timestamp() END AS at) AS e
+    :reason::text[], :detail::text[], :signature::bytea[], :numbers::jsonb[]
+) AS u (event_id, digest, target, body, received_at, reason, detail, signature, numbers)
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN find_erased_phone(ARRAY(SELECT jsonb_array_elements_text(u.numbers))) IS NOT NULL
+           THEN clock_timestamp() END AS at
+) AS e
 ORDER BY u.target, u.digest
 ON CONFLICT (target, digest) DO UPDATE
 SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
     signature = coalesce(q.signature, excluded.signature);
+
+-- name: find_erased_phones(numbers)
+-- For each JSON array of numbers (its place n, from 1) the erased phone that is meant by one of them, where there is one.
+SELECT u.n, p.phone
+FROM unnest(:numbers::jsonb[]) WITH ORDINALITY AS u (numbers, n)
+CROSS JOIN LATERAL (SELECT find_erased_phone(ARRAY(SELECT jsonb_array_elements_text(u.numbers))) AS phone) AS p
+WHERE p.phone IS NOT NULL;
 
 -- name: list_quarantine(after, limit)
 -- What waits in quarantine, oldest first, after a given id.

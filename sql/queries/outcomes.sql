@@ -1,7 +1,7 @@
 -- name: get_batch_counts(time_zone, names, values, batch_id)^
 -- All counters of a batch in one statement, and so of one instant. Costs the same at any number of recipients: per
 -- result at most :values values are read, those with more binary digits first.
-SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at, b.upload_state,
+SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_at) AS created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
        coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
@@ -50,7 +50,7 @@ SELECT batch_version(b.batch_key, statement_timestamp()) FROM batches AS b WHERE
 
 -- name: get_batch_figures(batch_id)^
 -- Only the counters that the provider's own twelve figures come from.
-SELECT b.batch_id AS id, b.name, b.agent_id, b.status, b.created_at,
+SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_at) AS created_at,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        NULL::timestamptz AS last_event_at, '[]' AS attempts, '[]' AS results,
        (SELECT coalesce(json_agg(c), '[]')

@@ -20,11 +20,27 @@ SELECT reopen_erasures(:batch_key);
 -- Takes the next step of an erasure; the step that comes then, finished by the one who ends it.
 SELECT erase_step(:erasure_id, :rows);
 
+-- name: get_erasure_work(erasure_id)^
+-- What an erasure has to do next, and for whom.
+SELECT name_erasure_step(e) AS step, cursor, phone FROM erasures AS e WHERE erasure_id = :erasure_id;
+
+-- name: note_calling_code(calling_code)!
+-- Notes the country code of a person who is erased.
+INSERT INTO erased_calling_codes (calling_code) VALUES (:calling_code) ON CONFLICT DO NOTHING;
+
+-- name: read_unsearched(step, after, rows, bytes)
+-- The next bodies that a step of an erasure has to look at.
+SELECT id, body, phone FROM read_unsearched(:step, :after, :rows, :bytes);
+
+-- name: erase_named(erasure_id, step, after, last, named, read)$
+-- Takes out the bodies that name the person, and notes how far the step has come; the step that comes then.
+SELECT erase_named(:erasure_id, :step, :after, :last, :named::bigint[], :read);
+
 -- name: get_erasure(erasure_id)^
 -- How far an erasure has come, without whom it is about; its hash is the same for the same person.
-SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, step, requested_at, finished_at, recipients, bodies,
-       unattributed, quarantined, held_rows, actor, key_id
-FROM erasures
+SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, name_erasure_step(e) AS step, requested_at, finished_at, recipients, bodies,
+       unattributed, quarantined, held_rows, bodies_read, actor, key_id
+FROM erasures AS e
 WHERE erasure_id = :erasure_id;
 
 -- name: list_unfinished_erasures(limit)
@@ -62,7 +78,7 @@ SELECT count(*) FROM gone;
 
 -- name: end_held_step(erasure_id, rows)!
 -- Notes that no held file holds the person any more.
-UPDATE erasures SET step = 'late', held_rows = held_rows + :rows WHERE erasure_id = :erasure_id AND step = 'held';
+UPDATE erasures SET step = 'late', cursor = 0, held_rows = held_rows + :rows WHERE erasure_id = :erasure_id AND step = 'held';
 
 -- name: list_erased_phones()
 -- The tombstones: keyed hashes of phones, and when each was erased.

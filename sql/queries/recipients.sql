@@ -31,8 +31,9 @@ ORDER BY p.recipient_no;
 -- name: list_recipient_facts(batch_id, recipient_no)
 -- All that is known of a recipient's attempts, in their order. won: it is what counts for its attempt; decided: it is
 -- what the outcome stands on.
-SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final, f.started_at, f.ended_at,
-       f.duration_seconds, f.failure_reason, f.next_retry_at, f.results, f.occurred_at, f.recorded_at AS known_at,
+SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
+       plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
+       f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,
        a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
 FROM batches AS b
 JOIN facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no

@@ -60,6 +60,13 @@ SET healing = :healing, leased_until = greatest(s.leased_until, :leased_until)
 WHERE s.batch_key = :batch_key AND s.fence = :fence
 RETURNING s.batch_key;
 
+-- name: renew_batch_lease(batch_key, fence, leased_until)$
+-- A longer lease for its holder; null when it was lost or given back.
+UPDATE batch_schedules AS s
+SET leased_until = greatest(s.leased_until, :leased_until)
+WHERE s.batch_key = :batch_key AND s.fence = :fence AND s.leased_until > '-infinity'
+RETURNING s.batch_key;
+
 -- name: release_batch(batch_key, fence, due_at)!
 -- Gives a lease back after a comparison that failed, to be tried again.
 UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at
@@ -189,7 +196,7 @@ LIMIT :limit;
 -- name: get_comparison(batch_key)^
 -- What a comparison needs to know of the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, is_registered,
-       CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, created_at) AS began_at
+       CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, plausible_time(created_at)) AS began_at
 FROM batches
 WHERE batch_key = :batch_key;
 

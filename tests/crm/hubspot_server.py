@@ -1,8 +1,9 @@
-"""A local HubSpot: the batch upsert of its public API with its shapes, limits and refusals, over real HTTP."""
+"""A local HubSpot: the batch upsert of its public API with its shapes, limits and refusals, and the list of properties,
+over real HTTP. It knows what it accepted, so it bears witness against the job."""
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -18,6 +19,10 @@ TOKEN = "crm-token"
 LARGEST_BATCH = 100
 INTERVAL_MS = 10_000
 TIME = "2026-03-16T10:30:00.000Z"
+
+PROPERTIES = (
+    "loan_id", "call_id", "outcome", "attempts", "intent", "phone", "channel", "is_final", "due", "tags", "x", "y",
+)  # fmt: skip
 
 Fault = Callable[[], Response] | Literal["cut"]
 
@@ -37,11 +42,24 @@ def too_many(policy: str, **headers: str) -> JSONResponse:
     )  # fmt: skip
 
 
+def no_such_property(name: str) -> JSONResponse:
+    """The batch is refused since there is no such property."""
+    detail = {"isValid": False, "message": f'Property "{name}" does not exist', "error": "PROPERTY_DOESNT_EXIST"}
+    told = json.dumps([detail | {"name": name}])
+    return problem(
+        400, f"Property values were not valid: {told}",
+        errors=[{"message": told, "code": "PROPERTY_DOESNT_EXIST", "context": {"propertyName": [name]}}],
+    )  # fmt: skip
+
+
 class LocalHubSpot:
-    """Keeps objects by their unique property, whose values differ in more than case. ``faults`` are done first.
+    """Keeps objects by their unique property, whose values differ in more than case. ``faults`` are done first, in the
+    place of a batch; ``edit`` then changes what a batch that was taken is answered with.
 
     ``partial`` is what a batch with bad inputs is answered with: 207 that names them by trace id, by id, only the
     first of them or none, or 400 for the whole. ``options`` are the values that a property takes; others take any.
+    Results name their input by what is in ``echo``: its trace id, its unique property, or neither. ``accepted`` counts
+    upserts by the trace id of their input, and ``properties`` are those that there are.
     """
 
     def __init__(self, partial: Literal["traces", "ids", "first", "nobody", "whole"] = "traces") -> None:
@@ -49,8 +67,15 @@ class LocalHubSpot:
         self.id_property = "loan_id"
         self.objects: dict[str, dict[str, str]] = {}
         self.options: dict[str, set[str]] = {}
-        self.unknown_properties: set[str] = set()
+        self.properties: dict[str, dict[str, Any]] = {
+            name: {"name": name, "hasUniqueValue": name == "loan_id"} for name in PROPERTIES
+        }
         self.faults: deque[Fault] = deque()
+        self.edit: Callable[[dict[str, Any]], object] = lambda content: None
+        self.echo: set[Literal["trace", "property"]] = {"trace", "property"}
+        self.accepted: Counter[str] = Counter()
+        self.ids: dict[str, str] = {}
+        self.property_faults: deque[Callable[[], Response]] = deque()
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.remaining = 100
@@ -80,6 +105,9 @@ class LocalHubSpot:
         self.paths.append(request.url.path)
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return problem(401, "Authentication credentials not found", "INVALID_AUTHENTICATION")
+        if request.url.path == "/crm/v3/properties/contacts" and request.method == "GET":
+            listed = JSONResponse({"results": list(self.properties.values())})
+            return self.property_faults.popleft()() if self.property_faults else listed
         if request.method != "POST" or request.url.path != "/crm/v3/objects/contacts/batch/upsert":
             return problem(404, "resource not found", "OBJECT_NOT_FOUND")
         content = await request.json()
@@ -91,7 +119,7 @@ class LocalHubSpot:
         fault = self.faults.popleft() if self.faults else None
         if fault == "cut":
             self._upsert(content["inputs"])
-            return _cut()
+            return cut_off()
         answer = fault() if fault else self._upsert(content["inputs"])
         answer.headers["x-hubspot-ratelimit-max"] = "100"
         answer.headers["x-hubspot-ratelimit-remaining"] = str(self.remaining)
@@ -101,6 +129,8 @@ class LocalHubSpot:
     def _upsert(self, inputs: list[dict[str, Any]]) -> Response:
         if len(inputs) > LARGEST_BATCH:
             return problem(400, f"The maximum number of inputs supported in a batch request is {LARGEST_BATCH}.")
+        if gone := sorted({name for each in inputs for name in each["properties"]} - self.properties.keys()):
+            return no_such_property(gone[0])
         ids = [each["id"].lower() for each in inputs]
         if twice := sorted({each for each in ids if ids.count(each) > 1}):
             return problem(400, f"Duplicate IDs found in batch input: [{twice[0]}]. IDs must be unique")
@@ -108,16 +138,18 @@ class LocalHubSpot:
         if wrong and self.partial == "whole":
             return problem(400, next(iter(wrong.values())))
         results = [self._store(each) for each in inputs if each["id"] not in wrong]
-        done = {"status": "COMPLETE", "startedAt": TIME, "completedAt": TIME, "results": results}
+        done: dict[str, Any] = {"status": "COMPLETE", "startedAt": TIME, "completedAt": TIME, "results": results}
         if not wrong:
+            self.edit(done)
             return JSONResponse(done)
         errors = [
             {"status": "error", "category": "VALIDATION_ERROR", "message": wrong[each["id"]]} | self._name(each)
             for each in inputs
             if each["id"] in wrong
         ]
-        shown = errors[:1] if self.partial == "first" else errors
-        return JSONResponse(done | {"numErrors": len(errors), "errors": shown}, 207)
+        done |= {"numErrors": len(errors), "errors": errors[:1] if self.partial == "first" else errors}
+        self.edit(done)
+        return JSONResponse(done, 207)
 
     def _name(self, given: dict[str, Any]) -> dict[str, Any]:
         if self.partial == "nobody":
@@ -131,25 +163,27 @@ class LocalHubSpot:
         assert given["idProperty"] == self.id_property
         for name, value in given["properties"].items():
             assert isinstance(value, str)
-            if name in self.unknown_properties:
-                return f'Property values were not valid: Property "{name}" does not exist'
             if value and value not in self.options.get(name, {value}):
                 return f"Property values were not valid: {value} was not one of the allowed options of {name}"
         return None
 
     def _store(self, given: dict[str, Any]) -> dict[str, Any]:
         is_new = given["id"].lower() not in self.objects
+        object_id = self.ids.setdefault(given["id"].lower(), str(1000 + len(self.ids)))
+        self.accepted[given["objectWriteTraceId"]] += 1
         stored = self.objects.setdefault(given["id"].lower(), {})
         stored |= {name: value for name, value in given["properties"].items() if value}
         for name in [name for name, value in given["properties"].items() if not value]:
             stored.pop(name, None)
+        named: dict[str, Any] = {self.id_property: given["id"]} if "property" in self.echo else {}
+        trace = {"objectWriteTraceId": given["objectWriteTraceId"]} if "trace" in self.echo else {}
         return {
-            "id": str(1000 + len(self.objects)), "properties": {"hs_object_id": "1"}, "createdAt": TIME,
-            "updatedAt": TIME, "archived": False, "new": is_new,
+            "id": object_id, "properties": {"hs_object_id": object_id, **named}, "createdAt": TIME, "updatedAt": TIME,
+            "archived": False, "new": is_new, **trace,
         }  # fmt: skip
 
 
-def _cut() -> Response:
+def cut_off() -> Response:
     """An answer of which only the beginning comes, although the batch was taken."""
 
     async def half() -> AsyncIterator[bytes]:

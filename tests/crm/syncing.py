@@ -65,6 +65,13 @@ class Sync:
                 process.kill()
             await process.communicate()
 
+    def edit(self, old: str, new: str) -> None:
+        """Changes the mapping file."""
+        path = self.folder / "map.toml"
+        content = path.read_text()
+        assert old in content
+        path.write_text(content.replace(old, new))
+
     def read_failures(self) -> list[dict[str, Any]]:
         """What is in the failures file."""
         return [json.loads(line) for line in (self.folder / FAILURES).read_text().splitlines()]

@@ -7,7 +7,7 @@ import pytest
 import stamina
 from starlette.responses import JSONResponse, Response
 
-from service.crm.delivery import Delivery
+from service.crm.delivery import UNCONFIRMED, Delivery
 from service.crm.errors import SyncError
 from service.crm.generic import GenericTarget
 from service.crm.mapping import Generic
@@ -96,3 +96,53 @@ async def test_a_wrong_token_stops_the_job(crm: LocalCrm) -> None:
         with pytest.raises(SyncError, match=r"refused OUTCOMES_CRM_TOKEN with 401: who are you\?"):
             await delivery.deliver([make_record(1)])
     assert crm.batches == []
+
+
+def name_only(*numbers: int) -> JSONResponse:
+    return JSONResponse({"results": [{"id": f"LN-{number}", "status": "ok"} for number in numbers]})
+
+
+async def test_of_results_only_those_that_are_named_were_sent(crm: LocalCrm) -> None:
+    crm.faults += [lambda: name_only(3, 1, 1, 9), name_only]
+    async with connect(crm) as delivery:
+        failures = await delivery.deliver([make_record(number) for number in (1, 2, 3)])
+        assert delivery.taken == 2
+    assert [[record["id"] for record in batch] for batch in crm.batches] == [["LN-1", "LN-2", "LN-3"], ["LN-2"]]
+    assert [(each.key, each.reason) for each in failures] == [("LN-2", UNCONFIRMED)]
+
+
+async def test_a_record_that_is_both_taken_and_refused_is_refused(crm: LocalCrm) -> None:
+    results = [{"id": "LN-1", "status": "ok"}, {"id": "LN-1", "status": "error", "message": "no"}]
+    crm.faults.append(lambda: JSONResponse({"results": [*results, {"id": "LN-2", "status": "ok"}]}))
+    async with connect(crm) as delivery:
+        failures = await delivery.deliver([make_record(1), make_record(2)])
+        assert ([(each.key, each.reason) for each in failures], delivery.taken) == ([("LN-1", "no")], 1)
+
+
+async def test_ids_may_come_back_as_numbers(crm: LocalCrm) -> None:
+    crm.faults.append(lambda: JSONResponse({"results": [{"id": 17, "status": "ok"}, {"id": "18", "status": "ok"}]}))
+    async with connect(crm) as delivery:
+        assert await delivery.deliver([Record(key, {}, int(key), 456, 1) for key in ("17", "18")]) == []
+    assert len(crm.batches) == 1
+
+
+async def test_an_error_in_a_2xx_confirms_nothing(crm: LocalCrm) -> None:
+    crm.faults += [lambda: JSONResponse({"error": {"message": "quota"}})] * 2
+    async with connect(crm) as delivery:
+        failures = await delivery.deliver([make_record(1)])
+        assert ([each.reason for each in failures], delivery.taken) == (["200: quota"], 0)
+
+
+async def test_a_web_page_confirms_nothing_and_stops_the_job(crm: LocalCrm) -> None:
+    crm.faults.append(lambda: Response("<html>Sign in</html>", 200))
+    async with connect(crm) as delivery:
+        with pytest.raises(SyncError, match=r"with a web page, which confirms nothing. Check target.url"):
+            await delivery.deliver([make_record(1), make_record(2)])
+        assert delivery.taken == 0
+
+
+async def test_any_refusal_that_asks_to_come_again_is_tried_again(crm: LocalCrm) -> None:
+    crm.faults += [lambda: Response(status_code=422, headers={"retry-after": "1"})] * 3
+    async with connect(crm) as delivery:
+        assert await delivery.deliver([make_record(1), make_record(2)]) == []
+    assert len(crm.batches) == 4

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 import stamina
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from structlog.testing import capture_logs
 
-from service.crm.delivery import Delivery
+from service.crm.delivery import UNCONFIRMED, Delivery
 from service.crm.errors import SyncError
 from service.crm.exchange import ATTEMPTS
 from service.crm.hubspot import HubSpotTarget
@@ -136,6 +137,11 @@ async def test_two_keys_that_are_one_to_hubspot_are_both_sent_the_later_one_last
         (lambda: too_many("UNHEARD_OF"), 10.0),
         (lambda: problem(423, "Locked"), 2.0),
         (lambda: problem(503, "Down", headers={"Retry-After": "2.5"}), 2.5),
+        (lambda: problem(477, "Migration in progress", headers={"Retry-After": "30"}), 30.0),
+        (lambda: problem(477, "Migration in progress"), None),
+        (lambda: problem(400, "Busy", headers={"Retry-After": "3"}), 3.0),
+        (lambda: problem(403, "Not now", headers={"Retry-After": "4"}), 4.0),
+        (lambda: problem(451, "Not now", headers={"Retry-After": "soon"}), None),
         (lambda: problem(500, "internal error"), None),
         (lambda: Response("<html>Bad gateway</html>", 502), None),
         (lambda: Response("no JSON"), None),
@@ -179,6 +185,14 @@ async def test_an_outage_that_does_not_pass_is_told_in_the_end(hubspot: LocalHub
     with pytest.raises(SyncError, match="The CRM answered 500: internal error"):
         await deliver(hubspot, make_record(1))
     assert len(hubspot.requests) == ATTEMPTS
+
+
+async def test_a_job_that_follows_asks_again_within_the_hour_however_long_it_is_to_wait(hubspot: LocalHubSpot) -> None:
+    hubspot.faults.append(lambda: problem(477, "Migration in progress", headers={"Retry-After": "86400"}))
+    with capture_logs() as log:
+        async with connect(hubspot, patient=True) as (delivery, _):
+            assert await delivery.deliver([make_record(1)]) == []
+    assert [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waits"] == [3600.0]
 
 
 async def test_a_job_that_follows_waits_out_any_outage_and_any_limit(hubspot: LocalHubSpot) -> None:
@@ -233,19 +247,169 @@ async def test_a_redirect_is_not_followed(hubspot: LocalHubSpot) -> None:
         assert elsewhere.paths == []
 
 
-async def test_a_mapping_that_no_record_passes_stops_the_job_before_all_are_failures(hubspot: LocalHubSpot) -> None:
-    hubspot.partial = "whole"
-    hubspot.unknown_properties.add("outcome")
-    records = [make_record(number, outcome="BUSY") for number in range(1, 201)]
-    async with connect(hubspot, give_up_after=20) as (delivery, _):
-        with pytest.raises(SyncError, match=r'first 20 records.*"outcome" does not exist.*--give-up-after 0'):
-            await delivery.deliver(records)
-    assert len(hubspot.requests) < 50
-    assert len(await deliver(hubspot, *records)) == 200
-
-
-async def test_bad_records_after_good_ones_do_not_stop_the_job(hubspot: LocalHubSpot) -> None:
+@pytest.mark.parametrize("partial", ["traces", "nobody", "whole"])
+async def test_ten_refusals_in_a_row_for_one_reason_stop_the_job(partial: str) -> None:
+    hubspot = LocalHubSpot(partial)  # type: ignore[arg-type]
     hubspot.options["outcome"] = {"BUSY"}
-    records = [make_record(number, outcome="BUSY" if number == 1 else "WRONG") for number in range(1, 101)]
-    async with connect(hubspot, give_up_after=20) as (delivery, _):
-        assert len(await delivery.deliver(records)) == 99
+    records = [make_record(number, outcome="BUSY" if number <= 3 else "WRONG") for number in range(1, 201)]
+    async with hubspot.serve(), connect(hubspot, give_up_after=10) as (delivery, _):
+        with pytest.raises(SyncError, match=r"refused 10 records in a row for one reason: .*WRONG was not one of"):
+            await delivery.deliver(records)
+        assert delivery.taken == len(hubspot.accepted) == 3
+    assert len(hubspot.requests) < 40
+
+
+async def test_the_reason_of_a_row_of_refusals_is_one_however_it_names_each_record(hubspot: LocalHubSpot) -> None:
+    def refuse(number: int) -> JSONResponse:
+        who = f"LN-{number} of asha{number}@example.com ({7000000000 + number})"
+        return problem(400, f"{who} has no owner; e36853de-9cbb-441e-ad75-d3c8ac82ab{number:02}")
+
+    hubspot.faults += [lambda n=n: refuse(n) for n in range(1, 11)]  # type: ignore[misc]
+    async with connect(hubspot, give_up_after=10) as (delivery, _):
+        for number in range(1, 10):
+            assert len(await delivery.deliver([make_record(number)])) == 1
+        with pytest.raises(SyncError) as stopped:
+            await delivery.deliver([make_record(10)])
+    assert len(hubspot.requests) == 10
+    for own in ("LN-", "asha", "70000000", "e36853de"):
+        assert own not in str(stopped.value)
+
+
+async def test_refusals_that_others_come_between_or_that_differ_do_not_stop_the_job(hubspot: LocalHubSpot) -> None:
+    hubspot.options["outcome"] = {"BUSY"}
+    words = ["WRONG"] * 9 + ["BUSY"] + ["WRONG"] * 9 + ["WORSE"] + ["WRONG"] * 9
+    records = [make_record(number, outcome=word) for number, word in enumerate(words, 1)]
+    async with connect(hubspot, give_up_after=10) as (delivery, _):
+        assert len(await delivery.deliver(records)) == 28
+
+
+async def test_without_a_limit_a_row_of_refusals_is_a_row_of_failures(hubspot: LocalHubSpot) -> None:
+    hubspot.options["outcome"] = {"BUSY"}
+    assert len(await deliver(hubspot, *(make_record(number, outcome="WRONG") for number in range(1, 101)))) == 100
+
+
+@pytest.mark.parametrize("partial", ["traces", "nobody", "whole"])
+async def test_a_property_that_is_deleted_midway_stops_the_job_at_once_and_is_named(partial: str) -> None:
+    hubspot = LocalHubSpot(partial)  # type: ignore[arg-type]
+    records = [make_record(number, outcome="BUSY", attempts=1) for number in range(1, 201)]
+    async with hubspot.serve(), connect(hubspot) as (delivery, _):
+        assert await delivery.deliver(records[:100]) == []
+        del hubspot.properties["attempts"]
+        with pytest.raises(SyncError, match=r"contacts have no property 'attempts' \(any more\)"):
+            await delivery.deliver(records[100:])
+        assert delivery.taken == 100
+    assert len(hubspot.requests) == 2
+
+
+async def test_a_property_that_only_one_error_of_many_misses_stops_the_job(hubspot: LocalHubSpot) -> None:
+    error = {"message": 'Property "attempts" does not exist', "category": "VALIDATION_ERROR"}
+    hubspot.faults.append(lambda: JSONResponse({"status": "COMPLETE", "results": [], "errors": [error]}, 207))
+    with pytest.raises(SyncError, match="no property 'attempts'"):
+        await deliver(hubspot, make_record(1, attempts=1), make_record(2, attempts=1))
+    assert len(hubspot.requests) == 1
+
+
+def drop(*keys: str) -> Any:
+    """Leaves the results of these records out of the answer."""
+
+    def edit(content: dict[str, Any]) -> None:
+        content["results"] = [each for each in content["results"] if each["properties"].get("loan_id") not in keys]
+
+    return edit
+
+
+def keep_first(content: dict[str, Any]) -> None:
+    del content["results"][1:]
+
+
+def repeat_first(content: dict[str, Any]) -> None:
+    content["results"] = content["results"][:1] * len(content["results"])
+
+
+def name_others(content: dict[str, Any]) -> None:
+    """As many results as inputs, each for a record that was never sent."""
+    for each in content["results"]:
+        each |= {"objectWriteTraceId": "9" + each.get("objectWriteTraceId", "9"), "id": "9" + each["id"]}
+        each["properties"] |= {"loan_id": "X"}
+
+
+def leave_out(content: dict[str, Any]) -> None:
+    del content["results"]
+
+
+def shuffle(content: dict[str, Any]) -> None:
+    content["results"].reverse()
+
+
+@pytest.mark.parametrize("echo", [{"trace", "property"}, {"trace"}, {"property"}, set()])
+@pytest.mark.parametrize(("edit", "is_whole"), [(shuffle, True), (keep_first, False), (repeat_first, False)])
+async def test_only_records_that_the_answer_confirms_were_sent(
+    hubspot: LocalHubSpot, echo: set[Any], edit: Any, is_whole: bool
+) -> None:
+    hubspot.echo = echo
+    hubspot.edit = edit
+    async with connect(hubspot) as (delivery, _):
+        assert await delivery.deliver([make_record(number) for number in range(1, 9)]) == []
+        assert delivery.taken == 8
+    assert (len(hubspot.requests) == 1) == is_whole  # the others were confirmed one by one
+
+
+@pytest.mark.parametrize("edit", [name_others, leave_out, lambda content: content.update(results=[{}] * 8)])
+@pytest.mark.parametrize("echo", [{"trace", "property"}, set()])
+async def test_records_that_no_answer_ever_confirms_are_failures(
+    hubspot: LocalHubSpot, edit: Any, echo: set[Any]
+) -> None:
+    hubspot.edit = edit
+    hubspot.echo = echo
+    async with connect(hubspot) as (delivery, _):
+        failures = await delivery.deliver([make_record(number) for number in range(1, 9)])
+        assert delivery.taken == 0
+    assert {each.reason for each in failures} == {UNCONFIRMED}
+    assert [each.key for each in failures] == [f"LN-{number}" for number in range(1, 9)]
+
+
+async def test_one_record_that_is_left_out_of_every_answer_is_the_only_failure(hubspot: LocalHubSpot) -> None:
+    hubspot.edit = drop("LN-7")
+    async with connect(hubspot) as (delivery, _):
+        failures = await delivery.deliver([make_record(number) for number in range(1, 101)])
+        assert ([each.key for each in failures], delivery.taken) == (["LN-7"], 99)
+    assert len(hubspot.requests) == 2
+
+
+@pytest.mark.parametrize(("key", "told"), [("LN-1", "ln-1"), ("007", "7"), ("7", "7.0"), ("A@x.com", "a@x.com ")])
+async def test_a_key_is_known_again_as_hubspot_writes_it(hubspot: LocalHubSpot, key: str, told: str) -> None:
+    hubspot.echo = {"property"}
+    hubspot.edit = lambda content: content["results"][0]["properties"].update(loan_id=told)
+    assert await deliver(hubspot, Record(key, {"loan_id": key}, 1, 456, 1), make_record(2)) == []
+    assert len(hubspot.requests) == 1
+
+
+async def check(hubspot: LocalHubSpot, *properties: str) -> None:
+    async with open_target(TOKEN) as http:
+        key = Key(id_property="loan_id")
+        await HubSpotTarget(http, HubSpot(object_type="contacts", url=hubspot.url), key).check(properties)
+
+
+async def test_properties_are_checked_in_one_call(hubspot: LocalHubSpot) -> None:
+    await check(hubspot, "loan_id", "outcome", "attempts")
+    assert hubspot.paths == ["/crm/v3/properties/contacts"]
+
+
+async def test_properties_that_there_are_not_are_all_named_with_the_nearest(hubspot: LocalHubSpot) -> None:
+    hubspot.properties["due"]["modificationMetadata"] = {"readOnlyValue": True}
+    hubspot.properties["loan_id"]["hasUniqueValue"] = False
+    with pytest.raises(SyncError) as refused:
+        await check(hubspot, "loan_id", "outcme", "due", "intent", "zzz")
+    for told in (
+        "no property 'outcme' (did you mean 'outcome'?)", "no property 'zzz';", "'due' is read-only",
+        "'loan_id' does not hold unique values",
+    ):  # fmt: skip
+        assert told in str(refused.value) + ";"
+    assert "intent" not in str(refused.value)
+
+
+async def test_a_token_that_may_not_see_the_properties_checks_nothing_and_says_so(hubspot: LocalHubSpot) -> None:
+    hubspot.property_faults.append(lambda: problem(403, "no scope", "MISSING_SCOPES"))
+    with capture_logs() as log:
+        await check(hubspot, "nowhere")
+    assert [line["event"] for line in log] == ["crm_properties_not_checked"]

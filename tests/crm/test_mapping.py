@@ -51,7 +51,7 @@ def test_the_smallest_mapping_has_the_documented_defaults() -> None:
     mapping = read_mapping(make_content(), "map.toml")
     assert mapping.target == HubSpot(object_type="contacts", url="https://api.hubapi.com", batch_size=100)
     assert mapping.key.source == "parameters.loan_id"
-    assert mapping.rules() == {"call_status": Property(field="status")}
+    assert mapping.rules() == {"call_status": Property(field="status", empty="keep")}
     assert (mapping.only_final, mapping.filter, mapping.erased.properties) == (True, Filter(), {})
 
 
@@ -184,3 +184,54 @@ def test_whatever_stands_in_a_file_is_taken_or_refused_with_a_sentence(value: An
     for name in Mapping.__struct_fields__:
         with contextlib.suppress(ConfigurationError):
             read_mapping(make_content(**{name: "x"}) | {name: value}, "map.toml")
+
+
+def digest(**changes: Any) -> str:
+    return read_mapping(make_content(**changes), "map.toml").digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"consumer": "other"},
+        {"target__batch_size": 7},
+        {"properties__call_status": {"field": "status"}},
+        {"properties__call_status": {"field": "status", "empty": "keep", "values": {}}},
+        {"only_final": True},
+        {"target__url": "https://api.hubapi.com"},
+    ],
+)
+def test_a_mapping_that_sends_the_same_has_the_same_digest(changes: dict[str, Any]) -> None:
+    assert digest(**changes) == digest()
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"target__object_type": "deals"},
+    {"target__url": "https://other.example.com"},
+    {"target": {"kind": "generic", "url": "https://api.hubapi.com"}},
+    {"key__parameter": "loan"},
+    {"key": {"field": "phone", "property": "loan_id"}},
+    {"key__property": "loan"},
+    {"properties__x": "state"},
+    {"properties__call_status": "state"},
+    {"properties__call_status": {"field": "status", "empty": "clear"}},
+    {"properties__call_status": {"field": "status", "values": {"busy": "B"}}},
+    {"properties__call_status": {"field": "status", "values": {"busy": "B"}, "default": "C"}},
+    {"properties__call_status": {"field": "status", "format": "date"}},
+    {"constants__x": 1},
+    {"only_final": False},
+    {"time_zone": "Asia/Kolkata"},
+    {"filter__batches": [456]},
+    {"erased__properties": {"x": 1}},
+    {"withdrawn__properties": {"x": 1}},
+]
+
+
+def test_any_change_of_what_is_sent_changes_the_digest() -> None:
+    digests = [digest(), *(digest(**changes) for changes in CHANGES)]
+    assert len(set(digests)) == len(digests)
+
+
+def test_the_order_of_a_file_is_nothing() -> None:
+    turned = {name: SMALLEST[name] for name in reversed(SMALLEST)}
+    assert read_mapping(turned, "map.toml").digest() == digest()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crm.entries import SOURCES, STATES, STATUSES, Entry
+from service.crm.errors import SyncError
 from service.crm.mapping import read_mapping
 from service.crm.records import SKIPS, Mapped, Mapper
 from service.crm.telling import WHY
@@ -55,7 +56,8 @@ def read_one(rule: Any, **fields: Any) -> Any:
     ],
 )  # fmt: skip
 def test_every_field_comes_as_it_is(field: str, value: Any) -> None:
-    assert read_one(field) == value
+    assert read_one({"field": field, "empty": "clear"}) == value
+    assert read_one(field) == ("nothing" if value is None else value)
 
 
 def test_a_record_has_its_key_its_constants_and_where_it_comes_from() -> None:
@@ -74,9 +76,10 @@ def test_values_are_mapped_and_the_rest_has_a_default_or_stays() -> None:
     assert read_one({"field": "attempts", "values": {"2": "twice"}}) == "twice"
 
 
-def test_what_has_no_value_clears_its_property_or_leaves_it_alone() -> None:
-    assert read_one({"field": "results.date"}) is None
+def test_what_has_no_value_leaves_its_property_alone_unless_it_is_to_clear_it() -> None:
+    assert read_one({"field": "results.date", "empty": "clear"}) is None
     assert read_one({"field": "results.date", "empty": "keep"}) == "nothing"
+    assert read_one("results.date") == "nothing"
     assert (
         read_one({"field": "status", "values": {"busy": "B"}, "default": "D", "empty": "keep"}, status=None)
         == "nothing"
@@ -96,12 +99,6 @@ def test_times_are_shown_as_the_target_takes_them() -> None:
     [
         ({"is_final": False, "state": "pending_retry"}, {}, "not_final"),
         ({}, {"filter__batches": [455, 457]}, "filtered"),
-        ({"parameters": {}}, {}, "without_key"),
-        ({"parameters": None}, {}, "without_key"),
-        ({"parameters": {"loan_id": "  "}}, {}, "without_key"),
-        ({"parameters": {"loan_id": None}}, {}, "without_key"),
-        ({"parameters": {"loan_id": ["LN-7"]}}, {}, "without_key"),
-        ({"parameters": b"[1]"}, {}, "without_key"),
         ({"state": "erased", "parameters": None, "phone": None}, {}, "erased"),
         ({"state": "erased"}, {"erased__properties": {}}, "erased"),
         ({"state": "erased", "parameters": None}, {"erased__properties": {"call_status": "ERASED"}}, "erased"),
@@ -114,14 +111,86 @@ def test_who_is_not_sent_is_counted_by_the_reason(fields: Any, changes: Any, rea
     assert reason in WHY
 
 
+@pytest.mark.parametrize(
+    "parameters", [{}, None, {"loan_id": "  "}, {"loan_id": None}, {"loan_id": ["LN-7"]}, {"due": 1}, b"[1]"]
+)
+def test_a_recipient_without_the_key_is_a_failure_that_names_what_is_missing(parameters: Any) -> None:
+    mapped = apply(make_entry(parameters=parameters))
+    assert (mapped.records, mapped.skipped) == ([], Counter())
+    (failure,) = mapped.failures
+    assert (failure.key, failure.batch_id, failure.recipient) == ("456-7", 456, 7)
+    assert failure.reason == "there is no 'loan_id' among the call parameters, or it is empty"
+
+
+@pytest.mark.parametrize("field", ["recipient_id", "conversation_id", "phone"])
+def test_a_field_that_has_no_value_yet_is_skipped_since_the_entry_comes_again(field: str) -> None:
+    key = {"key": {"field": field, "property": "call_id"}}
+    assert apply(make_entry(batch_id=None, conversation_id=None, phone=None), **key).skipped == {"without_key": 1}
+
+
+def check_keys(*parameters: Any, accepts: bool = False, batch_id: int = 456, **changes: Any) -> str:
+    """What is said against a page whose recipients have these parameters; "" if nothing is."""
+    mapper = Mapper(read_mapping(make_content(**changes), "map.toml"), accepts_keyless=accepts)
+    try:
+        mapper.check_keys(
+            [make_entry(parameters=each, recipient=n, batch_id=batch_id) for n, each in enumerate(parameters)]
+        )
+    except SyncError as error:
+        return str(error)
+    return ""
+
+
+def test_a_batch_of_which_nobody_has_the_key_is_refused_with_the_columns_that_it_has() -> None:
+    row = {"customer_name": "Asha", "loan_id": "LN-1", "due_amount": 5}
+    told = check_keys(row, row, key__parameter="loan")
+    assert told.startswith(
+        "key.parameter: no recipient of batch 456 has 'loan' (did you mean 'loan_id'?); "
+        "columns: customer_name, due_amount, loan_id. Nothing of this page was sent or acknowledged."
+    )
+    assert "Asha" not in told
+    assert check_keys(row, row) == ""
+    assert check_keys(row, key__parameter="loan", accepts=True) == ""
+    assert check_keys(row, key__parameter="loan", filter__batches=[457]) == ""
+    assert check_keys(row, key={"field": "phone", "property": "loan_id"}) == ""
+
+
+def test_one_recipient_with_the_key_or_without_any_parameters_says_nothing_against_the_batch() -> None:
+    assert check_keys({"a": 1}, {"a": 1}, {"loan_id": "LN-1"}) == ""
+    assert check_keys(None, {}, b"[1]", b'{"loan_id": 1e999}') == ""
+    assert check_keys({"a": 1}, None) != ""
+
+
+def test_a_column_that_all_leave_empty_is_an_accident_only_up_to_nine() -> None:
+    assert check_keys(*[{"loan_id": " "}] * 9) == ""
+    assert "batch 456 has nothing in 'loan_id'" in check_keys(*[{"loan_id": " "}] * 10)
+    assert check_keys(*[{"loan_id": " "}] * 10, {"loan_id": "LN-1"}) == ""
+
+
+def test_a_batch_without_the_key_is_seen_beside_one_that_has_it() -> None:
+    mapper = Mapper(read_mapping(make_content(), "map.toml"))
+    with pytest.raises(SyncError, match="batch 457"):
+        mapper.check_keys([make_entry(), make_entry(batch_id=457, parameters={"loan": 1})])
+    mapper.check_keys([make_entry(), make_entry(batch_id=457, parameters={"loan": 1}, state="erased")])
+
+
+def test_a_batch_without_the_key_that_is_accepted_is_skipped() -> None:
+    mapper = Mapper(read_mapping(make_content(), "map.toml"), accepts_keyless=True)
+    mapped = mapper.map([make_entry(parameters={"loan": 1}), make_entry(parameters={"loan_id": ""})])
+    assert (mapped.skipped, len(mapped.failures)) == ({"without_key": 1}, 1)
+
+
+def test_what_names_a_person_is_known_to_be_the_records_own() -> None:
+    rules = {"a": "parameters.name", "b": "state", "c": "results.intent"}
+    (record,) = apply(make_entry(parameters={"loan_id": "LN-7", "name": "Asha Rao"}), properties=rules).records
+    assert record.own == {"+919876543210", "Asha Rao"}
+
+
 def test_outcomes_that_are_not_final_are_sent_where_all_are_wanted() -> None:
     (record,) = apply(make_entry(is_final=False, state="pending_retry"), only_final=False).records
     assert record.properties["call_status"] == "completed"
 
 
 def test_a_batch_whose_number_is_not_known_yet_gives_no_key_that_names_it() -> None:
-    by_number = {"key": {"field": "recipient_id", "property": "call_id"}}
-    assert apply(make_entry(batch_id=None), **by_number).skipped == {"without_key": 1}
     (failure,) = apply(make_entry(batch_id=None, parameters=b'{"loan_id": 1e999}')).failures
     assert failure.key == "position 4711"
 

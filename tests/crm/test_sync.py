@@ -55,9 +55,12 @@ async def test_final_outcomes_reach_the_crm_once(sync: Sync, service: httpx.Asyn
     assert len(hubspot.requests) == 1
 
 
-async def test_a_later_change_is_sent_and_clears_what_is_no_longer_so(
-    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
+@pytest.mark.parametrize("empty", ["clear", "keep", None])
+async def test_a_later_change_is_sent_and_clears_only_where_it_is_asked_to(
+    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, empty: str | None
 ) -> None:
+    rule = f', empty = "{empty}"' if empty else ""
+    sync.edit('intent = "results.intent"', f'intent = {{ field = "results.intent"{rule} }}')
     await call(service, 1)
     assert (await sync.run("--once")).status == 0
     await call(service, 1, attempt=2, status="no_answer", results={})
@@ -65,7 +68,7 @@ async def test_a_later_change_is_sent_and_clears_what_is_no_longer_so(
     assert [len(request["inputs"]) for request in hubspot.requests] == [1, 1]
     assert hubspot.objects["ln-1"]["outcome"] == "no_answer"
     assert hubspot.objects["ln-1"]["attempts"] == "2"
-    assert "intent" not in hubspot.objects["ln-1"]
+    assert hubspot.objects["ln-1"].get("intent") == (None if empty == "clear" else "promise_to_pay")
 
 
 async def test_without_once_it_follows_until_it_is_told_to_end(
@@ -102,27 +105,33 @@ async def test_a_dry_run_shows_what_would_be_sent_and_changes_nothing(
     await call(service, 1, 2, 3, 4)
     await forget_key(database_url, 4)
     finished = await sync.run("--dry-run", OUTCOMES_CRM_TOKEN="")
-    assert finished.status == 0, finished
+    assert finished.status == 1, finished
     assert "would be sent" in finished.output
     assert "loan_id=LN-1" in finished.output
     assert f"phone=•••{phone_of(1)[-2:]}" in finished.output
-    assert "without the key" in finished.output
+    assert "1 × there is no 'loan_id' among the call parameters, or it is empty (recipient 456-4)" in finished.output
     assert phone_of(1) not in finished.output + finished.errors
     assert hubspot.paths == []
     assert await get_acknowledged(service) is None
     assert not (sync.folder / FAILURES).exists()
 
 
-async def test_recipients_without_the_key_are_told_and_never_sent(
+async def test_recipients_without_the_key_are_failures_and_are_sent_once_they_have_it(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str
 ) -> None:
     await call(service, 1, 2, 3)
     await forget_key(database_url, 2, 3)
     finished = await sync.run("--once")
-    assert finished.status == 0
-    (line,) = (line for line in finished.output.splitlines() if "without the key" in line)
-    assert " 2 " in line
+    assert finished.status == 1
+    assert "2 × there is no 'loan_id' among" in finished.output
+    assert [line["key"] for line in sync.read_failures()] == ["456-2", "456-3"]
     assert hubspot.objects.keys() == {"ln-1"}
+    connection = await asyncpg.connect(database_url)
+    await connection.execute('UPDATE recipients SET parameters = \'{"loan_id": "LN-2"}\' WHERE recipient_no = 2')
+    await connection.close()
+    assert (await sync.run("--retry-failures", FAILURES)).status == 1
+    assert [line["key"] for line in sync.read_failures()] == ["456-3"]
+    assert hubspot.objects.keys() == {"ln-1", "ln-2"}
 
 
 async def test_what_the_crm_refuses_is_kept_with_the_reason_and_it_goes_on_behind(
@@ -148,7 +157,7 @@ async def test_a_retry_sends_what_the_outcomes_are_by_then(
 ) -> None:
     hubspot.options["outcome"] = {"CONNECTED"}
     await call(service, 3, 4, status="busy")
-    assert (await sync.run("--once")).status == 1
+    assert (await sync.run("--once", "--accept-unknown")).status == 1
     await call(service, 3, attempt=2)
     assert (await sync.run("--once")).status == 0  # the newer outcome of one of them is taken
     finished = await sync.run("--retry-failures", FAILURES)
@@ -165,10 +174,10 @@ async def test_a_retry_sends_what_the_outcomes_are_by_then(
 
 async def test_with_no_failures_there_is_nothing_to_retry(sync: Sync, hubspot: LocalHubSpot) -> None:
     (sync.folder / FAILURES).touch()
-    finished = await sync.run("--retry-failures", FAILURES)
+    finished = await sync.run("--retry-failures", FAILURES, "--accept-unknown")
     assert finished.status == 0
     assert "nothing to retry" in finished.output
-    assert hubspot.paths == []
+    assert hubspot.requests == []
 
 
 async def test_a_retry_knows_that_another_recipient_has_the_same_key_by_now(
@@ -176,7 +185,7 @@ async def test_a_retry_knows_that_another_recipient_has_the_same_key_by_now(
 ) -> None:
     hubspot.options["outcome"] = {"CONNECTED"}
     await call(service, 1, status="busy")
-    assert (await sync.run("--once")).status == 1
+    assert (await sync.run("--once", "--accept-unknown")).status == 1
     await store_batch(database_url, 1, batch_id=457, ref_token="cafe0001", first_phone=50)
     await call(service, 1, ref_token="cafe0001", phone=phone_of(50))
     assert (await sync.run("--once")).status == 0

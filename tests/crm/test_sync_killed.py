@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
+from service.crm.mapping import load_mapping
 from service.sandbox import RunningSandbox
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
@@ -78,7 +79,8 @@ async def test_killed_while_it_acknowledges(
     await call(service, RECIPIENTS, status="busy")
     sync = Sync(tmp_path, str(service.base_url), hubspot)
     first = (await service.get("/v1/feed", params={"limit": 2 * PAGE})).json()["next"]
-    await service.put("/v1/feed/consumers/hubspot", json={"position": first})
+    tag = load_mapping(tmp_path / "map.toml").digest()
+    await service.put("/v1/feed/consumers/hubspot", json={"position": first, "tag": tag})
     connection = await asyncpg.connect(database_url)
     await connection.execute(BLOCK)
     transaction = connection.transaction()
@@ -111,7 +113,7 @@ async def test_from_upload_to_crm_through_kills_nobody_is_missing(
         sync = Sync(tmp_path, str(service.base_url), hubspot)
         playing = asyncio.create_task(sandbox.sandbox.advance(WEEK_SECONDS))
         for kills in range(4):
-            async with sync.start("--page", "7") as process:
+            async with sync.start("--page", "7", "--accept-unknown") as process:
                 seen = len(hubspot.requests)
                 await until(lambda seen=seen: len(hubspot.requests) > seen + 1 or playing.done())
                 hubspot.faults += ["cut"] * (kills % 2)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.batches.lookup import UploadFinder, UploadRecovery
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 from service.store.database import Database
 from tests.database.ingesting import ingest, list_outcomes
 from tests.factories import AGENT_ID, BATCH_ID, decode, make_payload, store_batch

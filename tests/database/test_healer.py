@@ -260,3 +260,17 @@ async def test_a_carriers_failure_that_is_told_as_any_failure_is_no_contradictio
     provider = Provider([converse(1, conversation_id="c", status="failed")])
     assert (await walker.walk(provider, key)).found == 0
     assert await states(database) == {(key, 1): "telephony_failed"}
+
+
+async def test_a_call_is_the_recipients_however_the_provider_writes_the_phone(
+    walker: Walker, database: Database
+) -> None:
+    key = await store_batch(database.url)
+    listed = [
+        converse(recipient) | {"contact_number": said.format(phone_of(recipient)[1:])}
+        for recipient, said in enumerate(["{}", "00{}", "+{}", "tel:+{};ext=1", "sip:{}@host"], 1)
+    ]
+    progress = await walker.walk(Provider(listed), key)
+    assert (progress.healed, progress.ambiguous) == (5, 0)
+    assert [row["recipient_no"] for row in await list_outcomes(database)] == [1, 2, 3, 4, 5]
+    assert (await walker.walk(Provider(listed), key)).healed == 0

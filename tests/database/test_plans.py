@@ -127,8 +127,9 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("get_last_taken_position", {}),
         ("get_feed_consumer", {"name": "crm", "counted": 100}),
         ("list_feed_consumers", {"counted": 100}),
-        ("acknowledge_feed", {"name": "crm", "position": ROWS // 2, "is_reset": False, "limit": 100}),
-        ("acknowledge_feed", {"name": "crm", "position": 2 * ROWS, "is_reset": True, "limit": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": ROWS // 2, "is_reset": False, "limit": 100, "tag": "a"}),
+        ("acknowledge_feed", {"name": "crm", "position": 2 * ROWS, "is_reset": True, "limit": 100, "tag": None}),
+        ("list_fields", {"agent_id": None, "after": None, "limit": 100, "batches": 200, "names": 1000}),
         (
             "list_recipients",
             {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **NO_FILTERS._asdict()},

@@ -147,12 +147,16 @@ NEAR: dict[str, Callable[[bytes, random.Random], list[bytes]]] = {
     "digits that are not ASCII": lambda right, dice: [b"sha256=" + "٣".encode() * 32],
     "quoted": lambda right, dice: [b'"' + right + b'"'],
     "a wrong one last": lambda right, dice: [right, _swap(right, dice)],
+    "a wrong one first": lambda right, dice: [_swap(right, dice), right],
     "two wrong ones": lambda right, dice: [_swap(right, dice), _swap(right, dice)],
     "of another body": lambda right, dice: [sign(b"other", SECRET).encode()],
     "of another secret": lambda right, dice: [b"sha256=" + hashlib.sha256(right).hexdigest().encode()],
     "very long": lambda right, dice: [right * 50],
 }  # fmt: skip
-RIGHT = {"right", "right, with blanks around", "a wrong one last"}
+RIGHT = {
+    "right", "right, with blanks around", "a wrong one last", "a wrong one first", "upper-case hex",
+    "upper-case prefix", "no prefix", "a blank within", "twice in one", "with another in one",
+}  # fmt: skip
 _header_values = st.binary(max_size=100).map(lambda raw: bytes(byte for byte in raw if byte >= 32 and byte != 127))
 
 
@@ -183,6 +187,8 @@ _names = st.text("abcdefXYZ0123456789-_.!#$%&'*+^`|~", min_size=1, max_size=30).
 _known = st.sampled_from([
     (b"Content-Type", b"text/plain; charset=utf-16"), (b"Content-Type", b"multipart/form-data"), (b"Content-Type", b""),
     (b"Content-Encoding", b"gzip"), (b"Expect", b"100-continue"), (b"Upgrade", b"h2c"), (b"Accept", b"\xff"),
+    (b"Content-Encoding", b"br"), (b"Content-Encoding", b"identity"), (b"Expect", b"200-ok, 100-Continue"),
+    (b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"websocket"), (b"HTTP2-Settings", b"AAEAAEAA"),
     (b"Accept-Encoding", b"br;q=0"), (b"TE", b"trailers"), (b"Trailer", b"X-Later"), (b"Cookie", b"=;=;;"),
     (b"Authorization", b"Bearer nonsense"), (b"Authorization", b"\xff"), (b"If-None-Match", b"*"), (b"Range", b"x=5-1"),
     (b"X-Forwarded-For", b"not an address"), (b"X-Forwarded-Proto", b"gopher"), (b"Forwarded", b"for=;;"),
@@ -226,7 +232,9 @@ FRAMINGS: dict[str, Callable[[bytes, random.Random], tuple[tuple[bytes, bytes], 
 @given(
     headers=_headers,
     framing=st.sampled_from(sorted(FRAMINGS)),
-    target=st.sampled_from([PATH, PATH, PATH + b"?a=%ff&&=", PATH + b"/default", b"http://elsewhere" + PATH]),
+    target=st.sampled_from(
+        [PATH, PATH, PATH + b"?a=%ff&&=", PATH + b"/default", b"http://elsewhere" + PATH, b"/" + PATH, PATH + b"//"]
+    ),
     is_empty=st.sampled_from([False, False, False, True]),
     seed=st.integers(0, 2**32),
 )

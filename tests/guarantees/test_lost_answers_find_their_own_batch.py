@@ -23,6 +23,7 @@ from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ApiError, ConflictError
 from service.formant.client import FormantClient, open_http
+from service.formant.events import ANYWHERE
 from service.metrics import Metrics
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, serve_sandbox
 from service.sandbox.faults import UploadFault
@@ -138,7 +139,7 @@ class History:
         finder = DeadFinder(self._database, self._client) if is_killed else self._finder
         uploader = Uploader(
             self._database, ColumnContracts(self._database), Sender(self._database, self._client, finder),
-            ref_column=self._ref_column, default_region="",
+            ref_column=self._ref_column, regions=ANYWHERE,
         )  # fmt: skip
         self._sandbox.faults.next_upload = FATES[fate]
         before = set(self._sandbox.records.batches)

@@ -14,7 +14,8 @@ from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.reconcile.budget import Budget
 from service.reconcile.healer import Healer
-from service.reconcile.reconciler import LEASE_SECONDS, Reconciler
+from service.reconcile.leasing import LEASE_SECONDS
+from service.reconcile.reconciler import Reconciler
 from service.sandbox import RunningSandbox, Sandbox, sample_contacts
 from service.sandbox.calls import Call, draw_call
 from service.sandbox.events import EventWriter

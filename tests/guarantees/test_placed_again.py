@@ -87,8 +87,8 @@ async def place_wrongly(database: Database) -> None:
                 max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
                 failure_reason, results, recorded_at)
             SELECT r.batch_key, r.recipient_no, arrival_id, event_id, source, 'recipient', conversation_id,
-                   attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
-                   failure_reason, results, clock_timestamp()
+                   attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at,
+                   duration_seconds, failure_reason, results, clock_timestamp()
             FROM unattributed AS u JOIN recipients AS r ON r.phone = u.phone
             """
         )

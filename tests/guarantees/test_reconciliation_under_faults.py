@@ -5,10 +5,12 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx
 
+from service.reconcile.leasing import LEASE_SECONDS
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
@@ -97,6 +99,9 @@ async def test_a_service_that_is_killed_while_healing_goes_on_with_it_after_its_
             await serving.process.wait()
         await sandbox.sandbox.wait_until_done(456)
         assert await database.pool.fetchval("SELECT verdict FROM batch_schedules") != "complete"
+        # Nobody waits for longer than that; the test does not wait at all.
+        ahead = await database.pool.fetchval("SELECT max(leased_until) - clock_timestamp() FROM batch_schedules")
+        assert ahead <= timedelta(seconds=LEASE_SECONDS)
         await database.pool.execute("UPDATE batch_schedules SET leased_until = now()")
         async with serve(**settings) as again:
             await wait_until(database, ALL_COMPLETE.format(count=1), seconds=60)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.formant.events import EventDecoder
-from service.formant.signature import read_signature, sign
+from service.formant.signature import read_signatures, sign
 from service.formant.targets import load_targets
 from service.ledger.bodies import BodyCheck
 from service.ledger.rebuilding import Rebuilder
@@ -185,7 +185,7 @@ async def test_the_signature_of_each_body_is_kept_and_checked_again(
         assert (await post_webhook(service, payload)).status_code == 204
     for table in ("event_bodies", "quarantine"):
         for row in await database.pool.fetch(f"SELECT body, signature FROM {table}"):
-            assert row["signature"] == read_signature(sign(row["body"], SECRET).encode())
+            assert [row["signature"]] == read_signatures(sign(row["body"], SECRET).encode())
     assert (await verify_all(database))[0] == []
     assert (await verify_all(database, "new", SECRET))[0] == []
 
@@ -219,10 +219,11 @@ async def test_a_replayed_body_takes_its_signature_along(service: httpx.AsyncCli
     await store_batch(database.url)
     payload = make_payload(recipient=1)
     body = json.dumps(payload).encode()
-    signature = read_signature(sign(body, SECRET).encode())
+    (signature,) = read_signatures(sign(body, SECRET).encode())
     await database.queries.quarantine_bodies(
         database.pool, event_id=[None], digest=[hashlib.sha256(body).digest()], target=["default"], body=[body],
         received_at=[datetime.now(UTC)], reason=["refused_by_database"], detail=["22000"], signature=[signature],
+        numbers=["[]"],
     )  # fmt: skip
     waiting = (await service.get("/v1/quarantine")).json()["data"][0]["quarantine_id"]
     assert (await service.post(f"/v1/quarantine/{waiting}/replay")).status_code == 200

@@ -31,8 +31,8 @@ class KeptServer:
     """An application that answers the length of a body, and its server's keeper.
 
     ``/held`` and ``/polling`` wait for ``release``, which the latter does after it has read the body, watching for its
-    client to hang up. ``/unread`` reads no body; ``/large`` answers ``large_bytes``, in pieces of
-    ``piece_bytes``.
+    client to hang up. ``/unread`` reads no body; ``/closing`` neither, and closes the connection; ``/large`` answers
+    ``large_bytes``, in pieces of ``piece_bytes``.
     """
 
     def __init__(self, **limits: Any) -> None:
@@ -57,7 +57,7 @@ class KeptServer:
         body = b""
         if scope["path"] == "/large":
             body = bytes(self.large_bytes)
-        elif scope["path"] != "/unread":
+        elif scope["path"] not in {"/unread", "/closing"}:
             size = await self._read(receive)
             if size is None:
                 return
@@ -67,6 +67,8 @@ class KeptServer:
                 await self.release.wait()
                 leaving.cancel()
         headers = [(b"content-length", str(len(body)).encode())]
+        if scope["path"] == "/closing":
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while len(body) > self.piece_bytes:
             piece, body = body[: self.piece_bytes], body[self.piece_bytes :]

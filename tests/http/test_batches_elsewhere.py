@@ -38,7 +38,7 @@ async def discover(database: Database, sandbox: RunningSandbox) -> None:
     metrics = Metrics()
     registrar = Registrar(database)
     async with open_http(sandbox.base_url, KEY) as http:
-        await Discoverer(database, FormantClient(http, metrics), registrar, interval_seconds=60).discover()
+        await Discoverer(database, FormantClient(http, metrics), registrar, metrics, interval_seconds=60).discover()
 
 
 async def hold_discovery(database: Database) -> None:

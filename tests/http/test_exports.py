@@ -134,7 +134,7 @@ async def test_parquet_has_real_types(service: httpx.AsyncClient, database: Data
     assert types["parameters"] == types["results"] == texts
     assert types["last_attempt_at"] == types["known_at"] == types["next_retry_at"] == instant
     batches = pq.read_schema(io.BytesIO((await export(service, "/v1/exports/batches.parquet")).content))
-    assert {batches.field(name).type for name in ("success_rate", "average_duration_seconds")} == {pa.decimal128(12, 4)}
+    assert {batches.field(name).type for name in ("success_rate", "average_duration_seconds")} == {pa.decimal128(28, 4)}
     assert batches.field("as_of").type == instant
 
 

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from service.batches.lookup import UploadFinder
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 from service.store.database import Database
 from tests.database.ingesting import ingest
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch

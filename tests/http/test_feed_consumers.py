@@ -209,3 +209,23 @@ async def test_a_consumer_that_has_stood_still_for_an_hour_is_an_alarm_until_it_
     assert await list_alarms() == [("feed_consumer_lagging", 1)]
     await put(service, "crm", positions[1])
     assert await list_alarms() == []
+
+
+async def test_a_tag_is_kept_with_the_position_until_another_comes(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    positions = await fill(database, 3)
+    assert (await put(service, "crm", 0)).json()["data"]["tag"] is None
+    assert (await put(service, "crm", positions[0], tag="sha256:1")).json()["data"]["tag"] == "sha256:1"
+    assert (await put(service, "crm", positions[1])).json()["data"]["tag"] == "sha256:1"
+    assert (await put(service, "crm", positions[0], tag="sha256:2")).status_code == 409
+    assert [each["tag"] for each in (await service.get(PATH)).json()["data"]] == ["sha256:1"]
+    assert (await put(service, "crm", 0, reset=True, tag="sha256:2")).json()["data"]["tag"] == "sha256:2"
+    assert (await put(service, "other", 0, tag="x")).json()["data"]["tag"] == "x"
+
+
+@pytest.mark.parametrize("tag", ["", "x" * 201, "two words", "नमस्ते", "\u0000", 1])
+async def test_a_tag_that_cannot_be_kept_is_refused_by_its_name(service: httpx.AsyncClient, tag: Any) -> None:
+    refused = await put(service, "crm", 0, tag=tag)
+    assert refused.status_code == 400
+    assert "tag" in refused.json()["error"]["message"]

@@ -18,6 +18,7 @@ from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.errors import ProviderError
 from service.formant.client import FormantClient
+from service.formant.regions import Regions
 from service.metrics import Metrics
 from service.sandbox import sample_contacts
 from service.sandbox.faults import UploadFault
@@ -148,7 +149,7 @@ async def test_a_provider_that_takes_too_long_leaves_the_upload_unknown(
             path = tmp_path / "contacts.csv"
             path.write_text(CONTACTS)
             uploader = Uploader(
-                database, ColumnContracts(database), sender, ref_column="outcome_ref", default_region=""
+                database, ColumnContracts(database), sender, ref_column="outcome_ref", regions=Regions()
             )
             asked = UploadRequest(
                 agent_id=123, name="March Follow Ups", file_name=path.name, path=path, file_digest=b"\x00" * 32

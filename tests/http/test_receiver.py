@@ -1,5 +1,7 @@
 """Who may send webhooks, and what becomes of a good one, of a second delivery, and of one id with two bodies."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -43,7 +45,7 @@ FORGED: dict[str, dict[bytes, bytes]] = {
     "an empty one": {HEADER: b""},
     "another secret's": {HEADER: sign(BODY, "another-secret").encode()},
     "another body's": {HEADER: sign(BODY + b" ", SECRET).encode()},
-    "the right digest without its prefix": {HEADER: sign(BODY, SECRET).removeprefix("sha256=").encode()},
+    "the right digest under another name": {HEADER: sign(BODY, SECRET).replace("sha256", "sha512").encode()},
     "the right one, cut short": {HEADER: sign(BODY, SECRET)[:-1].encode()},
     "bytes that are no ASCII": {HEADER: b"sha256=\xff\xfe"},
 }
@@ -79,6 +81,16 @@ async def test_without_a_secret_the_service_refuses_to_start(start_service: Star
     with pytest.raises(ConfigurationError, match="FORMANT_WEBHOOK_SECRET is empty"):
         async with start_service(FORMANT_WEBHOOK_SECRET=""):
             pass
+
+
+async def test_a_secret_in_a_file_with_a_byte_order_mark_verifies_webhooks(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    path = tmp_path / "secret"
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_bytes(f"{SECRET}\r\n".encode(encoding))
+        async with start_service(FORMANT_WEBHOOK_SECRET="", FORMANT_WEBHOOK_SECRET_FILE=str(path)) as service:
+            assert (await post_webhook(service, make_payload())).status_code == 204
 
 
 async def test_unsigned_webhooks_are_taken_only_where_they_were_allowed(start_service: StartService) -> None:

@@ -61,6 +61,62 @@ async def test_after_a_kill_the_next_start_finds_postgres_running_and_stops_it_i
     assert has_ended(postmaster)
 
 
+@pytest.mark.parametrize("killed_first", [True, False], ids=["the older", "the younger"])
+async def test_the_last_of_two_services_stops_postgres_though_the_other_was_killed(
+    data_dir: Path, killed_first: bool
+) -> None:
+    async with (
+        serve(OUTCOMES_DATA_DIR=str(data_dir)) as older,
+        serve(OUTCOMES_DATA_DIR=str(data_dir)) as younger,
+    ):
+        postmaster = find_postmaster(data_dir)
+        killed, last = (older, younger) if killed_first else (younger, older)
+        assert await killed.end(signal.SIGKILL) == -signal.SIGKILL
+        assert (await post_webhook(last.client, make_payload(event_id="after"))).status_code == 204
+        assert await last.end(signal.SIGTERM) == 0
+    assert has_ended(postmaster)
+
+
+async def test_one_that_leaves_before_another_leaves_postgres_running(data_dir: Path) -> None:
+    async with (
+        serve(OUTCOMES_DATA_DIR=str(data_dir)) as first,
+        serve(OUTCOMES_DATA_DIR=str(data_dir)) as second,
+    ):
+        postmaster = find_postmaster(data_dir)
+        assert await first.end(signal.SIGTERM) == 0
+        assert not has_ended(postmaster)
+        assert (await post_webhook(second.client, make_payload(event_id="still"))).status_code == 204
+        assert await second.end(signal.SIGTERM) == 0
+    assert has_ended(postmaster)
+
+
+async def test_a_process_that_got_the_number_of_a_killed_service_is_not_waited_for(data_dir: Path) -> None:
+    bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
+    try:
+        async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as killed, serve(OUTCOMES_DATA_DIR=str(data_dir)) as last:
+            postmaster = find_postmaster(data_dir)
+            await killed.end(signal.SIGKILL)
+            # What is left of the killed one, once the system has given its number to somebody else.
+            places, users = data_dir / "postgres-users", data_dir / "postgres" / ".handle_pids.json"
+            (places / str(killed.process.pid)).rename(places / str(bystander.pid))
+            users.write_text(users.read_text().replace(str(killed.process.pid), str(bystander.pid)))
+            assert await last.end(signal.SIGTERM) == 0
+        assert has_ended(postmaster)
+        assert list(places.iterdir()) == []
+    finally:
+        await bystander.communicate(b"\n")
+
+
+async def test_a_service_of_a_version_that_left_no_file_is_a_user_while_it_lives(data_dir: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as older, serve(OUTCOMES_DATA_DIR=str(data_dir)) as younger:
+        postmaster = find_postmaster(data_dir)
+        (data_dir / "postgres-users" / str(older.process.pid)).unlink()
+        assert await younger.end(signal.SIGTERM) == 0
+        assert not has_ended(postmaster)
+        assert await older.end(signal.SIGTERM) == 0
+    assert has_ended(postmaster)
+
+
 async def test_postgres_killed_with_the_service_recovers_at_the_next_start(data_dir: Path) -> None:
     async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as killed:
         assert (await post_webhook(killed.client, make_payload(event_id="acknowledged"))).status_code == 204

@@ -11,6 +11,7 @@ from service.batches.promotion import Promoter
 from service.batches.sending import Sender
 from service.batches.uploads import Uploader
 from service.formant.client import FormantClient, open_http
+from service.formant.regions import Regions
 from service.metrics import Metrics
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
@@ -172,7 +173,7 @@ async def promote_by_itself(
             client = FormantClient(http, Metrics())
             sender = Sender(database, client, UploadFinder(database, client))
             uploader = Uploader(
-                database, ColumnContracts(database), sender, ref_column="outcome_ref", default_region=""
+                database, ColumnContracts(database), sender, ref_column="outcome_ref", regions=Regions()
             )
             await Promoter(database, uploader).promote_due()
             await Promoter(database, uploader).promote_due()

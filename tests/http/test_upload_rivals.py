@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from service.batches.lookup import UploadFinder
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 from service.sandbox import RunningSandbox
 from service.store.database import Database
 from tests.conftest import StartService

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import ProviderError
-from service.formant.client import READ_ATTEMPTS, FormantClient, ProviderMetrics, open_http, read_retry_after
+from service.formant.batches import ProviderMetrics
+from service.formant.client import READ_ATTEMPTS, FormantClient, open_http, read_retry_after
 from service.metrics import Metrics
 
 BATCH = b'{"data": {"id": 456, "agent_id": 123}}'
@@ -66,7 +67,7 @@ async def test_reads_go_to_the_contracts_paths() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [429, 500, 502, 503, httpx.ConnectError("c"), httpx.ReadTimeout("t"), httpx.RemoteProtocolError("p"), b"garbage",
-     b'{"data": {"id": 456, "agent_id": 123, "name": "\xff"}}', b'{"data": ' + b"[" * 100_000],
+     b'{"data": {"id": 457, "agent_id": 123}}', b'{"data": ' + b"[" * 100_000],
 )  # fmt: skip
 async def test_a_read_is_repeated_after_trouble_that_may_pass(trouble: int | bytes | Exception) -> None:
     provider = Provider(trouble, trouble, BATCH)

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from service.errors import ProviderError
-from service.formant.client import FormantClient, ProviderBatch
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
 from service.metrics import Metrics
 
 CREATED = b'"created_at": "2026-03-16T10:30:00Z"'
@@ -127,7 +128,6 @@ async def test_an_answer_that_bends_the_contract_is_still_taken(body: bytes) -> 
         b'{"data": {}}',
         b'{"data": {"id": null, "agent_id": 123}}',
         b'{"data": {"id": "b-1", "agent_id": 123}}',
-        b'{"data": {"id": 456, "agent_id": 123, "name": "\xff"}}',
         b'{"data": ' + b"[" * 100_000,
         TAKEN[:-1],
         b"\xff\xfe",
@@ -138,6 +138,18 @@ async def test_a_success_that_cannot_be_read_leaves_the_upload_unknown(body: byt
     assert error.is_sent_unknown
     assert (error.status, error.type) == (504, "upload_unknown")
     assert "will not be sent again" in error.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"data": {"id": "456", "agent_id": null, "total_recipients": "many", "created_at": []}}',
+        b'{"data": {"id": 456, "agent_id": 123, "name": "\xff", "status": 3}}',
+    ],
+)
+async def test_a_success_with_odd_fields_is_a_success(body: bytes) -> None:
+    batch = await answering(200, body).upload()
+    assert (batch.id, batch.agent_id, batch.total_recipients, batch.created_at) == (456, 123, None, None)
 
 
 async def test_a_success_whose_compression_is_broken_leaves_the_upload_unknown() -> None:

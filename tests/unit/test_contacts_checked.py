@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from service.batches import contacts
 from service.batches.checking import Task
 from service.batches.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
-from service.batches.phones import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from service.errors import InvalidRequestError, UnavailableError
+from service.phones.written import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from tests.unit.checked import check, make_part, read, read_copy
 
 TWICE = b"customer_phone\n+919876543210\n+14155550100\n+91 98765-43210\n"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formant.client import FormantClient
-from service.formant.conversations import decode_conversation, decode_conversation_page, to_event
+from service.formant.conversations import decode_conversation, decode_conversation_page, recall_event, to_event
 from service.formant.events import STATUSES, Event
 from service.metrics import Metrics
 
@@ -49,6 +49,28 @@ def test_a_conversation_becomes_the_event_of_its_call() -> None:
     assert (event.started_at, event.ended_at, event.occurred_at, event.duration_seconds) == (BEGAN, ENDED, ENDED, 62)
     assert (event.attempt_number, event.next_retry_at, event.conversation_id) == (None, None, "e36853de_1")
     assert json.loads(event.results) == {"intent": "pay"}
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("+919876543210", "519526865c4b9131e7d027214b9ea7d0c05c0bfe"),
+        ("919876543210", "d4a21e8a216f985952f3ac4ae4d27ba33d73e21e"),
+        ("98765 43210", "a12cd81a8c6e00d4257311a6cde0a94e30c83afc"),
+    ],
+)
+def test_a_phone_is_read_in_any_spelling_and_a_call_that_was_healed_keeps_its_name(said: str, name: str) -> None:
+    record = {
+        "conversation_id": "c_1", "agent_id": 123, "contact_number": said, "status": "busy", "results": {"a": 1},
+        "start_timestamp": 1773657000000, "end_timestamp": 1773657020000, "duration_seconds": None,
+    }  # fmt: skip
+    conversation = decode_conversation(json.dumps({"data": record}).encode())
+    event = to_event(conversation, received_at=RECEIVED, may_retry=True, region="IN")
+    assert event is not None
+    # Names that the version before gave: with other names these calls would be healed again.
+    assert (event.event_id, event.phone) == (f"healed:{name}", "+919876543210")
+    recalled = recall_event(conversation.body, event.event_id, agent_id=123, received_at=RECEIVED, region="IN")
+    assert recalled == event
 
 
 def test_its_body_is_what_was_received() -> None:
@@ -105,7 +127,7 @@ def test_a_page_skips_what_names_no_conversation_and_counts_it() -> None:
     records = [{"conversation_id": "a"}, {}, "text", 5, {"conversation_id": None}, {"conversation_id": "b"}]
     page = decode_conversation_page(json.dumps({"data": records, "total": "many", "has_more": "?"}).encode())
     assert [record.conversation_id for record in page.data] == ["a", "b"]
-    assert (page.received, page.has_more) == (6, None)
+    assert (len(page.keys), page.has_more) == (6, None)
 
 
 _json = st.recursive(

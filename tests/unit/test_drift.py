@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.formant.client import ProviderMetrics
+from service.formant.batches import ProviderMetrics
 from service.reconcile.drift import FIGURES, FINALS, VERDICTS, Assessment, Side, assess
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)

@@ -35,7 +35,8 @@ def test_the_trace_id_comes_before_the_request_id() -> None:
     "traceparent",
     [
         f"00-{'0' * 32}-00f067aa0ba902b7-01", f"00-{TRACE_ID}-{'0' * 16}-01", f"ff-{TRACE_ID}-00f067aa0ba902b7-01",
-        TRACEPARENT.upper(), TRACEPARENT[:-1], f"{TRACEPARENT}-more", f"{TRACEPARENT}{TRACEPARENT}", "", "00-0-0-00",
+        TRACEPARENT.upper(), TRACEPARENT[:-1], "00-00000000000000000000919876500001-00f067aa0ba902b7-01",
+        f"{TRACEPARENT}-more", f"{TRACEPARENT}{TRACEPARENT}", "", "00-0-0-00",
     ],
 )  # fmt: skip
 def test_a_traceparent_that_is_none_is_ignored(traceparent: str) -> None:
@@ -52,7 +53,10 @@ def test_a_traceparent_of_a_later_version_may_say_more() -> None:
     [
         "+919876500001", "919876500001", "91-9876-500001", "0091-98-765-00-001", "98765.00001", "Rahul-the-customer",
         "a1", "", "with spaces 123456", 'quote"123456', "new\nline123456", "ünïcode123456", "-leads-123456",
-        "a" * 128 + "1", "%31%32%33abc", "1" * 15,
+        "a" * 128 + "1", "%31%32%33abc", "1" * 15, "1541815603606036480", "call-919876500001", "91a-9876500001",
+        "tel:91-98765-00001", "lead_98765.00001_x", "9198765abc00001.1234567", "919876500001abcdef", "xxxxxxxx9876500",
+        "00000000-0000-0000-0000-919876500001", "00000000000000000000919876500001", "abcdef00000000000000919876500001",
+        "4bf92f35-77b3-4da6-c3ce-919876500001", "9876500001" * 3 + "98", "98765000019876512345987650000198",
     ],
 )  # fmt: skip
 def test_what_is_too_long_or_strange_or_could_be_a_phone_or_a_name_is_no_id(given: str) -> None:
@@ -61,7 +65,19 @@ def test_what_is_too_long_or_strange_or_could_be_a_phone_or_a_name_is_no_id(give
 
 
 @pytest.mark.parametrize(
-    "given", [UUID, TRACE_ID, "01ARZ3NDEKTSV4RRFFQ69G5FAV", "evt_1NG8Du2eZv", "1541815603606036480", "a" * 127 + "1"]
+    "given",
+    [
+        UUID,
+        UUID.upper(),
+        TRACE_ID,
+        TRACE_ID.upper(),
+        "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "evt_1NG8Du2eZv",
+        "a" * 127 + "1",
+        "12345678-1234-4234-8234-12345678901a",
+        "0000000000000000a3ce929d0e0e4736",
+        "req-123456-abc-123456",
+    ],
 )
 def test_the_ids_that_programs_make_are_kept(given: str) -> None:
     assert is_plain(given)

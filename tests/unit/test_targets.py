@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from service.errors import ConfigurationError
+from service.formant.events import Event, EventDecoder
 from service.formant.signature import sign
-from service.formant.targets import Target, load_targets
+from service.formant.targets import Target, find_regions, load_targets
+from tests.factories import RECEIVED, encode, make_payload
 
 BODY = b"{}"
 
@@ -56,6 +58,38 @@ def test_a_file_adds_targets_with_their_own_secrets_and_agents(tmp_path: Path) -
     assert accepts(targets["india"], "old-secret")
     assert not accepts(targets["india"], "main")
     assert targets["pilot-2_x"].agents is None
+
+
+def test_the_region_of_an_agents_phones_is_that_of_its_target_or_the_default(tmp_path: Path) -> None:
+    toml = (
+        '[targets.india]\nsecrets = ["a"]\nagents = [1, 2]\nregion = "in"\n'
+        '[targets.other]\nsecrets = ["b"]\nagents = [2, 3]\n'
+    )
+    regions = find_regions(load(tmp_path, toml, secrets=("main",)), "US")
+    assert [regions.find(agent_id) for agent_id in (1, 2, 3, 4, None)] == ["IN", "IN", "US", "US", "US"]
+    assert regions.all == ("IN", "US")
+    national = encode(make_payload(phone="98765 43210", agent_id=2))
+    event = EventDecoder("outcome_ref", regions).decode_event(national, "other", RECEIVED, None)
+    assert isinstance(event, Event)
+    assert (event.phone, event.body) == ("+919876543210", national)
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        ('[targets.a]\nsecrets = ["x"]\nagents = [1]\nregion = "India"\n', "targets.a.region: takes a country's two"),
+        ('[targets.a]\nsecrets = ["x"]\nregion = "IN"\n', "targets.a.region: needs agents"),
+        (
+            '[targets.a]\nsecrets = ["x"]\nagents = [1]\nregion = "IN"\n'
+            '[targets.b]\nsecrets = ["x"]\nagents = [1]\nregion = "US"\n',
+            "targets.b.region: agent 1 has another region",
+        ),
+    ],
+)
+def test_a_region_that_says_nothing_or_two_things_is_refused(tmp_path: Path, toml: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match="OUTCOMES_TARGETS_FILE") as refused:
+        load(tmp_path, toml, secrets=("main",))
+    assert problem in str(refused.value)
 
 
 def test_a_file_alone_is_enough_and_opens_no_default_target(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Phones: whatever people write, normalised to E.164 by Google's metadata, and taken as it is when it already is that.
+"""Phones in files and requests: what people write, normalised to E.164 by Google's metadata, or refused with a reason.
 
 The library takes some 50 µs per number; a number in plain E.164 whose length fits its country code needs none of it.
 A number is never refused because its prefix is unknown: metadata ages, and only the provider knows whom it can call.
@@ -10,7 +10,7 @@ from functools import cache
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneMetadata, ValidationResult
 
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _WRITTEN = re.compile("\\(?\\+?[0-9 ().\\-/\u00a0\u2010-\u2015]+")
 _SPELLING = "write + and 7 to 15 digits, such as +919876543210"
 
@@ -32,7 +32,7 @@ def normalise_phone(value: str, default_region: str) -> str:
 
 def is_plain_e164(value: str) -> bool:
     """Whether the library would give ``value`` back as it is, by its country code's lengths alone."""
-    if not _E164.fullmatch(value):
+    if not E164.fullmatch(value):
         return False
     for digits in (2, 3, 4):
         rule = _read_rule(value[1:digits])
@@ -63,12 +63,25 @@ def parse_phone(value: str, default_region: str) -> str:
             "phone_country", "is not a phone number in E.164, it has no country code",
             f"{_SPELLING}, or set OUTCOMES_DEFAULT_REGION",
         )  # fmt: skip
+    return to_e164(number)
+
+
+def to_e164(number: phonenumbers.PhoneNumber) -> str:
+    """A possible number in E.164, such that reading it again gives the same; raises PhoneError for any other."""
     reason = phonenumbers.is_possible_number_with_reason(number)
-    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    if reason != ValidationResult.IS_POSSIBLE or not _E164.fullmatch(e164):
+    e164: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if reason != ValidationResult.IS_POSSIBLE or not E164.fullmatch(e164):
         is_long = reason == ValidationResult.TOO_LONG or len(e164) > 16
         raise _explain(NumberParseException.TOO_LONG if is_long else NumberParseException.TOO_SHORT_NSN)
-    return e164
+    if is_plain_e164(e164):
+        return e164
+    # The library removes one national prefix; of +31 0 0 6… another is left. Each round makes the number shorter.
+    try:
+        again = phonenumbers.parse(e164)
+    except NumberParseException:
+        return e164
+    is_same = phonenumbers.format_number(again, phonenumbers.PhoneNumberFormat.E164) == e164
+    return e164 if is_same else to_e164(again)
 
 
 @cache

@@ -1,0 +1,155 @@
+"""Batches as the provider shows them, read leniently: each entry of its list by itself, each field by itself.
+
+An entry is usable when it has an id. Whatever else is missing, null or of another type is None, and means "not said":
+it never replaces what is known. An entry that is not usable costs itself and not the page.
+"""
+
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from service.formant.lenient import decode_leniently, to_float, to_int, to_text, to_time
+from service.formant.plausible import (
+    LARGEST_COUNT,
+    LARGEST_ID,
+    LONGEST_CALL_SECONDS,
+    plausible_epoch,
+    plausible_time,
+    within,
+)
+
+TEXT_LIMIT = 1000
+EXACT_FLOAT = 2**53
+"""Up to here a number that was read as a float is the one that was written."""
+
+
+class ProviderBatch(msgspec.Struct):
+    """A batch as the provider shows it. ``status`` may be any word; None is what it did not say."""
+
+    id: int
+    agent_id: int | None = None
+    name: str | None = None
+    status: str | None = None
+    total_recipients: int | None = None
+    created_at: datetime | None = None
+
+
+class BatchPage(NamedTuple):
+    """One page of the list. ``odd`` has a reason for each entry that is not usable; ``keys`` one for every entry."""
+
+    data: list[ProviderBatch]
+    odd: list[str]
+    keys: list[int]
+    has_more: bool | None
+
+
+class ProviderMetrics(msgspec.Struct):
+    """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
+
+    None is a figure that was not told, which is something else than 0.
+    """
+
+    avg_duration_seconds: float | None = None
+    busy_count: int | None = None
+    completed_count: int | None = None
+    failed_count: int | None = None
+    in_progress_count: int | None = None
+    no_answer_count: int | None = None
+    pending_retry_count: int | None = None
+    socket_failure_count: int | None = None
+    success_count: int | None = None
+    success_rate: float | None = None
+    total_processed: int | None = None
+    unreachable_count: int | None = None
+
+
+def decode_batch_page(body: bytes) -> BatchPage:
+    """A page of the list; of entries with one id, one. Raises msgspec.ValidationError when it is no list."""
+    content = decode_leniently(body)
+    entries = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(entries, list):
+        raise msgspec.ValidationError("no list of batches")
+    found: dict[int, ProviderBatch] = {}
+    odd, keys = [], []
+    for entry in entries:
+        batch = _read_batch(entry)
+        if isinstance(batch, str):
+            odd.append(batch)
+            keys.append(hash(msgspec.json.encode(entry)))
+        else:
+            found[batch.id] = _fill(found[batch.id], batch) if batch.id in found else batch
+            keys.append(batch.id)
+    has_more = content.get("has_more")
+    return BatchPage(list(found.values()), odd, keys, has_more if isinstance(has_more, bool) else None)
+
+
+def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
+    """One batch. Raises msgspec.ValidationError when it is none, or another than ``batch_id``."""
+    content = decode_leniently(body)
+    data = content.get("data") if isinstance(content, dict) else None
+    if isinstance(data, dict) and batch_id is not None and data.get("id") is None:
+        data["id"] = batch_id
+    batch = _read_batch(data)
+    if isinstance(batch, str) or batch_id not in {None, batch.id}:
+        raise msgspec.ValidationError("no batch, or another one")
+    return batch
+
+
+def decode_metrics(body: bytes) -> ProviderMetrics:
+    """The figures of one batch; one that is absent or cannot be is None. Raises msgspec.ValidationError without any."""
+    content = decode_leniently(body)
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict):
+        raise msgspec.ValidationError("no figures")
+    limits = {"avg_duration_seconds": LONGEST_CALL_SECONDS, "success_rate": 100}
+    figures: dict[str, float] = {}
+    for name in ProviderMetrics.__struct_fields__:
+        value = (to_float if name in limits else to_int)(data.get(name))
+        if value is not None and 0 <= value <= limits.get(name, LARGEST_COUNT):
+            figures[name] = value
+    return msgspec.convert(figures, ProviderMetrics)
+
+
+def _read_batch(entry: object) -> ProviderBatch | str:
+    """The batch, or why the entry is not usable."""
+    if not isinstance(entry, dict):
+        return "not_an_object"
+    batch_id = _read_id(entry.get("id"))
+    if batch_id is None:
+        return "no_id"
+    return ProviderBatch(
+        id=batch_id,
+        agent_id=_read_id(entry.get("agent_id")),
+        name=_read_text(entry.get("name")),
+        status=_read_text(entry.get("status")),
+        total_recipients=within(to_int(entry.get("total_recipients")), 0, LARGEST_COUNT),
+        created_at=_read_time(entry.get("created_at")),
+    )
+
+
+def _read_id(value: object) -> int | None:
+    """A positive whole number that fits a bigint, also from text. None where it may not be the one that was written."""
+    if isinstance(value, str):
+        digits = value.strip()
+        value = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 19 else None
+    elif isinstance(value, float):
+        value = int(value) if value.is_integer() and abs(value) < EXACT_FLOAT else None
+    return within(value, 1, LARGEST_ID) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _read_text(value: object) -> str | None:
+    text = to_text(value)
+    return text[:TEXT_LIMIT] if text else None
+
+
+def _read_time(value: object) -> datetime | None:
+    """ISO 8601, or an epoch in seconds or milliseconds; without a zone it is UTC."""
+    number = to_float(value)
+    return plausible_time(to_time(value)) if number is None else plausible_epoch(number)
+
+
+def _fill(first: ProviderBatch, later: ProviderBatch) -> ProviderBatch:
+    """The first of two entries about one batch, with what only the later one says."""
+    said = {name: value for name, value in msgspec.structs.asdict(later).items() if getattr(first, name) is None}
+    return msgspec.structs.replace(first, **said)

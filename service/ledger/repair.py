@@ -1,0 +1,99 @@
+"""Repair of what older versions stored as it came: times and numbers that cannot be true (``formant/plausible.py``).
+
+A fact whose body is kept becomes what the body decodes to today, so that ``outcomes verify`` finds them equal; of one
+without a body the implausible fields go. Each step is bounded, committed and safe to repeat, so a repair that is killed
+continues where it was. It starts with the service, and after that only reads what came since.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from service.formant.conversations import TARGET as CONVERSATIONS
+from service.formant.events import EventDecoder, Unreadable, is_final
+from service.formant.plausible import plausible_attempts, plausible_duration, plausible_time
+from service.store.database import Database
+
+logger = structlog.get_logger()
+
+NAME = "implausible_facts"
+PAGE_FACTS = 5000
+CORRECTED_AT_ONCE = 200
+"""Facts corrected in one commit, under the ingest lock: a few hundredths of a second in which webhooks wait."""
+RETRY_SECONDS = 30.0
+FIELDS = (
+    "is_final", "next_retry_at", "occurred_at", "started_at", "ended_at", "duration_seconds", "attempt_number",
+    "max_attempts",
+)  # fmt: skip
+
+
+class Repairer:
+    """Repairs stored facts and batches."""
+
+    def __init__(self, database: Database, decoder: EventDecoder) -> None:
+        self._database = database
+        self._decoder = decoder
+
+    async def run(self) -> None:
+        """Repairs once; after a failure again from where it was."""
+        while True:
+            try:
+                corrected = await self.repair()
+            except Exception:
+                logger.warning("repair_failed", exc_info=True)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if corrected:
+                logger.info("repair_finished", count=corrected)
+            return
+
+    async def repair(self) -> int:
+        """Returns how many rows it corrected."""
+        queries, pool = self._database.queries, self._database.pool
+        corrected = 0
+        while changed := await queries.correct_stored_times(pool, limit=CORRECTED_AT_ONCE):
+            corrected += changed
+        after = await queries.get_repair_cursor(pool, name=NAME) or 0
+        while (until := await queries.find_facts_end(pool, after=after, limit=PAGE_FACTS)) is not None:
+            changed = await self._repair_page(after, until)
+            await queries.save_repair(pool, name=NAME, cursor=until, corrected=changed)
+            corrected, after = corrected + changed, until
+        return corrected
+
+    async def _repair_page(self, after: int, until: int) -> int:
+        queries, pool = self._database.queries, self._database.pool
+        found = [row async for row in queries.list_implausible_facts(pool, after=after, until=until)]
+        corrected = 0
+        for first in range(0, len(found), CORRECTED_AT_ONCE):
+            rows = found[first : first + CORRECTED_AT_ONCE]
+            facts = [self._correct(row) for row in rows]
+            corrected += await queries.correct_facts(
+                pool,
+                arrival_id=[row["arrival_id"] for row in rows],
+                **{name: [fact[name] for fact in facts] for name in FIELDS},
+            )
+        return corrected
+
+    def _correct(self, row: Any) -> dict[str, Any]:
+        """The fields of a fact as this version would have stored them."""
+        if row["body"] is not None and row["target"] != CONVERSATIONS:
+            event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
+            if not isinstance(event, Unreadable):
+                return {name: getattr(event, name) for name in FIELDS}
+        fact: dict[str, Any] = {
+            "next_retry_at": plausible_time(row["next_retry_at"]),
+            "occurred_at": plausible_time(row["occurred_at"]),
+            "started_at": plausible_time(row["started_at"]),
+            "ended_at": plausible_time(row["ended_at"]),
+            "duration_seconds": plausible_duration(row["duration_seconds"]),
+            "attempt_number": plausible_attempts(row["attempt_number"]),
+            "max_attempts": plausible_attempts(row["max_attempts"]),
+            "is_final": row["is_final"],
+        }
+        if row["source"] == "healed":
+            fact["occurred_at"] = fact["occurred_at"] or fact["ended_at"] or fact["started_at"]
+        if not row["is_final"] and row["next_retry_at"] is not None and fact["next_retry_at"] is None:
+            # Whether the provider said that this was not the last attempt is not stored: taken as if it had.
+            fact["is_final"] = is_final(row["status"], False, None)
+        return fact

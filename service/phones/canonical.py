@@ -1,0 +1,117 @@
+"""THE form in which a phone is stored and compared, wherever it comes from: E.164.
+
+Providers and people write one number in many ways. ``canonical_phone`` reads them all alike, so that a webhook, a
+conversation, a search and an erasure meet the same recipient. What it cannot read stays the text that it was: such a
+text equals itself and nothing else.
+
+A number without ``+`` or ``00`` can be read in two ways. In this order: as a national number of the region, if that is
+a valid number; with its country code in front (``919876543210``), if that is valid; then what is only possible, first
+with the region's own country code in front, then as a national number. Without a region only a valid number with its
+country code in front is taken: anything else would be a guess.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from urllib.parse import unquote
+
+import phonenumbers
+from phonenumbers import NumberParseException
+
+from service.phones.written import E164, PhoneError, is_plain_e164, normalise_phone, to_e164
+
+LONGEST = 200
+"""A text that is longer is no phone."""
+CACHED = 4096
+
+_ADDRESS = re.compile(r"(?i)\b(?:tel|sips?|callto|whatsapp):([^@;?>]*)(?:[^>]*;phone-context=(\+[0-9]+))?")
+_EXTENSION = re.compile(r"(?i)\s*(?:[;,#]|(?:extension|extn|ext|x)[.:\s]*(?=[0-9]))[\s\S]*")
+_FLOAT = re.compile(r"([0-9]{7,17})\.0+")
+_SEPARATORS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ufffd()\[\]{}<>./\\_~'\"`=\u00b7\u2018-\u201d\u2212-]+")
+_NUMBER = re.compile(r"(\++|00|)([0-9]{3,17})")
+
+
+def canonical_phone(said: str | None, region: str = "") -> str | None:
+    """What a provider or a person wrote, in E.164, or else stripped; None where it is empty. Never raises.
+
+    ``region`` is the country, such as IN, of numbers without a country code; "" where nobody said.
+    """
+    if said is None or is_plain_e164(said):
+        return said
+    text = said.strip()
+    return (_read(text, region) if 0 < len(text) <= LONGEST else text) or None
+
+
+def require_phone(value: str, region: str) -> str:
+    """The phone that a person names, in E.164; raises PhoneError, which does not quote it, where it cannot be read."""
+    phone = canonical_phone(value, region) or ""
+    return phone if E164.fullmatch(phone) else normalise_phone(value, region)
+
+
+def fold(text: str) -> str:
+    """``text`` with digits and signs of any script as in ASCII, and without what cannot be seen."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text).translate(_FOLDED)
+
+
+class _Folded(dict[int, str]):
+    """What each character becomes; looked up once."""
+
+    def __missing__(self, point: int) -> str:
+        character = chr(point)
+        category = "" if point < 128 else unicodedata.category(character)
+        if category == "Nd":
+            character = str(unicodedata.decimal(character))
+        folded = self[point] = {"Pd": "-", "Zs": " ", "Cf": ""}.get(category, character)
+        return folded
+
+
+_FOLDED = _Folded()
+
+
+@lru_cache(maxsize=CACHED)
+def _read(text: str, region: str) -> str:
+    written = fold(unquote(text) if "%" in text else text).strip()
+    if address := _ADDRESS.search(written):
+        number, context = address.groups()
+        written = f"{context or ''}{number.lstrip('0') if context else number}"
+    elif is_float := _FLOAT.fullmatch(written):
+        written = is_float[1]
+    found = _NUMBER.fullmatch(_SEPARATORS.sub("", _EXTENSION.sub("", written)))
+    if found is None:
+        return text
+    prefix, digits = found.groups()
+    international = _read_international(digits)
+    if prefix.startswith("+"):
+        return international or text
+    if prefix and international:
+        return international
+    return _choose(prefix + digits, region, None if prefix else international) or text
+
+
+def _choose(digits: str, region: str, international: str | None) -> str | None:
+    national, is_valid = _read_national(digits, region) if region else (None, False)
+    if is_valid:
+        return national
+    if international and phonenumbers.is_valid_number(phonenumbers.parse(international)):
+        return international
+    if international and region and digits.startswith(str(phonenumbers.country_code_for_region(region))):
+        return international
+    return national
+
+
+def _read_international(digits: str) -> str | None:
+    try:
+        return normalise_phone(f"+{digits}", "")
+    except PhoneError:
+        return None
+
+
+def _read_national(digits: str, region: str) -> tuple[str | None, bool]:
+    """The number in E.164, if it is possible, and whether it is valid."""
+    try:
+        number = phonenumbers.parse(digits, region)
+        return to_e164(number), phonenumbers.is_valid_number(number)
+    except (NumberParseException, PhoneError):
+        return None, False

@@ -1,0 +1,21 @@
+-- Which erased phone is meant by one of the numbers that a body names, as digits: with its country code in front or
+-- national. Null: none, or it has become known again since by a new upload.
+CREATE OR REPLACE FUNCTION find_erased_phone(p_numbers text[]) RETURNS text
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF p_numbers IS NULL OR NOT EXISTS (SELECT FROM erased_phones) THEN
+        RETURN NULL;
+    END IF;
+    RETURN (
+        SELECT min(k.phone)
+        FROM (
+            SELECT '+' || coalesce(c.calling_code, '') || d.digits AS phone
+            FROM (SELECT n.number AS digits FROM unnest(p_numbers) AS n (number)
+                  UNION SELECT ltrim(n.number, '0') FROM unnest(p_numbers) AS n (number)) AS d
+            CROSS JOIN (SELECT NULL AS calling_code UNION ALL SELECT calling_code FROM erased_calling_codes) AS c
+        ) AS k
+        JOIN erased_phones AS e ON e.phone_hash = hash_person('phone', k.phone)
+        WHERE NOT EXISTS (SELECT FROM recipients AS r WHERE r.phone = k.phone));
+END
+$$;

@@ -16,7 +16,7 @@ from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import STATUSES, Event
 from tests.factories import BEGAN, RECEIVED, decode, make_payload
 
-SPELLINGS = False
+SPELLINGS = True
 """Whether phones are compared by what they mean; events then spell them in every way."""
 PEOPLE = 3
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

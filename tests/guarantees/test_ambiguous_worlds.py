@@ -60,11 +60,16 @@ def heal(event_id: str, person: int, at: float, *, starts: bool = True, may_retr
 
 async def make_dashboard_batch(database: Database, batch_id: int, at: float, total: int = 100) -> None:
     """A batch made elsewhere, as discovery finds it; it was made a minute before ``at``."""
+    await note_dashboard_batch(database, batch_id, at, total)
+    await settle(database)
+
+
+async def note_dashboard_batch(database: Database, batch_id: int, at: float, total: int) -> None:
+    """The same, before anything is placed again."""
     await database.queries.note_batches(
         database.pool, batch_id=[batch_id], agent_id=[AGENT_ID], name=["Dashboard"], status=["pending"],
         total_recipients=[total], created_at=[hour(at) - timedelta(minutes=1)],
     )  # fmt: skip
-    await settle(database)
 
 
 async def settle(database: Database) -> None:
@@ -87,6 +92,12 @@ async def register(database: Database, batch_id: int, rows: list[tuple[int, dict
 
 async def see(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
     """The provider's figures say whether a batch is finished."""
+    await record_figures(database, batch_id, at, is_finished=is_finished)
+    await settle(database)
+
+
+async def record_figures(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
+    """The same, before anything is placed again."""
     figures = {
         "in_progress_count": int(not is_finished), "pending_retry_count": 0, "total_processed": 100,
         "total_recipients": 100,
@@ -99,7 +110,6 @@ async def see(database: Database, batch_id: int, at: float, *, is_finished: bool
         database.pool, batch_key=key, fence=fence, at=hour(at), figures=encode(figures).decode()
     )
     await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at))
-    await settle(database)
 
 
 async def find(database: Database, *event_ids: str) -> list[Any]:
@@ -360,3 +370,34 @@ async def test_an_event_that_is_placed_by_phone_keeps_all_that_it_says(database:
     assert row is not None
     names = ("conversation_id", "status", "failure_reason", "started_at", "ended_at", "occurred_at", "attempt_number")
     assert {name: row[name] for name in names} == {name: getattr(event, name) for name in names}
+
+
+async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database: Database) -> None:
+    a, b = {"loan_id": "A"}, {"loan_id": "B"}
+    await ingest(
+        database, call("a", 1, 1, status="busy", final=False, parameters=a), call("late", 1, 3),
+        heal("a", 1, 1, may_retry=True),
+    )  # fmt: skip
+    await note_dashboard_batch(database, 900, 0.9, total=2)
+    await record_figures(database, 900, 2, is_finished=True)
+    await ingest(
+        database, call("b again", 1, 2.05, attempt=2, parameters=b),
+        call("b", 1, 1.1, status="busy", final=False, parameters=b), call("other", 2, 1.8),
+    )  # fmt: skip
+    await record_figures(database, 900, 4, is_finished=False)
+    await settle(database)
+    held = await database.pool.fetchval("SELECT count(*) FROM recipients WHERE withdrawn_at IS NULL")
+    found = await find(database, "a", "b", "b again", "other", "late")
+    assert (held, NOBODY in found) == (2, True), found
+
+
+async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_it(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0, total=1)
+    await ingest(database, call("bare", 1, 1, status="busy", bare=True, conversation_id="c"))
+    await ingest(database, call("other", 2, 1))
+    assert await find(database, "bare", "other") == [(900, 1), NOBODY]
+    await store_batch(database.url)
+    await ingest(database, call("named", 1, 1, ref="feedc0de", status="busy", conversation_id="c"))
+    await settle(database)
+    assert await find(database, "bare", "named") == [(456, 1), (456, 1)]
+    assert await find(database, "other") != [NOBODY]

@@ -128,7 +128,7 @@ def expect(events: Iterable[Event]) -> Expected:
         expected.outcomes[recipient] = Outcome(state, len(attempts), latest.event_id)
         expected.outcome_counts[state, len(attempts), latest.source] += 1
         expected.talk_seconds[state] += latest.duration_seconds or 0
-        for name, value in json.loads(latest.results).items():
+        for name, value in (json.loads(latest.results) or {}).items():
             expected.result_counts[name, value] += 1
         for attempt in attempts:
             expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1

@@ -1,0 +1,216 @@
+"""Which recipient each call belongs to, computed in plain Python from the set of events and the candidates at the end.
+
+The rule of design.md ("Which batch an event belongs to"), written a second time on purpose and without looking at the
+SQL. It knows no order of arrival: what it says must hold once nothing is left to do, whatever came first.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple, Protocol, TypeAlias
+
+from service.formant.events import Event
+from tests.guarantees.calls import (
+    LAST,
+    SAME_CALL,
+    Call,
+    Parameters,
+    get_began,
+    group_calls,
+    is_certainly_final,
+    read_call,
+)
+
+CLOCK_SKEW = timedelta(minutes=5)
+
+Key: TypeAlias = tuple[object, ...]
+
+
+class Recipient(NamedTuple):
+    """Whom a call may belong to. ``key`` names it within its batch: its row, or in a window its place in the order."""
+
+    batch: int
+    key: Key
+    phone: str
+    parameters: Parameters
+
+
+class Candidate(NamedTuple):
+    """A batch as it is known at the end. ``rows`` is None for one whose recipients only its calls tell (a window)."""
+
+    batch: int
+    existed_from: datetime
+    closed_at: datetime | None
+    rows: list[Recipient] | None
+    total: int | None = None
+    is_sent: bool = True
+    last_call_at: datetime | None = None
+    """Of a batch that is complete: the last call that is known of it."""
+
+    def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
+        """Whether the batch existed, and was not seen finished, when a call began."""
+        if began is None:
+            return True
+        if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:
+            return False
+        return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
+
+
+class Place(NamedTuple):
+    """Where an event is counted, and by which evidence; or the reason why nowhere."""
+
+    recipient: Recipient | None
+    reason: str
+    """reference, call, recipient or window; no_batch or ambiguous."""
+    full: tuple[int, ...] = ()
+    """Windows that had no room for one more recipient."""
+
+
+class Chooser(Protocol):
+    """Which of several people got the last places in a window is for the order of arrival to say, and so for this."""
+
+    def has_room(self, window: Candidate) -> bool | None:
+        """Whether there was room for one more; None where there may or may not have been."""
+
+    def is_chosen(self, call: Call, place: Place) -> bool:
+        """Whether that is how it went."""
+
+
+class Attribution:
+    """All that the events and the candidates decide.
+
+    ``named`` gives the recipient that an event's reference names, if it names one.
+    """
+
+    def __init__(
+        self,
+        candidates: list[Candidate],
+        events: Iterable[Event],
+        named: Callable[[Event], Recipient | None],
+        chooser: Chooser | None = None,
+    ) -> None:
+        self._candidates = candidates
+        self._chooser = chooser
+        self._finals: defaultdict[tuple[int, Key], list[datetime | None]] = defaultdict(list)
+        self._conversations: defaultdict[tuple[int, Key], set[str]] = defaultdict(set)
+        self._made: defaultdict[int, list[Recipient]] = defaultdict(list)
+        self.places: dict[str, Place] = {}
+        once = list({event.event_id: event for event in events}.values())
+        references = {event.event_id: named(event) for event in once}
+        self._bearing = {
+            found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
+        }
+        weak = []
+        for several in group_calls(once):
+            certain = next((found for event in several if (found := references[event.event_id])), None)
+            if certain is None:
+                weak.append(read_call(several))
+            for event in several if certain else ():
+                by_reference = references[event.event_id]
+                self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"))
+        for call in sorted(weak, key=lambda call: call.began or LAST):
+            place = self._find(call)
+            for event in call.events:
+                self._put(event, place)
+
+    def get_made(self, batch: int) -> list[Recipient]:
+        """The recipients of a window, as its calls told them."""
+        return self._made[batch]
+
+    def is_due(self, recipient: Recipient, began: datetime | None) -> bool:
+        """Whether nothing final began before."""
+        finals = self._finals[recipient.batch, recipient.key]
+        if began is None:
+            return not finals
+        return not any(final is not None and final + SAME_CALL < began for final in finals)
+
+    def _put(self, event: Event, place: Place) -> None:
+        found = place.recipient
+        if found is not None:
+            self._conversations[found.batch, found.key].add(event.conversation_id)
+            if is_certainly_final(event):
+                self._finals[found.batch, found.key].append(get_began(event))
+        self.places[event.event_id] = place
+
+    def _find(self, call: Call) -> Place:
+        """The place of a call; where it hangs on whether a window had room, as it went."""
+        for roomy in self._list_rooms():
+            batch, place = self._weigh(call, roomy)
+            if self._chooser is None or self._chooser.is_chosen(call, place):
+                break
+        if batch is None or batch.rows is not None or place.recipient is None:
+            return place
+        return place._replace(recipient=self._note(place.recipient, call.parameters))
+
+    def _list_rooms(self) -> Iterator[set[int]]:
+        """Which windows may have had room for one more: all, or some of them, or none but those that certainly had."""
+        windows = [each for each in self._candidates if each.rows is None]
+        if self._chooser is None:
+            yield {each.batch for each in windows if each.total is None or len(self._made[each.batch]) < each.total}
+            return
+        rooms = {each.batch: self._chooser.has_room(each) for each in windows}
+        sure = {batch for batch, room in rooms.items() if room}
+        maybe = [batch for batch, room in rooms.items() if room is None]
+        for count in range(len(maybe), -1, -1):
+            yield from (sure | set(some) for some in itertools.combinations(maybe, count))
+
+    def _weigh(self, call: Call, roomy: set[int]) -> tuple[Candidate | None, Place]:
+        """The place that the evidence points to, and its batch."""
+        if call.phone is None:
+            return None, Place(None, "no_batch")
+        found: list[tuple[Candidate, Recipient]] = []
+        full: tuple[int, ...] = ()
+        for candidate in self._candidates:
+            if not candidate.is_sent or not candidate.covers(call.began):
+                continue
+            if candidate.rows is not None:
+                found += ((candidate, row) for row in candidate.rows if self._may_be(candidate, row, call))
+                continue
+            several = list(self._look_through(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
+            full += (candidate.batch,) * (None in several)
+            found += ((candidate, recipient) for recipient in several if recipient is not None)
+        found = self._narrow(found, call)
+        if len(found) != 1:
+            return None, Place(None, "ambiguous" if found else "no_batch", full)
+        return found[0][0], Place(found[0][1], "recipient" if found[0][0].rows is not None else "window", full)
+
+    def _narrow(self, found: list[tuple[Candidate, Recipient]], call: Call) -> list[tuple[Candidate, Recipient]]:
+        """Those of several that have more evidence than the others: each kind in turn, where it leaves any."""
+        conversing = [pair for pair in found if call.conversation_id in self._conversations[pair[1].batch, pair[1].key]]
+        found = conversing or found
+        known = [pair for pair in found if pair[0].rows is not None or pair[1] in self._made[pair[1].batch]]
+        found = [pair for pair in known if pair[1].parameters == call.parameters] or found
+        return [pair for pair in found if pair[0].covers(call.began, timedelta(0))] or found
+
+    def _may_be(self, batch: Candidate, row: Recipient, call: Call) -> bool:
+        """Whether a call may be a row's, though no reference says so."""
+        if row.phone != call.phone or not self.is_due(row, call.began):
+            return False
+        if call.parameters is None:
+            return True
+        return batch.batch not in self._bearing and row.parameters.items() <= call.parameters.items()
+
+    def _look_through(self, window: Candidate, phone: str, call: Call, *, is_roomy: bool) -> Iterator[Recipient | None]:
+        """Who the call may be to, were it the window's; None where there is no room for one who is new."""
+        held = [recipient for recipient in self._made[window.batch] if recipient.phone == phone]
+        if call.parameters is None:
+            known = held
+        else:
+            known = [recipient for recipient in held if recipient.parameters == call.parameters]
+            known = known or [recipient for recipient in held if not recipient.parameters]
+        if known:
+            yield from (recipient for recipient in known if self.is_due(recipient, call.began))
+            return
+        yield Recipient(window.batch, (phone, len(held)), phone, call.parameters or {}) if is_roomy else None
+
+    def _note(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
+        """A window's recipient as this call makes it known."""
+        made = self._made[recipient.batch]
+        held = [index for index, other in enumerate(made) if other.key == recipient.key]
+        if not held:
+            made.append(recipient)
+        elif parameters and not recipient.parameters:
+            recipient = recipient._replace(parameters=parameters)
+            made[held[0]] = recipient
+        return recipient

@@ -1,0 +1,362 @@
+"""Random histories of one agent: its batches, the calls of these and all its other calls, and what is told of each.
+
+A plan is drawn by hypothesis and names no numbers; ``History`` makes it real under an agent, phones and ids of its own,
+so that thousands share one database. Each call knows its true owner, which the system is never given.
+"""
+
+import json
+from collections import Counter
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+from service.formant.conversations import decode_conversation, to_event
+from service.formant.events import STATUSES, Event
+from tests.factories import BEGAN, RECEIVED, decode, make_payload
+
+SPELLINGS = True
+"""Whether phones are compared by what they mean; events then spell them in every way."""
+PEOPLE = 3
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+UNANSWERED = ("busy", "no_answer", "failed", "unreachable")
+
+
+class Telling(NamedTuple):
+    """What a call came to, and how it is told."""
+
+    status: str
+    is_final: bool
+    webhook: str
+    is_bare: bool
+    """Its webhooks have no call parameters, which the contract allows where nobody answered."""
+    healed: str
+
+
+class RowPlan(NamedTuple):
+    """A row of a CSV: whom it is about, and the attempts to reach them."""
+
+    person: int
+    attempts: list[Telling]
+    is_misdialled: bool
+
+
+class BatchPlan(NamedTuple):
+    """A batch, and what we learn of it. ``registered`` and ``discovered``: where in the history, from 0 to 1."""
+
+    kind: str
+    begins: int
+    columns: str
+    rows: list[RowPlan]
+    total: str
+    ending: str
+    discovered: float | None
+    registered: float | None
+    compared: list[float]
+
+
+class OtherPlan(NamedTuple):
+    """A single call, or one that came in."""
+
+    kind: str
+    person: int
+    hour: int
+    parameters: str
+    continues: bool
+    telling: Telling
+
+
+class Plan(NamedTuple):
+    """A history."""
+
+    batches: list[BatchPlan]
+    others: list[OtherPlan]
+    keeps_ids: bool
+    walks: list[float]
+
+
+def often(*values: Any) -> st.SearchStrategy[Any]:
+    """Each value as often as it is named."""
+    return st.sampled_from(values)
+
+
+tellings = st.builds(
+    Telling,
+    status=often(*UNANSWERED, "completed", "completed", *STATUSES[4:6]),
+    is_final=often(True, True, False),
+    webhook=often("told", "told", "told", "told", "twice", "bare twin", "no number", "no times", "neither", "timeless",
+                  "lost", "lost"),
+    is_bare=often(False, False, True),
+    healed=often("", "", "", "", "", "waits", "final", "both", "no start", "contradicts"),
+)  # fmt: skip
+rows = st.builds(
+    RowPlan,
+    person=st.integers(0, PEOPLE - 1),
+    attempts=st.lists(tellings, min_size=1, max_size=3),
+    is_misdialled=often(False, False, False, False, False, False, False, True),
+)
+batches = st.builds(
+    BatchPlan,
+    kind=often("referenced", "referenced", "stripped", "plain", "dashboard", "dashboard", "dashboard", "refused"),
+    begins=often(0, 0, 1, 3, 24),
+    columns=often("own", "own", "own", "shared", "none"),
+    rows=st.lists(rows, min_size=1, max_size=3),
+    total=often("exact", "exact", "none", "moves", "ample", "tight"),
+    ending=often("open", "open", "closed", "closed", "reopened", "closed again"),
+    discovered=often(None, 0.0, 0.0, 0.3, 0.6, 1.0, 1.0),
+    registered=often(None, None, None, None, None, 0.0, 0.2, 0.5, 0.8, 1.0),
+    compared=often([], [], [1.0], [0.5, 1.0]),
+)
+others = st.builds(
+    OtherPlan,
+    kind=often("single", "single", "inbound"),
+    person=st.integers(0, PEOPLE),
+    hour=often(0, 1, 2, 4, 5, 8, 26, 700, 700),
+    parameters=often("own", "own", "own", "none", "a row's"),
+    continues=often(False, False, True),
+    telling=tellings,
+)
+plans = st.builds(
+    Plan,
+    batches=st.lists(batches, min_size=1, max_size=4),
+    others=st.lists(others, max_size=5),
+    keeps_ids=st.booleans(),
+    walks=often([], [], [], [], [1.0], [0.5, 1.0]),
+)
+
+
+class Row(NamedTuple):
+    """A row as the file has it."""
+
+    phone: str
+    parameters: dict[str, str]
+
+
+class Owner(NamedTuple):
+    """A recipient of a batch: the places in their lists."""
+
+    batch: int
+    row: int
+
+
+class Call(NamedTuple):
+    """One call as it really was."""
+
+    owner: Owner | None
+    kind: str
+    conversation_id: str
+    began: datetime
+    phone: str
+    attempt: int
+    telling: Telling
+    parameters: dict[str, str]
+    reference: tuple[str, int] | None
+
+    @property
+    def shows_parameters(self) -> bool:
+        """Whether any of its webhooks can have parameters."""
+        is_bare = self.telling.is_bare and self.telling.status != "completed"
+        return not is_bare and bool(self.parameters or self.reference)
+
+
+class Batch:
+    """A batch as it really was."""
+
+    def __init__(self, agent: int, index: int, plan: BatchPlan) -> None:
+        self.index = index
+        self.plan = plan
+        self.batch_id = agent * 10 + index
+        self.token = f"token{self.batch_id}"
+        self.created_at = BEGAN + plan.begins * HOUR - MINUTE
+        self.phones = [f"+9170{agent:06}{row.person:02}" for row in plan.rows]
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether it was uploaded here."""
+        return self.plan.kind != "dashboard"
+
+    @property
+    def existed_from(self) -> datetime:
+        """When it may first have called anybody: once its upload was prepared, or it was made elsewhere."""
+        return self.created_at - MINUTE if self.is_upload else self.created_at
+
+    @property
+    def has_ref_column(self) -> bool:
+        """Whether its file was given the column of references."""
+        return self.plan.kind in {"referenced", "stripped", "refused"}
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its file."""
+        return [Row(phone, self._write_parameters(n)) for n, phone in enumerate(self.phones)]
+
+    def _write_parameters(self, row: int) -> dict[str, str]:
+        if self.plan.columns == "none":
+            return {}
+        if self.plan.columns == "shared":
+            return {"name": f"P{self.plan.rows[row].person}"}
+        return {"loan_id": f"LN-{self.index}-{row}"}
+
+    @property
+    def ends_at(self) -> datetime:
+        """When its last call is over."""
+        return self.created_at + 3 * HOUR
+
+    @property
+    def closed_at(self) -> datetime | None:
+        """When it was last seen finished, if it still is at the end."""
+        return self.ends_at if self.plan.ending in {"closed", "closed again"} else None
+
+    @property
+    def final_statuses(self) -> Counter[str] | None:
+        """How many of its recipients ended how; None where some wait for another call."""
+        last = [row.attempts[-1] for row in self.plan.rows]
+        if not all(attempt.is_final or attempt.status == "completed" for attempt in last):
+            return None
+        return Counter(attempt.status for attempt in last)
+
+    @property
+    def totals(self) -> list[int | None]:
+        """What the provider says its total is, in turn."""
+        size = len(self.plan.rows)
+        steps: dict[str, list[int | None]] = {
+            "exact": [size], "none": [None], "ample": [40], "moves": [1, size, 40], "tight": [max(1, size - 1)],
+        }  # fmt: skip
+        return steps[self.plan.total]
+
+
+class Told(NamedTuple):
+    """An event, and the place of the call that it speaks of."""
+
+    event: Event
+    call: int
+
+
+class History:
+    """A plan under one agent."""
+
+    def __init__(self, plan: Plan, agent: int) -> None:
+        self.plan = plan
+        self.agent = agent
+        self.batches = [Batch(agent, index, each) for index, each in enumerate(plan.batches)]
+
+    @cached_property
+    def calls(self) -> list[Call]:
+        """All calls of the agent, by when they began."""
+        made = [call for batch in self.batches if batch.plan.kind != "refused" for call in self._dial(batch)]
+        for index, other in enumerate(self.plan.others):
+            made.append(self._make_other(index, other, made))
+        return sorted(made, key=lambda call: call.began)
+
+    def _dial(self, batch: Batch) -> list[Call]:
+        calls = []
+        for row, plan in enumerate(batch.plan.rows):
+            for n, drawn in enumerate(plan.attempts):
+                is_last = n == len(plan.attempts) - 1
+                telling = drawn._replace(is_final=is_last and (drawn.is_final or drawn.status == "completed"))
+                if not is_last and drawn.status == "completed":
+                    telling = telling._replace(status="busy")
+                suffix = "" if self.plan.keeps_ids else f"_{n + 1}"
+                calls.append(
+                    Call(
+                        owner=Owner(batch.index, row),
+                        kind="batch",
+                        conversation_id=f"c{batch.batch_id}-{row}{suffix}",
+                        began=batch.created_at + MINUTE + n * HOUR + (batch.index * 9 + row * 3) * MINUTE,
+                        phone=self._phone(9) if plan.is_misdialled else batch.phones[row],
+                        attempt=n + 1,
+                        telling=telling,
+                        parameters=batch.rows[row].parameters,
+                        reference=(batch.token, row + 1) if batch.plan.kind == "referenced" else None,
+                    )
+                )
+        return calls
+
+    def _make_other(self, index: int, plan: OtherPlan, earlier: list[Call]) -> Call:
+        phone = self._phone(plan.person)
+        parameters = {"topic": f"T{index}"}
+        rows = [row for batch in self.batches for row in batch.rows if row.phone == phone]
+        if plan.kind == "inbound" or plan.parameters == "none":
+            parameters = {}
+        elif plan.parameters == "a row's" and rows:
+            parameters = rows[index % len(rows)].parameters
+        began = BEGAN + plan.hour * HOUR + 40 * MINUTE + index * 3 * MINUTE
+        before = [call for call in earlier if call.phone == phone and call.began < began]
+        conversation = before[-1].conversation_id if plan.continues and before else f"o{self.agent}-{index}"
+        return Call(None, plan.kind, conversation, began, phone, 1, plan.telling, parameters, None)
+
+    def _phone(self, person: int) -> str:
+        return f"+9170{self.agent:06}{person:02}"
+
+    @cached_property
+    def told(self) -> list[Told]:
+        """All that is told of the calls without being asked, in their order."""
+        return [Told(event, n) for n, call in enumerate(self.calls) for event in self._tell(n, call)]
+
+    def _tell(self, number: int, call: Call) -> list[Event]:
+        way, status = call.telling.webhook, call.telling.status
+        token, row = call.reference or ("", None)
+        event_id = f"e{self.agent}-{number}"
+        payload = make_payload(
+            recipient=row, ref_token=token, status=status, final=call.telling.is_final,
+            attempt=None if way in {"no number", "neither"} else call.attempt, event_id=event_id,
+            conversation_id=call.conversation_id, phone=self._spell(call.phone, number), parameters=call.parameters,
+            agent_id=self.agent, began=call.began, results={"intent": status[:2]},
+            duration_seconds=10 * call.attempt,
+        )  # fmt: skip
+        data = payload["data"]["call"]
+        nothing: list[object] = [None, {}, [], "none"]
+        if not call.shows_parameters:
+            data["call_parameters"] = nothing[number % 4]
+        if way in {"no times", "neither", "timeless"}:
+            data |= {"started_at": None, "ended_at": None}
+        if way == "timeless":
+            payload["timestamp"] = None
+        twin = payload | {"event_id": f"{event_id}b", "event_type": "call.busy"}
+        if way == "bare twin":
+            twin["data"] = twin["data"] | {"call": data | {"call_parameters": None}}
+        bodies = {"lost": [], "twice": [payload, twin], "bare twin": [payload, twin]}.get(way, [payload])
+        return decode(*bodies) + self._heal(call, number)
+
+    def _heal(self, call: Call, number: int) -> list[Event]:
+        """Events as the healer makes them, where nobody walks."""
+        way = "" if self.plan.walks else call.telling.healed
+        record = self.converse(call, number)
+        if way == "no start":
+            record["start_timestamp"] = None
+        if way == "contradicts":
+            record["status"] = "completed"
+        found = decode_conversation(json.dumps({"data": record | {"results": {"intent": "heard"}}}).encode())
+        contradicted = (call.attempt, call.began + MINUTE) if way == "contradicts" else None
+        mays = {"waits": [True], "final": [False], "no start": [False], "both": [True, False], "contradicts": [False]}
+        made = [
+            to_event(found, received_at=RECEIVED, may_retry=may, contradicted=contradicted) for may in mays.get(way, [])
+        ]
+        return [event for event in made if event is not None]
+
+    def converse(self, call: Call, number: int) -> dict[str, Any]:
+        """The provider's record of a call; its time does not always agree with the webhook's to the second."""
+        start = round(call.began.timestamp() * 1000) + 1500 * (number % 2)
+        return {
+            "agent_id": self.agent, "contact_number": self._spell(call.phone, number + 1),
+            "conversation_id": call.conversation_id, "duration_seconds": 10 * call.attempt,
+            "start_timestamp": start, "end_timestamp": start + 10_000 * call.attempt, "status": call.telling.status,
+        }  # fmt: skip
+
+    def find_call(self, event: Event) -> int:
+        """The call that a healed event speaks of, which the record of its conversation says."""
+        moment = event.started_at or event.ended_at
+        assert moment is not None
+        near = [
+            n for n, call in enumerate(self.calls)
+            if call.conversation_id == event.conversation_id and abs(call.began - moment) < MINUTE
+        ]  # fmt: skip
+        assert len(near) == 1
+        return near[0]
+
+    def _spell(self, phone: str, number: int) -> str:
+        if not SPELLINGS:
+            return phone
+        ways = (phone, phone[1:], f"00{phone[1:]}", f"tel:{phone}", f"{phone[:3]} {phone[3:8]} {phone[8:]}")
+        return ways[number % len(ways)]

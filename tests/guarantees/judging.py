@@ -1,0 +1,270 @@
+"""What a played history came to: where each event is counted, where it should be, and whether that is the truth."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from service.formant.events import Event
+from service.store.database import Connection
+from tests.guarantees.attribution import Attribution, Candidate, Key, Place, Recipient
+from tests.guarantees.calls import Call as Heard
+from tests.guarantees.calls import get_began, read_parameters
+from tests.guarantees.histories import Batch, Call, History
+from tests.guarantees.oracle import Expected, expect
+from tests.guarantees.recount import read_state
+
+
+class Found(NamedTuple):
+    """Where an event is: batch (its place in the list), recipient and method; or only the reason why nowhere."""
+
+    batch: int | None
+    recipient_no: int | None
+    word: str
+
+
+class Held(NamedTuple):
+    """A recipient that a batch has now."""
+
+    recipient_no: int
+    phone: str
+    parameters: dict[str, object]
+
+
+class Judge:
+    """Judges one play of a history from the events that came in and what the database holds."""
+
+    def __init__(self, history: History, events: Iterable[Event]) -> None:
+        self.history = history
+        self.events = {event.event_id: event for event in events}
+        self._call_of = {told.event.event_id: told.call for told in history.told}
+        self._named = {
+            (batch.token, n + 1): Recipient(batch.index, (n,), row.phone, dict(row.parameters))
+            for batch in history.batches
+            if batch.has_ref_column
+            for n, row in enumerate(batch.rows)
+        }
+        self.found: dict[str, Found] = {}
+        self.held: dict[int, list[Held]] = {}
+        self._keys: dict[int, int] = {}
+        self.ended: dict[int, datetime] = {}
+        """When the last call began of each batch that is complete."""
+
+    async def read(self, connection: Connection) -> None:
+        """Reads where everything is. Each event is in one place."""
+        batches = await connection.fetch(
+            "SELECT batch_key, substr(name, 2)::bigint AS batch_id FROM batches WHERE agent_id = $1", self.history.agent
+        )
+        self._keys = {row["batch_id"] - self.history.agent * 10: row["batch_key"] for row in batches}
+        index_of = {key: index for index, key in self._keys.items()}
+        rows = await connection.fetch(
+            """
+            SELECT event_id, batch_key, recipient_no, method AS word FROM facts WHERE batch_key = ANY ($1)
+            UNION ALL
+            SELECT event_id, NULL, NULL, reason FROM unattributed WHERE agent_id = $2
+            """,
+            list(index_of), self.history.agent,
+        )  # fmt: skip
+        assert {name: n for name, n in Counter(row["event_id"] for row in rows).items() if n != 1} == {}
+        self.found = {
+            row["event_id"]: Found(index_of.get(row["batch_key"]), row["recipient_no"], row["word"]) for row in rows
+        }
+        assert self.found.keys() == self.events.keys()
+        complete = await connection.fetch(
+            "SELECT batch_key, last_call_at FROM batch_schedules JOIN batch_activity USING (batch_key) "
+            "WHERE batch_key = ANY ($1) AND verdict = 'complete'",
+            list(index_of),
+        )
+        self.ended = {index_of[row["batch_key"]]: row["last_call_at"] for row in complete if row["last_call_at"]}
+        self.held = {index: [] for index in self._keys}
+        for row in await connection.fetch(
+            "SELECT batch_key, recipient_no, phone, parameters FROM recipients "
+            "WHERE batch_key = ANY ($1) AND withdrawn_at IS NULL ORDER BY 1, 2",
+            list(index_of),
+        ):
+            self.held[index_of[row["batch_key"]]].append(Held(row[1], row["phone"], json.loads(row["parameters"])))
+
+    def call_of(self, event: Event) -> Call:
+        """The call that an event speaks of."""
+        number = self._call_of.get(event.event_id)
+        return self.history.calls[self.history.find_call(event) if number is None else number]
+
+    def _known(self) -> list[Batch]:
+        return [batch for batch in self.history.batches if batch.is_upload or batch.plan.discovered is not None]
+
+    @staticmethod
+    def is_window(batch: Batch) -> bool:
+        """Whether only its calls tell its recipients, to the end."""
+        return not batch.is_upload and batch.plan.registered is None
+
+    @cached_property
+    def rule(self) -> Attribution:
+        """What the rule says. Which of several people fill a window's last places is the order's to say: where a window
+        is full, the database's choice is taken."""
+        candidates = []
+        for batch in self._known():
+            rows = [Recipient(batch.index, (n,), row.phone, dict(row.parameters)) for n, row in enumerate(batch.rows)]
+            candidates.append(
+                Candidate(
+                    batch=batch.index,
+                    existed_from=batch.existed_from,
+                    closed_at=batch.closed_at,
+                    rows=None if self.is_window(batch) else rows,
+                    total=batch.totals[-1],
+                    is_sent=batch.plan.kind != "refused",
+                    last_call_at=self.ended.get(batch.index),
+                )
+            )
+        is_full = any(self.has_room(each) is None for each in candidates if each.rows is None)
+        return Attribution(candidates, self.events.values(), self._find_named, self if is_full else None)
+
+    def has_room(self, window: Candidate) -> bool | None:
+        """Where a window has room at the end nobody waits for it; a full one was full for some, and not for others."""
+        return True if window.total is None or len(self.held[window.batch]) < window.total else None
+
+    def is_chosen(self, call: Heard, place: Place) -> bool:
+        """Whether the database says the same of a call."""
+        found = self.found[call.events[0].event_id]
+        if place.recipient is None:
+            return found.word == place.reason
+        return found.batch == place.recipient.batch
+
+    def _find_named(self, event: Event) -> Recipient | None:
+        return self._named.get((event.ref_token or "", event.ref_no or 0))
+
+    def check_places(self) -> None:
+        """The database says what the rule says, of every event, and has no other recipients."""
+        expected = {event_id: self._show_place(place) for event_id, place in self.rule.places.items()}
+        found = {event_id: self._show_found(found) for event_id, found in self.found.items()}
+        assert found == expected
+        for batch in self._known():
+            held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
+            told = self.rule.get_made(batch.index) if self.is_window(batch) else batch.rows
+            assert held == sorted((one.phone, repr(one.parameters)) for one in told)
+            if self.is_window(batch) and batch.plan.total == "tight":
+                assert len(held) <= (batch.totals[-1] or 0)
+
+    def _show_place(self, place: Place) -> tuple[object, ...]:
+        if place.recipient is None:
+            return (place.reason,)
+        batch, key, phone, parameters = self._settle(place.recipient)
+        return (
+            "reference" if place.reason == "reference" else "placed",
+            batch,
+            phone,
+            repr(parameters),
+            key if self.history.batches[batch].is_upload else None,
+        )
+
+    def _show_found(self, found: Found) -> tuple[object, ...]:
+        if found.batch is None:
+            return (found.word,)
+        (held,) = (one for one in self.held[found.batch] if one.recipient_no == found.recipient_no)
+        key = (held.recipient_no - 1,) if self.history.batches[found.batch].is_upload else None
+        return (
+            "reference" if found.word == "reference" else "placed",
+            found.batch,
+            held.phone,
+            repr(held.parameters),
+            key,
+        )
+
+    def _settle(self, recipient: Recipient) -> Recipient:
+        """A window's recipient as later calls completed it."""
+        same = (one for one in self.rule.get_made(recipient.batch) if one.key == recipient.key)
+        return next(same, recipient)
+
+    async def check_outcomes(self, connection: Connection) -> None:
+        """Outcomes and counters follow from what was placed."""
+        placed: defaultdict[int, list[Event]] = defaultdict(list)
+        for event_id, found in self.found.items():
+            if found.batch is not None:
+                placed[found.batch].append(self.events[event_id]._replace(ref_no=found.recipient_no))
+        names = (
+            "conversation_id attempt_number max_attempts status is_final next_retry_at occurred_at started_at ended_at "
+        )
+        names += "duration_seconds failure_reason source"
+        rows = await connection.fetch("SELECT * FROM facts WHERE batch_key = ANY ($1)", list(self._keys.values()))
+        for row in rows:
+            event = self.events[row["event_id"]]
+            assert {name: row[name] for name in names.split()} == {name: getattr(event, name) for name in names.split()}
+        for index, key in self._keys.items():
+            state = await read_state(connection, key)
+            expected = _without_zeros(expect(placed[index]))
+            assert state == expected, f"batch {index}: is {state}, should be {expected}"
+
+    def check_truth(self) -> None:
+        """What is counted where it does not belong could not have been known to be another's."""
+        assert [event_id for event_id, is_indistinguishable in self.list_wrong() if not is_indistinguishable] == []
+
+    def explain(self, story: list[str]) -> str:
+        """The whole history, for those who look at a failure."""
+        lines = ["", *(f"batch {batch.index}: {batch.plan} {batch.rows}" for batch in self.history.batches)]
+        for event in sorted(self.events.values(), key=lambda event: str(get_began(event))):
+            call = self.call_of(event)
+            lines.append(
+                f"{event.event_id[:14]} of {call.kind} {call.owner}: {event.conversation_id} began {get_began(event)} "
+                f"{event.phone} {event.status} final={event.is_final} {event.ref_token}-{event.ref_no} "
+                f"{event.parameters}"
+            )
+            lines.append(f"    is {self.found.get(event.event_id)}, should be {self.rule.places[event.event_id]}")
+        return "\n".join([*lines, *story])
+
+    def list_wrong(self) -> list[tuple[str, bool]]:
+        """Events that are counted where they do not belong, and whether nothing that is told could have shown it."""
+        wrong = []
+        for event_id, place in self.rule.places.items():
+            call = self.call_of(self.events[event_id])
+            if place.recipient is not None and not self._is_true(place.recipient, call):
+                wrong.append((event_id, self._is_indistinguishable(place.recipient, call)))
+        return wrong
+
+    def _is_true(self, recipient: Recipient, call: Call) -> bool:
+        if call.owner is None or call.owner.batch != recipient.batch:
+            return False
+        if self.is_window(self.history.batches[recipient.batch]):
+            return call.phone == recipient.phone
+        return recipient.key == (call.owner.row,)
+
+    def _is_indistinguishable(self, recipient: Recipient, call: Call) -> bool:
+        """Whether all that is told of a call, and of the recipient, would be told just so were the call theirs.
+
+        No event of it is referenced; it was made to their phone, while their batch was there and they, as far as is
+        counted for them, were due; and its parameters are unknown, or could be theirs: those of a window are not
+        known, and those of a row are contained where no reference ever came back. (An event that tells no time, of a
+        conversation that had several calls, does not say of which of them it is.)
+        """
+        told = [event for event in self.events.values() if self.call_of(event) == call]
+        several = sum(other.conversation_id == call.conversation_id for other in self.history.calls) > 1
+        telling = [event for event in told if get_began(event) is not None or not several]
+        if any(self._find_named(event) for event in telling) or call.phone != recipient.phone:
+            return False
+        batch = self.history.batches[recipient.batch]
+        candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)
+        if not candidate.covers(call.began) or not self.rule.is_due(recipient, call.began):
+            return False
+        parameters = [found for event in telling if (found := read_parameters(event)) is not None]
+        if not parameters or self.is_window(batch):
+            return True
+        bears = any(
+            (named := self._find_named(event)) and named.batch == batch.index and event.source == "webhook"
+            for event in self.events.values()
+        )
+        return not bears and recipient.parameters.items() <= parameters[0].items()
+
+    def group_by_recipient(self) -> dict[tuple[int, Key], list[str]]:
+        """The events of each recipient, by the rule."""
+        groups: defaultdict[tuple[int, Key], list[str]] = defaultdict(list)
+        for event_id, place in self.rule.places.items():
+            if place.recipient is not None:
+                groups[place.recipient.batch, place.recipient.key].append(event_id)
+        return dict(groups)
+
+
+def _without_zeros(state: Expected) -> Expected:
+    return state._replace(
+        outcome_counts=+state.outcome_counts, talk_seconds=+state.talk_seconds, result_counts=+state.result_counts,
+        attempt_counts=+state.attempt_counts,
+    )  # fmt: skip

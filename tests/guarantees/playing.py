@@ -1,0 +1,332 @@
+"""Plays a history against the real service: batches come to be known, events are delivered, conversations are walked.
+
+Everything goes in through what the service itself calls (writer, registrar, healer, named queries), in any order that
+the world allows: only that an upload is stored before its own calls are told of, and that a batch is known before its
+total moves, its CSV is registered or it is seen finished.
+"""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from random import Random
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
+
+import asyncpg
+import httpx
+
+from service.batches.registration import Registrar
+from service.formant.client import FormantClient
+from service.formant.events import Event
+from service.ledger.committer import Item
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.store.database import Database, load_queries, open_unchecked_database
+from tests.database.test_healer import Provider
+from tests.factories import BEGAN
+from tests.guarantees.histories import HOUR, Batch, History
+from tests.guarantees.test_counted_once import split
+
+QUERIES = load_queries()
+Step: TypeAlias = Callable[[], Awaitable[object]]
+
+
+class Snapshot(NamedTuple):
+    """What was known of a batch at some moment."""
+
+    batch_key: int
+    moment: datetime
+    outcomes: list[Any]
+
+
+class RememberingWriter(Writer):
+    """Keeps the events that it was given: those of a walk are nowhere else."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, QUERIES, Metrics())
+        self.written: list[Event] = []
+
+    async def write(self, items: Any) -> None:
+        """As the service's."""
+        self.written += [item for item in items if isinstance(item, Event)]
+        await super().write(items)
+
+    async def write_one(self, event: Event) -> bool:
+        """As the service's."""
+        self.written.append(event)
+        return await super().write_one(event)
+
+
+class Stage:
+    """A database in which histories are played, one after the other."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.queries, self.pool = database.queries, database.pool
+        self.writer = RememberingWriter(database.url)
+        self.registrar = Registrar(database)
+        self.healer = Healer(database, self.writer, Metrics(), lambda: datetime.now(UTC))
+
+    async def write(self, events: list[Item]) -> None:
+        """Commits the events as one group."""
+        await self.writer.write(events)
+
+    async def upload(self, batch: Batch, agent: int) -> None:
+        """As an upload does it, step by step."""
+        begun = await self.queries.begin_upload(
+            self.pool, agent_id=agent, name=f"U{batch.batch_id}", columns=[], file_digest=str(batch.batch_id).encode(),
+            ref_token=batch.token if batch.has_ref_column else None,
+            ref_column="outcome_ref" if batch.has_ref_column else None,
+            idempotency_key=None, request_digest=None, force=False, lease_seconds=600.0, test_name=None,
+            test_ref_token=None, promote_at_success_rate=None,
+        )  # fmt: skip
+        key = begun["batch_key"]
+        await self.pool.execute("UPDATE batches SET prepared_at = $2 WHERE batch_key = $1", key, batch.existed_from)
+        rows = batch.rows
+        await self.pool.execute(
+            "INSERT INTO recipients SELECT $1, n, phone, parameters::jsonb "
+            "FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS r (phone, parameters, n)",
+            key, [row.phone for row in rows], [json.dumps(row.parameters) for row in rows],
+        )  # fmt: skip
+        await self.queries.record_prepared(
+            self.pool, batch_key=key, state="prepared", recipient_count=len(rows), rows_checked=len(rows)
+        )
+        await self.queries.begin_sending(self.pool, batch_key=key, seconds=600.0)
+
+    async def settle(self, batch: Batch, *, is_lost: bool) -> None:
+        """The provider's answer to an upload, which may first be lost, or a refusal."""
+        key = await self.pool.fetchval(
+            "SELECT batch_key FROM batches WHERE name = $1 AND batch_id IS NULL", f"U{batch.batch_id}"
+        )
+        if batch.plan.kind == "refused":
+            state = await self.queries.fail_upload(
+                self.pool, batch_key=key, states=["uploading"], detail="", known_by="answer", sent_at=None
+            )
+            assert state == "failed"
+            return
+        if is_lost:
+            await self.queries.record_unknown(self.pool, batch_key=key, detail="", seconds=1e6, sent_at=None)
+        adopted = await self.queries.adopt_batch(
+            self.pool, batch_key=key, batch_id=batch.batch_id, status="pending", total_recipients=len(batch.rows),
+            created_at=batch.created_at, rows=1000, known_by="lookup" if is_lost else "answer", sent_at=None,
+            actor="", key_id=None, request_id=None, action="upload", details="{}",
+        )  # fmt: skip
+        assert adopted["batch_key"] == key
+
+    async def note(self, batch: Batch, agent: int, total: int | None) -> None:
+        """A batch as the provider's list has it."""
+        await self.queries.note_batches(
+            self.pool, batch_id=[batch.batch_id], agent_id=[agent], name=[f"D{batch.batch_id}"], status=["pending"],
+            total_recipients=[total], created_at=[batch.created_at],
+        )  # fmt: skip
+
+    async def register(self, batch: Batch) -> None:
+        """The CSV of a batch, as the service registers it once the file is read."""
+        key, rows = await self.get_key(batch), batch.rows
+        await self.queries.begin_registration(
+            self.pool, batch_key=key, file_digest=b"", columns=["loan_id"], recipients=len(rows)
+        )
+        await self.pool.execute(
+            "INSERT INTO staged_recipients SELECT $1, n, phone, parameters::jsonb "
+            "FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS r (phone, parameters, n)",
+            key, [row.phone for row in rows], [json.dumps(row.parameters) for row in rows],
+        )  # fmt: skip
+        await self.registrar.finish(batch.batch_id)
+
+    async def see(self, batch: Batch, at: datetime, *, is_finished: bool) -> None:
+        """The provider's figures at a time, as a comparison keeps them."""
+        size = len(batch.rows)
+        figures = {
+            "in_progress_count": int(not is_finished), "pending_retry_count": 0, "total_recipients": size,
+            "total_processed": size - int(not is_finished),
+        }  # fmt: skip
+        row = await self.queries.claim_batch(
+            self.pool, batch_id=batch.batch_id, holder="test", lease_seconds=60.0, now=at
+        )
+        key, fence = row["batch_key"], row["fence"]
+        await self.queries.record_snapshot(self.pool, batch_key=key, fence=fence, at=at, figures=json.dumps(figures))
+        await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at)
+
+    async def compare(self, batch: Batch) -> None:
+        """The verdict on a batch: complete where our figures are the provider's, which are the truth."""
+        key = await self.get_key(batch)
+        counted = await self.pool.fetch(
+            "SELECT state, sum(recipients)::integer AS recipients FROM outcome_counts WHERE batch_key = $1 GROUP BY 1",
+            key,
+        )
+        row = await self.queries.claim_batch(
+            self.pool, batch_id=batch.batch_id, holder="test", lease_seconds=60.0, now=batch.ends_at
+        )
+        is_complete = batch.final_statuses == +Counter({row["state"]: row["recipients"] for row in counted})
+        assert await self.queries.record_reconciliation(
+            self.pool, batch_key=key, fence=row["fence"], at=batch.ends_at,
+            verdict="complete" if is_complete else "drifted", reasons="[]", differences="[]", inconsistencies="[]",
+            calls_spent=0, healed=0, due_at=batch.ends_at,
+        )  # fmt: skip
+
+    async def walk(self, history: History, *, may_retry: bool) -> None:
+        """Heals each batch that is known from all the agent's conversations."""
+        listed = [history.converse(call, n) for n, call in enumerate(history.calls)][::-1]
+        transport = httpx.MockTransport(Provider(listed).answer)
+        async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
+            client = FormantClient(http, Metrics())
+            rows = await self.pool.fetch(
+                "SELECT batch_key FROM batches WHERE agent_id = $1 AND batch_id IS NOT NULL ORDER BY 1", history.agent
+            )
+            for (key,) in rows:
+                batch = HealedBatch(key, history.agent, BEGAN - HOUR, may_retry)
+                await self.healer.walk(client, batch, Progress(), _forget, set())
+
+    async def get_key(self, batch: Batch) -> int:
+        """The key under which a batch is known here."""
+        key: int = await self.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch.batch_id)
+        return key
+
+    async def look(self, agent: int) -> list[Snapshot]:
+        """What is known now of each recipient of the agent's batches."""
+        snapshots = []
+        for (key,) in await self.pool.fetch("SELECT batch_key FROM batches WHERE agent_id = $1", agent):
+            rows = await self.pool.fetch(
+                "SELECT recipient_no, state, attempts, arrival_id FROM outcomes "
+                "WHERE batch_key = $1 AND state NOT IN ('withdrawn', 'in_progress') ORDER BY 1", key,
+            )  # fmt: skip
+            snapshots.append(Snapshot(key, await self.pool.fetchval("SELECT clock_timestamp()"), rows))
+        return snapshots
+
+    async def look_back(self, then: Snapshot) -> list[Any]:
+        """The same, asked for later."""
+        rows: list[Any] = await self.pool.fetch(
+            "SELECT recipient_no, state, attempts, arrival_id "
+            "FROM outcomes_as_of(array_fill($1::bigint, ARRAY[40]), ARRAY(SELECT generate_series(1, 40)), $2)",
+            then.batch_key, then.moment,
+        )  # fmt: skip
+        return rows
+
+
+def _describe(step: Step) -> str:
+    if not isinstance(step, partial):
+        return "look"
+    shown = [f"batch {each.index}" if isinstance(each, Batch) else each for each in step.args]
+    return f"{step.func.__name__} {[each for each in shown if not isinstance(each, History)]} {step.keywords}"
+
+
+async def _forget(progress: Progress) -> None:
+    """Nobody else goes on with this walk."""
+
+
+class Performance:
+    """One play of a history: its deliveries in an order, and in between all else that happens."""
+
+    def __init__(self, stage: Stage, history: History, dice: Random) -> None:
+        self._stage = stage
+        self._history = history
+        self._dice = dice
+        self.seen: list[Snapshot] = []
+        self.story: list[str] = []
+        """What happened, in order, for those who look at a failure."""
+
+    async def run(self) -> list[Event]:
+        """Plays to the end; returns all events that came in."""
+        self._stage.writer.written.clear()
+        events = [told.event for told in self._history.told]
+        deliveries = events + [event for event in events if self._dice.random() < 0.2]
+        self._dice.shuffle(deliveries)
+        groups = list(split(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
+        agenda = self._plan(groups)
+        for index in range(len(groups) + 1):
+            for step in agenda.get(index, ()):
+                self.story.append(_describe(step))
+                await step()
+            if index < len(groups):
+                self.story.append(f"deliver {[event.event_id for event in groups[index]]}")
+                await self._stage.write(list(groups[index]))
+        await self._finish()
+        written = {event.event_id: event for event in self._stage.writer.written}
+        return list(written.values())
+
+    def _plan(self, groups: list[list[Event]]) -> dict[int, list[Step]]:
+        """What happens before which group of deliveries."""
+        tracks = [self._list_steps(batch, groups) for batch in self._history.batches]
+        tracks.append([(self._dice.random(), self._look)])
+        tracks.append(
+            [(at, partial(self._stage.walk, self._history, may_retry=at < 1)) for at in self._history.plan.walks]
+        )
+        agenda: dict[int, list[Step]] = {}
+        self._dice.shuffle(tracks)
+        for track in tracks:
+            for place, step in track:
+                agenda.setdefault(round(place * len(groups)), []).append(step)
+        return agenda
+
+    def _list_steps(self, batch: Batch, groups: list[list[Event]]) -> list[tuple[float, Step]]:
+        """What happens to a batch, and where in the history."""
+        stage, agent, plan = self._stage, self._history.agent, batch.plan
+        if batch.is_upload:
+            own = self._find_first(batch, groups)
+            sent = self._dice.random() * own
+            # While an upload is on its way nothing is taken for a batch made elsewhere.
+            settled = self._dice.uniform(sent, 1) if all(other.is_upload for other in self._history.batches) else sent
+            steps: list[tuple[float, Step]] = [
+                (sent, partial(stage.upload, batch, agent)),
+                (settled, partial(stage.settle, batch, is_lost=self._dice.random() < 0.3)),
+            ]
+        elif plan.discovered is None:
+            return []
+        else:
+            places = sorted([plan.discovered, *(self._dice.random() for _ in batch.totals[1:])])
+            steps = [
+                (place, partial(stage.note, batch, agent, total))
+                for place, total in zip(places, batch.totals, strict=True)
+            ]
+        known = steps[-1 if batch.is_upload else 0][0]
+        seen = {"open": "", "closed": "f", "reopened": "fo", "closed again": "fof"}[plan.ending]
+        if plan.kind == "refused":
+            seen = ""
+        for n, place in enumerate(sorted(self._dice.uniform(known, 1) for _ in seen)):
+            at = batch.ends_at if n == len(seen) - 1 else batch.created_at + (1 + n / 2) * HOUR
+            steps.append((place, partial(stage.see, batch, at, is_finished=seen[n] == "f")))
+        steps += [
+            (self._dice.uniform(known, 1) if place < 1 else 1.0, partial(stage.compare, batch))
+            for place in (plan.compared if plan.kind != "refused" else [])
+        ]
+        if not batch.is_upload and plan.registered is not None:
+            steps.append((max(known, plan.registered), partial(stage.register, batch)))
+        return sorted(steps, key=lambda step: step[0])
+
+    def _find_first(self, batch: Batch, groups: list[list[Event]]) -> float:
+        """Where the first of its calls is told of."""
+        own = {
+            told.event.event_id
+            for told in self._history.told
+            if (owner := self._history.calls[told.call].owner) and owner.batch == batch.index
+        }
+        first = next((n for n, group in enumerate(groups) if any(event.event_id in own for event in group)), None)
+        return 1.0 if first is None else first / len(groups)
+
+    async def _look(self) -> None:
+        self.seen = await self._stage.look(self._history.agent)
+
+    async def _finish(self) -> None:
+        """What the loops of the service would do in time."""
+        await self._stage.registrar.finish_all()
+        for then in self.seen:
+            assert await self._stage.look_back(then) == then.outcomes
+
+
+@asynccontextmanager
+async def open_stage(url: str) -> AsyncIterator[Stage]:
+    """A stage on a database of its own."""
+    name = urlsplit(url).path[1:]
+    connection = await asyncpg.connect(url)
+    await connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # many commits, and no crash
+    await connection.close()
+    async with open_unchecked_database(
+        url, connections=2, statement_seconds=30.0, application_name="outcomes"
+    ) as database:
+        stage = Stage(database)
+        yield stage
+        stage.writer.close()

@@ -1,0 +1,403 @@
+"""Stories of calls that could be taken for another's: each ends where the call belongs, or is shown as open.
+
+The people are recipients 1, 2, … of ``store_batch``; the agent also makes single calls and takes calls. Times are hours
+after the first batch was made. The random histories find such worlds by themselves; these are the ones to read.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from service.batches.registration import Registrar
+from service.formant.conversations import decode_conversation, to_event
+from service.formant.events import Event
+from service.store.database import Database
+from tests.database.ingesting import get_event, ingest
+from tests.database.test_healer import Provider, Walker, converse
+from tests.factories import AGENT_ID, BEGAN, RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch
+from tests.guarantees.recount import find_differences
+
+WEEK = 7 * 24
+MONTH = 30 * 24
+NOBODY = "no_batch"
+SEVERAL = "ambiguous"
+
+
+@pytest.fixture(autouse=True)
+async def counters_equal_a_recount(database: Database) -> AsyncIterator[None]:
+    yield
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
+
+
+def hour(number: float) -> Any:
+    return BEGAN + timedelta(hours=number)
+
+
+def call(event_id: str, person: int, at: float, *, ref: str | None = None, bare: bool = False, **fields: Any) -> Event:
+    """A call's webhook: with the reference to recipient ``person`` of the batch whose token is ``ref``, else without;
+    ``bare``: without any parameters."""
+    usual = {
+        "event_id": event_id, "recipient": person if ref else None, "ref_token": ref or "", "phone": phone_of(person),
+        "parameters": {"loan_id": f"LN-{person}"}, "conversation_id": f"c-{event_id}", "began": hour(at),
+    }  # fmt: skip
+    payload = make_payload(**usual | fields)
+    if bare:
+        payload["data"]["call"]["call_parameters"] = None
+    return decode(payload)[0]
+
+
+def heal(event_id: str, person: int, at: float, *, starts: bool = True, may_retry: bool = False) -> Event:
+    """The conversation of the call that ``call`` gives under this id."""
+    record = converse(person, hour(at), "busy", f"c-{event_id}") | ({} if starts else {"start_timestamp": None})
+    event = to_event(decode_conversation(encode({"data": record})), received_at=RECEIVED, may_retry=may_retry)
+    assert event is not None
+    return event
+
+
+async def make_dashboard_batch(database: Database, batch_id: int, at: float, total: int = 100) -> None:
+    """A batch made elsewhere, as discovery finds it; it was made a minute before ``at``."""
+    await note_dashboard_batch(database, batch_id, at, total)
+    await settle(database)
+
+
+async def note_dashboard_batch(database: Database, batch_id: int, at: float, total: int) -> None:
+    """The same, before anything is placed again."""
+    await database.queries.note_batches(
+        database.pool, batch_id=[batch_id], agent_id=[AGENT_ID], name=["Dashboard"], status=["pending"],
+        total_recipients=[total], created_at=[hour(at) - timedelta(minutes=1)],
+    )  # fmt: skip
+
+
+async def settle(database: Database) -> None:
+    """All that is left to do is done."""
+    await Registrar(database).finish_all()
+
+
+async def register(database: Database, batch_id: int, rows: list[tuple[int, dict[str, str]]]) -> None:
+    """The CSV of a batch made elsewhere."""
+    key = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch_id)
+    await database.queries.begin_registration(
+        database.pool, batch_key=key, file_digest=b"", columns=["loan_id"], recipients=len(rows)
+    )
+    await database.pool.executemany(
+        "INSERT INTO staged_recipients SELECT $1, $2, $3, jsonb_build_object('loan_id', $4::text)",
+        [(key, n, phone_of(person), row["loan_id"]) for n, (person, row) in enumerate(rows, start=1)],
+    )
+    await settle(database)
+
+
+async def see(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
+    """The provider's figures say whether a batch is finished."""
+    await record_figures(database, batch_id, at, is_finished=is_finished)
+    await settle(database)
+
+
+async def record_figures(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
+    """The same, before anything is placed again."""
+    figures = {
+        "in_progress_count": int(not is_finished), "pending_retry_count": 0, "total_processed": 100,
+        "total_recipients": 100,
+    }  # fmt: skip
+    row = await database.queries.claim_batch(
+        database.pool, batch_id=batch_id, holder="test", lease_seconds=60.0, now=hour(at)
+    )
+    key, fence = row["batch_key"], row["fence"]
+    await database.queries.record_snapshot(
+        database.pool, batch_key=key, fence=fence, at=hour(at), figures=encode(figures).decode()
+    )
+    await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at))
+
+
+async def find(database: Database, *event_ids: str) -> list[Any]:
+    """Where each event is counted, as batch and recipient, or why nowhere."""
+    found = [await get_event(database, event_id) for event_id in event_ids]
+    return [row["reason"] or (row["batch_id"], row["recipient"]) for row in found]
+
+
+async def read_states(database: Database, batch_id: int) -> list[str]:
+    rows = await database.pool.fetch(
+        "SELECT o.state FROM outcomes AS o JOIN batches AS b USING (batch_key) "
+        "WHERE b.batch_id = $1 AND o.attempts > 0 AND o.state <> 'withdrawn' ORDER BY o.recipient_no", batch_id,
+    )  # fmt: skip
+    return [row["state"] for row in rows]
+
+
+async def read_figures(service: httpx.AsyncClient, batch_id: int) -> tuple[int, int]:
+    """How many recipients of a batch are processed, and how many completed."""
+    data = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+    return data["recipients"]["processed"], data["statuses"]["completed"]
+
+
+async def test_last_weeks_batch_stays_at_100_percent_when_the_same_people_are_called_from_the_dashboard(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await store_batch(database.url, 5)
+    for person in range(1, 6):
+        await post_webhook(service, make_payload(recipient=person, began=hour(0)))
+    assert await read_figures(service, 456) == (5, 5)
+
+    def ring(person: int) -> dict[str, Any]:
+        return make_payload(
+            recipient=None, phone=phone_of(person), parameters={"loan_id": f"NEW-{person}"}, status="no_answer",
+            began=hour(WEEK), event_id=f"again-{person}",
+        )  # fmt: skip
+
+    for person in (1, 2, 3):  # before anybody knows of the new batch
+        await post_webhook(service, ring(person))
+    assert await read_figures(service, 456) == (5, 5)
+    assert len((await service.get("/v1/unattributed")).json()["data"]) == 3
+    await make_dashboard_batch(database, 900, WEEK, total=5)
+    for person in (4, 5):
+        await post_webhook(service, ring(person))
+    assert (await service.get("/v1/unattributed")).json()["data"] == []
+    assert await read_figures(service, 456) == (5, 5)
+    assert await read_figures(service, 900) == (5, 0)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+async def test_a_single_call_and_one_that_comes_in_a_month_later_change_no_final_state(
+    database: Database, bare: bool
+) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("first", 1, 0, ref="feedc0de"))
+    await ingest(database, call("single", 1, MONTH, status="busy", bare=bare, parameters={"topic": "reminder"}))
+    await ingest(database, call("inbound", 1, MONTH + 1, status="failed", bare=bare, parameters={"topic": "x"}))
+    assert await find(database, "first", "single", "inbound") == [(456, 1), NOBODY, NOBODY]
+    assert await read_states(database, 456) == ["completed"]
+
+
+async def test_a_single_call_with_the_parameters_of_a_row_is_not_a_batchs_whose_calls_have_references(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("other", 2, 0, ref="feedc0de"))
+    await ingest(database, call("single", 1, 1))
+    assert await find(database, "single") == [NOBODY]
+
+
+async def test_a_later_call_of_a_completed_recipient_is_not_healed_as_a_second_attempt(database: Database) -> None:
+    key = await store_batch(database.url)
+    await ingest(database, call("first", 1, 0, ref="feedc0de"))
+    walker = Walker(database)
+    listed = [converse(1, hour(5), "busy", "later"), converse(1, hour(0), "completed", "c-first")]
+    for _ in range(2):
+        progress = await walker.walk(Provider(listed), key)
+        assert (progress.healed, progress.ambiguous) == (0, 1)
+    walker.close()
+    assert await read_states(database, 456) == ["completed"]
+    assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
+
+
+async def test_a_call_without_parameters_is_of_whom_is_due_until_a_batch_turns_up_that_may_have_made_it(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("ring", 1, 1, status="no_answer", bare=True))
+    assert await find(database, "ring") == [(456, 1)]
+    await make_dashboard_batch(database, 900, 0.5)
+    assert await find(database, "ring") == [SEVERAL]
+    assert await read_states(database, 456) == []
+    await see(database, 900, 0.75, is_finished=True)
+    assert await find(database, "ring") == [(456, 1)]
+    await see(database, 900, 0.8, is_finished=False)
+    assert await find(database, "ring") == [SEVERAL]
+
+
+async def test_of_two_windows_the_one_that_was_finished_before_the_call_did_not_make_it(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await make_dashboard_batch(database, 901, 0)
+    await ingest(database, call("early", 1, 1), call("late", 2, 10))
+    assert await find(database, "early", "late") == [SEVERAL, SEVERAL]
+    await see(database, 900, 5, is_finished=True)
+    assert await find(database, "early", "late") == [SEVERAL, (901, 1)]
+
+
+async def test_a_window_has_no_more_recipients_than_the_provider_says(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0, total=2)
+    await ingest(database, call("a", 1, 1), call("b", 2, 1), call("a again", 1, 2, status="busy"))
+    await ingest(database, call("c", 3, 1))
+    assert await find(database, "a", "b", "c") == [(900, 1), (900, 2), NOBODY]
+    await make_dashboard_batch(database, 900, 0, total=3)
+    assert await find(database, "c") == [(900, 3)]
+
+
+async def test_a_retry_without_anything_is_of_the_batch_that_waits_for_one(database: Database) -> None:
+    await store_batch(database.url, batch_id=456, ref_token="one")
+    await store_batch(database.url, batch_id=457, ref_token="two")
+    await ingest(database, call("one", 1, 0, ref="one", status="busy", final=False))
+    await ingest(database, call("retry", 1, 2, attempt=2, status="busy", bare=True))
+    assert await find(database, "retry") == [SEVERAL]
+    await ingest(database, call("two", 1, 1, ref="two"))
+    assert await find(database, "retry") == [(456, 1)]
+    assert (await read_states(database, 456), await read_states(database, 457)) == (["busy"], ["completed"])
+
+
+async def test_equal_parameters_decide_between_batches_without_references(database: Database) -> None:
+    for batch_id, first_phone in ((456, 1), (457, 3)):
+        await store_batch(database.url, batch_id=batch_id, ref_token=None, first_phone=first_phone)
+    await ingest(database, call("of the one", 5, 0, parameters={"loan_id": "LN-5"}))
+    await ingest(database, call("of the other", 5, 1, parameters={"loan_id": "LN-3"}))
+    await ingest(database, call("of neither", 6, 0, parameters={"loan_id": "LN-99"}))
+    assert await find(database, "of the one", "of the other", "of neither") == [(456, 5), (457, 3), NOBODY]
+
+
+async def test_a_single_call_is_not_a_batchs_without_references_whose_row_it_contradicts(database: Database) -> None:
+    await store_batch(database.url, ref_token=None)
+    await ingest(database, call("single", 1, 1, parameters={"topic": "reminder"}))
+    await ingest(database, call("own", 1, 2, parameters={"loan_id": "LN-1", "language": "hi"}))
+    assert await find(database, "single", "own") == [NOBODY, (456, 1)]
+
+
+async def test_once_a_reference_comes_back_what_came_without_is_no_longer_the_batchs(database: Database) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("without", 1, 0), call("bare", 2, 0, status="no_answer", bare=True))
+    assert await find(database, "without", "bare") == [(456, 1), (456, 2)]
+    await ingest(database, call("with", 3, 0, ref="feedc0de"))
+    await settle(database)
+    assert await find(database, "without", "bare", "with") == [NOBODY, (456, 2), (456, 3)]
+
+
+async def test_a_reference_counts_where_it_says_whatever_phone_was_called(database: Database) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("crossed", 1, 0, ref="feedc0de", phone=phone_of(2), final=False, status="busy"))
+    await ingest(database, heal("crossed", 2, 0))  # the same call, which the phone would lay at the other's door
+    await ingest(database, call("other", 2, 1, ref="feedc0de"))
+    assert await find(database, "crossed", heal("crossed", 2, 0).event_id, "other") == [(456, 1), (456, 1), (456, 2)]
+    assert await read_states(database, 456) == ["pending_retry", "completed"]
+
+
+async def test_a_csv_moves_what_a_window_took_for_one_person_to_the_rows_that_they_are(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0, total=3)
+    await ingest(database, call("ring", 1, 0, status="busy", final=False, bare=True), call("stranger", 7, 1))
+    await ingest(database, call("a", 1, 1, parameters={"loan_id": "A"}))
+    await ingest(database, call("b", 1, 2, parameters={"loan_id": "B"}))
+    assert await find(database, "ring", "stranger", "a", "b") == [(900, 1), (900, 2), (900, 1), (900, 3)]
+    await register(database, 900, [(1, {"loan_id": "A"}), (1, {"loan_id": "B"}), (2, {"loan_id": "C"})])
+    a, b, ring, stranger = await find(database, "a", "b", "ring", "stranger")
+    rows = await database.pool.fetch(
+        "SELECT recipient_no, parameters->>'loan_id' FROM recipients WHERE withdrawn_at IS NULL"
+    )
+    loans = {(900, row[0]): row[1] for row in rows}
+    assert (loans[a], loans[b], ring, stranger) == ("A", "B", SEVERAL, NOBODY)
+    assert sorted(loans.values()) == ["A", "B", "C"]
+
+
+async def test_a_final_call_that_is_told_late_takes_back_what_came_after_it(database: Database) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("inbound", 1, 5, status="busy", bare=True))
+    assert await find(database, "inbound") == [(456, 1)]
+    await ingest(database, call("true", 1, 1, ref="feedc0de"))
+    await settle(database)
+    assert await find(database, "inbound", "true") == [NOBODY, (456, 1)]
+    assert await read_states(database, 456) == ["completed"]
+
+
+async def test_an_earlier_call_that_came_by_phone_alone_takes_back_a_later_one_too(database: Database) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("later", 1, 5, status="busy", bare=True))
+    await ingest(database, call("earlier", 1, 1, status="no_answer", bare=True))
+    await settle(database)
+    assert await find(database, "later", "earlier") == [NOBODY, (456, 1)]
+
+
+async def test_an_upload_that_was_refused_made_no_call(database: Database) -> None:
+    await store_batch(database.url, batch_id=None)
+    await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
+    await ingest(database, call("ring", 1, 1, status="no_answer", bare=True))
+    key = await database.pool.fetchval("SELECT batch_key FROM batches")
+    assert await find(database, "ring") == [(None, 1)]
+    await database.queries.fail_upload(
+        database.pool, batch_key=key, states=["uploading"], detail="", known_by="answer", sent_at=None
+    )
+    await settle(database)
+    assert await find(database, "ring") == [NOBODY]
+    assert await database.pool.fetchval("SELECT count(*) FROM facts") == 0
+
+
+@pytest.mark.parametrize("is_healed_first", [True, False])
+@pytest.mark.parametrize("starts", [True, False])
+async def test_what_is_healed_goes_where_the_webhook_of_its_call_is_though_another_batch_waits_for_the_person(
+    database: Database, starts: bool, is_healed_first: bool
+) -> None:
+    await store_batch(database.url, batch_id=456, ref_token="one")
+    await store_batch(database.url, batch_id=457, ref_token="two")
+    webhook, healed = call("ring", 1, 0, ref="one", status="busy"), heal("ring", 1, 0, starts=starts)
+    for event in (healed, webhook) if is_healed_first else (webhook, healed):
+        await ingest(database, event)
+    await settle(database)
+    assert await find(database, "ring", healed.event_id) == [(456, 1), (456, 1)]
+    assert await read_states(database, 457) == []
+
+
+async def test_a_webhook_that_says_no_time_goes_with_the_only_call_of_its_conversation(database: Database) -> None:
+    await store_batch(database.url, batch_id=456, ref_token="one")
+    await store_batch(database.url, batch_id=457, ref_token="two")
+    payload = make_payload(recipient=1, ref_token="one", status="busy", conversation_id="c-ring", event_id="ring")
+    payload["timestamp"] = None
+    payload["data"]["call"] |= {"started_at": None, "ended_at": None}
+    healed = heal("ring", 1, 0)
+    await ingest(database, healed)
+    await ingest(database, *decode(payload))
+    await settle(database)
+    assert await find(database, "ring", healed.event_id) == [(456, 1), (456, 1)]
+
+
+async def test_an_unanswered_call_that_continues_a_batchs_conversation_says_nothing_of_the_batchs_call(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await ingest(database, call("first", 1, 0, ref="feedc0de", conversation_id="kept", attempt=1))
+    payload = make_payload(
+        event_id="chained", recipient=None, phone=phone_of(1), parameters={"topic": "reminder"}, status="no_answer",
+        conversation_id="kept", attempt=1, began=hour(0.75),
+    )  # fmt: skip
+    payload["data"]["call"] |= {"started_at": None, "ended_at": None}  # nobody answered, so it never started
+    await ingest(database, *decode(payload))
+    await settle(database)
+    assert await find(database, "first", "chained") == [(456, 1), NOBODY]
+    assert await read_states(database, 456) == ["completed"]
+
+
+async def test_an_event_that_is_placed_by_phone_keeps_all_that_it_says(database: Database) -> None:
+    await store_batch(database.url)
+    event = call("ring", 1, 0, status="busy", bare=True)
+    await ingest(database, event)
+    row = await database.pool.fetchrow("SELECT * FROM facts")
+    assert row is not None
+    names = ("conversation_id", "status", "failure_reason", "started_at", "ended_at", "occurred_at", "attempt_number")
+    assert {name: row[name] for name in names} == {name: getattr(event, name) for name in names}
+
+
+async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database: Database) -> None:
+    a, b = {"loan_id": "A"}, {"loan_id": "B"}
+    await ingest(
+        database, call("a", 1, 1, status="busy", final=False, parameters=a), call("late", 1, 3),
+        heal("a", 1, 1, may_retry=True),
+    )  # fmt: skip
+    await note_dashboard_batch(database, 900, 0.9, total=2)
+    await record_figures(database, 900, 2, is_finished=True)
+    await ingest(
+        database, call("b again", 1, 2.05, attempt=2, parameters=b),
+        call("b", 1, 1.1, status="busy", final=False, parameters=b), call("other", 2, 1.8),
+    )  # fmt: skip
+    await record_figures(database, 900, 4, is_finished=False)
+    await settle(database)
+    held = await database.pool.fetchval("SELECT count(*) FROM recipients WHERE withdrawn_at IS NULL")
+    found = await find(database, "a", "b", "b again", "other", "late")
+    assert (held, NOBODY in found) == (2, True), found
+
+
+async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_it(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0, total=1)
+    await ingest(database, call("bare", 1, 1, status="busy", bare=True, conversation_id="c"))
+    await ingest(database, call("other", 2, 1))
+    assert await find(database, "bare", "other") == [(900, 1), NOBODY]
+    await store_batch(database.url)
+    await ingest(database, call("named", 1, 1, ref="feedc0de", status="busy", conversation_id="c"))
+    await settle(database)
+    assert await find(database, "bare", "named") == [(456, 1), (456, 1)]
+    assert await find(database, "other") != [NOBODY]

@@ -28,7 +28,7 @@ $$;
 --    - recipients with the phone that are due: the batch was there and not seen finished when the call began, and no call
 --      more than two seconds before was final. Calls are placed in the order of their times, so that each sees those
 --      before it; calls without a time come last. See ends_recipient(). A call with parameters is no candidate for a batch that bears references,
---      and for one with a reference column of which none was seen yet only if it has all parameters of the recipient;
+--      and for another only if it has all parameters of the recipient: the provider gives every column back;
 --    - each batch whose recipients are not known (a window) that was open when the call began: for its recipient with the
 --      same parameters, or the one known by its phone alone, if due; else for a new one, while it has fewer than the
 --      provider says. A call without parameters fits each due recipient with the phone, a new one only if there is none.
@@ -55,6 +55,7 @@ DECLARE
     v_longest   CONSTANT interval := '4 hours';  -- of a call, as far as events that lack its beginning are concerned
     v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
     v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
+    v_late      CONSTANT interval := '5 minutes';  -- that an event is created after its call
     v_hash      bytea;
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
@@ -69,7 +70,7 @@ DECLARE
     s_only_same boolean[];      -- here only for calls that have a fact here
     s_spans     tstzrange[];    -- see batch_span()
     s_exacts    tstzrange[];
-    s_demands   text[];         -- of the parameters of a call: any, none, or all of the recipient's
+    s_bearing   boolean[];      -- its calls bear references
     s_ref_columns text[];
     s_final_at  timestamptz[];  -- since when it has been final
     -- Windows, side by side.
@@ -112,14 +113,13 @@ BEGIN
 
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.demands), array_agg(c.ref_column), array_agg(c.final_at)
-    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_demands, s_ref_columns, s_final_at
+           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.final_at)
+    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_final_at
     FROM (
         SELECT r.batch_key, r.recipient_no, r.parameters, r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                p.span, p.exact, f.final_at,
-               CASE WHEN b.ref_column IS NULL OR b.ref_token IS NULL THEN 'any'
-                    WHEN EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) THEN 'none'
-                    ELSE 'all' END AS demands
+               b.ref_column IS NOT NULL
+               AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS bears
         FROM (
             SELECT k.batch_key, k.recipient_no, k.parameters, false AS is_erased, false AS is_only_same
             FROM recipients AS k WHERE k.phone = p_phone AND k.withdrawn_at IS NULL
@@ -203,22 +203,24 @@ BEGIN
               AND f.conversation_id = CASE WHEN s.erased THEN hash_call(v_call.conversation_id) ELSE v_call.conversation_id END
               AND coalesce(f.started_at BETWEEN v_call.started_at - v_slack AND v_call.started_at + v_slack,
                            v_call.started_at BETWEEN f.occurred_at - v_longest AND f.occurred_at + v_slack,
-                           f.started_at BETWEEN v_call.called_at - v_longest AND v_call.called_at + v_slack, true)
+                           f.started_at <= v_call.called_at + v_slack
+                           AND v_call.called_at <= coalesce(f.ended_at, f.occurred_at, f.started_at + v_longest) + v_late, true)
               AND coalesce(f.attempt_number = v_call.attempt_number, true));
         IF v_slots IS NULL THEN
             -- Due recipients that are known.
             SELECT array_agg(s.n ORDER BY s.n),
                    array_agg(s.n) FILTER (WHERE s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
             INTO v_slots, v_equals
-            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_demands, s_ref_columns, s_final_at)
+            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_bearing, s_ref_columns, s_final_at)
                 WITH ORDINALITY
-                AS s (parameters, is_window, is_erased, is_only_same, span, demands, ref_column, final_at, n)
+                AS s (parameters, is_window, is_erased, is_only_same, span, bears, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
               AND coalesce(v_call.called_at <@ s.span, true)
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
-              AND (v_call.parameters IS NULL OR s.demands = 'any'
-                   OR s.demands = 'all' AND v_call.parameters @> s.parameters);
+              AND (v_call.parameters IS NULL OR NOT s.bears AND NOT EXISTS (
+                  SELECT FROM jsonb_object_keys(s.parameters) AS k (name)
+                  WHERE v_call.parameters ->> k.name IS DISTINCT FROM s.parameters ->> k.name));
             v_slots := coalesce(v_slots, '{}');
             v_equals := coalesce(v_equals, '{}');
             -- Open windows.
@@ -293,7 +295,7 @@ BEGIN
             s_ref_columns := s_ref_columns || NULL::text;
             s_spans := s_spans || w_spans[-v_slots[1]];
             s_exacts := s_exacts || w_exacts[-v_slots[1]];
-            s_demands := s_demands || 'any'::text;
+            s_bearing := s_bearing || false;
             s_final_at := s_final_at || NULL::timestamptz;
             v_found := cardinality(s_batches);
             w_room[-v_slots[1]] := w_room[-v_slots[1]] - 1;

@@ -109,7 +109,7 @@ BEGIN
             DELETE FROM unattributed AS u
             USING unnest(v_arrivals, v_batches, v_recipients, v_methods) AS p (arrival_id, batch_key, recipient_no, method)
             WHERE u.arrival_id = p.arrival_id
-            RETURNING p.batch_key, p.recipient_no, p.method, u.*, u.arrival_id = ANY (v_erased) AS is_erased
+            RETURNING p.batch_key, p.recipient_no, p.method, u.*, coalesce(u.arrival_id = ANY (v_erased), false) AS is_erased
         )
         INSERT INTO facts (
             batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id, attempt_number,
@@ -151,6 +151,19 @@ BEGIN
 END
 $$;
 
+-- Asks for the unreferenced events to be placed again that a change of this batch may concern: those of its agent from a
+-- time on, or with null from the batch's beginning. In the commit that changes it.
+CREATE OR REPLACE FUNCTION place_again(p_batch_key bigint, p_since timestamptz) RETURNS void
+LANGUAGE sql
+AS $$
+INSERT INTO placement_jobs (batch_key, agent_id, since, scanned_at)
+SELECT b.batch_key, b.agent_id, t.since, t.since
+FROM batches AS b
+CROSS JOIN LATERAL (SELECT coalesce(p_since, lower((batch_span(b)).span)) AS since) AS t
+WHERE b.batch_key = p_batch_key
+  AND EXISTS (SELECT FROM unreferenced_events AS u WHERE u.agent_id = b.agent_id AND u.scanned_at >= t.since)
+$$;
+
 -- Takes recipients of windows out that are left without facts: they were made for events that belong elsewhere.
 CREATE OR REPLACE FUNCTION withdraw_empty(p_batch_keys bigint[], p_recipient_nos integer[]) RETURNS void
 LANGUAGE sql
@@ -172,20 +185,11 @@ WITH empty AS MATERIALIZED (
 )
 UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
 FROM empty AS e
-WHERE r.batch_key = e.batch_key AND r.recipient_no = e.recipient_no
-$$;
-
--- Asks for the unreferenced events to be placed again that a change of this batch may concern: those of its agent from a
--- time on, or with null from the batch's beginning. In the commit that changes it.
-CREATE OR REPLACE FUNCTION place_again(p_batch_key bigint, p_since timestamptz) RETURNS void
-LANGUAGE sql
-AS $$
-INSERT INTO placement_jobs (batch_key, agent_id, since, scanned_at)
-SELECT b.batch_key, b.agent_id, t.since, t.since
+WHERE r.batch_key = e.batch_key AND r.recipient_no = e.recipient_no;
+-- Others may have waited for their room.
+SELECT place_again(b.batch_key, NULL)
 FROM batches AS b
-CROSS JOIN LATERAL (SELECT coalesce(p_since, lower((batch_span(b)).span)) AS since) AS t
-WHERE b.batch_key = p_batch_key
-  AND EXISTS (SELECT FROM unreferenced_events AS u WHERE u.agent_id = b.agent_id AND u.scanned_at >= t.since)
+WHERE b.batch_key = ANY (p_batch_keys) AND NOT b.is_registered
 $$;
 
 -- Whatever changes which events a batch may take has them placed again: a trigger, so that no writer can forget it.

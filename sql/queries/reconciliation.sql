@@ -161,7 +161,9 @@ LEFT JOIN LATERAL (
     WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = r.conversation_id
       AND coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
                    c.started_at BETWEEN f.occurred_at - interval '4 hours' AND f.occurred_at + interval '2 s',
-                   f.started_at BETWEEN c.called_at - interval '4 hours' AND c.called_at + interval '2 s', true)
+                   f.started_at <= c.called_at + interval '2 s'
+                   AND c.called_at <= coalesce(f.ended_at, f.occurred_at, f.started_at + interval '4 hours') + interval '5 minutes',
+                   true)
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')

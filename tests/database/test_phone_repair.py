@@ -48,7 +48,7 @@ async def open_window(database: Database) -> None:
 
 async def ask_for_repair(database: Database) -> None:
     """As the migration does on a database that has people in it."""
-    await database.pool.execute("INSERT INTO repairs (name, step) VALUES ('phones', 'recipients')")
+    await database.pool.execute("INSERT INTO phone_repairs (name, step) VALUES ('phones', 'recipients')")
 
 
 async def read_recipients(database: Database) -> list[tuple[Any, ...]]:
@@ -164,9 +164,9 @@ async def test_it_runs_once_more_a_day_later_and_then_never_again(database: Data
     await repair.finish()
     await ingest_as_before(database, call(PHONE[1:]))  # by a replica of the version before
     assert await repair.finish() == 0
-    await database.pool.execute("UPDATE repairs SET due_at = due_at - interval '1 day'")
+    await database.pool.execute("UPDATE phone_repairs SET due_at = due_at - interval '1 day'")
     assert await repair.finish() == 1
-    assert await database.pool.fetchval("SELECT due_at = 'infinity' FROM repairs")
+    assert await database.pool.fetchval("SELECT due_at = 'infinity' FROM phone_repairs")
     assert await repair.take_step() is None
 
 

@@ -43,8 +43,13 @@ def to_csv(rows: list[Row]) -> io.BytesIO:
 
 def place(event: Event, rows: list[Row]) -> int | None:
     """The row that an event belongs to by the rules of design.md, had the CSV been there from the start."""
-    held = [n for n, row in enumerate(rows, start=1) if row[0] == event.phone]
-    equal = [n for n in held if rows[n - 1][1] == json.loads(event.parameters)]
+    parameters = json.loads(event.parameters)
+    held = [
+        n
+        for n, row in enumerate(rows, start=1)
+        if row[0] == event.phone and (not parameters or row[1].items() <= parameters.items())
+    ]
+    equal = [n for n in held if rows[n - 1][1] == parameters]
     return held[0] if len(held) == 1 else equal[0] if len(equal) == 1 else None
 
 

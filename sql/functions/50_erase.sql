@@ -99,7 +99,7 @@ BEGIN
            OR EXISTS (SELECT FROM registrations AS r
                       JOIN staged_recipients AS s ON s.batch_key = r.batch_key AND s.phone = v_erasure.phone
                       WHERE r.step <> 'done')
-           OR EXISTS (SELECT FROM repairs AS r WHERE r.name = 'phones' AND r.passes = 0) THEN
+           OR EXISTS (SELECT FROM phone_repairs AS r WHERE r.name = 'phones' AND r.passes = 0) THEN
             RETURN 'late';
         END IF;
         IF EXISTS (SELECT FROM recipients AS r JOIN batches AS b ON b.batch_key = r.batch_key

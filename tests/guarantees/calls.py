@@ -64,8 +64,8 @@ def is_same_call(one: Event, other: Event) -> bool:
     """Whether two events of a conversation, neither of which is without any time, speak of one call.
 
     They do when they begin together; or where one does not say when the call began, but only that it ended or was told
-    of, when that lies within what the other says and no attempt's number is against it. Calls of one conversation never
-    overlap.
+    of, when that lies within what the other says, and neither numbers nor parameters are against it. Calls of one
+    conversation never overlap.
     """
     times = []
     for event in (one, other):
@@ -82,8 +82,10 @@ def is_same_call(one: Event, other: Event) -> bool:
 
 
 def _contradicts(one: Event, other: Event) -> bool:
-    """Whether two events number their attempts, and differently."""
-    return None not in (one.attempt_number, other.attempt_number) and one.attempt_number != other.attempt_number
+    """Whether two events number their attempts, or give parameters, and differently: a reference is one of them."""
+    numbers = {one.attempt_number, other.attempt_number} - {None}
+    told = [content for event in (one, other) if isinstance(content := json.loads(event.parameters), dict) and content]
+    return len(numbers) == 2 or (len(told) == 2 and told[0] != told[1])
 
 
 def group_calls(events: Iterable[Event]) -> list[list[Event]]:

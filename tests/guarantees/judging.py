@@ -102,7 +102,7 @@ class Judge:
     @cached_property
     def rule(self) -> Attribution:
         """What the rule says. Which of several people fill a window's last places is the order's to say: where a window
-        is full, the database's choice is taken."""
+        is full, the database's choice is taken (where there is one: without it, the order is that of the calls)."""
         candidates = []
         for batch in self._known():
             rows = [Recipient(batch.index, (n,), row.phone, dict(row.parameters)) for n, row in enumerate(batch.rows)]
@@ -117,7 +117,7 @@ class Judge:
                     last_call_at=self.ended.get(batch.index),
                 )
             )
-        is_full = any(self.has_room(each) is None for each in candidates if each.rows is None)
+        is_full = any(self.has_room(each) is None for each in candidates if each.rows is None and self.held)
         return Attribution(candidates, self.events.values(), self._find_named, self if is_full else None)
 
     def has_room(self, window: Candidate) -> bool | None:
@@ -202,6 +202,7 @@ class Judge:
     def explain(self, story: list[str]) -> str:
         """The whole history, for those who look at a failure."""
         lines = ["", *(f"batch {batch.index}: {batch.plan} {batch.rows}" for batch in self.history.batches)]
+        lines += [f"batch {index} has {held}" for index, held in self.held.items()]
         for event in sorted(self.events.values(), key=lambda event: str(get_began(event))):
             call = self.call_of(event)
             lines.append(
@@ -218,7 +219,7 @@ class Judge:
         for event_id, place in self.rule.places.items():
             call = self.call_of(self.events[event_id])
             if place.recipient is not None and not self._is_true(place.recipient, call):
-                wrong.append((event_id, self._is_indistinguishable(place.recipient, call)))
+                wrong.append((event_id, self._is_indistinguishable(place.recipient, self.events[event_id])))
         return wrong
 
     def _is_true(self, recipient: Recipient, call: Call) -> bool:
@@ -228,29 +229,39 @@ class Judge:
             return call.phone == recipient.phone
         return recipient.key == (call.owner.row,)
 
-    def _is_indistinguishable(self, recipient: Recipient, call: Call) -> bool:
-        """Whether all that is told of a call, and of the recipient, would be told just so were the call theirs.
+    def _is_indistinguishable(self, recipient: Recipient, event: Event) -> bool:
+        """Whether all that is told of an event's call, and of the recipient, would be so were the call theirs.
 
-        No event of it is referenced; it was made to their phone, while their batch was there and they, as far as is
+        Nothing of it is referenced; it was made to their phone, while their batch was there and they, as far as is
         counted for them, were due; and its parameters are unknown, or could be theirs: those of a window are not
-        known, and those of a row are contained where no reference ever came back. (An event that tells no time, of a
-        conversation that had several calls, does not say of which of them it is.)
+        known, and those of a row are contained where no reference ever came back. An event that says no time may speak
+        of any call of its conversation: it is told of a call of its own where there were several.
         """
-        told = [event for event in self.events.values() if self.call_of(event) == call]
+        call = self.call_of(event)
         several = sum(other.conversation_id == call.conversation_id for other in self.history.calls) > 1
-        telling = [event for event in told if get_began(event) is not None or not several]
-        if any(self._find_named(event) for event in telling) or call.phone != recipient.phone:
+        if several and get_began(event) is None:
+            told = [event]
+        else:
+            told = [
+                other
+                for other in self.events.values()
+                if self.call_of(other) == call and not (several and get_began(other) is None)
+            ]
+        parameters = [found for other in told if (found := read_parameters(other)) is not None]
+        began = min((moment for other in told if (moment := get_began(other))), default=None)
+        if not parameters and began is None:
+            return True
+        if any(self._find_named(other) for other in told) or call.phone != recipient.phone:
             return False
         batch = self.history.batches[recipient.batch]
         candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)
-        if not candidate.covers(call.began) or not self.rule.is_due(recipient, call.began):
+        if began is not None and not (candidate.covers(began) and self.rule.is_due(recipient, began)):
             return False
-        parameters = [found for event in telling if (found := read_parameters(event)) is not None]
         if not parameters or self.is_window(batch):
             return True
         bears = any(
-            (named := self._find_named(event)) and named.batch == batch.index and event.source == "webhook"
-            for event in self.events.values()
+            (named := self._find_named(other)) and named.batch == batch.index and other.source == "webhook"
+            for other in self.events.values()
         )
         return not bears and recipient.parameters.items() <= parameters[0].items()
 

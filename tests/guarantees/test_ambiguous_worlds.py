@@ -401,3 +401,23 @@ async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_i
     await settle(database)
     assert await find(database, "bare", "named") == [(456, 1), (456, 1)]
     assert await find(database, "other") != [NOBODY]
+
+
+async def test_a_recipient_known_by_phone_loses_the_parameters_of_a_call_that_turns_out_not_to_be_theirs(
+    database: Database,
+) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True))
+    await ingest(database, call("single", 1, 3, parameters={"topic": "reminder"}))
+    await ingest(database, call("last", 1, 2, attempt=2, status="busy", bare=True))
+    await settle(database)
+    assert await find(database, "first", "single", "last") == [(900, 1), NOBODY, (900, 1)]
+    assert await database.pool.fetchval("SELECT parameters FROM recipients WHERE withdrawn_at IS NULL") == "{}"
+
+
+async def test_a_guess_does_not_speak_for_itself_when_another_batch_turns_up(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await ingest(database, call("first", 1, 0.5, status="busy", final=False, bare=True))
+    await ingest(database, call("of another", 1, 2, status="busy", parameters={"loan_id": "ANOTHER"}))
+    await make_dashboard_batch(database, 901, 1.5)
+    assert await find(database, "first", "of another") == [(900, 1), SEVERAL]

@@ -4,6 +4,7 @@ import asyncio
 import sys
 
 import click
+import structlog
 
 from service.commands.batches import batches
 from service.commands.bi import bi
@@ -21,7 +22,10 @@ from service.commands.schema import grant_service, migrate
 from service.commands.serve import serve
 from service.crm.command import crm_sync
 from service.errors import OutcomesError
+from service.logs import configure_logs
 from service.sandbox.command import sandbox
+
+logger = structlog.get_logger()
 
 COMMANDS: tuple[click.Command, ...] = (
     serve, migrate, grant_service, doctor, demo, sandbox, reconcile, verify, rebuild, repair, reattribute, replay,
@@ -43,7 +47,8 @@ for _command in COMMANDS:
 
 
 def main() -> None:
-    """The entry point: errors of ours are told in one sentence, with 2 as the status."""
+    """The entry point: errors of ours are printed as one sentence, with 2 as the status. Any other is logged without
+    its message, with 1 as the status: a database's message may quote the row that it refuses."""
     try:
         outcomes.main(standalone_mode=False)
     except click.ClickException as error:
@@ -55,4 +60,8 @@ def main() -> None:
         click.echo(f"outcomes: {error}", err=True)
         sys.exit(2)
     except asyncio.CancelledError:
+        sys.exit(1)
+    except Exception:
+        configure_logs("error")  # it may have failed before it did so itself
+        logger.error("command_failed", exc_info=True)
         sys.exit(1)

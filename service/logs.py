@@ -1,11 +1,13 @@
 """Logs: one JSON object per line on standard error. Event names are static words; data stands in fields.
 
 Only fields on the list are let through, so that a body, a phone number or a key cannot slip into a log with an
-exception or a well-meant extra field. Of those, ids that come from outside are let through only where they are plain.
+exception or a well-meant extra field. Of those, ids that come from outside are let through only where they are plain,
+names that people choose only where no phone number stands in them, and nothing but numbers and texts at all.
 """
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
@@ -27,6 +29,9 @@ FIELDS = frozenset(
     }
 )  # fmt: skip
 FOREIGN_IDS = ("request_id", "event_id")
+CHOSEN_NAMES = ("actor", "consumer", "database", "kind", "name", "nearest", "reason", "setting", "state", "target")
+_WORD = re.compile(r"[a-z][a-z0-9_]*")
+_PHONE_LIKE = re.compile(r"(?:\d[ ().\-/_]*){7,}")
 WITHHELD = "(withheld)"
 LIBRARY_LINES = 10
 """In a second, from one place."""
@@ -113,12 +118,19 @@ def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]
 
 
 def _keep_known_fields(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    known = {name: value for name, value in fields.items() if name in FIELDS}
-    for name in FOREIGN_IDS:
-        value = known.get(name)
-        if value is not None and not (isinstance(value, str) and is_plain(value)):
-            known[name] = WITHHELD
-    return known
+    return {name: value if _may_stand(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
+
+
+def _may_stand(name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if name in FOREIGN_IDS:
+        return isinstance(value, str) and is_plain(value)
+    if not isinstance(value, str):
+        return isinstance(value, int | float)
+    if name == "event":
+        return _WORD.fullmatch(value) is not None
+    return name not in CHOSEN_NAMES or _PHONE_LIKE.search(value) is None
 
 
 class _LibraryHandler(logging.Handler):

@@ -21,12 +21,14 @@ from service.store.embedded_users import UserList
 logger = structlog.get_logger()
 
 # Larger than Postgres's defaults, which suit a machine of the last century; everything about safety stays as it is.
+# What it logs of an error would quote the row, and so people.
 CONFIGURATION = """\
 shared_buffers = 512MB
 min_wal_size = 2GB
 max_wal_size = 4GB
 checkpoint_timeout = 15min
 wal_buffers = 16MB
+log_error_verbosity = terse
 """
 
 START_SECONDS = 300.0

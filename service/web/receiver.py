@@ -35,10 +35,10 @@ from service.request_ids import HEADER as REQUEST_ID
 from service.request_ids import choose_request_id
 from service.tracing import is_tracing, trace_webhook
 from service.web.declarations import Header, PathText
-from service.web.encodings import decode_content
 from service.web.operations import Answer, Json, Operation
 from service.web.problems import render_error
 from service.web.safety import NO_SNIFFING
+from service.web.signatures import SignatureCheck
 
 PATH = "/webhooks/formant"
 READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
@@ -100,7 +100,7 @@ class Receiver:
         self._webhooks = metrics.webhooks.counts
         self._observe = metrics.webhook_seconds.observe
         self._is_traced = is_tracing()
-        self._secret_used = metrics.secret_used.counts
+        self._signatures = SignatureCheck(metrics.secret_used.counts, max_body_bytes=max_body_bytes)
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
@@ -177,9 +177,10 @@ class Receiver:
         try:
             body = await self._read(receive, held)
             if encoding:
-                body, kept = self._verify_encoded(target, body, signature, encoding, held)
+                body, kept = self._signatures.verify_encoded(target, body, signature, encoding)
+                held.grow(len(body))
             else:
-                kept = self._verify(target, body, signature)
+                kept = self._signatures.verify(target, body, signature)
             hint = event_id.decode("latin-1")[:TEXT_LIMIT] if event_id else None
             item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint, kept)
             await self._committer.submit(target.admit(item))
@@ -218,40 +219,6 @@ class Receiver:
             more = message.get("more_body", False)
         if held.size_bytes > self._max_body_bytes:
             raise self._too_large()
-
-    def _verify(self, target: Target, body: bytes, signature: bytes) -> bytes | None:
-        """The signature, to be kept with the body; None where the target takes unsigned ones."""
-        if target.verifier is None:
-            return None
-        signed = target.verifier.find_secret(body, signature)
-        if signed is None:
-            raise AuthenticationError(
-                f"{SIGNATURE_HEADER} is missing or was not made with a secret of this target: compare "
-                "FORMANT_WEBHOOK_SECRET with the secret in the provider's dashboard"
-            )
-        self._secret_used[target.name, str(signed.secret + 1)] += 1
-        return signed.digest
-
-    def _verify_encoded(
-        self, target: Target, body: bytes, signature: bytes, encoding: bytes, held: "_Held"
-    ) -> tuple[bytes, bytes | None]:
-        """The content of a compressed body, and its signature: the sender's, or where that is one of the compressed
-        body, one under the same secret. A body that cannot be decoded is kept as it is if it is signed."""
-        content = decode_content(body, encoding, self._max_body_bytes)
-        verifier = target.verifier
-        signed = verifier.find_secret(body, signature) if verifier else None
-        if content is None:
-            if verifier and not signed:
-                raise UnavailableError(
-                    "Content-Encoding: takes gzip or deflate within the limits, or a signature of the body as sent",
-                    retry_after=RETRY_AFTER_SECONDS,
-                )
-            content = body
-        held.grow(len(content))
-        if verifier and signed:
-            self._secret_used[target.name, str(signed.secret + 1)] += 1
-            return content, verifier.sign(content, signed.secret).digest
-        return content, self._verify(target, content, signature)
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")

@@ -34,10 +34,11 @@ SHAPES: dict[str, tuple[str, str, int]] = {
     "one digit off": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {NEARLY}\r\n", 401),
     "too short": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD[:-1]}\r\n", 401),
     "too long": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD}0\r\n", 401),
-    "without its prefix": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD[7:]}\r\n", 401),
-    "upper case": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {GOOD.upper()}\r\n", 401),
+    "one digit off, without its prefix": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {NEARLY[7:]}\r\n", 401),
+    "one digit off, in capitals": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {NEARLY.upper()}\r\n", 401),
     "not ASCII": ("/webhooks/formant", f"{SIGNATURE_HEADER}: sha256=é\r\n", 401),
     "huge": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {'0' * 60_000}\r\n", 401),
+    "many, all wrong": ("/webhooks/formant", f"{SIGNATURE_HEADER}: {','.join([NEARLY] * 800)}\r\n", 401),
     "two, both wrong": (
         "/webhooks/formant", f"{SIGNATURE_HEADER}: {NEARLY}\r\n{SIGNATURE_HEADER}: sha256=00\r\n", 401,
     ),

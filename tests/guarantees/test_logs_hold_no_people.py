@@ -1,6 +1,7 @@
 """Secrets and people stay out of the logs: known ones are sent down every path, and none is found there."""
 
 import asyncio
+import gzip
 import itertools
 import json
 import signal
@@ -11,8 +12,10 @@ from typing import Any
 
 import httpx
 
+from service.formant.signature import SIGNATURE_HEADER, sign
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
 from service.store.database import Database, connect
+from service.store.embedded import run_embedded_postgres
 from tests.conftest import API_KEY, SECRET, create_database
 from tests.crm.generic_server import LocalCrm
 from tests.crm.hubspot_server import TOKEN
@@ -93,6 +96,9 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
         for body in bodies:
             assert (await post_webhook(serving.client, body, **ADDRESSED)).status_code == 204
         assert (await post_webhook(serving.client, good, secret="wrong", **ADDRESSED)).status_code == 401
+        for encoding, packed, status in (("gzip", gzip.compress(good), 204), ("br", good[:-9], 503)):
+            encoded = ADDRESSED | {"content-encoding": encoding, SIGNATURE_HEADER: sign(good, SECRET)}
+            assert (await post_webhook(serving.client, packed, **encoded)).status_code == status
         for path in (f"/webhooks/formant/{PHONE}", f"/webhooks/formant/{NAME}"):
             assert (await post_webhook(serving.client, good, path=path, **ADDRESSED)).status_code == 404
         assert (await serving.client.get(f"/v1/events/{PHONE}")).status_code == 404
@@ -328,6 +334,29 @@ async def test_a_database_that_cannot_be_reached_is_told_without_its_password() 
         _, errors = await process.communicate()
         assert process.returncode == 2
         assert DATABASE_PASSWORD.encode() not in errors
+
+
+async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(database_url: str) -> None:
+    connection = await connect(database_url)
+    # What the server says then quotes the whole row, phone and all.
+    await connection.execute("ALTER TABLE erasures ADD CONSTRAINT none CHECK (false)")
+    await connection.close()
+    finished = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=hide_password(database_url))
+    assert finished.status == 1
+    (line,) = [json.loads(line) for line in check_log([finished.errors]).splitlines()]
+    assert (line["event"], line["error"], line["sqlstate"]) == ("command_failed", "CheckViolationError", "23514")
+
+
+async def test_the_embedded_postgres_logs_no_row_that_it_refuses(tmp_path: Path) -> None:
+    async with serve(OUTCOMES_DATA_DIR=str(tmp_path / "data")) as serving:
+        with run_embedded_postgres(tmp_path / "data") as url:
+            connection = await connect(url)
+            await connection.execute("ALTER TABLE erasures ADD CONSTRAINT none CHECK (false)")
+            await connection.close()
+        assert (await serving.client.post("/v1/erasures", json={"phone": PHONE})).status_code == 500
+        assert await serving.end(signal.SIGTERM) == 0
+    text = check_log([*serving.log, (tmp_path / "data" / "postgres" / "log").read_text()])
+    assert "violates check constraint" in text
 
 
 def test_what_is_looked_for_would_be_found() -> None:

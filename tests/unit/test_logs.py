@@ -1,13 +1,16 @@
 """Logs: no body, no phone number and no key gets out, whichever way it is logged."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import structlog
 
-from service.logs import LineLimit
+from service.logs import FIELDS, LineLimit
 
 PERSON = "+919876543210"
 
@@ -111,6 +114,66 @@ def test_an_id_from_outside_that_could_be_a_phone_is_withheld() -> None:
     lines = run('for given in (PERSON, PERSON[1:], 5, "evt-77"): logger.info("seen", event_id=given, request_id=given)')
     told = [(line["event_id"], line["request_id"]) for line in lines]
     assert told == [("(withheld)", "(withheld)")] * 3 + [("evt-77", "evt-77")]
+
+
+def test_a_name_that_somebody_chose_is_withheld_where_a_phone_stands_in_it() -> None:
+    lines = run("""
+spellings = [
+    PERSON, PERSON[1:], PERSON[3:], "crm-" + PERSON, "98765 43210", "98-76-54-32-10", "(98765)43210", "९८७६५४३२१०",
+]
+for name in ("actor", "consumer", "database", "kind", "name", "nearest", "reason", "setting", "state", "target"):
+    for given in spellings:
+        logger.info("seen", **{name: given})
+    logger.info("seen", **{name: "crm-2025.11"})
+""")
+    told = [next(iter(line.keys() - {"event", "level", "timestamp"})) for line in lines]
+    assert [line[name] for line, name in zip(lines, told, strict=True)] == (["(withheld)"] * 8 + ["crm-2025.11"]) * 10
+
+
+def test_nothing_but_numbers_and_texts_stands_in_a_line() -> None:
+    (line,) = run("""
+class Row(dict):
+    pass
+logger.info("seen", reason={"phone": PERSON}, name=[PERSON], state=PERSON.encode(), kind=ValueError(PERSON),
+    route=Row(phone=PERSON), count=7, seconds=0.5, target=None, failed=True)
+""")
+    assert {name for name, value in line.items() if value == "(withheld)"} == {
+        "reason",
+        "name",
+        "state",
+        "kind",
+        "route",
+    }
+    assert (line["count"], line["seconds"], line["target"], line["failed"]) == (7, 0.5, None, True)
+
+
+def test_an_event_that_is_no_word_is_withheld() -> None:
+    lines = run('for event in (f"call to {PERSON}", PERSON, "Seen", ""): logger.info(event)')
+    assert [line["event"] for line in lines] == ["(withheld)"] * 4
+
+
+MADE_OF_WORDS = {"event", "self._event", "f\"event_{row['disposition']}\""}
+SPREAD = {"by", "failure", "named", "told"}
+
+
+def test_every_line_in_the_code_is_a_static_word_with_fields_of_the_list() -> None:
+    calls = [
+        (f"{path}:{node.lineno}", node)
+        for path in sorted((Path(__file__).parents[2] / "service").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("logger.")
+    ]
+    assert len(calls) > 50
+    for place, call in calls:
+        *level, event = call.args
+        assert [ast.unparse(one) for one in level] in ([], ["level"]), f"{place}: fields are named"
+        is_word = isinstance(event, ast.Constant) and re.fullmatch("[a-z][a-z0-9_]*", str(event.value)) is not None
+        assert is_word or ast.unparse(event) in MADE_OF_WORDS, place
+        for field in call.keywords:
+            if field.arg is None:
+                assert ast.unparse(field.value) in SPREAD, place
+            else:
+                assert field.arg in FIELDS | {"exc_info"}, f"{place}: {field.arg} would be dropped"
 
 
 def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:

@@ -95,6 +95,10 @@ async def test_a_reader_can_lock_none_of_the_tables(url: str) -> None:
                 with pytest.raises(asyncpg.InsufficientPrivilegeError):
                     await reader.execute(f"BEGIN; LOCK TABLE {table} IN {mode} MODE")
                 await reader.execute("ROLLBACK")
+        for mode in MODES[1:]:  # would lock the tables below the view
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.execute(f"BEGIN; LOCK TABLE bi.batches IN {mode} MODE")
+            await reader.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("role", ROLES)

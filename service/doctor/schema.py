@@ -58,7 +58,7 @@ async def check_bi_roles(database: Database) -> list[Finding]:
         left = [row["statement"] async for row in queries.list_bi_role_bounds(pool, role=role)]
         if left:
             remedy = "As the owner of the database or a superuser run what `outcomes bi role --print` prints"
-            findings.append(warning(f"{role} can fill the disk: bounds are missing ({len(left)})", remedy))
+            findings.append(warning(f"{role} can use up the server: bounds are missing ({len(left)})", remedy))
     return findings or [ok(f"Bounded: {', '.join(roles)}" if roles else "There are no roles for BI tools")]
 
 

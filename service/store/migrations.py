@@ -187,6 +187,8 @@ async def check_schema(connection: Connection) -> None:
     if not state.is_current:
         missing = ", ".join(file.name for file in (*state.migrations, *state.functions))
         raise DatabaseError(f"The schema is behind this version ({missing}): run `outcomes migrate`")
+    if await load_queries().is_lock_change_unfinished(connection):
+        raise DatabaseError("A migration was ended before its last step (lock_ingest): run `outcomes migrate`")
 
 
 async def find_state(connection: Connection) -> SchemaState:

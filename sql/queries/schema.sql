@@ -72,6 +72,10 @@ SELECT backfill_counters();
 -- Leaves the advisory lock of earlier versions out of lock_ingest(), once none of their functions runs.
 SELECT finish_lock_change(:wait);
 
+-- name: is_lock_change_unfinished()$
+-- Whether lock_ingest() still takes the lock of earlier versions too, since a migration was ended before its last step.
+SELECT p.prosrc LIKE '%advisory%' FROM pg_proc AS p WHERE p.oid = to_regprocedure('lock_ingest()');
+
 -- name: create_body_partitions()!
 -- Makes sure that the months ahead have their partitions.
 SELECT create_body_partitions(clock_timestamp(), 3);

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.app import prepare_schema
+from service.errors import DatabaseError
 from service.store.bi_roles import ROLES, list_role_bounds, set_up_role
 from service.store.database import Database
 from tests.bi.playing import as_role, drop_role, roles_set_up
@@ -19,6 +20,7 @@ from tests.factories import make_payload, post_webhook, store_batch
 from tests.http.processes import OUTCOMES, run, serve
 from tests.http.provider import CONTACTS, connect_provider, upload
 from tests.locks import hold_ingest_lock
+from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
 LOCK_TABLES = (
@@ -29,6 +31,7 @@ MODES = ("ACCESS SHARE", "SHARE", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE")
 ADVISORY_LOCKS = {
     "migrations/0023_lock_tables.sql": "says what earlier versions do",
     "functions/05_lock_ingest.sql": "excludes the functions of an earlier version while they still run",
+    "functions/70_list_bi_role_bounds.sql": "refuses them to everyone",
     "queries/schema.sql": "names the query that ends that",
 }
 
@@ -40,13 +43,16 @@ async def url(database_url: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def locked_url(url: str) -> AsyncIterator[str]:
-    """A reader holds every advisory lock that any version of the service has used."""
-    async with as_role(url, "bi_reader") as reader:
+async def locked_url(database_url: str) -> AsyncIterator[str]:
+    """A reader holds every advisory lock that any version of the service has used: no superuser has bounded it."""
+    async with roles_set_up(database_url), as_role(database_url, "bi_reader") as reader:
+        admin = await asyncpg.connect(database_url)
+        await admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog TO bi_reader")
         for number in range(10):
             await reader.execute(f"SELECT pg_advisory_lock(7304564, {number})")
         await reader.execute("SELECT pg_advisory_lock(hashtextextended('agent_columns', 123))")
-        yield url
+        yield database_url
+        await admin.close()
 
 
 async def test_webhooks_the_feed_and_commands_go_on_while_a_reader_holds_every_advisory_lock(locked_url: str) -> None:
@@ -113,6 +119,8 @@ async def test_a_reader_can_lock_none_of_the_tables(url: str) -> None:
         "SELECT lo_put(1, 0, 'x')",
         "SELECT lo_open(1, 131072)",
         "SELECT lowrite(0, 'x')",
+        "SELECT pg_logical_emit_message(false, 'x', 'y')",
+        "CREATE TABLE public.mine (id int)",
         "SET temp_file_limit = -1",
         "SELECT lock_ingest()",
     ],
@@ -123,6 +131,84 @@ async def test_a_reader_can_keep_nothing_on_the_servers_disk(url: str, role: str
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await reader.execute(statement)
         assert await reader.fetchval("SELECT current_setting('temp_file_limit')") == "5GB"
+
+
+@pytest.fixture
+async def open_url(database_url: str) -> AsyncIterator[str]:
+    """A database whose schema public is open to everyone, as before Postgres 15; then the roles are set up."""
+    admin = await asyncpg.connect(database_url)
+    await admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    async with roles_set_up(database_url):
+        yield database_url
+    await admin.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_advisory_lock(n) FROM generate_series(1, 1000000) AS n",
+        "SELECT pg_advisory_xact_lock_shared(n) FROM generate_series(1, 1000000) AS n",
+        "SELECT pg_try_advisory_lock(1, n) FROM generate_series(1, 1000000) AS n",
+        "BEGIN; SAVEPOINT a; SELECT pg_logical_emit_message(true, 'x', 'y')",
+        "CREATE TABLE public.mine (id int)",
+    ],
+)
+async def test_a_reader_cannot_fill_the_servers_table_of_locks(open_url: str, statement: str) -> None:
+    async with as_role(open_url, "bi_reader") as reader:
+        await reader.execute("SET default_transaction_read_only = off; SET statement_timeout = 0")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute(statement)
+
+
+async def test_the_service_runs_migrates_and_is_granted_again_with_every_bound_set(
+    postgres: PostgresServer, empty_database_url: str
+) -> None:
+    admin = await asyncpg.connect(empty_database_url)
+    name = await admin.fetchval("SELECT current_database()")
+    owner, service = f"owner_{name}", f"service_{name}"
+    await admin.execute(
+        f'CREATE ROLE {owner} LOGIN; CREATE ROLE {service} LOGIN; ALTER DATABASE "{name}" OWNER TO {owner}'
+    )
+    owners = {"OUTCOMES_DATABASE_URL": empty_database_url.replace("postgres@", f"{owner}@")}
+    services = {"OUTCOMES_DATABASE_URL": empty_database_url.replace("postgres@", f"{service}@")}
+    try:
+        assert (await run(OUTCOMES, "migrate", **owners)).status == 0
+        assert (await run(OUTCOMES, "grant-service", service, **owners)).status == 0
+        for statement in await list_role_bounds(admin, owner):
+            if "temp_file_limit" not in statement:
+                await admin.execute(statement)
+        # The functions are applied again, as by an upgrade: the lock of earlier versions is taken for a moment.
+        await admin.execute("UPDATE schema_functions SET checksum = '' WHERE name = '05_lock_ingest'")
+        migrated = await run(OUTCOMES, "migrate", **owners)
+        assert migrated.status == 0, migrated.errors
+        await store_batch(empty_database_url)
+        async with serve(**services, OUTCOMES_MIGRATE_ON_START="0") as serving:
+            assert (await post_webhook(serving.client, make_payload(recipient=1))).status_code == 204
+            assert (await serving.client.get("/readyz")).status_code == 200
+        for command in ("verify", "rebuild"):
+            assert (await run(OUTCOMES, command, **services)).status == 0
+        # Where even our own roles may not take the lock of earlier versions, none of those runs as them.
+        await admin.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog FROM {owner}, {service}")
+        await admin.execute("UPDATE schema_functions SET checksum = '' WHERE name = '05_lock_ingest'")
+        migrated = await run(OUTCOMES, "migrate", **owners)
+        assert migrated.status == 0, migrated.errors
+    finally:
+        await admin.execute(f'ALTER DATABASE "{name}" OWNER TO postgres')
+        await admin.execute(f"REASSIGN OWNED BY {owner} TO postgres")
+        for role in (service, owner):
+            await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await admin.close()
+
+
+async def test_a_migration_that_was_ended_before_its_last_step_is_completed_before_the_service_starts(
+    database: Database,
+) -> None:
+    async with database.pool.acquire() as connection:
+        await connection.execute((ROOT / "sql" / "functions" / "05_lock_ingest.sql").read_text())
+        with pytest.raises(DatabaseError, match="run `outcomes migrate`"):
+            await prepare_schema(database.url, may_migrate=False)
+        await prepare_schema(database.url, may_migrate=True)
+        await prepare_schema(database.url, may_migrate=False)
 
 
 async def test_bounds_that_our_role_may_not_set_are_printed_for_a_superuser(database: Database) -> None:

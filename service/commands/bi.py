@@ -10,7 +10,7 @@ import uvloop
 from service.app import prepare_schema
 from service.commands.starting import open_database_url, start
 from service.settings import Settings
-from service.store.bi_roles import ROLES, list_role_changes, set_closed, set_shown, set_up_role
+from service.store.bi_roles import ROLES, list_role_bounds, list_role_changes, set_closed, set_shown, set_up_role
 from service.store.database import connect
 
 _Result = TypeVar("_Result")
@@ -39,14 +39,16 @@ def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -
     if is_print:
         _run(settings, lambda connection: _print_role(connection, name, limits))
     else:
-        is_changed = _run(
-            settings, lambda connection: set_up_role(connection, name, password=settings.bi_password, **limits)
-        )
-        click.echo(f"{name} {'is set up' if is_changed else 'is as it should be'}.")
+        done = _run(settings, lambda connection: set_up_role(connection, name, password=settings.bi_password, **limits))
+        click.echo(f"{name} {'is set up' if done.is_changed else 'is as it should be'}.")
+        if done.unbounded:
+            click.echo(f"{name} can use up the server until the owner of the database or a superuser runs:", err=True)
+            click.echo("".join(f"{statement};\n" for statement in done.unbounded), nl=False, err=True)
 
 
 async def _print_role(connection: asyncpg.Connection, name: str, limits: dict[str, int]) -> None:
-    for statement in await list_role_changes(connection, name, verifier=None, **limits):
+    changes = await list_role_changes(connection, name, verifier=None, **limits)
+    for statement in [*changes, *await list_role_bounds(connection, name)]:
         click.echo(f"{statement};")
     click.echo(f"\\password {name}")
 

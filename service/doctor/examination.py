@@ -113,6 +113,7 @@ class Examination:
             Check("database.slots", partial(sessions.check_replication_slots, database, limits)),
             Check("database.schema", partial(schema.check_schema_version, database)),
             Check("database.role", partial(schema.check_role, database, settings)),
+            Check("database.bi_roles", partial(schema.check_bi_roles, database)),
             Check("partitions.months", partial(schema.check_months, database, self.now())),
             Check("partitions.retention", partial(schema.check_retention, database, settings, self.now())),
             Check("clock.database", partial(clock.check_database_clock, database, self.now, limits)),

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from service.doctor.findings import Finding, ok, problem, show_name, warning
 from service.errors import DatabaseError
 from service.settings import Settings
+from service.store.bi_roles import ROLES
 from service.store.database import Database
 from service.store.migrations import check_schema, read_migrations
 
@@ -46,6 +47,19 @@ async def check_role(database: Database, settings: Settings) -> list[Finding]:
         what = "owns the tables" if facts["is_owner"] else "may make roles, databases or replicas"
         return [warning(f"{role} {what}: the service needs less", remedy)]
     return [ok(f"{role} may do what the service does, and owns nothing")]
+
+
+async def check_bi_roles(database: Database) -> list[Finding]:
+    """Whether roles of BI tools are bounded in what they can use up of the server."""
+    queries, pool = database.queries, database.pool
+    roles = [row["name"] async for row in queries.list_bi_roles(pool, roles=list(ROLES))]
+    findings = []
+    for role in roles:
+        left = [row["statement"] async for row in queries.list_bi_role_bounds(pool, role=role)]
+        if left:
+            remedy = "As the owner of the database or a superuser run what `outcomes bi role --print` prints"
+            findings.append(warning(f"{role} can use up the server: bounds are missing ({len(left)})", remedy))
+    return findings or [ok(f"Bounded: {', '.join(roles)}" if roles else "There are no roles for BI tools")]
 
 
 async def check_months(database: Database, now: datetime) -> list[Finding]:

@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+import asyncpg
+
 from service.access.actor import current_actor
 from service.errors import DatabaseError
 from service.ledger.verification import Tell, list_batches, recount
@@ -33,14 +35,15 @@ class Rebuilder:
     async def rebuild(self, batch_id: int | None = None) -> AsyncIterator[Rebuilt]:
         """Rebuilds one batch, or all; raises DatabaseError when another rebuild runs, NotFoundError for no batch."""
         queries, pool = self._database.queries, self._database.pool
-        async with pool.acquire() as session:
-            if not await queries.lock_rebuild(session):
-                raise DatabaseError("Another rebuild runs on this database: wait for it")
+        # Without a snapshot, so that this transaction does not hold vacuum back for as long as it is open.
+        async with pool.acquire() as session, session.transaction(isolation="read_committed"):
             try:
-                for batch in await list_batches(self._database, batch_id):
-                    yield await self._rebuild(batch["batch_key"], batch["recipient_count"])
-            finally:
-                await queries.unlock_rebuild(session)
+                await queries.lock_rebuild(session)
+            except asyncpg.LockNotAvailableError:
+                raise DatabaseError("Another rebuild runs on this database: wait for it") from None
+            await queries.stay_idle(session)
+            for batch in await list_batches(self._database, batch_id):
+                yield await self._rebuild(batch["batch_key"], batch["recipient_count"])
 
     async def _rebuild(self, key: int, count: int) -> Rebuilt:
         queries, pool = self._database.queries, self._database.pool

@@ -8,6 +8,8 @@ import base64
 import hashlib
 import hmac
 import secrets
+from contextlib import suppress
+from typing import NamedTuple
 
 import asyncpg
 
@@ -44,10 +46,24 @@ async def list_role_changes(
     return [row["statement"] async for row in rows]
 
 
+async def list_role_bounds(connection: Connection, role: str) -> list[str]:
+    """The statements that bound what ``role`` can use up of the server, and that were not run yet."""
+    return [row["statement"] async for row in load_queries().list_bi_role_bounds(connection, role=role)]
+
+
+class SetUp(NamedTuple):
+    """What setting up a role came to."""
+
+    is_changed: bool
+    """Anything but the grants had to be done."""
+    unbounded: list[str]
+    """Statements that our own role may not run: the owner of the database or a superuser should."""
+
+
 async def set_up_role(
     connection: Connection, role: str, *, connections: int, statement_seconds: int, password: str
-) -> bool:
-    """Makes or mends ``role`` and grants it its schemas; whether anything but the grants had to be done.
+) -> SetUp:
+    """Makes or repairs ``role``, grants it its schemas, and bounds what it can use up as far as our own role may.
 
     An empty password leaves the present one. Raises DatabaseError, with what an administrator should run, where our own
     role may not do it, and with what to revoke when the role could read or write more than it should.
@@ -75,7 +91,15 @@ async def set_up_role(
             f"Our role in the database may not make {role} ({error}): give it CREATEROLE, or have an administrator run "
             f"what `outcomes bi role --print` prints, and then run this again without OUTCOMES_BI_PASSWORD"
         ) from error
-    return bool(changes)
+    return SetUp(bool(changes), await _bound_role(connection, role))
+
+
+async def _bound_role(connection: Connection, role: str) -> list[str]:
+    """Runs what our role may run of the bounds; returns what is left."""
+    for statement in await list_role_bounds(connection, role):
+        with suppress(asyncpg.InsufficientPrivilegeError):  # some are refused with no more than a warning
+            await connection.execute(statement)
+    return await list_role_bounds(connection, role)
 
 
 async def set_shown(connection: Connection, kind: str, names: tuple[str, ...], *, is_shown: bool) -> list[str]:

@@ -35,6 +35,12 @@ def load_queries() -> Any:
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
 
 
+class _Connection(asyncpg.Connection):
+    """Knows its address, so that another can be opened beside it."""
+
+    url: str
+
+
 async def connect(
     url: str, *, statement_seconds: float | None = STATEMENT_SECONDS, application_name: str = "outcomes"
 ) -> asyncpg.Connection:
@@ -45,8 +51,16 @@ async def connect(
     """
     settings = _OPTIONS["server_settings"] | {"application_name": application_name}
     options = _OPTIONS | {"server_settings": settings, "command_timeout": statement_seconds}
-    connection: asyncpg.Connection = await asyncpg.connect(url, **options)
+    connection = await asyncpg.connect(url, connection_class=_Connection, **options)
+    assert isinstance(connection, _Connection)
+    connection.url = url
     return connection
+
+
+async def connect_beside(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """Another connection to the database of one that ``connect`` opened; its statements have no time limit."""
+    assert isinstance(connection, _Connection)
+    return await connect(connection.url, statement_seconds=None)
 
 
 class Database:

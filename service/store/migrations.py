@@ -3,8 +3,8 @@
 Beyond dbmate, a checksum is kept with each, and functions and views are applied anew when their text changes, by no
 version that is older than the one that applied them last. A schema that is ahead of this version is refused, unless
 its newer migrations say that this version can live with them (``-- compatible-from: 0013``): so the version before may
-start again in the midst of an upgrade. All of it happens under one advisory lock: replicas that start together take
-turns.
+start again in the midst of an upgrade. All of it happens while a session beside holds the lock of ``migrations_lock``:
+replicas that start together take turns.
 
 No migration holds up others: it waits a second for a lock of a table, behind which everybody else would have to wait,
 and then lets them pass and tries again.
@@ -13,7 +13,8 @@ and then lets them pass and tries again.
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +25,14 @@ import stamina
 import structlog
 
 from service.errors import DatabaseError
-from service.store.database import Connection, load_queries
+from service.store.database import Connection, connect_beside, load_queries
 from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
 
 PACKAGE = "formant-outcomes"
 LOCK_TIMEOUT = "1s"
+LOCK_WAIT = timedelta(seconds=10)
 LOCK_PATIENCE_SECONDS = 300.0
 """How long a migration is tried again when it cannot have a lock."""
 UP = re.compile(r"^-- migrate:up(?P<alone> transaction:false)?$\n", re.MULTILINE)
@@ -109,6 +111,8 @@ async def migrate(connection: asyncpg.Connection, *, patience_seconds: float = L
                 "functions and views", patience_seconds, partial(_apply_functions, connection, state.functions)
             )
             logger.info("functions_applied", count=len(state.functions))
+        finish = partial(queries.finish_lock_change, connection, wait=LOCK_WAIT)
+        await _retry("the ingest lock", patience_seconds, finish)
         await queries.create_body_partitions(connection)
     return state
 
@@ -183,6 +187,8 @@ async def check_schema(connection: Connection) -> None:
     if not state.is_current:
         missing = ", ".join(file.name for file in (*state.migrations, *state.functions))
         raise DatabaseError(f"The schema is behind this version ({missing}): run `outcomes migrate`")
+    if await load_queries().is_lock_change_unfinished(connection):
+        raise DatabaseError("A migration was ended before its last step (lock_ingest): run `outcomes migrate`")
 
 
 async def find_state(connection: Connection) -> SchemaState:
@@ -226,12 +232,19 @@ def _release(text: str) -> tuple[int, ...]:
 
 @asynccontextmanager
 async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    await load_queries().lock_migrations(connection)
+    """Held by a transaction of another session, since an index that is built concurrently takes no transaction."""
+    queries = load_queries()
+    holder = await connect_beside(connection)
     try:
-        yield
+        if not await queries.has_migrations_lock(holder):
+            with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another migrator made it
+                await queries.create_migrations_lock(holder)
+        async with holder.transaction(isolation="read_committed"):
+            await queries.lock_migrations(holder)
+            await queries.stay_idle(holder)
+            yield
     finally:
-        if not connection.is_closed():
-            await load_queries().unlock_migrations(connection)
+        await holder.close()
 
 
 def _read(path: Path, name: str, checked: str) -> SqlFile:

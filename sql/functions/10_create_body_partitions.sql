@@ -11,7 +11,7 @@ DECLARE
     v_end   timestamptz;
     v_name  text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 3);
+    LOCK TABLE body_partitions_lock IN SHARE UPDATE EXCLUSIVE MODE;
     FOR v_month IN 0 .. p_months - 1 LOOP
         v_start := date_trunc('month', p_from, 'UTC') + make_interval(months => v_month);
         v_end := v_start + interval '1 month';

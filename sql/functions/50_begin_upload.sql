@@ -19,7 +19,7 @@ DECLARE
     v_earlier batches;
     v_leased_until CONSTANT timestamptz := clock_timestamp() + make_interval(secs => p_lease_seconds);
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 4);
+    LOCK TABLE uploads_lock IN SHARE UPDATE EXCLUSIVE MODE;
     IF p_idempotency_key IS NOT NULL THEN
         SELECT * INTO v_earlier FROM batches AS b WHERE b.idempotency_key = p_idempotency_key;
         IF v_earlier.upload_state = 'uploaded' AND v_earlier.prepared_at < clock_timestamp() - interval '24 hours' THEN

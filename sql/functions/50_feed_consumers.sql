@@ -56,10 +56,10 @@ DECLARE
     v_is_cut_off boolean;
 BEGIN
     -- One at a time, so that two that begin at once cannot exceed the limit together.
-    PERFORM pg_advisory_xact_lock(7304564, 6);
+    LOCK TABLE feed_consumers_lock IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT coalesce(max(o.position), 0) INTO at FROM outcomes AS o;
     IF p_position > at THEN
-        PERFORM pg_advisory_xact_lock_shared(7304564, 1);
+        LOCK TABLE ingest_lock IN SHARE MODE;
         IF p_position > (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM feed_positions AS s)
            OR EXISTS (SELECT FROM outcomes AS o WHERE o.position > at AND o.position <= p_position) THEN
             refusal := 'beyond';

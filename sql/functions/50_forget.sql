@@ -14,7 +14,7 @@ DECLARE
     v_name  text;
     v_moved integer;
 BEGIN
-    PERFORM pg_advisory_xact_lock(7304564, 3);
+    LOCK TABLE body_partitions_lock IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT c.relname INTO v_name
     FROM pg_class AS c
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND NOT c.relispartition

@@ -10,7 +10,7 @@ SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL O
 
 -- name: lock_keys()!
 -- One change of the keys at a time.
-SELECT pg_advisory_xact_lock(7304564, 6);
+LOCK TABLE api_keys_lock IN SHARE UPDATE EXCLUSIVE MODE;
 
 -- name: free_key_name(name)!
 -- Lets the name of a key that has expired be given again.

@@ -6,6 +6,14 @@ SELECT * FROM list_bi_role_changes(:role, :connections, :statement_seconds, :ver
 -- Lets the BI roles that exist read their schemas.
 SELECT grant_bi_reading();
 
+-- name: list_bi_role_bounds(role)
+-- The statements that bound what a BI role can use up of the server, and that were not run yet.
+SELECT * FROM list_bi_role_bounds(:role) AS statement;
+
+-- name: list_bi_roles(roles)
+-- Which of these roles exist.
+SELECT rolname::text AS name FROM pg_roles WHERE rolname = ANY (:roles::text[]) ORDER BY 1;
+
 -- name: list_bi_role_excess(role)
 -- What a BI role may do beyond that.
 SELECT * FROM list_bi_role_excess(:role) AS excess;

@@ -70,6 +70,9 @@ SELECT a.pid, a.usename::text AS role, a.application_name AS program, a.state LI
 FROM pg_stat_activity AS a
 WHERE a.datname = current_database() AND a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid()
   AND a.application_name <> 'outcomes export'
+  AND NOT EXISTS (  -- a rebuild or a migration, which hold no snapshot
+      SELECT FROM pg_locks AS l
+      WHERE l.pid = a.pid AND l.relation IN (to_regclass('rebuild_lock'), to_regclass('migrations_lock')))
   AND CASE WHEN a.state LIKE 'idle in transaction%'
            THEN a.state_change < clock_timestamp() - make_interval(secs => :idle_seconds::double precision)
            ELSE a.xact_start < clock_timestamp() - make_interval(secs => :transaction_seconds::double precision) END

@@ -30,13 +30,21 @@ FROM pg_index AS i
 JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'public'::regnamespace;
 
--- name: lock_migrations()!
--- One migrator at a time, across replicas.
-SELECT pg_advisory_lock(7304564, 2);
+-- name: has_migrations_lock()$
+-- Whether the table exists that migrators lock.
+SELECT to_regclass('migrations_lock') IS NOT NULL;
 
--- name: unlock_migrations()!
--- Lets the next migrator in.
-SELECT pg_advisory_unlock(7304564, 2);
+-- name: create_migrations_lock()!
+-- The table that migrators lock: always empty.
+CREATE TABLE IF NOT EXISTS migrations_lock ();
+
+-- name: lock_migrations()!
+-- One migrator at a time, across replicas, until this transaction ends.
+LOCK TABLE migrations_lock IN SHARE UPDATE EXCLUSIVE MODE;
+
+-- name: stay_idle()!
+-- The server does not end this transaction for being idle.
+SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: list_migrations()
 -- What was applied, with its checksum (null when dbmate applied it), and from which version on one can live with it.
@@ -60,9 +68,21 @@ ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, release = exclude
 -- Fills counters that are new, for what was there before them.
 SELECT backfill_counters();
 
+-- name: finish_lock_change(wait)!
+-- Leaves the advisory lock of earlier versions out of lock_ingest(), once none of their functions runs.
+SELECT finish_lock_change(:wait);
+
+-- name: is_lock_change_unfinished()$
+-- Whether lock_ingest() still takes the lock of earlier versions too, since a migration was ended before its last step.
+SELECT p.prosrc LIKE '%advisory%' FROM pg_proc AS p WHERE p.oid = to_regprocedure('lock_ingest()');
+
 -- name: create_body_partitions()!
 -- Makes sure that the months ahead have their partitions.
 SELECT create_body_partitions(clock_timestamp(), 3);
+
+-- name: prove_ingest(timeout)!
+-- Proves that an ingest would get its lock within that time; holds it for this statement only.
+SELECT set_config('lock_timeout', :timeout, true), lock_ingest();
 
 -- name: commit_heartbeat()!
 -- Proves that this database takes commits.

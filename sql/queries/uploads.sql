@@ -20,7 +20,8 @@ DELETE FROM batches WHERE batch_key = ANY (:batch_keys) AND upload_state = 'prep
 
 -- name: lock_agent_columns(agent_id)!
 -- Lets one transaction at a time compare and change an agent's columns.
-SELECT pg_advisory_xact_lock(hashtextextended('agent_columns', :agent_id));
+INSERT INTO agent_columns_locks (agent_id) VALUES (:agent_id)
+ON CONFLICT (agent_id) DO UPDATE SET agent_id = excluded.agent_id;
 
 -- name: list_agent_columns(agent_id)
 -- An agent's columns, the binding version first.

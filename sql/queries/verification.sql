@@ -16,13 +16,9 @@ SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :li
 -- The counters that are not what the recount gave.
 SELECT * FROM list_counter_errors(:batch_key);
 
--- name: lock_rebuild()$
--- Whether this session may rebuild: no other does.
-SELECT pg_try_advisory_lock(7304564, 5);
-
--- name: unlock_rebuild()$
--- Lets others rebuild.
-SELECT pg_advisory_unlock(7304564, 5);
+-- name: lock_rebuild()!
+-- Refuses when another rebuild runs; holds the lock until this transaction ends.
+LOCK TABLE rebuild_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 
 -- name: mend_outcomes(batch_key, after, limit)$
 -- Mends the outcomes of some recipients; how many were wrong.

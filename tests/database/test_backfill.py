@@ -8,6 +8,7 @@ from service.store.database import Connection, Database, connect
 from tests.database.ingesting import ingest, read_state
 from tests.factories import BEGAN, decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
+from tests.locks import WAITING
 
 RECIPIENTS = 30
 NEW = ("talk_time_counts", "contact_counts", "retry_counts")
@@ -52,10 +53,7 @@ async def test_events_that_come_during_a_backfill_are_counted_once(database: Dat
         async with connection.transaction():
             await database.queries.backfill_counters(connection)
             writing = asyncio.create_task(ingest(database, *late))
-            while not await other.fetchval(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
-                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            ):
+            while not await other.fetchval(WAITING):
                 assert not writing.done(), "an event did not wait for the backfill"
         assert (await writing).applied == len(late)
         assert await find_differences(connection) == []

@@ -151,6 +151,11 @@ async def test_results_stay_categories_and_what_looks_like_a_person_does_not_sho
 async def test_a_function_of_the_readers_own_is_never_handed_a_phone(url: str) -> None:
     """The classic leak: a cheap function in WHERE, which the planner would run first, tells what it is given."""
     told: list[str] = []
+    owner = await asyncpg.connect(url)
+    await owner.execute(
+        await owner.fetchval("SELECT format('GRANT TEMPORARY ON DATABASE %I TO bi_reader', current_database())")
+    )
+    await owner.close()
     async with as_role(url, "bi_reader") as reader:
         reader.add_log_listener(lambda _, message: told.append(message.message))
         await reader.execute("SET default_transaction_read_only = off")

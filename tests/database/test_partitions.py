@@ -4,9 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
-
-from service.store.database import Database
+from service.store.database import Database, connect
 from service.store.migrations import migrate
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload
@@ -134,7 +132,7 @@ async def test_a_body_on_its_way_to_the_default_partition_is_not_refused_when_it
 async def test_every_partition_is_indexed_like_the_first_and_compressed_as_well_as_the_server_can(
     empty_database_url: str,
 ) -> None:
-    connection = await asyncpg.connect(empty_database_url)
+    connection = await connect(empty_database_url)
     try:
         await migrate(connection)
         has_lz4 = await connection.fetchval(

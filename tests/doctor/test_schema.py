@@ -7,6 +7,7 @@ import pytest
 
 from service.doctor.findings import Level
 from service.store.database import Database
+from tests.bi.playing import roles_set_up
 from tests.doctor.examining import examine, find, find_one
 from tests.http.processes import OUTCOMES, run
 
@@ -51,6 +52,15 @@ async def test_roles_with_too_few_and_too_many_rights_are_told(database: Databas
     assert ("superuser" in found.message, "grant-service" in found.remedy) == (True, True)
     await database.pool.execute(f"ALTER TABLE events OWNER TO postgres; DROP OWNED BY {role}, {owner}")
     await database.pool.execute(f"DROP ROLE {role}, {owner}")
+
+
+async def test_a_bi_role_that_can_use_up_the_server_is_reported_until_it_is_set_up_again(database: Database) -> None:
+    async with roles_set_up(database.url):
+        assert "Bounded: bi_reader, " in find_one(await examine(database.url), "database.bi_roles", Level.OK).message
+        await database.pool.execute("ALTER ROLE bi_reader RESET temp_file_limit")
+        found = find_one(await examine(database.url), "database.bi_roles", Level.WARNING)
+        assert found.message == "bi_reader can use up the server: bounds are missing (1)"
+        assert "outcomes bi role --print" in found.remedy
 
 
 async def test_months_that_are_missing_are_told_and_bodies_that_ended_in_the_default(

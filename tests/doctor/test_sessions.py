@@ -48,6 +48,12 @@ async def test_transactions_that_hold_vacuum_back_are_told_with_how_to_end_them(
     await asyncio.gather(idle.close(), watching.close())
 
 
+async def test_a_rebuild_is_not_taken_for_a_transaction_that_holds_vacuum_back(database: Database) -> None:
+    async with database.pool.acquire() as session, session.transaction():
+        await database.queries.lock_rebuild(session)
+        assert find_one(await examine(database.url, limits=AT_ONCE), "database.sessions", Level.OK)
+
+
 async def test_what_a_role_may_not_see_is_said_to_be_not_visible(database: Database) -> None:
     role = f"blind_{urlsplit(database.url).path[1:]}"
     await database.pool.execute(f"CREATE ROLE {role} LOGIN; SELECT grant_service('{role}')")

@@ -18,6 +18,7 @@ from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
 from tests.guarantees.silence import open_network
 from tests.http.exposition import read_metric
 from tests.http.processes import serve
+from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
 
 RECIPIENTS = 5000
@@ -158,14 +159,13 @@ async def test_clients_that_hang_up_while_their_events_are_in_a_group(
 ) -> None:
     holder = await asyncpg.connect(batch_url)
     async with start_service() as service, following_the_feed(batch_url):
-        await holder.execute("SELECT pg_advisory_lock(7304564, 1)")  # nothing commits while they wait
-        loading = asyncio.create_task(checker.load([service], BEFORE))
-        async with asyncio.timeout(30):
-            while await read_metric(service, "outcomes_backlog_events") < CLIENTS:
-                await asyncio.sleep(0.01)
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
-        await holder.execute("SELECT pg_advisory_unlock(7304564, 1)")
+        async with hold_ingest_lock(holder):
+            loading = asyncio.create_task(checker.load([service], BEFORE))
+            async with asyncio.timeout(30):
+                while await read_metric(service, "outcomes_backlog_events") < CLIENTS:
+                    await asyncio.sleep(0.01)
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
         await checker.load([service], BEFORE)
         assert len(checker.unknown) == CLIENTS
         await checker.check(batch_url)

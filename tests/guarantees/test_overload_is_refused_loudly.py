@@ -12,6 +12,7 @@ from service.store.database import connect
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.http.raw_http import connect_raw
+from tests.locks import hold_ingest_lock
 
 WAITING = 40
 LIMITS = Limits(events=WAITING, hold_seconds=1.0)
@@ -35,27 +36,22 @@ async def test_what_cannot_be_stored_is_refused_and_what_was_refused_is_taken_la
     async with start_service(LIMITS) as client:
         assert (await send(client, 200)).status_code == 204
         blocker = await connect(database_url)
-        transaction = blocker.transaction()
-        await transaction.start()
-        await blocker.execute("SELECT pg_advisory_xact_lock(7304564, 1)")  # as a writer that is stuck would hold it
+        async with hold_ingest_lock(blocker):
+            held = [asyncio.create_task(send(client, recipient)) for recipient in range(1, WAITING + 1)]
+            while await read_backlog(client) < WAITING:
+                await asyncio.sleep(0)
+            started = time.monotonic()
+            at_once = await asyncio.gather(*(send(client, recipient) for recipient in range(101, 121)))
+            assert time.monotonic() - started < LIMITS.hold_seconds
+            assert {answer.status_code for answer in at_once} == {503}
+            assert await read_backlog(client) == WAITING
 
-        held = [asyncio.create_task(send(client, recipient)) for recipient in range(1, WAITING + 1)]
-        while await read_backlog(client) < WAITING:
-            await asyncio.sleep(0)
-        started = time.monotonic()
-        at_once = await asyncio.gather(*(send(client, recipient) for recipient in range(101, 121)))
-        assert time.monotonic() - started < LIMITS.hold_seconds
-        assert {answer.status_code for answer in at_once} == {503}
-        assert await read_backlog(client) == WAITING
-
-        answers = [*at_once, *await asyncio.gather(*held)]
-        assert {answer.status_code for answer in answers} == {503}
-        for answer in answers:
-            assert int(answer.headers["retry-after"]) > 0
-            assert answer.json()["error"]["type"] == "unavailable"
-        assert await read_backlog(client) == 0
-
-        await transaction.rollback()
+            answers = [*at_once, *await asyncio.gather(*held)]
+            assert {answer.status_code for answer in answers} == {503}
+            for answer in answers:
+                assert int(answer.headers["retry-after"]) > 0
+                assert answer.json()["error"]["type"] == "unavailable"
+            assert await read_backlog(client) == 0
         await blocker.close()
         again = [await send(client, recipient) for recipient in (*range(1, WAITING + 1), *range(101, 121))]
         assert {answer.status_code for answer in again} == {204}

@@ -11,10 +11,10 @@ from tests.conftest import SECRET, StartService
 from tests.factories import encode, make_payload, post_webhook
 from tests.http.exposition import read_metric
 from tests.http.raw_http import connect_raw
+from tests.locks import WAITING, hold_ingest_lock
 
 LIMIT = 100_000
 DEADLINE_SECONDS = 20.0
-INGEST_LOCK = "7304564, 1"
 
 
 def make_body(size_bytes: int) -> bytes:
@@ -103,16 +103,15 @@ async def test_a_sender_that_hangs_up_after_its_body_has_its_event_stored_all_th
     holder = await asyncpg.connect(database_url)
     body = make_body(2000)
     try:
-        await holder.execute(f"SELECT pg_advisory_lock({INGEST_LOCK})")  # nothing commits until the sender is gone
-        async with connect_raw(service) as connection:
-            await connection.begin_webhook(body, f"Content-Length: {len(body)}")
-            await connection.send(body)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while not await holder.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                    await asyncio.sleep(0.01)
-            await connection.hang_up()
-        assert (await service.get("/v1/events/sized")).status_code == 404
-        await holder.execute(f"SELECT pg_advisory_unlock({INGEST_LOCK})")
+        async with hold_ingest_lock(holder):
+            async with connect_raw(service) as connection:
+                await connection.begin_webhook(body, f"Content-Length: {len(body)}")
+                await connection.send(body)
+                async with asyncio.timeout(DEADLINE_SECONDS):
+                    while not await holder.fetchval(WAITING):
+                        await asyncio.sleep(0.01)
+                await connection.hang_up()
+            assert (await service.get("/v1/events/sized")).status_code == 404
     finally:
         await holder.close()
     await wait_for_metric(service, "outcomes_webhooks_total", target="default", answer="stored")

@@ -15,6 +15,7 @@ from tests.conftest import API_KEY, SECRET
 from tests.factories import make_payload, phone_of, post_webhook
 from tests.http.exposition import read_metric
 from tests.http.processes import DEADLINE_SECONDS, serve
+from tests.locks import WAITING, hold_ingest_lock
 
 
 @pytest.fixture
@@ -164,17 +165,16 @@ async def test_a_signal_ends_it_with_0_after_what_was_accepted_is_answered(
 ) -> None:
     holder = await asyncpg.connect(database_url)
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
-        await holder.execute("SELECT pg_advisory_lock(7304564, 1)")  # nothing commits until it is let go
-        sent = asyncio.create_task(post_webhook(serving.client, make_payload(event_id="accepted")))
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await holder.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                await asyncio.sleep(0.01)
-        serving.process.send_signal(number)
-        port = serving.client.base_url.port
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while await can_connect(port):  # until it takes nothing new, and so has seen the signal
-                await asyncio.sleep(0.01)
-        await holder.execute("SELECT pg_advisory_unlock(7304564, 1)")
+        async with hold_ingest_lock(holder):
+            sent = asyncio.create_task(post_webhook(serving.client, make_payload(event_id="accepted")))
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while not await holder.fetchval(WAITING):
+                    await asyncio.sleep(0.01)
+            serving.process.send_signal(number)
+            port = serving.client.base_url.port
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while await can_connect(port):  # until it takes nothing new, and so has seen the signal
+                    await asyncio.sleep(0.01)
         assert (await sent).status_code == 204
         assert await serving.end(0) == 0
         assert [line["signal"] for line in serving.log if line["event"] == "stopped"] == [number.name]

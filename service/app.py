@@ -43,8 +43,9 @@ from service.reconcile.reconciler import Reconciler
 from service.serving.keeper import ConnectionKeeper
 from service.serving.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.settings import Settings
-from service.store.database import POOL_CONNECTIONS, Database, connect, open_database
+from service.store.database import POOL_CONNECTIONS, Database, open_database
 from service.store.migrations import check_schema, migrate
+from service.store.preconditions import open_checked
 from service.tracing import run_traces
 from service.web.across import Across
 from service.web.agents import Agents
@@ -75,23 +76,19 @@ WRITERS = 4
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not.
 
-    This is the first that a start asks of the database, so it is also here that a wrong address is told.
+    This is the first that a start asks of the database, so it is also here that one which does not fit is refused.
     """
-    try:
-        connection = await connect(url, statement_seconds=None)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
-        # The driver's own words may quote the address, which holds a password; the system's and the server's do not.
-        is_quotable = isinstance(error, (OSError, asyncpg.PostgresError))
-        reason = next(iter(str(error).splitlines()), "") if is_quotable else ""
-        raise DatabaseError(
-            f"The database does not answer ({reason or type(error).__name__}): "
-            "check OUTCOMES_DATABASE_URL, and that Postgres runs"
-        ) from error
+    connection = await open_checked(url)
     try:
         if may_migrate:
             await migrate(connection)
         else:
             await check_schema(connection)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseError(
+            f"The role of OUTCOMES_DATABASE_URL lacks a right ({error}): run `outcomes migrate` as the role that owns "
+            "the tables, and `outcomes grant-service` for another that runs the service"
+        ) from error
     finally:
         await connection.close()
 

@@ -11,7 +11,9 @@ import asyncpg
 from service.doctor.configuration import LOOPBACK
 from service.doctor.findings import Finding, Level, ok, problem, show_seconds, warning
 from service.doctor.limits import Thresholds
-from service.store.database import OLDEST_VERSION, Database
+from service.errors import OutcomesError
+from service.store.database import Database
+from service.store.preconditions import OLDEST_VERSION, STATEMENTS_LOST, explain_failure, find_pooler
 
 SAMPLES = 5
 POOLER = "Connect past the pooler, or with pool_mode = session: the service pools for itself"
@@ -23,7 +25,7 @@ async def check_answer(database: Database, thresholds: Thresholds) -> list[Findi
         async with database.pool.acquire() as connection:
             seconds = await _measure(lambda: database.queries.get_clock(connection))
             version = int(await connection.fetchval("SHOW server_version_num"))
-    except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
+    except STATEMENTS_LOST:
         return [problem("Statements get lost between us and Postgres: a pooler in transaction mode", POOLER)]
     findings = [_judge("A round trip", seconds, thresholds.round_trip_seconds, "Bring service and database closer")]
     if version < OLDEST_VERSION:
@@ -53,8 +55,10 @@ def explain_silence(error: BaseException) -> Finding:
     for kind, (message, remedy) in hints.items():
         if isinstance(error, kind):
             return problem(message, remedy)
-    remedy = "Check OUTCOMES_DATABASE_URL, and that Postgres runs"
-    return problem(f"It cannot be reached ({type(error).__name__})", remedy)
+    if not isinstance(error, OutcomesError):
+        error = explain_failure(error)
+    message, _, remedy = str(error).rpartition(": ")
+    return problem(message, f"{remedy[:1].upper()}{remedy[1:]}")
 
 
 async def check_commit(database: Database, thresholds: Thresholds) -> list[Finding]:
@@ -89,15 +93,9 @@ async def check_commit(database: Database, thresholds: Thresholds) -> list[Findi
 async def check_pooler(database: Database) -> list[Finding]:
     """Whether sessions are ours: a pooler in transaction mode hands one's server to the next, and locks with it."""
     async with database.pool.acquire() as first, database.pool.acquire() as second:
-        try:
-            before = (await database.queries.get_clock(first))["pid"]
-            async with second.transaction():
-                await database.queries.get_clock(second)  # takes a server for as long as the block lasts
-                after = (await database.queries.get_clock(first))["pid"]
-        except (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError):
-            return [problem("Prepared statements get lost: a pooler in transaction mode is in between", POOLER)]
-    if before != after:
-        return [problem("One session has two servers: a pooler in transaction mode is in between", POOLER)]
+        found = await find_pooler(first, second)
+    if found is not None:
+        return [problem(f"A pooler in transaction mode is in between: {found}", POOLER)]
     return [ok("Sessions stay with one server: no pooler in transaction mode")]
 
 

@@ -15,8 +15,10 @@ from service.app import count_connections
 from service.doctor import answering, clock, configuration, provider, running, schema, server, sessions, webhooks, work
 from service.doctor.findings import Check, Finding, Level, problem, show_seconds, unchecked
 from service.doctor.limits import DEFAULT_THRESHOLDS, Thresholds
+from service.errors import ConfigurationError
 from service.settings import Settings
 from service.store.database import Database, open_unchecked_database
+from service.store.database_url import read_database_url
 
 STATEMENT_SECONDS = 5.0
 HIDDEN_LENGTH = 6
@@ -58,8 +60,9 @@ class Examination:
         async for told in self._look(self._list_first()):
             yield told
         writable: Database | None = None
-        if self.database_url is None:
-            yield Told("database.answer", self.no_database or unchecked("There is no database to ask"))
+        no_database = self._explain_absence()
+        if self.database_url is None or no_database is not None:
+            yield Told("database.answer", no_database or unchecked("There is no database to ask"))
             async for told in self._look([self._api_keys(None)]):
                 yield told
             async for told in self._look(self._list_last(None)):
@@ -83,6 +86,16 @@ class Examination:
             async for told in self._look(self._list_last(writable)):
                 yield told
 
+    def _explain_absence(self) -> Finding | None:
+        """Why there is no database to ask; None: there may be one."""
+        if self.database_url is None:
+            return self.no_database
+        try:
+            read_database_url(self.database_url)
+        except ConfigurationError as error:
+            return answering.explain_silence(error)
+        return None
+
     def _list_first(self) -> list[Check]:
         settings = self.settings
         return [
@@ -104,6 +117,7 @@ class Examination:
             Check("database.durability", partial(server.check_durability, database)),
             Check("database.standby", partial(server.check_standby, database)),
             Check("database.connections", partial(sessions.check_connections, database, count_connections(settings))),
+            Check("database.session", partial(server.check_session, database)),
             Check("database.timeouts", partial(server.check_timeouts, database)),
             Check("database.wal", partial(server.check_wal, database, limits)),
             Check("database.vacuum", partial(server.check_vacuum, database, limits)),

@@ -5,17 +5,12 @@ from datetime import UTC, datetime
 
 from service.doctor.findings import Finding, ok, problem, show_bytes, show_name, show_seconds, unchecked, warning
 from service.doctor.limits import Thresholds
-from service.store.database import COPY_SECONDS, UNSAFE_SETTINGS, Database
+from service.store.database import UNSAFE_SETTINGS, Database
+from service.store.preconditions import find_session_faults
 
 UNITS = {"kB": 1024, "8kB": 8192, "MB": 1024**2, "GB": 1024**3, "B": 1}
-TIMEOUTS = {
-    "statement_timeout": (COPY_SECONDS, "the rows of a large file, which take up to that long"),
-    "idle_in_transaction_session_timeout": (60, "exports that wait for a slow reader"),
-    "idle_session_timeout": (600, "connections that wait for the next webhook"),
-    "transaction_timeout": (3600, "exports"),
-    "lock_timeout": (10, "webhooks that wait for their turn"),
-}
-"""Below how many seconds each would end what it should not."""
+TIMEOUTS = {"transaction_timeout": (3600, "exports")}
+"""Below how many seconds each would end what it should not. The others the service sets itself (store/session.py)."""
 
 
 async def _read(database: Database, *names: str) -> dict[str, tuple[str, str | None]]:
@@ -59,6 +54,14 @@ async def check_standby(database: Database) -> list[Finding]:
             "synchronous_standby_names and reload",
         )
     ]
+
+
+async def check_session(database: Database) -> list[Finding]:
+    """Whether sessions are as the service opens them, whatever the server, database or role has as its default."""
+    async with database.pool.acquire() as connection:
+        faults = await find_session_faults(connection)
+    findings = [problem(message, f"{remedy[:1].upper()}{remedy[1:]}") for message, remedy in faults]
+    return findings or [ok("Sessions have the settings that the service needs")]
 
 
 async def check_timeouts(database: Database) -> list[Finding]:

@@ -10,13 +10,14 @@ import asyncpg
 import structlog
 
 from service.errors import DatabaseError
+from service.store.database_url import read_database_url
+from service.store.session import SESSION
 from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
 
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
-OLDEST_VERSION = 150000
 POOL_CONNECTIONS = 10
 STATEMENT_SECONDS = 30.0
 """A network that has gone silent tells nothing, for ever: past this a statement is taken for lost."""
@@ -49,9 +50,9 @@ async def connect(
 
     A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: it may take as long as it likes.
     """
-    settings = _OPTIONS["server_settings"] | {"application_name": application_name}
-    options = _OPTIONS | {"server_settings": settings, "command_timeout": statement_seconds}
-    connection = await asyncpg.connect(url, connection_class=_Connection, **options)
+    connection = await asyncpg.connect(
+        **_make_options(url, application_name), command_timeout=statement_seconds, connection_class=_Connection
+    )
     assert isinstance(connection, _Connection)
     connection.url = url
     return connection
@@ -87,12 +88,11 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
     pool = await asyncpg.create_pool(
-        url,
+        **_make_options(url),
         min_size=1,
         max_size=POOL_CONNECTIONS,
         command_timeout=statement_seconds,
         init=note_server,
-        **_OPTIONS,
     )
     try:
         async with pool.acquire() as connection:
@@ -107,10 +107,8 @@ async def open_unchecked_database(
     url: str, *, connections: int, statement_seconds: float, application_name: str
 ) -> AsyncIterator[Database]:
     """The same of a server that nobody has found safe, nor even there: connects with the first statement."""
-    options = _OPTIONS | {"server_settings": _OPTIONS["server_settings"] | {"application_name": application_name}}
-    pool = await asyncpg.create_pool(
-        url, min_size=0, max_size=connections, command_timeout=statement_seconds, **options
-    )
+    options = _make_options(url, application_name)
+    pool = await asyncpg.create_pool(**options, min_size=0, max_size=connections, command_timeout=statement_seconds)
     try:
         yield Database(url, pool, load_queries())
     finally:
@@ -129,10 +127,7 @@ async def note_server(connection: Connection) -> None:
 
 
 async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
-    """Refuses a server that is too old, or that may lose a commit it has confirmed."""
-    version = int(await connection.fetchval("SHOW server_version_num"))
-    if version < OLDEST_VERSION:
-        raise DatabaseError(f"Postgres {version // 10000} is too old: this service needs 15 or newer")
+    """Refuses a server that may lose a commit it has confirmed."""
     for setting, harm in UNSAFE_SETTINGS.items():
         if await connection.fetchval("SELECT current_setting($1)", setting) != "off":
             continue
@@ -144,8 +139,12 @@ async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
         logger.warning("database_unsafe", setting=setting)
 
 
-_OPTIONS: dict[str, Any] = {
-    "timeout": 5.0,
-    "target_session_attrs": "read-write",
-    "server_settings": {"application_name": "outcomes", "timezone": "UTC"},
-}
+def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any]:
+    """How every connection of the service is opened."""
+    address = read_database_url(url)
+    return {
+        "dsn": address.url,
+        "timeout": address.connect_seconds,
+        "target_session_attrs": "read-write",
+        "server_settings": SESSION | {"application_name": application_name},
+    }

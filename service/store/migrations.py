@@ -26,6 +26,7 @@ import structlog
 
 from service.errors import DatabaseError
 from service.store.database import Connection, connect_beside, load_queries
+from service.store.preconditions import check_rights
 from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
@@ -100,8 +101,11 @@ async def migrate(connection: asyncpg.Connection, *, patience_seconds: float = L
     queries = load_queries()
     async with _lock(connection):
         if not await queries.has_schema_tables(connection):
+            await check_rights(connection)
             await _retry("the records of migrations", patience_seconds, partial(_create_records, connection))
         state = await find_state(connection)
+        if not state.is_current:
+            await check_rights(connection)
         for file in state.migrations:
             apply = _apply_alone if file.is_alone else _apply
             await _retry(file.name, patience_seconds, partial(apply, connection, file))

@@ -19,6 +19,19 @@ WHERE NOT a.attisdropped
   AND ((a.attrelid = to_regclass('schema_migrations') AND a.attname = 'compatible_from')
     OR (a.attrelid = to_regclass('schema_functions') AND a.attname = 'release'));
 
+-- name: list_missing_create_rights()$
+-- The commands that give our role what making the schema takes; null: it lacks nothing. BI tools' schemas are made once.
+SELECT array_agg(x.command ORDER BY x.command)
+FROM (
+    SELECT 'CREATE SCHEMA public' AS command WHERE to_regnamespace('public') IS NULL
+    UNION ALL
+    SELECT format('GRANT USAGE, CREATE ON SCHEMA public TO %I', current_user)
+    WHERE to_regnamespace('public') IS NULL OR NOT has_schema_privilege('public', 'USAGE') OR NOT has_schema_privilege('public', 'CREATE')
+    UNION ALL
+    SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user)
+    WHERE (to_regnamespace('bi') IS NULL OR to_regnamespace('bi_full') IS NULL) AND NOT has_database_privilege(current_database(), 'CREATE')
+) AS x;
+
 -- name: set_lock_timeout(timeout)!
 -- How long a statement of this transaction waits for a lock.
 SELECT set_config('lock_timeout', :timeout, true);

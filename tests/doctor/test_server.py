@@ -17,7 +17,7 @@ from tests.doctor.examining import examine, find, find_one
 from tests.postgres import PostgresServer, find_programs, require_standby
 
 CARELESS = (
-    "fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=256MB", "statement_timeout=9s",
+    "fsync=off", "full_page_writes=off", "autovacuum=off", "max_wal_size=256MB", "transaction_timeout=9s",
     "max_prepared_transactions=5", "max_connections=20",
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_checkpoints_that_come_too_often_are_told(careless: list[Told]) -> None:
 
 def test_time_limits_that_end_our_work_are_told(careless: list[Told]) -> None:
     found = find_one(careless, "database.timeouts", Level.WARNING)
-    assert "statement_timeout = 9 s" in found.message
+    assert "transaction_timeout = 9 s" in found.message
     assert "ALTER ROLE" in found.remedy
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,9 +16,9 @@ from service.store.database import Database, load_queries, open_unchecked_databa
 from tests.database.test_tls import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.http.provider import find_free_port
+from tests.pooling import needs_pooler, pool
 from tests.postgres import PostgresServer, find_programs
 
-POOLER = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where there is none, it is left out
 AT_ONCE = {"idle_seconds": (0.0, 900.0), "transaction_seconds": (0.0, 900.0)}
 
@@ -88,54 +86,28 @@ def test_the_number_of_connections_is_that_of_the_code() -> None:
     assert count_connections(read_settings({})) == 18
 
 
-@asynccontextmanager
-async def pool(server: PostgresServer, folder: Path, mode: str) -> AsyncIterator[str]:
-    """pgbouncer before ``server``; gives the address up to the database's name."""
-    port = find_free_port()
-    user = server.folder.owner()
-    (folder / "users.txt").write_text('"postgres" ""\n')
-    (folder / "pgbouncer.ini").write_text(
-        f"[databases]\n* = host={server.folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
-        f"unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\npool_mode = {mode}\n"
-        "ignore_startup_parameters = extra_float_digits\nmin_pool_size = 2\n"
-    )
-    for path in (folder, *folder.parents[:2], *folder.iterdir()):
-        path.chmod(0o755)
-    process = await asyncio.create_subprocess_exec(
-        str(POOLER), "-q", *(["-u", user] if user != "root" else []), str(folder / "pgbouncer.ini"),
-        stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.02)
-        yield f"postgresql://postgres@127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-@pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debian: apt-get install pgbouncer)")
+@needs_pooler
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 async def test_a_pooler_that_hands_sessions_around_is_found(
     postgres: PostgresServer, database_url: str, tmp_path: Path, mode: str
 ) -> None:
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f'ALTER DATABASE "{name}" SET search_path = public, pg_temp')
+    await connection.close()
     async with pool(postgres, tmp_path, mode) as address:
         findings = await examine(f"{address}{urlsplit(database_url).path}")
     told = find(findings, "database.pooler") or find(findings, "database.answer")
     if mode == "session":
         assert [finding.level for finding in told] == [Level.OK]
+        assert find_one(findings, "database.session", Level.OK)
     else:
         (found,) = told
         assert (found.level, "transaction mode" in found.message) == (Level.PROBLEM, True)
         assert "past the pooler" in found.remedy
 
 
-@pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debian: apt-get install pgbouncer)")
+@needs_pooler
 async def test_a_pooler_is_found_where_no_statement_gets_lost_too(
     postgres: PostgresServer, database_url: str, tmp_path: Path
 ) -> None:
@@ -144,7 +116,7 @@ async def test_a_pooler_is_found_where_no_statement_gets_lost_too(
         # Without a cache of statements, as behind a pooler that keeps track of them.
         async with asyncpg.create_pool(url, min_size=0, max_size=2, statement_cache_size=0) as connections:
             (found,) = await check_pooler(Database(url, connections, load_queries()))
-    assert (found.level, "One session has two servers" in found.message) == (Level.PROBLEM, True)
+    assert (found.level, "one session has two servers" in found.message) == (Level.PROBLEM, True)
     assert "pool_mode = session" in found.remedy
 
 

@@ -1,0 +1,52 @@
+"""A pooler before a test's Postgres, where pgbouncer is installed."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from service.store.session import SESSION
+from tests.http.provider import find_free_port
+from tests.postgres import PostgresServer
+
+POOLER = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+needs_pooler = pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debian: apt-get install pgbouncer)")
+
+
+@asynccontextmanager
+async def pool(
+    server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = SESSION, more: str = ""
+) -> AsyncIterator[str]:
+    """pgbouncer before ``server``; gives the address up to the database's name.
+
+    ``ignored`` are startup parameters that it drops; ``more`` is added to its settings.
+    """
+    port = find_free_port()
+    user = server.folder.owner()
+    (folder / "users.txt").write_text('"postgres" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host={server.folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+        f"unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\npool_mode = {mode}\n"
+        f"ignore_startup_parameters = {', '.join(ignored).lower()}\n{more}\n"
+    )
+    for path in (folder, *folder.parents[:2], *folder.iterdir()):
+        path.chmod(0o755)
+    process = await asyncio.create_subprocess_exec(
+        str(POOLER), "-q", *(["-u", user] if user != "root" else []), str(folder / "pgbouncer.ini"),
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    (await asyncio.open_connection("127.0.0.1", port))[1].close()
+                    break
+                except OSError:
+                    await asyncio.sleep(0.02)
+        yield f"postgresql://postgres@127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()

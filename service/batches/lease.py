@@ -71,12 +71,11 @@ class Lease:
         passed = (now - asked for now, asked in zip(self._clocks(), self._asked_at, strict=True))
         return all(seconds < SENDING_SECONDS for seconds in passed)
 
-    async def confirm(self) -> bool:
-        """The same, once the database has renewed it; a database that is away leaves it to the clocks."""
+    async def confirm(self) -> None:
+        """Renews the lease now, or learns that it was lost; a database that is away leaves it to the clocks."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONFIRM_SECONDS):
                 await self.renew()
-        return self.holds()
 
     async def renew(self) -> None:
         """Renews the lease; where the upload was settled by another, it has ended for good."""

@@ -12,8 +12,8 @@ class Fence(Protocol):
     def holds(self) -> bool:
         """Whether the right still holds, by this machine's clocks."""
 
-    async def confirm(self) -> bool:
-        """The same, asked of the database."""
+    async def confirm(self) -> None:
+        """Asks the database, where what holds may have been settled by another; ``holds`` answers."""
 
 
 class FencedError(Exception):
@@ -47,8 +47,7 @@ class FencedBody(httpx.AsyncByteStream):
         yield held or b""
 
     async def _ask(self) -> None:
-        if not await self._fence.confirm():
-            raise FencedError
+        await self._fence.confirm()
         self._look()
 
     def _look(self) -> None:

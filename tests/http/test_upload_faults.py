@@ -12,7 +12,7 @@ from service.sandbox import sample_contacts
 from service.store.database import Database, connect
 from tests.conftest import API_KEY, StartService, create_database
 from tests.http.processes import OUTCOMES, run
-from tests.http.provider import KEY, connect_provider, count_uploads, upload
+from tests.http.provider import CONTACTS, KEY, connect_provider, count_uploads, upload
 from tests.postgres import PostgresServer
 
 
@@ -109,7 +109,20 @@ async def test_an_unknown_upload_is_resolved_on_the_command_line(
         assert (neither.status, "either --batch-id N or --not-sent" in neither.errors) == (2, True)
         wrong = await run(OUTCOMES, "batches", "resolve", "1", "--batch-id", "999", **settings)
         assert (wrong.status, "There is no such batch" in wrong.errors) == (2, True)
-        done = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", **settings)
+        for wrong_flags, told in (
+            (("--batch-id", "1", "--not-these", "2"), "--not-these goes with --not-sent"),
+            (("--not-sent", "--accept-difference"), "--accept-difference goes with --batch-id"),
+            (("--not-sent", "--not-these", "2,x"), "--not-these takes numbers of batches"),
+        ):
+            refused = await run(OUTCOMES, "batches", "resolve", "1", *wrong_flags, **settings)
+            assert (refused.status, told in refused.errors) == (2, True), wrong_flags
+        files = {"file": ("contacts.csv", CONTACTS, "text/csv")}
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(base_url=sandbox.base_url, headers=headers) as dashboard:
+            await dashboard.post("/v1/batch-call", data={"agent_id": "123", "name": "March Follow Ups"}, files=files)
+        doubted = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", **settings)
+        assert (doubted.status, '"not_these": [456]' in doubted.errors) == (2, True), doubted.errors
+        done = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--not-these", "456", **settings)
         assert (done.status, done.output) == (0, "Upload 1 was not sent.\n")
         assert (await service.get("/v1/uploads/1")).json()["data"]["state"] == "failed"
 

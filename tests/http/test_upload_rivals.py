@@ -223,3 +223,39 @@ async def test_a_batch_that_was_taken_for_one_made_elsewhere_is_given_back_to_it
         assert (answer.status_code, answer.json()["data"]["batch_id"]) == (200, 456), answer.text
         listed = (await service.get("/v1/batch-calls")).json()["data"]
         assert [batch["id"] for batch in listed] == [456]
+
+
+async def test_a_batch_that_may_be_an_unknown_upload_is_not_taken_for_one_made_elsewhere(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, start=time.time()) as (service, sandbox):
+        await lose(service, sandbox, CONTACTS, is_taken=False)
+        for batch_id, (name, total, is_held_back) in enumerate(
+            [
+                ("March Follow Ups", 2, True), (" march  FOLLOW ups ", 900, True), ("", 1, True), ("April", 3, True),
+                ("April", 2, True), ("April", 4, False),
+            ],
+            start=456,
+        ):  # fmt: skip
+            await database.queries.note_batches(
+                database.pool, batch_id=[batch_id], agent_id=[123], name=[name], status=[""], total_recipients=[total],
+                created_at=[None],
+            )  # fmt: skip
+            known = await database.pool.fetchval("SELECT count(*) FROM batches WHERE batch_id = $1", batch_id)
+            assert (known == 0) == is_held_back, (name, total)
+
+
+async def test_a_promotion_that_was_displaced_and_has_no_file_any_more_is_not_held_again(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, start=time.time()) as (service, sandbox):
+        test = (await upload(service, test_recipients="1")).json()["data"]["id"]
+        sandbox.sandbox.faults.next_upload = "lost_answer"
+        assert (await service.post(f"/v1/batch-calls/{test}/promote")).status_code == 200
+        main = await database.pool.fetchval("SELECT batch_key FROM batches WHERE campaign_role = 'main'")
+        await database.pool.execute(
+            "UPDATE batches SET upload_state = 'unknown', batch_id = NULL WHERE batch_key = $1", main
+        )
+        word = {"not_sent": True, "not_these": [457]}
+        answer = await service.post(f"/v1/uploads/{main}/resolve", json=word)
+        assert (answer.status_code, answer.json()["data"]["state"]) == (200, "failed"), answer.text

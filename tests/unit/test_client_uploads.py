@@ -29,8 +29,8 @@ class FallingFence:
         self.looks -= 1
         return self.looks >= 0
 
-    async def confirm(self) -> bool:
-        return self.looks > 0
+    async def confirm(self) -> None:
+        pass
 
 
 class Provider:

@@ -116,7 +116,10 @@ BEGIN
            array_agg(c.bears), array_agg(c.ref_column), array_agg(c.final_at)
     INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_final_at
     FROM (
-        SELECT r.batch_key, r.recipient_no, r.parameters, r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
+        -- What a window's recipient has as parameters, calls gave it: those that are there say which.
+        SELECT r.batch_key, r.recipient_no,
+               CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters ELSE coalesce(f.parameters, '{}') END AS parameters,
+               r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                p.span, p.exact, f.final_at,
                b.ref_column IS NOT NULL
                AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS bears
@@ -136,10 +139,12 @@ BEGIN
         JOIN batches AS b ON b.batch_key = r.batch_key
         CROSS JOIN LATERAL batch_span(b) AS p
         CROSS JOIN LATERAL (
-            SELECT count(*) AS facts,
+            SELECT count(*) AS facts, count(*) FILTER (WHERE e.arrival_id IS NULL) AS unproven,
+                   (array_agg(e.parameters ORDER BY e.parameters::text) FILTER (WHERE e.parameters IS NOT NULL))[1] AS parameters,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
                        FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at
             FROM facts AS f
+            LEFT JOIN unreferenced_events AS e ON e.arrival_id = f.arrival_id
             WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.arrival_id <> ALL (v_events)
               AND (v_until = 'infinity' OR NOT EXISTS (
                   SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until))
@@ -326,9 +331,8 @@ BEGIN
         SELECT k.recipient_no INTO v_known_no
         FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
-          AND (k.parameters = s_parameters[n] OR k.parameters = '{}')
           AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no) WHERE s.b = k.batch_key AND s.no = k.recipient_no)
-        ORDER BY k.parameters = s_parameters[n] DESC, k.recipient_no
+        ORDER BY k.parameters = s_parameters[n] DESC, k.parameters = '{}' DESC, k.recipient_no
         LIMIT 1;
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
     END LOOP;

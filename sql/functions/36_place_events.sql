@@ -62,11 +62,13 @@ BEGIN
                     VALUES (v_row.batch_key, v_no, v_key.phone, v_row.parameters);
                     v_made := v_made || jsonb_build_object(v_row.batch_key || '/' || v_row.recipient_no, v_no);
                 END IF;
-            ELSIF v_row.parameters <> '{}' AND NOT v_made ? (v_row.batch_key || '=' || v_no) THEN
+            ELSIF v_row.parameters IS NOT NULL AND NOT v_made ? (v_row.batch_key || '=' || v_no) THEN
                 v_made := v_made || jsonb_build_object(v_row.batch_key || '=' || v_no, v_no);
                 PERFORM set_parameters(v_row.batch_key, v_no, v_row.parameters)
                 FROM recipients AS r
-                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters = '{}';
+                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters <> v_row.parameters
+                  AND NOT EXISTS (SELECT FROM erased_recipients AS k
+                                  WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no);
             END IF;
 
             IF v_row.batch_key IS NULL AND (v_row.is_erased OR v_row.called_at <= v_erased_at) THEN

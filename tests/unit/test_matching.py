@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.batches.matching import Contender, Listed, could_be, decide, fits, fold, is_plausible
-from service.formant.client import ProviderBatch
+from service.formant.batches import ProviderBatch
 
 SENT = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 AGENT = 123

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store.session import SESSION
+from service.store.preconditions import NOT_TRACKED
 from tests.http.provider import find_free_port
 from tests.postgres import PostgresServer
 
@@ -18,7 +18,7 @@ needs_pooler = pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debia
 
 @asynccontextmanager
 async def pool(
-    server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = SESSION, more: str = ""
+    server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = NOT_TRACKED, more: str = ""
 ) -> AsyncIterator[str]:
     """pgbouncer before ``server``; gives the address up to the database's name.
 
@@ -30,7 +30,7 @@ async def pool(
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host={server.folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
         f"unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\npool_mode = {mode}\n"
-        f"ignore_startup_parameters = {', '.join(ignored).lower()}\n{more}\n"
+        f"ignore_startup_parameters = {', '.join(ignored)}\n{more}\n"
     )
     for path in (folder, *folder.parents[:2], *folder.iterdir()):
         path.chmod(0o755)

@@ -13,6 +13,8 @@ logger = structlog.get_logger()
 OLDEST_VERSION = 150000
 STATEMENTS_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 POOLER_REMEDY = "connect to Postgres itself, or with pool_mode = session: the service pools for itself"
+NOT_TRACKED = tuple(name for name in SESSION if name not in {"TimeZone", "DateStyle", "standard_conforming_strings"})
+"""What pgbouncer refuses unless it is to ignore it, spelled as we send it. The others it sets for each client."""
 UNUSABLE = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
@@ -52,7 +54,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
     if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
         return DatabaseError(
             "A pooler refuses the settings that the service opens its sessions with: connect to Postgres itself, or "
-            f"use session pooling with ignore_startup_parameters = {', '.join(name.lower() for name in SESSION)}"
+            f"use session pooling with ignore_startup_parameters = {', '.join(NOT_TRACKED)}"
         )
     if isinstance(error, asyncpg.UndefinedObjectError) and any(f'"{name}"' in str(error) for name in SESSION):
         return DatabaseError(_too_old("14 or older"))

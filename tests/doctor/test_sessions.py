@@ -148,7 +148,7 @@ async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
     ("address", "remedy"),
     [
         ("postgresql://bob:pass-word@127.0.0.1:1/x", "that Postgres runs"),
-        ("postgresql://bob:pass-word@127.0.0.1:no-port/x", "OUTCOMES_DATABASE_URL"),
+        ("postgresql://bob:pass-word@127.0.0.1:no-port/x", "It takes postgresql://"),
     ],
 )
 async def test_a_database_that_is_down_is_told_and_the_rest_goes_on(address: str, remedy: str) -> None:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
-from service.store.preconditions import NOT_TRACKED
+from service.store.session import SESSION
 from tests.http.provider import find_free_port
 from tests.postgres import PostgresServer
 
@@ -18,7 +19,7 @@ needs_pooler = pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debia
 
 @asynccontextmanager
 async def pool(
-    server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = NOT_TRACKED, more: str = ""
+    server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = SESSION, more: str = ""
 ) -> AsyncIterator[str]:
     """pgbouncer before ``server``; gives the address up to the database's name.
 
@@ -50,3 +51,14 @@ async def pool(
     finally:
         process.terminate()
         await process.wait()
+
+
+async def set_defaults(url: str, **settings: str) -> None:
+    """Gives new sessions in the database at ``url`` other defaults: text as it stands in SQL."""
+    connection = await asyncpg.connect(url)
+    try:
+        name = await connection.fetchval("SELECT current_database()")
+        for setting, value in settings.items():
+            await connection.execute(f'ALTER DATABASE "{name}" SET {setting} = {value}')
+    finally:
+        await connection.close()

@@ -13,8 +13,6 @@ logger = structlog.get_logger()
 OLDEST_VERSION = 150000
 STATEMENTS_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 POOLER_REMEDY = "connect to Postgres itself, or with pool_mode = session: the service pools for itself"
-NOT_TRACKED = tuple(name for name in SESSION if name not in {"TimeZone", "DateStyle", "standard_conforming_strings"})
-"""What pgbouncer refuses unless it is to ignore it, spelled as we send it. The others it sets for each client."""
 UNUSABLE = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
@@ -54,7 +52,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
     if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
         return DatabaseError(
             "A pooler refuses the settings that the service opens its sessions with: connect to Postgres itself, or "
-            f"use session pooling with ignore_startup_parameters = {', '.join(NOT_TRACKED)}"
+            f"use session pooling with ignore_startup_parameters = {', '.join(SESSION)}"
         )
     if isinstance(error, asyncpg.UndefinedObjectError) and any(f'"{name}"' in str(error) for name in SESSION):
         return DatabaseError(_too_old("14 or older"))
@@ -118,7 +116,11 @@ async def _check_server(connection: Connection) -> None:
 
 
 async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
-    """Settings that are not as the service needs them although it asked, each with the remedy."""
+    """Settings that are not as the service needs them although it asked, each with the remedy.
+
+    Looks at what RESET ALL comes back to, which the pool runs: a pooler's own SET would not outlast it.
+    """
+    await connection.reset()
     wanted = SESSION | {name: value for name, (value, _) in CHECKED.items()}
     rows = load_queries().list_server_settings(connection, names=list(wanted))
     different = {row["name"]: row["setting"] async for row in rows if row["setting"] != wanted[row["name"]]}

@@ -89,7 +89,9 @@ async def find_pooler(first: Connection, second: Connection) -> str | None:
             other = (await queries.get_clock(second))["pid"]
     except STATEMENTS_LOST:
         return "prepared statements get lost"
-    except asyncpg.ProtocolViolationError:
+    except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
+        if not isinstance(error.__cause__ or error, asyncpg.ProtocolViolationError):
+            raise
         return "transactions are refused"
     return "one session has two servers" if before[0] != before[1] or other in before else None
 
@@ -139,7 +141,7 @@ async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
     ]
     if commands:
         message = "A pooler drops the settings that the service opens its sessions with"
-        faults.append((message, f"connect to Postgres itself, or run {'; '.join(commands)}"))
+        faults.append((message, f"connect to Postgres itself, or run {'; '.join(commands)} and restart it"))
     return faults
 
 

@@ -26,7 +26,8 @@ async def open_checked(url: str) -> asyncpg.Connection:
     """A connection without a limit for its statements, to a database found fit. Raises ConfigurationError or
     DatabaseError with the remedy; no message quotes the address, which holds a password."""
     if ignored := read_database_url(url).ignored:
-        logger.warning("database_parameters_ignored", parameters=ignored)
+        reason = "; ".join(f"{name}: {why}" for name, why in ignored.items())
+        logger.warning("database_parameters_ignored", setting="OUTCOMES_DATABASE_URL", reason=reason)
     try:
         connection = await connect(url, statement_seconds=None)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.store.database import open_database
+from service.store.database import connect, open_database
 from service.store.session import SESSION
 from tests.conftest import create_database, drop_database, make_starter
 from tests.database.ingesting import ingest
@@ -138,3 +138,15 @@ async def test_a_default_changed_under_an_installation_changes_nothing(
             assert await connection.fetchval("SELECT count(*) FROM facts") == 1
         rows = database.queries.list_server_settings(database.pool, names=[name])
         assert [row["setting"] async for row in rows] == [SESSION[name]]
+
+
+async def test_a_warning_of_a_commit_in_doubt_arrives_whatever_the_database_hides(
+    postgres: PostgresServer, database_url: str
+) -> None:
+    await set_by_server(postgres, database_url, {"client_min_messages": "error"})
+    connection = await connect(database_url)
+    severities: list[str | None] = []
+    connection.add_log_listener(lambda _, message: severities.append(message.severity_en))
+    await connection.execute("DO $$ BEGIN RAISE WARNING 'the standby may lack it'; END $$")
+    await connection.close()
+    assert severities == ["WARNING"]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from service.store.session import SESSION
@@ -30,7 +31,7 @@ async def pool(
     (folder / "pgbouncer.ini").write_text(
         f"[databases]\n* = host={server.folder}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
         f"unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users.txt\npool_mode = {mode}\n"
-        f"ignore_startup_parameters = {', '.join(ignored).lower()}\n{more}\n"
+        f"ignore_startup_parameters = {', '.join(ignored)}\n{more}\n"
     )
     for path in (folder, *folder.parents[:2], *folder.iterdir()):
         path.chmod(0o755)
@@ -50,3 +51,14 @@ async def pool(
     finally:
         process.terminate()
         await process.wait()
+
+
+async def set_defaults(url: str, **settings: str) -> None:
+    """Gives new sessions in the database at ``url`` other defaults: text as it stands in SQL."""
+    connection = await asyncpg.connect(url)
+    try:
+        name = await connection.fetchval("SELECT current_database()")
+        for setting, value in settings.items():
+            await connection.execute(f'ALTER DATABASE "{name}" SET {setting} = {value}')
+    finally:
+        await connection.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
@@ -187,7 +187,10 @@ class Examination:
 def _list_secrets(settings: Settings) -> list[str]:
     secrets = [settings.api_key, settings.formant_api_key, settings.bi_password, *settings.webhook_secrets]
     with suppress(ValueError):
-        secrets.append(urlsplit(settings.database_url).password or "")
+        address = urlsplit(settings.database_url)
+        given = parse_qs(address.query)
+        secrets += [address.password or "", unquote(address.password or "")]
+        secrets += [value for name in ("password", "sslpassword") for value in given.get(name, [])]
     return sorted((secret for secret in secrets if len(secret) >= HIDDEN_LENGTH), key=len, reverse=True)
 
 

@@ -26,7 +26,8 @@ async def open_checked(url: str) -> asyncpg.Connection:
     """A connection without a limit for its statements, to a database found fit. Raises ConfigurationError or
     DatabaseError with the remedy; no message quotes the address, which holds a password."""
     if ignored := read_database_url(url).ignored:
-        logger.warning("database_parameters_ignored", parameters=ignored)
+        reason = "; ".join(f"{name}: {why}" for name, why in ignored.items())
+        logger.warning("database_parameters_ignored", setting="OUTCOMES_DATABASE_URL", reason=reason)
     try:
         connection = await connect(url, statement_seconds=None)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, ValueError) as error:
@@ -52,7 +53,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
     if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
         return DatabaseError(
             "A pooler refuses the settings that the service opens its sessions with: connect to Postgres itself, or "
-            f"use session pooling with ignore_startup_parameters = {', '.join(name.lower() for name in SESSION)}"
+            f"use session pooling with ignore_startup_parameters = {', '.join(SESSION)}"
         )
     if isinstance(error, asyncpg.UndefinedObjectError) and any(f'"{name}"' in str(error) for name in SESSION):
         return DatabaseError(_too_old("14 or older"))
@@ -89,7 +90,9 @@ async def find_pooler(first: Connection, second: Connection) -> str | None:
             other = (await queries.get_clock(second))["pid"]
     except STATEMENTS_LOST:
         return "prepared statements get lost"
-    except asyncpg.ProtocolViolationError:
+    except (asyncpg.ProtocolViolationError, asyncpg.ConnectionDoesNotExistError) as error:
+        if not isinstance(error.__cause__ or error, asyncpg.ProtocolViolationError):
+            raise
         return "transactions are refused"
     return "one session has two servers" if before[0] != before[1] or other in before else None
 
@@ -116,7 +119,11 @@ async def _check_server(connection: Connection) -> None:
 
 
 async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
-    """Settings that are not as the service needs them although it asked, each with the remedy."""
+    """Settings that are not as the service needs them although it asked, each with the remedy.
+
+    Looks at what RESET ALL comes back to, which the pool runs: a pooler's own SET would not outlast it.
+    """
+    await connection.reset()
     wanted = SESSION | {name: value for name, (value, _) in CHECKED.items()}
     rows = load_queries().list_server_settings(connection, names=list(wanted))
     different = {row["name"]: row["setting"] async for row in rows if row["setting"] != wanted[row["name"]]}
@@ -135,7 +142,7 @@ async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
     ]
     if commands:
         message = "A pooler drops the settings that the service opens its sessions with"
-        faults.append((message, f"connect to Postgres itself, or run {'; '.join(commands)}"))
+        faults.append((message, f"connect to Postgres itself, or run {'; '.join(commands)} and restart it"))
     return faults
 
 

@@ -16,7 +16,7 @@ from service.store.database import Database, load_queries, open_unchecked_databa
 from tests.database.test_tls import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.http.provider import find_free_port
-from tests.pooling import needs_pooler, pool
+from tests.pooling import needs_pooler, pool, set_defaults
 from tests.postgres import PostgresServer, find_programs
 
 SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where there is none, it is left out
@@ -91,10 +91,7 @@ def test_the_number_of_connections_is_that_of_the_code() -> None:
 async def test_a_pooler_that_hands_sessions_around_is_found(
     postgres: PostgresServer, database_url: str, tmp_path: Path, mode: str
 ) -> None:
-    connection = await asyncpg.connect(database_url)
-    name = await connection.fetchval("SELECT current_database()")
-    await connection.execute(f'ALTER DATABASE "{name}" SET search_path = public, pg_temp')
-    await connection.close()
+    await set_defaults(database_url, search_path="public, pg_temp", timezone="UTC")
     async with pool(postgres, tmp_path, mode) as address:
         findings = await examine(f"{address}{urlsplit(database_url).path}")
     told = find(findings, "database.pooler") or find(findings, "database.answer")
@@ -154,7 +151,7 @@ async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
     ("address", "remedy"),
     [
         ("postgresql://bob:pass-word@127.0.0.1:1/x", "that Postgres runs"),
-        ("postgresql://bob:pass-word@127.0.0.1:no-port/x", "OUTCOMES_DATABASE_URL"),
+        ("postgresql://bob:pass-word@127.0.0.1:no-port/x", "It takes postgresql://"),
     ],
 )
 async def test_a_database_that_is_down_is_told_and_the_rest_goes_on(address: str, remedy: str) -> None:

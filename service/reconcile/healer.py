@@ -134,6 +134,7 @@ class Healer:
             conversation_id=[record.conversation_id for record in records],
             started_at=[record.started_at for record in records],
             called_at=[record.started_at or record.ended_at for record in records],
+            until=[record.ended_at or record.started_at for record in records],
         )
         candidates: dict[int, list[Any]] = {}
         async for row in found:

@@ -20,9 +20,7 @@ $$;
 -- p_until (null: without end), and where they are now. Changes nothing; place_events() carries it out. Called under the
 -- ingest lock, or to verify. A place depends on earlier calls alone: later ones need not be looked at for it.
 --
--- 1. Events of one conversation that began within two seconds of each other are one call, and go together. An event that
---    does not say when its call began goes with the one before it, if that began at most four hours earlier. Attempt
---    numbers that differ tell calls apart.
+-- 1. Events of one call go together: see group_calls().
 -- 2. A call of which an event was placed by reference, or earlier, goes where that is.
 -- 3. Otherwise its candidates are
 --    - recipients with the phone that are due: the batch was there and not seen finished when the call began, and no call
@@ -52,13 +50,13 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_slack     CONSTANT interval := '2 s';
-    v_longest   CONSTANT interval := '4 hours';  -- of a call, as far as events that lack its beginning are concerned
     v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
     v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
-    v_late      CONSTANT interval := '5 minutes';  -- that an event is created after its call
     v_hash      bytea;
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
+    v_conversations text[];     -- theirs, and beside them as erased recipients have them
+    v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
     -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
@@ -72,7 +70,17 @@ DECLARE
     s_exacts    tstzrange[];
     s_bearing   boolean[];      -- its calls bear references
     s_ref_columns text[];
+    s_named     jsonb[];        -- the parameters of a call that bears the recipient's reference
     s_final_at  timestamptz[];  -- since when it has been final
+    -- What is told of calls: by the events to place, and by facts of their conversations, which are where they are.
+    t_arrivals  bigint[];
+    t_slots     integer[];      -- null for the events to place
+    t_conversations text[];
+    t_started   timestamptz[];
+    t_called    timestamptz[];
+    t_until     timestamptz[];
+    t_attempts  integer[];
+    t_parameters jsonb[];
     -- Windows, side by side.
     w_batches   bigint[];
     w_spans     tstzrange[];
@@ -98,8 +106,8 @@ DECLARE
     v_erased    boolean[];      -- it may belong to erased recipients alone
     v_known_no  integer;
 BEGIN
-    SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at)
-    INTO v_events, v_first, v_last
+    SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at), array_agg(DISTINCT u.conversation_id)
+    INTO v_events, v_first, v_last, v_conversations
     FROM unreferenced_events AS u
     WHERE u.agent_id = p_agent_id AND u.phone = p_phone
       AND (u.called_at BETWEEN coalesce(p_from - v_margin, '-infinity') AND v_until OR u.called_at IS NULL);
@@ -107,19 +115,23 @@ BEGIN
         RETURN;
     END IF;
     IF EXISTS (SELECT FROM erased_phones) THEN
+        v_hashes := ARRAY(SELECT hash_call(c) FROM unnest(v_conversations) AS c);
         v_hash := hash_person('phone', p_phone);
         SELECT e.erased_at INTO v_erased_at FROM erased_phones AS e WHERE e.phone_hash = v_hash;
     END IF;
 
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.final_at)
-    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_final_at
+           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at)
+    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_named,
+         s_final_at
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
         SELECT r.batch_key, r.recipient_no,
                CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters ELSE coalesce(f.parameters, '{}') END AS parameters,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
+               CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
+                    THEN r.parameters || jsonb_build_object(b.ref_column, b.ref_token || '-' || r.recipient_no) END AS named,
                p.span, p.exact, f.final_at,
                b.ref_column IS NOT NULL
                AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS bears
@@ -132,8 +144,9 @@ BEGIN
             JOIN recipients AS k ON k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no
             WHERE e.phone_hash = v_hash AND k.withdrawn_at IS NULL
             UNION ALL
-            SELECT DISTINCT x.batch_key, x.recipient_no, '{}'::jsonb, false, true
+            SELECT DISTINCT x.batch_key, x.recipient_no, k.parameters, false, true
             FROM reference_contradictions AS x
+            JOIN recipients AS k ON k.batch_key = x.batch_key AND k.recipient_no = x.recipient_no
             WHERE x.agent_id = p_agent_id AND x.phone = p_phone
         ) AS r
         JOIN batches AS b ON b.batch_key = r.batch_key
@@ -151,7 +164,10 @@ BEGIN
         ) AS f
         WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
           AND (b.is_registered OR f.facts > 0 OR r.is_erased)
-          AND (v_first IS NULL OR p.span && tstzrange(v_first, v_last, '[]'))
+          AND (v_first IS NULL OR p.span && tstzrange(v_first, v_last, '[]')
+               OR EXISTS (SELECT FROM facts AS k
+                          WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no
+                            AND k.conversation_id = ANY (CASE WHEN r.is_erased THEN v_hashes ELSE v_conversations END)))
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
 
@@ -173,44 +189,43 @@ BEGIN
       AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes'
       AND p.span && tstzrange(v_first, v_last, '[]');
 
+    SELECT array_agg(t.arrival_id), array_agg(t.slot), array_agg(t.conversation_id), array_agg(t.started_at),
+           array_agg(t.called_at), array_agg(t.until), array_agg(t.attempt_number), array_agg(t.parameters)
+    INTO t_arrivals, t_slots, t_conversations, t_started, t_called, t_until, t_attempts, t_parameters
+    FROM (
+        SELECT u.arrival_id, NULL::integer AS slot, u.conversation_id, u.started_at, u.called_at, u.until, u.attempt_number,
+               u.parameters
+        FROM unreferenced_events AS u
+        WHERE u.arrival_id = ANY (v_events)
+        UNION ALL
+        SELECT f.arrival_id, s.n, c.conversation_id, f.started_at, coalesce(f.started_at, f.ended_at, f.occurred_at),
+               greatest(f.started_at, f.ended_at, f.occurred_at), f.attempt_number,
+               CASE WHEN f.method = 'reference' THEN s.named ELSE k.parameters END
+        FROM unnest(s_batches, s_nos, s_erased, s_named) WITH ORDINALITY AS s (batch, no, is_erased, named, n)
+        JOIN facts AS f ON f.batch_key = s.batch AND f.recipient_no = s.no AND f.arrival_id <> ALL (v_events)
+        JOIN unnest(v_conversations, v_hashes) AS c (conversation_id, hash)
+            ON f.conversation_id = CASE WHEN s.is_erased THEN c.hash ELSE c.conversation_id END
+        LEFT JOIN unreferenced_events AS k ON k.arrival_id = f.arrival_id
+        ORDER BY 1
+    ) AS t;
+
     FOR v_call IN
-        WITH listed AS (
-            SELECT u.*,
-                   row_number() OVER told = 1
-                   OR coalesce(u.called_at - lag(u.called_at) OVER told
-                               > CASE WHEN u.started_at IS NULL THEN v_longest ELSE v_slack END, false)
-                   OR coalesce(u.attempt_number <> lag(u.attempt_number) OVER told, false) AS is_first
-            FROM unreferenced_events AS u
-            WHERE u.arrival_id = ANY (v_events)
-            WINDOW told AS (PARTITION BY u.conversation_id
-                            ORDER BY u.called_at NULLS LAST, u.attempt_number NULLS LAST, u.arrival_id)
-        ), counted AS (
-            SELECT l.*, count(*) FILTER (WHERE l.is_first) OVER (
-                PARTITION BY l.conversation_id
-                ORDER BY l.called_at NULLS LAST, l.attempt_number NULLS LAST, l.arrival_id) AS call_no
-            FROM listed AS l
-        )
-        SELECT c.conversation_id, min(c.called_at) AS called_at, min(c.started_at) AS started_at,
-               min(c.attempt_number) AS attempt_number, bool_or(c.is_final) AS is_final, array_agg(c.arrival_id) AS arrivals,
-               (array_agg(c.parameters ORDER BY c.parameters::text) FILTER (WHERE c.parameters IS NOT NULL))[1] AS parameters
-        FROM counted AS c
-        GROUP BY c.conversation_id, c.call_no
-        ORDER BY min(c.called_at) NULLS LAST, c.conversation_id, c.call_no
+        SELECT t.conversation_id, min(u.called_at) AS called_at,
+               min(u.called_at) FILTER (WHERE u.is_final) AS final_at, bool_or(u.is_final) AS is_final,
+               array_agg(u.arrival_id) FILTER (WHERE t.slot IS NULL) AS arrivals,
+               array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL) AS slots,
+               (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE u.parameters IS NOT NULL))[1] AS parameters
+        FROM unnest(group_calls(t_conversations, t_started, t_called, t_until, t_attempts, t_parameters), t_slots,
+                    t_arrivals, t_conversations)
+            AS t (call, slot, arrival_id, conversation_id)
+        LEFT JOIN unreferenced_events AS u ON u.arrival_id = t.arrival_id AND t.slot IS NULL
+        GROUP BY t.call, t.conversation_id
+        HAVING count(u.arrival_id) > 0
+        ORDER BY min(u.called_at) NULLS LAST, t.conversation_id, min(u.arrival_id)
     LOOP
         v_is_busy := false;
         v_found := NULL;
-        -- The call is known already: by reference, or as placed earlier.
-        SELECT array_agg(s.n ORDER BY s.n) INTO v_slots
-        FROM unnest(s_batches, s_nos, s_erased) WITH ORDINALITY AS s (b, no, erased, n)
-        WHERE EXISTS (
-            SELECT FROM facts AS f
-            WHERE f.batch_key = s.b AND f.recipient_no = s.no AND f.arrival_id <> ALL (v_events)
-              AND f.conversation_id = CASE WHEN s.erased THEN hash_call(v_call.conversation_id) ELSE v_call.conversation_id END
-              AND coalesce(f.started_at BETWEEN v_call.started_at - v_slack AND v_call.started_at + v_slack,
-                           v_call.started_at BETWEEN f.occurred_at - v_longest AND f.occurred_at + v_slack,
-                           f.started_at <= v_call.called_at + v_slack
-                           AND v_call.called_at <= coalesce(f.ended_at, f.occurred_at, f.started_at + v_longest) + v_late, true)
-              AND coalesce(f.attempt_number = v_call.attempt_number, true));
+        v_slots := v_call.slots;  -- the call is known already: by reference, or as placed earlier
         IF v_slots IS NULL THEN
             -- Due recipients that are known.
             SELECT array_agg(s.n ORDER BY s.n),
@@ -298,6 +313,7 @@ BEGIN
             s_erased := s_erased || false;
             s_only_same := s_only_same || false;
             s_ref_columns := s_ref_columns || NULL::text;
+            s_named := s_named || NULL::jsonb;
             s_spans := s_spans || w_spans[-v_slots[1]];
             s_exacts := s_exacts || w_exacts[-v_slots[1]];
             s_bearing := s_bearing || false;
@@ -315,7 +331,7 @@ BEGIN
             v_held_conversations := v_held_conversations || v_call.conversation_id;
         END IF;
         IF v_found > 0 AND v_call.is_final THEN
-            s_final_at[v_found] := least(s_final_at[v_found], coalesce(v_call.called_at, '-infinity'));
+            s_final_at[v_found] := least(s_final_at[v_found], coalesce(v_call.final_at, '-infinity'));
         END IF;
         v_arrivals := v_arrivals || v_call.arrivals;
         v_places := v_places || array_fill(v_found, ARRAY[cardinality(v_call.arrivals)]);

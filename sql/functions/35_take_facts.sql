@@ -38,10 +38,11 @@ BEGIN
 
     -- Facts from before the evidence was kept: a window's recipient has the parameters of its events.
     INSERT INTO unreferenced_events (
-        arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, scanned_at, parameters)
+        arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at, parameters)
     SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
            f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
            coalesce(f.started_at, f.ended_at, f.occurred_at),
+           greatest(f.started_at, f.ended_at, f.occurred_at),
            coalesce(f.started_at, f.ended_at, f.occurred_at, f.recorded_at),
            CASE WHEN f.method = 'window' AND f.source = 'webhook' THEN nullif(r.parameters, '{}') END
     FROM unnest(p_arrival_ids) AS a (arrival_id)

@@ -78,7 +78,12 @@ BEGIN
                 v_reasons := v_reasons || v_row.reason;
                 CONTINUE;
             END IF;
-            CONTINUE WHEN v_row.at_batch = v_row.batch_key AND v_row.at_recipient = v_no;
+            IF v_row.at_batch = v_row.batch_key AND v_row.at_recipient = v_no THEN
+                UPDATE facts AS f SET method = v_row.method
+                WHERE f.batch_key = v_row.batch_key AND f.recipient_no = v_no AND f.arrival_id = v_row.arrival_id
+                  AND f.method <> v_row.method;
+                CONTINUE;
+            END IF;
             IF v_row.at_batch IS NOT NULL THEN
                 v_leaving := v_leaving || v_row.arrival_id;
                 v_left_batches := v_left_batches || v_row.at_batch;
@@ -240,7 +245,8 @@ BEGIN
         DELETE FROM placement_jobs AS j
         WHERE j.batch_key = v_job.batch_key AND j.job_id > p_job_id AND j.arrival_id = 0 AND j.since >= v_job.since;
     END IF;
-    SELECT array_agg(u.agent_id), array_agg(u.phone), array_agg(u.called_at),
+    SELECT array_agg(u.agent_id), array_agg(u.phone),
+           array_agg(earliest_call(u.started_at, u.called_at)),
            (array_agg(u.scanned_at ORDER BY u.scanned_at DESC, u.arrival_id DESC))[1],
            (array_agg(u.arrival_id ORDER BY u.scanned_at DESC, u.arrival_id DESC))[1]
     INTO v_agents, v_phones, v_times, v_last_at, v_last

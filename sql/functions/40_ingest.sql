@@ -164,11 +164,12 @@ BEGIN
             WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL
         ), evidence AS (
             INSERT INTO unreferenced_events (
-                arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, scanned_at,
+                arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at,
                 parameters)
             SELECT e.arrival_id, e.agent_id, e.phone, e.conversation_id, e.attempt_number,
                    e.is_final AND ends_recipient(e.source, e.status, e.attempt_number), e.started_at,
                    coalesce(e.started_at, e.ended_at, e.occurred_at),
+                   greatest(e.started_at, e.ended_at, e.occurred_at),
                    coalesce(e.started_at, e.ended_at, e.occurred_at, e.received_at),
                    CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END
             FROM events AS e
@@ -283,7 +284,7 @@ BEGIN
                      unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
                      unnest(p_occurred_at) AS occurred_at) AS g
         CROSS JOIN LATERAL (
-            SELECT g.agent_id, v.phone, coalesce(g.started_at, g.ended_at, g.occurred_at) AS called_at
+            SELECT g.agent_id, v.phone, earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS called_at
             FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
         ) AS e
         WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL

@@ -110,7 +110,7 @@ BEGIN
     UPDATE unreferenced_events AS u SET phone = t.phone
     FROM unnest(p_arrival_ids, p_said, p_phones) AS t (arrival_id, said, phone)
     WHERE u.arrival_id = t.arrival_id AND u.phone = t.said;
-    PERFORM place_events(array_agg(u.agent_id), array_agg(u.phone), array_agg(u.called_at))
+    PERFORM place_events(array_agg(u.agent_id), array_agg(u.phone), array_agg(earliest_call(u.started_at, u.called_at)))
     FROM unnest(p_arrival_ids) AS t (arrival_id)
     JOIN unreferenced_events AS u ON u.arrival_id = t.arrival_id;
     PERFORM reopen_erasures_of(array_agg(u.phone), array_agg(u.received_at))

@@ -12,6 +12,7 @@ CREATE TABLE unreferenced_events (
     is_final        boolean NOT NULL,
     started_at      timestamptz,
     called_at       timestamptz,
+    until           timestamptz,
     scanned_at      timestamptz NOT NULL,
     parameters      jsonb
 );
@@ -21,6 +22,7 @@ COMMENT ON COLUMN unreferenced_events.phone IS 'The phone that was called, in E.
 COMMENT ON COLUMN unreferenced_events.is_final IS
     'It proves that no further attempt follows: see ends_recipient().';
 COMMENT ON COLUMN unreferenced_events.called_at IS 'started_at, else ended_at, else the time of the event; null where it has none.';
+COMMENT ON COLUMN unreferenced_events.until IS 'The latest of started_at, ended_at and the time of the event: the call may have lasted until then.';
 COMMENT ON COLUMN unreferenced_events.scanned_at IS 'called_at, else the time of arrival: the order in which placement jobs scan the events of an agent.';
 COMMENT ON COLUMN unreferenced_events.parameters IS 'The call parameters; null where there are none.';
 CREATE INDEX unreferenced_events_phone ON unreferenced_events (agent_id, phone, called_at);

@@ -101,7 +101,7 @@ SELECT EXISTS (
     SELECT FROM events AS e
     WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
 
--- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at)
+-- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
 -- For each call (its place n in the arrays, from 1) what it may belong to, by the rule of find_places() for a call without
 -- parameters: recipients of the agent's batches with its phone, and batches whose recipients are not known
 -- (recipient_no null). is_same: facts of this very call are there; then latest_status is what the latest says, is_certain
@@ -123,10 +123,12 @@ SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.lat
        EXISTS (
            SELECT FROM unreferenced_events AS u
            WHERE u.agent_id = :agent_id AND u.phone = c.phone AND u.conversation_id = c.conversation_id
-             AND u.called_at BETWEEN c.called_at - interval '2 s' AND c.called_at + interval '2 s'
+             AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
+                              u.started_at, u.called_at, u.until, NULL, NULL)
              AND EXISTS (SELECT FROM unattributed AS w WHERE w.arrival_id = u.arrival_id)) AS is_waiting
-FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[], :called_at::timestamptz[])
-    WITH ORDINALITY AS c (phone, conversation_id, started_at, called_at, n)
+FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[], :called_at::timestamptz[],
+            :until::timestamptz[])
+    WITH ORDINALITY AS c (phone, conversation_id, started_at, called_at, until, n)
 CROSS JOIN LATERAL (
     SELECT batch_key, recipient_no, c.conversation_id, true AS is_free
     FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL
@@ -159,11 +161,10 @@ LEFT JOIN LATERAL (
            max(f.attempt_number) AS call_number, max(f.occurred_at) AS known_until
     FROM facts AS f
     WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = r.conversation_id
-      AND coalesce(f.started_at BETWEEN c.started_at - interval '2 s' AND c.started_at + interval '2 s',
-                   c.started_at BETWEEN f.occurred_at - interval '4 hours' AND f.occurred_at + interval '2 s',
-                   f.started_at <= c.called_at + interval '2 s'
-                   AND c.called_at <= coalesce(f.ended_at, f.occurred_at, f.started_at + interval '4 hours') + interval '5 minutes',
-                   true)
+      AND coalesce(is_same_call(
+              c.started_at, c.called_at, c.until, NULL, NULL,
+              f.started_at, coalesce(f.started_at, f.ended_at, f.occurred_at),
+              greatest(f.started_at, f.ended_at, f.occurred_at), NULL, NULL), true)
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')

@@ -155,6 +155,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
                 "status": ["completed", "busy", "busy"],
                 "started_at": [BEGAN, BEGAN, None],
                 "called_at": [BEGAN, BEGAN, None],
+                "until": [BEGAN, BEGAN, None],
             },
         ),
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),

@@ -111,10 +111,11 @@ class Registrar:
     async def _place_again(self, batch_key: int | None) -> int:
         """Places events again that changes of one batch, or of any, concern; returns how many got a recipient."""
         queries, pool, placed = self._database.queries, self._database.pool, 0
-        jobs = queries.list_placement_jobs(pool, batch_key=batch_key)
-        for job_id in [row["job_id"] async for row in jobs]:
-            while (count := await queries.placement_step(pool, job_id=job_id, rows=PLACED_EVENTS)) is not None:
-                placed += count
+        # Events that leave a batch make room there for others: that is a job more.
+        while jobs := [row["job_id"] async for row in queries.list_placement_jobs(pool, batch_key=batch_key)]:
+            for job_id in jobs:
+                while (count := await queries.placement_step(pool, job_id=job_id, rows=PLACED_EVENTS)) is not None:
+                    placed += count
         return placed
 
     async def _get(self, batch_id: int) -> Any:

@@ -59,6 +59,7 @@ DECLARE
     v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
+    v_is_untimed boolean;       -- one of them has no time
     -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
     s_batches   bigint[];
     s_nos       integer[];
@@ -106,8 +107,9 @@ DECLARE
     v_erased    boolean[];      -- it may belong to erased recipients alone
     v_known_no  integer;
 BEGIN
-    SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at), array_agg(DISTINCT u.conversation_id)
-    INTO v_events, v_first, v_last, v_conversations
+    SELECT array_agg(u.arrival_id), min(u.called_at), max(u.called_at), array_agg(DISTINCT u.conversation_id),
+           bool_or(u.called_at IS NULL)
+    INTO v_events, v_first, v_last, v_conversations, v_is_untimed
     FROM unreferenced_events AS u
     WHERE u.agent_id = p_agent_id AND u.phone = p_phone
       AND (u.called_at BETWEEN coalesce(p_from - v_margin, '-infinity') AND v_until OR u.called_at IS NULL);
@@ -164,7 +166,7 @@ BEGIN
         ) AS f
         WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
           AND (b.is_registered OR f.facts > 0 OR r.is_erased)
-          AND (v_first IS NULL OR p.span && tstzrange(v_first, v_last, '[]')
+          AND (v_is_untimed OR p.span && tstzrange(v_first, v_last, '[]')
                OR EXISTS (SELECT FROM facts AS k
                           WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no
                             AND k.conversation_id = ANY (CASE WHEN r.is_erased THEN v_hashes ELSE v_conversations END)))

@@ -7,7 +7,7 @@ SQL. It knows no order of arrival: what it says must hold once nothing is left t
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, TypeAlias
 
 from service.formant.events import Event
@@ -23,6 +23,8 @@ from tests.guarantees.calls import (
 )
 
 CLOCK_SKEW = timedelta(minutes=5)
+FIRST = datetime.min.replace(tzinfo=UTC)
+"""When a call of a reference began that does not say when: it may have been before any other."""
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -49,9 +51,9 @@ class Candidate(NamedTuple):
     """Of a batch that is complete: the last call that is known of it."""
 
     def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
-        """Whether the batch existed, and was not seen finished, when a call began."""
+        """Whether the batch existed, and was not seen finished, when a call began. Without a time a call proves no window."""
         if began is None:
-            return True
+            return self.rows is not None
         if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:
             return False
         return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
@@ -130,7 +132,8 @@ class Attribution:
         if found is not None:
             self._conversations[found.batch, found.key].add(event.conversation_id)
             if is_certainly_final(event):
-                self._finals[found.batch, found.key].append(get_began(event))
+                is_certain = place.reason in {"reference", "call"}
+                self._finals[found.batch, found.key].append(get_began(event) or (FIRST if is_certain else None))
         self.places[event.event_id] = place
 
     def _find(self, call: Call) -> Place:

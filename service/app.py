@@ -69,8 +69,8 @@ logger = structlog.get_logger()
 
 DEFAULT_INTERVAL_SECONDS = 30
 DEFAULT_LIMITS = Limits()
-WRITERS = 4
-"""How many ``open_app`` opens at most: for webhooks, replays, registrations and healing."""
+WRITERS = 3
+"""How many ``open_app`` opens at most: for webhooks, replays and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:

@@ -38,7 +38,8 @@ BEGIN
 
     -- Facts from before the evidence was kept: a window's recipient has the parameters of its events.
     INSERT INTO unreferenced_events (
-        arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at, parameters)
+        arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at,
+        parameters)
     SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
            f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
            coalesce(f.started_at, f.ended_at, f.occurred_at),
@@ -89,6 +90,15 @@ BEGIN
     FROM jsonb_to_recordset(v_versions) AS v (batch_key bigint, recipient_no integer, version integer)
     ON CONFLICT (batch_key, recipient_no) DO UPDATE
     SET state = shown_state(o.batch_key, o.recipient_no, o.state), version = excluded.version;
-    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (v_batches);
+    UPDATE batch_activity AS a
+    SET revision = a.revision + 1,
+        -- Only the latest call's leaving changes it: then it is looked up among all of the batch.
+        last_call_at = CASE
+            WHEN a.last_call_at > (SELECT max(u.called_at) FROM unreferenced_events AS u WHERE u.arrival_id = ANY (p_arrival_ids))
+                THEN a.last_call_at
+            ELSE (SELECT max(coalesce(f.started_at, f.ended_at, f.occurred_at)) FROM facts AS f
+                  WHERE f.batch_key = a.batch_key)
+        END
+    WHERE a.batch_key = ANY (v_batches);
 END
 $$;

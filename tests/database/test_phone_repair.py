@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any
 
 import pytest
@@ -33,10 +34,14 @@ def call(phone: str, attempt: int = 1, **given: Any) -> dict[str, Any]:
 
 
 async def ingest_as_before(database: Database, *payloads: dict[str, Any]) -> None:
-    """As the version before did: with the phone as it was written."""
-    said = [payload["data"]["call"]["to_phone"] for payload in payloads]
-    events = [event._replace(phone=phone) for event, phone in zip(decode(*payloads), said, strict=True)]
-    await ingest(database, *events)
+    """As an older version did: with the phone as it was written. A number stands in for it meanwhile: today, text that
+    is no number makes nobody."""
+    for payload, event in zip(payloads, decode(*payloads), strict=True):
+        said = payload["data"]["call"]["to_phone"]
+        stand_in = f"+1{int.from_bytes(blake2b(said.encode(), digest_size=6).digest()) % 10**12:012}"
+        await ingest(database, event._replace(phone=stand_in))
+        for table in ("recipients", "unattributed", "unreferenced_events"):
+            await database.pool.execute(f"UPDATE {table} SET phone = $1 WHERE phone = $2", said, stand_in)
 
 
 async def open_window(database: Database) -> None:
@@ -100,7 +105,7 @@ async def test_one_person_who_was_several_recipients_for_several_spellings_is_on
 
 async def test_what_waited_for_its_spelling_finds_its_recipient(database: Database, registrar: Registrar) -> None:
     await store_batch(database.url)
-    payload = call("070000 00003")
+    payload = call("070000 00003", parameters={"loan_id": "LN-3"})
     await ingest_as_before(database, payload, call("anonymous"))
     assert (await get_event(database, payload["event_id"]))["reason"] == "no_batch"
     await ask_for_repair(database)

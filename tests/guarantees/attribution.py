@@ -51,7 +51,7 @@ class Candidate(NamedTuple):
     """Of a batch that is complete: the last call that is known of it."""
 
     def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
-        """Whether the batch existed, and was not seen finished, when a call began. Without a time a call proves no window."""
+        """Whether the batch existed and was not seen finished when a call began. No time proves no window."""
         if began is None:
             return self.rows is not None
         if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:

@@ -126,7 +126,7 @@ async def test_one_who_is_uploaded_again_after_the_erasure_gets_the_call(databas
     await ingest(database, *decode(call(1, at=BEGAN + SOON, final=True)))
     await erase(database)
     await store_batch(database.url, 2, batch_id=457, ref_token=None, prepared_at=datetime.now(UTC))
-    later = call(1, at=datetime.now(UTC) + SOON, final=True)
+    later = call(1, at=datetime.now(UTC) + SOON, final=True, call_parameters={"loan_id": "LN-1"})
     await ingest(database, *decode(later))
     event = await get_event(database, later["event_id"])
     assert (event["batch_id"], event["recipient"]) == (457, 1)

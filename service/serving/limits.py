@@ -39,7 +39,7 @@ class ConnectionLimits:
     """What all clients together may leave untaken of answers that are ready."""
     linger_seconds: float = 10.0
     """How long what a client still sends after its answer is discarded, so that it comes to read the answer."""
-    linger_bytes: int = 64 * 2**20
+    linger_bytes: int = 128 * 2**20
     """How much of it."""
     sweep_seconds: float = 1.0
     clock: Callable[[], float] = time.monotonic

@@ -241,6 +241,7 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
     holder = await connect_beside(connection)
     try:
         if not await queries.has_migrations_lock(holder):
+            await check_rights(holder)
             with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another migrator made it
                 await queries.create_migrations_lock(holder)
         async with holder.transaction(isolation="read_committed"):

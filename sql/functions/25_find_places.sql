@@ -59,6 +59,7 @@ DECLARE
     v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
+    v_is_misled boolean;        -- a recipient has parameters that none of its calls gave it
     v_is_untimed boolean;       -- one of them has no time
     -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
     s_batches   bigint[];
@@ -124,13 +125,15 @@ BEGIN
 
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at)
+           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at),
+           bool_or(c.known <> '{}' AND c.known <> c.parameters)
     INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_named,
-         s_final_at
+         s_final_at, v_is_misled
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
         SELECT r.batch_key, r.recipient_no,
                CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters ELSE coalesce(f.parameters, '{}') END AS parameters,
+               r.parameters AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
                     THEN r.parameters || jsonb_build_object(b.ref_column, b.ref_token || '-' || r.recipient_no) END AS named,
@@ -172,6 +175,12 @@ BEGIN
                             AND k.conversation_id = ANY (CASE WHEN r.is_erased THEN v_hashes ELSE v_conversations END)))
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
+
+    -- What a recipient is known by never changes: its calls make another one together.
+    IF v_is_misled AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
+        RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
+        RETURN;
+    END IF;
 
     SELECT array_agg(b.batch_key), array_agg(p.span), array_agg(p.exact), array_agg(coalesce(g.is_busy, false)),
            array_agg(coalesce(b.total_recipients, 2147483647)::bigint - b.recipient_count + b.withdrawn_count + h.held)
@@ -349,8 +358,9 @@ BEGIN
         SELECT k.recipient_no INTO v_known_no
         FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
+          AND k.parameters IN (s_parameters[n], '{}')
           AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no) WHERE s.b = k.batch_key AND s.no = k.recipient_no)
-        ORDER BY k.parameters = s_parameters[n] DESC, k.parameters = '{}' DESC, k.recipient_no
+        ORDER BY k.parameters = s_parameters[n] DESC, k.recipient_no
         LIMIT 1;
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
     END LOOP;

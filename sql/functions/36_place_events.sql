@@ -66,7 +66,7 @@ BEGIN
                 v_made := v_made || jsonb_build_object(v_row.batch_key || '=' || v_no, v_no);
                 PERFORM set_parameters(v_row.batch_key, v_no, v_row.parameters)
                 FROM recipients AS r
-                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters <> v_row.parameters
+                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters = '{}' AND v_row.parameters <> '{}'
                   AND NOT EXISTS (SELECT FROM erased_recipients AS k
                                   WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no);
             END IF;
@@ -78,12 +78,7 @@ BEGIN
                 v_reasons := v_reasons || v_row.reason;
                 CONTINUE;
             END IF;
-            IF v_row.at_batch = v_row.batch_key AND v_row.at_recipient = v_no THEN
-                UPDATE facts AS f SET method = v_row.method
-                WHERE f.batch_key = v_row.batch_key AND f.recipient_no = v_no AND f.arrival_id = v_row.arrival_id
-                  AND f.method <> v_row.method;
-                CONTINUE;
-            END IF;
+            CONTINUE WHEN v_row.at_batch = v_row.batch_key AND v_row.at_recipient = v_no;
             IF v_row.at_batch IS NOT NULL THEN
                 v_leaving := v_leaving || v_row.arrival_id;
                 v_left_batches := v_left_batches || v_row.at_batch;

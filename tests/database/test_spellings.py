@@ -16,7 +16,7 @@ SPELLINGS = [
 @pytest.mark.parametrize("said", SPELLINGS)
 async def test_a_webhook_without_a_reference_finds_its_recipient(database: Database, said: str) -> None:
     await store_batch(database.url)
-    (event,) = decode(make_payload(recipient=None, phone=said, began=BEGAN))
+    (event,) = decode(make_payload(recipient=None, phone=said, began=BEGAN, parameters={"loan_id": "LN-3"}))
     await ingest(database, event)
     state = await get_event(database, event.event_id)
     assert (state["disposition"], state["recipient"]) == ("applied", 3)

@@ -232,7 +232,8 @@ async def test_a_campaign_from_its_upload_to_the_crm_leaves_nobody_in_the_log(
         sandbox.sandbox.faults.next_upload = "400"
         assert (await send_file(client, write_contacts(OTHERS[30:40]))).status_code == 400
         await register_from_dashboard(client, sandbox)
-        said = make_payload(recipient=None, phone=OTHERS[0], results={"said": TRANSCRIPT})
+        token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_id = 457")
+        said = make_payload(recipient=1, ref_token=token, phone=OTHERS[0], attempt=9, results={"said": TRANSCRIPT})
         assert (await post_webhook(client, said)).status_code == 204
         assert (await post_webhook(client, encode(said)[:-30])).status_code == 204
         (waiting,) = (await client.get("/v1/quarantine")).json()["data"]

@@ -70,7 +70,9 @@ async def test_an_event_that_fits_no_recipient_or_two_says_why(
 ) -> None:
     for number in range(batches):
         await store_batch(database_url, batch_id=number, ref_token=None)
-    await post_webhook(service, make_payload(recipient=None, phone=phone_of(1), event_id="lost", parameters={"loan_id": "LN-1"}))
+    await post_webhook(
+        service, make_payload(recipient=None, phone=phone_of(1), event_id="lost", parameters={"loan_id": "LN-1"})
+    )
     event = (await service.get("/v1/events/lost")).json()["data"]
     assert (event["disposition"], event["reason"], event["batch_id"]) == ("unattributed", reason, None)
     (row,) = (await service.get("/v1/unattributed")).json()["data"]

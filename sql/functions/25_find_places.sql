@@ -221,18 +221,20 @@ BEGIN
     ) AS t;
 
     FOR v_call IN
-        SELECT t.conversation_id, min(u.called_at) AS called_at,
-               min(u.called_at) FILTER (WHERE u.is_final) AS final_at, bool_or(u.is_final) AS is_final,
+        SELECT t.conversation_id, min(t.called_at) AS called_at,
+               least(min(u.called_at) FILTER (WHERE u.is_final),
+                     CASE WHEN bool_or(u.is_final AND u.called_at IS NULL) THEN min(t.called_at) END) AS final_at,
+               bool_or(u.is_final) AS is_final,
                array_agg(u.arrival_id) FILTER (WHERE t.slot IS NULL) AS arrivals,
                array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL) AS slots,
                (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE u.parameters IS NOT NULL))[1] AS parameters
         FROM unnest(group_calls(t_conversations, t_started, t_called, t_until, t_attempts, t_parameters), t_slots,
-                    t_arrivals, t_conversations)
-            AS t (call, slot, arrival_id, conversation_id)
+                    t_arrivals, t_conversations, t_called)
+            AS t (call, slot, arrival_id, conversation_id, called_at)
         LEFT JOIN unreferenced_events AS u ON u.arrival_id = t.arrival_id AND t.slot IS NULL
         GROUP BY t.call, t.conversation_id
         HAVING count(u.arrival_id) > 0
-        ORDER BY min(u.called_at) NULLS LAST, t.conversation_id, min(u.arrival_id)
+        ORDER BY min(t.called_at) NULLS LAST, t.conversation_id, min(u.arrival_id)
     LOOP
         v_is_busy := false;
         v_found := NULL;

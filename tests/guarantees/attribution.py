@@ -106,15 +106,16 @@ class Attribution:
         weak = []
         for several in group_calls(once):
             certain = next((found for event in several if (found := references[event.event_id])), None)
+            call = read_call(several)
             if certain is None:
-                weak.append(read_call(several))
+                weak.append(call)
             for event in several if certain else ():
                 by_reference = references[event.event_id]
-                self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"))
-        for call in sorted(weak, key=lambda call: call.began or LAST):
+                self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"), call.began)
+        for call in sorted(weak, key=lambda call: (call.began or LAST, call.conversation_id)):
             place = self._find(call)
             for event in call.events:
-                self._put(event, place)
+                self._put(event, place, call.began)
 
     def get_made(self, batch: int) -> list[Recipient]:
         """The recipients of a window, as its calls told them."""
@@ -127,13 +128,13 @@ class Attribution:
             return not finals
         return not any(final is not None and final + SAME_CALL < began for final in finals)
 
-    def _put(self, event: Event, place: Place) -> None:
+    def _put(self, event: Event, place: Place, began: datetime | None) -> None:
         found = place.recipient
         if found is not None:
             self._conversations[found.batch, found.key].add(event.conversation_id)
             if is_certainly_final(event):
-                is_certain = place.reason in {"reference", "call"}
-                self._finals[found.batch, found.key].append(get_began(event) or (FIRST if is_certain else None))
+                moment = get_began(event) or (FIRST if place.reason == "reference" else began)
+                self._finals[found.batch, found.key].append(moment)
         self.places[event.event_id] = place
 
     def _find(self, call: Call) -> Place:

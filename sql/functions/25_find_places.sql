@@ -176,8 +176,9 @@ BEGIN
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
 
-    -- What a recipient is known by never changes: its calls make another one together.
-    IF v_is_misled AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
+    -- What a recipient is known by never changes: its calls make another one together. And which call an event without a
+    -- time is of, all others of its conversation say.
+    IF (v_is_misled OR v_is_untimed) AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
         RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
         RETURN;
     END IF;

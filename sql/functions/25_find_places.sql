@@ -1,10 +1,11 @@
--- From when until when calls may be a batch's. exact: it ends when the provider was seen to have finished, and once the
--- figures agreed with the last call that is known. span: five minutes more on both sides, for clocks that differ; but the
--- last call is told by the clock that tells all calls.
+-- When a batch's calls may have begun. exact: until the provider was seen to have finished it, and no later than its last
+-- known call once its figures agree. span: the same with five minutes' allowance for clocks that differ, except after the
+-- last known call, which the provider's own clock timed.
 CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT span tstzrange, OUT exact tstzrange)
 LANGUAGE sql STABLE
 AS $$
-SELECT tstzrange(t.began_at - interval '5 minutes', greatest(least(t.closed_at + interval '5 minutes', t.last_call_at), t.began_at), '[]'),
+SELECT tstzrange(t.began_at - interval '5 minutes',
+                 greatest(least(t.closed_at + interval '5 minutes', t.last_call_at), t.began_at), '[]'),
        tstzrange(t.began_at, greatest(least(t.closed_at, t.last_call_at), t.began_at), '[]')
 FROM (
     SELECT least(p_batch.prepared_at, p_batch.created_at) AS began_at,
@@ -16,25 +17,27 @@ FROM (
 ) AS t
 $$;
 
--- THE rule for events that no reference names: where those of an agent to one phone belong that were called from p_from to
--- p_until (null: without end), and where they are now. Changes nothing; place_events() carries it out. Called under the
--- ingest lock, or to verify. A place depends on earlier calls alone: later ones need not be looked at for it.
+-- The one rule for events that no reference names. For the events of an agent and phone whose calls began from p_from to
+-- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
+-- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
--- 1. Events of one call go together: see group_calls().
--- 2. A call of which an event was placed by reference, or earlier, goes where that is.
+-- 1. The events of one call share one place: see group_calls().
+-- 2. A call with an event placed by reference, or placed earlier, goes there.
 -- 3. Otherwise its candidates are
---    - recipients with the phone that are due: the batch was there and not seen finished when the call began, and no call
---      more than two seconds before was final. Calls are placed in the order of their times, so that each sees those
---      before it; calls without a time come last. See ends_recipient(). A call with parameters is no candidate for a batch that bears references,
---      and for another only if it has all parameters of the recipient: the provider gives every column back;
---    - each batch whose recipients are not known (a window) that was open when the call began: for its recipient with the
---      same parameters, or the one known by its phone alone, if due; else for a new one, while it has fewer than the
---      provider says. A call without parameters fits each due recipient with the phone, a new one only if there is none.
--- 4. One candidate takes it. Several are narrowed down, where that leaves any: to those with a call of the same
---    conversation, to those with equal parameters, to those whose span it fits without the allowance for clocks. If several
---    are left it is ambiguous. None: no_batch.
+--    - recipients with the phone that are due: their batch existed and was not finished when the call began, and no final
+--      call of theirs began more than two seconds before (see ends_recipient()). Calls are placed in the order in which
+--      they began, those without a time last. A call with parameters never fits a batch whose calls bear references; it
+--      fits another batch only if it has all the parameters of the recipient, since the provider returns every column;
+--    - windows: batches whose recipients are unknown and that were open when the call began. In a window it fits the due
+--      recipient with the same parameters, or else the one known by phone alone, or else a new one while the window has
+--      fewer recipients than the provider says. A call without parameters fits each due recipient with the phone, and a
+--      new one only if there is none. A call without a time fits no window.
+-- 4. One candidate: it goes there. Several are narrowed down in turn, where that leaves any: to those with a call of the
+--    same conversation, to those with equal parameters, to those whose exact span it fits. If several are left, it is
+--    ambiguous; if there was none, it has no_batch.
 --
--- is_erased: only recipients who were erased come into question. recipient_no below zero stands for a new recipient of batch_key, the same for those that share it, with parameters.
+-- is_erased: only erased recipients came into question. A recipient_no below zero stands for a new recipient of batch_key
+-- with parameters; events with the same one share it.
 CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
 RETURNS TABLE (
     arrival_id bigint, at_batch bigint, at_recipient integer, batch_key bigint, recipient_no integer, parameters jsonb,
@@ -127,12 +130,13 @@ BEGIN
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
            array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at),
            bool_or(c.known <> '{}' AND c.known <> c.parameters)
-    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns, s_named,
-         s_final_at, v_is_misled
+    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns,
+         s_named, s_final_at, v_is_misled
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
         SELECT r.batch_key, r.recipient_no,
-               CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters ELSE coalesce(f.parameters, '{}') END AS parameters,
+               CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters
+                    ELSE coalesce(f.parameters, '{}') END AS parameters,
                r.parameters AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
@@ -158,7 +162,8 @@ BEGIN
         CROSS JOIN LATERAL batch_span(b) AS p
         CROSS JOIN LATERAL (
             SELECT count(*) AS facts, count(*) FILTER (WHERE e.arrival_id IS NULL) AS unproven,
-                   (array_agg(e.parameters ORDER BY e.parameters::text) FILTER (WHERE e.parameters IS NOT NULL))[1] AS parameters,
+                   (array_agg(e.parameters ORDER BY e.parameters::text)
+                    FILTER (WHERE e.parameters IS NOT NULL))[1] AS parameters,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
                        FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at
             FROM facts AS f
@@ -176,8 +181,8 @@ BEGIN
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
 
-    -- What a recipient is known by never changes: its calls make another one together. And which call an event without a
-    -- time is of, all others of its conversation say.
+    -- What a recipient is known by never changes, so all its calls together make another one; and it takes the whole
+    -- conversation to say which call an event without a time is of.
     IF (v_is_misled OR v_is_untimed) AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
         RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
         RETURN;
@@ -195,7 +200,8 @@ BEGIN
     CROSS JOIN LATERAL (
         SELECT count(*) AS held FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = b.batch_key AND k.withdrawn_at IS NULL
-          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, n) WHERE s.b = k.batch_key AND s.n = k.recipient_no)
+          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, n)
+                          WHERE s.b = k.batch_key AND s.n = k.recipient_no)
     ) AS h
     WHERE b.agent_id = p_agent_id AND NOT b.is_registered
       AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes'
@@ -228,7 +234,8 @@ BEGIN
                bool_or(u.is_final) AS is_final,
                array_agg(u.arrival_id) FILTER (WHERE t.slot IS NULL) AS arrivals,
                array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL) AS slots,
-               (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE u.parameters IS NOT NULL))[1] AS parameters
+               (array_agg(u.parameters ORDER BY u.parameters::text)
+                FILTER (WHERE u.parameters IS NOT NULL))[1] AS parameters
         FROM unnest(group_calls(t_conversations, t_started, t_called, t_until, t_attempts, t_parameters), t_slots,
                     t_arrivals, t_conversations, t_called)
             AS t (call, slot, arrival_id, conversation_id, called_at)
@@ -279,11 +286,13 @@ BEGIN
                     v_own := CASE WHEN v_found IS NULL THEN '{}' ELSE ARRAY[v_found] END;
                 END IF;
                 IF cardinality(v_own) = 0 THEN
-                    -- A call must not make a person again who was erased since, or whose recipient it may be.
-                    -- Text that is no number is nobody's phone: it makes nobody.
-                    IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$' AND coalesce(v_call.called_at > v_erased_at, true) AND NOT EXISTS (
-                        SELECT FROM unnest(s_batches, s_erased) WITH ORDINALITY AS s (b, erased, n)
-                        WHERE s.b = v_row.batch AND s.erased AND s.n = ANY (v_slots)) THEN
+                    -- Text that is no number makes nobody. Nor does a call make somebody again who was erased after it,
+                    -- or whose erased recipient it may be of.
+                    IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$'
+                       AND coalesce(v_call.called_at > v_erased_at, true)
+                       AND NOT EXISTS (
+                           SELECT FROM unnest(s_batches, s_erased) WITH ORDINALITY AS s (b, erased, n)
+                           WHERE s.b = v_row.batch AND s.erased AND s.n = ANY (v_slots)) THEN
                         v_slots := v_slots || -v_row.n::integer;
                     END IF;
                     CONTINUE;
@@ -362,7 +371,8 @@ BEGIN
         FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
           AND k.parameters IN (s_parameters[n], '{}')
-          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no) WHERE s.b = k.batch_key AND s.no = k.recipient_no)
+          AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no)
+                          WHERE s.b = k.batch_key AND s.no = k.recipient_no)
         ORDER BY k.parameters = s_parameters[n] DESC, k.recipient_no
         LIMIT 1;
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
@@ -374,7 +384,8 @@ BEGIN
            CASE WHEN a.place = -1 THEN f.recipient_no ELSE s_nos[a.place] END,
            CASE WHEN a.place > 0 AND s_windows[a.place] THEN s_parameters[a.place] END,
            CASE WHEN a.place = -1 THEN f.method WHEN s_windows[a.place] THEN 'window' ELSE 'recipient' END,
-           CASE WHEN a.place = -1 AND f.batch_key IS NULL THEN coalesce(a.reason, 'no_batch') WHEN a.place IS NULL THEN a.reason END,
+           CASE WHEN a.place = -1 AND f.batch_key IS NULL THEN coalesce(a.reason, 'no_batch')
+                WHEN a.place IS NULL THEN a.reason END,
            a.is_erased AND a.place IS DISTINCT FROM -1
     FROM unnest(v_arrivals, v_places, v_reasons, v_erased) AS a (arrival_id, place, reason, is_erased)
     LEFT JOIN LATERAL (

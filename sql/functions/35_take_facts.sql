@@ -92,9 +92,10 @@ BEGIN
     SET state = shown_state(o.batch_key, o.recipient_no, o.state), version = excluded.version;
     UPDATE batch_activity AS a
     SET revision = a.revision + 1,
-        -- Only the latest call's leaving changes it: then it is looked up among all of the batch.
+        -- It changes only when the latest call leaves.
         last_call_at = CASE
-            WHEN a.last_call_at > (SELECT max(u.called_at) FROM unreferenced_events AS u WHERE u.arrival_id = ANY (p_arrival_ids))
+            WHEN a.last_call_at > (SELECT max(u.called_at) FROM unreferenced_events AS u
+                                   WHERE u.arrival_id = ANY (p_arrival_ids))
                 THEN a.last_call_at
             ELSE (SELECT max(coalesce(f.started_at, f.ended_at, f.occurred_at)) FROM facts AS f
                   WHERE f.batch_key = a.batch_key)

@@ -49,7 +49,8 @@ BEGIN
         FOR v_row IN
             SELECT p.*, u.called_at
             FROM find_places(v_key.agent_id, v_key.phone, v_key.called_at, p_until) AS p
-            CROSS JOIN LATERAL (SELECT called_at FROM unreferenced_events AS k WHERE k.arrival_id = p.arrival_id OFFSET 0) AS u
+            CROSS JOIN LATERAL (SELECT called_at FROM unreferenced_events AS k
+                                WHERE k.arrival_id = p.arrival_id OFFSET 0) AS u
         LOOP
             v_no := v_row.recipient_no;
             IF v_no < 0 THEN
@@ -66,7 +67,8 @@ BEGIN
                 v_made := v_made || jsonb_build_object(v_row.batch_key || '=' || v_no, v_no);
                 PERFORM set_parameters(v_row.batch_key, v_no, v_row.parameters)
                 FROM recipients AS r
-                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no AND r.parameters = '{}' AND v_row.parameters <> '{}'
+                WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no
+                  AND r.parameters = '{}' AND v_row.parameters <> '{}'
                   AND NOT EXISTS (SELECT FROM erased_recipients AS k
                                   WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no);
             END IF;

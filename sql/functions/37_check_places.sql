@@ -76,8 +76,8 @@ BEGIN
     PERFORM lock_ingest();
     WITH added AS (
         INSERT INTO unreferenced_events (
-            arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at,
-            parameters)
+            arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until,
+            scanned_at, parameters)
         SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
                f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
                coalesce(f.started_at, f.ended_at, f.occurred_at),

@@ -164,8 +164,8 @@ BEGIN
             WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL
         ), evidence AS (
             INSERT INTO unreferenced_events (
-                arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at,
-                parameters)
+                arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until,
+                scanned_at, parameters)
             SELECT e.arrival_id, e.agent_id, e.phone, e.conversation_id, e.attempt_number,
                    e.is_final AND ends_recipient(e.source, e.status, e.attempt_number), e.started_at,
                    coalesce(e.started_at, e.ended_at, e.occurred_at),

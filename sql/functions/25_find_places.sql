@@ -181,9 +181,8 @@ BEGIN
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
 
-    -- What a recipient is known by never changes, so all its calls together make another one; and it takes the whole
-    -- conversation to say which call an event without a time is of.
-    IF (v_is_misled OR v_is_untimed) AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
+    -- What a recipient is known by never changes, so all its calls together make another one.
+    IF v_is_misled AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
         RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
         RETURN;
     END IF;
@@ -226,6 +225,11 @@ BEGIN
         LEFT JOIN unreferenced_events AS k ON k.arrival_id = f.arrival_id
         ORDER BY 1
     ) AS t;
+    -- It takes the whole conversation to say which call an event without a time is of.
+    IF array_position(t_called, NULL) IS NOT NULL AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
+        RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
+        RETURN;
+    END IF;
 
     FOR v_call IN
         SELECT t.conversation_id, min(t.called_at) AS called_at,

@@ -29,7 +29,7 @@ WITH RECURSIVE agents AS (
         SELECT b.agent_id, b.batch_key, b.columns, b.is_registered
         FROM batches AS b
         WHERE b.agent_id = a.agent_id
-        ORDER BY b.batch_id DESC LIMIT p_batches
+        ORDER BY b.agent_id, b.batch_id DESC LIMIT p_batches
     ) AS b
 ), named AS (
     SELECT a.agent_id, c.name

@@ -75,7 +75,7 @@ SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method, f.conversation_id,
        f.attempt_number, f.status,
        (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts,
-       EXISTS (SELECT FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) AS contradicts_phone
+       (SELECT count(*) FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) > 0 AS contradicts_phone
 FROM events AS e
 LEFT JOIN facts AS f ON f.arrival_id = e.arrival_id
 LEFT JOIN batches AS b ON b.batch_key = f.batch_key

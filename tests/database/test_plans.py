@@ -21,7 +21,7 @@ NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
 FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
     "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
-    "retry_counts",
+    "retry_counts", "unreferenced_events", "reference_contradictions", "batches",
 ]  # fmt: skip
 QUERIES = load_queries()
 WITHOUT_CHANGES = {name: value for name, value in NO_FILTERS._asdict().items() if name != "changed_since"}
@@ -52,6 +52,18 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         INSERT INTO unattributed
         SELECT nextval('arrival_ids'), 'stray-' || n, {AGENT_ID}, '+1', 'no_batch', now()
         FROM generate_series(1, {ROWS}) AS n;
+        INSERT INTO unreferenced_events
+        SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, event_id, 1, false, now(), now(), now(), now(),
+               '{{"a": 1}}'
+        FROM unattributed ON CONFLICT DO NOTHING;
+        INSERT INTO reference_contradictions
+        SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, {key}, 1, event_id, now() FROM unattributed ON CONFLICT DO NOTHING;
+        INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at,
+                             prepared_at, closed_at)
+        SELECT 1000 + n, 777, '', 'uploaded', '{{}}', 'provider', false, t.at, t.at, t.at + interval '1 hour'
+        FROM generate_series(1, {ROWS}) AS n
+        CROSS JOIN LATERAL (SELECT timestamptz '2020-01-01' + n * interval '1 hour' AS at) AS t;
+        DELETE FROM placement_jobs;
         INSERT INTO event_conflicts
         SELECT 'old-' || n, 'c', nextval('arrival_ids'), 'call.busy', 'default', now(), now()
         FROM generate_series(1, {ROWS}) AS n;

@@ -33,6 +33,8 @@ DECLARE
     v_dropped    bigint[];
     v_left_batches    bigint[];
     v_left_recipients integer[];
+    v_is_full    boolean;
+    v_filled     bigint[];   -- windows whose last room was taken
 BEGIN
     FOR v_key IN
         SELECT k.agent_id, k.phone, min(coalesce(k.called_at, '-infinity')) AS called_at
@@ -58,7 +60,11 @@ BEGIN
                 IF v_no IS NULL THEN
                     UPDATE batches AS b SET recipient_count = b.recipient_count + 1
                     WHERE b.batch_key = v_row.batch_key
-                    RETURNING b.recipient_count INTO v_no;
+                    RETURNING b.recipient_count, b.recipient_count - b.withdrawn_count >= b.total_recipients
+                    INTO v_no, v_is_full;
+                    IF v_is_full THEN
+                        v_filled := v_filled || v_row.batch_key;
+                    END IF;
                     INSERT INTO recipients (batch_key, recipient_no, phone, parameters)
                     VALUES (v_row.batch_key, v_no, v_key.phone, v_row.parameters);
                     v_made := v_made || jsonb_build_object(v_row.batch_key || '/' || v_row.recipient_no, v_no);
@@ -151,6 +157,8 @@ BEGIN
     IF v_leaving IS NOT NULL THEN
         PERFORM withdraw_empty(v_left_batches, v_left_recipients);
     END IF;
+    -- Calls that were ambiguous because of this room may have one candidate now.
+    PERFORM place_again(b, NULL) FROM (SELECT DISTINCT unnest(v_filled) AS b) AS filled;
     RETURN v_arrivals;
 END
 $$;

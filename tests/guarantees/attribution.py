@@ -5,6 +5,7 @@ SQL. It knows no order of arrival: what it says must hold once nothing is left t
 """
 
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -112,7 +113,7 @@ class Attribution:
             for event in several if certain else ():
                 by_reference = references[event.event_id]
                 self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"), call.began)
-        for call in sorted(weak, key=lambda call: (call.began or LAST, call.conversation_id)):
+        for call in sorted(weak, key=_order):
             place = self._find(call)
             for event in call.events:
                 self._put(event, place, call.began)
@@ -218,3 +219,14 @@ class Attribution:
             recipient = recipient._replace(parameters=parameters)
             made[held[0]] = recipient
         return recipient
+
+
+def _order(call: Call) -> tuple[datetime, str, bool, int, str]:
+    """When it began; where none says, by what the calls of a conversation say, those that end nothing first."""
+    return (
+        call.began or LAST,
+        call.conversation_id,
+        any(is_certainly_final(event) for event in call.events),
+        min((event.attempt_number for event in call.events if event.attempt_number is not None), default=2**31),
+        json.dumps(call.parameters) if call.parameters else "~",
+    )

@@ -183,3 +183,37 @@ async def test_a_total_that_shrinks_below_what_is_known_gives_no_share_beyond_al
     assert await database.pool.fetchval("SELECT success_rate FROM batch_rows(NULL, NULL, NULL, 0, 1000)") == 100
     metrics = (await service.get("/v1/batch-calls/456/metrics")).json()["data"]
     assert metrics["success_rate"] == 100
+
+
+async def test_what_the_room_of_a_window_made_ambiguous_is_placed_once_others_have_filled_it(
+    database: Database,
+) -> None:
+    await store_batch(database.url, 2)
+    await note(database, 900, total=1)
+    own = make_payload(
+        recipient=None, phone=phone_of(1), parameters={}, began=BEGAN, conversation_id="own", event_id="own"
+    )
+    await ingest(database, *decode(own))
+    assert (await get_event(database, "own"))["reason"] == "ambiguous"  # its recipient, or a new one of the window
+
+    stranger = make_payload(recipient=None, phone=phone_of(9), parameters={"loan_id": "X"}, began=BEGAN)
+    await ingest(database, *decode(stranger))
+    await Registrar(database).finish_all()
+    placed = await get_event(database, "own")
+    assert (placed["batch_id"], placed["recipient"]) == (456, 1)
+    assert await verify(database) == []
+
+
+async def test_calls_without_any_time_are_placed_alike_in_any_order(database: Database) -> None:
+    calls = [make_payload(recipient=None, phone=phone_of(n), parameters={"loan_id": f"LN-{n}"} | more, attempt=None,
+                          status=status, conversation_id="same")
+             for n in (1, 2) for status, more in (("completed", {}), ("no_answer", {"x": "y"}))]  # fmt: skip
+    for payload in calls:
+        payload["timestamp"] = payload["data"]["call"]["started_at"] = payload["data"]["call"]["ended_at"] = None
+    await store_batch(database.url, 2, ref_token=None)
+    for payload in (calls[0], calls[1], calls[3], calls[2]):  # one person's final call comes first, the other's last
+        await ingest(database, *decode(payload))
+    await Registrar(database).finish_all()
+    placed = await database.pool.fetch("SELECT recipient_no, count(*) FROM facts GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in placed] == [(1, 2), (2, 2)]
+    assert await verify(database) == []

@@ -247,8 +247,8 @@ BEGIN
         GROUP BY t.call, t.conversation_id
         HAVING count(u.arrival_id) > 0
         -- By what they say, and only then by arrival: of one conversation, those that end nothing come first.
-        ORDER BY min(t.called_at) NULLS LAST, t.conversation_id, bool_or(u.is_final), min(u.attempt_number) NULLS LAST,
-                 min(u.parameters::text) NULLS LAST, min(u.arrival_id)
+        ORDER BY min(t.called_at) NULLS LAST, t.conversation_id COLLATE "C", bool_or(u.is_final),
+                 min(u.attempt_number) NULLS LAST, min(u.parameters::text COLLATE "C") NULLS LAST, min(u.arrival_id)
     LOOP
         v_is_busy := false;
         v_found := NULL;

@@ -28,7 +28,8 @@ WITH RECURSIVE agents AS (
     CROSS JOIN LATERAL (
         SELECT b.agent_id, b.batch_key, b.columns, b.is_registered
         FROM batches AS b
-        WHERE b.agent_id = a.agent_id
+        -- A range, not equality: then the order is that of the agent's index alone, and never that of all batches.
+        WHERE b.agent_id BETWEEN a.agent_id AND a.agent_id
         ORDER BY b.agent_id, b.batch_id DESC LIMIT p_batches
     ) AS b
 ), named AS (

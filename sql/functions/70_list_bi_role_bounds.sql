@@ -20,7 +20,7 @@ WITH open (privilege) AS (
     CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.grantee = 0
       AND (p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_open', 'lo_put', 'lo_truncate',
-                         'lo_truncate64', 'lowrite', 'pg_logical_emit_message')
+                         'lo_truncate64', 'lowrite', 'pg_get_object_address', 'pg_logical_emit_message')
            OR p.proname ~ '^pg_(try_)?advisory_(xact_)?lock')  -- to unlock does no harm, and drivers do it
 ), ours AS (
     -- The owner of the tables and the service's roles keep what they may have had through PUBLIC alone.

@@ -151,6 +151,8 @@ async def open_url(database_url: str) -> AsyncIterator[str]:
         "SELECT pg_try_advisory_lock(1, n) FROM generate_series(1, 1000000) AS n",
         "BEGIN; SAVEPOINT a; SELECT pg_logical_emit_message(true, 'x', 'y')",
         "CREATE TABLE public.mine (id int)",
+        # Keeps a lock on each of the thousands of functions, operators and types that it is asked for.
+        "SELECT pg_get_object_address('function', ARRAY['pg_catalog', 'now'], '{}')",
     ],
 )
 async def test_a_reader_cannot_fill_the_servers_table_of_locks(open_url: str, statement: str) -> None:

@@ -321,3 +321,21 @@ async def test_whatever_times_and_numbers_come_everything_works(
     assert await is_sound(database)
     assert await read_views(database) == []
     assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+@pytest.mark.parametrize(
+    "number", ["1e400", "-1e400", "1e-400", "1e99999", "1" * 400, "123456789012345678901234567890.5"]
+)
+async def test_a_result_beyond_any_float_breaks_no_verification(
+    database: Database, start_service: StartService, number: str
+) -> None:
+    await store_batch(database.url, 1)
+    payload = make_payload(recipient=1)
+    payload["data"]["results"] = {"score": "NUMBER"}
+    async with start_service() as service:
+        body = json.dumps(payload).replace('"NUMBER"', number).encode()
+        assert (await post_webhook(service, body)).status_code == 204
+    assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert await verify(database) == []
+    await database.pool.execute("""UPDATE facts SET results = '{"score": 1e401}'""")
+    assert await verify(database) != []  # and a difference is still seen

@@ -11,6 +11,11 @@ from datetime import datetime
 
 import msgspec
 
+EXACT_FLOAT = 2**53
+"""From here on several whole numbers are one float."""
+LONGEST_INT = 20
+"""Digits of the longest bigint, with its sign."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _decode_time = msgspec.json.Decoder(datetime).decode
 
@@ -31,9 +36,12 @@ def decode_leniently(body: bytes) -> object:
 
 
 def to_text(value: object) -> str | None:
-    """Text as it is, numbers in their usual form; anything else is no text."""
+    """Text as it is, numbers in their usual form; anything else is no text. Nor is a number that may have been another
+    one in the body: as an id it would be that of several."""
     if isinstance(value, str):
         return value
+    if isinstance(value, float) and abs(value) >= EXACT_FLOAT:
+        return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return None
@@ -77,7 +85,9 @@ def to_json(value: object) -> msgspec.Raw:
 
 def _read_int(digits: str) -> float:
     # int() of thousands of digits is slow, and refused by Python over 4,300 of them.
-    return int(digits) if len(digits) <= 18 else float(digits)
+    # All that a bigint holds stays exact: ids are that long.
+    number = int(digits) if len(digits) <= LONGEST_INT else None
+    return number if number is not None and -(2**63) <= number < 2**63 else float(digits)
 
 
 def _make_storable(value: object) -> object:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.formant.events import Event
+from service.formant.events import Event, Unreadable
 from tests.factories import decode, make_payload
 from tests.unit.bodies import decode_body, make_body
 
@@ -209,3 +209,15 @@ def test_duplicate_keys_inside_free_form_fields_are_no_hindrance(field: str) -> 
     event = decode_body(make_body(**{field: '{"a": 1, "a": 2}'}))
     assert isinstance(event, Event)
     assert json.loads(getattr(event, field)) == {"a": 2}
+
+
+def test_ids_that_are_long_numbers_stay_apart_and_one_that_may_be_another_is_none() -> None:
+    """Two of them must not become one float, or the second event is taken for the first's and lost."""
+    numbers = ("1234567890123456781", "1234567890123456782", str(2**63 - 1), str(-(2**63)))
+    events = [decode_body(make_body().replace(b'"e-1"', number.encode())) for number in numbers]
+    assert [event.event_id for event in events] == list(numbers)
+    calls = [decode_body(make_body().replace(b'"c-1"', number.encode())) for number in numbers]
+    assert [call.conversation_id for call in calls if isinstance(call, Event)] == list(numbers)
+    for number in (str(2**63), "1" * 40, "1e300"):
+        assert isinstance(decode_body(make_body().replace(b'"e-1"', number.encode())), Unreadable)
+        assert isinstance(decode_body(make_body().replace(b'"c-1"', number.encode())), Unreadable)

@@ -1,9 +1,10 @@
--- A JSON value without what looks like a phone or an address; as text where something had to go. A fraction is no phone.
+-- A JSON value without what looks like a phone or an address; as text where something had to go. A fraction is no phone, but
+-- a phone that a program took for a number has one (9876543210.0).
 CREATE OR REPLACE FUNCTION bi_mask_value(value jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT CASE
-    WHEN jsonb_typeof(value) = 'number' AND value #>> '{}' LIKE '%.%' THEN value
+    WHEN jsonb_typeof(value) = 'number' AND value #>> '{}' ~ '^-?[0-9]{1,6}[.]' THEN value
     WHEN m.masked <> value #>> '{}' THEN to_jsonb(m.masked)
     ELSE value
 END

@@ -213,3 +213,14 @@ async def test_patterns_and_agents_are_set_from_the_command_line(database_url: s
         refused = await run(OUTCOMES, "bi", *arguments, **settings)
         assert refused.status == 2, arguments
         assert told in refused.errors
+
+
+@pytest.mark.parametrize("number", ["9876543210.0", "919876543210.00", "-9876543210.5", "1234567.0"])
+async def test_a_phone_that_became_a_number_with_a_fraction_does_not_show(database: Database, number: str) -> None:
+    told = await database.pool.fetchval("SELECT bi_mask_value($1::jsonb) #>> '{}'", number)
+    assert told.lstrip("-") == "(masked)"
+
+
+@pytest.mark.parametrize("number", ["0.123456789", "77.5945627", "-12.9715987", "15000.50", "125.5", "999999.99"])
+async def test_a_fraction_shows(database: Database, number: str) -> None:
+    assert await database.pool.fetchval("SELECT bi_mask_value($1::jsonb) #>> '{}'", number) == number

@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any
 
 import httpx
@@ -220,9 +220,10 @@ def _to_property(value: Any) -> str:
 
 def _normalize(key: str) -> str:
     """A key as HubSpot compares it: without regard to case, and numbers by their value."""
-    with suppress(InvalidOperation):
+    exactly = Context(prec=len(key) + 1, Emin=MIN_EMIN, Emax=MAX_EMAX)
+    with suppress(ArithmeticError):
         if (number := Decimal(key.strip())).is_finite():
-            return str(number.normalize())
+            return str(number.normalize(exactly))
     return key.strip().casefold()
 
 

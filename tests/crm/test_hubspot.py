@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from service.crm.delivery import UNCONFIRMED, Delivery
 from service.crm.errors import SyncError
 from service.crm.exchange import ATTEMPTS
-from service.crm.hubspot import HubSpotTarget
+from service.crm.hubspot import HubSpotTarget, _normalize
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Failure, Record
 from service.crm.targets import open_target
@@ -413,3 +413,12 @@ async def test_a_token_that_may_not_see_the_properties_checks_nothing_and_says_s
     with capture_logs() as log:
         await check(hubspot, "nowhere")
     assert [line["event"] for line in log] == ["crm_properties_not_checked"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [("007", "7", True), ("1e2", "100", True), ("7E1234567", "7e1234567", True), ("7E1234567", "8E1234567", False),
+     ("1" * 40, "1" * 39 + "2", False), ("1E-1234567890", "0", False), ("nan", "NaN", True)],
+)  # fmt: skip
+def test_keys_that_look_like_numbers_of_any_size_are_compared(one: str, other: str, is_same: bool) -> None:
+    assert (_normalize(one) == _normalize(other)) is is_same

@@ -61,7 +61,10 @@ class _RawPage(msgspec.Struct):
 
 def decode_conversation_page(body: bytes) -> ConversationPage:
     """A page of the list. Raises msgspec.MsgspecError when it is no list."""
-    page = msgspec.json.decode(body, type=_RawPage)
+    try:
+        page = msgspec.json.decode(body, type=_RawPage)
+    except msgspec.DecodeError:  # one NaN, say, among its records
+        page = msgspec.json.decode(msgspec.json.encode(decode_leniently(body)), type=_RawPage)
     # Copied out of the page's buffer: a record that is kept must not keep the page.
     records = [(bytes(raw), decode_leniently(bytes(raw))) for raw in page.data]
     found = [_read(content, raw) if isinstance(content, dict) else None for raw, content in records]

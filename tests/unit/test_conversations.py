@@ -165,3 +165,11 @@ async def test_conversations_are_asked_for_by_the_contracts_paths() -> None:
         assert (len(page.data), page.has_more) == (1, True)
         assert (await client.get_conversation("a/b?c_1")).status == "completed"
     assert asked == ["/v1/conversations?agent_id=123&limit=100&offset=300", "/v1/conversations/a%2Fb%3Fc_1"]
+
+
+@pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_number_that_is_none_costs_its_field_and_not_the_page(word: bytes) -> None:
+    body = b'{"data": [{"conversation_id": "a", "duration_seconds": %s}, {"conversation_id": "b"}]}' % word
+    assert [(call.conversation_id, call.duration_seconds) for call in decode_conversation_page(body).data] == [
+        ("a", None), ("b", None)
+    ]  # fmt: skip

@@ -24,6 +24,9 @@ $$;
 -- 1. The events of one call share one place: see group_calls().
 -- 2. A call with an event placed by reference, or placed earlier, goes there.
 -- 3. Otherwise its candidates are
+--    - the recipient that its parameters name by reference, if due: ingest() leaves that to this rule where the batch had
+--      been seen finished before the call. A finished one is not called again, so the call may come from a copy of the
+--      batch's file: then only a recipient with exactly these parameters is a candidate, and no window;
 --    - recipients with the phone that are due: their batch existed and was not finished when the call began, and no final
 --      call of theirs began more than two seconds before (see ends_recipient()). Calls are placed in the order in which
 --      they began, those without a time last. A call with parameters never fits a batch whose calls bear references; it
@@ -76,6 +79,7 @@ DECLARE
     s_bearing   boolean[];      -- its calls bear references
     s_ref_columns text[];
     s_named     jsonb[];        -- the parameters of a call that bears the recipient's reference
+    s_references text[];
     s_final_at  timestamptz[];  -- since when it has been final
     -- What is told of calls: by the events to place, and by facts of their conversations, which are where they are.
     t_arrivals  bigint[];
@@ -96,6 +100,7 @@ DECLARE
     v_row       record;
     v_slots     integer[];      -- what may take the call: slots, and below zero windows, for a new recipient
     v_equals    integer[];
+    v_references integer[];     -- the recipient that the call names
     v_named     integer[];      -- those with a call of the same conversation
     v_held      integer[];      -- slots of the calls placed so far, and beside them their conversations
     v_held_conversations text[];
@@ -128,10 +133,10 @@ BEGIN
 
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at),
+           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at),
            bool_or(c.known <> '{}' AND c.known <> c.parameters)
     INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns,
-         s_named, s_final_at, v_is_misled
+         s_named, s_references, s_final_at, v_is_misled
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
         SELECT r.batch_key, r.recipient_no,
@@ -140,7 +145,8 @@ BEGIN
                r.parameters AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
-                    THEN r.parameters || jsonb_build_object(b.ref_column, b.ref_token || '-' || r.recipient_no) END AS named,
+                    THEN r.parameters || jsonb_build_object(b.ref_column, n.reference) END AS named,
+               n.reference,
                p.span, p.exact, f.final_at,
                b.ref_column IS NOT NULL
                AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS bears
@@ -160,6 +166,7 @@ BEGIN
         ) AS r
         JOIN batches AS b ON b.batch_key = r.batch_key
         CROSS JOIN LATERAL batch_span(b) AS p
+        CROSS JOIN LATERAL (SELECT b.ref_token || '-' || r.recipient_no AS reference) AS n
         CROSS JOIN LATERAL (
             SELECT count(*) AS facts, count(*) FILTER (WHERE e.arrival_id IS NULL) AS unproven,
                    (array_agg(e.parameters ORDER BY e.parameters::text)
@@ -175,6 +182,8 @@ BEGIN
         WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
           AND (b.is_registered OR f.facts > 0 OR r.is_erased)
           AND (v_is_untimed OR p.span && tstzrange(v_first, v_last, '[]')
+               OR n.reference IN (SELECT u.parameters ->> b.ref_column FROM unreferenced_events AS u
+                                  WHERE u.arrival_id = ANY (v_events))
                OR EXISTS (SELECT FROM facts AS k
                           WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no
                             AND k.conversation_id = ANY (CASE WHEN r.is_erased THEN v_hashes ELSE v_conversations END)))
@@ -254,18 +263,23 @@ BEGIN
         v_found := NULL;
         v_slots := v_call.slots;  -- the call is known already: by reference, or as placed earlier
         IF v_slots IS NULL THEN
+            SELECT array_agg(s.n) INTO v_references
+            FROM unnest(s_references, s_ref_columns) WITH ORDINALITY AS s (reference, ref_column, n)
+            WHERE v_call.parameters ->> s.ref_column = s.reference;
             -- Due recipients that are known.
             SELECT array_agg(s.n ORDER BY s.n),
-                   array_agg(s.n) FILTER (WHERE s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
+                   array_agg(s.n) FILTER (WHERE s.n = ANY (v_references)
+                                          OR s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
             INTO v_slots, v_equals
             FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_bearing, s_ref_columns, s_final_at)
                 WITH ORDINALITY
                 AS s (parameters, is_window, is_erased, is_only_same, span, bears, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
-              AND coalesce(v_call.called_at <@ s.span, true)
+              AND (coalesce(v_call.called_at <@ s.span, true) OR s.n = ANY (v_references))
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
-              AND (v_call.parameters IS NULL OR NOT s.bears AND NOT EXISTS (
+              AND (v_references IS NULL OR s.n = ANY (v_references) OR s.parameters = v_call.parameters)
+              AND (v_call.parameters IS NULL OR s.n = ANY (v_references) OR NOT s.bears AND NOT EXISTS (
                   SELECT FROM jsonb_object_keys(s.parameters) AS k (name)
                   WHERE v_call.parameters ->> k.name IS DISTINCT FROM s.parameters ->> k.name));
             v_slots := coalesce(v_slots, '{}');
@@ -274,7 +288,7 @@ BEGIN
             FOR v_row IN
                 SELECT w.* FROM unnest(w_batches, w_spans, w_busy, w_room) WITH ORDINALITY
                     AS w (batch, span, is_busy, room, n)
-                WHERE v_call.called_at <@ w.span
+                WHERE v_call.called_at <@ w.span AND v_references IS NULL
             LOOP
                 v_is_busy := v_is_busy OR v_row.is_busy;
                 -- Its recipients with this phone; an erased one has stood for itself above.
@@ -343,6 +357,7 @@ BEGIN
             s_only_same := s_only_same || false;
             s_ref_columns := s_ref_columns || NULL::text;
             s_named := s_named || NULL::jsonb;
+            s_references := s_references || NULL::text;
             s_spans := s_spans || w_spans[-v_slots[1]];
             s_exacts := s_exacts || w_exacts[-v_slots[1]];
             s_bearing := s_bearing || false;

@@ -92,8 +92,10 @@ class Attribution:
         events: Iterable[Event],
         named: Callable[[Event], Recipient | None],
         chooser: Chooser | None = None,
+        is_late: Callable[[Event], bool] = lambda event: False,
     ) -> None:
         self._candidates = candidates
+        self._named = named
         self._chooser = chooser
         self._finals: defaultdict[tuple[int, Key], list[datetime | None]] = defaultdict(list)
         self._conversations: defaultdict[tuple[int, Key], set[str]] = defaultdict(set)
@@ -102,16 +104,20 @@ class Attribution:
         once = list({event.event_id: event for event in events}.values())
         references = {event.event_id: named(event) for event in once}
         self._bearing = {
-            found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
+            found.batch
+            for event in once
+            if (found := references[event.event_id]) and event.source == "webhook" and not is_late(event)
         }
         weak = []
         for several in group_calls(once):
-            certain = next((found for event in several if (found := references[event.event_id])), None)
+            certain = next(
+                (found for event in several if (found := references[event.event_id]) and not is_late(event)), None
+            )
             call = read_call(several)
             if certain is None:
                 weak.append(call)
             for event in several if certain else ():
-                by_reference = references[event.event_id]
+                by_reference = None if is_late(event) else references[event.event_id]
                 self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"), call.began)
         for call in sorted(weak, key=_order):
             place = self._find(call)
@@ -164,6 +170,9 @@ class Attribution:
         """The place that the evidence points to, and its batch."""
         if call.phone is None:
             return None, Place(None, "no_batch")
+        for referred in filter(None, map(self._named, call.events)):
+            # After its batch was seen finished: it is theirs if they are due, and may else be a copy's.
+            return None, Place(referred, "recipient") if self.is_due(referred, call.began) else Place(None, "no_batch")
         found: list[tuple[Candidate, Recipient]] = []
         full: tuple[int, ...] = ()
         for candidate in self._candidates:

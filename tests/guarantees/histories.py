@@ -204,6 +204,15 @@ class Batch:
         return self.created_at + 3 * HOUR
 
     @property
+    def seen(self) -> list[tuple[datetime, bool]]:
+        """When the provider was looked at, and whether it had finished the batch."""
+        told = {"open": "", "closed": "f", "reopened": "fo", "closed again": "fof"}[self.plan.ending]
+        if self.plan.kind == "refused":
+            return []
+        times = [self.created_at + (1 + n / 2) * HOUR for n in range(len(told) - 1)] + [self.ends_at]
+        return [(at, word == "f") for at, word in zip(times, told, strict=False)]
+
+    @property
     def closed_at(self) -> datetime | None:
         """When it was last seen finished, if it still is at the end."""
         return self.ends_at if self.plan.ending in {"closed", "closed again"} else None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.formant.events import Event
 from service.store.database import Connection
-from tests.guarantees.attribution import Attribution, Candidate, Key, Place, Recipient
+from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Key, Place, Recipient
 from tests.guarantees.calls import Call as Heard
 from tests.guarantees.calls import get_began, read_parameters
 from tests.guarantees.histories import Batch, Call, History
@@ -118,7 +118,16 @@ class Judge:
                 )
             )
         is_full = any(self.has_room(each) is None for each in candidates if each.rows is None and self.held)
-        return Attribution(candidates, self.events.values(), self._find_named, self if is_full else None)
+        chooser = self if is_full else None
+        return Attribution(candidates, self.events.values(), self._find_named, chooser, self._is_late)
+
+    def _is_late(self, event: Event) -> bool:
+        """Whether an event came by reference after its batch had been seen finished before the call: as it went."""
+        found, began = self.found.get(event.event_id), get_began(event)
+        named = self._find_named(event)
+        if found is None or named is None or began is None or found.word == "reference":
+            return False
+        return any(at + CLOCK_SKEW < began for at, is_finished in self.history.batches[named.batch].seen if is_finished)
 
     def has_room(self, window: Candidate) -> bool | None:
         """Where a window has room at the end nobody waits for it; a full one was full for some, and not for others."""

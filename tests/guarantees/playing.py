@@ -283,12 +283,9 @@ class Performance:
                 for place, total in zip(places, batch.totals, strict=True)
             ]
         known = steps[-1 if batch.is_upload else 0][0]
-        seen = {"open": "", "closed": "f", "reopened": "fo", "closed again": "fof"}[plan.ending]
-        if plan.kind == "refused":
-            seen = ""
-        for n, place in enumerate(sorted(self._dice.uniform(known, 1) for _ in seen)):
-            at = batch.ends_at if n == len(seen) - 1 else batch.created_at + (1 + n / 2) * HOUR
-            steps.append((place, partial(stage.see, batch, at, is_finished=seen[n] == "f")))
+        places = sorted(self._dice.uniform(known, 1) for _ in batch.seen)
+        for place, (at, is_finished) in zip(places, batch.seen, strict=True):
+            steps.append((place, partial(stage.see, batch, at, is_finished=is_finished)))
         steps += [
             (self._dice.uniform(known, 1) if place < 1 else 1.0, partial(stage.compare, batch))
             for place in (plan.compared if plan.kind != "refused" else [])

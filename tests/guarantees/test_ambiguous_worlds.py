@@ -421,3 +421,32 @@ async def test_a_guess_does_not_speak_for_itself_when_another_batch_turns_up(dat
     await ingest(database, call("of another", 1, 2, status="busy", parameters={"loan_id": "ANOTHER"}))
     await make_dashboard_batch(database, 901, 1.5)
     assert await find(database, "first", "of another") == [(900, 2), SEVERAL]
+
+
+async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_there_and_gets_its_own_calls(
+    database: Database,
+) -> None:
+    key = await store_batch(database.url, 2)
+    await ingest(database, call("reached", 1, 1, ref="feedc0de"))
+    await ingest(database, call("busy", 2, 1, ref="feedc0de", status="busy", final=False))
+    await database.pool.execute("UPDATE batches SET closed_at = $2 WHERE batch_key = $1", key, hour(3))
+    await make_dashboard_batch(database, 900, 20, total=1)
+    await ingest(database, call("copied", 1, 21, ref="feedc0de", status="no_answer"))
+    await ingest(database, call("still due", 2, 21, ref="feedc0de", attempt=2))
+    assert await find(database, "reached", "copied", "still due") == [(456, 1), NOBODY, (456, 2)]
+    copied = '{"loan_id": "LN-1", "outcome_ref": "feedc0de-1"}'
+    await database.pool.execute(
+        "INSERT INTO recipients (batch_key, recipient_no, phone, parameters) "
+        "SELECT batch_key, 1, $1, $2 FROM batches WHERE batch_id = 900", phone_of(1), copied,
+    )  # fmt: skip
+    await database.pool.execute("UPDATE batches SET is_registered = true, recipient_count = 1 WHERE batch_id = 900")
+    await settle(database)
+    assert await find(database, "reached", "copied", "still due") == [(456, 1), (900, 1), (456, 2)]
+
+
+async def test_a_finished_call_that_is_told_late_still_counts_where_its_reference_says(database: Database) -> None:
+    key = await store_batch(database.url, 1)
+    await ingest(database, call("final", 1, 2, ref="feedc0de", attempt=2))
+    await database.pool.execute("UPDATE batches SET closed_at = $2 WHERE batch_key = $1", key, hour(3))
+    await ingest(database, call("first", 1, 1, ref="feedc0de", status="busy", final=False))
+    assert await find(database, "final", "first") == [(456, 1), (456, 1)]

@@ -22,7 +22,7 @@ from service.store.database import COPY_SECONDS, Database
 logger = structlog.get_logger()
 
 STEP_ROWS = 1000
-PLACED_EVENTS = 200
+PLACED_EVENTS = 50
 INTERVAL_SECONDS = 2.0
 STAGED_COLUMNS = ("batch_key", "row_no", "phone", "parameters")
 

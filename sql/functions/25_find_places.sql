@@ -39,6 +39,8 @@ $$;
 --    same conversation, to those with equal parameters, to those whose exact span it fits. If several are left, it is
 --    ambiguous; if there was none, it has no_batch.
 --
+-- Parameters are compared by what they mean: see comparable_parameters(). A call whose parameters are all empty has none.
+--
 -- is_erased: only erased recipients came into question. A recipient_no below zero stands for a new recipient of batch_key
 -- with parameters; events with the same one share it.
 CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
@@ -70,7 +72,8 @@ DECLARE
     -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
     s_batches   bigint[];
     s_nos       integer[];
-    s_parameters jsonb[];
+    s_parameters jsonb[];       -- by what they mean
+    s_said      jsonb[];        -- and as they were said
     s_windows   boolean[];      -- the batch's recipients are not known
     s_erased    boolean[];
     s_only_same boolean[];      -- here only for calls that have a fact here
@@ -131,21 +134,20 @@ BEGIN
         SELECT e.erased_at INTO v_erased_at FROM erased_phones AS e WHERE e.phone_hash = v_hash;
     END IF;
 
-    SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(NOT c.is_registered),
+    SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(c.said),
+           array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
            array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at),
            bool_or(c.known <> '{}' AND c.known <> c.parameters)
-    INTO s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns,
-         s_named, s_references, s_final_at, v_is_misled
+    INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
+         s_ref_columns, s_named, s_references, s_final_at, v_is_misled
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
-        SELECT r.batch_key, r.recipient_no,
-               CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters
-                    ELSE coalesce(f.parameters, '{}') END AS parameters,
-               r.parameters AS known,
+        SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,
+               comparable_parameters(r.parameters) AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
-                    THEN r.parameters || jsonb_build_object(b.ref_column, n.reference) END AS named,
+                    THEN comparable_parameters(r.parameters) || jsonb_build_object(b.ref_column, n.reference) END AS named,
                n.reference,
                p.span, p.exact, f.final_at,
                b.ref_column IS NOT NULL
@@ -170,7 +172,7 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT count(*) AS facts, count(*) FILTER (WHERE e.arrival_id IS NULL) AS unproven,
                    (array_agg(e.parameters ORDER BY e.parameters::text)
-                    FILTER (WHERE e.parameters IS NOT NULL))[1] AS parameters,
+                    FILTER (WHERE comparable_parameters(e.parameters) <> '{}'))[1] AS parameters,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
                        FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at
             FROM facts AS f
@@ -179,6 +181,10 @@ BEGIN
               AND (v_until = 'infinity' OR NOT EXISTS (
                   SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until))
         ) AS f
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN b.is_registered OR f.unproven > 0 THEN r.parameters
+                        ELSE coalesce(f.parameters, '{}') END AS said
+        ) AS t
         WHERE b.agent_id = p_agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
           AND (b.is_registered OR f.facts > 0 OR r.is_erased)
           AND (v_is_untimed OR p.span && tstzrange(v_first, v_last, '[]')
@@ -220,13 +226,14 @@ BEGIN
     INTO t_arrivals, t_slots, t_conversations, t_started, t_called, t_until, t_attempts, t_parameters
     FROM (
         SELECT u.arrival_id, NULL::integer AS slot, u.conversation_id, u.started_at, u.called_at, u.until, u.attempt_number,
-               u.parameters
+               nullif(comparable_parameters(u.parameters), '{}') AS parameters
         FROM unreferenced_events AS u
         WHERE u.arrival_id = ANY (v_events)
         UNION ALL
         SELECT f.arrival_id, s.n, c.conversation_id, f.started_at, coalesce(f.started_at, f.ended_at, f.occurred_at),
                greatest(f.started_at, f.ended_at, f.occurred_at), f.attempt_number,
-               CASE WHEN f.method = 'reference' THEN s.named ELSE k.parameters END
+               CASE WHEN f.method = 'reference' THEN s.named
+                    ELSE nullif(comparable_parameters(k.parameters), '{}') END
         FROM unnest(s_batches, s_nos, s_erased, s_named) WITH ORDINALITY AS s (batch, no, is_erased, named, n)
         JOIN facts AS f ON f.batch_key = s.batch AND f.recipient_no = s.no AND f.arrival_id <> ALL (v_events)
         JOIN unnest(v_conversations, v_hashes) AS c (conversation_id, hash)
@@ -247,11 +254,12 @@ BEGIN
                bool_or(u.is_final) AS is_final,
                array_agg(u.arrival_id) FILTER (WHERE t.slot IS NULL) AS arrivals,
                array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL) AS slots,
-               (array_agg(u.parameters ORDER BY u.parameters::text)
-                FILTER (WHERE u.parameters IS NOT NULL))[1] AS parameters
+               (array_agg(t.parameters ORDER BY u.parameters::text)
+                FILTER (WHERE t.slot IS NULL AND t.parameters IS NOT NULL))[1] AS parameters,
+               (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE t.parameters IS NOT NULL))[1] AS said
         FROM unnest(group_calls(t_conversations, t_started, t_called, t_until, t_attempts, t_parameters), t_slots,
-                    t_arrivals, t_conversations, t_called)
-            AS t (call, slot, arrival_id, conversation_id, called_at)
+                    t_arrivals, t_conversations, t_called, t_parameters)
+            AS t (call, slot, arrival_id, conversation_id, called_at, parameters)
         LEFT JOIN unreferenced_events AS u ON u.arrival_id = t.arrival_id AND t.slot IS NULL
         GROUP BY t.call, t.conversation_id
         HAVING count(u.arrival_id) > 0
@@ -279,9 +287,8 @@ BEGIN
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
               AND (v_references IS NULL OR s.n = ANY (v_references) OR s.parameters = v_call.parameters)
-              AND (v_call.parameters IS NULL OR s.n = ANY (v_references) OR NOT s.bears AND NOT EXISTS (
-                  SELECT FROM jsonb_object_keys(s.parameters) AS k (name)
-                  WHERE v_call.parameters ->> k.name IS DISTINCT FROM s.parameters ->> k.name));
+              AND (v_call.parameters IS NULL OR s.n = ANY (v_references)
+                   OR NOT s.bears AND v_call.parameters || s.parameters = v_call.parameters);
             v_slots := coalesce(v_slots, '{}');
             v_equals := coalesce(v_equals, '{}');
             -- Open windows.
@@ -352,6 +359,7 @@ BEGIN
             s_batches := s_batches || w_batches[-v_slots[1]];
             s_nos := s_nos || v_free;
             s_parameters := s_parameters || coalesce(v_call.parameters, '{}');
+            s_said := s_said || coalesce(v_call.said, '{}');
             s_windows := s_windows || true;
             s_erased := s_erased || false;
             s_only_same := s_only_same || false;
@@ -368,6 +376,7 @@ BEGIN
             v_found := v_slots[1];
             IF s_windows[v_found] AND s_parameters[v_found] = '{}' AND NOT s_erased[v_found] THEN
                 s_parameters[v_found] := coalesce(v_call.parameters, '{}');
+                s_said[v_found] := coalesce(v_call.said, '{}');
             END IF;
         END IF;
         IF v_found > 0 THEN
@@ -391,10 +400,10 @@ BEGIN
         SELECT k.recipient_no INTO v_known_no
         FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
-          AND k.parameters IN (s_parameters[n], '{}')
+          AND comparable_parameters(k.parameters) IN (s_parameters[n], '{}')
           AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no)
                           WHERE s.b = k.batch_key AND s.no = k.recipient_no)
-        ORDER BY k.parameters = s_parameters[n] DESC, k.recipient_no
+        ORDER BY comparable_parameters(k.parameters) = s_parameters[n] DESC, k.recipient_no
         LIMIT 1;
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
     END LOOP;
@@ -403,7 +412,7 @@ BEGIN
     SELECT a.arrival_id, f.batch_key, f.recipient_no,
            CASE WHEN a.place = -1 THEN f.batch_key ELSE s_batches[a.place] END,
            CASE WHEN a.place = -1 THEN f.recipient_no ELSE s_nos[a.place] END,
-           CASE WHEN a.place > 0 AND s_windows[a.place] THEN s_parameters[a.place] END,
+           CASE WHEN a.place > 0 AND s_windows[a.place] THEN s_said[a.place] END,
            CASE WHEN a.place = -1 THEN f.method WHEN s_windows[a.place] THEN 'window' ELSE 'recipient' END,
            CASE WHEN a.place = -1 AND f.batch_key IS NULL THEN coalesce(a.reason, 'no_batch')
                 WHEN a.place IS NULL THEN a.reason END,

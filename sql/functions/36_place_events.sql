@@ -74,7 +74,7 @@ BEGIN
                 PERFORM set_parameters(v_row.batch_key, v_no, v_row.parameters)
                 FROM recipients AS r
                 WHERE r.batch_key = v_row.batch_key AND r.recipient_no = v_no
-                  AND r.parameters = '{}' AND v_row.parameters <> '{}'
+                  AND comparable_parameters(r.parameters) = '{}' AND comparable_parameters(v_row.parameters) <> '{}'
                   AND NOT EXISTS (SELECT FROM erased_recipients AS k
                                   WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no);
             END IF;

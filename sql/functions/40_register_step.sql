@@ -36,10 +36,10 @@ BEGIN
                 SELECT r.recipient_no
                 FROM recipients AS r
                 WHERE r.phone = s.phone AND r.batch_key = p_batch_key AND r.withdrawn_at IS NULL
-                  AND (r.parameters = s.parameters OR r.parameters = '{}')
+                  AND comparable_parameters(r.parameters) IN (comparable_parameters(s.parameters), '{}')
                   AND NOT EXISTS (SELECT FROM staged_recipients AS o
                                   WHERE o.batch_key = p_batch_key AND o.phone = s.phone AND o.row_no <> s.row_no)
-                ORDER BY r.parameters = s.parameters DESC
+                ORDER BY comparable_parameters(r.parameters) = comparable_parameters(s.parameters) DESC
                 LIMIT 1
             ) AS m ON true
             -- One who was erased is known by the hash, so that what is counted for them stays counted.

@@ -72,8 +72,10 @@ BEGIN
         JOIN recipients AS r ON r.phone = t.phone AND r.batch_key = t.batch_key AND r.withdrawn_at IS NULL
         WHERE EXISTS (SELECT FROM recipients AS k
                       WHERE k.phone = r.phone AND k.batch_key = r.batch_key AND k.withdrawn_at IS NULL
-                        AND (k.parameters = r.parameters AND k.recipient_no < r.recipient_no
-                             OR r.parameters = '{}' AND k.parameters <> '{}'))
+                        AND (comparable_parameters(k.parameters) = comparable_parameters(r.parameters)
+                                 AND k.recipient_no < r.recipient_no
+                             OR comparable_parameters(r.parameters) = '{}'
+                                AND comparable_parameters(k.parameters) <> '{}'))
     ) AS d;
     PERFORM withdraw_recipients(v_keys, v_nos);
     UPDATE batches AS b SET withdrawn_count = b.withdrawn_count + d.recipients

@@ -1,15 +1,19 @@
 """Which events speak of one call, and what they say together of it."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 from service.formant.events import Event
 
 SAME_CALL = timedelta(seconds=2)
 REF_COLUMN = "outcome_ref"
+BLANKS = " \t\n\v\f\r\u00a0"
+NUMBER = re.compile("-?[0-9]{1,100}([.][0-9]{1,100})?")
 LAST = datetime.max.replace(tzinfo=UTC)
 
 Parameters: TypeAlias = dict[str, Any]
@@ -40,12 +44,29 @@ def read_call(events: list[Event]) -> Call:
     )
 
 
+def comparable(parameters: Parameters) -> Parameters:
+    """Parameters by what they mean: empty ones are absent, and what reads as a number is one; without blanks around."""
+    meant = {name: _read_value(value) for name, value in parameters.items()}
+    return {name: meant[name] for name in sorted(meant) if meant[name] not in (None, "")}
+
+
+def _read_value(value: Any) -> Any:
+    if isinstance(value, int | float | Fraction) and not isinstance(value, bool):
+        return Fraction(str(value))
+    text = value if isinstance(value, str) or value is None else json.dumps(value)
+    text = text and text.strip(BLANKS)
+    return Fraction(text) if text and NUMBER.fullmatch(text) else text
+
+
 def read_parameters(event: Event) -> Parameters | None:
-    """The event's call parameters, without the reference; None where it has none at all."""
+    """The event's call parameters as they are compared, without the reference; None where it has none at all."""
+    content = _read_content(event)
+    return content and {name: value for name, value in content.items() if name != REF_COLUMN}
+
+
+def _read_content(event: Event) -> Parameters | None:
     content = json.loads(event.parameters)
-    if not isinstance(content, dict) or not content:
-        return None
-    return {name: value for name, value in content.items() if name != REF_COLUMN}
+    return comparable(content) or None if isinstance(content, dict) else None
 
 
 def get_began(event: Event) -> datetime | None:
@@ -84,7 +105,7 @@ def is_same_call(one: Event, other: Event) -> bool:
 def _contradicts(one: Event, other: Event) -> bool:
     """Whether two events number their attempts, or give parameters, and differently: a reference is one of them."""
     numbers = {one.attempt_number, other.attempt_number} - {None}
-    told = [content for event in (one, other) if isinstance(content := json.loads(event.parameters), dict) and content]
+    told = [content for event in (one, other) if (content := _read_content(event))]
     return len(numbers) == 2 or (len(told) == 2 and told[0] != told[1])
 
 

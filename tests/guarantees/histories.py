@@ -17,7 +17,7 @@ from service.formant.events import STATUSES, Event
 from tests.factories import BEGAN, RECEIVED, decode, make_payload
 
 SPELLINGS = True
-"""Whether phones are compared by what they mean; events then spell them in every way."""
+"""Whether phones and parameters are compared by what they mean; events then spell them in every way."""
 PEOPLE = 3
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 UNANSWERED = ("busy", "no_answer", "failed", "unreachable")
@@ -196,6 +196,8 @@ class Batch:
             return {}
         if self.plan.columns == "shared":
             return {"name": f"P{self.plan.rows[row].person}"}
+        if self.plan.begins % 2:  # as good as drawn: a sparse file, with an empty cell and numbers
+            return {"loan_id": f"{self.index}{row}.0", "note": ""}
         return {"loan_id": f"LN-{self.index}-{row}"}
 
     @property
@@ -318,6 +320,8 @@ class History:
         nothing: list[object] = [None, {}, [], "none"]
         if not call.shows_parameters:
             data["call_parameters"] = nothing[number % 4]
+        elif SPELLINGS and "note" in call.parameters:
+            data["call_parameters"] = _respell(data["call_parameters"], number)
         if way in {"no times", "neither", "timeless"}:
             data |= {"started_at": None, "ended_at": None}
         if way == "timeless":
@@ -369,3 +373,14 @@ class History:
             return phone
         ways = (phone, phone[1:], f"00{phone[1:]}", f"tel:{phone}", f"{phone[:3]} {phone[3:8]} {phone[8:]}")
         return ways[number % len(ways)]
+
+
+def _respell(parameters: dict[str, Any], number: int) -> dict[str, Any]:
+    """Parameters of a sparse file, as the provider may give them back."""
+    loan_id = parameters["loan_id"]
+    ways: list[dict[str, Any]] = [
+        {}, {"note": None}, {"loan_id": float(loan_id)}, {"loan_id": int(float(loan_id)), "note": " "},
+        {"loan_id": f" {loan_id}\t", "note": None},
+    ]  # fmt: skip
+    kept = {name: value for name, value in parameters.items() if name != "note" or number % 2}
+    return kept | ways[number % len(ways)]

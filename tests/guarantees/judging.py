@@ -11,7 +11,7 @@ from service.formant.events import Event
 from service.store.database import Connection
 from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Key, Place, Recipient
 from tests.guarantees.calls import Call as Heard
-from tests.guarantees.calls import get_began, read_parameters
+from tests.guarantees.calls import comparable, get_began, read_parameters
 from tests.guarantees.histories import Batch, Call, History
 from tests.guarantees.oracle import Expected, expect
 from tests.guarantees.recount import read_state
@@ -41,7 +41,7 @@ class Judge:
         self.events = {event.event_id: event for event in events}
         self._call_of = {told.event.event_id: told.call for told in history.told}
         self._named = {
-            (batch.token, n + 1): Recipient(batch.index, (n,), row.phone, dict(row.parameters))
+            (batch.token, n + 1): Recipient(batch.index, (n,), row.phone, comparable(row.parameters))
             for batch in history.batches
             if batch.has_ref_column
             for n, row in enumerate(batch.rows)
@@ -84,7 +84,8 @@ class Judge:
             "WHERE batch_key = ANY ($1) AND withdrawn_at IS NULL ORDER BY 1, 2",
             list(index_of),
         ):
-            self.held[index_of[row["batch_key"]]].append(Held(row[1], row["phone"], json.loads(row["parameters"])))
+            parameters = comparable(json.loads(row["parameters"]))
+            self.held[index_of[row["batch_key"]]].append(Held(row[1], row["phone"], parameters))
 
     def call_of(self, event: Event) -> Call:
         """The call that an event speaks of."""
@@ -105,7 +106,9 @@ class Judge:
         is full, the database's choice is taken (where there is one: without it, the order is that of the calls)."""
         candidates = []
         for batch in self._known():
-            rows = [Recipient(batch.index, (n,), row.phone, dict(row.parameters)) for n, row in enumerate(batch.rows)]
+            rows = [
+                Recipient(batch.index, (n,), row.phone, comparable(row.parameters)) for n, row in enumerate(batch.rows)
+            ]
             candidates.append(
                 Candidate(
                     batch=batch.index,
@@ -151,7 +154,7 @@ class Judge:
         for batch in self._known():
             held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
             told = self.rule.get_made(batch.index) if self.is_window(batch) else batch.rows
-            assert held == sorted((one.phone, repr(one.parameters)) for one in told)
+            assert held == sorted((one.phone, repr(comparable(one.parameters))) for one in told)
             if self.is_window(batch) and batch.plan.total == "tight":
                 assert len(held) <= (batch.totals[-1] or 0)
 

@@ -84,8 +84,8 @@ async def register(database: Database, batch_id: int, rows: list[tuple[int, dict
         database.pool, batch_key=key, file_digest=b"", columns=["loan_id"], recipients=len(rows)
     )
     await database.pool.executemany(
-        "INSERT INTO staged_recipients SELECT $1, $2, $3, jsonb_build_object('loan_id', $4::text)",
-        [(key, n, phone_of(person), row["loan_id"]) for n, (person, row) in enumerate(rows, start=1)],
+        "INSERT INTO staged_recipients SELECT $1, $2, $3, $4::text::jsonb",
+        [(key, n, phone_of(person), encode(row).decode()) for n, (person, row) in enumerate(rows, start=1)],
     )
     await settle(database)
 

@@ -69,7 +69,7 @@ class Resolver:
         client = self._require_client()
         evidence = await gather_evidence(self._database, client, batch_key)
         if evidence.is_known_sent:
-            raise ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
+            raise _was_sent(batch_key)
         evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
         candidates = find_candidates(evidence)
         has_calls = evidence.has_calls or evidence.called_people > 0
@@ -87,6 +87,8 @@ class Resolver:
         )
         if state is None:
             raise _resolved_meanwhile(batch_key)
+        if state == "unknown":
+            raise _was_sent(batch_key)
         logger.info("upload_resolved", upload_id=batch_key, state=state)
 
     async def _require_unknown(self, batch_key: int) -> asyncpg.Record:
@@ -145,6 +147,10 @@ def _refuse(batch_key: int, candidates: list[Listed], *, has_calls: bool) -> Con
             ],
         },
     )
+
+
+def _was_sent(batch_key: int) -> ConflictError:
+    return ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
 
 
 def _resolved_meanwhile(batch_key: int) -> ConflictError:

@@ -30,7 +30,8 @@ BEGIN
         SELECT b.* INTO v_earlier
         FROM batches AS b
         WHERE b.file_digest = p_file_digest AND b.agent_id = p_agent_id AND b.name = p_name
-          AND b.prepared_at > clock_timestamp() - interval '24 hours' AND b.upload_state <> 'failed'
+          AND b.prepared_at > clock_timestamp() - interval '24 hours'
+          AND (b.upload_state <> 'failed' OR EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key))
         ORDER BY b.batch_key
         LIMIT 1;
     END IF;

@@ -56,11 +56,13 @@ INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_n
 SELECT content FROM held_files WHERE batch_key = :batch_key ORDER BY part_no;
 
 -- name: begin_sending(batch_key, seconds)^
--- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile.
+-- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile,
+-- or when its references came in, so that it was sent before.
 UPDATE batches
 SET upload_state = 'uploading', upload_detail = NULL, upload_changed_at = clock_timestamp(), sent_at = clock_timestamp(),
     leased_until = clock_timestamp() + make_interval(secs => :seconds), known_by = NULL
 WHERE batch_key = :batch_key AND upload_state = 'prepared'
+  AND NOT EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = batches.batch_key)
 RETURNING agent_id, name, sent_at;
 
 -- name: begin_promotion(batch_id, seconds)^

@@ -47,6 +47,10 @@ SET upload_state = :state, recipient_count = :recipient_count, rows_checked = :r
 WHERE batch_key = :batch_key AND upload_state = 'preparing'
 RETURNING batch_key;
 
+-- name: record_file(batch_keys, rows_digest, people_digest, has_key, force)$
+-- Keeps the digests of a file that was checked; the upload that it repeats, and then keeps nothing. Last in its transaction.
+SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
+
 -- name: insert_held_file(batch_key, part_no, content)!
 -- A part of the file of a held batch.
 INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_no, :content);

@@ -3,7 +3,6 @@
 import time
 from datetime import UTC, datetime
 
-import asyncpg
 import httpx
 import pytest
 
@@ -119,7 +118,6 @@ async def test_a_webhook_waits_for_nobody_who_holds_the_row_of_its_upload(
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "400"
         assert (await upload(service)).status_code == 400
-        other: asyncpg.Connection
         async with database.pool.acquire() as other, other.transaction():
             await other.execute("SELECT FROM batches WHERE batch_key = 1 FOR UPDATE")
             await call(database)

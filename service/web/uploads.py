@@ -111,6 +111,8 @@ class Upload(msgspec.Struct):
     lookups: int
     """How often it was looked for in the provider's list."""
     next_lookup_at: Time | None
+    withheld_batches: list[int]
+    """Batches that the provider lists and that are not shown, since they may be this upload while it is ``unknown``."""
 
 
 class DryRun(msgspec.Struct):

@@ -19,6 +19,7 @@ DECLARE
     v_since   timestamptz[];
 BEGIN
     PERFORM lock_ingest();
+    PERFORM reopen_doubtful_lookups(p_batch_ids, p_agent_ids, p_names, p_totals, p_created_at);
     WITH listed AS (
         SELECT DISTINCT ON (batch_id) *
         FROM unnest(p_batch_ids, p_agent_ids, p_names, p_statuses, p_totals, p_created_at)

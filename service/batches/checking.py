@@ -5,6 +5,7 @@ It ends when its standard input closes: whoever asked is gone.
 """
 
 import csv
+import hashlib
 import os
 import random
 import sys
@@ -80,6 +81,7 @@ class _Check:
         columns, rows = open_rows(path, options.ref_column)
         self._report = ContactsReport(columns=columns, bytes=path.stat().st_size)
         self._phone_at = columns.index(PHONE_COLUMN)
+        self._digest = hashlib.sha256(_join_cells(columns))
         with ExitStack() as stack:
             stack.callback(rows.close)
             writers = [_PartWriter(part, columns, options.ref_column, stack) for part in parts]
@@ -88,6 +90,9 @@ class _Check:
                 writer.flush()
         if not self._report.recipients and not self._report.error_count:
             raise InvalidRequestError("file: has a header and no recipients")
+        self._report.rows_digest = self._digest.hexdigest()
+        phones = b"".join(phone.to_bytes(8) for phone in sorted(self._first_lines))
+        self._report.people_digest = hashlib.sha256(phones).hexdigest()
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
@@ -107,6 +112,7 @@ class _Check:
             if count % PROGRESS_ROWS == 0:
                 self._on_progress(count)
             if self._accept(row, rows.line):
+                self._digest.update(_join_cells(row))
                 if writers:
                     writers[report.recipients in sample].add(row)
                 report.recipients += 1
@@ -150,6 +156,11 @@ class _Check:
                 problem = "holds a NUL character"
                 return self._report.add_error(line, name, mask_cell(cell), "nul", problem, "remove it")
         return None
+
+
+def _join_cells(row: list[str]) -> bytes:
+    """A row as it is compared: without blanks around cells; their number keeps rows apart."""
+    return "\0".join([str(len(row)), *map(str.strip, row), ""]).encode()
 
 
 class _PartWriter:

@@ -134,6 +134,12 @@ class Discoverer:
         if await self._database.queries.get_registration(self._database.pool, batch_id=batch_id) is not None:
             return
         if not await self.ask_for(batch_id):
+            upload_id = await self._database.queries.find_withholder(self._database.pool, batch_id=batch_id)
+            if upload_id is not None:
+                raise NotFoundError(
+                    f"Batch {batch_id} may be upload {upload_id}, whose outcome is unknown, so it is not shown: "
+                    f"settle that one first (POST /v1/uploads/{upload_id}/resolve)"
+                )
             raise NotFoundError(f"There is no batch {batch_id}")
 
     async def _read_list(self, client: FormantClient, *, is_whole: bool) -> None:

@@ -66,6 +66,10 @@ class ContactsReport(msgspec.Struct):
     duplicate_count: int = 0
     duplicates: list[Duplicate] = []
     part_counts: list[int] = []
+    rows_digest: str = ""
+    """SHA-256, in hex, of the columns and the normalised rows: the same however the file is written."""
+    people_digest: str = ""
+    """SHA-256, in hex, of the phones, whatever their order."""
 
     def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str = "") -> None:
         """Counts an error, and lists it while there is room."""

@@ -23,7 +23,10 @@ SHOWN = 20
 
 
 class Resolver:
-    """Settles unknown uploads on a person's word. ``client`` is None where no key for the provider is configured."""
+    """Settles unknown uploads, and corrects guesses of a lookup, on a person's word.
+
+    ``client`` is None where no key for the provider is configured.
+    """
 
     def __init__(self, database: Database, client: FormantClient | None, finder: UploadFinder) -> None:
         self._database = database
@@ -36,7 +39,7 @@ class Resolver:
         Raises NotFoundError, ConflictError when the upload is not unknown or the batch is another's,
         InvalidRequestError when their counts differ and that is not accepted, ProviderError.
         """
-        upload = await self._require_unknown(batch_key)
+        upload = await self._require_open(batch_key, known_by_lookup=batch_id)
         batch = await self._require_client().get_batch(batch_id)
         listed = Listed.read(batch)
         if listed.agent_id not in {None, upload["agent_id"]}:
@@ -65,11 +68,11 @@ class Resolver:
         Raises NotFoundError, ConflictError when the upload is not unknown, was sent for certain, or may be a batch that
         ``not_these`` does not name, ProviderError.
         """
-        upload = await self._require_unknown(batch_key)
+        upload = await self._require_open(batch_key)
         client = self._require_client()
         evidence = await gather_evidence(self._database, client, batch_key)
         if evidence.is_known_sent:
-            raise ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
+            raise _was_sent(batch_key)
         evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
         candidates = find_candidates(evidence)
         has_calls = evidence.has_calls or evidence.called_people > 0
@@ -87,14 +90,21 @@ class Resolver:
         )
         if state is None:
             raise _resolved_meanwhile(batch_key)
+        if state == "unknown":
+            raise _was_sent(batch_key)
         logger.info("upload_resolved", upload_id=batch_key, state=state)
 
-    async def _require_unknown(self, batch_key: int) -> asyncpg.Record:
+    async def _require_open(self, batch_key: int, *, known_by_lookup: int | None = None) -> asyncpg.Record:
+        """The upload, when a person may decide on it: it is unknown, or a lookup took it for another batch."""
         upload: asyncpg.Record | None = await self._database.queries.get_upload(
             self._database.pool, batch_key=batch_key
         )
         if upload is None:
             raise NotFoundError(f"There is no upload {batch_key}")
+        if known_by_lookup is not None and upload["batch_id"] not in {None, known_by_lookup}:
+            rows = self._database.queries.select_known_batches(self._database.pool, batch_ids=[upload["batch_id"]])
+            if [row["known_by"] async for row in rows] == ["lookup"]:
+                return upload
         if upload["state"] != "unknown":
             raise ConflictError(f"Upload {batch_key} is {upload['state']}: only one that is unknown can be resolved")
         return upload
@@ -145,6 +155,10 @@ def _refuse(batch_key: int, candidates: list[Listed], *, has_calls: bool) -> Con
             ],
         },
     )
+
+
+def _was_sent(batch_key: int) -> ConflictError:
+    return ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
 
 
 def _resolved_meanwhile(batch_key: int) -> ConflictError:

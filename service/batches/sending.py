@@ -58,6 +58,14 @@ class Sender:
                 self._finder.fail, batch_key, ["uploading", "unknown"], error.message, sent_at=sent_at
             )
             logger.warning("upload_refused", agent_id=upload["agent_id"], state=state, status=error.status)
+            if state == "unknown":
+                raise ProviderError(
+                    f"The provider refused it ({error.message}), yet calls of it came in: do not upload it again "
+                    f"(upload {batch_key}: see GET /v1/uploads/{batch_key})",
+                    status=504,
+                    error_type="upload_unknown",
+                    is_sent_unknown=True,
+                ) from error
             became = f"upload {batch_key} is {state}" if state else f"upload {batch_key} was settled meanwhile"
             error.message += f" ({became}: see GET /v1/uploads/{batch_key})"
             raise

@@ -10,6 +10,7 @@ import structlog
 from service.access.audit import record_audit
 from service.batches.contacts import Part
 from service.batches.contracts import ColumnContracts
+from service.batches.repeats import explain_repeat
 from service.batches.report import ContactsReport
 from service.batches.requests import UploadRequest
 from service.errors import ConflictError, UnavailableError
@@ -40,7 +41,7 @@ class Store:
         """One transaction for all parts and the column contract.
 
         Raises InvalidRequestError for columns that were bound otherwise meanwhile, ConflictError when the upload was
-        given up, UnavailableError when the database has no room.
+        given up, DuplicateRequestError when it repeats another, UnavailableError when the database has no room.
         """
         try:
             async with self._database.pool.acquire() as connection, connection.transaction():
@@ -57,6 +58,16 @@ class Store:
                         self._database, connection, "upload", f"upload {stored.part.batch_key}", stored.state,
                         agent_id=request.agent_id, recipients=stored.recipients,
                     )  # fmt: skip
+                repeated = await self._database.queries.record_file(
+                    connection,
+                    batch_keys=[stored.part.batch_key for stored in parts],
+                    rows_digest=bytes.fromhex(report.rows_digest),
+                    people_digest=bytes.fromhex(report.people_digest),
+                    has_key=request.idempotency_key is not None,
+                    force=request.force,
+                )
+                if repeated is not None:
+                    raise await explain_repeat(self._database, connection, repeated)
         except asyncpg.DiskFullError as error:
             raise UnavailableError(
                 "The database has no room left: nothing was stored and nothing was sent", retry_after=60

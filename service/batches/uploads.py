@@ -22,6 +22,7 @@ from service.batches.contacts import ContactsOptions, Part, check_contacts, read
 from service.batches.contracts import ColumnContracts
 from service.batches.lease import LEASE_SECONDS, Lease, hold_lease
 from service.batches.leftovers import make_folder
+from service.batches.repeats import explain_repeat
 from service.batches.report import ContactsReport
 from service.batches.requests import UploadRequest
 from service.batches.sending import Sender
@@ -186,17 +187,10 @@ class Uploader:
             raise KeyReusedError(
                 f"Idempotency-Key: came with another request before (upload {batch_key}): use a new key"
             )
+        if refusal == "duplicate":
+            raise await explain_repeat(self._database, self._database.pool, batch_key)
         upload = await self._database.queries.get_upload(self._database.pool, batch_key=batch_key)
         state = upload["state"] if upload else "gone"
-        name = f"upload {batch_key}, {state}" + (
-            f", batch {upload['batch_id']}" if upload and upload["batch_id"] else ""
-        )
-        if refusal == "duplicate":
-            raise DuplicateRequestError(
-                f"The same agent, name and file were uploaded within 24 hours ({name}): these people are being called "
-                "already. To call them again, send force=true",
-                details={"upload_id": batch_key, "state": state, "batch_id": upload["batch_id"] if upload else None},
-            )
         if state == "uploaded":
             row = await self._database.queries.get_batch(self._database.pool, batch_id=upload["batch_id"])
             return ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
@@ -208,7 +202,8 @@ class Uploader:
                 is_sent_unknown=True,
             )
         raise DuplicateRequestError(
-            f"The same request is being worked on ({name}): ask again in a moment", headers={"retry-after": "2"}
+            f"The same request is being worked on (upload {batch_key}, {state}): ask again in a moment",
+            headers={"retry-after": "2"},
         )
 
 

@@ -52,7 +52,8 @@ KINDS = {
     "uploads_unknown": _Kind(
         "page",
         "The answer to an upload was lost: people may be being called by a batch that nobody counts",
-        "See GET /v1/uploads?state=unknown; look in the provider's dashboard and resolve it",
+        "See GET /v1/uploads?state=unknown; look in the provider's dashboard and resolve it. Batches that may be "
+        "one of them are not shown until then",
     ),
     "drift": _Kind(
         "ticket",

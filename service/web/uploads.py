@@ -69,7 +69,9 @@ DUPLICATES: Choice[Duplicates, Duplicates] = Choice(
     get_args(Duplicates), default="reject",
 )  # fmt: skip
 ACCEPT_COLUMNS = Flag("accept_columns", "The file's columns are to be the agent's from now on")
-FORCE = Flag("force", "Call these people again, although the same file was uploaded within 24 hours")
+FORCE = Flag(
+    "force", "Call these people again, although the same file was uploaded within 24 hours, or may have been sent"
+)
 TEST_RECIPIENTS = Number(
     "test_recipients", "Call a random sample of so many, and hold the rest for `…/promote`; 0: call all",
     default=0, minimum=0, maximum=MAX_ROWS,
@@ -109,6 +111,8 @@ class Upload(msgspec.Struct):
     lookups: int
     """How often it was looked for in the provider's list."""
     next_lookup_at: Time | None
+    withheld_batches: list[int]
+    """Batches that the provider lists and that are not shown, since they may be this upload while it is ``unknown``."""
 
 
 class DryRun(msgspec.Struct):
@@ -201,8 +205,7 @@ class Uploads:
             if fields.read(DRY_RUN):
                 report, refusal = await self._uploader.check(asked)
                 is_valid = refusal is None and not report.error_count
-                found = msgspec.structs.asdict(report)
-                del found["part_counts"]
+                found = {name: getattr(report, name) for name in DryRun.__struct_fields__[2:]}
                 return JsonResponse(One(DryRun(is_valid, refusal, **found)))
             batch, is_repeated = await self._uploader.upload(asked)
         headers = {"idempotency-replayed": "true"} if is_repeated else {}

@@ -34,7 +34,9 @@ $$;
 --    - windows: batches whose recipients are unknown and that were open when the call began. In a window it fits the due
 --      recipient with the same parameters, or else the one known by phone alone, or else a new one while the window has
 --      fewer recipients than the provider says. A call without parameters fits each due recipient with the phone, and a
---      new one only if there is none. A call without a time fits no window.
+--      new one only if there is none. A call without a time fits no window;
+--    - withheld batches (see note_batches()): like windows, except beside a due recipient of the upload that they may be.
+--      A call whose only candidate is one of them is ambiguous.
 -- 4. One candidate: it goes there. Several are narrowed down in turn, where that leaves any: to those with a call of the
 --    same conversation, to those with equal parameters, to those whose exact span it fits. If several are left, it is
 --    ambiguous; if there was none, it has no_batch.
@@ -94,7 +96,7 @@ DECLARE
     t_attempts  integer[];
     t_parameters jsonb[];
     -- Windows, side by side.
-    w_batches   bigint[];
+    w_batches   bigint[];       -- below zero: a withheld batch, and the upload that it may be
     w_spans     tstzrange[];
     w_exacts    tstzrange[];
     w_busy      boolean[];      -- its CSV is being registered
@@ -220,6 +222,14 @@ BEGIN
     WHERE b.agent_id = p_agent_id AND NOT b.is_registered
       AND coalesce(b.closed_at, 'infinity'::timestamptz) >= v_first - interval '5 minutes'
       AND p.span && tstzrange(v_first, v_last, '[]');
+    SELECT w_batches || coalesce(array_agg(-h.upload_key), '{}'),
+           w_spans || coalesce(array_agg(tstzrange(h.since - interval '5 minutes', NULL)), '{}'),
+           w_exacts || coalesce(array_agg(tstzrange(h.since, NULL)), '{}'), w_busy || coalesce(array_agg(false), '{}'),
+           w_room || coalesce(array_agg(coalesce(h.total_recipients, 2147483647)::bigint), '{}')
+    INTO w_batches, w_spans, w_exacts, w_busy, w_room
+    FROM withheld_batches AS h
+    JOIN batches AS u ON u.batch_key = h.upload_key AND u.upload_state = 'unknown'
+    WHERE h.agent_id = p_agent_id AND h.since <= v_last + interval '5 minutes';
 
     SELECT array_agg(t.arrival_id), array_agg(t.slot), array_agg(t.conversation_id), array_agg(t.started_at),
            array_agg(t.called_at), array_agg(t.until), array_agg(t.attempt_number), array_agg(t.parameters)
@@ -315,6 +325,10 @@ BEGIN
                 IF cardinality(v_own) = 0 THEN
                     -- Text that is no number makes nobody. Nor does a call make somebody again who was erased after it,
                     -- or whose erased recipient it may be of.
+                    IF v_row.batch < 0 AND EXISTS (SELECT FROM unnest(v_slots) AS o (n)
+                                                   WHERE o.n > 0 AND s_batches[o.n] = -v_row.batch) THEN
+                        CONTINUE;
+                    END IF;
                     IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$'
                        AND coalesce(v_call.called_at > v_erased_at, true)
                        AND NOT EXISTS (
@@ -348,6 +362,9 @@ BEGIN
                 WHERE v_call.called_at <@ CASE WHEN o.n > 0 THEN s_exacts[o.n] ELSE w_exacts[-o.n] END;
                 v_slots := coalesce(v_exact, v_slots);
             END IF;
+        END IF;
+        IF w_batches[-v_slots[1]] < 0 THEN
+            v_slots := v_slots || v_slots;  -- one that nobody can place yet
         END IF;
         v_reason := CASE cardinality(v_slots) WHEN 1 THEN NULL WHEN 0 THEN 'no_batch' ELSE 'ambiguous' END;
 

@@ -150,6 +150,7 @@ BEGIN
                        WHERE b IS NOT NULL AND NOT EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b));
     IF v_bearing <> '{}' THEN
         INSERT INTO reference_batches SELECT unnest(v_bearing) ON CONFLICT DO NOTHING;
+        PERFORM reopen_proven_uploads(v_bearing);
         PERFORM place_again(b, NULL) FROM unnest(v_bearing) AS b;
     END IF;
 

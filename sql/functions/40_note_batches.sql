@@ -15,8 +15,11 @@ LANGUAGE plpgsql
 AS $$
 DECLARE
     v_changed integer;
+    v_uploads bigint[];
+    v_since   timestamptz[];
 BEGIN
     PERFORM lock_ingest();
+    PERFORM reopen_doubtful_lookups(p_batch_ids, p_agent_ids, p_names, p_totals, p_created_at);
     WITH listed AS (
         SELECT DISTINCT ON (batch_id) *
         FROM unnest(p_batch_ids, p_agent_ids, p_names, p_statuses, p_totals, p_created_at)
@@ -51,6 +54,29 @@ BEGIN
         RETURNING b.batch_key
     )
     SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed) INTO v_changed;
+
+    -- The same condition as above; where it does not hold, the batch has just been noted.
+    WITH withheld AS (
+        INSERT INTO withheld_batches AS w (batch_id, agent_id, upload_key, total_recipients, since)
+        SELECT DISTINCT ON (l.batch_id) l.batch_id, l.agent_id, u.batch_key, l.total_recipients,
+               coalesce(l.created_at, clock_timestamp())
+        FROM unnest(p_batch_ids, p_agent_ids, p_totals, p_created_at) AS l (batch_id, agent_id, total_recipients, created_at)
+        JOIN batches AS u ON u.agent_id = l.agent_id AND u.batch_id IS NULL AND u.upload_state = 'unknown'
+        WHERE NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
+        ORDER BY l.batch_id, u.batch_key
+        ON CONFLICT (batch_id) DO UPDATE SET upload_key = excluded.upload_key
+        WHERE w.upload_key <> excluded.upload_key
+        RETURNING upload_key, since
+    ), released AS (
+        DELETE FROM withheld_batches AS w
+        USING batches AS u
+        WHERE u.batch_key = w.upload_key
+          AND (u.upload_state <> 'unknown' OR EXISTS (SELECT FROM batches AS k WHERE k.batch_id = w.batch_id))
+        RETURNING w.upload_key, w.since
+    )
+    SELECT array_agg(upload_key), array_agg(since) INTO v_uploads, v_since
+    FROM (TABLE withheld UNION ALL TABLE released) AS t;
+    PERFORM place_again(u, s - interval '5 minutes') FROM unnest(v_uploads, v_since) AS t (u, s);
     RETURN v_changed;
 END
 $$;

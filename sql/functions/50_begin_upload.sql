@@ -4,7 +4,8 @@
 --
 --   repeated     the same idempotency key and request: answer what became of it
 --   key_reused   the same idempotency key with another request
---   duplicate    without a key: the agent, name and file of an upload of the last 24 hours that did not fail
+--   duplicate    it would repeat an upload whatever its key: see find_earlier_upload(), and record_file(), which asks the
+--                same once the file was checked
 --
 -- With a test batch the file belongs to the main batch, and the caller's key to what is sent at once.
 CREATE OR REPLACE FUNCTION begin_upload(
@@ -26,20 +27,18 @@ BEGIN
             UPDATE batches AS b SET idempotency_key = NULL WHERE b.batch_key = v_earlier.batch_key;
             v_earlier := NULL;
         END IF;
-    ELSIF NOT p_force THEN
-        SELECT b.* INTO v_earlier
-        FROM batches AS b
-        WHERE b.file_digest = p_file_digest AND b.agent_id = p_agent_id AND b.name = p_name
-          AND b.prepared_at > clock_timestamp() - interval '24 hours' AND b.upload_state <> 'failed'
-        ORDER BY b.batch_key
-        LIMIT 1;
     END IF;
     earlier_key := v_earlier.batch_key;
     IF earlier_key IS NOT NULL THEN
-        refusal := CASE WHEN p_idempotency_key IS NULL THEN 'duplicate'
-                        WHEN v_earlier.request_digest = p_request_digest THEN 'repeated'
-                        ELSE 'key_reused' END;
+        refusal := CASE WHEN v_earlier.request_digest = p_request_digest THEN 'repeated' ELSE 'key_reused' END;
         RETURN;
+    END IF;
+    IF NOT p_force THEN
+        earlier_key := find_earlier_upload(p_agent_id, p_name, p_file_digest, NULL, NULL, p_idempotency_key IS NOT NULL, '{}');
+        IF earlier_key IS NOT NULL THEN
+            refusal := 'duplicate';
+            RETURN;
+        END IF;
     END IF;
 
     INSERT INTO batches AS b (agent_id, name, upload_state, ref_token, ref_column, columns, file_digest, leased_until,

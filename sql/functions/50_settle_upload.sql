@@ -1,34 +1,57 @@
 -- The state of an upload of which nobody was dialled, and nobody will be. A main batch is held again, so that it can be
 -- promoted once more, as long as its file is there; any other has failed, gives its idempotency key up, and takes the main
 -- batch behind it along. p_sent_at: only if it was not sent again since, which a sender that was paused does not know.
+--
+-- An upload whose references came in was sent, whatever speaks against it: it is 'unknown'. The ingest lock makes sure that
+-- an ingest either sees the state that this leaves or is seen here. The row is locked first, as in adopt_batch().
 -- Replicas of the version before call this with three arguments.
 DROP FUNCTION IF EXISTS fail_upload(bigint, text[], text);
 CREATE OR REPLACE FUNCTION fail_upload(
     p_batch_key bigint, p_states text[], p_detail text, p_known_by text DEFAULT NULL, p_sent_at timestamptz DEFAULT NULL
 )
 RETURNS text
-LANGUAGE sql
+LANGUAGE plpgsql
 AS $$
-WITH failed AS (
-    UPDATE batches
-    SET upload_state = CASE WHEN campaign_role = 'main' AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = p_batch_key)
-                            THEN 'held' ELSE 'failed' END,
-        upload_detail = p_detail, upload_changed_at = clock_timestamp(), leased_until = NULL, next_lookup_at = NULL,
-        idempotency_key = NULL, known_by = p_known_by
-    WHERE batch_key = p_batch_key AND upload_state = ANY (p_states) AND (p_sent_at IS NULL OR sent_at = p_sent_at)
-    RETURNING upload_state, campaign_key, campaign_role
-), followed AS (
-    UPDATE batches AS b
-    SET upload_state = 'failed', upload_detail = 'its test batch failed: ' || p_detail,
-        upload_changed_at = clock_timestamp(), leased_until = NULL
-    FROM failed AS f
-    WHERE f.campaign_role = 'test' AND b.batch_key = f.campaign_key AND b.upload_state IN ('preparing', 'held')
-), emptied AS (
-    DELETE FROM held_files AS h
-    USING failed AS f
-    WHERE f.campaign_role = 'test' AND h.batch_key = f.campaign_key
-)
-SELECT upload_state FROM failed
+DECLARE
+    v_state text;
+BEGIN
+    PERFORM FROM batches AS b
+    WHERE b.batch_key = p_batch_key AND b.upload_state = ANY (p_states) AND (p_sent_at IS NULL OR b.sent_at = p_sent_at)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    PERFORM lock_ingest();
+    IF EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = p_batch_key) THEN
+        UPDATE batches AS b
+        SET upload_state = 'unknown', upload_changed_at = clock_timestamp(), leased_until = NULL,
+            next_lookup_at = clock_timestamp(),
+            upload_detail = 'calls that bear its references came in, so it was sent, although: ' || p_detail
+        WHERE b.batch_key = p_batch_key;
+        RETURN 'unknown';
+    END IF;
+    WITH failed AS (
+        UPDATE batches
+        SET upload_state = CASE WHEN campaign_role = 'main' AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = p_batch_key)
+                                THEN 'held' ELSE 'failed' END,
+            upload_detail = p_detail, upload_changed_at = clock_timestamp(), leased_until = NULL, next_lookup_at = NULL,
+            idempotency_key = NULL, known_by = p_known_by
+        WHERE batch_key = p_batch_key
+        RETURNING upload_state, campaign_key, campaign_role
+    ), followed AS (
+        UPDATE batches AS b
+        SET upload_state = 'failed', upload_detail = 'its test batch failed: ' || p_detail,
+            upload_changed_at = clock_timestamp(), leased_until = NULL
+        FROM failed AS f
+        WHERE f.campaign_role = 'test' AND b.batch_key = f.campaign_key AND b.upload_state IN ('preparing', 'held')
+    ), emptied AS (
+        DELETE FROM held_files AS h
+        USING failed AS f
+        WHERE f.campaign_role = 'test' AND h.batch_key = f.campaign_key
+    )
+    SELECT upload_state INTO v_state FROM failed;
+    RETURN v_state;
+END
 $$;
 
 -- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
@@ -58,5 +81,6 @@ WITH abandoned AS MATERIALIZED (
     WHERE b.batch_key = a.batch_key AND a.upload_state = 'uploading' AND b.upload_state = 'uploading'
     RETURNING 1
 )
-SELECT (SELECT count(state) FROM failing), (SELECT count(*) FROM losing)
+SELECT (SELECT count(state) FROM failing WHERE state <> 'unknown'),
+       (SELECT count(*) FROM losing) + (SELECT count(*) FROM failing WHERE state = 'unknown')
 $$;

@@ -2,7 +2,7 @@
 -- for that. Raises unique_violation, with the holder's key as its detail, when the batch is another's that does not give way.
 --
 -- What is better known takes a batch from what was guessed (rank_known_by): the upload that held it is unknown again, in
--- the same commit (displaced_key). The provider's answer also corrects what a person or a lookup had decided of this very
+-- the same commit (displaced_key). A person corrects what a lookup had decided of this upload. The provider's answer also corrects what a person or a lookup had decided of this very
 -- upload, as long as it was not sent again since (p_sent_at). A batch that was taken for one made elsewhere, and of which
 -- no call was recorded, gives way too. Facts hang on batch_key and stay where they are.
 --
@@ -31,6 +31,8 @@ BEGIN
     ELSIF NOT coalesce(
         (p_sent_at IS NULL OR v_own.sent_at = p_sent_at)
         AND (v_own.upload_state IN ('uploading', 'unknown')
+             OR p_known_by = 'person' AND v_own.upload_state = 'uploaded' AND v_own.known_by = 'lookup'
+                AND v_own.batch_id <> p_batch_id
              OR p_known_by = 'answer' AND v_own.sent_at = p_sent_at
                 AND (v_own.upload_state IN ('failed', 'held', 'prepared')
                      OR v_own.upload_state = 'uploaded' AND rank_known_by(v_own.known_by, v_own.lookups) < 4)), false)

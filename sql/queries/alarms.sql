@@ -51,7 +51,10 @@ SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
 FROM provider_budgets AS p
 WHERE p.failures >= 5
 UNION ALL
-SELECT 'uploads_unknown', min(u.upload_changed_at), count(*), NULL
+SELECT 'uploads_unknown', min(u.upload_changed_at), count(*),
+       (SELECT (array_agg(w.batch_id ORDER BY w.batch_id))[1 : :shown]
+        FROM withheld_batches AS w
+        JOIN batches AS k ON k.batch_key = w.upload_key AND k.upload_state = 'unknown')
 FROM (SELECT upload_changed_at FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS u
 UNION ALL
 SELECT 'feed_consumer_lagging', min(c.behind_since), count(*), NULL

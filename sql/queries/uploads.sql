@@ -47,6 +47,10 @@ SET upload_state = :state, recipient_count = :recipient_count, rows_checked = :r
 WHERE batch_key = :batch_key AND upload_state = 'preparing'
 RETURNING batch_key;
 
+-- name: record_file(batch_keys, rows_digest, people_digest, has_key, force)$
+-- Keeps the digests of a file that was checked; the upload that it repeats, and then keeps nothing. Last in its transaction.
+SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
+
 -- name: insert_held_file(batch_key, part_no, content)!
 -- A part of the file of a held batch.
 INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_no, :content);
@@ -56,11 +60,13 @@ INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_n
 SELECT content FROM held_files WHERE batch_key = :batch_key ORDER BY part_no;
 
 -- name: begin_sending(batch_key, seconds)^
--- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile.
+-- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile,
+-- or when its references came in, so that it was sent before.
 UPDATE batches
 SET upload_state = 'uploading', upload_detail = NULL, upload_changed_at = clock_timestamp(), sent_at = clock_timestamp(),
     leased_until = clock_timestamp() + make_interval(secs => :seconds), known_by = NULL
 WHERE batch_key = :batch_key AND upload_state = 'prepared'
+  AND NOT EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = batches.batch_key)
 RETURNING agent_id, name, sent_at;
 
 -- name: begin_promotion(batch_id, seconds)^
@@ -197,9 +203,18 @@ WHERE b.batch_id = ANY (:batch_ids);
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
        b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
-       b.next_lookup_at
+       b.next_lookup_at,
+       ARRAY(SELECT w.batch_id FROM withheld_batches AS w
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
 FROM batches AS b
 WHERE b.batch_key = :batch_key AND b.origin = 'upload';
+
+-- name: find_withholder(batch_id)$
+-- The unknown upload that a batch of the provider's may be, and because of which it is not shown.
+SELECT w.upload_key
+FROM withheld_batches AS w
+JOIN batches AS u ON u.batch_key = w.upload_key AND u.upload_state = 'unknown'
+WHERE w.batch_id = :batch_id;
 
 -- name: get_upload_agent(batch_key)$
 -- The agent of an upload.
@@ -210,7 +225,9 @@ SELECT b.agent_id FROM batches AS b WHERE b.batch_key = :batch_key;
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
        b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
-       b.next_lookup_at
+       b.next_lookup_at,
+       ARRAY(SELECT w.batch_id FROM withheld_batches AS w
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
 FROM batches AS b
 WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before AND b.origin = 'upload'
 ORDER BY b.batch_key DESC

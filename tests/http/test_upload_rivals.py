@@ -157,7 +157,7 @@ async def test_a_guess_takes_no_batch_from_anything_that_is_known_better(
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
         lost = await lose(service, sandbox, CONTACTS, is_taken=False)
-        assert (await upload(service, OTHERS)).json()["data"]["id"] == 456
+        assert (await upload(service, OTHERS, force="true")).json()["data"]["id"] == 456
         answer = await service.post(f"/v1/uploads/{lost}/resolve", json={"batch_id": 456})
         assert (answer.status_code, "known already" in answer.json()["error"]["message"]) == (409, True)
         assert await states(service) == {lost: ("unknown", None), lost + 1: ("uploaded", 456)}

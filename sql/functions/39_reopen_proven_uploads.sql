@@ -1,0 +1,16 @@
+-- Makes uploads that were taken for not sent 'unknown' again, since webhooks that bear their references came in: evidence
+-- beats an answer and a person. Called by ingest(), so a row that another has locked is left out instead of waited for:
+-- fail_upload() and begin_sending look at reference_batches themselves.
+CREATE OR REPLACE FUNCTION reopen_proven_uploads(p_batch_keys bigint[]) RETURNS void
+LANGUAGE sql
+AS $$
+UPDATE batches AS b
+SET upload_state = 'unknown', upload_changed_at = clock_timestamp(), leased_until = NULL, known_by = NULL,
+    next_lookup_at = clock_timestamp(),
+    upload_detail = 'it was taken for not sent, and calls that bear its references came in'
+FROM (SELECT k.batch_key FROM batches AS k
+      WHERE k.batch_key = ANY (p_batch_keys) AND k.batch_id IS NULL AND k.origin = 'upload'
+        AND k.upload_state IN ('failed', 'held', 'prepared')
+      FOR UPDATE SKIP LOCKED) AS found
+WHERE b.batch_key = found.batch_key
+$$;

@@ -57,7 +57,8 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
                '{{"a": 1}}'
         FROM unattributed ON CONFLICT DO NOTHING;
         INSERT INTO reference_contradictions
-        SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, {key}, 1, event_id, now() FROM unattributed ON CONFLICT DO NOTHING;
+        SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, {key}, 1, event_id, now()
+        FROM unattributed ON CONFLICT DO NOTHING;
         INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at,
                              prepared_at, closed_at)
         SELECT 1000 + n, 777, '', 'uploaded', '{{}}', 'provider', false, t.at, t.at, t.at + interval '1 hour'

@@ -84,8 +84,8 @@ class Tally(Counter[str]):
         self.update({"history": 1, "event": len(judged.events), "counted wrongly": len(judged.list_wrong())})
 
     def check(self) -> None:
-        """Each kind of situation occurred in a hundredth of the histories."""
-        assert {name: self[name] for name in SITUATIONS if self[name] < self["history"] // 100} == {}
+        """Each kind of situation occurred in a two hundredth of the histories."""
+        assert {name: self[name] for name in SITUATIONS if self[name] < self["history"] // 200} == {}
         self.check_guesses()
 
     def check_guesses(self) -> None:

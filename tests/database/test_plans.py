@@ -59,11 +59,6 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         INSERT INTO reference_contradictions
         SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, {key}, 1, event_id, now()
         FROM unattributed ON CONFLICT DO NOTHING;
-        INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at,
-                             prepared_at, closed_at)
-        SELECT 1000 + n, 777, '', 'uploaded', '{{}}', 'provider', false, t.at, t.at, t.at + interval '1 hour'
-        FROM generate_series(1, {ROWS}) AS n
-        CROSS JOIN LATERAL (SELECT timestamptz '2020-01-01' + n * interval '1 hour' AS at) AS t;
         DELETE FROM placement_jobs;
         INSERT INTO event_conflicts
         SELECT 'old-' || n, 'c', nextval('arrival_ids'), 'call.busy', 'default', now(), now()
@@ -75,6 +70,19 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         INSERT INTO feed_consumers (name, position) VALUES ('crm', 0);
         INSERT INTO outcome_counts VALUES ({key}, 'completed', 1, 'webhook', {ROWS}, 0, 0);
         INSERT INTO retry_counts SELECT {key}, now() - n * interval '1 minute', 0 FROM generate_series(1, {ROWS}) AS n;
+        """
+    )
+
+
+async def fill_windows(connection: asyncpg.Connection) -> None:
+    """20,000 finished batches from the dashboard, of an agent of their own."""
+    await connection.execute(
+        f"""
+        INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at,
+                             prepared_at, closed_at)
+        SELECT 1000 + n, 777, '', 'uploaded', '{{}}', 'provider', false, t.at, t.at, t.at + interval '1 hour'
+        FROM generate_series(1, {ROWS}) AS n
+        CROSS JOIN LATERAL (SELECT timestamptz '2020-01-01' + n * interval '1 hour' AS at) AS t;
         """
     )
 
@@ -233,12 +241,14 @@ async def test_tables_that_were_never_analysed_are_read_by_their_indexes(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
     await fill(connection, database_url)
+    await fill_windows(connection)
     await look_up(connection)
     await ingest_every_kind(connection)
 
 
 async def test_analysed_tables_are_read_by_their_indexes(connection: asyncpg.Connection, database_url: str) -> None:
     await fill(connection, database_url)
+    await fill_windows(connection)
     await connection.execute("ANALYZE")
     await look_up(connection)
     await ingest_every_kind(connection)
@@ -251,6 +261,7 @@ async def test_plans_of_ingest_made_while_the_tables_were_empty_stay_good_when_t
     for _ in range(6):  # the server keeps a plan from the sixth call on, where it may choose
         await ingest_every_kind(connection)
     await fill(connection, database_url)
+    await fill_windows(connection)
     await ingest_every_kind(connection)
 
 

@@ -237,5 +237,5 @@ def _order(call: Call) -> tuple[datetime, str, bool, int, str]:
         call.conversation_id,
         any(is_certainly_final(event) for event in call.events),
         min((event.attempt_number for event in call.events if event.attempt_number is not None), default=2**31),
-        json.dumps(call.parameters) if call.parameters else "~",
+        json.dumps(call.parameters, default=str) if call.parameters else "~",
     )

@@ -230,7 +230,7 @@ async def test_a_campaign_from_its_upload_to_the_crm_leaves_nobody_in_the_log(
         sandbox.sandbox.faults.next_upload = "refused_after_body"
         assert (await send_file(client, write_contacts(OTHERS[20:30]))).status_code == 504
         sandbox.sandbox.faults.next_upload = "400"
-        assert (await send_file(client, write_contacts(OTHERS[30:40]))).status_code == 400
+        assert (await send_file(client, write_contacts(OTHERS[30:40]), force="true")).status_code == 400
         await register_from_dashboard(client, sandbox)
         token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_id = 457")
         said = make_payload(recipient=1, ref_token=token, phone=OTHERS[0], attempt=9, results={"said": TRANSCRIPT})

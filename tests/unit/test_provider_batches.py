@@ -39,7 +39,8 @@ def encode(*entries: Any, **page: Any) -> bytes:
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
-        ("id", "456", 456), ("id", 456.0, 456), ("id", 2**63, None), ("id", 2**63 - 1, 2**63 - 1), ("id", str(2**63 - 1), 2**63 - 1),
+        ("id", "456", 456), ("id", 456.0, 456), ("id", 2**63, None), ("id", 2**63 - 1, 2**63 - 1),
+        ("id", str(2**63 - 1), 2**63 - 1),
         ("id", " 456 ", 456),
         ("agent_id", "123", 123), ("agent_id", None, None), ("agent_id", {"id": 123}, None), ("agent_id", 2**70, None),
         ("agent_id", True, None), ("agent_id", 0, None),

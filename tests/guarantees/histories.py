@@ -105,7 +105,7 @@ batches = st.builds(
     total=often("exact", "exact", "none", "moves", "ample", "tight"),
     ending=often("open", "open", "closed", "closed", "reopened", "closed again"),
     discovered=often(None, 0.0, 0.0, 0.3, 0.6, 1.0, 1.0),
-    registered=often(None, None, None, None, None, 0.0, 0.2, 0.5, 0.8, 1.0),
+    registered=often(None, None, None, None, 0.0, 0.2, 0.5, 0.8, 1.0, 1.0),
     compared=often([], [], [1.0], [0.5, 1.0]),
 )
 others = st.builds(

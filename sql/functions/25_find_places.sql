@@ -134,8 +134,8 @@ BEGIN
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
            array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.final_at),
            bool_or(c.known <> '{}' AND c.known <> c.parameters)
-    INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing, s_ref_columns,
-         s_named, s_final_at, v_is_misled
+    INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
+         s_ref_columns, s_named, s_final_at, v_is_misled
     FROM (
         -- What a window's recipient has as parameters, calls gave it: those that are there say which.
         SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,

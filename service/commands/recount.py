@@ -16,9 +16,9 @@ from rich.table import Table
 
 from service.batches.phone_repair import PhoneRepair
 from service.commands.starting import run_on_database, start
-from service.formant.events import EventDecoder
 from service.formant.targets import find_regions, load_targets
 from service.ledger.bodies import BodyCheck
+from service.ledger.decoding import open_decoder
 from service.ledger.reattribution import Reattributor
 from service.ledger.rebuilding import Rebuilder, Rebuilt
 from service.ledger.repair import Repairer
@@ -50,7 +50,7 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         # Without any secret the signatures are counted as unchecked, and all else is verified.
         targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
         bodies = BodyCheck(targets)
-        decoder = EventDecoder(settings.ref_column, find_regions(targets, settings.default_region))
+        decoder = await open_decoder(database, settings.ref_column, find_regions(targets, settings.default_region))
         verifier = Verifier(database, decoder, bodies, tell)
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
@@ -85,7 +85,7 @@ async def _reattribute(settings: Settings, database: Database) -> None:
     try:
         with _show_rows("Placed") as tell:
             regions = find_regions(targets, settings.default_region)
-            decoder = EventDecoder(settings.ref_column, regions)
+            decoder = await open_decoder(database, settings.ref_column, regions)
             # Times and phones as they are read now come first: places follow from them.
             await Repairer(database, decoder).repair()
             await PhoneRepair(database, regions).finish()

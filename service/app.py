@@ -23,11 +23,11 @@ from service.batches.uploads import Uploader
 from service.beside import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
 from service.errors import DatabaseError
 from service.formant.client import FormantClient, open_http
-from service.formant.events import EventDecoder
 from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_targets
 from service.ledger.backlog import Backlog, Limits
 from service.ledger.committer import Committer
+from service.ledger.decoding import open_decoder
 from service.ledger.quarantine import Replayer
 from service.ledger.repair import Repairer
 from service.ledger.writer import Writer
@@ -123,7 +123,7 @@ async def open_app(
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
         keys = await stack.enter_async_context(run_keys(database, settings.api_key))
-        decoder = EventDecoder(settings.ref_column, regions)
+        decoder = await open_decoder(database, settings.ref_column, regions)
         committer = Committer(open_writer(stack, database, metrics).write, metrics, hold_seconds=limits.hold_seconds)
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(

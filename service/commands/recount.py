@@ -16,9 +16,9 @@ from rich.table import Table
 
 from service.batches.phone_repair import PhoneRepair
 from service.commands.starting import run_on_database, start
-from service.formant.events import EventDecoder
 from service.formant.targets import find_regions, load_targets
 from service.ledger.bodies import BodyCheck
+from service.ledger.decoding import open_decoder
 from service.ledger.reattribution import Reattributor
 from service.ledger.rebuilding import Rebuilder, Rebuilt
 from service.ledger.repair import Repairer
@@ -38,7 +38,8 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
 
     The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
-    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs.
+    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
+    events that are about to be placed are listed, and are no difference.
     """
     settings = start()
     found = run_on_database(settings, lambda database: _verify(settings, database, batch_id, as_json))
@@ -50,7 +51,7 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         # Without any secret the signatures are counted as unchecked, and all else is verified.
         targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
         bodies = BodyCheck(targets)
-        decoder = EventDecoder(settings.ref_column, find_regions(targets, settings.default_region))
+        decoder = await open_decoder(database, settings.ref_column, find_regions(targets, settings.default_region))
         verifier = Verifier(database, decoder, bodies, tell)
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
@@ -85,7 +86,7 @@ async def _reattribute(settings: Settings, database: Database) -> None:
     try:
         with _show_rows("Placed") as tell:
             regions = find_regions(targets, settings.default_region)
-            decoder = EventDecoder(settings.ref_column, regions)
+            decoder = await open_decoder(database, settings.ref_column, regions)
             # Times and phones as they are read now come first: places follow from them.
             await Repairer(database, decoder).repair()
             await PhoneRepair(database, regions).finish()
@@ -104,7 +105,7 @@ async def _reattribute(settings: Settings, database: Database) -> None:
 def _make_table(findings: list[Finding], stored: str, expected: str) -> Table:
     table = Table("upload", "what", "key", stored, expected)
     for finding in findings:
-        table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:])
+        table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:5])
     return table
 
 
@@ -126,15 +127,22 @@ def _show_rows(doing: str) -> Iterator[Tell]:
 
 
 async def _tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, as_json: bool) -> int:
-    """Prints what was found, at most 100 of it, and what could not be checked; returns how much was found."""
-    count, listed = 0, []
+    """Prints what was found, at most 100 of it, and what could not be checked; returns how many differences there are,
+    without those that are about to go by themselves."""
+    count, pending = 0, 0
+    differing: list[Finding] = []
+    waiting: list[Finding] = []
     async for finding in findings:
-        count += 1
-        if count <= LISTED:
-            listed.append(finding)
+        count += not finding.is_pending
+        pending += finding.is_pending
+        kept = waiting if finding.is_pending else differing
+        if len(kept) < LISTED:
+            kept.append(finding)
+    listed = (differing + waiting)[:LISTED]
     if as_json:
         told = {
             "count": count,
+            "pending": pending,
             "findings": [finding._asdict() for finding in listed],
             "unsigned_bodies": bodies.unsigned,
             "unchecked_signatures": bodies.unchecked,
@@ -142,9 +150,11 @@ async def _tell_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *,
         print(json.dumps(told))  # noqa: T201
         return count
     console = Console()
-    if count:
+    if listed:
         console.print(_make_table(listed, "stored", "should be"))
     console.print(f"{count:,} differences" + (f", the first {LISTED} are shown" if count > LISTED else ""))
+    if pending:
+        console.print(f"{pending:,} events are about to be placed: run this again when the service has done it")
     if bodies.unsigned:
         console.print(f"{bodies.unsigned:,} webhooks have no signature: unsigned, or from before signatures were kept")
     if bodies.unchecked:

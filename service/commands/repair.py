@@ -3,7 +3,7 @@
 import click
 
 from service.commands.starting import run_on_database, start
-from service.formant.events import EventDecoder
+from service.ledger.decoding import open_decoder
 from service.ledger.repair import Repairer
 from service.settings import Settings
 from service.store.database import Database
@@ -22,4 +22,4 @@ def repair() -> None:
 
 
 async def _repair(settings: Settings, database: Database) -> int:
-    return await Repairer(database, EventDecoder(settings.ref_column)).repair()
+    return await Repairer(database, await open_decoder(database, settings.ref_column)).repair()

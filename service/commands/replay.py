@@ -5,8 +5,8 @@ import sys
 import click
 
 from service.commands.starting import run_on_database, start
-from service.formant.events import EventDecoder
 from service.formant.targets import find_regions, load_targets
+from service.ledger.decoding import open_decoder
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
 from service.metrics import Metrics
@@ -30,7 +30,7 @@ async def _replay(settings: Settings, database: Database, quarantine_id: int | N
     writer = Writer(database.url, database.queries, Metrics())
     # Replaying verifies nothing, so it needs no secret; but a target's agents hold.
     targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    decoder = EventDecoder(settings.ref_column, find_regions(targets, settings.default_region))
+    decoder = await open_decoder(database, settings.ref_column, find_regions(targets, settings.default_region))
     replayer = Replayer(database, targets, decoder, writer)
     failed = 0
     try:

@@ -6,7 +6,7 @@ no event, no call or no known status is ``Unreadable``: kept whole by the caller
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any, NamedTuple
 
@@ -130,12 +130,14 @@ class _UnreadableError(Exception):
 
 
 class EventDecoder:
-    """Decodes bodies; ``ref_column`` is the call parameter in which references come back ("" for none)."""
+    """Decodes bodies. ``ref_columns`` are the call parameters in which references come back ("" for none): the first in
+    which one stands counts."""
 
-    def __init__(self, ref_column: str, regions: Regions = ANYWHERE) -> None:
+    def __init__(self, ref_columns: str | Iterable[str], regions: Regions = ANYWHERE) -> None:
         self._find_region = regions.find
         self._decode = msgspec.json.Decoder(Webhook).decode
-        self._decode_reference = _reference_decoder(ref_column)
+        columns = [ref_columns] if isinstance(ref_columns, str) else dict.fromkeys(ref_columns)
+        self._reference_decoders = [_reference_decoder(column) for column in columns if column]
 
     def decode_event(
         self, body: bytes, target: str, received_at: datetime, hint: str | None, signature: bytes | None = None
@@ -181,7 +183,7 @@ class EventDecoder:
             results = bytes(envelope.data.results).decode()
         except UnicodeDecodeError:
             return self._build(_read_leniently(body), digest, target, body, received_at, signature)
-        ref_token, ref_no = _split_reference(self._decode_reference(call.call_parameters))
+        ref_token, ref_no = self._read_reference(call.call_parameters)
         next_retry_at = plausible_time(retry.next_retry_at)
         agent_id = within(call.agent_id, -LARGEST_ID, LARGEST_ID)
         return Event(
@@ -212,6 +214,13 @@ class EventDecoder:
             signature=signature,
         )
 
+    def _read_reference(self, parameters: msgspec.Raw) -> tuple[str | None, int | None]:
+        for decode in self._reference_decoders:
+            found = _split_reference(decode(parameters))
+            if found[0] is not None:
+                return found
+        return None, None
+
 
 _NO_RETRY = WebhookRetry()
 
@@ -230,8 +239,6 @@ def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime
 
 
 def _reference_decoder(ref_column: str) -> Callable[[msgspec.Raw], str | None]:
-    if not ref_column:
-        return lambda parameters: None
     struct = msgspec.defstruct("Reference", [("value", str | None, None)], rename={"value": ref_column}, gc=False)
     decode = msgspec.json.Decoder(struct).decode
 

@@ -67,7 +67,8 @@ class Reattributor:
             after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
     async def _deliver_waiting(self) -> None:
-        """Delivers again what waits since before the content of waiting events was kept."""
+        """Delivers again what waits since before the content of waiting events was kept, and what bears a reference: it
+        may have come while its column was not read."""
         after = 0
         while True:
             query = self._database.queries.list_waiting_bodies
@@ -75,7 +76,9 @@ class Reattributor:
             events = [
                 event
                 for row in page
-                if row["source"] is None and row["body"] is not None and (event := self._decode(row)) is not None
+                if row["body"] is not None
+                and (event := self._decode(row)) is not None
+                and (row["source"] is None or event.ref_token is not None)
             ]
             if events:
                 await self._writer.write(events)

@@ -43,6 +43,8 @@ class Finding(NamedTuple):
     key: str
     stored: str
     expected: str
+    is_pending: bool = False
+    """The service is about to put it right by itself: no difference, until that is done."""
 
 
 class Verifier:
@@ -150,9 +152,8 @@ async def check_places(database: Database, query: Any, tell: Tell) -> AsyncItera
                 stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
                 expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
                 pending = " (about to be placed)" if row["is_pending"] else ""
-                yield Finding(
-                    row["at_batch"] or row["batch_key"], "placement", row["event_id"], stored, expected + pending
-                )
+                key = row["at_batch"] or row["batch_key"]
+                yield Finding(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
         tell(len(rows))
         if not rows:
             return

@@ -6,8 +6,9 @@ text equals itself and nothing else.
 
 A number without ``+`` or ``00`` can be read in two ways. In this order: as a national number of the region, if that is
 a valid number; with its country code in front (``919876543210``), if that is valid; then what is only possible, first
-with the region's own country code in front, then as a national number. Without a region only a valid number with its
-country code in front is taken: anything else would be a guess.
+with the region's own country code in front, then as a national number. A zero may stand before the region's own country
+code (``0919876543210``). Without a region only a valid number with its country code in front is taken: anything else
+would be a guess.
 """
 
 import re
@@ -18,13 +19,15 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import NumberParseException
 
-from service.phones.written import E164, PhoneError, is_plain_e164, normalise_phone, to_e164
+from service.phones.written import E164, PhoneError, is_plain_e164, normalise_phone, parse_national, to_e164
 
 LONGEST = 200
 """A text that is longer is no phone."""
 CACHED = 4096
 
-_ADDRESS = re.compile(r"(?i)\b(?:tel|sips?|callto|whatsapp):([^@;?>]*)(?:[^>]*;phone-context=(\+[0-9]+))?")
+_ADDRESS = re.compile(r"(?i)\b(?:tel|sips?|callto|whatsapp):([^@;?>:]*)(?:[^>]*;phone-context=(\+[0-9]+))?")
+_LABEL = re.compile(r"[^\W\d_][^\d+:/]*[:/](?=\s*[(+]*\d)|\s*\([^\W\d_][^\d()+]*\)\Z")
+"""What may stand around a number to say what it is: ``Mobile: …``, ``PJSIP/…``, ``… (Mobile)``."""
 _EXTENSION = re.compile(r"(?i)\s*(?:[;,#]|(?:extension|extn|ext|x)[.:\s]*(?=[0-9]))[\s\S]*")
 _FLOAT = re.compile(r"([0-9]{7,17})\.0+")
 _SEPARATORS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ufffd()\[\]{}<>./\\_~'\"`=\u00b7\u2018-\u201d\u2212-]+")
@@ -78,6 +81,8 @@ def _read(text: str, region: str) -> str:
         written = f"{context or ''}{number.lstrip('0') if context else number}"
     elif is_float := _FLOAT.fullmatch(written):
         written = is_float[1]
+    else:
+        written = _drop_label(written)
     found = _NUMBER.fullmatch(_SEPARATORS.sub("", _EXTENSION.sub("", written)))
     if found is None:
         return text
@@ -88,6 +93,11 @@ def _read(text: str, region: str) -> str:
     if prefix and international:
         return international
     return _choose(prefix + digits, region, None if prefix else international) or text
+
+
+def _drop_label(written: str) -> str:
+    label = _LABEL.match(written) or _LABEL.search(written)
+    return written[: label.start()] + written[label.end() :] if label else written
 
 
 def _choose(digits: str, region: str, international: str | None) -> str | None:
@@ -111,7 +121,7 @@ def _read_international(digits: str) -> str | None:
 def _read_national(digits: str, region: str) -> tuple[str | None, bool]:
     """The number in E.164, if it is possible, and whether it is valid."""
     try:
-        number = phonenumbers.parse(digits, region)
+        number = parse_national(digits, region)
         return to_e164(number), phonenumbers.is_valid_number(number)
     except (NumberParseException, PhoneError):
         return None, False

@@ -51,7 +51,7 @@ def parse_phone(value: str, default_region: str) -> str:
         text = "+" + text[2:]
     is_international = text.lstrip("(").startswith("+")
     try:
-        number = phonenumbers.parse(text, default_region or ("IN" if not is_international else None))
+        number = phonenumbers.parse(text) if is_international else parse_national(text, default_region or "IN")
     except NumberParseException as error:
         raise _explain(error.error_type) from error
     if number.extension:
@@ -64,6 +64,19 @@ def parse_phone(value: str, default_region: str) -> str:
             f"{_SPELLING}, or set OUTCOMES_DEFAULT_REGION",
         )  # fmt: skip
     return to_e164(number)
+
+
+def parse_national(text: str, region: str) -> phonenumbers.PhoneNumber:
+    """A number without ``+`` as one of the region. Where that is not valid, but is with the region's country code after
+    a zero (``0919876543210``), it is read so. Raises NumberParseException."""
+    number = phonenumbers.parse(text, region)
+    digits = phonenumbers.normalize_digits_only(text)
+    rest = digits.lstrip("0")
+    is_prefixed = rest != digits and rest.startswith(str(phonenumbers.country_code_for_region(region)))
+    if number.extension or not is_prefixed or phonenumbers.is_valid_number(number):
+        return number
+    international = phonenumbers.parse(f"+{rest}")
+    return international if phonenumbers.is_valid_number(international) else number
 
 
 def to_e164(number: phonenumbers.PhoneNumber) -> str:

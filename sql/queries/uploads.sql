@@ -246,3 +246,7 @@ WHERE m.upload_state = 'held' AND m.promote_at_success_rate IS NOT NULL AND s.ve
   AND 100.0 * (SELECT coalesce(sum(c.recipients), 0) FROM outcome_counts AS c
                WHERE c.batch_key = t.batch_key AND c.state = 'completed') / shown_total(t)
       >= m.promote_at_success_rate;
+
+-- name: list_ref_columns()
+-- The columns in which references of batches come back, the latest first.
+SELECT ref_column FROM batches WHERE ref_column IS NOT NULL GROUP BY ref_column ORDER BY max(batch_key) DESC;

@@ -17,8 +17,9 @@ from service.ledger.verification import Finding, Verifier
 from service.store.database import Database
 from tests.conftest import SECRET
 from tests.database.ingesting import ingest
-from tests.factories import decode, make_payload, post_webhook, store_batch
+from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
+from tests.guarantees.test_ambiguous_worlds import note_dashboard_batch, settle
 from tests.http.processes import OUTCOMES, run
 
 RECIPIENTS = 40
@@ -243,3 +244,28 @@ async def test_signatures_move_with_their_bodies_into_a_months_own_partition(
     await database.queries.create_body_partitions(database.pool)
     assert await database.pool.fetchval(f"SELECT octet_length(signature) FROM {month}") == 32
     assert (await verify_all(database))[0] == []
+
+
+async def test_verify_ends_with_0_while_events_are_about_to_be_placed_and_says_to_run_again(database: Database) -> None:
+    settings = {"OUTCOMES_DATABASE_URL": database.url, "FORMANT_WEBHOOK_SECRET": SECRET}
+    for name in ("one", "other"):
+        await ingest(database, *decode(make_payload(recipient=None, event_id=name, conversation_id=name)))
+    await note_dashboard_batch(database, 21, 0, 100)
+    pending = await run(OUTCOMES, "verify", **settings)
+    assert pending.status == 0
+    assert "0 differences" in pending.output
+    assert "2 events are about to be placed" in pending.output
+    told = json.loads((await run(OUTCOMES, "verify", "--json", **settings)).output)
+    assert (told["count"], told["pending"]) == (0, 2)
+    assert [finding["is_pending"] for finding in told["findings"]] == [True, True]
+
+    await store_batch(database.url, agent_id=AGENT_ID + 1)
+    await ingest(database, *decode(make_payload(recipient=1, event_id="counted", agent_id=AGENT_ID + 1)))
+    await database.pool.execute("UPDATE outcome_counts SET recipients = recipients + 1")
+    both = await run(OUTCOMES, "verify", "--json", **settings)
+    assert both.status == 1
+    assert json.loads(both.output)["count"] >= 1
+
+    await settle(database)
+    placed = await run(OUTCOMES, "verify", "--json", **settings)
+    assert json.loads(placed.output)["pending"] == 0

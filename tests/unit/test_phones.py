@@ -30,6 +30,10 @@ SPACES = [" ", "\u00a0", "\u2009", "\u200b", "-", "\u2011", ".", " - ", "/", "\u
         ("＋９１ ９１０００ ００００１", ""), ("+९१९१०००००००१", ""), ("९१०००००००१", "IN"), ("919100000001.0", ""),
         ("\u202a+91\u00a091000\u200b00001\u202c", ""), ("\ufeff+91 91000 00001", ""), ("%2B919100000001", ""),
         ("'+919100000001", ""), ('="+919100000001"', ""), ("+91 91000 00001\x00", ""), ("++919100000001", ""),
+        ("0919100000001", "IN"), ("091 91000 00001", "IN"), ("tel:0919100000001", "IN"),
+        ("+91 91000 00001 (Mobile)", ""), ("91000 00001 (work phone)", "IN"), ("Mobile: +91 91000 00001", ""),
+        ("Téléphone : 09100000001", "IN"), ("sip:+919100000001:5060", ""), ("sip:09100000001:5060;user=phone", "IN"),
+        ("PJSIP/+919100000001", ""), ("SIP/09100000001", "IN"), ("011919100000001", "US"),
     ],
 )  # fmt: skip
 def test_one_number_is_one_phone_in_every_spelling(said: str, region: str) -> None:
@@ -48,6 +52,10 @@ def test_one_number_is_one_phone_in_every_spelling(said: str, region: str) -> No
         ("2025550123", "", "2025550123"),
         ("0039 06 698 12345", "", "+390669812345"),  # Italy keeps its zero
         ("+31 0 0 6446794", "", "+316446794"),
+        ("09100000001", "IN", "+919100000001"),  # valid as a national number, though it begins with the country code
+        ("0919100000001", "", "0919100000001"),  # of which country nobody said
+        ("0919100000001", "US", "0919100000001"),
+        ("0447911123456", "GB", "+447911123456"),
     ],
 )
 def test_a_number_that_can_be_read_in_two_ways_is_read_by_the_rule(said: str, region: str, read: str) -> None:
@@ -63,6 +71,10 @@ def test_a_number_that_can_be_read_in_two_ways_is_read_by_the_rule(said: str, re
         "1-800-FLOWERS",
         "sip:alice@host",
         "customer 9100000001",
+        "Mobile: (none)",
+        "PJSIP/alice",
+        "a: b: 9100000001",
+        "(Mobile)",
         "+0",
         "tel:",
         "1" * 40,
@@ -162,3 +174,17 @@ def test_what_an_upload_stores_is_known_again(written: str, region: str) -> None
         except PhoneError:
             continue
         assert {canonical_phone(stored, other) for other in ("", "IN", "US", region)} == {stored}
+
+
+@settings(max_examples=300, deadline=None)
+@given(region=st.sampled_from(REGIONS), seed=st.integers(0, 2**32))
+def test_a_zero_before_the_country_code_makes_no_other_number(region: str, seed: int) -> None:
+    number = valid_number(region, random.Random(seed))
+    e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
+    written = f"0{e164[1:]}"
+    try:
+        is_national = phonenumbers.is_valid_number(phonenumbers.parse(written, region))
+    except phonenumbers.NumberParseException:
+        is_national = False
+    if not is_national:
+        assert canonical_phone(written, region) == normalise_phone(written, region) == e164

@@ -1,0 +1,84 @@
+"""The setting for the reference column changes while batches run: their webhooks are known by their own column."""
+
+import pytest
+
+from service.formant.events import EventDecoder, Unreadable
+from service.formant.targets import load_targets
+from service.ledger.bodies import BodyCheck
+from service.ledger.decoding import open_decoder
+from service.ledger.reattribution import Reattributor
+from service.ledger.verification import Verifier
+from service.ledger.writer import Writer
+from service.metrics import Metrics
+from service.store.database import Database
+from tests.conftest import SECRET, StartService
+from tests.database.ingesting import get_event, ingest
+from tests.factories import BATCH_ID, RECEIVED, REF_TOKEN, encode, make_payload, post_webhook, store_batch
+
+COLUMNS = ["outcome_ref", "row_ref", ""]
+
+
+async def find(database: Database, event_id: str) -> tuple[int | None, int | None]:
+    row = await get_event(database, event_id)
+    return row["batch_id"], row["recipient"]
+
+
+async def verify(database: Database, column: str) -> list[tuple[str, str]]:
+    bodies = BodyCheck(load_targets((SECRET,), allow_unsigned=False, path=None))
+    verifier = Verifier(database, await open_decoder(database, column), bodies)
+    return [(found.what, found.key) async for found in verifier.verify()]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_webhooks_of_a_running_batch_are_known_by_the_column_that_it_was_uploaded_with(
+    start_service: StartService, database: Database, column: str
+) -> None:
+    await store_batch(database.url, 3)
+    async with start_service() as service:
+        await post_webhook(service, make_payload(recipient=1, event_id="before"))
+    async with start_service(OUTCOMES_REF_COLUMN=column) as service:
+        await post_webhook(service, make_payload(recipient=2, event_id="after"))
+    assert [await find(database, name) for name in ("before", "after")] == [(BATCH_ID, 1), (BATCH_ID, 2)]
+    assert await verify(database, column) == []
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+async def test_what_came_while_its_column_was_not_read_is_placed_by_reattribution(
+    database: Database, column: str
+) -> None:
+    await store_batch(database.url, 3)
+    decoder = EventDecoder("another")
+    event = decoder.decode_event(encode(make_payload(recipient=1, event_id="missed")), "default", RECEIVED, None)
+    known = (await open_decoder(database, column)).decode_event(
+        encode(make_payload(recipient=2, event_id="known")), "default", RECEIVED, None
+    )
+    assert not isinstance(event, Unreadable)
+    assert not isinstance(known, Unreadable)
+    await ingest(database, known)
+    await ingest(database, event)
+    assert await find(database, "missed") == (None, None)
+    writer = Writer(database.url, database.queries, Metrics())
+    targets = load_targets((), allow_unsigned=True, path=None)
+    worker = Reattributor(database, targets, await open_decoder(database, column), writer)
+    assert [finding async for finding in worker.reattribute()] == []
+    writer.close()
+    assert await find(database, "missed") == (BATCH_ID, 1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reference"),
+    [
+        ({"new": f"{REF_TOKEN}-1", "old": "other-2"}, (REF_TOKEN, 1)),
+        ({"new": "", "old": f"{REF_TOKEN}-2"}, (REF_TOKEN, 2)),
+        ({"new": 7, "old": f"{REF_TOKEN}-3"}, (REF_TOKEN, 3)),
+        ({"old": {"nested": 1}, "new": None}, (None, None)),
+        ({"third": f"{REF_TOKEN}-1"}, (None, None)),
+    ],
+)
+def test_the_first_column_in_which_a_reference_stands_counts(
+    parameters: dict[str, object], reference: tuple[str | None, int | None]
+) -> None:
+    body = encode(make_payload(recipient=None, parameters=parameters))
+    event = EventDecoder(["new", "", "old"]).decode_event(body, "default", RECEIVED, None)
+    assert not isinstance(event, Unreadable)
+    assert (event.ref_token, event.ref_no) == reference

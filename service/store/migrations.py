@@ -10,6 +10,7 @@ No migration holds up others: it waits a second for a lock of a table, behind wh
 and then lets them pass and tries again.
 """
 
+import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,8 @@ logger = structlog.get_logger()
 
 PACKAGE = "formant-outcomes"
 LOCK_TIMEOUT = "1s"
+TURN_SECONDS = 0.1
+"""Between two questions whether it is this migrator's turn."""
 LOCK_WAIT = timedelta(seconds=10)
 LOCK_PATIENCE_SECONDS = 300.0
 """How long a migration is tried again when it cannot have a lock."""
@@ -244,12 +247,27 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
             await check_rights(holder)
             with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another migrator made it
                 await queries.create_migrations_lock(holder)
-        async with holder.transaction(isolation="read_committed"):
-            await queries.lock_migrations(holder)
-            await queries.stay_idle(holder)
-            yield
+        await _take_turn(holder)
+        yield
     finally:
         await holder.close()
+
+
+async def _take_turn(holder: Connection) -> None:
+    """Begins the transaction that holds the lock. It asks again and again: one that waits in LOCK holds a snapshot, for
+    which an index that another migrator builds concurrently would wait in turn."""
+    queries = load_queries()
+    while True:
+        turn = holder.transaction(isolation="read_committed")
+        await turn.start()
+        try:
+            await queries.lock_migrations(holder)
+        except asyncpg.LockNotAvailableError:
+            await turn.rollback()
+            await asyncio.sleep(TURN_SECONDS)
+        else:
+            await queries.stay_idle(holder)
+            return
 
 
 def _read(path: Path, name: str, checked: str) -> SqlFile:

@@ -6,16 +6,19 @@ CREATE OR REPLACE FUNCTION reopen_doubtful_lookups(
 )
 RETURNS void
 LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
 AS $$
 DECLARE
     v_upload record;
 BEGIN
     FOR v_upload IN
         SELECT u.batch_key, u.batch_id, min(l.batch_id) FILTER (WHERE l.batch_id <> u.batch_id) AS other
-        FROM unnest(p_batch_ids, p_agent_ids, p_names, p_totals, p_created_at)
+        FROM batches AS u  -- by batches_guessed: few, and of those that are not finished
+        JOIN unnest(p_batch_ids, p_agent_ids, p_names, p_totals, p_created_at)
             AS l (batch_id, agent_id, name, total_recipients, created_at)
-        JOIN batches AS u ON u.batch_id = l.batch_id
-             OR u.agent_id = l.agent_id AND NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
+            ON l.batch_id = u.batch_id
+            OR l.agent_id = u.agent_id AND NOT EXISTS (SELECT FROM batches AS k WHERE k.batch_id = l.batch_id)
         WHERE u.upload_state = 'uploaded' AND u.known_by = 'lookup' AND u.closed_at IS NULL
           AND CASE WHEN u.batch_id = l.batch_id THEN
               NOT EXISTS (SELECT FROM facts AS f WHERE f.batch_key = u.batch_key)

@@ -52,8 +52,8 @@ SELECT to_regclass('migrations_lock') IS NOT NULL;
 CREATE TABLE IF NOT EXISTS migrations_lock ();
 
 -- name: lock_migrations()!
--- One migrator at a time, across replicas, until this transaction ends.
-LOCK TABLE migrations_lock IN SHARE UPDATE EXCLUSIVE MODE;
+-- One migrator at a time, across replicas, until this transaction ends; refuses while another holds it.
+LOCK TABLE migrations_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 
 -- name: stay_idle()!
 -- The server does not end this transaction for being idle.

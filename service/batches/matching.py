@@ -30,15 +30,8 @@ class Listed(NamedTuple):
 
     @classmethod
     def read(cls, batch: ProviderBatch) -> Self:
-        """What the provider says, without what cannot be: no batch is empty, and a time without zone is no time."""
-        at: datetime | None = batch.created_at
-        return cls(
-            batch.id,
-            batch.agent_id,
-            batch.name or None,
-            batch.total_recipients or None,
-            at if at is not None and at.tzinfo is not None else None,
-        )
+        """What the provider says; no batch is empty, so a count of 0 says nothing."""
+        return cls(batch.id, batch.agent_id, batch.name, batch.total_recipients or None, batch.created_at)
 
     def describe(self) -> str:
         """In words, for a person who has to decide."""

@@ -25,7 +25,7 @@ class _Repaired(NamedTuple):
 
 
 class PhoneRepair:
-    """Repairs. ``registrar`` then tries again what waits and may have a place now; None: whoever runs one does."""
+    """Repairs. ``registrar`` then places what waits; None leaves that to the running service."""
 
     def __init__(
         self,

@@ -6,9 +6,8 @@ import click
 
 from service.batches.lookup import UploadFinder
 from service.batches.resolution import Resolver
-from service.commands.starting import run_on_database, start
+from service.commands.starting import read_targets, run_on_database, start
 from service.formant.client import FormantClient, open_http
-from service.formant.targets import find_regions, load_targets
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
@@ -59,8 +58,7 @@ def _read_ids(text: str) -> list[int]:
 
 
 async def _resolve(settings: Settings, database: Database, settle: Callable[[Resolver], Awaitable[None]]) -> None:
-    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    regions = find_regions(targets, settings.default_region)
+    _, regions = read_targets(settings)
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
         client = FormantClient(http, Metrics()) if settings.formant_api_key else None
         await settle(Resolver(database, client, UploadFinder(database, client, regions)))

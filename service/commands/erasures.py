@@ -6,8 +6,7 @@ import click
 import uvloop
 
 from service.app import prepare_schema
-from service.commands.starting import open_database_url, run_on_database, start
-from service.formant.targets import find_regions, load_targets
+from service.commands.starting import open_database_url, read_targets, run_on_database, start
 from service.privacy.tombstones import Tombstones
 from service.store.database import Database, open_database
 
@@ -39,8 +38,7 @@ def repeat(file: Path) -> None:
     """
     settings = start()
     lines = file.read_text().splitlines()
-    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    regions = find_regions(targets, settings.default_region)
+    _, regions = read_targets(settings)
 
     async def run(url: str) -> int:
         await prepare_schema(url, may_migrate=False)

@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from service.app import build_reconciler
-from service.commands.starting import run_on_database, start
+from service.commands.starting import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
-from service.formant.targets import find_regions, load_targets
 from service.ledger.writer import Writer
 from service.metrics import Metrics
 from service.reconcile.drift import Assessment, Reason
@@ -39,8 +38,7 @@ def reconcile(batch_id: int) -> None:
 async def _reconcile(settings: Settings, database: Database, batch_id: int) -> Assessment:
     metrics = Metrics()
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
-        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-        regions = find_regions(targets, settings.default_region)
+        _, regions = read_targets(settings)
         writer = Writer(database.url, database.queries, metrics)
         with closing(writer), _show_progress(batch_id) as tell:
             reconciler = build_reconciler(settings, database, http, metrics, writer, regions)

@@ -15,8 +15,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.batches.phone_repair import PhoneRepair
-from service.commands.starting import run_on_database, start
-from service.formant.targets import find_regions, load_targets
+from service.commands.starting import read_targets, run_on_database, start
 from service.ledger.bodies import BodyCheck
 from service.ledger.decoding import open_decoder
 from service.ledger.reattribution import Reattributor
@@ -49,9 +48,9 @@ def verify(batch_id: int | None, as_json: bool) -> None:
 async def _verify(settings: Settings, database: Database, batch_id: int | None, as_json: bool) -> int:
     with _show_rows("Verified") as tell:
         # Without any secret the signatures are counted as unchecked, and all else is verified.
-        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+        targets, regions = read_targets(settings)
         bodies = BodyCheck(targets)
-        decoder = await open_decoder(database, settings.ref_column, find_regions(targets, settings.default_region))
+        decoder = await open_decoder(database, settings.ref_column, regions)
         verifier = Verifier(database, decoder, bodies, tell)
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
@@ -81,11 +80,10 @@ def reattribute() -> None:
 
 
 async def _reattribute(settings: Settings, database: Database) -> None:
-    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    targets, regions = read_targets(settings)
     writer = Writer(database.url, database.queries, Metrics())
     try:
         with _show_rows("Placed") as tell:
-            regions = find_regions(targets, settings.default_region)
             decoder = await open_decoder(database, settings.ref_column, regions)
             # Times and phones as they are read now come first: places follow from them.
             await Repairer(database, decoder).repair()

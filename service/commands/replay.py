@@ -4,8 +4,7 @@ import sys
 
 import click
 
-from service.commands.starting import run_on_database, start
-from service.formant.targets import find_regions, load_targets
+from service.commands.starting import read_targets, run_on_database, start
 from service.ledger.decoding import open_decoder
 from service.ledger.quarantine import Replayer
 from service.ledger.writer import Writer
@@ -29,8 +28,8 @@ def replay(quarantine_id: int | None) -> None:
 async def _replay(settings: Settings, database: Database, quarantine_id: int | None) -> int:
     writer = Writer(database.url, database.queries, Metrics())
     # Replaying verifies nothing, so it needs no secret; but a target's agents hold.
-    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    decoder = await open_decoder(database, settings.ref_column, find_regions(targets, settings.default_region))
+    targets, regions = read_targets(settings)
+    decoder = await open_decoder(database, settings.ref_column, regions)
     replayer = Replayer(database, targets, decoder, writer)
     failed = 0
     try:

@@ -12,6 +12,8 @@ import uvloop
 
 from service.access.actor import COMMAND_LINE, set_actor
 from service.app import prepare_schema
+from service.formant.regions import Regions
+from service.formant.targets import Target, find_regions, load_targets
 from service.logs import configure_logs
 from service.settings import Settings, find_unknown_names, read_settings
 from service.store.database import Database, open_database
@@ -32,6 +34,12 @@ def start() -> Settings:
         logger.warning("unknown_setting", setting=name, nearest=nearest)
     set_actor(COMMAND_LINE)
     return settings
+
+
+def read_targets(settings: Settings) -> tuple[dict[str, Target], Regions]:
+    """The inbound addresses, for which no command needs a secret; and the country of each agent's phones."""
+    targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    return targets, find_regions(targets, settings.default_region)
 
 
 @contextmanager

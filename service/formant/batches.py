@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.formant.lenient import decode_leniently, to_float, to_int, to_text, to_time
+from service.formant.lenient import EXACT_FLOAT, decode_leniently, to_float, to_int, to_text, to_time
 from service.formant.plausible import (
     LARGEST_COUNT,
     LARGEST_ID,
@@ -20,8 +20,6 @@ from service.formant.plausible import (
 )
 
 TEXT_LIMIT = 1000
-EXACT_FLOAT = 2**53
-"""Up to here a number that was read as a float is the one that was written."""
 
 
 class ProviderBatch(msgspec.Struct):

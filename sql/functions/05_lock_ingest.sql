@@ -19,7 +19,7 @@ END
 $$;
 
 -- Leaves the advisory lock out of lock_ingest() once no function of an earlier version runs any more. To be called after
--- the functions were applied and committed: whoever writes from then on holds ingest_lock. Waits for the transactions of
+-- the functions were applied and committed: every writer from then on holds ingest_lock. Waits for the transactions of
 -- writing roles that had begun before and do not hold it; raises lock_not_available when that takes longer than p_wait.
 CREATE OR REPLACE FUNCTION finish_lock_change(p_wait interval) RETURNS void
 LANGUAGE plpgsql

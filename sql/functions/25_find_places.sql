@@ -83,10 +83,10 @@ DECLARE
     s_exacts    tstzrange[];
     s_bearing   boolean[];      -- its calls bear references
     s_ref_columns text[];
-    s_named     jsonb[];        -- the parameters of a call that bears the recipient's reference
-    s_references text[];
+    s_references text[];        -- what a file has in the column of references
+    s_named     jsonb[];        -- the parameters of a call with the recipient's reference
     s_final_at  timestamptz[];  -- since when it has been final
-    -- What is told of calls: by the events to place, and by facts of their conversations, which are where they are.
+    -- What is known of the calls: the events to place, and the facts of their conversations, which stay where they are.
     t_arrivals  bigint[];
     t_slots     integer[];      -- null for the events to place
     t_conversations text[];
@@ -144,7 +144,7 @@ BEGIN
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
          s_ref_columns, s_named, s_references, s_final_at, v_is_misled
     FROM (
-        -- What a window's recipient has as parameters, calls gave it: those that are there say which.
+        -- A window's recipient has the parameters of its calls.
         SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,
                comparable_parameters(r.parameters) AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
@@ -323,12 +323,10 @@ BEGIN
                     v_own := CASE WHEN v_found IS NULL THEN '{}' ELSE ARRAY[v_found] END;
                 END IF;
                 IF cardinality(v_own) = 0 THEN
+                    CONTINUE WHEN v_row.batch < 0 AND EXISTS (  -- it may be the upload whose recipient is due
+                        SELECT FROM unnest(v_slots) AS o (n) WHERE o.n > 0 AND s_batches[o.n] = -v_row.batch);
                     -- Text that is no number makes nobody. Nor does a call make somebody again who was erased after it,
                     -- or whose erased recipient it may be of.
-                    IF v_row.batch < 0 AND EXISTS (SELECT FROM unnest(v_slots) AS o (n)
-                                                   WHERE o.n > 0 AND s_batches[o.n] = -v_row.batch) THEN
-                        CONTINUE;
-                    END IF;
                     IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$'
                        AND coalesce(v_call.called_at > v_erased_at, true)
                        AND NOT EXISTS (
@@ -363,10 +361,10 @@ BEGIN
                 v_slots := coalesce(v_exact, v_slots);
             END IF;
         END IF;
-        IF w_batches[-v_slots[1]] < 0 THEN
-            v_slots := v_slots || v_slots;  -- one that nobody can place yet
-        END IF;
-        v_reason := CASE cardinality(v_slots) WHEN 1 THEN NULL WHEN 0 THEN 'no_batch' ELSE 'ambiguous' END;
+        v_reason := CASE
+            WHEN cardinality(v_slots) = 0 THEN 'no_batch'
+            WHEN cardinality(v_slots) > 1 OR w_batches[-v_slots[1]] < 0 THEN 'ambiguous'
+        END;
 
         v_found := NULL;
         IF v_is_busy AND (v_reason IS NOT NULL OR v_slots[1] < 0 OR s_windows[v_slots[1]]) THEN

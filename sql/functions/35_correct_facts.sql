@@ -72,7 +72,7 @@ BEGIN
     WHERE f.arrival_id = c.arrival_id AND c.arrival_id = ANY (v_wrong);
     PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
 
-    -- The rows are new; what readers saw of them before decides whether they are told again.
+    -- The rows are new: readers of the feed see them again only where they show something else.
     UPDATE outcomes AS o
     SET state = CASE WHEN b.state = 'erased' THEN b.state ELSE o.state END,
         position = CASE WHEN n.is_same THEN b.position ELSE o.position END,
@@ -116,7 +116,7 @@ BEGIN
     v_batches := ARRAY(SELECT b.batch_key FROM batches AS b
                        WHERE b.created_at IS DISTINCT FROM plausible_time(b.created_at) LIMIT p_limit);
     IF v_batches <> '{}' THEN
-        PERFORM lock_ingest();  -- as whoever else changes several batches at once
+        PERFORM lock_ingest();  -- as anything else that changes several batches at once
         UPDATE batches AS b SET created_at = NULL
         WHERE b.batch_key = ANY (v_batches) AND b.created_at IS DISTINCT FROM plausible_time(b.created_at);
         GET DIAGNOSTICS v_sum = ROW_COUNT;

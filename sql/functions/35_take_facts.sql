@@ -36,22 +36,7 @@ BEGIN
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
 
-    -- Facts from before the evidence was kept: a window's recipient has the parameters of its events.
-    INSERT INTO unreferenced_events (
-        arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until, scanned_at,
-        parameters)
-    SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
-           f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
-           coalesce(f.started_at, f.ended_at, f.occurred_at),
-           greatest(f.started_at, f.ended_at, f.occurred_at),
-           coalesce(f.started_at, f.ended_at, f.occurred_at, f.recorded_at),
-           CASE WHEN f.method = 'window' AND f.source = 'webhook' THEN nullif(r.parameters, '{}') END
-    FROM unnest(p_arrival_ids) AS a (arrival_id)
-    CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = a.arrival_id OFFSET 0) AS f
-    JOIN batches AS b ON b.batch_key = f.batch_key
-    JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no AND r.phone IS NOT NULL
-    ON CONFLICT (arrival_id) DO NOTHING;
-
+    PERFORM add_evidence(p_arrival_ids, NULL);  -- of facts from before it was kept
     WITH taken AS (
         DELETE FROM facts AS f
         USING unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)

@@ -64,35 +64,3 @@ BEGIN
     RETURN QUERY SELECT * FROM checked_places;
 END
 $$;
-
--- Keeps the evidence on facts that were placed before it was kept, as far as it is known: from then on they are placed by
--- it. p_parameters are those of each event's body, null where there are none.
-CREATE OR REPLACE FUNCTION add_evidence(p_arrival_ids bigint[], p_parameters text[]) RETURNS bigint
-LANGUAGE plpgsql
-AS $$
-DECLARE
-    v_added bigint;
-BEGIN
-    PERFORM lock_ingest();
-    WITH added AS (
-        INSERT INTO unreferenced_events (
-            arrival_id, agent_id, phone, conversation_id, attempt_number, is_final, started_at, called_at, until,
-            scanned_at, parameters)
-        SELECT f.arrival_id, b.agent_id, r.phone, f.conversation_id, f.attempt_number,
-               f.is_final AND ends_recipient(f.source, f.status, f.attempt_number), f.started_at,
-               coalesce(f.started_at, f.ended_at, f.occurred_at),
-               greatest(f.started_at, f.ended_at, f.occurred_at),
-               coalesce(f.started_at, f.ended_at, f.occurred_at, f.recorded_at),
-               CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END
-        FROM unnest(p_arrival_ids, p_parameters) AS e (arrival_id, parameters)
-        JOIN facts AS f ON f.arrival_id = e.arrival_id
-        JOIN batches AS b ON b.batch_key = f.batch_key
-        JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
-        WHERE r.phone IS NOT NULL
-        ON CONFLICT (arrival_id) DO NOTHING
-        RETURNING 1
-    )
-    SELECT count(*) INTO v_added FROM added;
-    RETURN v_added;
-END
-$$;

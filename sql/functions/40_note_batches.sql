@@ -4,8 +4,8 @@
 --
 -- A batch that an upload of ours is just making must not be taken for one made elsewhere. An upload is 'uploading', and
 -- committed as such, before the provider can know its batch; so whoever calls this after the list's answer came sees it
--- as 'uploading', as 'unknown' (then its name or size tells, which the provider may give back a little changed), or with its batch id. Check and insert are one statement,
--- and so of one instant. The ingest lock is held since both change rows of several batches.
+-- as 'uploading', as 'unknown' (then its name or size decides, which the provider may change a little), or with its batch
+-- id. Check and insert are one statement, and so of one instant. The ingest lock is held since both change rows of several batches.
 CREATE OR REPLACE FUNCTION note_batches(
     p_batch_ids bigint[], p_agent_ids bigint[], p_names text[], p_statuses text[], p_totals integer[],
     p_created_at timestamptz[]

@@ -21,7 +21,7 @@ CROSS JOIN LATERAL (
 WHERE b.agent_id = p_agent_id AND b.origin = 'upload' AND b.batch_key <> ALL (p_own_keys)
   AND (b.upload_state = 'unknown' AND (t.is_same_name OR t.is_same_file OR b.people_digest = p_people_digest)
        OR b.upload_state IN ('preparing', 'prepared', 'uploading') AND t.is_same_file
-       OR NOT p_has_key AND t.is_same_name AND t.is_same_file AND b.prepared_at > clock_timestamp() - interval '24 hours'
+       OR NOT p_has_key AND b.prepared_at > clock_timestamp() - interval '24 hours' AND t.is_same_file AND t.is_same_name
           AND (b.upload_state <> 'failed' OR EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key)))
 ORDER BY b.upload_state <> 'unknown', b.batch_key
 LIMIT 1

@@ -50,7 +50,7 @@ $$;
 
 -- Takes the next step; returns the one that comes then. 'held' is not taken here, since it needs to read files; nor are
 -- those that read bodies: see read_unsearched() and erase_named(). 'late' again: something that was on its way in is not
--- there yet, so ask again later; this is also what the version before is told of steps that it does not know.
+-- there yet, so ask again later; the version before gets this answer, too, for steps that it does not know.
 CREATE OR REPLACE FUNCTION erase_step(p_erasure_id bigint, p_rows integer) RETURNS text
 LANGUAGE plpgsql
 SET enable_seqscan = off

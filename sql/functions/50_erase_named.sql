@@ -1,6 +1,6 @@
 -- The steps of an erasure that read bodies, since only they tell whom they name: of what waits unattributed, of what is in
 -- quarantine, and of everything else that is kept. A step reads some bodies without any lock, in the order of their ids;
--- then one small commit takes out those that name the person, and moves the cursor. So whoever goes on after a crash
+-- then one small commit takes out those that name the person, and moves the cursor. So the next one after a crash
 -- finds all of a step or nothing, and of two who read the same only one commits it.
 
 -- The step that an erasure is at. 'bodies' is the first part of the step that versions before know as 'late'.

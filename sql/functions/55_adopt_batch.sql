@@ -2,8 +2,8 @@
 -- for that. Raises unique_violation, with the holder's key as its detail, when the batch is another's that does not give way.
 --
 -- What is better known takes a batch from what was guessed (rank_known_by): the upload that held it is unknown again, in
--- the same commit (displaced_key). A person corrects what a lookup had decided of this upload. The provider's answer also corrects what a person or a lookup had decided of this very
--- upload, as long as it was not sent again since (p_sent_at). A batch that was taken for one made elsewhere, and of which
+-- the same commit (displaced_key). A person corrects what a lookup had decided of this upload. The provider's answer also
+-- corrects what a person or a lookup had decided of it, as long as it was not sent again since (p_sent_at). A batch that was taken for one made elsewhere, and of which
 -- no call was recorded, gives way too. Facts hang on batch_key and stay where they are.
 --
 -- Entries of the feed that were read with another id, or none, get new positions: p_rows of them in this very commit and
@@ -26,7 +26,7 @@ BEGIN
     PERFORM FROM batches AS b WHERE b.batch_key = p_batch_key AND b.batch_id IS NULL FOR UPDATE;
     SELECT * INTO v_own FROM batches AS b WHERE b.batch_key = p_batch_key AND b.origin = 'upload';
     IF v_own.batch_id = p_batch_id AND p_known_by = 'answer' AND v_own.known_by = 'answer' AND v_own.sent_at = p_sent_at THEN
-        batch_key := p_batch_key;  -- recorded before; whoever asked did not see the commit
+        batch_key := p_batch_key;  -- recorded before; the caller did not see the commit
         RETURN;
     ELSIF NOT coalesce(
         (p_sent_at IS NULL OR v_own.sent_at = p_sent_at)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.batches.matching import Contender, Listed, could_be, decide, fits, fold, is_plausible
-from service.formant.batches import ProviderBatch
+from service.formant.batches import decode_batch
 
 SENT = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 AGENT = 123
@@ -102,8 +102,8 @@ def test_calls_to_strangers_speak_against_a_batch_until_there_are_calls_of_its_o
 
 
 def test_what_the_provider_does_not_say_or_cannot_be_is_unknown() -> None:
-    naive = datetime(2026, 3, 16)
-    read = Listed.read(ProviderBatch(id=1, agent_id=2, name="", total_recipients=0, created_at=naive))
+    entry = b'{"data": {"id": 1, "agent_id": 2, "name": "", "total_recipients": 0, "created_at": "soon"}}'
+    read = Listed.read(decode_batch(entry))
     assert read == Listed(1, 2, None, None, None)
     assert "no name, an unknown number of recipients, made at an unknown time" in read.describe()
 

@@ -22,7 +22,8 @@ $$;
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
 -- 1. The events of one call share one place: see group_calls().
--- 2. A call with an event placed by reference, or placed earlier, goes there.
+-- 2. A call with an event placed by reference, or placed earlier, goes there; but not by an event without a time alone,
+--    where the batch was finished before the call.
 -- 3. Otherwise its candidates are
 --    - the recipient that its parameters name by reference, if due: ingest() leaves that to this rule where the batch had
 --      been seen finished before the call. A finished one is not called again, so the call may come from a copy of the
@@ -34,7 +35,7 @@ $$;
 --    - windows: batches whose recipients are unknown and that were open when the call began. In a window it fits the due
 --      recipient with the same parameters, or else the one known by phone alone, or else a new one while the window has
 --      fewer recipients than the provider says. A call without parameters fits each due recipient with the phone, and a
---      new one only if there is none. A call without a time fits no window;
+--      new one only if there is none. A call without a time fits no window, and no batch that began after the event came;
 --    - withheld batches (see note_batches()): like windows, except beside a due recipient of the upload that they may be.
 --      A call whose only candidate is one of them is ambiguous.
 -- 4. One candidate: it goes there. Several are narrowed down in turn, where that leaves any: to those with a call of the
@@ -69,7 +70,6 @@ DECLARE
     v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
-    v_is_misled boolean;        -- a recipient has parameters that none of its calls gave it
     v_is_untimed boolean;       -- one of them has no time
     -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
     s_batches   bigint[];
@@ -139,14 +139,12 @@ BEGIN
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(c.said),
            array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at),
-           bool_or(c.known <> '{}' AND c.known <> c.parameters)
+           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at)
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
-         s_ref_columns, s_named, s_references, s_final_at, v_is_misled
+         s_ref_columns, s_named, s_references, s_final_at
     FROM (
         -- A window's recipient has the parameters of its calls.
         SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,
-               comparable_parameters(r.parameters) AS known,
                r.is_erased, r.is_only_same, b.is_registered, b.ref_column,
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
                     THEN comparable_parameters(r.parameters) || jsonb_build_object(b.ref_column, n.reference) END AS named,
@@ -197,12 +195,6 @@ BEGIN
                             AND k.conversation_id = ANY (CASE WHEN r.is_erased THEN v_hashes ELSE v_conversations END)))
         ORDER BY r.batch_key, r.recipient_no
     ) AS c;
-
-    -- What a recipient is known by never changes, so all its calls together make another one.
-    IF v_is_misled AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
-        RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
-        RETURN;
-    END IF;
 
     SELECT array_agg(b.batch_key), array_agg(p.span), array_agg(p.exact), array_agg(coalesce(g.is_busy, false)),
            array_agg(coalesce(b.total_recipients, 2147483647)::bigint - b.recipient_count + b.withdrawn_count + h.held)
@@ -258,12 +250,13 @@ BEGIN
     END IF;
 
     FOR v_call IN
-        SELECT t.conversation_id, min(t.called_at) AS called_at,
+        SELECT t.conversation_id, min(t.called_at) AS called_at, min(u.scanned_at) AS received_at,  -- where it has no time
                least(min(u.called_at) FILTER (WHERE u.is_final),
                      CASE WHEN bool_or(u.is_final AND u.called_at IS NULL) THEN min(t.called_at) END) AS final_at,
                bool_or(u.is_final) AS is_final,
                array_agg(u.arrival_id) FILTER (WHERE t.slot IS NULL) AS arrivals,
-               array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL) AS slots,
+               array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL AND t.called_at IS NOT NULL) AS slots,
+               array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL AND t.called_at IS NULL) AS untimed_slots,
                (array_agg(t.parameters ORDER BY u.parameters::text)
                 FILTER (WHERE t.slot IS NULL AND t.parameters IS NOT NULL))[1] AS parameters,
                (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE t.parameters IS NOT NULL))[1] AS said
@@ -279,7 +272,11 @@ BEGIN
     LOOP
         v_is_busy := false;
         v_found := NULL;
-        v_slots := v_call.slots;  -- the call is known already: by reference, or as placed earlier
+        -- The call is known already: by reference, or as placed earlier. What is known by an event without a time may be
+        -- another call, if it is none of the batch's by its time.
+        SELECT coalesce(v_call.slots, array_agg(o.n) FILTER (WHERE coalesce(v_call.called_at <@ s_spans[o.n], true)))
+        INTO v_slots
+        FROM unnest(v_call.untimed_slots) AS o (n);
         IF v_slots IS NULL THEN
             SELECT array_agg(s.n) INTO v_references
             FROM unnest(s_references, s_ref_columns) WITH ORDINALITY AS s (reference, ref_column, n)
@@ -293,7 +290,7 @@ BEGIN
                 WITH ORDINALITY
                 AS s (parameters, is_window, is_erased, is_only_same, span, bears, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
-              AND (coalesce(v_call.called_at <@ s.span, true) OR s.n = ANY (v_references))
+              AND (coalesce(v_call.called_at <@ s.span, lower(s.span) <= v_call.received_at) OR s.n = ANY (v_references))
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
               AND (v_references IS NULL OR s.n = ANY (v_references) OR s.parameters = v_call.parameters)
@@ -409,7 +406,8 @@ BEGIN
             ARRAY[cardinality(v_call.arrivals)]);
     END LOOP;
 
-    -- A recipient that is to be made may be there already, made by these very events before.
+    -- A recipient that is to be made may be there already, made by these very events before. What it is known by never
+    -- changes: where its calls come to mean somebody else, they make another one (see withdraw_empty()).
     FOR n IN 1 .. coalesce(cardinality(s_nos), 0) LOOP
         CONTINUE WHEN s_nos[n] > 0;
         SELECT k.recipient_no INTO v_known_no

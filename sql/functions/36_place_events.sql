@@ -198,7 +198,7 @@ WITH empty AS MATERIALIZED (
 UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
 FROM empty AS e
 WHERE r.batch_key = e.batch_key AND r.recipient_no = e.recipient_no;
--- Others may have waited for their room.
+-- Others may have waited for their room; and those that are left may be known by what was never theirs.
 SELECT place_again(b.batch_key, NULL)
 FROM batches AS b
 WHERE b.batch_key = ANY (p_batch_keys) AND NOT b.is_registered

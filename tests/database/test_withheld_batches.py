@@ -3,12 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from service.store.database import Database
 from tests.database.ingesting import ingest
 from tests.database.test_note_batches import note
-from tests.factories import AGENT_ID, BEGAN, decode, make_payload, store_batch
+from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
 from tests.guarantees.test_ambiguous_worlds import settle
 
 NAMESAKE = {
@@ -91,3 +92,36 @@ async def test_its_calls_are_placed_once_the_upload_is_settled(database: Databas
     await settle(database)
     assert await find(database) == (None, 1)
     assert await database.pool.fetchval("SELECT count(*) FROM withheld_batches") == 0
+
+
+async def test_a_withheld_batch_is_named_with_the_upload_that_it_may_be_until_that_is_settled(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    key = await lose(database)
+    await note(database, NAMESAKE)
+    for answer in (
+        await service.get("/v1/batch-calls/1"),
+        await service.put("/v1/batch-calls/1/recipients", content=b"customer_phone\n+917900000001\n"),
+    ):
+        assert (answer.status_code, f"may be upload {key}" in answer.json()["error"]["message"]) == (404, True)
+    assert (await service.get(f"/v1/uploads/{key}")).json()["data"]["withheld_batches"] == [1]
+    alarms = {alarm["name"]: alarm["batches"] for alarm in (await service.get("/v1/alarms")).json()["data"]}
+    assert alarms["uploads_unknown"] == [1]
+
+    await database.pool.execute("UPDATE batches SET upload_state = 'failed' WHERE batch_key = $1", key)
+    await note(database, NAMESAKE)
+    assert (await service.get("/v1/batch-calls/1")).status_code == 200
+    assert (await service.get(f"/v1/uploads/{key}")).json()["data"]["withheld_batches"] == []
+    assert (await service.get("/v1/alarms")).json()["data"] == []
+
+
+@pytest.mark.parametrize("is_bare", [False, True])
+async def test_a_call_to_somebody_of_the_upload_itself_counts_there(database: Database, *, is_bare: bool) -> None:
+    await lose(database)
+    await note(database, NAMESAKE)
+    payload = make_payload(recipient=None, phone=phone_of(1), parameters={"loan_id": "LN-1"}, event_id="call")
+    if is_bare:
+        payload["data"]["call"]["call_parameters"] = None
+    await ingest(database, *decode(payload))
+    event = await database.queries.get_event(database.pool, event_id="call")
+    assert (event["disposition"], event["recipient"]) == ("applied", 1)

@@ -7,7 +7,7 @@ SQL. It knows no order of arrival: what it says must hold once nothing is left t
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -51,10 +51,13 @@ class Candidate(NamedTuple):
     last_call_at: datetime | None = None
     """Of a batch that is complete: the last call that is known of it."""
 
-    def covers(self, began: datetime | None, slack: timedelta = CLOCK_SKEW) -> bool:
+    def covers(
+        self, began: datetime | None, slack: timedelta = CLOCK_SKEW, received_at: datetime | None = None
+    ) -> bool:
         """Whether the batch existed and was not seen finished when a call began. No time proves no window."""
         if began is None:
-            return self.rows is not None
+            has_begun = received_at is None or self.existed_from - slack <= received_at
+            return self.rows is not None and has_begun
         if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:
             return False
         return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
@@ -97,10 +100,12 @@ class Attribution:
         self._candidates = candidates
         self._named = named
         self._chooser = chooser
-        self._finals: defaultdict[tuple[int, Key], list[datetime | None]] = defaultdict(list)
+        self._finals: defaultdict[tuple[int, Key], list[tuple[datetime | None, str]]] = defaultdict(list)
         self._conversations: defaultdict[tuple[int, Key], set[str]] = defaultdict(set)
         self._made: defaultdict[int, list[Recipient]] = defaultdict(list)
         self.places: dict[str, Place] = {}
+        self.calls: dict[str, set[str]] = {}
+        """For each event those of its call, by their ids."""
         once = list({event.event_id: event for event in events}.values())
         references = {event.event_id: named(event) for event in once}
         self._bearing = {
@@ -110,27 +115,41 @@ class Attribution:
         }
         weak = []
         for several in group_calls(once):
-            certain = next(
-                (found for event in several if (found := references[event.event_id]) and not is_late(event)), None
-            )
             call = read_call(several)
-            if certain is None:
-                weak.append(call)
-            for event in several if certain else ():
-                by_reference = None if is_late(event) else references[event.event_id]
-                self._put(event, Place(by_reference or certain, "reference" if by_reference else "call"), call.began)
+            self.calls |= dict.fromkeys(ids := {event.event_id for event in several}, ids)
+            known = {
+                event.event_id: found
+                for event in several
+                if (found := references[event.event_id]) and not is_late(event)
+            }
+            rest = [event for event in several if event.event_id not in known]
+            for event in several:
+                if event.event_id in known:
+                    self._put(event, Place(known[event.event_id], "reference"), call.began)
+            leading = (known[event.event_id] for event in several if event.event_id in known and get_began(event))
+            certain = next(leading, None) or next(
+                (found for found in known.values() if self._covers(found, call)), None
+            )
+            for event in rest if certain else ():
+                self._put(event, Place(certain, "call"), call.began)
+            if rest and certain is None:
+                weak.append(read_call(rest))
         for call in sorted(weak, key=_order):
             place = self._find(call)
             for event in call.events:
                 self._put(event, place, call.began)
 
+    def _covers(self, recipient: Recipient, call: Call) -> bool:
+        """Whether a call that only an event without a time names may be of the recipient's batch."""
+        return any(each.covers(call.began) for each in self._candidates if each.batch == recipient.batch)
+
     def get_made(self, batch: int) -> list[Recipient]:
         """The recipients of a window, as its calls told them."""
         return self._made[batch]
 
-    def is_due(self, recipient: Recipient, began: datetime | None) -> bool:
-        """Whether nothing final began before."""
-        finals = self._finals[recipient.batch, recipient.key]
+    def is_due(self, recipient: Recipient, began: datetime | None, *, own: Collection[str] = ()) -> bool:
+        """Whether nothing final began before, but for a call's ``own`` events."""
+        finals = [at for at, event_id in self._finals[recipient.batch, recipient.key] if event_id not in own]
         if began is None:
             return not finals
         return not any(final is not None and final + SAME_CALL < began for final in finals)
@@ -141,7 +160,7 @@ class Attribution:
             self._conversations[found.batch, found.key].add(event.conversation_id)
             if is_certainly_final(event):
                 moment = get_began(event) or (FIRST if place.reason == "reference" else began)
-                self._finals[found.batch, found.key].append(moment)
+                self._finals[found.batch, found.key].append((moment, event.event_id))
         self.places[event.event_id] = place
 
     def _find(self, call: Call) -> Place:
@@ -176,7 +195,7 @@ class Attribution:
         found: list[tuple[Candidate, Recipient]] = []
         full: tuple[int, ...] = ()
         for candidate in self._candidates:
-            if not candidate.is_sent or not candidate.covers(call.began):
+            if not candidate.is_sent or not candidate.covers(call.began, received_at=call.received_at):
                 continue
             if candidate.rows is not None:
                 found += ((candidate, row) for row in candidate.rows if self._may_be(candidate, row, call))

@@ -27,6 +27,8 @@ class Call(NamedTuple):
     began: datetime | None
     parameters: Parameters | None
     """Without the reference; None where none of the events has any."""
+    received_at: datetime
+    """When the first of its events came."""
 
     @property
     def conversation_id(self) -> str:
@@ -41,6 +43,7 @@ def read_call(events: list[Event]) -> Call:
         next((event.phone for event in events if event.phone and event.agent_id is not None), None),
         min((moment for event in events if (moment := get_began(event))), default=None),
         next((told for event in events if (told := read_parameters(event)) is not None), None),
+        min(event.received_at for event in events),
     )
 
 

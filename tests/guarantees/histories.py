@@ -330,7 +330,9 @@ class History:
         if way == "bare twin":
             twin["data"] = twin["data"] | {"call": data | {"call_parameters": None}}
         bodies = {"lost": [], "twice": [payload, twin], "bare twin": [payload, twin]}.get(way, [payload])
-        return decode(*bodies) + self._heal(call, number)
+        # Some time after it: an event without a time is of a batch only if that existed when the event came.
+        told = decode(*bodies) + self._heal(call, number)
+        return [event._replace(received_at=call.began + MINUTE) for event in told]
 
     def _heal(self, call: Call, number: int) -> list[Event]:
         """Events as the healer makes them, where nobody walks."""

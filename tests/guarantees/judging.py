@@ -267,7 +267,8 @@ class Judge:
             return False
         batch = self.history.batches[recipient.batch]
         candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)
-        if began is not None and not (candidate.covers(began) and self.rule.is_due(recipient, began)):
+        own = self.rule.calls[event.event_id]
+        if began is not None and not (candidate.covers(began) and self.rule.is_due(recipient, began, own=own)):
             return False
         if not parameters or self.is_window(batch):
             return True

@@ -409,6 +409,7 @@ async def test_a_recipient_known_by_phone_loses_the_parameters_of_a_call_that_tu
     await make_dashboard_batch(database, 900, 0)
     await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True))
     await ingest(database, call("single", 1, 3, parameters={"topic": "reminder"}))
+    await settle(database)
     await ingest(database, call("last", 1, 2, attempt=2, status="busy", bare=True))
     await settle(database)
     assert await find(database, "first", "single", "last") == [(900, 2), NOBODY, (900, 2)]

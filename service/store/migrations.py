@@ -245,8 +245,8 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
     try:
         if not await queries.has_migrations_lock(holder):
             await check_rights(holder)
-            with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # another migrator made it
-                await queries.create_migrations_lock(holder)
+            with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
+                await queries.create_migrations_lock(holder)  # unless another migrator made it just now
         await _take_turn(holder)
         yield
     finally:

@@ -102,9 +102,13 @@ async def test_of_several_hosts_the_one_that_answers_is_taken(postgres: Postgres
 
 
 async def test_a_server_that_takes_connections_and_says_nothing_is_left_after_connect_timeout() -> None:
+    is_left = asyncio.Event()
+
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        is_left.set()
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -113,3 +117,4 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_left_after_co
         with pytest.raises(TimeoutError):
             await connect(f"postgresql://bob@127.0.0.1:{port}/x?connect_timeout=1")
         assert loop.time() - began < 4
+        await is_left.wait()

@@ -48,9 +48,11 @@ async def test_what_came_while_its_column_was_not_read_is_placed_by_reattributio
 ) -> None:
     await store_batch(database.url, 3)
     decoder = EventDecoder("another")
-    event = decoder.decode_event(encode(make_payload(recipient=1, event_id="missed")), "default", RECEIVED, None)
+    # After a final call, so that no phone finds the recipient either.
+    later = make_payload(recipient=1, attempt=2, event_id="missed")
+    event = decoder.decode_event(encode(later), "default", RECEIVED, None)
     known = (await open_decoder(database, column)).decode_event(
-        encode(make_payload(recipient=2, event_id="known")), "default", RECEIVED, None
+        encode(make_payload(recipient=1, event_id="known")), "default", RECEIVED, None
     )
     assert not isinstance(event, Unreadable)
     assert not isinstance(known, Unreadable)

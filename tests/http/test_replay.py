@@ -91,7 +91,7 @@ async def test_a_replay_works_on_a_service_whose_reference_column_has_changed(
     quarantine_id = await quarantine(database, encode(make_payload(recipient=1, event_id="other-column")))
     async with start_service(OUTCOMES_REF_COLUMN="") as service:
         assert (await service.post(f"/v1/quarantine/{quarantine_id}/replay")).status_code == 200
-        assert (await service.get("/v1/events/other-column")).json()["data"]["method"] == "recipient"
+        assert (await service.get("/v1/events/other-column")).json()["data"]["method"] == "reference"
 
 
 async def test_a_replay_does_not_let_in_an_agent_that_its_target_does_not(

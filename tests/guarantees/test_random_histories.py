@@ -93,6 +93,7 @@ class Tally(Counter[str]):
         assert 0 < self["counted wrongly"] <= self["event"] / 12
 
 
+@pytest.mark.timeout(3600)
 def test_the_rule_itself_counts_no_call_where_anything_told_could_show_that_it_does_not_belong() -> None:
     tally = Tally()
 

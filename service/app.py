@@ -10,60 +10,60 @@ import asyncpg
 import httpx
 import structlog
 
-from service.batches.contracts import ColumnContracts
-from service.batches.discovery import Discoverer
-from service.batches.leftovers import sweep_leftovers
-from service.batches.lookup import UploadFinder, UploadRecovery
-from service.batches.phone_repair import PhoneRepair
-from service.batches.promotion import Promoter
-from service.batches.registration import Registrar
-from service.batches.resolution import Resolver
-from service.batches.sending import Sender
-from service.batches.uploads import Uploader
-from service.beside import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
+from service.access.http import Audit
+from service.alarms.alarms import AlarmWatch
+from service.alarms.http import Alarms
+from service.background import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
 from service.errors import DatabaseError
+from service.exports.export import Exporter
+from service.exports.http import Exports
+from service.feed.consumers import Consumers
+from service.feed.http import Feed
+from service.feed.watch import FeedWatch
 from service.formant.client import FormantClient, open_http
 from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_targets
-from service.ledger.backlog import Backlog, Limits
-from service.ledger.committer import Committer
-from service.ledger.decoding import open_decoder
-from service.ledger.quarantine import Replayer
-from service.ledger.repair import Repairer
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.outcomes.consumers import Consumers
-from service.outcomes.exports import Exporter
-from service.outcomes.feed_watch import FeedWatch
+from service.front import Front, build_routes
+from service.health import Health
+from service.outcomes.groups_http import Across
+from service.outcomes.http import Batches
+from service.outcomes.recipients import Recipients
 from service.outcomes.slices import Slicer
-from service.reconcile.alarms import AlarmWatch
-from service.reconcile.budget import Budget, name_account
-from service.reconcile.healer import Healer
-from service.reconcile.reconciler import Reconciler
-from service.serving.keeper import ConnectionKeeper
-from service.serving.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.privacy.http import Erasures
+from service.reconciliation.budget import Budget, name_account
+from service.reconciliation.healer import Healer
+from service.reconciliation.http import Reconciliation
+from service.reconciliation.reconciler import Reconciler
+from service.server.keeper import ConnectionKeeper
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
 from service.store.migrations import check_schema, migrate
 from service.store.preconditions import open_checked
-from service.tracing import run_traces
-from service.web.across import Across
-from service.web.agents import Agents
-from service.web.alarms import Alarms
-from service.web.audit import Audit
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import run_traces
+from service.uploads.agents_http import Agents
+from service.uploads.contracts import ColumnContracts
+from service.uploads.discovery import Discoverer
+from service.uploads.http import Uploads
+from service.uploads.leftovers import sweep_leftovers
+from service.uploads.lookup import UploadFinder, UploadRecovery
+from service.uploads.phone_repair import PhoneRepair
+from service.uploads.promotion import Promoter
+from service.uploads.registration import Registrar
+from service.uploads.registration_http import Elsewhere
+from service.uploads.resolution import Resolver
+from service.uploads.sending import Sender
+from service.uploads.uploads import Uploader
 from service.web.auth import Authenticator
-from service.web.batches import Batches
-from service.web.elsewhere import Elsewhere
-from service.web.erasures import Erasures
-from service.web.events import Events
-from service.web.exports import Exports
-from service.web.feed import Feed
-from service.web.front import Front, build_routes
-from service.web.health import Health
-from service.web.receiver import Receiver
-from service.web.recipients import Recipients
-from service.web.reconciliation import Reconciliation
-from service.web.uploads import Uploads
+from service.webhooks.backlog import Backlog, Limits
+from service.webhooks.committer import Committer
+from service.webhooks.decoding import open_decoder
+from service.webhooks.http import Events
+from service.webhooks.quarantine import Replayer
+from service.webhooks.receiver import Receiver
+from service.webhooks.repair import Repairer
+from service.webhooks.writer import Writer
 
 logger = structlog.get_logger()
 

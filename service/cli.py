@@ -22,8 +22,8 @@ from service.commands.schema import grant_service, migrate
 from service.commands.serve import serve
 from service.crm.command import crm_sync
 from service.errors import OutcomesError
-from service.logs import configure_logs
 from service.sandbox.command import sandbox
+from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()
 

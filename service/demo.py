@@ -16,7 +16,7 @@ from rich.table import Table
 
 from service.app import open_app
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, Target, sample_contacts, serve_sandbox
-from service.server import serve_in_background
+from service.server.process import serve_in_background
 from service.settings import Settings
 
 AGENT_ID = 123

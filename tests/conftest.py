@@ -17,11 +17,11 @@ import pytest
 import structlog
 
 from service.app import DEFAULT_LIMITS, open_app, prepare_schema
-from service.ledger.backlog import Limits
-from service.server import serve_in_background
-from service.serving.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database, open_database
+from service.webhooks.backlog import Limits
 from tests.postgres import PostgresServer, find_programs
 
 API_KEY = "test-key"

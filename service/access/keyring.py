@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import structlog
 
-from service.access.actor import SETTING, Actor
 from service.access.keys import digest_key
-from service.access.scopes import SCOPES
 from service.store.database import Database
+from service.telemetry.actor import SETTING, Actor
+from service.web.scopes import SCOPES
 
 logger = structlog.get_logger()
 

@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from service.batches.lookup import UploadFinder
-from service.batches.resolution import Resolver
 from service.commands.starting import read_targets, run_on_database, start
 from service.formant.client import FormantClient, open_http
-from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.lookup import UploadFinder
+from service.uploads.resolution import Resolver
 
 
 @click.group()

@@ -9,8 +9,8 @@ import uvloop
 
 from service.commands.starting import open_database_url
 from service.demo import DemoOptions, run_demo
-from service.logs import configure_logs
 from service.settings import read_settings
+from service.telemetry.logs import configure_logs
 
 
 @click.command()

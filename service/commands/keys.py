@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from service.access.keys import Keys, parse_lifetime
-from service.access.scopes import SCOPES
 from service.commands.starting import run_on_database, start
+from service.web.scopes import SCOPES
 
 _Result = TypeVar("_Result")
 

@@ -12,12 +12,12 @@ from service.app import build_reconciler
 from service.commands.starting import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.drift import Assessment, Reason
-from service.reconcile.healer import Progress
+from service.reconciliation.drift import Assessment, Reason
+from service.reconciliation.healer import Progress
 from service.settings import Settings
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 
 
 @click.command()

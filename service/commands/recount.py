@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.batches.phone_repair import PhoneRepair
 from service.commands.starting import read_targets, run_on_database, start
-from service.ledger.bodies import BodyCheck
-from service.ledger.decoding import open_decoder
-from service.ledger.reattribution import Reattributor
-from service.ledger.rebuilding import Rebuilder, Rebuilt
-from service.ledger.repair import Repairer
-from service.ledger.verification import Finding, Tell, Verifier
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.phone_repair import PhoneRepair
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.decoding import open_decoder
+from service.webhooks.reattribution import Reattributor
+from service.webhooks.rebuilding import Rebuilder, Rebuilt
+from service.webhooks.repair import Repairer
+from service.webhooks.verification import Finding, Tell, Verifier
+from service.webhooks.writer import Writer
 
 LISTED = 100
 

@@ -3,10 +3,10 @@
 import click
 
 from service.commands.starting import run_on_database, start
-from service.ledger.decoding import open_decoder
-from service.ledger.repair import Repairer
 from service.settings import Settings
 from service.store.database import Database
+from service.webhooks.decoding import open_decoder
+from service.webhooks.repair import Repairer
 
 
 @click.command()

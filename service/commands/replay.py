@@ -5,12 +5,12 @@ import sys
 import click
 
 from service.commands.starting import read_targets, run_on_database, start
-from service.ledger.decoding import open_decoder
-from service.ledger.quarantine import Replayer
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.settings import Settings
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.decoding import open_decoder
+from service.webhooks.quarantine import Replayer
+from service.webhooks.writer import Writer
 
 
 @click.command()

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
-from service.access.actor import COMMAND_LINE, set_actor
 from service.app import prepare_schema
 from service.formant.regions import Regions
 from service.formant.targets import Target, find_regions, load_targets
-from service.logs import configure_logs
 from service.settings import Settings, find_unknown_names, read_settings
 from service.store.database import Database, open_database
 from service.store.embedded import run_embedded_postgres
+from service.telemetry.actor import COMMAND_LINE, set_actor
+from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()
 

@@ -26,8 +26,8 @@ from service.crm.records import Mapper
 from service.crm.targets import Target, open_target
 from service.crm.telling import mask, show_progress, tell_totals
 from service.errors import ConfigurationError
-from service.logs import configure_logs
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
+from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from service.doctor.http import Answer, ask, describe_expiry, explain_no_answer,
 from service.doctor.limits import Thresholds
 from service.errors import ProviderError
 from service.formant.client import open_http
-from service.reconcile.budget import Budget, name_account
+from service.reconciliation.budget import Budget, name_account
 from service.settings import Settings
 from service.store.database import Database
 

@@ -2,10 +2,10 @@
 
 from datetime import datetime
 
+from service.alarms.alarms import COUNTED, list_alarms
 from service.doctor.findings import Finding, ok, problem, show_seconds, unchecked, warning
 from service.doctor.limits import Thresholds
-from service.outcomes.consumers import Consumers
-from service.reconcile.alarms import COUNTED, list_alarms
+from service.feed.consumers import Consumers
 from service.settings import Settings
 from service.store.database import Database
 

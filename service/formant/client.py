@@ -34,8 +34,8 @@ from service.formant.conversations import (
 from service.formant.fencing import Fence, FencedBody, FencedError
 from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
-from service.metrics import Metrics
-from service.tracing import span
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import span
 
 READ_ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0

@@ -8,7 +8,7 @@ from msgspec import Meta
 from service.formant.events import STATUSES
 
 VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
-"""What a batch's numbers may be worth; ``service.reconcile.drift`` decides."""
+"""What a batch's numbers may be worth; ``service.reconciliation.drift`` decides."""
 Time = Annotated[datetime, Meta(tz=True)]
 Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICTS]})]
 ByStatus = Annotated[
@@ -17,7 +17,7 @@ ByStatus = Annotated[
 
 
 def _several(component: str) -> Meta:
-    """A list of what is shaped in ``service.reconcile``, above this package: by its name in the documentation."""
+    """A list of what is shaped in ``service.reconciliation``, above this package: by its name in the documentation."""
     return Meta(extra_json_schema={"items": {"$ref": f"#/components/schemas/{component}"}})
 
 

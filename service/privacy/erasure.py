@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
-from service.access.actor import current_actor
-from service.batches.storing import HELD_PART_BYTES
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
 from service.privacy.held_files import remove_phone
-from service.request_ids import current_request_id
 from service.store.database import Connection, Database
+from service.telemetry.actor import current_actor
+from service.telemetry.request_ids import current_request_id
+from service.uploads.storing import HELD_PART_BYTES
 
 logger = structlog.get_logger()
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterator
 
-from service.batches.report import PHONE_COLUMN
+from service.uploads.report import PHONE_COLUMN
 
 
 def remove_phone(content: bytes, phone: str) -> tuple[bytes, int]:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from service.metrics import Metrics
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 

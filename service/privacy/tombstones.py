@@ -8,13 +8,13 @@ import csv
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 
-from service.access.actor import current_actor
-from service.batches.phone_repair import PhoneRepair
 from service.errors import InvalidRequestError
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.privacy.erasure import Eraser
 from service.store.database import Database
+from service.telemetry.actor import current_actor
+from service.uploads.phone_repair import PhoneRepair
 
 HEADER = ("phone_hash", "erased_at")
 

@@ -17,7 +17,7 @@ SESSION = {
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
-    # A commit whose standby may lack it is told by a warning (ledger/writer.py).
+    # A commit whose standby may lack it is told by a warning (webhooks/writer.py).
     "client_min_messages": "notice",
     # How text is read and written.
     "DateStyle": "ISO, MDY",

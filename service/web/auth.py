@@ -2,10 +2,10 @@
 
 from starlette.requests import Request
 
-from service.access.actor import set_actor
 from service.access.keyring import KeyRing
-from service.access.scopes import Scope, allows
 from service.errors import AuthenticationError, PermissionDeniedError, UnavailableError
+from service.telemetry.actor import set_actor
+from service.web.scopes import Scope, allows
 
 MAX_KEY_CHARACTERS = 500
 

@@ -17,9 +17,9 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFoundError
-from service.web.declarations import PathText
 from service.web.openapi import build_document
 from service.web.operations import Answer, Operation
+from service.web.parameters import PathText
 
 STATIC = Path(__file__).parent / "static"
 FOREVER = "public, max-age=31536000, immutable"

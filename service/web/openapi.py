@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from service.access.scopes import Scope
 from service.errors import (
     ApiError,
     AuthenticationError,
@@ -14,11 +13,12 @@ from service.errors import (
     ProviderError,
     UnavailableError,
 )
-from service.web.declarations import Parameter, Schema
 from service.web.links import list_links
 from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
+from service.web.parameters import Parameter, Schema
 from service.web.problems import Error
 from service.web.schemas import describe_shapes, to_markdown
+from service.web.scopes import Scope
 
 JSON = "application/json"
 PROVIDER_STATUSES = {

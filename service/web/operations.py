@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.access.scopes import Scope
 from service.errors import ApiError, InvalidRequestError
 from service.web.auth import Authenticator
-from service.web.declarations import Parameter
+from service.web.parameters import Parameter
+from service.web.scopes import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
 SHOWN_CHARACTERS = 50

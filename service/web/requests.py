@@ -8,10 +8,10 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access.actor import SERVICE, current_actor, set_actor
-from service.metrics import Metrics
-from service.request_ids import HEADER, choose_request_id, set_request_id
-from service.tracing import Span, request_span
+from service.telemetry.actor import SERVICE, current_actor, set_actor
+from service.telemetry.metrics import Metrics
+from service.telemetry.request_ids import HEADER, choose_request_id, set_request_id
+from service.telemetry.tracing import Span, request_span
 
 logger = structlog.get_logger()
 

@@ -5,8 +5,8 @@ import shutil
 import sys
 from collections.abc import Callable
 
-from service.logs import configure_logs
 from service.store.embedded import CONFIGURATION
+from service.telemetry.logs import configure_logs
 from tests.bench.exports import bench_exports
 from tests.bench.feed import run_feed
 from tests.bench.flood import bench_flood

@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.batches.contacts import ContactsOptions, Part, check_contacts
+from service.uploads.contacts import ContactsOptions, Part, check_contacts
 
 
 def run_contacts(rows: int = 500_000) -> None:

@@ -13,7 +13,7 @@ import httpx
 
 from service.app import open_app, prepare_schema
 from service.formant.events import Event, EventDecoder
-from service.server import serve_in_background
+from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import load_queries
 from tests.bench.load import AGENT_ID, REF_TOKEN, make_bodies

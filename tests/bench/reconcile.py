@@ -12,14 +12,14 @@ import httpx
 from service.app import prepare_schema
 from service.formant.client import open_http
 from service.formant.events import Event, EventDecoder
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.budget import Budget
-from service.reconcile.healer import Healer
-from service.reconcile.reconciler import Reconciler
+from service.reconciliation.budget import Budget
+from service.reconciliation.healer import Healer
+from service.reconciliation.reconciler import Reconciler
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
 from service.sandbox.events import EventWriter
 from service.store.database import Database, load_queries, open_database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.bench.load import AGENT_ID
 from tests.conftest import create_database
 from tests.guarantees.test_lost_webhooks_are_healed import recall

@@ -14,9 +14,9 @@ from starlette.types import Message
 from service.formant.events import EventDecoder
 from service.formant.signature import SIGNATURE_HEADER, sign
 from service.formant.targets import load_targets
-from service.ledger.backlog import Backlog, Limits
-from service.metrics import Metrics
-from service.web.receiver import Receiver
+from service.telemetry.metrics import Metrics
+from service.webhooks.backlog import Backlog, Limits
+from service.webhooks.receiver import Receiver
 from tests.factories import encode, make_payload
 
 CALLS, ROUNDS = 2000, 20

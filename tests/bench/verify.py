@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import asyncpg
 
 from service.app import prepare_schema
-from service.outcomes.past import PastReader
+from service.outcomes.as_of import PastReader
 from service.store.database import open_database
 from tests.bench.machine import ROOT
 from tests.bench.reads import fill

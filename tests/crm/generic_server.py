@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.server import serve_in_background
+from service.server.process import serve_in_background
 from tests.crm.hubspot_server import TOKEN
 
 PATH = "/outcomes"

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from service.server import serve_in_background
+from service.server.process import serve_in_background
 
 TOKEN = "crm-token"
 LARGEST_BATCH = 100

@@ -13,7 +13,7 @@ from service.crm.entries import PLAIN_FIELDS, SOURCES, STATES, STATUSES, Entry
 from service.crm.mapping import Filter, Generic, HubSpot, Mapping, Property, load_mapping, read_mapping
 from service.errors import ConfigurationError
 from service.formant import events
-from service.web import recipients
+from service.outcomes import recipients
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy" / "crm"

@@ -10,9 +10,9 @@ import stamina.instrumentation
 
 from service.errors import ProviderError
 from service.formant.client import FormantClient
-from service.metrics import Metrics
-from service.reconcile.budget import Budget, name_account
+from service.reconciliation.budget import Budget, name_account
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
 
 BEGIN = datetime(2026, 3, 16, 12, tzinfo=UTC)
 ACCOUNT = name_account("https://provider.test", "key")

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.errors import ProviderError
-from service.metrics import Metrics
 from service.privacy.retention import Retention
-from service.reconcile.schedule import FOREVER, may_heal_again, place_change
+from service.reconciliation.schedule import FOREVER, may_heal_again, place_change
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
 from tests.database.ingesting import ingest
 from tests.database.test_budget import BEGIN, Clock, answer, call, limits, open_budget, wait_of
 from tests.database.test_reconciliation import claim, record, schedule

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service.batches.lookup import UploadFinder, UploadRecovery
 from service.formant.batches import ProviderBatch
 from service.store.database import Database
+from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.database.ingesting import ingest, list_outcomes
 from tests.factories import AGENT_ID, BATCH_ID, decode, make_payload, store_batch
 
@@ -35,7 +35,7 @@ async def count_moves(database: Database) -> Any:
 async def test_each_entry_is_told_again_once_however_many_a_step_takes(
     database: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("service.batches.lookup.MOVED_AT_ONCE", at_once)
+    monkeypatch.setattr("service.uploads.lookup.MOVED_AT_ONCE", at_once)
     key = await store_unanswered(database, called=7)
     before = {row["recipient_no"]: row["position"] for row in await list_outcomes(database)}
     finder = UploadFinder(database, None)
@@ -50,7 +50,7 @@ async def test_each_entry_is_told_again_once_however_many_a_step_takes(
 async def test_what_changes_once_the_id_is_known_is_not_told_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.batches.lookup.MOVED_AT_ONCE", 1)
+    monkeypatch.setattr("service.uploads.lookup.MOVED_AT_ONCE", 1)
     key = await store_unanswered(database, called=3)
     finder = UploadFinder(database, None)
     await finder.record(key, ANSWER)

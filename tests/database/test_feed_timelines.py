@@ -10,11 +10,11 @@ import pytest
 import structlog.testing
 
 from service.errors import ConflictError
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.outcomes.consumers import Consumers
-from service.outcomes.feed import read_feed
+from service.feed.consumers import Consumers
+from service.feed.feed import read_feed
 from service.store.database import Database, load_queries, open_database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.conftest import create_database, drop_database
 from tests.factories import decode, make_payload, store_batch
 from tests.http.processes import OUTCOMES, run

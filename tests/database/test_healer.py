@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from service.formant.client import FormantClient
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.database.ingesting import ingest, list_outcomes
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
 

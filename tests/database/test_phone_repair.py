@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from service.batches import phone_repair
-from service.batches.phone_repair import PhoneRepair
-from service.batches.registration import Registrar
 from service.formant.regions import Regions
 from service.privacy.erasure import Eraser
 from service.store.database import Database
+from service.uploads import phone_repair
+from service.uploads.phone_repair import PhoneRepair
+from service.uploads.registration import Registrar
 from tests.database.ingesting import get_event, ingest
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
 from tests.guarantees.recount import find_differences

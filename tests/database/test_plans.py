@@ -12,8 +12,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.outcomes.recipients import NO_FILTERS, Filters
 from service.store.database import connect, load_queries
-from service.web.recipients import NO_FILTERS, Filters
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
 
 ROWS = 20_000

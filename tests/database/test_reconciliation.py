@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from service.reconcile.schedule import FOREVER
+from service.reconciliation.schedule import FOREVER
 from service.store.database import Database
 from tests.database.ingesting import ingest
 from tests.factories import BATCH_ID, BEGAN, decode, make_payload, store_batch

@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from service.errors import UnavailableError
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.budget import Budget
-from service.reconcile.healer import Healer
-from service.reconcile.reconciler import Reconciler
+from service.reconciliation.budget import Budget
+from service.reconciliation.healer import Healer
+from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.factories import BATCH_ID, store_batch
 
 SHORT = 0.3
@@ -122,7 +122,7 @@ async def test_a_failure_of_one_batch_is_its_own(database: Database, monkeypatch
         compared.append(lease.batch_id)  # type: ignore[attr-defined]
         raise TypeError("odd")
 
-    monkeypatch.setattr("service.reconcile.comparison.Comparer.compare", fail)
+    monkeypatch.setattr("service.reconciliation.comparison.Comparer.compare", fail)
     async with open_worker(database, provider) as worker:
         while await worker.reconcile_due():
             pass

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from service.batches.registration import Registrar
 from service.formant.events import STATUSES, Event
 from service.store.database import Database
+from service.uploads.registration import Registrar
 from tests.database.ingesting import Counted, get_event, ingest
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of
 from tests.guarantees.oracle import expect

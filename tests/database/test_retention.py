@@ -6,11 +6,11 @@ import asyncpg
 import pytest
 
 from service.formant.events import EventDecoder
-from service.ledger.bodies import BodyCheck
-from service.ledger.verification import Verifier
-from service.metrics import Metrics
 from service.privacy.retention import Retention
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.verification import Verifier
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences

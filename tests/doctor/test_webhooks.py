@@ -3,8 +3,8 @@
 import pytest
 
 from service.doctor.findings import Level
-from service.ledger.backlog import Limits
 from service.store.database import Database
+from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService
 from tests.doctor.examining import examine, find, find_one
 from tests.doctor.test_provider import answer, answering

@@ -15,17 +15,17 @@ from starlette.requests import Request
 from starlette.types import Message
 
 import service.web
-from service.batches.report import PHONE_COLUMN, ContactsOptions
 from service.errors import ApiError, InvalidRequestError, NotFoundError
+from service.feed.http import Acknowledgement
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import STATUSES
 from service.formant.signature import Signed, Verifier, read_signatures, sign
+from service.privacy.http import Person
 from service.sandbox import sample_contacts
+from service.uploads.http import Resolution
+from service.uploads.report import PHONE_COLUMN, ContactsOptions
 from service.web.bodies import read_json
-from service.web.declarations import Parameter
-from service.web.erasures import Person
-from service.web.feed import Acknowledgement
-from service.web.uploads import Resolution
+from service.web.parameters import Parameter
 from tests.factories import RECEIVED, encode, make_payload
 from tests.unit.checked import check as check_contacts
 from tests.unit.test_events_property import check as check_event

@@ -18,14 +18,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 
-from service.batches.registration import Registrar
 from service.formant.client import FormantClient
 from service.formant.events import Event
-from service.ledger.committer import Item
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database, load_queries, open_unchecked_database
+from service.telemetry.metrics import Metrics
+from service.uploads.registration import Registrar
+from service.webhooks.committer import Item
+from service.webhooks.writer import Writer
 from tests.database.test_healer import Provider
 from tests.factories import BEGAN
 from tests.guarantees.histories import HOUR, Batch, History

@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack
 import httpx
 
 from service.formant.signature import SIGNATURE_HEADER, sign
-from service.ledger.backlog import Limits
 from service.store.database import Database
+from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService, create_database
 from tests.factories import encode, make_payload, post_webhook, store_batch
 from tests.http.exposition import read_metric

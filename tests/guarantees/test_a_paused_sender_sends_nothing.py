@@ -14,9 +14,9 @@ import asyncpg
 import httpx
 import pytest
 
-from service.batches.lease import SENDING_SECONDS, Instant, Lease, read_clocks
 from service.sandbox import RunningSandbox
 from service.store.database import Database
+from service.uploads.lease import SENDING_SECONDS, Instant, Lease, read_clocks
 from tests.factories import store_batch
 from tests.guarantees.test_a_killed_upload_dials_nobody_twice import (
     BLOCK,

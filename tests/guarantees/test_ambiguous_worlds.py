@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.batches.registration import Registrar
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
 from service.store.database import Database
+from service.uploads.registration import Registrar
 from tests.database.ingesting import get_event, ingest
 from tests.database.test_healer import Provider, Walker, converse
 from tests.factories import AGENT_ID, BEGAN, RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch

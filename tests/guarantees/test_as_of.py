@@ -153,5 +153,5 @@ async def test_a_recount_in_several_steps_gives_the_same(
     await book.note()
     assert (await post_webhook(service, make_payload(recipient=12))).status_code == 204
     for step in (1, 5, 5000):
-        monkeypatch.setattr("service.outcomes.past.STEP_RECIPIENTS", step)
+        monkeypatch.setattr("service.outcomes.as_of.STEP_RECIPIENTS", step)
         assert await book.compare() == 5

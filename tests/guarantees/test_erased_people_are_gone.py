@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from service.formant.events import EventDecoder
-from service.ledger.bodies import BodyCheck
-from service.ledger.verification import Verifier
 from service.privacy.erasure import Eraser
 from service.store.database import Database
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.verification import Verifier
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch

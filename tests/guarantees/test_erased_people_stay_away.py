@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from service.formant.client import FormantClient
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.privacy.erasure import Eraser
-from service.reconcile.healer import HealedBatch, Healer, Progress
+from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.database.ingesting import get_event, ingest
 from tests.factories import AGENT_ID, decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences

@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 from service.formant.events import Unreadable
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.privacy import erasure
 from service.privacy.erasure import Eraser
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.factories import RECEIVED, decode, encode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere

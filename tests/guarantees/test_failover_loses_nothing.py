@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.ledger.backlog import Limits
+from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker

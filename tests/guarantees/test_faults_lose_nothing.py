@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.ledger.backlog import Limits
+from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.factories import store_batch
 from tests.guarantees.checker import CLIENTS, Checker, following_the_feed

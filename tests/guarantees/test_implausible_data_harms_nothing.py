@@ -19,9 +19,9 @@ import pytest
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event, EventDecoder
 from service.formant.plausible import EARLIEST, LATEST
-from service.ledger import repair
-from service.ledger.repair import Repairer
 from service.store.database import Database
+from service.webhooks import repair
+from service.webhooks.repair import Repairer
 from tests.conftest import StartService, create_database, drop_database
 from tests.database.ingesting import ingest
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch

@@ -15,19 +15,19 @@ from typing import Any
 import httpx
 import pytest
 
-from service.batches.contracts import ColumnContracts
-from service.batches.lookup import UploadFinder, UploadRecovery
-from service.batches.requests import UploadRequest
-from service.batches.resolution import Resolver
-from service.batches.sending import Sender
-from service.batches.uploads import Uploader
 from service.errors import ApiError, ConflictError
 from service.formant.client import FormantClient, open_http
 from service.formant.events import ANYWHERE
-from service.metrics import Metrics
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, serve_sandbox
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.contracts import ColumnContracts
+from service.uploads.lookup import UploadFinder, UploadRecovery
+from service.uploads.requests import UploadRequest
+from service.uploads.resolution import Resolver
+from service.uploads.sending import Sender
+from service.uploads.uploads import Uploader
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload
 from tests.http.provider import KEY

@@ -10,17 +10,17 @@ import httpx
 import pytest
 
 from service.formant.client import open_http
-from service.ledger.writer import Writer
-from service.metrics import Metrics
-from service.reconcile.budget import Budget
-from service.reconcile.healer import Healer
-from service.reconcile.leasing import LEASE_SECONDS
-from service.reconcile.reconciler import Reconciler
+from service.reconciliation.budget import Budget
+from service.reconciliation.healer import Healer
+from service.reconciliation.leasing import LEASE_SECONDS
+from service.reconciliation.reconciler import Reconciler
 from service.sandbox import RunningSandbox, Sandbox, sample_contacts
 from service.sandbox.calls import Call, draw_call
 from service.sandbox.events import EventWriter
 from service.sandbox.records import Attempt
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
 from tests.conftest import StartService
 from tests.factories import post_webhook
 from tests.guarantees.recount import find_differences

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.app import open_app
-from service.server import serve_in_background
+from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import connect
 from tests.conftest import API_KEY, SECRET

@@ -5,15 +5,15 @@ from typing import Any
 
 import httpx
 
-from service.batches.registration import Registrar
 from service.formant.events import EventDecoder
 from service.formant.targets import load_targets
-from service.ledger.bodies import BodyCheck
-from service.ledger.reattribution import Reattributor
-from service.ledger.verification import Verifier
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.registration import Registrar
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.reattribution import Reattributor
+from service.webhooks.verification import Verifier
+from service.webhooks.writer import Writer
 from tests.conftest import SECRET
 from tests.database.ingesting import Counted, get_event, ingest
 from tests.database.test_registration import note

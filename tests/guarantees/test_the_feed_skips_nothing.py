@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.feed.feed import read_feed
 from service.formant.events import STATUSES, Event
-from service.outcomes.feed import read_feed
 from service.store.database import Connection, Database, connect
 from tests.database.test_registration import note
 from tests.factories import decode, make_payload, phone_of, store_batch

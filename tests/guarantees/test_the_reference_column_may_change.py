@@ -4,13 +4,13 @@ import pytest
 
 from service.formant.events import EventDecoder, Unreadable
 from service.formant.targets import load_targets
-from service.ledger.bodies import BodyCheck
-from service.ledger.decoding import open_decoder
-from service.ledger.reattribution import Reattributor
-from service.ledger.verification import Verifier
-from service.ledger.writer import Writer
-from service.metrics import Metrics
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.decoding import open_decoder
+from service.webhooks.reattribution import Reattributor
+from service.webhooks.verification import Verifier
+from service.webhooks.writer import Writer
 from tests.conftest import SECRET, StartService
 from tests.database.ingesting import get_event, ingest
 from tests.factories import BATCH_ID, RECEIVED, REF_TOKEN, encode, make_payload, post_webhook, store_batch

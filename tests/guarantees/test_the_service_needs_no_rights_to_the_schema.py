@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.metrics import Metrics
 from service.privacy.retention import Retention
 from service.store.database import Database, open_database
+from service.telemetry.metrics import Metrics
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.http.processes import OUTCOMES, run, serve
 

@@ -11,10 +11,10 @@ import pytest
 from service.formant.events import EventDecoder
 from service.formant.signature import read_signatures, sign
 from service.formant.targets import load_targets
-from service.ledger.bodies import BodyCheck
-from service.ledger.rebuilding import Rebuilder
-from service.ledger.verification import Finding, Verifier
 from service.store.database import Database
+from service.webhooks.bodies import BodyCheck
+from service.webhooks.rebuilding import Rebuilder
+from service.webhooks.verification import Finding, Verifier
 from tests.conftest import SECRET
 from tests.database.ingesting import ingest
 from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch

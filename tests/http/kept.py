@@ -8,9 +8,9 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.server import serve_in_background
-from service.serving.keeper import ConnectionKeeper
-from service.serving.limits import ConnectionLimits
+from service.server.keeper import ConnectionKeeper
+from service.server.limits import ConnectionLimits
+from service.server.process import serve_in_background
 from tests.http.raw_http import RawConnection, connect_to
 
 NEVER_SECONDS = 1e9

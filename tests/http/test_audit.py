@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from service.access.keys import Keys
-from service.ledger.rebuilding import Rebuilder
 from service.store.database import Database
+from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import StartService
 from tests.factories import encode, make_payload, store_batch
 from tests.http.provider import CONTACTS, connect_provider, upload

@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from service.access import keyring
 from service.access.keys import Keys
-from service.access.scopes import SCOPES, allows
 from service.app import open_app
 from service.errors import UnavailableError
-from service.server import serve_in_background
+from service.front import Front
+from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database
 from service.web.auth import Authenticator
-from service.web.front import Front
+from service.web.scopes import SCOPES, allows
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from service.batches.discovery import Discoverer
-from service.batches.registration import Registrar
 from service.formant.client import FormantClient, open_http
-from service.metrics import Metrics
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.discovery import Discoverer
+from service.uploads.registration import Registrar
 from tests.conftest import StartService
 from tests.factories import store_batch
 from tests.guarantees.recount import find_differences

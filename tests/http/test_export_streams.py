@@ -56,7 +56,7 @@ async def read_rest(answer: httpx.Response) -> bytes:
 async def test_a_client_that_hangs_up_frees_the_connection_at_once(
     service: httpx.AsyncClient, database: Database, file_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.outcomes.parquet.GROUP_BYTES", 2**20)
+    monkeypatch.setattr("service.exports.parquet.GROUP_BYTES", 2**20)
     await store_large_batch(database)
     path = PATH.replace("ndjson", file_format)
     async with service.stream("GET", path) as answer:
@@ -69,7 +69,7 @@ async def test_a_client_that_hangs_up_frees_the_connection_at_once(
 async def test_a_client_that_takes_nothing_is_broken_off(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.web.streaming.STALL_SECONDS", 0.3)
+    monkeypatch.setattr("service.exports.streaming.STALL_SECONDS", 0.3)
     await store_large_batch(database)
     async with service.stream("GET", PATH) as answer:
         await wait_for_ending(service, "stalled")
@@ -110,7 +110,7 @@ async def test_an_export_that_fails_halfway_is_not_taken_for_a_whole_one(
 async def test_an_export_is_of_one_instant_however_slowly_it_is_read(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.outcomes.exports.RANGE", 5000)  # of 10 MB: more than what is on its way to a client
+    monkeypatch.setattr("service.exports.export.RANGE", 5000)  # of 10 MB: more than what is on its way to a client
     await store_large_batch(database)
     async with service.stream("GET", PATH) as answer:
         await wait_for_backends(database, 1, blocked=True)

@@ -53,7 +53,7 @@ async def read_list(service: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_every_format_holds_the_recipients_that_the_list_shows(
     service: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.exports.RANGE", span)
+    monkeypatch.setattr("service.exports.export.RANGE", span)
     await fill(service, database)
     listed = await read_list(service)
     assert listed[1]["results"] == STRANGE
@@ -141,9 +141,9 @@ async def test_parquet_has_real_types(service: httpx.AsyncClient, database: Data
 async def test_parquet_is_written_in_row_groups(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.outcomes.exports.RANGE", 10)
-    monkeypatch.setattr("service.outcomes.parquet.SLICE_BYTES", 1)
-    monkeypatch.setattr("service.outcomes.parquet.GROUP_BYTES", 2_000)
+    monkeypatch.setattr("service.exports.export.RANGE", 10)
+    monkeypatch.setattr("service.exports.parquet.SLICE_BYTES", 1)
+    monkeypatch.setattr("service.exports.parquet.GROUP_BYTES", 2_000)
     await store_batch(database.url, 100)
     content = (await export(service, f"{BATCH}/recipients.parquet")).content
     metadata = pq.read_metadata(io.BytesIO(content))

@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.batches.lookup import UploadFinder
 from service.formant.batches import ProviderBatch
 from service.store.database import Database
+from service.uploads.lookup import UploadFinder
 from tests.database.ingesting import ingest
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.http.feeding import read_on, read_page
@@ -80,7 +80,7 @@ async def test_a_page_ends_where_it_would_get_too_large_and_never_stands_still(
     sizes = {1: 10, 2: 3000, 3: 10, 4: 10, 5: 3000}
     for recipient, size in sizes.items():
         await ingest(database, *decode(make_payload(recipient=recipient, results={"note": "x" * size})))
-    monkeypatch.setattr("service.outcomes.feed.MAX_PAGE_BYTES", 1000)
+    monkeypatch.setattr("service.feed.feed.MAX_PAGE_BYTES", 1000)
     pages: list[list[int]] = []
     after, has_more = 0, True
     while has_more:

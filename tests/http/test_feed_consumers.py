@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.metrics import Metrics
-from service.outcomes.consumers import Consumers, LagWatch
+from service.feed.consumers import Consumers, LagWatch
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, post_webhook, store_batch
 from tests.http.feeding import read_on, read_page

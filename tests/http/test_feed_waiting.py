@@ -6,10 +6,10 @@ import signal
 import httpx
 import pytest
 
-from service.ledger.backlog import Limits
-from service.metrics import Metrics
-from service.outcomes.feed_watch import FeedWatch
+from service.feed.watch import FeedWatch
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.backlog import Limits
 from tests.conftest import API_KEY, StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, post_webhook, store_batch

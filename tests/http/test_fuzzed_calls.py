@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from service.batches.report import PHONE_COLUMN, ContactsOptions, ContactsReport
 from service.errors import InvalidRequestError
+from service.uploads.report import PHONE_COLUMN, ContactsOptions, ContactsReport
 from tests.conftest import API_KEY
 from tests.factories import BATCH_ID
 from tests.http.fuzzing import Answer, Fuzzed, open_fuzzed

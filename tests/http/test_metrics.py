@@ -7,12 +7,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.ledger.backlog import Limits
-from service.metrics import Metrics
-from service.reconcile.progress import ProgressWatch
+from service.reconciliation.progress import ProgressWatch
 from service.store.database import Database
 from service.store.migrations import read_migrations
-from service.web.loop_lag import INTERVAL_SECONDS, LoopLag
+from service.telemetry.loop_lag import INTERVAL_SECONDS, LoopLag
+from service.telemetry.metrics import Metrics
+from service.webhooks.backlog import Limits
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, post_webhook, store_batch

@@ -13,10 +13,10 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from service.app import open_app
+from service.front import Front
 from service.settings import read_settings
-from service.web.declarations import Parameter
-from service.web.front import Front
 from service.web.operations import Operation
+from service.web.parameters import Parameter
 from tests.conftest import API_KEY, SECRET
 from tests.http.living import live
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.outcomes import across
+from service.outcomes import groups
 from service.sandbox import sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
@@ -156,7 +156,7 @@ async def test_more_batches_than_one_answer_adds_up_are_refused_with_what_to_do(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(database)
-    monkeypatch.setattr(across, "MAX_BATCHES", 5)
+    monkeypatch.setattr(groups, "MAX_BATCHES", 5)
     refused = await service.get("/v1/outcomes", params=RANGE)
     assert refused.status_code == 400
     assert refused.json()["error"]["message"].startswith("from, to: more than 5 batches")

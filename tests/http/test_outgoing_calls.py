@@ -12,8 +12,8 @@ from service.crm.feed import open_feed
 from service.crm.targets import open_target
 from service.errors import ProviderError
 from service.formant.client import FormantClient, open_http
-from service.metrics import Metrics
 from service.sandbox.serving import serve_app
+from service.telemetry.metrics import Metrics
 from tests.conftest import StartService
 from tests.http.provider import upload
 

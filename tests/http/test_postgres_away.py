@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.ledger.backlog import Limits
+from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.factories import make_payload, post_webhook
 from tests.http.exposition import read_metric

@@ -2,8 +2,8 @@
 
 import httpx
 
-from service.ledger.backlog import Limits
 from service.store.database import Database
+from service.webhooks.backlog import Limits
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook
 from tests.http.exposition import read_metric

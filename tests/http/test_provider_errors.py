@@ -11,19 +11,19 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from service.batches.contracts import ColumnContracts
-from service.batches.lookup import UploadFinder
-from service.batches.requests import UploadRequest
-from service.batches.sending import Sender
-from service.batches.uploads import Uploader
 from service.errors import ProviderError
 from service.formant.client import FormantClient
 from service.formant.regions import Regions
-from service.metrics import Metrics
 from service.sandbox import sample_contacts
 from service.sandbox.faults import UploadFault
 from service.sandbox.serving import serve_app
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.contracts import ColumnContracts
+from service.uploads.lookup import UploadFinder
+from service.uploads.requests import UploadRequest
+from service.uploads.sending import Sender
+from service.uploads.uploads import Uploader
 from tests.conftest import StartService
 from tests.http.exposition import read_metric
 from tests.http.provider import CONTACTS, KEY, connect_provider, count_uploads, find_free_port, upload

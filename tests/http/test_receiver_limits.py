@@ -8,7 +8,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from service.serving.limits import ConnectionLimits
+from service.server.limits import ConnectionLimits
 from service.store.database import Database
 from tests.conftest import API_KEY, StartService, make_starter
 from tests.factories import encode, make_payload, post_webhook

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from service.batches.lookup import UploadFinder, UploadRecovery
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
+from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload

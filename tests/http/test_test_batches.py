@@ -5,16 +5,16 @@ import asyncio
 import httpx
 import pytest
 
-from service.batches.contracts import ColumnContracts
-from service.batches.lookup import UploadFinder
-from service.batches.promotion import Promoter
-from service.batches.sending import Sender
-from service.batches.uploads import Uploader
 from service.formant.client import FormantClient, open_http
 from service.formant.regions import Regions
-from service.metrics import Metrics
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.contracts import ColumnContracts
+from service.uploads.lookup import UploadFinder
+from service.uploads.promotion import Promoter
+from service.uploads.sending import Sender
+from service.uploads.uploads import Uploader
 from tests.conftest import StartService
 from tests.http.provider import KEY, connect_provider, count_uploads, upload
 

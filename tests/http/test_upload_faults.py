@@ -39,7 +39,7 @@ async def test_a_caller_that_hangs_up_in_the_middle_of_the_file_leaves_nothing(
 async def test_a_body_that_goes_on_past_the_limit_is_cut_off(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.web.files.MAX_FORM_BYTES", 100_000)
+    monkeypatch.setattr("service.uploads.files.MAX_FORM_BYTES", 100_000)
     async with connect_provider(start_service) as (service, sandbox):
 
         async def endless() -> AsyncIterator[bytes]:

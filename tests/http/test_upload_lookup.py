@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from service.batches.lookup import UploadFinder, UploadRecovery
 from service.formant.client import FormantClient, open_http
-from service.metrics import Metrics
 from service.sandbox import RunningSandbox
 from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload

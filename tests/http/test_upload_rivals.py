@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from service.batches.lookup import UploadFinder
 from service.formant.batches import ProviderBatch
 from service.sandbox import RunningSandbox
 from service.store.database import Database
+from service.uploads.lookup import UploadFinder
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload

@@ -16,9 +16,9 @@ import httpx
 import psutil
 
 from service.app import prepare_schema
-from service.logs import configure_logs
 from service.sandbox import Faults, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.store.embedded import CONFIGURATION
+from service.telemetry.logs import configure_logs
 from tests.bench.load import AGENT_ID, SECRET
 from tests.bench.machine import describe_machine, find_port, run_process
 from tests.conftest import API_KEY, create_database

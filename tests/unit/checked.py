@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from service.batches.checking import Task, check_file
-from service.batches.report import ContactsOptions, ContactsReport, Part
+from service.uploads.checking import Task, check_file
+from service.uploads.report import ContactsOptions, ContactsReport, Part
 
 
 class Contact(NamedTuple):

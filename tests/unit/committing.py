@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from service.formant.events import Unreadable
-from service.ledger.committer import Committer, Item
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
+from service.webhooks.committer import Committer, Item
 from tests.factories import RECEIVED
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from service.errors import OverloadedError
-from service.ledger.backlog import Backlog, Limits
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
+from service.webhooks.backlog import Backlog, Limits
 
 
 def read_gauges(metrics: Metrics) -> tuple[float | None, float | None]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from service.errors import ProviderError
 from service.formant.batches import ProviderMetrics
 from service.formant.client import READ_ATTEMPTS, FormantClient, open_http, read_retry_after
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 BATCH = b'{"data": {"id": 456, "agent_id": 123}}'
 

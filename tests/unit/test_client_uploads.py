@@ -11,7 +11,7 @@ import pytest
 from service.errors import ProviderError
 from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 CREATED = b'"created_at": "2026-03-16T10:30:00Z"'
 TAKEN = (

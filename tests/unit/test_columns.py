@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.batches.columns import compare_columns
+from service.uploads.columns import compare_columns
 
 BINDING = ["customer_phone", "customer_name", "loan_id", "due_amount"]
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.ledger.committer import MAX_GROUP_BYTES, MAX_GROUP_EVENTS
+from service.webhooks.committer import MAX_GROUP_BYTES, MAX_GROUP_EVENTS
 from tests.unit.committing import Database, let_others_run, running
 
 

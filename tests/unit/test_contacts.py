@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batches.checking import CHUNK_ROWS
+from service.uploads.checking import CHUNK_ROWS
 from tests.unit.checked import Contact, read
 
 PHONE = "+919876543210"

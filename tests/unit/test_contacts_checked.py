@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batches import contacts
-from service.batches.checking import Task
-from service.batches.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
 from service.errors import InvalidRequestError, UnavailableError
 from service.phones.written import PhoneError, is_plain_e164, normalise_phone, parse_phone
+from service.uploads import contacts
+from service.uploads.checking import Task
+from service.uploads.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
 from tests.unit.checked import check, make_part, read, read_copy
 
 TWICE = b"customer_phone\n+919876543210\n+14155550100\n+91 98765-43210\n"
@@ -101,7 +101,7 @@ async def test_the_process_ends_when_its_caller_is_gone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "never.csv")  # a file whose reading never comes to an end
     task = Task(path=str(tmp_path / "never.csv"), options=ContactsOptions(), parts=(), test_recipients=0, seed=0)
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service.batches.checking", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "service.uploads.checking", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     _, told = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
     assert (process.returncode, told) == (1, b"")

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batches.report import ContactsOptions
-from service.batches.rows import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from service.errors import InvalidRequestError
+from service.uploads.report import ContactsOptions
+from service.uploads.rows import MAX_CELL_CHARACTERS, MAX_COLUMNS
 from tests.unit.checked import check, read
 
 HEADER = b"customer_phone,name\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from service.formant.client import FormantClient
 from service.formant.conversations import decode_conversation, decode_conversation_page, recall_event, to_event
 from service.formant.events import STATUSES, Event
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 RECEIVED = datetime(2026, 3, 16, 12, tzinfo=UTC)
 BEGAN = datetime(2026, 3, 16, 10, 30, 0, 250_000, tzinfo=UTC)

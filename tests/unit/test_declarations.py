@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequestError
-from service.web.declarations import Choice, Flag, Number, Parameter, Percent, Text, TimeZone
-from service.web.uploads import IDEMPOTENCY_KEY
+from service.uploads.http import IDEMPOTENCY_KEY
+from service.web.parameters import Choice, Flag, Number, Parameter, Percent, Text, TimeZone
 
 LIMIT = Number("limit", "", default=20, minimum=-5, maximum=100)
 TAKEN: list[tuple[Parameter[Any, Any], dict[str, object]]] = [

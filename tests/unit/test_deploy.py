@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from service.cli import outcomes
-from service.metrics import Metrics
 from service.settings import NAMES, SECRETS
+from service.telemetry.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = (DEPLOY / "RUNBOOK.md").read_text()

@@ -5,8 +5,8 @@ import sys
 
 PROGRAM = """
 import resource
-from service.serving.descriptors import allow_descriptors
-from service.serving.limits import ConnectionLimits
+from service.server.descriptors import allow_descriptors
+from service.server.limits import ConnectionLimits
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 allow_descriptors(ConnectionLimits(connections=300, reserve=10))
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from service.cli import outcomes
-from service.metrics import Metrics
 from service.settings import NAMES, SYNC_NAMES, read_settings, read_sync_settings
+from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

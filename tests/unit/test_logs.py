@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from service.logs import FIELDS, LineLimit
+from service.telemetry.logs import FIELDS, LineLimit
 
 PERSON = "+919876543210"
 
@@ -19,7 +19,7 @@ def run(script: str, level: str = "info") -> list[dict[str, Any]]:
     """The log lines of a program; that nothing of the person is in its output holds for all of them."""
     head = f"""
 import asyncio, gc, logging, structlog
-from service.logs import configure_logs
+from service.telemetry.logs import configure_logs
 configure_logs({level!r})
 logger = structlog.get_logger()
 PERSON = {PERSON!r}
@@ -178,7 +178,7 @@ def test_every_line_in_the_code_is_a_static_word_with_fields_of_the_list() -> No
 
 def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:
     lines = run("""
-from service.request_ids import set_request_id
+from service.telemetry.request_ids import set_request_id
 async def work():
     logger.info("deep_down")
 async def main():

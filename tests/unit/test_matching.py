@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.batches.matching import Contender, Listed, could_be, decide, fits, fold, is_plausible
 from service.formant.batches import decode_batch
+from service.uploads.matching import Contender, Listed, could_be, decide, fits, fold, is_plausible
 
 SENT = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 AGENT = 123

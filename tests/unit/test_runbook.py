@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from service.reconcile.alarms import KINDS
+from service.alarms.alarms import KINDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PARTS = ["**Means.**", "**Look at.**", "**Do.**", "**Over**"]

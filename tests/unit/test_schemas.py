@@ -6,9 +6,9 @@ from typing import Annotated, Any, Generic, TypedDict, TypeVar
 import msgspec
 from msgspec import Meta
 
+from service.outcomes.recipients import RecipientHistory
 from service.web import schemas
 from service.web.answers import One
-from service.web.recipients import RecipientHistory
 from service.web.schemas import describe_shapes
 
 Shape = TypeVar("Shape")

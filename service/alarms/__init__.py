@@ -1,0 +1,1 @@
+"""Alarms: what an operator has to know."""

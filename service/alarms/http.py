@@ -1,0 +1,28 @@
+"""Alarms over HTTP."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.alarms.alarms import AlarmList, AlarmWatch, describe
+from service.web.json import JsonResponse
+from service.web.operations import Answer, Operation
+
+
+class Alarms:
+    """Handler of ``GET /v1/alarms``."""
+
+    def __init__(self, watch: AlarmWatch) -> None:
+        self._watch = watch
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/alarms", self.list_alarms, "read", "Operation",
+                parameters=(),
+                answers=(Answer(AlarmList),),
+            ),
+        ]  # fmt: skip
+
+    async def list_alarms(self, request: Request) -> Response:
+        """What is wrong now: since when, how much of it, and what to do."""
+        return JsonResponse(describe(await self._watch.look()))

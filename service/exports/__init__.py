@@ -1,0 +1,1 @@
+"""Exports: recipients, attempts and batches as files."""

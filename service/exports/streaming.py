@@ -1,0 +1,128 @@
+"""Streams an export to a client, which may be slow, may stand still, or may hang up.
+
+Nothing is ever cut short in silence: an answer that cannot be finished is broken off without the last chunk that HTTP
+ends one with, so that every client reports it, and a Parquet file without its end cannot be opened. A client that takes
+nothing for so long, or not everything in so long, is broken off too, since an export holds a snapshot of the database.
+"""
+
+import asyncio
+import time
+from datetime import datetime
+
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from service.exports.export import Export, Exporter, ExportRequest
+from service.exports.formats import MEDIA_TYPES
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import span
+
+logger = structlog.get_logger()
+
+STALL_SECONDS = 30.0
+CHUNK_BYTES = 2**16
+
+
+class ExportResponse(Response):
+    """An export as an answer. What keeps it from beginning is raised, and answered like any other error."""
+
+    def __init__(
+        self, exporter: Exporter, request: ExportRequest, metrics: Metrics, *, file_name: str, max_seconds: float
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._exporter = exporter
+        self._request = request
+        self._metrics = metrics
+        self._file_name = file_name
+        self._max_seconds = max_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._exporter.begin(self._request) as export:
+            self.init_headers(self._describe(export))
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                return
+            began = time.monotonic()
+            with span("export", exported=self._request.kind, format=self._request.file_format) as traced:
+                ending = await self._send_while_there(export, receive, send)
+                traced.note(ending=ending)
+        self._metrics.exports.labels(self._request.kind, self._request.file_format, ending).inc()
+        seconds = round(time.monotonic() - began, 3)
+        logger.info("export_ended", name=self._request.kind, state=ending, seconds=seconds)
+
+    def _describe(self, export: Export) -> dict[str, str]:
+        headers = {
+            "content-type": MEDIA_TYPES[self._request.file_format],
+            "content-disposition": f'attachment; filename="{self._file_name}"',
+            "cache-control": "private, no-store",
+            "x-outcomes-as-of": _format_time(export.as_of),
+            "x-outcomes-until": str(export.until),
+        }
+        if export.rows is not None:
+            headers["x-outcomes-rows"] = str(export.rows)
+        if export.verdict is not None:
+            headers["x-outcomes-verdict"] = export.verdict
+        return headers
+
+    async def _send_while_there(self, export: Export, receive: Receive, send: Send) -> str:
+        """Sends the rows until they end, the client is gone, or the time is up; how it ended. Returning before the last
+        chunk makes the server break the connection off."""
+        sending = asyncio.create_task(self._send_rows(export, send))
+        leaving = asyncio.create_task(_wait_until_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, timeout=self._max_seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not sending.done():
+                return "disconnected" if leaving.done() else "too_slow"
+            error = sending.exception()
+            if error is None:
+                return "done"
+            if isinstance(error, _StalledError):
+                return "stalled"
+            logger.warning("export_failed", name=self._request.kind, exc_info=error)
+            return "failed"
+        finally:
+            sending.cancel()
+            leaving.cancel()
+            await asyncio.gather(sending, leaving, return_exceptions=True)
+
+    async def _send_rows(self, export: Export, send: Send) -> None:
+        pending: list[bytes] = []
+        size = 0
+
+        async def write(data: bytes) -> None:
+            nonlocal size
+            pending.append(data)
+            size += len(data)
+            if size >= CHUNK_BYTES:
+                await _send_chunk(send, b"".join(pending), more=True)
+                pending.clear()
+                size = 0
+
+        rows = await export.stream(write)
+        if export.rows not in {None, rows}:
+            logger.error("export_rows_differ", name=self._request.kind, count=rows, recipients=export.rows)
+        await _send_chunk(send, b"".join(pending), more=False)
+
+
+class _StalledError(Exception):
+    """The client took nothing for too long."""
+
+
+async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
+    try:
+        async with asyncio.timeout(STALL_SECONDS):
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+    except TimeoutError as error:
+        raise _StalledError from error
+
+
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _format_time(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""The feed: the latest state of each recipient, in the order of its last change."""

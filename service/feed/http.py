@@ -1,0 +1,201 @@
+"""The feed over HTTP: pages of changes, with long polling, and the consumers that read it."""
+
+import asyncio
+from typing import Annotated, Any
+
+import asyncpg
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.feed.consumers import Consumers
+from service.feed.feed import read_feed
+from service.feed.watch import FeedWatch
+from service.store.database import Database
+from service.web.answers import One, Page, Time
+from service.web.bodies import read_json
+from service.web.json import JsonResponse, raw
+from service.web.operations import Answer, Json, Operation
+from service.web.parameters import Free, Number, PathText
+
+MAX_POSITION = 2**63 - 1
+MAX_WAIT_SECONDS = 30
+TAG = r"^[!-~]{1,200}$"
+
+
+AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
+CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not beside `after`", "a name")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+WAIT = Number("wait", "Seconds to wait for a change", default=0, minimum=0, maximum=MAX_WAIT_SECONDS)
+NAME = PathText("name", "The consumer's name: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+
+
+class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
+    """How far a consumer is."""
+
+    position: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+    """It has dealt with every entry up to here."""
+    reset: bool = False
+    """It may go back."""
+    tag: Annotated[str, msgspec.Meta(pattern=TAG)] | None = None
+    """Opaque text to keep with the position, such as the digest of a configuration; without one it stays as it is."""
+
+
+class FeedEntry(msgspec.Struct):
+    """The latest state of a recipient, at the position of its last change."""
+
+    position: int
+    batch_id: int | None
+    """Null until the provider's answer to the upload is known; it then comes once more."""
+    recipient: int
+    phone: str | None
+    parameters: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": dict[str, Any] | None})]
+    state: str
+    """What is counted; also ``withdrawn`` and the like."""
+    status: str | None
+    """The latest attempt's."""
+    is_final: bool
+    attempts: int
+    duration_seconds: int | None
+    results: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": Any})]
+    """What the agent made of the latest attempt: any JSON."""
+    failure_reason: str | None
+    next_retry_at: Time | None
+    last_attempt_at: Time | None
+    conversation_id: str | None
+    source: str | None
+    version: int
+
+
+class FeedPage(msgspec.Struct):
+    """Changes in the order of their positions; go on with ``after`` = ``next``, also where there is no more yet."""
+
+    data: list[FeedEntry]
+    next: int
+    has_more: bool
+
+
+class Consumer(msgspec.Struct):
+    """How far a consumer says that it is, and how far behind."""
+
+    name: str
+    position: int
+    last_position: int
+    lag: int
+    """Entries behind; the distance of the positions where ``is_lag_exact`` is false."""
+    is_lag_exact: bool
+    behind_since: Time | None
+    acknowledged_at: Time
+    created_at: Time
+    tag: str | None
+    """What the consumer last sent as such."""
+
+
+class Feed:
+    """Handlers of ``/v1/feed``."""
+
+    def __init__(self, database: Database, consumers: Consumers, watch: FeedWatch) -> None:
+        self._database = database
+        self._consumers = consumers
+        self._watch = watch
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/feed", self.read, "feed", "Feed",
+                parameters=(AFTER, CONSUMER, LIMIT, WAIT),
+                answers=(Answer(FeedPage, finds=(("batch_id", "data/0/batch_id"), ("recipient", "data/0/recipient"))),),
+                errors=(NotFoundError, ConflictError),
+            ),
+            Operation(
+                "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
+                parameters=(),
+                answers=(Answer(Page[Consumer], finds=(("name", "data/0/name"),)),),
+            ),
+            Operation(
+                "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
+                parameters=(NAME,),
+                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+            ),
+            Operation(
+                "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
+                parameters=(NAME,),
+                bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
+                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+                errors=(ConflictError,),
+            ),
+            Operation(
+                "DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed", "Feed",
+                parameters=(NAME,),
+                answers=(Answer(None, "It is forgotten", 204),),
+            ),
+        ]  # fmt: skip
+
+    async def read(self, request: Request) -> Response:
+        """Changes after a position, or after what a consumer has acknowledged. A page may be shorter than ``limit``
+        although more follows. With ``wait`` an empty page is answered only after so many seconds without a change."""
+        limit, wait = LIMIT.read(request), WAIT.read(request)
+        after = await self._find_start(request)
+        page = await read_feed(self._database, after, limit)
+        if wait and not page.entries and await self._wait(request, after, wait):
+            page = await read_feed(self._database, after, limit)
+        entries = [_show_entry(entry) for entry in page.entries]
+        return JsonResponse(FeedPage(entries, page.next, page.has_more))
+
+    async def list_consumers(self, request: Request) -> Response:
+        """All consumers, by name: there are so few that they are one page."""
+        consumers = [Consumer(**row) for row in await self._consumers.list()]
+        return JsonResponse(Page(consumers, None, has_more=False))
+
+    async def get_consumer(self, request: Request) -> Response:
+        """How far a consumer is, and how far behind."""
+        return await self._answer(request.path_params["name"])
+
+    async def acknowledge(self, request: Request) -> Response:
+        """Records how far a consumer is: ``{"position": 123}``; ``"reset": true`` lets it go back."""
+        word = await read_json(request, Acknowledgement, '{"position": 123}')
+        name = request.path_params["name"]
+        await self._consumers.acknowledge(name, word.position, is_reset=word.reset, tag=word.tag)
+        return await self._answer(name)
+
+    async def forget_consumer(self, request: Request) -> Response:
+        """204 once the consumer is forgotten."""
+        await self._consumers.forget(request.path_params["name"])
+        return Response(status_code=204)
+
+    async def _answer(self, name: str) -> Response:
+        return JsonResponse(One(Consumer(**await self._consumers.get(name))))
+
+    async def _find_start(self, request: Request) -> int:
+        consumer = CONSUMER.read(request)
+        if consumer is None:
+            return AFTER.read(request)
+        if "after" in request.query_params:
+            raise InvalidRequestError("after: cannot be given beside consumer, which has a position of its own")
+        return await self._consumers.get_position(consumer)
+
+    async def _wait(self, request: Request, after: int, seconds: float) -> bool:
+        """As ``FeedWatch.wait``; a client that hangs up waits no longer."""
+        moved = asyncio.create_task(self._watch.wait(after, seconds))
+        gone = asyncio.create_task(_see_hang_up(request))
+        try:
+            await asyncio.wait((moved, gone), return_when=asyncio.FIRST_COMPLETED)
+            return moved.done() and moved.result()
+        finally:
+            moved.cancel()
+            gone.cancel()
+            await asyncio.gather(moved, gone, return_exceptions=True)
+
+
+async def _see_hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _show_entry(entry: asyncpg.Record) -> FeedEntry:
+    shown = dict(entry)
+    del shown["has_more"]
+    shown["parameters"] = raw(shown["parameters"])
+    shown["results"] = raw(shown["results"])
+    return FeedEntry(**shown)

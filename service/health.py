@@ -1,0 +1,95 @@
+"""Health: alive, ready to commit, and the metrics. Open to everyone, since probes carry no key."""
+
+import asyncio
+import time
+
+import asyncpg
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.web.json import JsonResponse
+from service.web.operations import RETRY_AFTER, Answer, Operation
+
+logger = structlog.get_logger()
+
+READY_SECONDS = 3.0
+LOCK_TIMEOUT = "2s"
+"""How long readiness waits for its turn to ingest: far longer than a busy service takes."""
+REMEMBER_SECONDS = 1.0
+
+
+class State(msgspec.Struct):
+    """How the service is."""
+
+    status: str
+
+
+class Health:
+    """Answers probes. Readiness is a real commit, and the lock that webhooks need; both are remembered for a second, so
+    that probes cannot become a load."""
+
+    def __init__(self, database: Database, metrics: Metrics) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._checked: tuple[float, str | None] = (float("-inf"), None)
+        self._turn = asyncio.Lock()
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/healthz", self.alive, None, "Operation",
+                parameters=(),
+                answers=(Answer(State, "It is alive"),),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/readyz", self.ready, None, "Operation",
+                parameters=(),
+                answers=(Answer(State, "It can commit"), Answer(State, "It cannot", 503, headers=(RETRY_AFTER,))),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/metrics", self.expose_metrics, None, "Operation",
+                parameters=(),
+                answers=(Answer(str, "In Prometheus' text format", media_type="text/plain"),),
+                is_tolerant=True,
+            ),
+        ]  # fmt: skip
+
+    async def alive(self, request: Request) -> Response:
+        """200 as long as the process answers."""
+        return JsonResponse(State("ok"))
+
+    async def ready(self, request: Request) -> Response:
+        """200 when a commit went through just now and an ingest would have, else 503."""
+        async with self._turn:
+            if time.monotonic() - self._checked[0] > REMEMBER_SECONDS:
+                self._checked = (time.monotonic(), await self._find_obstacle())
+        obstacle = self._checked[1]
+        if obstacle is None:
+            return JsonResponse(State("ready"))
+        return JsonResponse(State(obstacle), status_code=503, headers={"retry-after": "5"})
+
+    async def expose_metrics(self, request: Request) -> Response:
+        """The Prometheus exposition."""
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+
+    async def _find_obstacle(self) -> str | None:
+        """What keeps webhooks from being stored, in words. The lock is not held while the heartbeat commits: webhooks
+        do not wait for the probe's write."""
+        queries, pool = self._database.queries, self._database.pool
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await queries.prove_ingest(pool, timeout=LOCK_TIMEOUT)
+                await queries.commit_heartbeat(pool)
+        except asyncpg.LockNotAvailableError:
+            logger.warning("not_ready", reason="ingest_lock")
+            return f"webhooks cannot be stored: another session has held the ingest lock for {LOCK_TIMEOUT}"
+        except Exception:
+            logger.warning("not_ready", exc_info=True)
+            return "the database does not commit"
+        return None

@@ -1,0 +1,168 @@
+"""Batches over HTTP, in the provider's own paths and shapes, and the outcomes of one."""
+
+import asyncpg
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequestError, NotFoundError
+from service.formant.batches import ProviderMetrics
+from service.outcomes.as_of import PastReader
+from service.outcomes.shapes import VERDICTS, Outcomes
+from service.outcomes.slices import Slicer
+from service.outcomes.summary import read_counts, read_figures, summarise, to_provider_metrics
+from service.store.database import Database
+from service.web.answers import One, Time
+from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
+from service.web.json import JsonResponse
+from service.web.operations import Answer, Operation
+from service.web.parameters import Choice, Free, Header, Id, Number, PastTime, TimeZone
+
+MAX_OFFSET = 2**31 - 1
+MAX_AGENT_ID = 2**63 - 1
+
+BATCH_ID = Id("batch_id", "batch", "The provider's id of the batch")
+LIMIT = Number("limit", "How many to answer at most", default=20, minimum=1, maximum=100)
+OFFSET = Number("offset", "How many to leave out first", default=0, minimum=0, maximum=MAX_OFFSET)
+AGENT_ID = Number("agent_id", "Only those of this agent", default=None, minimum=0, maximum=MAX_AGENT_ID)
+CAMPAIGN_ID = Number(
+    "campaign_id", "Only the batches of one campaign: a test batch and its main batch",
+    default=None, minimum=0, maximum=MAX_AGENT_ID,
+)  # fmt: skip
+AS_OF = PastTime("as_of", "What this service would have answered at that time; a recount, so it takes longer")
+BY = Free(
+    "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
+    "the name of a call parameter or a result of the batch",
+)  # fmt: skip
+IF_NONE_MATCH = Header("If-None-Match", "The `ETag` of the answer that the client has")
+ETAG = ("ETag", "Names this answer: see `If-None-Match`")
+UNCHANGED = Answer(None, "What the client has still holds", 304, headers=(ETAG,))
+VERDICT = Choice("verdict", "Only those whose numbers are worth this", VERDICTS, default=None)
+
+
+class Batch(msgspec.Struct):
+    """A batch in the provider's shape; one of a campaign tells that too."""
+
+    id: int
+    name: str
+    agent_id: int
+    status: str | None
+    """The provider's word, whatever it is."""
+    total_recipients: int
+    created_at: Time
+    campaign_id: int | msgspec.UnsetType = msgspec.UNSET
+    campaign_role: str | msgspec.UnsetType = msgspec.UNSET
+    """``test`` or ``main``."""
+
+
+class BatchList(msgspec.Struct):
+    """A part of the provider's batches, newest first; ``total`` counts all that fit the filters."""
+
+    data: list[Batch]
+    total: int
+    has_more: bool
+
+
+class Batches:
+    """Handlers of ``/v1/batch-calls``."""
+
+    def __init__(self, database: Database, slicer: Slicer, *, default_time_zone: str) -> None:
+        self._database = database
+        self._past = PastReader(database)
+        self._slicer = slicer
+        self._time_zone = TimeZone(
+            "time_zone", "That of the hours in `by_hour`, by its IANA name", default=default_time_zone
+        )
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/batch-calls", self.list, "read", "Batches",
+                parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT),
+                answers=(Answer(BatchList, finds=(("batch_id", "data/0/id"),)),),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/metrics", self.get_metrics, "read", "Batches",
+                parameters=(BATCH_ID, IF_NONE_MATCH),
+                answers=(Answer(One[ProviderMetrics], headers=(ETAG,)), UNCHANGED),
+                is_tolerant=True,
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read", "Outcomes",
+                parameters=(BATCH_ID, self._time_zone, BY, AS_OF, IF_NONE_MATCH),
+                answers=(Answer(One[Outcomes], headers=(ETAG,)), UNCHANGED),
+            ),
+        ]  # fmt: skip
+
+    async def list(self, request: Request) -> Response:
+        """The provider's list of batches, newest first."""
+        limit, offset = LIMIT.read(request), OFFSET.read(request)
+        filters = {parameter.name: parameter.read(request) for parameter in (AGENT_ID, CAMPAIGN_ID, VERDICT)}
+        queries = self._database.queries
+        async with self._database.snapshot() as connection:
+            total = await queries.count_batches(connection, **filters)
+            page = queries.list_batches(connection, **filters, limit=limit, offset=offset)
+            rows = [show_batch(row) async for row in page]
+        return JsonResponse(BatchList(rows, total, has_more=offset + len(rows) < total))
+
+    async def get(self, request: Request) -> Response:
+        """One batch in the provider's shape."""
+        batch_id = BATCH_ID.read(request)
+        row = await self._database.queries.get_batch(self._database.pool, batch_id=batch_id)
+        if row is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        return JsonResponse(One(show_batch(row)))
+
+    async def get_metrics(self, request: Request) -> Response:
+        """The provider's twelve figures, from our own counters. Few counters are read, whether they changed or not."""
+        batch_id = BATCH_ID.read(request)
+        counts = await read_figures(self._database, batch_id)
+        if counts is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        answer = JsonResponse(One(to_provider_metrics(counts)))
+        etag = make_etag(bytes(answer.body).decode())
+        if has_current(request, etag):
+            return answer_unchanged(etag)
+        answer.headers.update(caching_headers(etag))
+        return answer
+
+    async def get_outcomes(self, request: Request) -> Response:
+        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices, ``as_of`` looks back.
+
+        What a client has already is told to hold by a few look-ups by key. An answer and its ETag are of one instant.
+        """
+        batch_id, time_zone, by = BATCH_ID.read(request), self._time_zone.read(request), BY.read(request)
+        as_of = AS_OF.read(request)
+        if as_of is not None:
+            if by is not None:
+                raise InvalidRequestError("by: not together with as_of; figures of an earlier time are not sliced")
+            return JsonResponse({"data": summarise(await self._past.read_counts(batch_id, time_zone, as_of))})
+        if asks_whether_changed(request):
+            version = await self._database.queries.get_batch_version(self._database.pool, batch_id=batch_id)
+            etag = make_etag(version or "", time_zone, by or "")
+            if version is not None and has_current(request, etag):
+                return answer_unchanged(etag)
+        return await self._answer_outcomes(batch_id, time_zone, by)
+
+    async def _answer_outcomes(self, batch_id: int, time_zone: str, by: str | None) -> Response:
+        if by is None:
+            counts, slices = await read_counts(self._database, batch_id, time_zone), None
+        else:
+            await self._slicer.check_name(batch_id, by)
+            async with self._database.snapshot() as connection:
+                counts = await read_counts(self._database, batch_id, time_zone, connection)
+                slices = await self._slicer.slice(connection, batch_id, by) if counts else None
+        if counts is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        etag = make_etag(counts.version, time_zone, by or "")
+        sliced = {} if slices is None else {"slices": slices}
+        return JsonResponse(One(summarise(counts) | sliced), headers=caching_headers(etag))
+
+
+def show_batch(row: asyncpg.Record) -> Batch:
+    """The batch in a row; what is of no campaign does not tell one."""
+    shown = dict(row)
+    if shown["campaign_id"] is None:
+        del shown["campaign_id"], shown["campaign_role"]
+    return Batch(**shown)

@@ -1,0 +1,217 @@
+"""Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, NamedTuple
+
+import asyncpg
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequestError, NotFoundError
+from service.formant.events import STATUSES
+from service.outcomes.as_of import PastReader
+from service.outcomes.http import AS_OF, BATCH_ID
+from service.store.database import Database
+from service.web.answers import One, Page, Time
+from service.web.json import JsonResponse, raw
+from service.web.operations import Answer, Operation
+from service.web.parameters import Choice, Free, Id, Moment, Number
+
+STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
+MAX_RECIPIENT = 2**31 - 1
+MOST_ATTEMPTS = 2**31 - 1
+SCANNED_FOR_A_STATE = 10_000
+SOURCES = ("webhook", "healed")
+
+RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the page before: a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT)
+STATUS = Choice("status", "Only those in this state", STATES, default=None)
+SOURCE = Choice("source", "Only those whose outcome is known in this way", SOURCES, default=None)
+MIN_ATTEMPTS = Number("min_attempts", "Only those with so many at least", default=0, minimum=0, maximum=MOST_ATTEMPTS)
+MAX_ATTEMPTS = Number(
+    "max_attempts", "Only those with so many at most", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+)
+CHANGED_SINCE = Moment("changed_since", "Only those whose outcome changed since then")
+RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
+
+
+class Recipient(msgspec.Struct):
+    """A recipient: what it was called with, and its outcome, which is that of its latest attempt."""
+
+    batch_id: int
+    recipient: int
+    """Its number in the batch, from 1."""
+    phone: str | None
+    """Null once it was erased, or has been kept for long enough."""
+    parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
+    """The other columns of its row."""
+    state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]
+    """What is counted: ``in_progress`` (no attempt known yet), ``pending_retry``, or the final status."""
+    status: str | None
+    """The latest attempt's."""
+    is_final: bool
+    attempts: int
+    duration_seconds: int | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    """What the agent made of the latest attempt: any JSON."""
+    failure_reason: str | None
+    next_retry_at: Time | None
+    last_attempt_at: Time | None
+    conversation_id: str | None
+    source: str | None
+    """How it is known: ``webhook`` or ``healed``."""
+    version: int | None
+    """How often the outcome has changed; null as of an earlier time."""
+    event_id: str | None
+    """The event that decided it."""
+    method: str | None
+    """How the recipient was found: ``reference``, ``recipient`` or ``window``."""
+    known_at: Time | None
+
+
+class Fact(msgspec.Struct):
+    """What one event says about one attempt."""
+
+    event_id: str
+    source: str
+    method: str
+    conversation_id: str
+    attempt_number: int | None
+    status: str
+    is_final: bool
+    started_at: Time | None
+    ended_at: Time | None
+    duration_seconds: int | None
+    failure_reason: str | None
+    next_retry_at: Time | None
+    results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
+    occurred_at: Time | None
+    known_at: Time
+    won: bool
+    """It is what counts for its attempt."""
+    decided: bool
+    """It is what the outcome stands on."""
+
+
+class RecipientHistory(Recipient):
+    """A recipient with all that is known of its attempts, in their order."""
+
+    history: list[Fact]
+
+
+class Filters(NamedTuple):
+    """Which recipients are wanted; ``state`` and ``source`` are the outcome's, the result is that of its attempt."""
+
+    state: str | None = None
+    source: str | None = None
+    min_attempts: int = 0
+    max_attempts: int = MOST_ATTEMPTS
+    changed_since: datetime | None = None
+    result_name: str | None = None
+    result_value: str | None = None
+
+
+NO_FILTERS = Filters()
+
+
+class Recipients:
+    """Handlers of ``/v1/batch-calls/{id}/recipients``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._past = PastReader(database)
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER,
+                            AS_OF),
+                answers=(Answer(Page[Recipient], finds=(("recipient", "data/0/recipient"),)),),
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
+                parameters=(BATCH_ID, RECIPIENT, AS_OF),
+                answers=(Answer(One[RecipientHistory], finds=(("event_id", "data/event_id"),)),),
+            ),
+        ]  # fmt: skip
+
+    async def list(self, request: Request) -> Response:
+        """The recipients of a batch, by number. With a filter a page looks at so many of them and may hold few or none:
+        go on with ``next``."""
+        batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
+        filters = read_filters(request)
+        as_of = AS_OF.read(request)
+        if as_of is not None and filters.changed_since is not None:
+            raise InvalidRequestError("changed_since: not together with as_of")
+        count = await self._count(batch_id, as_of)
+        until = min(count, after + (limit if filters == NO_FILTERS else SCANNED_FOR_A_STATE))
+        rows = await self._read(batch_id, after, until, filters, as_of)
+        if len(rows) > limit:
+            rows = rows[:limit]
+            until = rows[-1]["recipient"]
+        has_more = until < count
+        shown = [Recipient(**_show(row)) for row in rows]
+        return JsonResponse(Page(shown, until if has_more else None, has_more))
+
+    async def get(self, request: Request) -> Response:
+        """One recipient, with the history of its attempts and where each word of it came from."""
+        batch_id, number, as_of = BATCH_ID.read(request), RECIPIENT.read(request), AS_OF.read(request)
+        count = await self._count(batch_id, as_of)
+        rows = await self._read(batch_id, number - 1, number, NO_FILTERS, as_of) if 1 <= number <= count else []
+        if not rows:
+            raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
+        queries, pool = self._database.queries, self._database.pool
+        if as_of is None:
+            facts = queries.list_recipient_facts(pool, batch_id=batch_id, recipient_no=number)
+        else:
+            facts = queries.list_recipient_facts_as_of(pool, batch_id=batch_id, recipient_no=number, as_of=as_of)
+        history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
+        return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
+
+    async def _count(self, batch_id: int, as_of: datetime | None) -> int:
+        """How many recipients are, or were, numbered."""
+        if as_of is not None:
+            return (await self._past.find(batch_id, as_of))[1]
+        count: int | None = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
+        if count is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        return count
+
+    async def _read(
+        self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None
+    ) -> Sequence[asyncpg.Record]:
+        queries, pool = self._database.queries, self._database.pool
+        asked: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, **filters._asdict()}
+        if as_of is None:
+            return [row async for row in queries.list_recipients(pool, **asked)]
+        del asked["changed_since"]
+        return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
+
+
+def read_filters(request: Request) -> Filters:
+    """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
+    least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
+    if least > most:
+        raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
+    result = RESULT.read(request)
+    name, colon, value = (result or "").partition(":")
+    if result is not None and not (name and colon and "\0" not in result):
+        raise InvalidRequestError(f"result: takes {RESULT.takes}")
+    return Filters(
+        state=STATUS.read(request),
+        source=SOURCE.read(request),
+        min_attempts=least,
+        max_attempts=most,
+        changed_since=CHANGED_SINCE.read_in(request, UTC),
+        result_name=name or None,
+        result_value=value if result is not None else None,
+    )
+
+
+def _show(row: asyncpg.Record) -> dict[str, Any]:
+    return dict(row) | {"parameters": raw(row["parameters"]), "results": raw(row["results"])}

@@ -1,0 +1,109 @@
+"""Erasure of a person over HTTP."""
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequestError
+from service.phones.canonical import require_phone
+from service.phones.written import PhoneError
+from service.privacy.erasure import Eraser
+from service.web.answers import One, Time
+from service.web.bodies import read_json
+from service.web.json import JsonResponse
+from service.web.operations import Answer, Json, Operation
+from service.web.parameters import Id
+
+WAIT_SECONDS = 8.0
+STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
+
+
+ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
+
+
+FINDS_ERASURE = (("erasure_id", "data/erasure_id"),)
+
+
+class Person(msgspec.Struct, forbid_unknown_fields=True):
+    """Whom to erase."""
+
+    phone: str
+    """In E.164 or any other spelling; national where OUTCOMES_DEFAULT_REGION is set."""
+    dry_run: bool = False
+    """Only count."""
+
+
+class Erasure(msgspec.Struct):
+    """How far an erasure is, and what it took out; of a dry run, what it would take out, as far as indexes tell."""
+
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["running", "done", "dry_run"]})]
+    recipients: int
+    unattributed: int
+    held_rows: int
+    """Rows of files that are held for a promotion."""
+    erasure_id: int | None = None
+    person: str | None = None
+    """The same for the same person; it tells nothing else."""
+    requested_at: Time | None = None
+    finished_at: Time | None = None
+    attempts: int | None = None
+    """Of a dry run."""
+    bodies: int | None = None
+    """Bodies that were deleted."""
+    bodies_read: int | None = None
+    """Bodies, of whomever, that were looked at for the person."""
+    step: Annotated[str | None, msgspec.Meta(extra_json_schema={"enum": [*STEPS, None]})] = None
+    """Where it is: recipients, what waits unattributed, quarantine, held files, all other bodies, what came late."""
+    quarantined: int | None = None
+
+
+class Erasures:
+    """Handlers of ``/v1/erasures``."""
+
+    def __init__(self, eraser: Eraser, *, default_region: str) -> None:
+        self._eraser = eraser
+        self._default_region = default_region
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "POST", "/v1/erasures", self.erase, "admin", "Privacy",
+                parameters=(),
+                bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
+                answers=(
+                    Answer(One[Erasure], "Done, or only counted", finds=FINDS_ERASURE),
+                    Answer(One[Erasure], "It goes on by itself", 202, finds=FINDS_ERASURE),
+                ),
+                errors=(InvalidRequestError,),
+            ),
+            Operation(
+                "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
+                parameters=(ERASURE_ID,),
+                answers=(Answer(One[Erasure]),),
+            ),
+        ]  # fmt: skip
+
+    async def erase(self, request: Request) -> Response:
+        """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
+        person = await read_json(request, Person, '{"phone": "+919876543210"}')
+        try:
+            phone = require_phone(person.phone, self._default_region)
+        except PhoneError as error:
+            raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
+        if person.dry_run:
+            return JsonResponse(One(Erasure("dry_run", **await self._eraser.preview(phone))))
+        erasure_id = await self._eraser.begin(phone)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                # Shielded: whoever asked may hang up, and it is done all the same.
+                shown = await asyncio.shield(self._eraser.finish(erasure_id))
+        except TimeoutError:
+            shown = await self._eraser.read(erasure_id)
+        return JsonResponse(One(Erasure(**shown)), status_code=200 if shown["state"] == "done" else 202)
+
+    async def get_erasure(self, request: Request) -> Response:
+        """How far an erasure has come."""
+        return JsonResponse(One(Erasure(**await self._eraser.read(ERASURE_ID.read(request)))))

@@ -1,0 +1,117 @@
+"""One comparison: both sides read, the provider's figures kept, and the verdict on them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+
+from service.formant.batches import ProviderMetrics
+from service.formant.client import FormantClient
+from service.outcomes.summary import read_counts, to_provider_metrics
+from service.reconciliation.drift import Assessment, Reason, Side, assess
+from service.reconciliation.healer import HealedBatch, Progress
+from service.reconciliation.leasing import LeaseLostError
+from service.reconciliation.schedule import place_change
+from service.store.database import Database
+
+SHOWN_RECIPIENTS = 20
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's turn at a batch."""
+
+    batch_key: int
+    batch_id: int
+    fence: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One comparison, with what healing needs to know."""
+
+    assessment: Assessment
+    theirs: ProviderMetrics
+    changed_at: datetime
+    """When either side last changed."""
+    compared_at: datetime
+    """Before either side was read: whatever happened later is not in it."""
+
+
+class Comparer:
+    """Compares batches that are under lease. ``now`` is the clock."""
+
+    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._now = now
+
+    async def compare(self, client: FormantClient, lease: Lease, grace_seconds: float) -> Compared:
+        """Reads both sides and judges; keeps the snapshot. Raises LeaseLostError."""
+        queries, pool = self._database.queries, self._database.pool
+        now = self._now()
+        batch = await client.get_batch(lease.batch_id)
+        theirs = await client.get_metrics(lease.batch_id)
+        total = batch.total_recipients or None
+        await queries.record_batch_state(
+            pool, batch_key=lease.batch_key, fence=lease.fence, status=batch.status, total_recipients=total
+        )
+        figures = msgspec.structs.asdict(theirs) | {"total_recipients": total}
+        changed_at: datetime | None = await queries.record_snapshot(
+            pool, batch_key=lease.batch_key, fence=lease.fence, at=now, figures=msgspec.json.encode(figures).decode()
+        )
+        if changed_at is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        changed_at = place_change(changed_at, now=now, grace_seconds=grace_seconds)
+        earlier = await queries.get_snapshot_before(
+            pool, batch_key=lease.batch_key, at=now - timedelta(seconds=grace_seconds)
+        )
+        counts = await read_counts(self._database, lease.batch_id, "UTC")
+        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
+        if counts is None or stored is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} is gone")
+        last_event_at = counts.last_event_at
+        if last_event_at is not None:
+            last_event_at = place_change(last_event_at, now=now, grace_seconds=grace_seconds)
+        assessment = assess(
+            Side(theirs, total, changed_at),
+            Side(to_provider_metrics(counts), stored["known_recipients"] or None, last_event_at),
+            now=now,
+            grace_seconds=grace_seconds,
+            earlier=None
+            if earlier is None
+            else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
+        )
+        return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
+
+    async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
+        """The batch as the healer needs it."""
+        queries, pool = self._database.queries, self._database.pool
+        stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
+        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)
+
+    async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
+        """A few of the recipients that are not final here although the provider says that they are."""
+        if assessment.verdict != "drifted":
+            return []
+        queries, pool = self._database.queries, self._database.pool
+        differing = {difference.figure for difference in assessment.differences if not difference.allowed}
+        shown = []
+        if "in_progress_count" in differing:
+            stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
+            rows = queries.list_open_recipients(
+                pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=SHOWN_RECIPIENTS
+            )
+            shown.append(Reason("no_call_known_here", recipients=[row["recipient"] async for row in rows]))
+        if "pending_retry_count" in differing:
+            rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
+            shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
+        return [reason for reason in shown if reason.recipients]
+
+    async def find_unmet(self, lease: Lease, met: set[str]) -> list[int]:
+        """A few of the recipients of whom we know a call that is not among the conversations of these ids."""
+        rows = self._database.queries.list_unmet_recipients(
+            self._database.pool, batch_key=lease.batch_key, met=list(met), limit=SHOWN_RECIPIENTS
+        )
+        return [row["recipient"] async for row in rows]

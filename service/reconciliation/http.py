@@ -1,0 +1,98 @@
+"""Reconciliation over HTTP: its history, and one comparison on demand."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import NotFoundError, ProviderError, UnavailableError
+from service.outcomes.http import BATCH_ID
+from service.outcomes.shapes import Verdict
+from service.reconciliation.drift import Difference, Inconsistency, Reason
+from service.reconciliation.reconciler import Reconciler
+from service.store.database import Database
+from service.web.answers import One, Page, Time, to_page
+from service.web.json import JsonResponse, raw
+from service.web.operations import Answer, Operation
+from service.web.parameters import Number
+
+JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
+LIMIT = Number("limit", "How many to answer at most", default=20, minimum=1, maximum=100)
+BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+
+
+class Comparison(msgspec.Struct):
+    """What comparisons with the provider's figures came to; equal ones in a row are one entry."""
+
+    reconciliation_id: int
+    compared_at: Time
+    """The first of them."""
+    last_compared_at: Time
+    comparisons: int
+    """How many they are."""
+    verdict: Verdict
+    reasons: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Reason]})]
+    differences: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Difference]})]
+    inconsistencies: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Inconsistency]})]
+    calls_spent: int
+    """Calls to the provider."""
+    healed: int
+    """Calls whose webhooks were lost, brought in."""
+
+
+class Reconciled(msgspec.Struct):
+    """The verdict on a batch, and all that led to it."""
+
+    verdict: Verdict
+    reasons: list[Reason]
+    differences: list[Difference]
+    inconsistencies: list[Inconsistency]
+    lagging: dict[str, int]
+    """By figure: how many recipients the provider had counted there a grace period ago that we lack."""
+    settles_at: Time | None
+    """When grace is over; null while nothing of it runs."""
+    batch_id: int
+
+
+class Reconciliation:
+    """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``reconciler`` is None without a key for the provider."""
+
+    def __init__(self, database: Database, reconciler: Reconciler | None) -> None:
+        self._database = database
+        self._reconciler = reconciler
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/reconciliations", self.list, "read", "Reconciliation",
+                parameters=(BATCH_ID, LIMIT, BEFORE),
+                answers=(Answer(Page[Comparison]),),
+            ),
+            Operation(
+                "POST", "/v1/batch-calls/{batch_id}/reconcile", self.reconcile, "upload", "Reconciliation",
+                parameters=(BATCH_ID,),
+                answers=(Answer(One[Reconciled]),),
+                errors=(ProviderError,),
+            ),
+        ]  # fmt: skip
+
+    async def list(self, request: Request) -> Response:
+        """What each comparison with the provider came to, newest first."""
+        batch_id = BATCH_ID.read(request)
+        limit, before = LIMIT.read(request), BEFORE.read(request) or 2**62
+        queries, pool = self._database.queries, self._database.pool
+        if await queries.get_batch(pool, batch_id=batch_id) is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        page = queries.list_reconciliations(pool, batch_id=batch_id, before=before, limit=limit + 1)
+        rows = [Comparison(**dict(row) | {name: raw(row[name]) for name in JSON_COLUMNS}) async for row in page]
+        return JsonResponse(to_page(rows, limit, "reconciliation_id"))
+
+    async def reconcile(self, request: Request) -> Response:
+        """Compares and heals now, whatever grace still runs."""
+        batch_id = BATCH_ID.read(request)
+        if self._reconciler is None:
+            raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")
+        assessment = await self._reconciler.reconcile_now(batch_id)
+        return JsonResponse(One(Reconciled(**assessment._asdict(), batch_id=batch_id)))

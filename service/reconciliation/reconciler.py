@@ -1,0 +1,297 @@
+"""The loop: every batch that is not closed is compared with the provider, healed where calls are missing, and judged.
+
+Workers in all replicas lease batches that are due (``claim_due_batches``), so each is at one worker at a time; a worker
+renews its lease while it works, so another takes over soon after one was killed; one that was paused is fenced off and
+writes nothing. When a batch is due again follows from how quiet it is: soon after a
+change on either side, rarely when nothing moves, never once it was complete and quiet for a day, until an event comes.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+import structlog
+
+from service.errors import NotFoundError, ProviderError, UnavailableError
+from service.formant.client import FormantClient, Pacer
+from service.reconciliation.budget import Meter
+from service.reconciliation.comparison import Compared, Comparer, Lease
+from service.reconciliation.drift import Assessment, Reason
+from service.reconciliation.healer import Healer, Progress
+from service.reconciliation.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
+from service.reconciliation.schedule import RARELY, may_heal_again, plan_next
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import span
+
+logger = structlog.get_logger()
+
+WORKERS = 2
+TICK_SECONDS = 5.0
+CLAIM_TRIES, CLAIM_SECONDS = 20, 0.25
+MOST_WALKS = 5
+
+
+class Reconciler:
+    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider.
+
+    ``pacer`` is the background's share of the budget, ``urgent_pacer`` that of people who ask.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        http: httpx.AsyncClient,
+        metrics: Metrics,
+        pacer: Pacer,
+        urgent_pacer: Pacer,
+        healer: Healer,
+        *,
+        grace_seconds: float,
+        interval_seconds: float,
+        lease_seconds: float = LEASE_SECONDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._http = http
+        self._metrics = metrics
+        self._pacer = pacer
+        self._urgent_pacer = urgent_pacer
+        self._healer = healer
+        self._grace_seconds = grace_seconds
+        self._interval = timedelta(seconds=interval_seconds)
+        self._lease_seconds = lease_seconds
+        self._now = now
+        self._comparer = Comparer(database, now)
+        self._holder = secrets.token_hex(4)
+
+    async def run(self) -> None:
+        """Reconciles what is due until it is cancelled."""
+        await asyncio.gather(*[self._work() for _ in range(WORKERS)])
+
+    async def reconcile_due(self) -> bool:
+        """Reconciles the batch that has been due for longest; False when none is."""
+        queries = self._database.queries
+        await queries.schedule_batches(
+            self._database.pool, now=self._now(), interval_seconds=self._interval.total_seconds()
+        )
+        claimed = queries.claim_due_batches(
+            self._database.pool, holder=self._holder, limit=1, lease_seconds=self._lease_seconds, now=self._now()
+        )
+        rows = [row async for row in claimed]
+        for row in rows:
+            lease = Lease(row["batch_key"], row["batch_id"], row["fence"], _read_progress(row["healing"]))
+            try:
+                await self._reconcile(lease, self._grace_seconds, on_demand=False)
+            except Exception as error:  # of this batch: the others go on
+                self._metrics.reconciliations.labels("failed").inc()
+                logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
+                is_gone = isinstance(error, ProviderError) and error.status == 404
+                await self._release(lease, RARELY if is_gone else self._interval)
+        return bool(rows)
+
+    async def reconcile_now(
+        self, batch_id: int, tell: Callable[[Progress], None] = lambda progress: None
+    ) -> Assessment:
+        """Compares and heals one batch at once, without any grace; ``tell`` hears how the walks get on.
+
+        Raises NotFoundError for an unknown batch, UnavailableError while a worker is at it, ProviderError when the
+        provider cannot be read.
+        """
+        row = await self._claim(batch_id)
+        lease = Lease(row["batch_key"], batch_id, row["fence"], Progress())
+        try:
+            return await self._reconcile(lease, 0.0, on_demand=True, tell=tell)
+        except LeaseLostError as error:
+            raise UnavailableError(
+                f"Batch {batch_id} was taken over by another replica: ask again", retry_after=5
+            ) from error
+        except BaseException:
+            await asyncio.shield(self._release(lease, self._interval))
+            raise
+
+    async def _claim(self, batch_id: int) -> Any:
+        """The lease on a batch that somebody asks for; waits a little for a worker that is comparing it just now."""
+        queries, pool = self._database.queries, self._database.pool
+        if await queries.get_batch(pool, batch_id=batch_id) is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        for _ in range(CLAIM_TRIES):
+            row = await queries.claim_batch(
+                pool, batch_id=batch_id, holder=self._holder, lease_seconds=self._lease_seconds, now=self._now()
+            )
+            if row is not None:
+                return row
+            await asyncio.sleep(CLAIM_SECONDS)
+        raise UnavailableError(f"Batch {batch_id} is being healed right now: ask again", retry_after=5)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                if await self.reconcile_due():
+                    continue
+            except Exception:
+                logger.warning("reconciliation_failed", exc_info=True)
+            await asyncio.sleep(min(TICK_SECONDS, self._interval.total_seconds()))
+
+    async def _reconcile(
+        self,
+        lease: Lease,
+        grace_seconds: float,
+        *,
+        on_demand: bool,
+        tell: Callable[[Progress], None] = lambda progress: None,
+    ) -> Assessment:
+        with span("reconcile", batch_id=lease.batch_id) as traced:
+            assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, tell=tell)
+            traced.note(verdict=assessment.verdict, calls=calls)
+            return assessment
+
+    async def _compare(
+        self, lease: Lease, grace_seconds: float, *, on_demand: bool, tell: Callable[[Progress], None]
+    ) -> tuple[Assessment, int]:
+        """What the comparison came to, once that is recorded; and how many calls to the provider it took."""
+        meter = Meter(self._urgent_pacer if on_demand else self._pacer)
+        client = FormantClient(self._http, self._metrics, meter)
+        progress = lease.progress
+        async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+            compared = await self._comparer.compare(client, lease, grace_seconds)
+            may_heal = on_demand or progress.offset or self._may_heal(compared, progress)
+            if compared.assessment.needs_healing and may_heal:
+                with span("heal", batch_id=lease.batch_id) as traced:
+                    compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
+                    traced.note(healed=progress.healed)
+            assessment = compared.assessment
+            reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
+            assessment = assessment._replace(reasons=reasons)
+        await self._record(lease, compared, assessment, meter.calls, progress)
+        return assessment, meter.calls
+
+    async def _heal(
+        self,
+        client: FormantClient,
+        lease: Lease,
+        compared: Compared,
+        grace_seconds: float,
+        tell: Callable[[Progress], None],
+    ) -> tuple[Compared, Progress]:
+        """Walks until the figures agree, or a whole walk finds nothing new."""
+        progress = msgspec.structs.replace(lease.progress, walked_at=None)
+        if progress.offset:  # taken up where another worker stopped
+            progress.is_whole = False
+        else:
+            progress = Progress()
+
+        async def save(current: Progress) -> None:
+            tell(current)
+            await self._save(lease, current)
+
+        for _ in range(MOST_WALKS):
+            may_retry = (compared.theirs.pending_retry_count or 0) > 0
+            progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
+            met: set[str] = set()
+            batch = await self._comparer.describe(lease, may_retry)
+            progress = await self._healer.walk(client, batch, progress, save, met)
+            is_whole, found = progress.is_whole, progress.found
+            progress.offset, progress.is_whole = 0, True
+            await save(progress)
+            if found:
+                compared = await self._comparer.compare(client, lease, grace_seconds)
+                if not compared.assessment.needs_healing and not grace_seconds:
+                    break
+                if compared.assessment.verdict == "complete":
+                    break
+            elif is_whole:
+                if not progress.ending:
+                    progress.unknown_there = await self._comparer.find_unmet(lease, met)
+                break
+        progress.walked_at = self._now()
+        await self._save(lease, progress)
+        logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
+        return compared, progress
+
+    async def _renew(self, lease: Lease) -> bool:
+        """Whether the lease is still ours, and from now on for its whole length."""
+        kept = await self._database.queries.renew_batch_lease(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
+        )
+        return kept is not None
+
+    async def _save(self, lease: Lease, progress: Progress) -> None:
+        kept = await self._database.queries.save_healing(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            healing=_encode(progress),
+            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
+        )
+        if kept is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+
+    def _may_heal(self, compared: Compared, progress: Progress) -> bool:
+        return may_heal_again(
+            progress.walked_at, now=self._now(), changed_at=compared.changed_at, grace_seconds=self._grace_seconds
+        )
+
+    async def _record(
+        self, lease: Lease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
+    ) -> None:
+        now = self._now()
+        is_kept = await self._database.queries.record_reconciliation(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            at=compared.compared_at,
+            verdict=assessment.verdict,
+            reasons=_encode(assessment.reasons),
+            differences=_encode(assessment.differences),
+            inconsistencies=_encode(assessment.inconsistencies),
+            calls_spent=calls,
+            healed=progress.healed if progress is not lease.progress else 0,
+            due_at=plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval),
+        )
+        if not is_kept:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        self._metrics.reconciliations.labels(assessment.verdict).inc()
+        self._metrics.last_reconciliation.set_to_current_time()
+        logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
+
+    async def _release(self, lease: Lease, wait: timedelta) -> None:
+        await self._database.queries.release_batch(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            due_at=self._now() + wait,
+        )
+
+
+def _explain(progress: Progress) -> list[Reason]:
+    """What healing has tried, where it has."""
+    if progress.walked_at is None:
+        return []
+    told = {
+        "healed": progress.healed,
+        "ambiguous_conversations": progress.ambiguous,
+        "conversations_of_unknown_status": progress.unknown,
+        "conversations_refused": progress.refused,
+    }
+    explained = [Reason(code, count=count) for code, count in told.items() if count or code == "healed"]
+    if progress.ending:  # what stands behind that was not met
+        explained.append(Reason(f"conversations_{progress.ending}"))
+    if progress.unknown_there:
+        explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
+    return explained
+
+
+def _read_progress(text: str | None) -> Progress:
+    return Progress() if text is None else msgspec.json.decode(text, type=Progress)
+
+
+def _encode(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,42 @@
+"""When a batch is compared again: soon after a change on either side, rarely when nothing moves."""
+
+from datetime import UTC, datetime, timedelta
+
+from service.reconciliation.drift import Assessment
+
+QUIET_SHARE = 0.25
+"""A batch that has not moved for so long is looked at again after this share of it."""
+RARELY = timedelta(hours=1)
+CLOSED_AFTER = timedelta(days=1)
+REPEAT_HEALING = timedelta(hours=6)
+SKEW_SECONDS = 60.0
+"""By so much the clocks of replicas may differ."""
+FOREVER = datetime.max.replace(tzinfo=UTC)
+"""The database's infinity."""
+
+
+def place_change(changed_at: datetime, *, now: datetime, grace_seconds: float) -> datetime:
+    """When a change was, as far as it can be believed. One that lies ahead by more than grace was noted by a clock that
+    has been set back since: it is taken for long ago, or grace would run until that time has come."""
+    is_possible = changed_at <= now + timedelta(seconds=max(grace_seconds, SKEW_SECONDS))
+    return changed_at if is_possible else now - CLOSED_AFTER
+
+
+def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, interval: timedelta) -> datetime:
+    """When a batch is to be compared again: the longer nothing moved, the later. ``FOREVER``: only after an event."""
+    quiet = now - changed_at
+    if assessment.verdict == "complete" and quiet >= CLOSED_AFTER:
+        return FOREVER
+    due_at = now + min(max(quiet * QUIET_SHARE, interval), max(RARELY, interval))
+    if assessment.settles_at is not None:
+        due_at = min(due_at, max(assessment.settles_at, now + timedelta(seconds=1)))
+    return due_at
+
+
+def may_heal_again(walked_at: datetime | None, *, now: datetime, changed_at: datetime, grace_seconds: float) -> bool:
+    """Not before another grace has passed, and rarely where nothing has changed since the last walk. A walk in the
+    future was noted by a clock that has been set back since, and holds nothing up."""
+    if walked_at is None or walked_at > now + RARELY:
+        return True
+    wait = timedelta(seconds=grace_seconds) if changed_at > walked_at else REPEAT_HEALING
+    return now - walked_at >= wait

@@ -1,0 +1,154 @@
+"""Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from service.errors import ConfigurationError
+from service.server.connection import HttpConnection
+from service.server.descriptors import allow_descriptors
+from service.server.keeper import ConnectionKeeper
+
+logger = structlog.get_logger()
+
+DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
+UNTAKEN_SECONDS = 60
+QUEUED_CONNECTIONS = 2048
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """An application that says what its clients may ask of the server. Others get the usual limits."""
+
+    keeper: ConnectionKeeper
+
+
+def _do_nothing() -> None:
+    pass
+
+
+async def serve_until_signal(
+    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
+) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns. ``before_drain`` is called before
+    it waits for these answers.
+
+    Raises ConfigurationError when the address cannot be listened on.
+    """
+    listener = _listen(host, port)
+    server = _Server(app, before_drain)
+    allow_descriptors(server.keeper.limits)
+
+    received: list[int] = []
+
+    # uvicorn raises the signal again once it has drained; it has been obeyed by then. One that comes before uvicorn
+    # looks out for it would be lost without the flag. A handler must not log: it may have interrupted just that.
+    def obey(number: int, frame: Any) -> None:
+        server.should_exit = True
+        received.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, obey)
+    logger.info("serving", address=host, port=listener.getsockname()[1])
+    await server.serve(sockets=[listener])
+    if received:
+        logger.info("stopped", signal=signal.Signals(received[0]).name)
+
+
+@asynccontextmanager
+async def serve_in_background(
+    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
+) -> AsyncIterator[int]:
+    """Serves while the block lasts, and leaves signals alone; gives the port, a free one when ``port`` is 0.
+    ``before_drain`` is called before it waits for its last answers.
+
+    Raises ConfigurationError when the address cannot be listened on.
+    """
+    listener = _listen(host, port)
+    server = _BackgroundServer(app, before_drain)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield listener.getsockname()[1]  # connections wait in the listener's queue until the server takes them
+    finally:
+        server.stop.set()
+        await task
+
+
+class _Server(uvicorn.Server):
+    """Calls ``before_drain`` once it takes nothing new, before it waits for what it has taken. Its connections are kept
+    within their limits for as long as there are any."""
+
+    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
+        self.keeper = app.keeper if isinstance(app, Kept) else ConnectionKeeper()
+        super().__init__(_configure(app, self.keeper))
+        self._before_drain = before_drain
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        sweeping = asyncio.create_task(self.keeper.run())
+        try:
+            await super().serve(sockets)
+        finally:
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._before_drain()
+        await super().shutdown(sockets)
+
+
+class _BackgroundServer(_Server):
+    """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
+
+    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
+        super().__init__(app, before_drain)
+        self.config.date_header = False  # it would be kept by those looks
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.stop.wait()
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+def _configure(app: ASGIApp, keeper: ConnectionKeeper) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=partial(HttpConnection, keeper),  # type: ignore[arg-type]  # it is only ever called
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the sender's address
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        backlog=QUEUED_CONNECTIONS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Without the protocol named, asyncio would leave TCP_NODELAY off, and every answer would take 40 ms longer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # A client that takes none of its answer would keep a closed connection, and what is left to send, for ever.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
+    try:
+        listener.bind((host, port))
+        listener.listen(QUEUED_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{host}:{port} cannot be listened on ({error.strerror}): set OUTCOMES_HOST and OUTCOMES_PORT"
+        ) from error
+    return listener

@@ -1,0 +1,1 @@
+"""Telemetry: logs, metrics, traces, and the context of a request."""

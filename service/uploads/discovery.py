@@ -1,0 +1,203 @@
+"""Discovery: batches made elsewhere, found through the provider's list, and ours kept in step with it.
+
+Most passes read a page or two; once an hour one walks the whole list, since its order is only probably newest first.
+Whatever a pass cannot do because the provider fails is tried again in the next one.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+
+from service.errors import NotFoundError, ProviderError, UnavailableError
+from service.formant.batches import ProviderBatch
+from service.formant.client import FormantClient
+from service.formant.listing import Ending
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.uploads.registration import Registrar
+
+logger = structlog.get_logger()
+
+WHOLE_LIST_SECONDS = 3600.0
+LEASE_SECONDS = 30.0
+ASKED_AT_MOST = 10  # questions for unknown ids in any ASK_SECONDS, whoever asks
+ASK_SECONDS = 10.0
+SHOWN_BATCHES = 20
+
+
+class Discoverer:
+    """Keeps our batches as the provider tells them. Several replicas take turns by a lease."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: FormantClient | None,
+        registrar: Registrar,
+        metrics: Metrics,
+        *,
+        interval_seconds: float,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._registrar = registrar
+        self._metrics = metrics
+        self._interval_seconds = interval_seconds
+        self._lease_seconds = min(LEASE_SECONDS, 3 * interval_seconds)
+        self._holder = secrets.token_hex(8)
+        self._is_holder = False
+        self._walked_at: float | None = None
+        self._ending: Ending = "end"
+        """How the last reading of the whole list ended."""
+        self._odd_pages = 0
+        """How many pages every reading goes through, so that it sees whether what was odd still is."""
+        self._flaws = Counter[str]()
+        self._asked_at: deque[float] = deque(maxlen=ASKED_AT_MOST)
+
+    async def run(self) -> None:
+        """Discovers until it is cancelled."""
+        await asyncio.gather(self._discover_again_and_again(), self._keep_lease())
+
+    async def _claim(self) -> bool:
+        held = await self._database.queries.claim_lease(
+            self._database.pool, name="discovery", holder=self._holder, seconds=self._lease_seconds
+        )
+        self._is_holder = bool(held)
+        return self._is_holder
+
+    async def _keep_lease(self) -> None:
+        """Renews the lease between rounds too: it stays with one replica for as long as that one lives."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            if self._is_holder:
+                try:
+                    await self._claim()
+                except Exception:
+                    logger.warning("lease_not_renewed", exc_info=True)
+
+    async def _discover_again_and_again(self) -> None:
+        while True:
+            try:
+                if await self._claim():
+                    await self.discover()
+            except ProviderError as error:
+                logger.warning("discovery_failed", status=error.status)
+            except Exception:
+                logger.warning("discovery_failed", exc_info=True)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def discover(self) -> None:
+        """One pass: reads the list, and places events again that new batches concern.
+
+        Raises ProviderError when the provider does not answer.
+        """
+        if self._client is None:
+            return
+        now = time.monotonic()
+        is_whole = self._walked_at is None or now - self._walked_at >= WHOLE_LIST_SECONDS
+        await self._read_list(self._client, is_whole=is_whole)
+        if is_whole:
+            self._walked_at = now
+        await self._registrar.finish_all()
+
+    async def ask_for(self, batch_id: int) -> bool:
+        """Asks the provider for a batch that we do not know, and takes it down; whether we know it now.
+
+        Only so many questions are asked in a while, so unknown ids cannot use up the provider's allowance: beyond them
+        raises UnavailableError. Raises ProviderError when the provider fails.
+        """
+        if self._client is None:
+            return False
+        now = time.monotonic()
+        if len(self._asked_at) == ASKED_AT_MOST and now - self._asked_at[0] < ASK_SECONDS:
+            raise UnavailableError(
+                f"Batch {batch_id} is not known here (yet), and the provider was just asked for many: ask again later",
+                retry_after=round(ASK_SECONDS),
+            )
+        self._asked_at.append(now)
+        try:
+            batch = await self._client.get_batch(batch_id)
+        except ProviderError as error:
+            if error.status == 404:
+                return False
+            raise
+        await self._note([batch])
+        await self._registrar.finish_all()
+        return await self._database.queries.get_registration(self._database.pool, batch_id=batch_id) is not None
+
+    async def require(self, batch_id: int) -> None:
+        """Makes sure that a batch is known; raises NotFoundError when the provider does not know it either."""
+        if await self._database.queries.get_registration(self._database.pool, batch_id=batch_id) is not None:
+            return
+        if not await self.ask_for(batch_id):
+            upload_id = await self._database.queries.find_withholder(self._database.pool, batch_id=batch_id)
+            if upload_id is not None:
+                raise NotFoundError(
+                    f"Batch {batch_id} may be upload {upload_id}, whose outcome is unknown, so it is not shown: "
+                    f"settle that one first (POST /v1/uploads/{upload_id}/resolve)"
+                )
+            raise NotFoundError(f"There is no batch {batch_id}")
+
+    async def _read_list(self, client: FormantClient, *, is_whole: bool) -> None:
+        """Notes each page before the next one is asked for, and after its answer came (see note_batches)."""
+        walk = client.walk_batches()
+        flaws, homeless = Counter[str](), list[int]()
+        pages = odd_pages = 0
+        while (page := await walk.read()) is not None:
+            pages += 1
+            changed = await self._note(page.data)
+            nowhere = await self._find_homeless(page.data)
+            if page.odd or nowhere:
+                odd_pages = pages
+            flaws.update([*page.odd, *["no_agent" for _ in nowhere]])
+            homeless += nowhere
+            if not (changed or is_whole or pages < self._odd_pages):
+                break
+        if is_whole:
+            self._ending = walk.ending or "end"
+        if self._ending != "end":
+            flaws[self._ending] += 1
+        self._odd_pages = odd_pages + 1 if odd_pages else 0
+        await self._record_flaws(flaws, homeless)
+
+    async def _find_homeless(self, batches: Sequence[ProviderBatch]) -> list[int]:
+        """Batches without an agent that we do not know: they cannot be placed, so they are skipped."""
+        without = [batch.id for batch in batches if batch.agent_id is None]
+        if not without:
+            return []
+        rows = self._database.queries.select_known_batches(self._database.pool, batch_ids=without)
+        known = {row["batch_id"] async for row in rows}
+        return [batch_id for batch_id in without if batch_id not in known]
+
+    async def _record_flaws(self, flaws: Counter[str], homeless: list[int]) -> None:
+        """Records what this reading found odd, in place of what the last one did: alarms and the doctor show it."""
+        for reason, count in flaws.items():
+            self._metrics.list_flaws.labels("batches", reason).inc(count)
+        if flaws != self._flaws:
+            logger.warning("provider_list_odd", count=flaws.total(), reason=", ".join(sorted(flaws)) or "none")
+        self._flaws = flaws
+        await self._database.queries.record_list_reading(
+            self._database.pool,
+            name="batches",
+            odd_entries=flaws.total(),
+            reasons=msgspec.json.encode(flaws).decode(),
+            batch_ids=homeless[:SHOWN_BATCHES],
+        )
+
+    async def _note(self, batches: Sequence[ProviderBatch]) -> int:
+        changed: int = await self._database.queries.note_batches(
+            self._database.pool,
+            batch_id=[batch.id for batch in batches],
+            agent_id=[batch.agent_id for batch in batches],
+            name=[batch.name for batch in batches],
+            status=[batch.status for batch in batches],
+            total_recipients=[batch.total_recipients for batch in batches],
+            created_at=[batch.created_at for batch in batches],
+        )
+        if changed:
+            logger.info("batches_noted", count=changed)
+        return changed

@@ -1,0 +1,107 @@
+"""Files over HTTP: a CSV received with a bounded size, as a form's part or as the body itself, and kept on disk."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+from starlette.types import Message, Receive
+
+from service.errors import BodyTooLargeError, InvalidRequestError
+from service.uploads.leftovers import make_folder
+
+MAX_FILE_BYTES = 100 * 2**20
+MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16
+
+
+class ReceivedFile(NamedTuple):
+    """A file as received: where it is, the sender's name for it, and its SHA-256."""
+
+    path: Path
+    name: str
+    digest: bytes
+
+
+@asynccontextmanager
+async def receive_form(request: Request) -> AsyncIterator[FormData]:
+    """The multipart form of a request; raises BodyTooLargeError or InvalidRequestError."""
+    if not _is_form(request):
+        raise InvalidRequestError("Send multipart/form-data with the fields agent_id, name and file")
+    async with _bound(request).form(max_files=1, max_fields=20) as form:
+        yield form
+
+
+@asynccontextmanager
+async def keep_file(form: FormData) -> AsyncIterator[ReceivedFile]:
+    """The form's file, for as long as the block lasts."""
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise InvalidRequestError("file: is missing; send the CSV as a file part (curl: -F file=@contacts.csv)")
+    if file.size and file.size > MAX_FILE_BYTES:
+        raise _too_large()
+    with make_folder() as folder:
+        path = Path(folder) / "contacts.csv"
+        digest = await run_in_threadpool(_copy, file.file, path)
+        yield ReceivedFile(path, file.filename or "contacts.csv", digest)
+
+
+@asynccontextmanager
+async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
+    """The CSV of a request, sent as a form's part ``file`` or as the body itself."""
+    if _is_form(request):
+        async with receive_form(request) as form, keep_file(form) as received:
+            yield received
+        return
+    with make_folder() as folder:
+        path, digest, size = Path(folder) / "contacts.csv", hashlib.sha256(), 0
+        with path.open("wb") as target:
+            async for chunk in _bound(request).stream():
+                size += len(chunk)
+                digest.update(chunk)
+                target.write(chunk)
+        if size == 0:
+            raise InvalidRequestError("file: is missing; send the CSV as the body or as a part named file")
+        yield ReceivedFile(path, path.name, digest.digest())
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith("multipart/form-data")
+
+
+def _bound(request: Request) -> Request:
+    """The same request, cut off where its body goes on past the limit, whatever its length was said to be."""
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_FORM_BYTES:
+        raise _too_large()
+    return Request(request.scope, _bound_receive(request.receive))
+
+
+def _bound_receive(receive: Receive) -> Receive:
+    received = 0
+
+    async def receive_bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_FORM_BYTES:
+            raise _too_large()
+        return message
+
+    return receive_bounded
+
+
+def _copy(source: BinaryIO, path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("wb") as target:
+        while chunk := source.read(2**20):
+            digest.update(chunk)
+            target.write(chunk)
+    return digest.digest()
+
+
+def _too_large() -> BodyTooLargeError:
+    return BodyTooLargeError(f"file: is over {MAX_FILE_BYTES} bytes: split it into several batches")

@@ -1,0 +1,58 @@
+"""Batches made elsewhere over HTTP: one that is asked for by its id, and the registration of its CSV."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import ConflictError, ProviderError
+from service.outcomes.http import BATCH_ID, Batch, Batches
+from service.uploads.discovery import Discoverer
+from service.uploads.files import receive_file
+from service.uploads.registration import Registrar, Registration
+from service.web.answers import One
+from service.web.json import JsonResponse
+from service.web.operations import Answer, File, Form, Operation
+from service.web.parameters import Flag
+
+FORCE = Flag("force", "Register the file although its rows are not as many as the provider's")
+
+
+class Elsewhere:
+    """Handlers of ``GET /v1/batch-calls/{batch_id}`` and ``PUT /v1/batch-calls/{batch_id}/recipients``."""
+
+    def __init__(self, batches: Batches, discoverer: Discoverer, registrar: Registrar) -> None:
+        self._batches = batches
+        self._discoverer = discoverer
+        self._registrar = registrar
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}", self.get_batch, "read", "Batches",
+                parameters=(BATCH_ID,),
+                answers=(Answer(One[Batch]),),
+                errors=(ProviderError,),
+                is_tolerant=True,
+            ),
+            Operation(
+                "PUT", "/v1/batch-calls/{batch_id}/recipients", self.register, "upload", "Batches",
+                parameters=(BATCH_ID, FORCE),
+                bodies=(Form(), File("The CSV that the batch was made with")),
+                answers=(Answer(One[Registration]),),
+                errors=(ConflictError, ProviderError),
+            ),
+        ]  # fmt: skip
+
+    async def get_batch(self, request: Request) -> Response:
+        """One batch in the provider's shape. One that is not known here is asked for there."""
+        await self._discoverer.require(BATCH_ID.read(request))
+        return await self._batches.get(request)
+
+    async def register(self, request: Request) -> Response:
+        """Registers the CSV of a batch made elsewhere. Answers when everything that follows from it is done; the same
+        file again is harmless."""
+        batch_id = BATCH_ID.read(request)
+        force = FORCE.read(request)
+        async with receive_file(request) as file:
+            await self._discoverer.require(batch_id)
+            counts = await self._registrar.register(batch_id, file.path, file.digest, force=force)
+        return JsonResponse(One(counts))

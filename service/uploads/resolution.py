@@ -1,0 +1,165 @@
+"""A person's decision on an unknown upload, held against the evidence: what it became, or that it was never sent.
+
+Both can be wrong, and a wrong "not sent" dials everybody twice. So what speaks against it is named, and a person who
+knows better has to name it too.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.formant.client import FormantClient
+from service.store.database import Database
+from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
+from service.uploads.lookup import UploadFinder
+from service.uploads.matching import Listed, could_be, is_recent
+
+logger = structlog.get_logger()
+
+SHOWN = 20
+
+
+class Resolver:
+    """Settles unknown uploads, and corrects guesses of a lookup, on a person's word.
+
+    ``client`` is None where no key for the provider is configured.
+    """
+
+    def __init__(self, database: Database, client: FormantClient | None, finder: UploadFinder) -> None:
+        self._database = database
+        self._client = client
+        self._finder = finder
+
+    async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool = False) -> None:
+        """The upload became batch ``batch_id``.
+
+        Raises NotFoundError, ConflictError when the upload is not unknown or the batch is another's,
+        InvalidRequestError when their counts differ and that is not accepted, ProviderError.
+        """
+        upload = await self._require_open(batch_key, known_by_lookup=batch_id)
+        batch = await self._require_client().get_batch(batch_id)
+        listed = Listed.read(batch)
+        if listed.agent_id not in {None, upload["agent_id"]}:
+            raise InvalidRequestError(
+                f"batch_id: {batch_id} is of agent {listed.agent_id}, the upload of {upload['agent_id']}"
+            )
+        details: dict[str, Any] = {}
+        if listed.recipients != upload["recipients"]:
+            if not accept_difference:
+                count = "an unknown number of" if listed.recipients is None else listed.recipients
+                raise InvalidRequestError(
+                    f"batch_id: {batch_id} has {count} recipients, the upload {upload['recipients']}: "
+                    'if it is this upload all the same, send "accept_difference": true'
+                )
+            details = {"recipients": upload["recipients"], "provider_recipients": listed.recipients}
+        is_recorded = await self._finder.record(
+            batch_key, batch, known_by="person", sent_at=upload["sent_at"], action="resolution", details=details
+        )
+        if not is_recorded:
+            raise _resolved_meanwhile(batch_key)
+        logger.info("upload_resolved", upload_id=batch_key, batch_id=batch_id)
+
+    async def declare_not_sent(self, batch_key: int, not_these: Collection[int] | None = None) -> None:
+        """The upload was never sent, and none of the batches ``not_these`` is it.
+
+        Raises NotFoundError, ConflictError when the upload is not unknown, was sent for certain, or may be a batch that
+        ``not_these`` does not name, ProviderError.
+        """
+        upload = await self._require_open(batch_key)
+        client = self._require_client()
+        evidence = await gather_evidence(self._database, client, batch_key)
+        if evidence.is_known_sent:
+            raise _was_sent(batch_key)
+        evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
+        candidates = find_candidates(evidence)
+        has_calls = evidence.has_calls or evidence.called_people > 0
+        denied = set(not_these or ())
+        if (has_calls and not_these is None) or not denied.issuperset(batch.id for batch in candidates):
+            raise _refuse(batch_key, candidates, has_calls=has_calls)
+        state = await self._finder.fail(
+            batch_key,
+            ["unknown"],
+            "declared not sent",
+            known_by="person",
+            sent_at=upload["sent_at"],
+            action="resolution",
+            details={"not_these": sorted(denied)} if not_these is not None else {},
+        )
+        if state is None:
+            raise _resolved_meanwhile(batch_key)
+        if state == "unknown":
+            raise _was_sent(batch_key)
+        logger.info("upload_resolved", upload_id=batch_key, state=state)
+
+    async def _require_open(self, batch_key: int, *, known_by_lookup: int | None = None) -> asyncpg.Record:
+        """The upload, when a person may decide on it: it is unknown, or a lookup took it for another batch."""
+        upload: asyncpg.Record | None = await self._database.queries.get_upload(
+            self._database.pool, batch_key=batch_key
+        )
+        if upload is None:
+            raise NotFoundError(f"There is no upload {batch_key}")
+        if known_by_lookup is not None and upload["batch_id"] not in {None, known_by_lookup}:
+            rows = self._database.queries.select_known_batches(self._database.pool, batch_ids=[upload["batch_id"]])
+            if [row["known_by"] async for row in rows] == ["lookup"]:
+                return upload
+        if upload["state"] != "unknown":
+            raise ConflictError(f"Upload {batch_key} is {upload['state']}: only one that is unknown can be resolved")
+        return upload
+
+    def _require_client(self) -> FormantClient:
+        if self._client is None:
+            raise ConflictError("FORMANT_API_KEY is empty, so the provider cannot be asked for its batches")
+        return self._client
+
+
+def find_candidates(evidence: Evidence) -> list[Listed]:
+    """The listed batches that could be the upload; not those that the provider's own answer gave to another."""
+    return [
+        batch for batch in evidence.listed if could_be(evidence.upload, batch) and not _is_anothers(evidence, batch)
+    ]
+
+
+def _is_anothers(evidence: Evidence, batch: Listed) -> bool:
+    known = evidence.known.get(batch.id)
+    if known is None or known.upload_id is None:
+        return False
+    # An older version did not keep how a batch is known; a batch from before this upload is still not this one.
+    return known.known_by == "answer" or (known.known_by is None and not is_recent(evidence.upload, batch))
+
+
+def _refuse(batch_key: int, candidates: list[Listed], *, has_calls: bool) -> ConflictError:
+    why = []
+    if candidates:
+        shown = "; ".join(batch.describe() for batch in candidates[:SHOWN])
+        why.append(f"the provider lists {len(candidates)} that could be it: {shown}")
+    if has_calls:
+        why.append("its people have been called since")
+    ids = [batch.id for batch in candidates]
+    return ConflictError(
+        f"Upload {batch_key} may have been sent, and to send it again would call its people twice: "
+        f"{'; and '.join(why)}. If it became one of these, send its batch_id. If you know that it is none, name "
+        f'all of them: {{"not_sent": true, "not_these": {ids[:SHOWN]}}}',
+        details={
+            "not_these": ids,
+            "candidates": [
+                {
+                    "batch_id": batch.id,
+                    "name": batch.name,
+                    "recipients": batch.recipients,
+                    "created_at": batch.created_at,
+                }
+                for batch in candidates
+            ],
+        },
+    )
+
+
+def _was_sent(batch_key: int) -> ConflictError:
+    return ConflictError(f"Upload {batch_key} was sent: webhooks of its recipients have come in")
+
+
+def _resolved_meanwhile(batch_key: int) -> ConflictError:
+    return ConflictError(f"Upload {batch_key} was resolved meanwhile: see GET /v1/uploads/{batch_key}")

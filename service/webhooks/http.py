@@ -1,0 +1,173 @@
+"""What became of events: one by its id, those that fit no recipient, and the quarantine."""
+
+from typing import Annotated
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import InvalidRequestError, NotFoundError
+from service.store.database import Database
+from service.web.answers import One, Page, Time, to_page
+from service.web.json import JsonResponse
+from service.web.operations import Answer, Operation
+from service.web.parameters import Id, Number, PathText
+from service.webhooks.quarantine import Replayer
+
+MAX_CURSOR = 2**63 - 1
+DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased")
+
+EVENT_ID = PathText("event_id", "The provider's id of the event, as it stands in the webhook")
+QUARANTINE_ID = Id("quarantine_id", "quarantined body", "Its number, from `GET /v1/quarantine`")
+LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the page before", default=0, minimum=0, maximum=MAX_CURSOR)
+
+FINDS_RECIPIENT = (("batch_id", "data/batch_id"), ("recipient", "data/recipient"))
+
+
+class EventState(msgspec.Struct):
+    """What became of an event."""
+
+    event_id: str
+    event_type: str | None
+    target: str
+    received_at: Time
+    recorded_at: Time
+    disposition: Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*DISPOSITIONS]})]
+    """``superseded``: it counts, but another event says the later word on its attempt."""
+    reason: str | None
+    """Why it is unattributed or in quarantine."""
+    batch_id: int | None
+    recipient: int | None
+    method: str | None
+    """How its recipient was found: by ``reference``; by phone, among those who were due (``recipient``); or made for it
+    in a batch whose recipients are not known (``window``)."""
+    conversation_id: str | None
+    attempt_number: int | None
+    status: str | None
+    conflicts: int
+    """How often its id came with another body."""
+    contradicts_phone: bool
+    """Its reference names a recipient with another phone than the one that was called. It counts for that recipient."""
+
+
+class Contradiction(msgspec.Struct):
+    """An event whose reference names a recipient with another phone than the one that was called."""
+
+    arrival_id: int
+    event_id: str
+    agent_id: int
+    batch_id: int | None
+    recipient: int
+    """The recipient that the reference names: it counts there."""
+    phone: str
+    """The phone that was called."""
+    received_at: Time
+
+
+class Unattributed(msgspec.Struct):
+    """An event that fits no recipient (``no_batch``) or several (``ambiguous``)."""
+
+    arrival_id: int
+    event_id: str
+    agent_id: int | None
+    phone: str | None
+    reason: str
+    received_at: Time
+
+
+class Quarantined(msgspec.Struct):
+    """A signed body that could not be used, and why."""
+
+    quarantine_id: int
+    event_id: str | None
+    target: str
+    reason: str
+    detail: str
+    size_bytes: int
+    deliveries: int
+    received_at: Time
+    last_received_at: Time
+
+
+class Replayed(msgspec.Struct):
+    """A body that left quarantine, and the event that it became."""
+
+    quarantine_id: int
+    event_id: str
+
+
+class Events:
+    """Handlers of ``/v1/events``, ``/v1/unattributed``, ``/v1/contradictions`` and ``/v1/quarantine``."""
+
+    def __init__(self, database: Database, replayer: Replayer) -> None:
+        self._database = database
+        self._replayer = replayer
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/events/{event_id}", self.get_event, "read", "Events",
+                parameters=(EVENT_ID,),
+                answers=(Answer(One[EventState], finds=FINDS_RECIPIENT),),
+            ),
+            Operation(
+                "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
+                parameters=(LIMIT, AFTER),
+                answers=(Answer(Page[Unattributed], finds=(("event_id", "data/0/event_id"),)),),
+            ),
+            Operation(
+                "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
+                parameters=(LIMIT, AFTER),
+                answers=(Answer(Page[Contradiction]),),
+            ),
+            Operation(
+                "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
+                parameters=(LIMIT, AFTER),
+                answers=(Answer(Page[Quarantined], finds=(("quarantine_id", "data/0/quarantine_id"),)),),
+            ),
+            Operation(
+                "POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin", "Events",
+                parameters=(QUARANTINE_ID,),
+                answers=(Answer(One[Replayed], finds=(("event_id", "data/event_id"),)),),
+                errors=(InvalidRequestError,),
+            ),
+        ]  # fmt: skip
+
+    async def get_event(self, request: Request) -> Response:
+        """What became of an event. 404 until it is committed."""
+        event_id = EVENT_ID.read(request)
+        if "\x00" in event_id:
+            raise NotFoundError("There is no event with that id")
+        row = await self._database.queries.get_event(self._database.pool, event_id=event_id)
+        if row is None:
+            raise NotFoundError(f"There is no event {event_id!r} (yet): it is shown once it is committed")
+        return JsonResponse(One(EventState(**row)))
+
+    async def list_unattributed(self, request: Request) -> Response:
+        """Events that fit no recipient, or several, with the reason. Oldest first."""
+        limit, after = LIMIT.read(request), AFTER.read(request)
+        page = self._database.queries.list_unattributed(self._database.pool, after=after, limit=limit + 1)
+        return JsonResponse(to_page([Unattributed(**row) async for row in page], limit, "arrival_id"))
+
+    async def list_contradictions(self, request: Request) -> Response:
+        """Events whose reference and phone name different people. They count where the reference says. Oldest first."""
+        limit, after = LIMIT.read(request), AFTER.read(request)
+        page = self._database.queries.list_contradictions(self._database.pool, after=after, limit=limit + 1)
+        return JsonResponse(to_page([Contradiction(**row) async for row in page], limit, "arrival_id"))
+
+    async def list_quarantine(self, request: Request) -> Response:
+        """Signed bodies that could not be used, with the reason. Oldest first."""
+        limit, after = LIMIT.read(request), AFTER.read(request)
+        page = self._database.queries.list_quarantine(self._database.pool, after=after, limit=limit + 1)
+        return JsonResponse(to_page([Quarantined(**row) async for row in page], limit, "quarantine_id"))
+
+    async def replay(self, request: Request) -> Response:
+        """Sends a quarantined body on its way again. 400 when it still cannot be used: then it stays."""
+        quarantine_id = QUARANTINE_ID.read(request)
+        event_id = await self._replayer.replay(quarantine_id)
+        if event_id is None:
+            raise InvalidRequestError(
+                f"Quarantined body {quarantine_id} still cannot be used, and stays: GET /v1/quarantine tells why"
+            )
+        return JsonResponse(One(Replayed(quarantine_id, event_id)))

@@ -1,0 +1,65 @@
+"""Replay: a body in quarantine takes the way of a fresh event again, once a fix lets it be understood."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+
+from service.access.audit import record_audit
+from service.errors import NotFoundError
+from service.formant.events import EventDecoder, Unreadable
+from service.formant.targets import Target
+from service.store.database import Database
+from service.webhooks.writer import Writer
+
+PAGE = 100
+
+
+class Replayer:
+    """Replays quarantined bodies, one at a time or all. Replaying twice is harmless: the ledger knows the event id."""
+
+    def __init__(
+        self, database: Database, targets: Mapping[str, Target], decoder: EventDecoder, writer: Writer
+    ) -> None:
+        self._database = database
+        self._targets = targets
+        self._decoder = decoder
+        self._writer = writer
+        self._turn = asyncio.Lock()
+
+    async def replay(self, quarantine_id: int) -> str | None:
+        """The event's id once it is in the ledger, or None when it still cannot be used: it then stays where it is.
+
+        Raises NotFoundError when nothing with this id waits.
+        """
+        queries = self._database.queries
+        row = await queries.get_quarantined(self._database.pool, quarantine_id=quarantine_id)
+        if row is None:
+            raise NotFoundError(f"Nothing waits in quarantine under {quarantine_id}: see GET /v1/quarantine")
+        target = self._targets.get(row["target"])
+        if target is None:  # it may have named the agents that may report there
+            return None
+        item = target.admit(
+            self._decoder.decode_event(row["body"], row["target"], row["received_at"], None, row["signature"])
+        )
+        if isinstance(item, Unreadable):
+            return None
+        async with self._turn:
+            if not await self._writer.write_one(item):
+                return None
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            await queries.mark_replayed(connection, quarantine_id=quarantine_id)
+            await record_audit(self._database, connection, "replay", f"quarantined {quarantine_id}", "event")
+        return item.event_id
+
+    async def replay_all(self) -> AsyncIterator[tuple[int, str | None]]:
+        """Replays everything that waits; yields each quarantine id with what ``replay`` returned."""
+        after = 0
+        while True:
+            page = [
+                row["quarantine_id"]
+                async for row in self._database.queries.list_quarantine(self._database.pool, after=after, limit=PAGE)
+            ]
+            if not page:
+                return
+            for quarantine_id in page:
+                yield quarantine_id, await self.replay(quarantine_id)
+            after = page[-1]

@@ -1,0 +1,110 @@
+"""Reattribution: events without a reference placed again, all of them, by the rule that new ones are placed by.
+
+The service does that by itself whenever something changes. This is for what earlier versions placed, which kept no
+evidence: it is taken from the bodies while they are kept. Killed anywhere, it leaves what another run completes.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from service.formant.conversations import TARGET as CONVERSATIONS
+from service.formant.conversations import recall_event
+from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
+from service.formant.regions import Regions
+from service.formant.targets import Target
+from service.store.database import Database
+from service.webhooks.verification import PAGE_FACTS, Finding, Tell, check_places, list_batches
+from service.webhooks.writer import Writer
+
+
+class Reattributor:
+    """Places events again. ``tell`` is given facts and phones looked at since it was last called."""
+
+    def __init__(
+        self,
+        database: Database,
+        targets: Mapping[str, Target],
+        decoder: EventDecoder,
+        writer: Writer,
+        tell: Tell = lambda rows: None,
+        *,
+        regions: Regions = ANYWHERE,
+    ) -> None:
+        self._database = database
+        self._targets = targets
+        self._decoder = decoder
+        self._writer = writer
+        self._tell = tell
+        self._regions = regions
+
+    async def reattribute(self) -> AsyncIterator[Finding]:
+        """What was not where it belongs, and is now."""
+        for batch in await list_batches(self._database, None):
+            await self._add_evidence(batch["batch_key"])
+        await self._deliver_waiting()
+        async for finding in check_places(self._database, self._database.queries.replace_places, self._tell):
+            yield finding
+
+    async def _add_evidence(self, key: int) -> None:
+        queries, pool, after = self._database.queries, self._database.pool, (0, 0)
+        while True:
+            page = [
+                row
+                async for row in queries.list_facts_with_bodies(
+                    pool, batch_key=key, after_recipient=after[0], after_arrival=after[1], limit=PAGE_FACTS
+                )
+            ]
+            lacking = [row for row in page if row["lacks_evidence"]]
+            if lacking:
+                await queries.add_evidence(
+                    pool,
+                    arrival_ids=[row["arrival_id"] for row in lacking],
+                    parameters=[self._read_parameters(row) for row in lacking],
+                )
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
+
+    async def _deliver_waiting(self) -> None:
+        """Delivers again what waits since before the content of waiting events was kept, and what bears a reference: it
+        may have come while its column was not read."""
+        after = 0
+        while True:
+            query = self._database.queries.list_waiting_bodies
+            page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
+            events = [
+                event
+                for row in page
+                if row["body"] is not None
+                and (event := self._decode(row)) is not None
+                and (row["source"] is None or event.ref_token is not None)
+            ]
+            if events:
+                await self._writer.write(events)
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = page[-1]["arrival_id"]
+
+    def _read_parameters(self, row: Any) -> str | None:
+        """The call parameters in a fact's body; None where it is no longer kept, or a conversation."""
+        if row["body"] is None or row["target"] in {None, CONVERSATIONS}:
+            return None
+        event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
+        return None if isinstance(event, Unreadable) else event.parameters
+
+    def _decode(self, row: Any) -> Event | None:
+        if row["target"] == CONVERSATIONS:
+            return recall_event(
+                row["body"],
+                row["event_id"],
+                agent_id=row["agent_id"],
+                received_at=row["received_at"],
+                region=self._regions.find(row["agent_id"]),
+            )
+        target = self._targets.get(row["target"])
+        if target is None:  # it may have named the agents that may report there
+            return None
+        item = target.admit(self._decoder.decode_event(row["body"], row["target"], row["received_at"], None))
+        return None if isinstance(item, Unreadable) else item

@@ -1,0 +1,201 @@
+"""Verification: every outcome and counter recounted from the facts, the facts held against the raw bodies, and where
+events without a reference are against where they would be placed today.
+
+The bodies are held against their digests and signatures, also those that wait for a place or in quarantine.
+
+It runs beside webhooks: each batch is recounted as of one instant. What it finds is told and left alone; ``Rebuilder``
+mends what follows from the facts. A body that differs from its digest, a signature that no secret gives, or a fact that
+differs from its body, nothing can mend.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.errors import NotFoundError
+from service.formant.conversations import TARGET as CONVERSATIONS
+from service.formant.events import Event, EventDecoder, Unreadable
+from service.store.database import Connection, Database
+from service.webhooks.bodies import BodyCheck
+
+RECOUNT_RECIPIENTS = 5000
+PAGE_FACTS = 1000
+PAGE_PHONES = 200
+CHECKED_FIELDS = (
+    "conversation_id", "attempt_number", "max_attempts", "status", "is_final", "next_retry_at", "occurred_at",
+    "started_at", "ended_at", "duration_seconds", "failure_reason",
+)  # fmt: skip
+
+Tell = Callable[[int], None]
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be: in which batch, what, under which key, as stored and as it should be.
+
+    ``batch_key`` is None for what belongs to no batch.
+    """
+
+    batch_key: int | None
+    what: str
+    key: str
+    stored: str
+    expected: str
+    is_pending: bool = False
+    """The service is about to put it right by itself: no difference, until that is done."""
+
+
+class Verifier:
+    """Looks, and changes nothing. ``tell`` is given facts and recipients looked at since it was last called."""
+
+    def __init__(
+        self, database: Database, decoder: EventDecoder, bodies: BodyCheck, tell: Tell = lambda rows: None
+    ) -> None:
+        self._database = database
+        self._decoder = decoder
+        self._bodies = bodies
+        self._tell = tell
+
+    async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
+        """What is wrong in one batch, or in all. Raises NotFoundError for a batch that there is not."""
+        queries, pool = self._database.queries, self._database.pool
+        for batch in await list_batches(self._database, batch_id):
+            key, count = batch["batch_key"], batch["recipient_count"]
+            stored = await queries.count_recipients(pool, batch_key=key)
+            if stored < count:
+                yield Finding(key, "recipients", "", str(stored), str(count))
+            async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+                async for finding in self._recount(connection, key, count):
+                    yield finding
+            async for finding in self._check_facts(key):
+                yield finding
+        if batch_id is None:
+            async for finding in check_places(self._database, self._database.queries.check_places, self._tell):
+                yield finding
+            for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
+                async for finding in self._check_bodies(getattr(queries, name), key):
+                    yield finding
+
+    async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Finding]:
+        queries = self._database.queries
+        async for after, rows in recount(self._database, connection, key, count):
+            self._tell(min(RECOUNT_RECIPIENTS, count - after))
+            for row in rows:
+                yield Finding(key, "outcome", str(row["recipient_no"]), row["stored"] or "", row["recounted"] or "")
+        async for row in queries.list_counter_errors(connection, batch_key=key):
+            name = " ".join(part for part in (row["a"], row["b"], row["c"]) if part)
+            yield Finding(key, row["counter"], name, row["stored"], row["recounted"])
+
+    async def _check_facts(self, key: int) -> AsyncIterator[Finding]:
+        after = (0, 0)
+        while True:
+            page = [
+                row
+                async for row in self._database.queries.list_facts_with_bodies(
+                    self._database.pool,
+                    batch_key=key,
+                    after_recipient=after[0],
+                    after_arrival=after[1],
+                    limit=PAGE_FACTS,
+                )
+            ]
+            for row in page:
+                for what, stored, expected in self._check_fact(row):
+                    yield Finding(key, what, row["event_id"], stored, expected)
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
+
+    async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Finding]:
+        """Those that belong to no batch."""
+        after = 0
+        while True:
+            page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
+            for row in page:
+                if (flaw := self._bodies.find_flaw(row)) is not None:
+                    yield Finding(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
+            self._tell(len(page))
+            if len(page) < PAGE_FACTS:
+                return
+            after = page[-1][name]
+
+    def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
+        """What differs between a fact, its event and its body; nothing of the body is told but the fields' names."""
+        flaw = self._bodies.find_flaw(row)
+        if flaw is not None and flaw.what != "signature":
+            return [flaw]
+        flaws: list[tuple[str, str, str]] = [] if flaw is None else [flaw]
+        if row["lacks_evidence"]:
+            flaws.append(("placement", "without its evidence", "run `outcomes reattribute` once"))
+        if row["body"] is None:  # no longer kept
+            return flaws
+        if row["target"] == CONVERSATIONS:  # what it makes of a conversation depends on when it was healed
+            return flaws
+        event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
+        if isinstance(event, Unreadable):
+            return [*flaws, ("body", "cannot be understood", "an event")]
+        if row["method"] == "reference" and (event.ref_token, event.ref_no) != (row["ref_token"], row["recipient_no"]):
+            flaws.append(("placement", "by reference", "the recipient that its reference names"))
+        return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
+
+
+async def check_places(database: Database, query: Any, tell: Tell) -> AsyncIterator[Finding]:
+    """Events without a reference that are not where they belong today, by ``query``, which may place them there."""
+    agent_id, phone = -(2**63), ""
+    while True:
+        rows = [row async for row in query(database.pool, agent_id=agent_id, phone=phone, keys=PAGE_PHONES)]
+        for row in rows:
+            if row["event_id"] is not None:
+                stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
+                expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
+                pending = " (about to be placed)" if row["is_pending"] else ""
+                key = row["at_batch"] or row["batch_key"]
+                yield Finding(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
+        tell(len(rows))
+        if not rows:
+            return
+        agent_id, phone = rows[-1]["agent_id"], rows[-1]["phone"]
+
+
+def _describe_place(batch_key: int | None, recipient: int | None, reason: str | None) -> str:
+    if batch_key is None:
+        return reason or "unattributed"
+    return f"upload {batch_key}, " + (f"recipient {recipient}" if recipient and recipient > 0 else "a new recipient")
+
+
+async def list_batches(database: Database, batch_id: int | None) -> list[Any]:
+    """One batch by the provider's id, or all; raises NotFoundError when there is no such batch."""
+    rows = [row async for row in database.queries.list_batch_keys(database.pool, batch_id=batch_id)]
+    if batch_id is not None and not rows:
+        raise NotFoundError(f"There is no batch {batch_id}")
+    return rows
+
+
+async def recount(
+    database: Database, connection: Connection, key: int, count: int
+) -> AsyncIterator[tuple[int, list[Any]]]:
+    """Recounts a batch in the transaction of ``connection``; gives, range by range, the outcomes that are wrong."""
+    queries = database.queries
+    await queries.begin_recount(connection)
+    for after in range(0, count, RECOUNT_RECIPIENTS):
+        steps = queries.recount_step(connection, batch_key=key, after=after, limit=RECOUNT_RECIPIENTS, as_of=None)
+        yield after, [row async for row in steps]
+
+
+def _find_differing(row: Any, event: Event) -> list[str]:
+    names = [name for name in CHECKED_FIELDS if row[name] != getattr(event, name)]
+    if not _are_same(row["results"], event.results):
+        names.append("results")
+    return names
+
+
+def _are_same(stored: str, told: str) -> bool:
+    """Whether two JSON texts mean the same. Postgres keeps numbers beyond any float (1e400), digit by digit."""
+    try:
+        return bool(msgspec.json.decode(stored) == msgspec.json.decode(told))
+    except msgspec.MsgspecError:
+        first, second = (json.loads(text, parse_int=Decimal, parse_float=Decimal) for text in (stored, told))
+        return bool(first == second)

@@ -128,22 +128,26 @@ BEGIN
 
     -- By reference. What the recipient's phone is, is looked up with it.
     SELECT array_agg(r.batch_key ORDER BY e.nth), array_agg(r.recipient_no ORDER BY e.nth),
-           array_agg(r.phone ORDER BY e.nth), array_agg(DISTINCT r.batch_key) FILTER (WHERE e.source = 'webhook')
+           array_agg(r.phone ORDER BY e.nth), array_agg(DISTINCT r.bearing) FILTER (WHERE e.source = 'webhook')
     INTO v_batches, v_recipients, v_held_phones, v_bearing
     FROM (SELECT unnest(p_ref_tokens) AS ref_token, unnest(p_ref_nos) AS ref_no, unnest(p_agent_ids) AS agent_id,
                  unnest(p_sources) AS source, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
                  unnest(p_occurred_at) AS occurred_at, unnest(p_phones) AS phone, generate_series(1, v_count) AS nth) AS e
     LEFT JOIN LATERAL (
-        SELECT b.batch_key, k.recipient_no, k.phone
+        SELECT CASE WHEN NOT l.is_late THEN b.batch_key END AS batch_key,
+               CASE WHEN NOT l.is_late THEN k.recipient_no END AS recipient_no, k.phone, b.batch_key AS bearing
         FROM batches AS b
         CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.batch_key = b.batch_key
                             AND recipients.recipient_no = e.ref_no OFFSET 0) AS k
+        -- A call after the batch was seen finished may come from a copy of its file: its reference is weighed below. It
+        -- shows all the same that the provider returns the batch's references.
+        CROSS JOIN LATERAL (
+            SELECT coalesce(k.phone = e.phone AND coalesce(e.started_at, e.ended_at, e.occurred_at)
+                                                  > b.closed_at + interval '5 minutes', false) AS is_late
+        ) AS l
         -- A recipient may have been withdrawn since the reference was made.
         WHERE b.ref_token = e.ref_token AND b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count
           AND k.withdrawn_at IS NULL
-          -- A call after the batch was seen finished may come from a copy of its file: its reference is weighed below.
-          AND (k.phone IS DISTINCT FROM e.phone
-               OR coalesce(coalesce(e.started_at, e.ended_at, e.occurred_at) <= b.closed_at + interval '5 minutes', true))
         OFFSET 0
     ) AS r ON true;
     v_bearing := ARRAY(SELECT b FROM unnest(v_bearing) AS b

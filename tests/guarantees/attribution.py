@@ -109,9 +109,7 @@ class Attribution:
         once = list({event.event_id: event for event in events}.values())
         references = {event.event_id: named(event) for event in once}
         self._bearing = {
-            found.batch
-            for event in once
-            if (found := references[event.event_id]) and event.source == "webhook" and not is_late(event)
+            found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
         }
         weak = []
         for several in group_calls(once):

@@ -261,6 +261,17 @@ async def test_once_a_reference_comes_back_what_came_without_is_no_longer_the_ba
     assert await find(database, "without", "bare", "with") == [NOBODY, (456, 2), (456, 3)]
 
 
+async def test_a_reference_that_comes_after_the_end_shows_as_well_that_what_came_without_is_not_the_batchs(
+    database: Database,
+) -> None:
+    key = await store_batch(database.url, 2)
+    await ingest(database, call("without", 1, 0))
+    await database.pool.execute("UPDATE batches SET closed_at = $2 WHERE batch_key = $1", key, hour(3))
+    await ingest(database, call("late", 2, 21, ref="feedc0de"))
+    await settle(database)
+    assert await find(database, "without", "late") == [NOBODY, (456, 2)]
+
+
 async def test_a_reference_counts_where_it_says_whatever_phone_was_called(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("crossed", 1, 0, ref="feedc0de", phone=phone_of(2), final=False, status="busy"))

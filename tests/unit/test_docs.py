@@ -26,7 +26,7 @@ def test_the_template_holds_the_defaults() -> None:
 
 
 def test_every_route_stands_in_the_readme() -> None:
-    source = "".join(file.read_text() for file in (ROOT / "service" / "web").glob("*.py"))
+    source = "".join(file.read_text() for file in (ROOT / "service").rglob("*.py"))
     routes = re.findall(r'Operation\(\s*"(\w+)",\s*"([^"]+)"', source)
     assert len(routes) > 10
     for method, path in routes:

@@ -72,8 +72,8 @@ async def run_demo(settings: Settings, database_url: str, options: DemoOptions) 
             formant_api_key=SANDBOX_KEY,
         )
         async with (
-            open_app(configured, database_url) as app,
-            serve_in_background(app, settings.host, settings.port, app.end_waits),
+            open_app(configured, database_url) as service,
+            serve_in_background(service, settings.host, settings.port),
         ):
             demo = _Demo(console, configured, sandbox, options, stop)
             return await demo.run()

@@ -1,6 +1,5 @@
 """How a request finds its handler: webhooks straight to the receiver, the rest by routes made from the operations."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -28,14 +27,12 @@ from service.webhooks.receiver import read_target
 
 class Front:
     """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
-    service calls it, so that they do not hold it up."""
+    a fifth of its time."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp, metrics: Metrics, end_waits: Callable[[], None]) -> None:
+    def __init__(self, receiver: ASGIApp, routes: Starlette, metrics: Metrics) -> None:
         self._receiver = receiver
-        self._routes = routes
+        self.routes = routes
         self._requests = Requests(routes, metrics)
-        self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if read_target(scope.get("path", "")) is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
 from service.privacy.held_files import remove_phone
@@ -108,13 +109,8 @@ class Eraser:
             await self.finish(erasure_id)
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.finish_all()
-            except Exception:
-                logger.warning("erasure_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.finish_all, "erasure_failed")
 
     async def _rewrite_held(self, erasure_id: int) -> bool:
         """Takes the person out of the files of held batches; False while one is just being promoted."""

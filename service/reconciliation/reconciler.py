@@ -16,6 +16,7 @@ import httpx
 import msgspec
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
 from service.reconciliation.budget import Meter
@@ -71,7 +72,10 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles what is due until it is cancelled."""
-        await asyncio.gather(*[self._work() for _ in range(WORKERS)])
+        seconds = min(TICK_SECONDS, self._interval.total_seconds())
+        await asyncio.gather(
+            *[every(seconds, self._reconcile_all_due, "reconciliation_failed") for _ in range(WORKERS)]
+        )
 
     async def reconcile_due(self) -> bool:
         """Reconciles the batch that has been due for longest; False when none is."""
@@ -128,14 +132,9 @@ class Reconciler:
             await asyncio.sleep(CLAIM_SECONDS)
         raise UnavailableError(f"Batch {batch_id} is being healed right now: ask again", retry_after=5)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                if await self.reconcile_due():
-                    continue
-            except Exception:
-                logger.warning("reconciliation_failed", exc_info=True)
-            await asyncio.sleep(min(TICK_SECONDS, self._interval.total_seconds()))
+    async def _reconcile_all_due(self) -> None:
+        while await self.reconcile_due():
+            pass
 
     async def _reconcile(
         self,

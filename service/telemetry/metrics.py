@@ -121,6 +121,12 @@ class Metrics:
             "Failed attempts to write a group; it is tried again until its events have waited too long.",
             registry=registry,
         )
+        self.background_failures = Counter(
+            "outcomes_background_failures",
+            "Tasks beside the requests that died and were started again, by task.",
+            ["task"],
+            registry=registry,
+        )
         self.commit_seconds = Histogram(
             "outcomes_commit_seconds",
             "Time to write and commit one group.",

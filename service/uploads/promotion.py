@@ -3,10 +3,9 @@
 Only on a test batch whose verdict is ``complete``: figures that may still change decide nothing.
 """
 
-import asyncio
-
 import structlog
 
+from service.background import every
 from service.errors import ApiError
 from service.store.database import Database
 from service.uploads.uploads import Uploader
@@ -23,13 +22,8 @@ class Promoter:
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.promote_due()
-            except Exception:
-                logger.warning("promotion_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.promote_due, "promotion_failed")
 
     async def promote_due(self) -> None:
         """One pass."""

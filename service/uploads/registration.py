@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import structlog
 
 from service.access.audit import record_audit
+from service.background import every
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
@@ -89,13 +90,8 @@ class Registrar:
         }
 
     async def run(self) -> None:
-        """Finishes what is unfinished until it is cancelled; a failure is logged, and tried again the next time."""
-        while True:
-            try:
-                await self.finish_all()
-            except Exception:
-                logger.warning("placing_failed", exc_info=True)
-            await asyncio.sleep(INTERVAL_SECONDS)
+        """Until it is cancelled."""
+        await every(INTERVAL_SECONDS, self.finish_all, "placing_failed")
 
     async def finish_all(self) -> None:
         """Finishes what was left unfinished, by any replica: registrations, and events to place again. A registration

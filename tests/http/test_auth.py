@@ -39,14 +39,15 @@ WRONG_KEYS = {
 async def serve(database_url: str, api_key: str) -> AsyncIterator[tuple[httpx.AsyncClient, list[tuple[str, str]]]]:
     """The service over HTTP, and every method and path that it serves, read from its own table of routes."""
     settings = read_settings({"FORMANT_WEBHOOK_SECRET": SECRET, "OUTCOMES_API_KEY": api_key})
-    async with open_app(settings, database_url) as app, serve_in_background(app, "127.0.0.1", 0) as port:
-        assert isinstance(app, Front)
+    async with open_app(settings, database_url) as service, serve_in_background(service, "127.0.0.1", 0) as port:
+        assert isinstance(service.app, Front)
         routes = [
             (method, route.path.replace("{", "").replace("}", ""))
-            for route in app._routes.routes  # type: ignore[attr-defined]
+            for route in service.app.routes.routes
+            if isinstance(route, Route)
             for method in sorted(route.methods or ())
         ]
-        assert all(isinstance(route, Route) for route in app._routes.routes)  # type: ignore[attr-defined]
+        assert all(isinstance(route, Route) for route in service.app.routes.routes)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client:
             yield client, routes
 

@@ -13,6 +13,7 @@ import pytest
 
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
+from service.ledger.verification import check_places
 from service.store.database import Database
 from service.uploads.registration import Registrar
 from tests.database.ingesting import get_event, ingest
@@ -110,6 +111,18 @@ async def record_figures(database: Database, batch_id: int, at: float, *, is_fin
         database.pool, batch_key=key, fence=fence, at=hour(at), figures=encode(figures).decode()
     )
     await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at))
+
+
+async def find_complete(database: Database, batch_id: int, at: float) -> None:
+    """A comparison that finds the provider's figures equal to ours."""
+    row = await database.queries.claim_batch(
+        database.pool, batch_id=batch_id, holder="test", lease_seconds=60.0, now=hour(at)
+    )
+    assert await database.queries.record_reconciliation(
+        database.pool, batch_key=row["batch_key"], fence=row["fence"], at=hour(at), verdict="complete", reasons="[]",
+        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at),
+    )  # fmt: skip
+    await settle(database)
 
 
 async def find(database: Database, *event_ids: str) -> list[Any]:
@@ -400,6 +413,16 @@ async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database:
     held = await database.pool.fetchval("SELECT count(*) FROM recipients WHERE withdrawn_at IS NULL")
     found = await find(database, "a", "b", "b again", "other", "late")
     assert (held, NOBODY in found) == (2, True), found
+
+
+async def test_a_complete_batch_keeps_its_end_when_its_last_call_leaves_it(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await ingest(database, call("first", 1, 1), call("last", 2, 3))
+    await find_complete(database, 900, 4)
+    await register(database, 900, [(1, {"loan_id": "LN-1"}), (2, {"loan_id": "LN-2"}), (2, {"loan_id": "LN-2"})])
+    assert await find(database, "first", "last") == [(900, 1), SEVERAL]
+    elsewhere = [finding async for finding in check_places(database, database.queries.check_places, lambda count: None)]
+    assert elsewhere == []
 
 
 async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_it(database: Database) -> None:

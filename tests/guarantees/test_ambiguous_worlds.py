@@ -13,9 +13,9 @@ import pytest
 
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
-from service.ledger.verification import check_places
 from service.store.database import Database
 from service.uploads.registration import Registrar
+from service.webhooks.verification import check_places
 from tests.database.ingesting import get_event, ingest
 from tests.database.test_healer import Provider, Walker, converse
 from tests.factories import AGENT_ID, BEGAN, RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch

@@ -24,7 +24,7 @@ async def test_while_the_committer_is_dead_webhooks_are_refused_and_the_service_
         assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (503, True)
         unready = await service.get("/readyz")
         assert (unready.status_code, "has died" in unready.json()["status"]) == (503, True)
-    assert await read_metric(service, 'outcomes_background_failures_total{task="committer"}') >= 1
+    assert await read_metric(service, "outcomes_background_failures_total", task="committer") >= 1
     async with asyncio.timeout(DEADLINE_SECONDS):
         while (await service.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)

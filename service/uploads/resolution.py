@@ -16,7 +16,7 @@ from service.formant.client import FormantClient
 from service.store.database import Database
 from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.uploads.lookup import UploadFinder
-from service.uploads.matching import Listed, could_be, describe_unreadable, is_recent
+from service.uploads.matching import Listed, could_be, describe_unreadable
 
 logger = structlog.get_logger()
 
@@ -131,10 +131,7 @@ def find_candidates(evidence: Evidence) -> list[Listed]:
 
 def _is_anothers(evidence: Evidence, batch: Listed) -> bool:
     known = evidence.known.get(batch.id)
-    if known is None or known.upload_id is None:
-        return False
-    # An older version did not keep how a batch is known; a batch from before this upload is still not this one.
-    return known.known_by == "answer" or (known.known_by is None and not is_recent(evidence.upload, batch))
+    return known is not None and known.upload_id is not None and known.known_by == "answer"
 
 
 def _refuse(batch_key: int, candidates: list[Listed], unreadable: int, *, has_calls: bool) -> ConflictError:

@@ -133,6 +133,7 @@ async def test_a_version_before_that_goes_on_after_the_upgrade_adopts_as_a_guess
         await database.pool.execute("UPDATE batches SET upload_state = 'unknown', lookups = $1", lookups)
         adopted = await database.pool.fetchval("SELECT record_uploaded($1, 456, 'pending', 10, now(), 1000)", key)
         row = await database.pool.fetchrow("SELECT batch_key, known_by FROM batches WHERE batch_id = 456")
+        assert row is not None
         assert (adopted, tuple(row)) == (key, (key, known_by))
 
 

@@ -37,7 +37,8 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
 
     The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
-    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
+    (FORMANT_WEBHOOK_SECRET=new,old). Events without a reference are placed again on paper; with --batch, those that are
+    in the batch or belong there. Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
     events that are about to be placed are listed, and are no difference.
     """
     settings = start()

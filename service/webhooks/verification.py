@@ -11,6 +11,7 @@ differs from its body, nothing can mend.
 import json
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -61,7 +62,8 @@ class Verifier:
     async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
         """What is wrong in one batch, or in all. Raises NotFoundError for a batch that there is not."""
         queries, pool = self._database.queries, self._database.pool
-        for batch in await list_batches(self._database, batch_id):
+        batches = await list_batches(self._database, batch_id)
+        for batch in batches:
             key, count = batch["batch_key"], batch["recipient_count"]
             stored = await queries.count_recipients(pool, batch_key=key)
             if stored < count:
@@ -71,9 +73,11 @@ class Verifier:
                     yield finding
             async for finding in self._check_facts(key):
                 yield finding
-        if batch_id is None:
-            async for finding in check_places(self._database, self._database.queries.check_places, self._tell):
-                yield finding
+        one = None if batch_id is None else batches[0]
+        places = partial(queries.check_places, batch_key=one and one["batch_key"])
+        async for finding in check_places(self._database, places, self._tell, agent_id=one and one["agent_id"]):
+            yield finding
+        if one is None:
             for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
                 async for finding in self._check_bodies(getattr(queries, name), key):
                     yield finding
@@ -142,9 +146,12 @@ class Verifier:
         return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
 
 
-async def check_places(database: Database, query: Any, tell: Tell) -> AsyncIterator[Finding]:
-    """Events without a reference that are not where they belong today, by ``query``, which may place them there."""
-    agent_id, phone = -(2**63), ""
+async def check_places(
+    database: Database, query: Any, tell: Tell, *, agent_id: int | None = None
+) -> AsyncIterator[Finding]:
+    """Events without a reference that are not where they belong today, by ``query``, which may place them there; from
+    the agent ``agent_id`` on."""
+    agent_id, phone = -(2**63) if agent_id is None else agent_id, ""
     while True:
         rows = [row async for row in query(database.pool, agent_id=agent_id, phone=phone, keys=PAGE_PHONES)]
         for row in rows:

@@ -1,7 +1,25 @@
+-- Whether events of an agent's phone may be in a batch, or belong there: one is there, the batch has a recipient that
+-- find_places() takes for a candidate, or it is a window that was open when one of the calls began.
+CREATE OR REPLACE FUNCTION concerns_batch(p_batch_key bigint, p_agent_id bigint, p_phone text) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM recipients AS r WHERE r.phone = p_phone AND r.batch_key = p_batch_key)
+    OR EXISTS (SELECT FROM unreferenced_events AS u JOIN facts AS f ON f.arrival_id = u.arrival_id
+               WHERE u.agent_id = p_agent_id AND u.phone = p_phone AND f.batch_key = p_batch_key)
+    OR EXISTS (SELECT FROM batches AS b JOIN unreferenced_events AS u ON u.called_at <@ (batch_span(b)).span
+               WHERE b.batch_key = p_batch_key AND NOT b.is_registered AND u.agent_id = p_agent_id AND u.phone = p_phone)
+    OR EXISTS (SELECT FROM reference_contradictions AS x
+               WHERE x.phone = p_phone AND x.agent_id = p_agent_id AND x.batch_key = p_batch_key)
+    OR EXISTS (SELECT FROM erased_recipients AS e
+               WHERE e.phone_hash = hash_person('phone', p_phone) AND e.batch_key = p_batch_key);
+
 -- Where unreferenced events are and where find_places() would put them today, for those that are elsewhere: of the next
 -- p_keys agents and phones after the given ones. Each row says up to which key it has looked; the last has no event.
--- Changes nothing. Agents whose events are about to be placed again are marked is_pending.
-CREATE OR REPLACE FUNCTION check_places(p_agent_id bigint, p_phone text, p_keys integer)
+-- Changes nothing. Agents whose events are about to be placed again are marked is_pending. With p_batch_key: only events
+-- that are in that batch or belong there, of the given agent, which is the batch's.
+DROP FUNCTION IF EXISTS check_places(bigint, text, integer);
+CREATE OR REPLACE FUNCTION check_places(
+    p_agent_id bigint, p_phone text, p_keys integer, p_batch_key bigint DEFAULT NULL
+)
 RETURNS TABLE (
     agent_id bigint, phone text, event_id text, at_batch bigint, at_recipient integer, batch_key bigint,
     recipient_no integer, reason text, is_pending boolean
@@ -19,12 +37,13 @@ BEGIN
     FOR n IN 1 .. p_keys LOOP
         SELECT u.agent_id, u.phone INTO v_next
         FROM unreferenced_events AS u
-        WHERE (u.agent_id, u.phone) > (v_agent_id, v_phone)
+        WHERE (u.agent_id, u.phone) > (v_agent_id, v_phone) AND (p_batch_key IS NULL OR u.agent_id = p_agent_id)
         ORDER BY u.agent_id, u.phone
         LIMIT 1;
         EXIT WHEN NOT FOUND;
         v_agent_id := v_next.agent_id;
         v_phone := v_next.phone;
+        CONTINUE WHEN p_batch_key IS NOT NULL AND NOT concerns_batch(p_batch_key, v_agent_id, v_phone);
         RETURN QUERY
         SELECT v_agent_id, v_phone, e.event_id, p.at_batch, p.at_recipient, p.batch_key, p.recipient_no, p.reason,
                EXISTS (SELECT FROM placement_jobs AS j WHERE j.agent_id = v_agent_id)
@@ -34,7 +53,8 @@ BEGIN
             UNION ALL
             SELECT w.event_id FROM unattributed AS w WHERE w.arrival_id = p.arrival_id
         ) AS e ON true
-        WHERE (p.at_batch, p.at_recipient) IS DISTINCT FROM (p.batch_key, p.recipient_no);
+        WHERE (p.at_batch, p.at_recipient) IS DISTINCT FROM (p.batch_key, p.recipient_no)
+          AND (p_batch_key IS NULL OR p_batch_key IN (p.at_batch, p.batch_key));
     END LOOP;
     IF v_next IS NOT NULL THEN
         RETURN QUERY SELECT v_agent_id, v_phone, NULL::text, NULL::bigint, NULL::integer, NULL::bigint, NULL::integer,

@@ -1,6 +1,6 @@
 -- name: list_batch_keys(batch_id)
 -- Batches by their key, with how many recipients each has; one by its id, or all.
-SELECT batch_key, batch_id, recipient_count FROM batches
+SELECT batch_key, batch_id, agent_id, recipient_count FROM batches
 WHERE :batch_id::bigint IS NULL OR batch_id = :batch_id
 ORDER BY batch_key;
 
@@ -85,10 +85,10 @@ WHERE replayed_at IS NULL AND quarantine_id > :after
 ORDER BY quarantine_id
 LIMIT :limit;
 
--- name: check_places(agent_id, phone, keys)
+-- name: check_places(agent_id, phone, keys, batch_key)
 -- Events without a reference that are not where they would be placed today, of the next agents and phones; the last row
--- says how far that has come.
-SELECT * FROM check_places(:agent_id, :phone, :keys);
+-- says how far that has come. With batch_key: those of that batch, whose agent is the given one.
+SELECT * FROM check_places(:agent_id, :phone, :keys, :batch_key);
 
 -- name: replace_places(agent_id, phone, keys)
 -- As check_places, and places them there.

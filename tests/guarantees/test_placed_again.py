@@ -23,10 +23,10 @@ from tests.guarantees.recount import find_differences
 WEEK = timedelta(days=7)
 
 
-async def verify(database: Database) -> list[tuple[str, str, str]]:
+async def verify(database: Database, batch_id: int | None = None) -> list[tuple[str, str, str]]:
     bodies = BodyCheck(load_targets((SECRET,), allow_unsigned=False, path=None))
     verifier = Verifier(database, EventDecoder("outcome_ref"), bodies)
-    return [(found.what, found.stored, found.expected) async for found in verifier.verify()]
+    return [(found.what, found.stored, found.expected) async for found in verifier.verify(batch_id)]
 
 
 async def reattribute(database: Database) -> int:
@@ -66,7 +66,9 @@ async def test_what_an_earlier_version_placed_into_a_finished_batch_is_found_and
     assert await verify(database) == []
     await place_wrongly(database)
     assert {state for state, _ in (await read_states(database)).values()} == {"no_answer"}
-    assert [what for what, *_ in await verify(database)] == ["placement"] * 3
+    await store_batch(database.url, 3, batch_id=457, ref_token="other", first_phone=50)
+    for batch_id, count in ((None, 3), (456, 3), (457, 0)):
+        assert [what for what, *_ in await verify(database, batch_id)] == ["placement"] * count, batch_id
 
     assert await reattribute(database) == 3
     assert await read_states(database) == {(456, n): ("completed", 1) for n in (1, 2, 3)}

@@ -1,5 +1,6 @@
 """What was placed by phone alone is evidence, not proof: it is checked, and placed again when it belongs elsewhere."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +17,11 @@ from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET
 from tests.database.ingesting import Counted, get_event, ingest
+from tests.database.test_ingest_healed import heal
 from tests.database.test_registration import note
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
+from tests.http.processes import OUTCOMES, run
 
 WEEK = timedelta(days=7)
 
@@ -76,6 +79,31 @@ async def test_what_an_earlier_version_placed_into_a_finished_batch_is_found_and
     assert await reattribute(database) == 0
     waiting = await database.pool.fetch("SELECT reason FROM unattributed")
     assert [row["reason"] for row in waiting] == ["no_batch"] * 3
+
+
+async def test_what_an_earlier_version_healed_as_a_second_attempt_of_a_completed_recipient_is_found_and_moved(
+    database: Database,
+) -> None:
+    await make_finished_week(database)
+    inbound = heal(status="busy", began=BEGAN + WEEK, conversation_id="inbound")
+    await ingest(database, inbound)
+    await place_wrongly(database)
+    assert (await read_states(database))[456, 1] == ("busy", 2)
+    settings = {"OUTCOMES_DATABASE_URL": database.url}
+    for batch in ([], ["--batch", "456"]):
+        found = await run(OUTCOMES, "verify", "--json", *batch, **settings)
+        told = json.loads(found.output)["findings"]
+        assert (found.status, [(finding["what"], finding["stored"]) for finding in told]) == (
+            1, [("placement", "without its evidence")],
+        )  # fmt: skip
+
+    moved = await run(OUTCOMES, "reattribute", **settings)
+    assert (moved.status, "1 events moved" in moved.output) == (0, True), moved
+    assert await read_states(database) == {(456, n): ("completed", 1) for n in (1, 2, 3)}
+    assert (await get_event(database, inbound.event_id))["reason"] == "no_batch"
+    assert (await run(OUTCOMES, "verify", **settings)).status == 0
+    again = await run(OUTCOMES, "reattribute", **settings)
+    assert (again.status, "0 events moved" in again.output) == (0, True), again
 
 
 async def place_wrongly(database: Database) -> None:

@@ -204,7 +204,7 @@ async def open_app(
             Reconciliation(database, reconciler),
             Alarms(alarms),
             Audit(database),
-            Erasures(eraser, default_region=settings.default_region),
+            Erasures(eraser, region=regions.sole),
             Feed(database, consumers, feed_watch),
         )
         keeper = keep_connections(settings, metrics, connection_limits)

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from service.commands.starting import run_on_database, start
+from service.commands.starting import read_targets, run_on_database, start
 from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
 from service.phones.written import PhoneError
@@ -22,8 +22,9 @@ def erase(phone: str, dry_run: bool) -> None:
     is on its way in that names them still; a running service then goes on by itself.
     """
     settings = start()
+    _, regions = read_targets(settings)
     try:
-        number = require_phone(phone, settings.default_region)
+        number = require_phone(phone, regions.sole)
     except PhoneError as error:
         raise InvalidRequestError(f"PHONE {error.problem}: {error.remedy}") from error
 

@@ -15,6 +15,11 @@ class Regions:
         self.all = tuple(sorted({default, *by_agent.values()} - {""}))
         """All that are in use."""
 
+    @property
+    def sole(self) -> str:
+        """The region of a phone that comes without an agent: the default, or else the only one in use; "" for none."""
+        return self._default or (self.all[0] if len(self.all) == 1 else "")
+
     def find(self, agent_id: int | None) -> str:
         """The region of an agent's phones; "" where nobody said."""
         return self._default if agent_id is None else self._by_agent.get(agent_id, self._default)

@@ -63,9 +63,9 @@ class Erasure(msgspec.Struct):
 class Erasures:
     """Handlers of ``/v1/erasures``."""
 
-    def __init__(self, eraser: Eraser, *, default_region: str) -> None:
+    def __init__(self, eraser: Eraser, *, region: str) -> None:
         self._eraser = eraser
-        self._default_region = default_region
+        self._region = region
 
     def operations(self) -> list[Operation]:
         return [
@@ -90,7 +90,7 @@ class Erasures:
         """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
-            phone = require_phone(person.phone, self._default_region)
+            phone = require_phone(person.phone, self._region)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
         if person.dry_run:

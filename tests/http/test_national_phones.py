@@ -14,6 +14,8 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.sandbox.contacts import Contacts
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.database.test_phone_repair import ask_for_repair, ingest_as_before
+from tests.factories import BATCH_ID, BEGAN, make_payload, phone_of, store_batch
 from tests.guarantees.test_lost_webhooks_are_healed import assert_healed, read_outcomes
 from tests.guarantees.whole_database import find_everywhere
 from tests.http.processes import OUTCOMES, run
@@ -111,6 +113,19 @@ async def test_a_csv_that_is_registered_later_may_be_national_too(
         await discover(database, sandbox)
         answer = await put(service, content.replace("\n+91", "\n0"))
         assert (answer.status_code, answer.json()["data"]["matched"]) == (200, 10), answer.text
+
+
+async def test_what_an_earlier_version_stored_as_it_was_said_is_repaired(
+    start_service: StartService, database: Database, tmp_path: Path
+) -> None:
+    await store_batch(database.url, 2, ref_token=None)
+    said = f"0{phone_of(1).removeprefix('+91')}"
+    await ingest_as_before(database, make_payload(recipient=None, phone=said, parameters={}, began=BEGAN))
+    await ask_for_repair(database)
+    async with connect(start_service, tmp_path) as (service, _), asyncio.timeout(30):
+        while (await read_outcomes(service, BATCH_ID))["recipients"]["processed"] == 0:
+            await asyncio.sleep(0.2)
+        assert await list_waiting(service) == []
 
 
 @pytest.mark.parametrize(

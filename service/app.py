@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import structlog
 
+from service.access.auth import Authenticator
 from service.access.http import Audit
 from service.access.keyring import KeyRing
 from service.alarms.alarms import AlarmWatch
@@ -62,7 +63,6 @@ from service.uploads.registration_http import Elsewhere
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
 from service.uploads.uploads import Uploader
-from service.web.auth import Authenticator
 from service.webhooks.backlog import Backlog, Limits
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder

@@ -9,9 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ApiError
 from service.telemetry.metrics import Metrics
-from service.web.auth import Authenticator
 from service.web.documentation import Documentation
-from service.web.operations import Operation, to_route
+from service.web.operations import Guard, Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
     answer_api_error,
@@ -47,13 +46,13 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Handlers) -> Starlette:
+def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlette:
     """Everything but the receiver, which is only documented here."""
     operations = [operation for group in groups for operation in group.operations()]
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()
     routes = Starlette(
-        routes=[to_route(operation, authenticator) for operation in operations],
+        routes=[to_route(operation, guard) for operation in operations],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

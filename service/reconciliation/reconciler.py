@@ -19,9 +19,10 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
+from service.outcomes.shapes import Reason
 from service.reconciliation.budget import Meter
 from service.reconciliation.comparison import Compared, Comparer, Lease
-from service.reconciliation.drift import Assessment, Reason
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
 from service.reconciliation.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
 from service.reconciliation.schedule import RARELY, may_heal_again, plan_next

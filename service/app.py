@@ -47,22 +47,20 @@ from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
-from service.telemetry.loop_lag import LoopLag
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
-from service.uploads.contracts import ColumnContracts
+from service.uploads.columns import ColumnContracts
 from service.uploads.discovery import Discoverer
 from service.uploads.http import Uploads
 from service.uploads.leftovers import SWEEP_SECONDS, remove_leftovers
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.phone_repair import PhoneRepair
-from service.uploads.promotion import Promoter
 from service.uploads.registration import Registrar
 from service.uploads.registration_http import Elsewhere
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
-from service.uploads.uploads import Uploader
+from service.uploads.uploader import Promoter, Uploader
 from service.webhooks.backlog import Backlog, Limits
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder

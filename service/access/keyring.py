@@ -16,7 +16,7 @@ import structlog
 from service.access.keys import digest_key
 from service.background import every
 from service.store.database import Database
-from service.telemetry.actor import SETTING, Actor
+from service.telemetry.context import SETTING, Actor
 from service.web.scopes import SCOPES
 
 logger = structlog.get_logger()

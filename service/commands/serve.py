@@ -9,7 +9,7 @@ from service.app import open_app
 from service.commands.starting import open_database_url, start
 from service.server.process import serve_until_signal
 from service.settings import Settings
-from service.telemetry.actor import SERVICE, set_actor
+from service.telemetry.context import SERVICE, set_actor
 
 GC_THRESHOLD = 2000
 

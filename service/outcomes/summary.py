@@ -29,10 +29,17 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate, to_ratio
-from service.outcomes.retries import RetryCounts, describe_retries
-from service.outcomes.talk_time import PRECISION, TalkTimeCount, find_percentiles
-from service.outcomes.weekdays import group_by_weekday, group_by_weekday_and_hour
+from service.outcomes.figures import (
+    PRECISION,
+    RetryCounts,
+    TalkTimeCount,
+    describe_retries,
+    find_percentiles,
+    group_by_weekday,
+    group_by_weekday_and_hour,
+    to_rate,
+    to_ratio,
+)
 from service.store.database import Connection, Database
 
 MAX_RESULT_NAMES = 100

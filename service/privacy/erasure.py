@@ -7,6 +7,9 @@ A held file that holds the person is written again without their rows, so they a
 """
 
 import asyncio
+import csv
+import io
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -14,10 +17,9 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
-from service.privacy.held_files import remove_phone
 from service.store.database import Connection, Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
+from service.uploads.report import PHONE_COLUMN
 from service.uploads.storing import HELD_PART_BYTES
 
 logger = structlog.get_logger()
@@ -145,3 +147,29 @@ class Eraser:
 def _find_named(page: list[Any], phone: str) -> list[int]:
     """The ids of the rows that name the phone."""
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
+
+
+def remove_phone(content: bytes, phone: str) -> tuple[bytes, int]:
+    """A CSV as this service writes it, without the rows of ``phone``, and how many there were."""
+    text = content.decode()
+    # Each record with the text that it was read from: a quoted cell may hold line breaks.
+    lines = iter(io.StringIO(text, newline=""))
+    taken: list[str] = []
+
+    def feed() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    kept: list[str] = []
+    removed, phone_at = 0, -1
+    for row in csv.reader(feed()):
+        if phone_at < 0:
+            phone_at = row.index(PHONE_COLUMN)
+        elif row and row[phone_at] == phone:
+            removed += 1
+            taken.clear()
+            continue
+        kept.extend(taken)
+        taken.clear()
+    return "".join(kept).encode(), removed

@@ -24,8 +24,7 @@ from service.reconciliation.budget import Meter
 from service.reconciliation.comparison import Compared, Comparer, Lease
 from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
-from service.reconciliation.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
-from service.reconciliation.schedule import RARELY, may_heal_again, plan_next
+from service.reconciliation.schedule import LEASE_SECONDS, RARELY, LeaseLostError, keep_lease, may_heal_again, plan_next
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import span

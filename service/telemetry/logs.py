@@ -15,7 +15,7 @@ from typing import Any
 import stamina.instrumentation
 import structlog
 
-from service.telemetry.request_ids import current_request_id, is_plain
+from service.telemetry.context import current_request_id, is_plain
 
 FIELDS = frozenset(
     {

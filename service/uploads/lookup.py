@@ -19,8 +19,7 @@ from service.formant.client import FormantClient
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
 from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.uploads.matching import Decision, decide, fits, is_plausible
 

@@ -178,7 +178,7 @@ def test_every_line_in_the_code_is_a_static_word_with_fields_of_the_list() -> No
 
 def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:
     lines = run("""
-from service.telemetry.request_ids import set_request_id
+from service.telemetry.context import set_request_id
 async def work():
     logger.info("deep_down")
 async def main():

@@ -346,7 +346,10 @@ BEGIN
                               WHERE f.batch_key = s_batches[o.n] AND f.recipient_no = s_nos[o.n]
                                 AND f.arrival_id <> ALL (v_events) AND f.conversation_id = CASE
                                     WHEN s_erased[o.n] THEN hash_call(v_call.conversation_id)
-                                    ELSE v_call.conversation_id END);
+                                    ELSE v_call.conversation_id END
+                                AND (v_until = 'infinity' OR NOT EXISTS (  -- as above
+                                    SELECT FROM unreferenced_events AS u
+                                    WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until)));
                 v_slots := coalesce(v_named, v_slots);
                 v_equals := ARRAY(SELECT n FROM unnest(v_slots) AS n WHERE n = ANY (v_equals));
                 v_slots := CASE WHEN v_equals <> '{}' THEN v_equals ELSE v_slots END;

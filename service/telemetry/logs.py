@@ -25,7 +25,7 @@ FIELDS = frozenset(
         "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
         "unknown", "upload_id", "version", "wait_seconds",
         "consumer", "position", "sent", "skipped",
-        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed",
+        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed", "task",
     }
 )  # fmt: skip
 FOREIGN_IDS = ("request_id", "event_id")

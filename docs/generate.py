@@ -172,7 +172,7 @@ def _find(kind: type[ApiError], text: str, document: dict[str, Any]) -> str:
         f"`{method.upper()} {path}`"
         for path, methods in document["paths"].items()
         for method, call in methods.items()
-        if text.rstrip(".") in call["responses"].get(str(kind.status), {}).get("description", "")
+        if text.rstrip(".").casefold() in call["responses"].get(str(kind.status), {}).get("description", "").casefold()
     ]
     return ", ".join(calls) or "any path"
 

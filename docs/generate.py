@@ -58,7 +58,7 @@ def list_pages() -> list[Path]:
 
 def fill(page: str, tables: dict[str, str]) -> str:
     """The page with its tables as the code makes them now."""
-    return REGION.sub(lambda region: f"{region[1]}{tables[region[2]]}{region[3]}", page)
+    return REGION.sub(lambda region: f"{region[1]}\n{tables[region[2]].strip()}\n\n{region[3]}", page)
 
 
 def make_tables(document: dict[str, Any]) -> dict[str, str]:

@@ -157,11 +157,16 @@ def _name_errors(call: dict[str, Any]) -> str:
 
 
 def _list_errors(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    kinds = [ApiError, *(kind for kind in ApiError.__subclasses__() if kind is not ProviderError)]
+    kinds: list[type[ApiError]] = [ApiError, *(kind for kind in ApiError.__subclasses__() if kind is not ProviderError)]
     for kind in sorted(kinds, key=lambda kind: (kind.status, kind.type)):
         text = to_markdown(kind.__doc__ or "").removeprefix(f"{kind.status}: ")
         meaning = "the service failed to answer" if kind is ApiError else text.rstrip(".")
-        yield str(kind.status), f"`{kind.type}`", _escape(meaning[:1].upper() + meaning[1:]), _find(kind, text, document)
+        yield (
+            str(kind.status),
+            f"`{kind.type}`",
+            _escape(meaning[:1].upper() + meaning[1:]),
+            _find(kind, text, document),
+        )
 
 
 def _find(kind: type[ApiError], text: str, document: dict[str, Any]) -> str:
@@ -186,7 +191,7 @@ def _list_provider_errors() -> Iterator[tuple[str, ...]]:
                 named = {word.arg: word.value for word in node.keywords}
                 status, kind = named.get("status"), named.get("error_type")
                 if isinstance(status, ast.Constant) and isinstance(kind, ast.Constant):
-                    found.add((str(status.value), f"`{kind.value}`", _escape(_read_text(node.args[0]))))
+                    found.add((str(status.value), f"`{kind.value!s}`", _escape(_read_text(node.args[0]))))
     yield from sorted(found)
 
 

@@ -1,4 +1,5 @@
-"""Every command of the pages for emergencies works as it stands there: run once against a service with something in it."""
+"""Every command of the runbook, and of backup and upgrade, works as it stands there: run once against a service with
+something in it."""
 
 import asyncio
 import os

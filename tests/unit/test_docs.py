@@ -18,8 +18,8 @@ PAGES = [*list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 FOLDERS = ("service", "sql", "tests", "deploy", "docs")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 NAME_PATTERN = re.compile(r"\b(?:OUTCOMES|FORMANT)_[A-Z_]+\b")
-ELSEWHERE = {"OUTCOMES_BI_HOST", "OUTCOMES_BI_DATABASE", "OUTCOMES_BI_SSLMODE", "OUTCOMES_KEEP_", "OUTCOMES_CRM_TOKEN_FILE"}
-"""Grafana's own, and those that stand for several or for a file."""
+ELSEWHERE = {"OUTCOMES_BI_HOST", "OUTCOMES_BI_DATABASE", "OUTCOMES_BI_SSLMODE", "OUTCOMES_KEEP_"}
+"""Grafana's own, and a name that stands for several settings."""
 
 
 def read(page: Path) -> str:

@@ -64,11 +64,11 @@ def fill(page: str, tables: dict[str, str]) -> str:
 def make_tables(document: dict[str, Any]) -> dict[str, str]:
     """All tables by name; ``document`` is the service's OpenAPI document."""
     return {
-        "settings": _table(("name", "default", ""), _list_settings(NAMES, SECRETS, read_settings({}))),
+        "settings": _table(("name", "default", "meaning"), _list_settings(NAMES, SECRETS, read_settings({}))),
         "crm_settings": _table(
-            ("name", "default", ""), _list_settings(SYNC_NAMES, SYNC_SECRETS, read_sync_settings({}))
+            ("name", "default", "meaning"), _list_settings(SYNC_NAMES, SYNC_SECRETS, read_sync_settings({}))
         ),
-        "metrics": _table(("name", "type", ""), _list_metrics()),
+        "metrics": _table(("name", "type", "meaning"), _list_metrics()),
         "commands": "".join(_describe_command("outcomes", outcomes)),
         "calls": "".join(_describe_calls(document)),
         "errors": _table(("status", "type", "meaning", "where"), _list_errors(document)),
@@ -117,14 +117,15 @@ def _describe_command(name: str, command: click.Command) -> Iterator[str]:
         if name != "outcomes":
             arguments = [part for part in command.collect_usage_pieces(context) if part != "[OPTIONS]"]
             yield f"### {name}\n\n```\n{' '.join([name, *arguments])}\n```\n\n"
-            yield f"{inspect.cleandoc(command.help or '').replace(chr(8), '').strip()}\n\n"
+            text = inspect.cleandoc(command.help or "").replace("\b", "").replace("*", "\\*")
+            yield f"{text.strip()}\n\n"
             options = [
                 (f"`{_escape(record[0])}`", _escape(record[1]))
                 for parameter in command.params
                 if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context))
             ]
             if options:
-                yield f"{_table(('option', ''), iter(options))}\n"
+                yield f"{_table(('option', 'meaning'), iter(options))}\n"
         if isinstance(command, click.Group):
             for each in command.list_commands(context):
                 part = command.get_command(context, each)
@@ -142,7 +143,7 @@ def _describe_calls(document: dict[str, Any]) -> Iterator[str]:
             for method, path, call in calls
             if tag["name"] in call["tags"]
         )
-        yield f"### {tag['name']}\n\n{_table(('call', 'scope', '', 'errors'), rows)}\n"
+        yield f"### {tag['name']}\n\n{_table(('call', 'scope', 'meaning', 'errors'), rows)}\n"
 
 
 def _say(call: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Alarms: what an operator has to know, computed from the database, so that all replicas tell the same.
 
-Each says since when, how much, and what to do; ``deploy/RUNBOOK.md`` has an entry for each.
+Each says since when, how much, and what to do; ``docs/operate/runbook.md`` has an entry for each.
 """
 
 import asyncio

@@ -33,13 +33,30 @@ class ProviderBatch(msgspec.Struct):
     created_at: datetime | None = None
 
 
+class OddEntry(msgspec.Struct):
+    """An entry of the list that is not usable: why, and what it says of its batch all the same."""
+
+    reason: str
+    agent_id: int | None = None
+    name: str | None = None
+    total_recipients: int | None = None
+    created_at: datetime | None = None
+
+
 class BatchPage(NamedTuple):
-    """One page of the list. ``odd`` has a reason for each entry that is not usable; ``keys`` one for every entry."""
+    """One page of the list. ``odd`` has the entries that are not usable, by their place on it; ``keys`` one of each."""
 
     data: list[ProviderBatch]
-    odd: list[str]
+    odd: dict[int, OddEntry]
     keys: list[int]
     has_more: bool | None
+
+
+class BatchList(NamedTuple):
+    """The whole list: its batches by their ids, and the entries that are not usable."""
+
+    batches: dict[int, ProviderBatch]
+    odd: list[OddEntry]
 
 
 class ProviderMetrics(msgspec.Struct):
@@ -69,11 +86,12 @@ def decode_batch_page(body: bytes) -> BatchPage:
     if not isinstance(content, dict) or not isinstance(entries, list):
         raise msgspec.ValidationError("no list of batches")
     found: dict[int, ProviderBatch] = {}
-    odd, keys = [], []
-    for entry in entries:
+    odd: dict[int, OddEntry] = {}
+    keys = []
+    for place, entry in enumerate(entries):
         batch = _read_batch(entry)
-        if isinstance(batch, str):
-            odd.append(batch)
+        if isinstance(batch, OddEntry):
+            odd[place] = batch
             keys.append(hash(msgspec.json.encode(entry)))
         else:
             found[batch.id] = _fill(found[batch.id], batch) if batch.id in found else batch
@@ -89,7 +107,7 @@ def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
     if isinstance(data, dict) and batch_id is not None and data.get("id") is None:
         data["id"] = batch_id
     batch = _read_batch(data)
-    if isinstance(batch, str) or batch_id not in {None, batch.id}:
+    if isinstance(batch, OddEntry) or batch_id not in {None, batch.id}:
         raise msgspec.ValidationError("no batch, or another one")
     return batch
 
@@ -109,21 +127,16 @@ def decode_metrics(body: bytes) -> ProviderMetrics:
     return msgspec.convert(figures, ProviderMetrics)
 
 
-def _read_batch(entry: object) -> ProviderBatch | str:
-    """The batch, or why the entry is not usable."""
+def _read_batch(entry: object) -> ProviderBatch | OddEntry:
     if not isinstance(entry, dict):
-        return "not_an_object"
+        return OddEntry("not_an_object")
     batch_id = _read_id(entry.get("id"))
+    agent_id, name = _read_id(entry.get("agent_id")), _read_text(entry.get("name"))
+    total = within(to_int(entry.get("total_recipients")), 0, LARGEST_COUNT)
+    created_at = _read_time(entry.get("created_at"))
     if batch_id is None:
-        return "no_id"
-    return ProviderBatch(
-        id=batch_id,
-        agent_id=_read_id(entry.get("agent_id")),
-        name=_read_text(entry.get("name")),
-        status=_read_text(entry.get("status")),
-        total_recipients=within(to_int(entry.get("total_recipients")), 0, LARGEST_COUNT),
-        created_at=_read_time(entry.get("created_at")),
-    )
+        return OddEntry("no_id", agent_id, name, total, created_at)
+    return ProviderBatch(batch_id, agent_id, name, _read_text(entry.get("status")), total, created_at)
 
 
 def _read_id(value: object) -> int | None:

@@ -4,7 +4,7 @@ an upload never is.
 A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -18,7 +18,9 @@ import stamina
 
 from service.errors import ProviderError
 from service.formant.batches import (
+    BatchList,
     BatchPage,
+    OddEntry,
     ProviderBatch,
     ProviderMetrics,
     decode_batch,
@@ -121,19 +123,24 @@ class FormantClient:
 
         return ListWalk(fetch)
 
-    async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
-        """All usable batches of the list. Raises ProviderError where it cannot be read to its end: then nobody can
-        say that a batch is missing."""
+    async def list_batches(self, agent_id: int | None = None) -> BatchList:
+        """The whole list. Raises ProviderError where it cannot be read to its end: then nobody can say that a batch is
+        missing."""
         walk = self.walk_batches(agent_id)
+        batches: dict[int, ProviderBatch] = {}
+        odd: dict[int, OddEntry] = {}  # by their place in the list, since pages overlap
+        begin = walk.offset
         while (page := await walk.read()) is not None:
-            for batch in page.data:
-                yield batch
+            batches |= {batch.id: batch for batch in page.data}
+            odd |= {begin + place: entry for place, entry in page.odd.items()}
+            begin = walk.offset
         if walk.ending != "end":
             raise ProviderError(
                 f"The provider's list of batches cannot be read to its end ({walk.ending})",
                 status=502,
                 error_type="internal_error",
             )
+        return BatchList(batches, list(odd.values()))
 
     async def _read(
         self, operation: str, path: str, decode: Callable[[bytes], _Shape], params: dict[str, int] | None = None

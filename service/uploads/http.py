@@ -144,6 +144,8 @@ class Resolution(msgspec.Struct, forbid_unknown_fields=True):
     not_sent: bool = False
     not_these: Annotated[list[int], Meta(max_length=MAX_DENIED)] | None = None
     """With ``not_sent``: all batches that could be it, as the 409 names them, and that are known not to be it."""
+    accept_unreadable: bool = False
+    """With ``not_sent``: nor is it an entry of the provider's list that cannot be read, by the provider's dashboard."""
 
 
 class Uploads:
@@ -235,10 +237,12 @@ class Uploads:
             raise InvalidRequestError("accept_difference: goes with batch_id")
         if word.not_these is not None and not word.not_sent:
             raise InvalidRequestError("not_these: goes with not_sent")
+        if word.accept_unreadable and not word.not_sent:
+            raise InvalidRequestError("accept_unreadable: goes with not_sent")
         if word.batch_id is not None:
             await self._resolver.adopt(upload_id, word.batch_id, accept_difference=word.accept_difference)
         else:
-            await self._resolver.declare_not_sent(upload_id, word.not_these)
+            await self._resolver.declare_not_sent(upload_id, word.not_these, accept_unreadable=word.accept_unreadable)
         return JsonResponse(One(await self._read(upload_id)))
 
     async def _read(self, upload_id: int) -> Upload:

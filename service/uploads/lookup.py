@@ -150,6 +150,7 @@ class UploadFinder:
             evidence.free,
             evidence.agent_id,
             is_contradicted=evidence.is_contradicted,
+            unreadable=evidence.unreadable,
         )
         if decision.batch_id is not None:
             batch = evidence.answers[decision.batch_id]

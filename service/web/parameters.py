@@ -5,10 +5,7 @@ that documents them, so that the two cannot differ.
 ``LIMIT.read(request)``. What is wrong is refused with the parameter's name and with what it takes.
 """
 
-import re
-from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
@@ -129,75 +126,6 @@ class Text(Parameter[str, Default]):
         if not 0 < len(text) <= self._maximum or "\x00" in text:
             raise ValueError(text)
         return text
-
-
-class TimeZone(Parameter[str, str]):
-    """A time zone by its IANA name."""
-
-    def __init__(self, name: str, description: str, *, default: str) -> None:
-        schema: Schema = {"type": "string", "examples": ["Asia/Kolkata"]}
-        super().__init__(name, description, "an IANA time zone such as Asia/Kolkata", schema, default)
-
-    def _parse(self, text: str) -> str:
-        try:
-            return ZoneInfo(text).key
-        except (ZoneInfoNotFoundError, OSError) as error:
-            raise ValueError(text) from error
-
-
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
-
-
-def to_utc(time: datetime) -> datetime:
-    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
-    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
-    return min(max(time.astimezone(UTC), EARLIEST), LATEST)
-
-
-class Moment(Parameter[datetime, None]):
-    """A time, or a day: its beginning in the zone that the reader names, or its end where ``ends_day``."""
-
-    def __init__(self, name: str, description: str, *, ends_day: bool = False) -> None:
-        schema: Schema = {"type": "string", "examples": ["2026-03-16", "2026-03-16T10:30:00Z"]}
-        takes = "a day or an ISO 8601 time, such as 2026-03-16T10:30:00Z"
-        super().__init__(name, description, takes, schema, None)
-        self._ends_day = ends_day
-
-    def read_in(self, request: Request, zone: tzinfo) -> datetime | None:
-        """What the request has for it, in UTC; raises InvalidRequestError."""
-        text = request.query_params.get(self.name)
-        if text is None:
-            return None
-        try:
-            return self._parse_in(text, zone)
-        except (ValueError, OverflowError) as error:
-            raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
-
-    def _parse(self, text: str) -> datetime:
-        return self._parse_in(text, UTC)
-
-    def _parse_in(self, text: str, zone: tzinfo) -> datetime:
-        if len(text) == len("2026-03-16"):
-            day = date.fromisoformat(text) + timedelta(days=1 if self._ends_day else 0)
-            moment = datetime(day.year, day.month, day.day, tzinfo=zone)
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return to_utc(moment)
-
-
-class PastTime(Parameter[datetime, None]):
-    """A time with its zone. A plus sign that was not encoded arrives as a space, and is taken for what it was."""
-
-    def __init__(self, name: str, description: str) -> None:
-        schema: Schema = {"type": "string", "examples": ["2026-03-16T10:30:00Z"]}
-        super().__init__(name, description, "a time with its zone, such as 2026-03-16T10:30:00Z", schema, None)
-
-    def _parse(self, text: str) -> datetime:
-        time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
-        if time.tzinfo is None:
-            raise ValueError(text)
-        return to_utc(time)
 
 
 class Free(Parameter[str, None]):

@@ -136,12 +136,12 @@ class Recipients:
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
                 parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
                             RESULT, LIMIT, AFTER, AS_OF),
-                answers=(Answer(Page[Recipient], finds=(("recipient", "data/0/recipient"),)),),
+                answers=(Answer(Page[Recipient]),),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
                 parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory], finds=(("event_id", "data/event_id"),)),),
+                answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
 

@@ -43,9 +43,9 @@ class Examination:
     settings: Settings
     wrong_settings: list[Finding]
     database_url: str | None
+    service_url: str | None
+    webhook_url: str | None
     no_database: Finding | None = None
-    service_url: str | None = None
-    webhook_url: str | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     thresholds: Thresholds = DEFAULT_THRESHOLDS
 

@@ -45,7 +45,7 @@ class ExportRequest:
     state: str | None = None
     after: int
     until: int
-    escapes_formulas: bool = True
+    escapes_formulas: bool
 
 
 class Choice(NamedTuple):

@@ -1,6 +1,5 @@
 """Outcomes across batches over HTTP."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -29,18 +28,11 @@ AFTER = Free(
 
 
 class Across:
-    """Handlers of ``/v1/outcomes``. ``now`` is the clock that the default range ends at."""
+    """Handlers of ``/v1/outcomes``."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        default_time_zone: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
         self._period = Period("Batches made", default_time_zone=default_time_zone)
-        self._now = now
 
     def operations(self) -> list[Operation]:
         return [
@@ -63,7 +55,7 @@ class Across:
                 "data": page.groups,
                 "next": page.next,
                 "has_more": page.next is not None,
-                "as_of": page.as_of or self._now(),
+                "as_of": page.as_of or datetime.now(UTC),
                 "group_by": group_by,
                 "from": scope.start,
                 "to": scope.end,
@@ -74,7 +66,7 @@ class Across:
 
     def _read_scope(self, request: Request) -> Scope:
         start, end, zone = self._period.read(request)
-        end = end or _begin(self._now().astimezone(zone).date() + timedelta(days=1), zone)
+        end = end or _begin(datetime.now(zone).date() + timedelta(days=1), zone)
         start = start or _begin(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
         check_order(start, end)
         if end - start > timedelta(

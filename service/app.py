@@ -34,8 +34,7 @@ from service.reconciliation.budget import Budget, name_account
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
 from service.reconciliation.reconciler import Reconciler
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
 from service.store.migrations import check_schema, migrate

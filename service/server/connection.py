@@ -6,21 +6,29 @@ be read in two ways is refused (RFC 9112, sections 3.2, 6.1, 6.3): a proxy in fr
 """
 
 import asyncio
+from collections.abc import Callable, Sized
 from typing import Any, Final
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.server.answering import Answers
-from service.server.heads import TRAILERS, describe_request, expects_to_be_asked, judge_head, too_large
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import Doing, Notes
-from service.server.queueing import QueueingFlow
-from service.server.refusals import NO_PLACE, RefusedError, answer_probes_only, render_refusal
-from service.server.upgrades import open_parser, render_without_upgrade
+from service.server.heads import (
+    NO_PLACE,
+    TRAILERS,
+    RefusedError,
+    answer_probes_only,
+    describe_request,
+    expects_to_be_asked,
+    judge_head,
+    open_parser,
+    render_refusal,
+    render_without_upgrade,
+    too_large,
+)
+from service.server.limits import ConnectionKeeper, Doing, Notes
 
 MAX_LENGTH_DIGITS = 18
 
@@ -29,6 +37,31 @@ HEAD: Final = 1
 BODY: Final = 2
 _STAGES = {HEAD: "head", BODY: "body"}
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class Answers:
+    """Writes to the transport directly, and lets the connection decide how it closes."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(
+        self, write: Callable[[bytes], None], is_closing: Callable[[], bool], close: Callable[[], None]
+    ) -> None:
+        self.write = write
+        self.is_closing = is_closing
+        self.close = close
+
+
+class QueueingFlow(FlowControl):
+    """Reads nothing more while there are any ``waiting``: so a connection holds no more of them than came at once."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):

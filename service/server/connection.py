@@ -28,7 +28,7 @@ from service.server.heads import (
     render_without_upgrade,
     too_large,
 )
-from service.server.limits import ConnectionKeeper, Doing, Notes
+from service.server.limits import Activity, ConnectionKeeper, Notes
 
 MAX_LENGTH_DIGITS = 18
 
@@ -106,7 +106,7 @@ class HttpConnection(HttpToolsProtocol):
     def is_write_paused(self) -> bool:
         return self.flow.write_paused
 
-    def tell_doing(self) -> Doing:
+    def activity(self) -> Activity:
         """What it is at, for the keeper."""
         if self._is_refused:
             stage = "refused"
@@ -120,7 +120,7 @@ class HttpConnection(HttpToolsProtocol):
             stage = "silent"
         else:
             stage = "idle" if self.cycle.response_complete else "answering"
-        return Doing(stage, self._begun)
+        return Activity(stage, self._begun)
 
     def cut_off(self, reason: str, message: str | None) -> None:
         """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
@@ -177,7 +177,7 @@ class HttpConnection(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "This is no HTTP request"))
+            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "Not an HTTP request"))
         else:
             if self._reading == HEAD:
                 # What a chunk holds of an earlier request is not the head's.
@@ -186,7 +186,7 @@ class HttpConnection(HttpToolsProtocol):
             elif self._reading == BODY:
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
                 if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
-                    self._refuse(RefusedError(400, "There is too much in the body that is no body"))
+                    self._refuse(RefusedError(400, "The body has too many bytes of chunk extensions or trailers"))
 
     def _feed(self, data: bytes) -> None:
         """Parses. A request that offers another protocol is parsed again without the offer: llhttp takes what follows

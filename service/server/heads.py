@@ -92,7 +92,7 @@ def judge_head(
     if version not in {"1.0", "1.1"}:
         raise RefusedError(505, "This service speaks HTTP/1.1")
     if hosts > 1 or (version == "1.1" and not hosts):
-        raise RefusedError(400, "Host: is to be sent, and once")
+        raise RefusedError(400, "Host: send exactly one Host header")
     if queued >= limits.pipelined:
         raise RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
 
@@ -114,7 +114,7 @@ def expects_to_be_asked(value: bytes) -> bool:
 def describe_request(scope: HTTPScope, parser: httptools.HttpRequestParser, url: bytes) -> None:
     """Adds method, version and target to an ASGI scope; raises RefusedError where there is no path."""
     if parser.get_method() == b"CONNECT":
-        raise RefusedError(400, "This service is no proxy")
+        raise RefusedError(400, "This service is not a proxy")
     parsed = httptools.parse_url(url)
     raw_path = parsed.path
     if raw_path is None:

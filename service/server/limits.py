@@ -21,7 +21,7 @@ import structlog
 
 logger = structlog.get_logger()
 
-SWEEPS_PER_WORD = 10
+SWEEPS_PER_LOG_LINE = 10
 
 Place = Literal["open", "reserved", "full"]
 """What a new connection gets: a place, one for a probe, or none."""
@@ -65,7 +65,7 @@ class ConnectionLimits:
 DEFAULT_CONNECTION_LIMITS = ConnectionLimits()
 
 
-class Doing(NamedTuple):
+class Activity(NamedTuple):
     """What a connection is at, and with which of its requests."""
 
     stage: str
@@ -93,7 +93,7 @@ class Watched(Protocol):
     def is_write_paused(self) -> bool:
         """The client has not taken enough of an answer yet to go on writing."""
 
-    def tell_doing(self) -> Doing:
+    def activity(self) -> Activity:
         """What it is at."""
 
     def cut_off(self, reason: str, message: str | None) -> None:
@@ -103,10 +103,19 @@ class Watched(Protocol):
 class Notes:
     """What a sweep has seen of a connection."""
 
-    __slots__ = ("body_bytes", "doing", "moved_at", "reading_seconds", "since", "stopped_at", "stops", "untaken_bytes")
+    __slots__ = (
+        "activity",
+        "body_bytes",
+        "moved_at",
+        "reading_seconds",
+        "since",
+        "stopped_at",
+        "stops",
+        "untaken_bytes",
+    )
 
     def __init__(self) -> None:
-        self.doing: Doing | None = None
+        self.activity: Activity | None = None
         self.since = 0.0
         self.body_bytes = 0
         self.moved_at = 0.0
@@ -118,12 +127,12 @@ class Notes:
 
 def _look_at(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
     """Notes what a connection is doing, and cuts it off where that takes too long. ``elapsed``: since the last look."""
-    doing, notes = connection.tell_doing(), connection.notes
-    if doing != notes.doing:
-        notes.doing, notes.since, notes.moved_at = doing, now, now
+    activity, notes = connection.activity(), connection.notes
+    if activity != notes.activity:
+        notes.activity, notes.since, notes.moved_at = activity, now, now
         notes.body_bytes, notes.reading_seconds = connection.body_bytes, 0.0
     waited = now - notes.since
-    match doing.stage:
+    match activity.stage:
         case "silent" if waited >= limits.head_seconds:
             connection.cut_off("silent", None)
         case "head" if waited >= limits.head_seconds and not connection.is_read_paused:
@@ -174,10 +183,10 @@ class ConnectionKeeper:
     ) -> None:
         self.limits = limits
         self._cut = Counter() if cut is None else cut
-        self._told: Counter[tuple[str, ...]] = Counter()
+        self._logged: Counter[tuple[str, ...]] = Counter()
         self._open: set[Watched] = set()
         self._reserved: set[Watched] = set()
-        self._victims: dict[str, list[tuple[Watched, Doing]]] = {}
+        self._victims: dict[str, list[tuple[Watched, Activity]]] = {}
         self._swept_at = limits.clock()
 
     def list_open(self) -> list[Watched]:
@@ -188,7 +197,7 @@ class ConnectionKeeper:
         """How many connections are at each stage now."""
         counts = dict.fromkeys(STAGES, 0)
         for connection in self.list_open():
-            counts[connection.tell_doing().stage] += 1
+            counts[connection.activity().stage] += 1
         return counts
 
     def count_cut(self, reason: str) -> None:
@@ -223,8 +232,8 @@ class ConnectionKeeper:
             except Exception:
                 logger.error("sweep_failed", exc_info=True)
             sweeps += 1
-            if sweeps % SWEEPS_PER_WORD == 0:
-                self.tell()
+            if sweeps % SWEEPS_PER_LOG_LINE == 0:
+                self.log_cuts()
 
     def sweep(self) -> None:
         """Cuts off whoever has kept us waiting for too long."""
@@ -268,32 +277,32 @@ class ConnectionKeeper:
             self._victims[place] = self._list_victims(taken)
         victims = self._victims[place]
         while victims:
-            victim, doing = victims.pop()
-            if victim in taken and victim.tell_doing() == doing and not victim.transport.get_write_buffer_size():
+            victim, activity = victims.pop()
+            if victim in taken and victim.activity() == activity and not victim.transport.get_write_buffer_size():
                 self.leave(victim)
                 victim.cut_off("made_room", "There was no place left for a slow request: send it again")
                 victim.transport.close()
                 return True
         return False
 
-    def _list_victims(self, taken: set[Watched]) -> list[tuple[Watched, Doing]]:
+    def _list_victims(self, taken: set[Watched]) -> list[tuple[Watched, Activity]]:
         """Who waits for its client, and did so at the last sweep already; the last is the first to go."""
-        found: list[tuple[bool, float, int, Watched, Doing]] = []
+        found: list[tuple[bool, float, int, Watched, Activity]] = []
         for number, connection in enumerate(taken):
-            notes, doing = connection.notes, connection.tell_doing()
-            stands_still = doing.stage != "body" or (
+            notes, activity = connection.notes, connection.activity()
+            stands_still = activity.stage != "body" or (
                 connection.body_bytes == notes.body_bytes and notes.moved_at < self._swept_at
             )
-            is_busy = doing.stage in {"answering", "closing"} or connection.is_read_paused
-            if is_busy or doing != notes.doing or not stands_still:
+            is_busy = activity.stage in {"answering", "closing"} or connection.is_read_paused
+            if is_busy or activity != notes.activity or not stands_still:
                 continue
-            found.append((doing.stage == "idle", notes.since, number, connection, doing))
+            found.append((activity.stage == "idle", notes.since, number, connection, activity))
         found.sort(reverse=True)
-        return [(connection, doing) for _, _, _, connection, doing in found]
+        return [(connection, activity) for _, _, _, connection, activity in found]
 
-    def tell(self) -> None:
+    def log_cuts(self) -> None:
         """One line for each reason, however many there were: a flood of bad requests is no flood of log lines."""
         for reason, count in list(self._cut.items()):
-            if count > self._told[reason]:
-                logger.warning("connections_cut", reason=reason[0], count=count - self._told[reason])
-                self._told[reason] = count
+            if count > self._logged[reason]:
+                logger.warning("connections_cut", reason=reason[0], count=count - self._logged[reason])
+                self._logged[reason] = count

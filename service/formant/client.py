@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 import stamina
+from opentelemetry.trace import SpanKind
 
 from service.errors import ProviderError
 from service.formant.batches import (
@@ -36,7 +37,7 @@ from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
 from service.http_dates import read_date, read_retry_after
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 READ_ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
@@ -65,7 +66,7 @@ class FormantClient:
         self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
     ) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
-        with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
+        with span("provider", kind=SpanKind.CLIENT, operation="upload_batch", agent_id=agent_id) as traced:
             request = self._http.build_request(
                 "POST",
                 "/v1/batch-call",
@@ -79,7 +80,7 @@ class FormantClient:
             except Exception as error:
                 self._count("upload_batch", 0)
                 raise _explain_no_answer(error, body) from error
-            traced.note(status=response.status_code)
+            note(traced, status=response.status_code)
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
@@ -160,11 +161,11 @@ class FormantClient:
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
-        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as note:
+        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as record:
             try:
-                with span("provider", kind="client", operation=operation) as traced:
+                with span("provider", kind=SpanKind.CLIENT, operation=operation) as traced:
                     response = await self._http.get(path, params=params)
-                    traced.note(status=response.status_code)
+                    note(traced, status=response.status_code)
             except httpx.HTTPError as error:
                 self._count(operation, 0)
                 raise ProviderError(
@@ -173,7 +174,7 @@ class FormantClient:
                     error_type="provider_unreachable",
                 ) from error
             self._count(operation, response.status_code)
-            note(response)
+            record(response)
             return response
 
     def _count(self, operation: str, status: int) -> None:

@@ -113,7 +113,7 @@ async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
     findings = []
     for name in given:
         try:
-            mode = _read_mode(Path(environ[name]))
+            mode = Path(environ[name]).stat().st_mode
         except OSError:
             continue  # told where the settings are read
         if mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -158,21 +158,11 @@ async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Fin
     return [ok(message)]
 
 
-async def check_reading(settings: Settings) -> list[Finding]:
-    """How times and phones are read: only told, since either may be meant."""
-    region = settings.default_region or "none, national numbers are refused"
-    return [ok(f"Hours and days are of {settings.time_zone}; region of phones without a country code: {region}")]
-
-
 def _list_secrets(settings: Settings) -> Iterator[tuple[str, list[str]]]:
     if settings.webhook_secrets:
         yield "default", list(settings.webhook_secrets)
     if settings.targets_file is not None:
         yield from read_secrets(settings.targets_file).items()
-
-
-def _read_mode(path: Path) -> int:
-    return path.stat().st_mode
 
 
 def _name_of(error: ConfigurationError) -> str:

@@ -104,7 +104,6 @@ class Examination:
             Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ)),
             Check("configuration.provider", partial(configuration.check_provider_settings, settings)),
             Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds)),
-            Check("configuration.reading", partial(configuration.check_reading, settings)),
         ]
 
     def _list_of_database(self, database: Database) -> list[Check]:

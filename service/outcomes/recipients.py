@@ -40,7 +40,7 @@ MAX_ATTEMPTS = Number(
 CHANGED_SINCE = Moment(
     "changed_since", "Only those whose outcome changed since then: a day of `time_zone`, or a time", day="begins"
 )
-RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
+RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay")
 
 
 class Recipient(msgspec.Struct):

@@ -42,7 +42,6 @@ class IdempotencyKey(Parameter[str, None]):
     """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is taken too."""
 
     place = "header"
-    wrong_text = '""'
 
     def __init__(self) -> None:
         description = "The same key again answers the same batch, and calls nobody twice; with another request: 422"

@@ -25,8 +25,6 @@ class Parameter(Generic[Value, Default]):
     place: ClassVar[Place] = "query"
     refusal: ClassVar[type[ApiError] | None] = InvalidRequestError
     """What it raises for a wrong value; None where it takes any."""
-    wrong_text: str | None = "?"
-    """A text that it does not take; None where it takes any."""
     is_required = False
     """Whether it must be there: in the path always, in a form by its ``Form``."""
 
@@ -62,7 +60,6 @@ class Number(Parameter[int, Default]):
         super().__init__(name, description, f"a whole number from {minimum} to {maximum}", schema, default)
         self._minimum = minimum
         self._maximum = maximum
-        self.wrong_text = str(maximum + 1)
 
     def _parse(self, text: str) -> int:
         digits = text.removeprefix("-")
@@ -119,7 +116,6 @@ class Text(Parameter[str, Default]):
         schema = {"type": "string", "minLength": 1, "maxLength": maximum}
         super().__init__(name, description, f"1 to {maximum} characters", schema, default)
         self._maximum = maximum
-        self.wrong_text = "x" * (maximum + 1)
 
     def _parse(self, text: str) -> str:
         text = text.strip()
@@ -131,9 +127,8 @@ class Text(Parameter[str, Default]):
 class Free(Parameter[str, None]):
     """Text that its reader takes apart and checks itself; ``takes`` says what for."""
 
-    def __init__(self, name: str, description: str, takes: str, wrong_text: str | None = None) -> None:
+    def __init__(self, name: str, description: str, takes: str) -> None:
         super().__init__(name, description, takes, {"type": "string"}, None)
-        self.wrong_text = wrong_text
 
     def _parse(self, text: str) -> str:
         return text
@@ -184,7 +179,6 @@ class PathText(Parameter[str, None]):
 
     place = "path"
     refusal = NotFoundError
-    wrong_text = None
     is_required = True
 
     def __init__(self, name: str, description: str) -> None:
@@ -200,7 +194,6 @@ class Header(Parameter[str, None]):
 
     place = "header"
     refusal = None
-    wrong_text = None
 
     def __init__(self, name: str, description: str, *, is_required: bool = False) -> None:
         super().__init__(name, description, "text", {"type": "string"}, None)

@@ -64,13 +64,6 @@ def test_the_default_is_documented_where_there_is_one() -> None:
     assert Flag("force", "").schema["default"] is False
 
 
-@pytest.mark.parametrize("parameter", [parameter for parameter, _ in TAKEN])
-def test_the_text_that_a_parameter_calls_wrong_is(parameter: Parameter[Any, Any]) -> None:
-    assert parameter.wrong_text is not None
-    with pytest.raises(InvalidRequestError):
-        parameter.parse(parameter.wrong_text)
-
-
 @pytest.mark.parametrize(
     ("zone", "day", "begins", "ends"),
     [

@@ -40,8 +40,7 @@ from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
 from service.reconciliation.progress import ProgressWatch
 from service.reconciliation.reconciler import Reconciler
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
@@ -194,8 +193,13 @@ async def open_app(
             Elsewhere(batches, discoverer, registrar),
             Uploads(database, uploader, Resolver(database, client, finder)),
             Agents(database),
-            Recipients(database),
-            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Recipients(database, default_time_zone=settings.time_zone),
+            Exports(
+                Exporter(database, max_exports=settings.max_exports),
+                metrics,
+                max_seconds=settings.export_seconds,
+                default_time_zone=settings.time_zone,
+            ),
             Across(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Health(database, metrics, background.stopped),

@@ -105,24 +105,24 @@ class Feed:
             Operation(
                 "GET", "/v1/feed", self.read, "feed", "Feed",
                 parameters=(AFTER, CONSUMER, LIMIT, WAIT),
-                answers=(Answer(FeedPage, finds=(("batch_id", "data/0/batch_id"), ("recipient", "data/0/recipient"))),),
+                answers=(Answer(FeedPage),),
                 errors=(NotFoundError, ConflictError),
             ),
             Operation(
                 "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
                 parameters=(),
-                answers=(Answer(Page[Consumer], finds=(("name", "data/0/name"),)),),
+                answers=(Answer(Page[Consumer]),),
             ),
             Operation(
                 "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
                 parameters=(NAME,),
-                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+                answers=(Answer(One[Consumer]),),
             ),
             Operation(
                 "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
                 parameters=(NAME,),
                 bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
-                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+                answers=(Answer(One[Consumer]),),
                 errors=(ConflictError,),
             ),
             Operation(

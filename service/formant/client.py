@@ -6,15 +6,16 @@ A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponen
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, BinaryIO, Protocol, TypeVar
+from math import ceil
+from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 import stamina
+from opentelemetry.trace import SpanKind
 
 from service.errors import ProviderError
 from service.formant.batches import (
@@ -36,11 +37,13 @@ from service.formant.conversations import (
 from service.formant.fencing import Fence, FencedBody, FencedError
 from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
+from service.http_dates import read_date, read_retry_after
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 READ_ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
+GREATEST_SKEW_SECONDS = 2.0
 
 _Shape = TypeVar("_Shape")
 _HOPELESS = ("authentication_error", "provider_redirected")  # the same again would end the same
@@ -65,7 +68,7 @@ class FormantClient:
         self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
     ) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
-        with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
+        with span("provider", kind=SpanKind.CLIENT, operation="upload_batch", agent_id=agent_id) as traced:
             request = self._http.build_request(
                 "POST",
                 "/v1/batch-call",
@@ -79,7 +82,7 @@ class FormantClient:
             except Exception as error:
                 self._count("upload_batch", 0)
                 raise _explain_no_answer(error, body) from error
-            traced.note(status=response.status_code)
+            note(traced, status=response.status_code)
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
@@ -165,11 +168,11 @@ class FormantClient:
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
-        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as note:
+        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as record:
             try:
-                with span("provider", kind="client", operation=operation) as traced:
+                with span("provider", kind=SpanKind.CLIENT, operation=operation) as traced:
                     response = await self._http.get(path, params=params)
-                    traced.note(status=response.status_code)
+                    note(traced, status=response.status_code)
             except httpx.HTTPError as error:
                 self._count(operation, 0)
                 raise ProviderError(
@@ -178,7 +181,7 @@ class FormantClient:
                     error_type="provider_unreachable",
                 ) from error
             self._count(operation, response.status_code)
-            note(response)
+            record(response)
             return response
 
     def _count(self, operation: str, status: int) -> None:
@@ -257,7 +260,7 @@ def _refusal(response: httpx.Response) -> ProviderError:
     message = problem.message[:500] or f"no message, status {status}"
     headers = {}
     if status == 429:
-        headers["retry-after"] = str(read_retry_after(response))
+        headers["retry-after"] = str(read_wait(response))
     if status in {401, 403}:
         # Our caller's key is fine; a 401 would send them looking in the wrong place.
         return ProviderError(
@@ -279,26 +282,22 @@ def _refusal(response: httpx.Response) -> ProviderError:
     )
 
 
-def read_retry_after(response: httpx.Response) -> int:
-    """Seconds to wait after a 429: ``Retry-After`` in either form, else until ``X-RateLimit-Reset``, else 1."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdecimal() and len(value) <= 9:
-        return int(value)
-    date = _read_date(value) or _read_iso(response.headers.get("x-ratelimit-reset", ""))
-    if date is None:
-        return 1
-    return max(1, round((date - datetime.now(date.tzinfo)).total_seconds()))
+def read_wait(response: httpx.Response) -> int:
+    """Seconds to wait after a 429, at least 1: ``Retry-After``, else until ``X-RateLimit-Reset``."""
+    seconds = read_retry_after(response.headers)
+    if seconds is None:
+        seconds = read_reset(response, datetime.now(UTC))
+    return max(1, ceil(seconds or 0.0))
 
 
-def _read_date(value: str) -> datetime | None:
+def read_reset(response: httpx.Response, now: datetime) -> float | None:
+    """Seconds until ``X-RateLimit-Reset``. Where the provider's clock is off, its own ``Date`` says by how much."""
     try:
-        return parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _read_iso(value: Any) -> datetime | None:
-    try:
-        return msgspec.convert(value, datetime)
+        reset = msgspec.convert(response.headers.get("x-ratelimit-reset"), datetime)
     except msgspec.ValidationError:
         return None
+    if reset.tzinfo is None:
+        reset = reset.replace(tzinfo=UTC)
+    date = read_date(response.headers) or now
+    skew = (date - now).total_seconds()
+    return (reset - now).total_seconds() - (skew if abs(skew) > GREATEST_SKEW_SECONDS else 0.0)

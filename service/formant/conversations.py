@@ -147,7 +147,7 @@ def to_event(
 
 
 def recall_event(
-    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str = ""
+    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str
 ) -> Event | None:
     """The healed event of this id, made anew from the ``body`` that was kept of it: whether it was final, its id tells.
 

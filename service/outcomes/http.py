@@ -16,7 +16,8 @@ from service.web.answers import One, Time
 from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Header, Id, Number, PastTime, TimeZone
+from service.web.parameters import Choice, Free, Header, Id, Number
+from service.web.times import Moment, TimeZone
 
 MAX_OFFSET = 2**31 - 1
 MAX_AGENT_ID = 2**63 - 1
@@ -29,7 +30,7 @@ CAMPAIGN_ID = Number(
     "campaign_id", "Only the batches of one campaign: a test batch and its main batch",
     default=None, minimum=0, maximum=MAX_AGENT_ID,
 )  # fmt: skip
-AS_OF = PastTime("as_of", "What this service would have answered at that time; a recount, so it takes longer")
+AS_OF = Moment("as_of", "What this service would have answered at that time; a recount, so it takes longer")
 BY = Free(
     "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
     "the name of a call parameter or a result of the batch",
@@ -79,7 +80,7 @@ class Batches:
             Operation(
                 "GET", "/v1/batch-calls", self.list, "read", "Batches",
                 parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT),
-                answers=(Answer(BatchList, finds=(("batch_id", "data/0/id"),)),),
+                answers=(Answer(BatchList),),
                 is_tolerant=True,
             ),
             Operation(

@@ -1,8 +1,9 @@
 """Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -18,7 +19,8 @@ from service.store.database import Database
 from service.web.answers import One, Page, Time
 from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Id, Moment, Number
+from service.web.parameters import Choice, Free, Id, Number
+from service.web.times import Moment, TimeZone
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
@@ -35,8 +37,10 @@ MIN_ATTEMPTS = Number("min_attempts", "Only those with so many at least", defaul
 MAX_ATTEMPTS = Number(
     "max_attempts", "Only those with so many at most", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
 )
-CHANGED_SINCE = Moment("changed_since", "Only those whose outcome changed since then")
-RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
+CHANGED_SINCE = Moment(
+    "changed_since", "Only those whose outcome changed since then: a day of `time_zone`, or a time", day="begins"
+)
+RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay")
 
 
 class Recipient(msgspec.Struct):
@@ -121,22 +125,23 @@ NO_FILTERS = Filters()
 class Recipients:
     """Handlers of ``/v1/batch-calls/{id}/recipients``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
         self._past = PastReader(database)
+        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER,
-                            AS_OF),
-                answers=(Answer(Page[Recipient], finds=(("recipient", "data/0/recipient"),)),),
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
+                            RESULT, LIMIT, AFTER, AS_OF),
+                answers=(Answer(Page[Recipient]),),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
                 parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory], finds=(("event_id", "data/event_id"),)),),
+                answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
 
@@ -144,7 +149,7 @@ class Recipients:
         """The recipients of a batch, by number. With a filter a page looks at so many of them and may hold few or none:
         go on with ``next``."""
         batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
-        filters = read_filters(request)
+        filters = read_filters(request, ZoneInfo(self._time_zone.read(request)))
         as_of = AS_OF.read(request)
         if as_of is not None and filters.changed_since is not None:
             raise InvalidRequestError("changed_since: not together with as_of")
@@ -193,8 +198,9 @@ class Recipients:
         return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
 
 
-def read_filters(request: Request) -> Filters:
-    """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
+def read_filters(request: Request, zone: ZoneInfo) -> Filters:
+    """The filters in the query, with days of ``zone``; raises InvalidRequestError, naming the parameter, for one that
+    cannot be used."""
     least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
     if least > most:
         raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
@@ -207,7 +213,7 @@ def read_filters(request: Request) -> Filters:
         source=SOURCE.read(request),
         min_attempts=least,
         max_attempts=most,
-        changed_since=CHANGED_SINCE.read_in(request, UTC),
+        changed_since=CHANGED_SINCE.read_in(request, zone),
         result_name=name or None,
         result_value=value if result is not None else None,
     )

@@ -34,7 +34,7 @@ _SEPARATORS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ufffd()\[\]{}<>./\\_~'\"`=\u00b
 _NUMBER = re.compile(r"(\++|00|)([0-9]{3,17})")
 
 
-def canonical_phone(said: str | None, region: str = "") -> str | None:
+def canonical_phone(said: str | None, region: str) -> str | None:
     """What a provider or a person wrote, in E.164, or else stripped; None where it is empty. Never raises.
 
     ``region`` is the country, such as IN, of numbers without a country code; "" where nobody said.

@@ -24,9 +24,6 @@ STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "
 ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
 
 
-FINDS_ERASURE = (("erasure_id", "data/erasure_id"),)
-
-
 class Person(msgspec.Struct, forbid_unknown_fields=True):
     """Whom to erase."""
 
@@ -74,8 +71,8 @@ class Erasures:
                 parameters=(),
                 bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
-                    Answer(One[Erasure], "Done, or only counted", finds=FINDS_ERASURE),
-                    Answer(One[Erasure], "It goes on by itself", 202, finds=FINDS_ERASURE),
+                    Answer(One[Erasure], "Done, or only counted"),
+                    Answer(One[Erasure], "It goes on by itself", 202),
                 ),
                 errors=(InvalidRequestError,),
             ),

@@ -14,13 +14,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
-import msgspec
 
 from service.errors import ProviderError
-from service.formant.client import Pacer, read_retry_after
+from service.formant.client import Pacer, read_reset, read_wait
 from service.store.database import Database
 
 BACKGROUND_LEAVES = 0.2
@@ -28,7 +26,6 @@ BACKGROUND_LEAVES = 0.2
 PROBE_SECONDS = 90.0
 """Longer than a request can last: whoever tried is gone."""
 BACKOFF_SECONDS = 0.5
-GREATEST_SKEW_SECONDS = 2.0
 
 
 class Budget:
@@ -98,31 +95,18 @@ class Budget:
 
     async def _record(self, response: httpx.Response | None) -> None:
         status = 0 if response is None else response.status_code
+        now = self._now and self._now()
         await self._database.queries.record_provider_answer(
             self._database.pool,
             account=self._account,
             failed=status == 0 or status >= 500,
             limit=None if response is None else _read_count(response, "x-ratelimit-limit"),
             remaining=None if response is None else _read_count(response, "x-ratelimit-remaining"),
-            reset_seconds=None if response is None else self._read_reset(response),
-            block_seconds=float(read_retry_after(response)) if response is not None and status == 429 else 0.0,
+            reset_seconds=None if response is None else read_reset(response, now or datetime.now(UTC)),
+            block_seconds=float(read_wait(response)) if response is not None and status == 429 else 0.0,
             backoff_seconds=BACKOFF_SECONDS * random.uniform(0.75, 1.25),  # noqa: S311  only to spread replicas
-            now=self._now and self._now(),
+            now=now,
         )
-
-    def _read_reset(self, response: httpx.Response) -> float | None:
-        """Seconds until the window ends. Where the provider's clock is off, its own ``Date`` says by how much."""
-        try:
-            reset = msgspec.convert(response.headers.get("x-ratelimit-reset"), datetime)
-        except msgspec.ValidationError:
-            return None
-        if reset.tzinfo is None:
-            reset = reset.replace(tzinfo=UTC)
-        now = self._now() if self._now else datetime.now(UTC)
-        skew = 0.0
-        if (date := _read_date(response)) is not None:
-            skew = (date - now).total_seconds()
-        return (reset - now).total_seconds() - (skew if abs(skew) > GREATEST_SKEW_SECONDS else 0.0)
 
 
 @dataclass
@@ -148,11 +132,3 @@ def name_account(base_url: str, api_key: str) -> str:
 def _read_count(response: httpx.Response, name: str) -> int | None:
     value = response.headers.get(name, "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= 9 else None
-
-
-def _read_date(response: httpx.Response) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(response.headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

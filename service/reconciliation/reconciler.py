@@ -27,7 +27,7 @@ from service.reconciliation.healer import Healer, Progress
 from service.reconciliation.schedule import LEASE_SECONDS, RARELY, LeaseLostError, keep_lease, may_heal_again, plan_next
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 logger = structlog.get_logger()
 
@@ -146,7 +146,7 @@ class Reconciler:
     ) -> Assessment:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, tell=tell)
-            traced.note(verdict=assessment.verdict, calls=calls)
+            note(traced, verdict=assessment.verdict, calls=calls)
             return assessment
 
     async def _compare(
@@ -162,7 +162,7 @@ class Reconciler:
             if compared.assessment.needs_healing and may_heal:
                 with span("heal", batch_id=lease.batch_id) as traced:
                     compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
-                    traced.note(healed=progress.healed)
+                    note(traced, healed=progress.healed)
             assessment = compared.assessment
             reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
             assessment = assessment._replace(reasons=reasons)

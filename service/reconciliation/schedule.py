@@ -60,7 +60,7 @@ class LeaseLostError(OutcomesError):
 
 
 @asynccontextmanager
-async def keep_lease(renew: Callable[[], Awaitable[bool]], *, seconds: float = LEASE_SECONDS) -> AsyncIterator[None]:
+async def keep_lease(renew: Callable[[], Awaitable[bool]], *, seconds: float) -> AsyncIterator[None]:
     """Renews a lease that was just taken, for as long as the block lasts. ``renew`` returns whether it is still held.
 
     Raises LeaseLostError out of the block when it is not, or when no renewal succeeded for as long as the lease lasts.

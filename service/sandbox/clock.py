@@ -30,7 +30,7 @@ class RunningClock:
 
     is_stepped = False
 
-    def __init__(self, speed: float = 1.0, start: float | None = None) -> None:
+    def __init__(self, speed: float, start: float | None = None) -> None:
         self._speed = speed
         self._start = time.time() if start is None else start
         self._began = time.monotonic()

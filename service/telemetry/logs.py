@@ -69,12 +69,10 @@ class LineLimit:
         event: str,
         *,
         lines: int = 3,
-        seconds: float = 1.0,
         call_later: Callable[[float, Callable[[str], None], str], object] | None = None,
     ) -> None:
         self._event = event
         self._lines = lines
-        self._seconds = seconds
         self._call_later = call_later
         self._counts: dict[str, int] = {}
 
@@ -83,7 +81,7 @@ class LineLimit:
         before = self._counts.get(reason)
         if before is None:
             before = 0
-            (self._call_later or asyncio.get_running_loop().call_later)(self._seconds, self._end, reason)
+            (self._call_later or asyncio.get_running_loop().call_later)(1.0, self._end, reason)
         self._counts[reason] = before + count
         return max(0, min(count, self._lines - before))
 

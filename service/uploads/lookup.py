@@ -108,7 +108,7 @@ class UploadFinder:
                 await record_audit(self._database, connection, action, f"upload {batch_key}", state, **(details or {}))
         return state
 
-    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None = None) -> None:
+    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None) -> None:
         """Records that it was sent and no answer came; it is looked for from then on."""
         async with self._database.pool.acquire() as connection, connection.transaction():
             await self._database.queries.record_unknown(

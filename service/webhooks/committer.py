@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import stamina
 import structlog
+from opentelemetry.trace import Span
 
 from service.errors import OverloadedError
 from service.formant.events import Event, Unreadable
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import Span, span
+from service.telemetry.tracing import fail, span
 
 logger = structlog.get_logger()
 
@@ -141,7 +142,7 @@ class Committer:
         except Exception:
             logger.error("group_not_committed", events=len(group.items), exc_info=True)
             group.resolve(OverloadedError("The database did not answer in time"))
-            traced.fail("not committed in time")
+            fail(traced, "not committed in time")
             return
         group.resolve()
         taken = self._clock() - started

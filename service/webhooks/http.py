@@ -22,8 +22,6 @@ QUARANTINE_ID = Id("quarantine_id", "quarantined body", "Its number, from `GET /
 LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the page before", default=0, minimum=0, maximum=MAX_CURSOR)
 
-FINDS_RECIPIENT = (("batch_id", "data/batch_id"), ("recipient", "data/recipient"))
-
 
 class EventState(msgspec.Struct):
     """What became of an event."""
@@ -109,12 +107,12 @@ class Events:
             Operation(
                 "GET", "/v1/events/{event_id}", self.get_event, "read", "Events",
                 parameters=(EVENT_ID,),
-                answers=(Answer(One[EventState], finds=FINDS_RECIPIENT),),
+                answers=(Answer(One[EventState]),),
             ),
             Operation(
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Unattributed], finds=(("event_id", "data/0/event_id"),)),),
+                answers=(Answer(Page[Unattributed]),),
             ),
             Operation(
                 "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
@@ -124,12 +122,12 @@ class Events:
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Quarantined], finds=(("quarantine_id", "data/0/quarantine_id"),)),),
+                answers=(Answer(Page[Quarantined]),),
             ),
             Operation(
                 "POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin", "Events",
                 parameters=(QUARANTINE_ID,),
-                answers=(Answer(One[Replayed], finds=(("event_id", "data/event_id"),)),),
+                answers=(Answer(One[Replayed]),),
                 errors=(InvalidRequestError,),
             ),
         ]  # fmt: skip

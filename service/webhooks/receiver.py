@@ -49,7 +49,6 @@ SIGNATURE = Header(
     SIGNATURE_HEADER, "`sha256=` and the hex HMAC-SHA256 of the raw body under the target's secret", is_required=True
 )
 EVENT_ID = Header("X-FormantAI-Event-Id", "The event's id; a hint, used for bodies that name none")
-FINDS = (("event_id", "$request.body#/event_id"),)
 
 logger = structlog.get_logger()
 
@@ -104,7 +103,7 @@ class Receiver:
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
-        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204, finds=FINDS),)
+        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204),)
         errors = (AuthenticationError, NotFoundError, BodyTooLargeError, UnavailableError)
         body = Json(Webhook, "One event; whatever is signed is taken, and never refused for its content")
         return [

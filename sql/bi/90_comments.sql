@@ -51,6 +51,3 @@ COMMENT ON COLUMN bi_full.call_attempts.phone IS 'The phone in E.164, such as +9
 COMMENT ON COLUMN bi_full.call_attempts.parameters IS 'The CSV''s other columns with their values.';
 COMMENT ON COLUMN bi_full.call_attempts.results IS 'What the agent found out, as the provider sent it.';
 COMMENT ON COLUMN bi_full.call_attempts.failure_reason IS 'Why it failed, in the provider''s words.';
-
--- What the views before used, and nothing does any more.
-DROP FUNCTION IF EXISTS bi_mask_results(jsonb, text[]);

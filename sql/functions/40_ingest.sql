@@ -14,13 +14,6 @@
 --
 -- Events that no reference names wait first, and are then placed by find_places(); a call that is known by reference may
 -- change where those belong. One that is known already and waits is placed again: to retry one is to deliver it again.
---
--- Replicas of the version before signatures were kept call this without them; so the function that they knew goes in the
--- same commit in which this one comes.
-DROP FUNCTION IF EXISTS ingest(
-    text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
-    integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[],
-    text[]);
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
     p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],

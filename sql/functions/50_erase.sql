@@ -1,10 +1,6 @@
 -- Erasure of a person by phone: begun with a tombstone, under the ingest lock, so that every webhook from then on is
 -- measured against it; then step by step, each a commit of at most p_rows rows, so that whoever goes on after a crash
 -- finds all of a step or nothing, and no webhook waits for more than one.
---
--- Replicas of the version before request ids call this without one; so the function that they knew goes in the same commit
--- in which this one comes.
-DROP FUNCTION IF EXISTS begin_erasure(text, text, bigint);
 CREATE OR REPLACE FUNCTION begin_erasure(
     p_phone text, p_actor text, p_key_id bigint, p_request_id text DEFAULT NULL
 ) RETURNS bigint

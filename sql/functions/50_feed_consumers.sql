@@ -40,10 +40,6 @@ $$;
 --
 -- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
 -- certain, for what was just being committed has then become visible, and nobody can have read it before.
---
--- The version before calls this without p_tag, which leaves the tag as it is; so the function that it knew is replaced in
--- the same commit.
-DROP FUNCTION IF EXISTS acknowledge_feed(text, bigint, boolean, integer);
 CREATE OR REPLACE FUNCTION acknowledge_feed(
     p_name text, p_position bigint, p_is_reset boolean, p_limit integer, p_tag text DEFAULT NULL,
     OUT refusal text, OUT at bigint

@@ -4,8 +4,6 @@
 --
 -- An upload whose references came in was sent, whatever speaks against it: it is 'unknown'. The ingest lock makes sure that
 -- an ingest either sees the state that this leaves or is seen here. The row is locked first, as in adopt_batch().
--- Replicas of the version before call this with three arguments.
-DROP FUNCTION IF EXISTS fail_upload(bigint, text[], text);
 CREATE OR REPLACE FUNCTION fail_upload(
     p_batch_key bigint, p_states text[], p_detail text, p_known_by text DEFAULT NULL, p_sent_at timestamptz DEFAULT NULL
 )
@@ -70,7 +68,7 @@ WITH abandoned AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), failing AS (
     SELECT fail_upload(batch_key, ARRAY['preparing', 'prepared'],
-                       'the service stopped before anything was sent: upload it again') AS state
+                       'the service stopped before anything was sent: upload it again', NULL, NULL) AS state
     FROM abandoned
     WHERE upload_state <> 'uploading'
 ), losing AS (

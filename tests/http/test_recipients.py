@@ -1,6 +1,8 @@
 """Recipients over HTTP: page by page, by state, and with where each word came from."""
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -132,6 +134,9 @@ async def test_what_changed_since_a_time_is_found_by_it(service: httpx.AsyncClie
     await post_webhook(service, make_payload(recipient=3, attempt=2))
     assert [row["recipient"] for row in await read_all(service, changed_since=moment)] == [3]
     assert len(await read_all(service, changed_since="2026-03-16")) == 4
+    day = datetime.fromisoformat(moment).astimezone(ZoneInfo("Pacific/Kiritimati")).date()
+    assert len(await read_all(service, changed_since=str(day), time_zone="Pacific/Kiritimati")) == 4
+    assert await read_all(service, changed_since=str(day), time_zone="Etc/GMT+12") == []  # begins 26 hours later
 
 
 WRONG_FILTERS = {

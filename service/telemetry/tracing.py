@@ -1,9 +1,9 @@
-"""Traces, for who asks for them: OpenTelemetry spans of requests, commits, provider calls and what runs behind.
+"""Optional traces: OpenTelemetry spans of requests, commits, provider calls and background work.
 
-Off, nothing of OpenTelemetry is imported, and ``span`` costs a look at a variable. On, spans go to a collector by
-OTLP over HTTP; where it is and what share is kept is told by OpenTelemetry's own variables (``OTEL_…``), which its SDK
-reads itself. As with the log, there is one for the process, and only listed attributes get out: ids of ours, numbers
-and static words. Nothing is told to the provider: calls to it carry no ``traceparent``.
+When traces are off, OpenTelemetry is not imported, and ``span`` only checks a variable. When they are on, spans go to a
+collector by OTLP over HTTP. OpenTelemetry's own variables (``OTEL_…``), which its SDK reads itself, set the address and
+the sampling. As with logs, there is one tracer per process, and only listed attributes are sent: our own ids, numbers
+and static words. Calls to the provider carry no ``traceparent``.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ ATTRIBUTES = {
     )
 }  # fmt: skip
 FLUSH_SECONDS = 3.0
-"""How long the end of the service waits for a collector that does not take the last spans."""
+"""How long a shutdown waits for a collector that does not accept the last spans."""
 REMEDY = (
-    "OUTCOMES_TRACES is 1, and OpenTelemetry is not installed: pip install 'formant-outcomes[otel]', "
+    "OUTCOMES_TRACES is 1, but OpenTelemetry is not installed: pip install 'formant-outcomes[otel]', "
     "or set OUTCOMES_TRACES=0"
 )
 
@@ -47,23 +47,23 @@ Kind: TypeAlias = Literal["internal", "server", "client"]
 
 
 class Span:
-    """Something that takes time, while it does."""
+    """A span in progress; does nothing when traces are off."""
 
     def __init__(self, span: "trace.Span | None") -> None:
         self._span = span
 
     def note(self, **attributes: str | int | None) -> None:
-        """Tells something of it; what is not on the list is dropped."""
+        """Adds attributes; drops those that are not in ``ATTRIBUTES``."""
         if self._span is not None:
             self._span.set_attributes(_select(attributes))
 
     def name(self, name: str) -> None:
-        """Names it once it is known what it is: a static word, or a method and the template of a route."""
+        """Sets the name once it is known: a static word, or a method and the template of a route."""
         if self._span is not None:
             self._span.update_name(name)
 
     def fail(self, error: str) -> None:
-        """Marks it as failed, by a static word: an exception's message may quote what it choked on."""
+        """Marks the span as failed, with a static word: an exception's message may quote its input."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -80,13 +80,13 @@ def is_tracing() -> bool:
 
 
 @asynccontextmanager
-async def run_traces(*, asked: bool) -> AsyncIterator[None]:
-    """Spans are sent for as long as the block lasts, where they are asked for; the last ones at its end.
+async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
+    """Sends spans for as long as the block lasts, if ``is_enabled``; the last ones at its end.
 
     Raises ConfigurationError, with the remedy, when OpenTelemetry is not installed.
     """
-    global _tracer  # noqa: PLW0603  # one for the process, as the log is
-    if not asked:
+    global _tracer  # noqa: PLW0603  # one for the process, like the log
+    if not is_enabled:
         yield
         return
     try:
@@ -99,28 +99,28 @@ async def run_traces(*, asked: bool) -> AsyncIterator[None]:
         yield
     finally:
         _tracer = None
-        closing = threading.Thread(target=provider.shutdown, daemon=True)  # a dead collector must not hold up the end
+        closing = threading.Thread(target=provider.shutdown, daemon=True)  # a dead collector must not delay shutdown
         closing.start()
         await asyncio.to_thread(closing.join, FLUSH_SECONDS)
 
 
 def span(name: str, *, kind: Kind = "internal", **attributes: str | int | None) -> AbstractContextManager[Span]:
-    """A span for as long as the block lasts, below the one around it. An exception marks it as failed."""
+    """A span for as long as the block lasts, a child of the current one. An exception marks it as failed."""
     if _tracer is None:
         return _NOTHING
     return _begin(name, kind, attributes, None)
 
 
 def request_span(headers: Iterable[tuple[bytes, bytes]]) -> AbstractContextManager[Span]:
-    """The span of a request, below the caller's where ``traceparent`` names one."""
+    """The span of a request, a child of the caller's if ``traceparent`` names one."""
     if _tracer is None:
         return _NOTHING
     return _begin("request", "server", {"request_id": current_request_id()}, _read_parent(headers))
 
 
 def trace_webhook(headers: Iterable[tuple[bytes, bytes]], began: float, target: str) -> None:
-    """A span for a webhook that has been answered; ``began`` by ``time.perf_counter()``. Only one that was stored gets
-    one: what nobody has signed must not cost that much."""
+    """Records the span of a stored webhook after its answer; ``began`` is a ``time.perf_counter()``. Only stored
+    webhooks get a span: an unsigned request must not cost that much."""
     if _tracer is None:
         return
     now = time.time_ns()
@@ -142,7 +142,7 @@ def _begin(name: str, kind: Kind, attributes: dict[str, str | int | None], conte
         context=context,
         kind=_find_kind(kind),
         attributes=_select(attributes),
-        record_exception=False,  # it would tell the message and the stack
+        record_exception=False,  # it would contain the message and the stack
         set_status_on_exception=False,
     ) as started:
         begun = Span(started)
@@ -164,7 +164,7 @@ def _find_kind(kind: Kind) -> "trace.SpanKind":
 
 
 def _read_parent(headers: Iterable[tuple[bytes, bytes]]) -> "Context":
-    """The caller's span, as a context. ``tracestate`` is left where it is: it may hold whatever a caller wrote."""
+    """The caller's span, as a context. ``tracestate`` is ignored: it may hold anything."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -180,12 +180,12 @@ def _open() -> Any:
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
-        """A trace has its request's id where that can be one, so that the log and the traces name the same."""
+        """Gives a trace its request's id if that is a valid trace id, so that logs and traces share it."""
 
         def generate_trace_id(self) -> int:
             request_id = current_request_id() or ""
-            is_one = len(request_id) == 32 and set(request_id) <= set("0123456789abcdef") and set(request_id) != {"0"}
-            return int(request_id, 16) if is_one else super().generate_trace_id()
+            is_valid = len(request_id) == 32 and set(request_id) <= set("0123456789abcdef") and set(request_id) != {"0"}
+            return int(request_id, 16) if is_valid else super().generate_trace_id()
 
     named = Resource.create({SERVICE_VERSION: version("formant-outcomes")})
     if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):

@@ -87,7 +87,7 @@ class Erasures:
         ]  # fmt: skip
 
     async def erase(self, request: Request) -> Response:
-        """Erases ``{"phone": "+91…"}``: 200 when done, 202 when it continues in the background. ``dry_run`` only counts."""
+        """Erases ``{"phone": "+91…"}``: 200 when done, 202 when it runs in the background. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
             phone = require_phone(person.phone, self._default_region)

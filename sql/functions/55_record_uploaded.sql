@@ -1,4 +1,4 @@
--- For the version before, which goes on beside this one: see adopt_batch().
+-- For replicas of the previous version, which still run: see adopt_batch().
 CREATE OR REPLACE FUNCTION record_uploaded(
     p_batch_key bigint, p_batch_id bigint, p_status text, p_total_recipients integer, p_created_at timestamptz,
     p_rows integer

@@ -249,7 +249,7 @@ def _column(environ: Mapping[str, str], name: str, default: str) -> str:
         )
     if "".join(filter(str.isalnum, value.casefold())) == "customerphone":
         raise ConfigurationError(
-            f"{name} cannot be {value!r}: that is the column of the phones, which the provider calls"
+            f"{name} takes a name other than {value!r}: that is the column of the phones, which the provider calls"
         )
     return value
 

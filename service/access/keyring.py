@@ -72,7 +72,7 @@ class KeyRing:
     def find(self, key: str) -> KnownKey | None:
         """The actor and scopes of a key; None when it is unknown, revoked or expired, without saying which.
 
-        Compares digests, never keys: the timing of a look-up only reveals digests, which an attacker cannot choose.
+        Compares digests, never keys: timing reveals something about a digest only, which an attacker cannot choose.
         """
         digest = digest_key(key)
         if self._setting is not None and hmac.compare_digest(digest, self._setting):

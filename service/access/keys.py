@@ -60,7 +60,7 @@ class Keys:
         if not _NAME.fullmatch(name):
             raise InvalidRequestError("name: takes 1 to 80 letters, digits, spaces and . _ @ / -")
         if name.isdecimal():
-            raise InvalidRequestError("name: needs a character other than digits, or it would be taken for an id")
+            raise InvalidRequestError("name: digits alone would be taken for an id; add a letter")
         queries, key = self._database.queries, PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
         async with self._database.pool.acquire() as connection, connection.transaction():
             await queries.lock_keys(connection)

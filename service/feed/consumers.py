@@ -131,5 +131,5 @@ def _cut_off(name: str) -> ConflictError:
 
 def _unknown(name: str) -> NotFoundError:
     return NotFoundError(
-        f'There is no consumer {name}: PUT /v1/feed/consumers/{name} with {{"position": 0}} creates one at the start'
+        f'There is no consumer {name}: PUT /v1/feed/consumers/{name} with {{"position": 0}} creates it at the snapshot'
     )

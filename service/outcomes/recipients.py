@@ -33,11 +33,9 @@ AFTER = Number(
 )
 STATUS = Choice("status", "Only recipients in this state", STATES, default=None)
 SOURCE = Choice("source", "Only recipients whose outcome comes from this source", SOURCES, default=None)
-MIN_ATTEMPTS = Number(
-    "min_attempts", "Only recipients with at least this many", default=0, minimum=0, maximum=MOST_ATTEMPTS
-)
+MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=MOST_ATTEMPTS)
 MAX_ATTEMPTS = Number(
-    "max_attempts", "Only recipients with at most this many", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+    "max_attempts", "Maximum number of attempts", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
 )
 CHANGED_SINCE = Moment("changed_since", "Only recipients whose outcome changed since then")
 RESULT = Free("result", "Only recipients with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")

@@ -102,11 +102,12 @@ SELECT EXISTS (
     WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
--- For each call (its place n in the arrays, from 1) what it may belong to, by the rule of find_places() for a call without
--- parameters: recipients of the agent's batches with its phone, and batches whose recipients are not known
--- (recipient_no null). is_same: facts of this very call are there; then latest_status is what the latest says, is_certain
--- that it is final or a webhook, call_number and known_until are their attempt number and time. is_named: a call of this
--- conversation is there; is_exact: its batch was there, whatever the clocks. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
+-- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
+-- parameters: recipients of the agent's batches with its phone, and batches whose recipients are unknown (recipient_no
+-- null). is_same: the candidate has facts of this very call; then latest_status is that of the latest, is_certain says that
+-- it is final or a webhook, call_number and known_until are their attempt number and time. is_named: it has a call of this
+-- conversation. is_exact: its batch existed, whatever the clocks. is_due: when the call began, the batch existed and was not
+-- finished, and the recipient was not final. is_waiting: an event of the call already waits.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
        coalesce(c.called_at <@ p.exact, true) AS is_exact,

@@ -142,8 +142,8 @@ RETURNING b.batch_key;
 
 -- name: list_contenders(batch_key)
 -- An upload, and every other one of its agent that has no batch and may have been sent: by its own sender, or although
--- somebody said that it was not. To be read after the provider's list: whatever is on that was being sent before.
--- ``is_known``: webhooks of its recipients have come in that bear its references; ``first_call_at``: of the first of them.
+-- somebody said that it was not. Read this after the provider's list: every batch on the list was being sent before.
+-- ``is_known``: webhooks with its references have come in; ``first_call_at``: the time of the first of them.
 -- ``has_calls``: calls were attributed to it, by reference or by phone.
 SELECT u.batch_key, u.agent_id, u.name, u.recipient_count - u.withdrawn_count AS recipients, u.sent_at,
        u.upload_state AS state, k.first_call_at, k.first_call_at IS NOT NULL AS is_known,
@@ -161,9 +161,9 @@ WHERE o.batch_key = :batch_key
 ORDER BY u.batch_key;
 
 -- name: find_callers(agent_id, batch_keys, phone, started_at, people)^
--- Whose calls these are, as far as phones tell. For each of the given uploads in their order: ``called`` counts the phones
--- called that stand in no other batch of the agent that may have been calling then, ``proven_at`` is when so many of them
--- had been called, ``its_people`` counts the phones called that it holds at all. ``strangers``: phones called of none of the agent's batches.
+-- Whose calls these are, as far as phones show. For each of the given uploads in order: ``called`` counts its called phones
+-- that are in no other batch of the agent that may have been calling then, ``proven_at`` is when :people of them had been
+-- called, ``its_people`` counts all its called phones. ``strangers``: called phones in none of the agent's batches.
 WITH calls AS MATERIALIZED (
     SELECT c.phone, min(c.started_at) AS started_at, array_agg(DISTINCT b.batch_key) FILTER (WHERE b.batch_key IS NOT NULL) AS holders
     FROM unnest(:phone::text[], :started_at::timestamptz[]) AS c (phone, started_at)

@@ -112,7 +112,7 @@ async def open_app(
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
     metrics = Metrics()
-    async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
+    async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
             open_database(

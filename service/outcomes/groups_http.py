@@ -64,8 +64,8 @@ class Across:
 
     def _read_scope(self, request: Request) -> Scope:
         start, end, zone = self._period.read(request)
-        end = end or _begin(datetime.now(zone).date() + timedelta(days=1), zone)
-        start = start or _begin(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
+        end = end or _find_midnight(datetime.now(zone).date() + timedelta(days=1), zone)
+        start = start or _find_midnight(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
         check_order(start, end)
         if end - start > timedelta(
             days=MAX_DAYS, hours=2
@@ -75,5 +75,5 @@ class Across:
         return Scope(start, end, agent_id, zone.key)
 
 
-def _begin(day: date, zone: ZoneInfo) -> datetime:
+def _find_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

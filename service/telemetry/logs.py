@@ -1,8 +1,8 @@
-"""Logs: one JSON object per line on standard error. Event names are static words; data stands in fields.
+"""Logs: one JSON object per line on standard error. Event names are static words; data is in fields.
 
-Only fields on the list are let through, so that a body, a phone number or a key cannot slip into a log with an
-exception or a well-meant extra field. Of those, ids that come from outside are let through only where they are plain,
-names that people choose only where no phone number stands in them, and nothing but numbers and texts at all.
+Only fields in ``FIELDS`` are logged, so that a body, a phone number or a key cannot get into a log with an exception or
+a well-meant extra field. Their values are numbers or text. Ids from outside are logged only if they are plain, and
+names that people choose only if they contain no phone number.
 """
 
 import asyncio
@@ -34,13 +34,13 @@ _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _PHONE_LIKE = re.compile(r"(?:\d[ ().\-/_]*){7,}")
 WITHHELD = "(withheld)"
 LIBRARY_LINES = 10
-"""In a second, from one place."""
+"""Per second and logger."""
 
 logger = structlog.get_logger()
 
 
 def configure_logs(level: str) -> None:
-    """Sets structlog up for this process, and sends what libraries log the same way, reduced to its source."""
+    """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -53,15 +53,15 @@ def configure_logs(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # whoever retries tells it, with what failed
+    stamina.instrumentation.set_on_retry_hooks([])  # the caller logs its retries, with what failed
     logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
 
 
 class LineLimit:
-    """Lets a few lines a second through for each reason, so that a flood of what they tell does not flood the log too.
-    Those that it holds back are counted, and told as one line, named ``event``, when the second is over.
+    """Allows a few lines a second for each reason, so that a flood of events does not flood the log too. It counts the
+    lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
 
-    ``reasons`` are static words: one is remembered for as long as its second lasts.
+    A reason is a static word. It is remembered for as long as its second lasts.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LineLimit:
 
 
 def add_request_id(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The request that the line is written for, where it is written for one and names none itself."""
+    """Adds the id of the current request, if there is one and the line names none."""
     request_id = current_request_id()
     if request_id is not None:
         fields.setdefault("request_id", request_id)
@@ -100,7 +100,7 @@ def add_request_id(logger: Any, method: str, fields: MutableMapping[str, Any]) -
 
 
 def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An exception becomes its class and where it was raised: its message may quote what it choked on."""
+    """Replaces an exception by its class and where it was raised, because its message may quote its input."""
     given = fields.pop("exc_info", None)
     error = sys.exc_info()[1] if given is True else given
     if isinstance(error, BaseException):
@@ -116,10 +116,10 @@ def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]
 
 
 def _keep_known_fields(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: value if _may_stand(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
+    return {name: value if _may_log(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
 
 
-def _may_stand(name: str, value: Any) -> bool:
+def _may_log(name: str, value: Any) -> bool:
     if value is None:
         return True
     if name in FOREIGN_IDS:
@@ -132,8 +132,9 @@ def _may_stand(name: str, value: Any) -> bool:
 
 
 class _LibraryHandler(logging.Handler):
-    """A library's message may hold anything, so only where it came from is told, and what it failed with. One that says
-    the same for each request (a full queue, say) is told a few times a second, and then how often it was not."""
+    """Logs the source of a library's message and the error it failed with, not the message, which may hold anything. A
+    message that repeats for each request (a full queue, say) is logged a few times a second; the next line then has the
+    number suppressed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -148,6 +149,6 @@ class _LibraryHandler(logging.Handler):
         if count >= LIBRARY_LINES:
             return
         error = record.exc_info[1] if record.exc_info else None
-        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries make up levels
-        told = {"suppressed": suppressed} if suppressed else {}
-        logger.log(level, "library_warning", name=record.name, exc_info=error, **told)
+        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries define their own
+        extra = {"suppressed": suppressed} if suppressed else {}
+        logger.log(level, "library_warning", name=record.name, exc_info=error, **extra)

@@ -1,4 +1,4 @@
-"""Traces, for who asks for them: OpenTelemetry spans of requests, commits, provider calls and what runs behind.
+"""Optional traces: OpenTelemetry spans of requests, commits, provider calls and background work.
 
 Off, spans are the API's own, which do nothing, and no SDK is imported. On, they go to a collector by OTLP over HTTP;
 where it is and what share is kept is told by OpenTelemetry's own variables (``OTEL_…``), which its SDK reads itself. As
@@ -36,7 +36,7 @@ ATTRIBUTES = {
     )
 }  # fmt: skip
 FLUSH_SECONDS = 3.0
-"""How long the end of the service waits for a collector that does not take the last spans."""
+"""How long a shutdown waits for a collector that does not accept the last spans."""
 REMEDY = (
     "OUTCOMES_TRACES is 1, and OpenTelemetry's SDK is not installed: pip install 'formant-outcomes[otel]', "
     "or set OUTCOMES_TRACES=0"
@@ -52,13 +52,13 @@ def is_tracing() -> bool:
 
 
 @asynccontextmanager
-async def run_traces(*, asked: bool) -> AsyncIterator[None]:
-    """Spans are sent for as long as the block lasts, where they are asked for; the last ones at its end.
+async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
+    """Sends spans for as long as the block lasts, if ``is_enabled``; the last ones at its end.
 
     Raises ConfigurationError, with the remedy, when the SDK is not installed.
     """
-    global _tracer  # noqa: PLW0603  # one for the process, as the log is
-    if not asked:
+    global _tracer  # noqa: PLW0603  # one for the process, like the log
+    if not is_enabled:
         yield
         return
     try:
@@ -148,12 +148,12 @@ def _open() -> Any:
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
-        """A trace has its request's id where that can be one, so that the log and the traces name the same."""
+        """Gives a trace its request's id if that is a valid trace id, so that logs and traces share it."""
 
         def generate_trace_id(self) -> int:
             request_id = current_request_id() or ""
-            is_one = len(request_id) == 32 and set(request_id) <= set("0123456789abcdef") and set(request_id) != {"0"}
-            return int(request_id, 16) if is_one else super().generate_trace_id()
+            is_valid = len(request_id) == 32 and set(request_id) <= set("0123456789abcdef") and set(request_id) != {"0"}
+            return int(request_id, 16) if is_valid else super().generate_trace_id()
 
     named = Resource.create({SERVICE_VERSION: version("formant-outcomes")})
     if str(named.attributes[SERVICE_NAME]).startswith("unknown_service"):

@@ -1,6 +1,6 @@
--- The state of an upload of which nobody was dialled, and nobody will be. A main batch is held again, so that it can be
--- promoted once more, as long as its file is there; any other has failed, gives its idempotency key up, and takes the main
--- batch behind it along. p_sent_at: only if it was not sent again since, which a sender that was paused does not know.
+-- Sets the state of an upload that has dialled nobody, and will not. A main batch is held again, so that it can be promoted
+-- once more, as long as its file is there. Any other upload has failed: it gives up its idempotency key, and the main batch
+-- behind it fails too. p_sent_at: only if it was not sent again since, which a paused sender does not know.
 --
 -- An upload whose references came in was sent, whatever speaks against it: it is 'unknown'. The ingest lock makes sure that
 -- an ingest either sees the state that this leaves or is seen here. The row is locked first, as in adopt_batch().
@@ -52,10 +52,10 @@ BEGIN
 END
 $$;
 
--- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
--- An owner relies on its lease for a third of its time, so one whose lease has run out cannot send any more: what is
--- unknown is not being sent.
--- A lease that runs for an hour was given by a clock that has been set back since. Returns how many there were of each.
+-- Settles uploads whose owners are gone: before sending began nothing was sent, and the outcome of the rest is unknown.
+-- An owner relies on its lease for a third of its time, so one whose lease has expired cannot send any more: an unknown
+-- upload is not being sent.
+-- A lease of an hour comes from a clock that has been set back since. Returns how many there were of each.
 CREATE OR REPLACE FUNCTION settle_abandoned_uploads(OUT failed bigint, OUT unknown bigint)
 LANGUAGE sql
 AS $$

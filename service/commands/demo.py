@@ -157,7 +157,7 @@ class _Demo:
 
     async def run(self) -> bool:
         """Whether all figures agree; False also when it was stopped before."""
-        self._console.print(f"The service answers at {self._url}, the provider's sandbox at {self._sandbox.base_url}.")
+        self._console.print(f"The service answers at {self._url},\nthe provider's sandbox at {self._sandbox.base_url}.")
         async with self._client:
             batch_id = await self._upload()
             await self._watch(batch_id)
@@ -291,10 +291,10 @@ def _write_contacts(data_dir: Path) -> str:
     contacts = sample_contacts(CONTACTS_COUNT, secrets.randbits(64)).encode()
     try:
         is_ours = not path.exists() or (copy.exists() and path.read_bytes() == copy.read_bytes())
-        if is_ours:
-            path.write_bytes(contacts)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(contacts)
+        if is_ours:
+            path.write_bytes(contacts)
     except OSError as error:
         return f"{error.filename} cannot be written ({error.strerror}): upload a CSV of your own."
     if not is_ours:

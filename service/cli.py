@@ -19,8 +19,8 @@ from service.web.scopes import SCOPES
 def outcomes() -> None:
     """Exact outcomes of batch calls, from a voice-AI provider's webhooks.
 
-    Settings come from the environment; the README lists them. Without OUTCOMES_DATABASE_URL an embedded Postgres runs
-    in OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
+    Settings come from the environment: see docs/operate/settings.md. Without OUTCOMES_DATABASE_URL an embedded
+    Postgres runs in OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
     """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Set
 
 import asyncpg
 import msgspec
@@ -16,6 +17,8 @@ from service.web.operations import RETRY_AFTER, Answer, Operation
 
 logger = structlog.get_logger()
 
+COMMITTER = "committer"
+"""The task without which no webhook is stored."""
 READY_SECONDS = 3.0
 LOCK_TIMEOUT = "2s"
 """How long readiness waits for its turn to ingest: far longer than a busy service takes."""
@@ -32,9 +35,10 @@ class Health:
     """Answers probes. Readiness is a real commit, and the lock that webhooks need; both are remembered for a second, so
     that probes cannot become a load."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, stopped: Set[str]) -> None:
         self._database = database
         self._metrics = metrics
+        self._stopped = stopped
         self._checked: tuple[float, str | None] = (float("-inf"), None)
         self._turn = asyncio.Lock()
 
@@ -70,6 +74,8 @@ class Health:
             if time.monotonic() - self._checked[0] > REMEMBER_SECONDS:
                 self._checked = (time.monotonic(), await self._find_obstacle())
         obstacle = self._checked[1]
+        if COMMITTER in self._stopped:
+            obstacle = "webhooks cannot be stored: the task that commits them has died, and is started again soon"
         if obstacle is None:
             return JsonResponse(State("ready"))
         return JsonResponse(State(obstacle), status_code=503, headers={"retry-after": "5"})

@@ -9,8 +9,7 @@ from typing import Any
 from asyncpg import Pool
 
 from service.store.database import Connection, Database
-from service.telemetry.actor import Actor, current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import Actor, current_actor, current_request_id
 
 
 async def record_audit(

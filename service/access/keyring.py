@@ -5,7 +5,6 @@ flood of wrong keys costs a digest each. While the database is away the last rea
 say whether a key was revoked, and requests with stored keys are put off, not refused.
 """
 
-import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from typing import NamedTuple
 import structlog
 
 from service.access.keys import digest_key
+from service.background import every
 from service.store.database import Database
-from service.telemetry.actor import SETTING, Actor
+from service.telemetry.context import SETTING, Actor
 from service.web.scopes import SCOPES
 
 logger = structlog.get_logger()
@@ -89,13 +89,12 @@ class KeyRing:
 
     async def run(self) -> None:
         """Reads the keys and notes their uses until it is cancelled."""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await self.refresh()
-                await self.note_uses()
-            except Exception:
-                logger.warning("keys_not_read", exc_info=True)
+
+        async def step() -> None:
+            await self.refresh()
+            await self.note_uses()
+
+        await every(REFRESH_SECONDS, step, "keys_not_read", is_due_at_once=False)
 
     async def refresh(self) -> None:
         """Reads all live keys."""

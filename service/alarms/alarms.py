@@ -1,6 +1,6 @@
 """Alarms: what an operator has to know, computed from the database, so that all replicas tell the same.
 
-Each says since when, how much, and what to do; ``deploy/RUNBOOK.md`` has an entry for each.
+Each says since when, how much, and what to do; ``docs/operate/runbook.md`` has an entry for each.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -138,13 +139,8 @@ class AlarmWatch:
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("alarms_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.look, "alarms_not_read")
 
     async def look(self) -> list[Alarm]:
         """One pass. Refusals are counted in memory and told as sums, so that a flood costs the database nothing."""

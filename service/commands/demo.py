@@ -136,8 +136,8 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
             raise ConfigurationError(
                 f"127.0.0.1:{port} cannot be listened on ({error.strerror}): give another --sandbox-port"
             ) from error
-        app = await stack.enter_async_context(open_app(settings, database_url))
-        await stack.enter_async_context(serve_in_background(app, settings.host, settings.port, app.end_waits))
+        service = await stack.enter_async_context(open_app(settings, database_url))
+        await stack.enter_async_context(serve_in_background(service, settings.host, settings.port))
         return await _Demo(settings, url, sandbox, options, stop).run()
 
 

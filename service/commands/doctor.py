@@ -14,7 +14,7 @@ from service.doctor.findings import Finding, problem, unchecked
 from service.doctor.printing import print_json, print_lines
 from service.settings import Settings
 from service.store.embedded import run_embedded_postgres
-from service.telemetry.actor import COMMAND_LINE, set_actor
+from service.telemetry.context import COMMAND_LINE, set_actor
 from service.telemetry.logs import configure_logs
 
 EMBEDDED_SECONDS = 30.0

@@ -11,7 +11,8 @@ from service.app import build_reconciler
 from service.commands.starting import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
-from service.reconciliation.drift import Assessment, Reason
+from service.outcomes.shapes import Reason
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Progress
 from service.settings import Settings
 from service.store.database import Database

@@ -18,11 +18,11 @@ from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.uploads.phone_repair import PhoneRepair
-from service.webhooks.bodies import BodyCheck
 from service.webhooks.decoding import open_decoder
 from service.webhooks.reattribution import Reattributor
 from service.webhooks.rebuilding import Rebuilder, Rebuilt
 from service.webhooks.repair import Repairer
+from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Finding, Tell, Verifier
 from service.webhooks.writer import Writer
 

@@ -9,7 +9,7 @@ from service.app import open_app
 from service.commands.starting import begin, open_database_url
 from service.server.process import serve_until_signal
 from service.settings import Settings
-from service.telemetry.actor import SERVICE, set_actor
+from service.telemetry.context import SERVICE, set_actor
 
 GC_THRESHOLD = 2000
 
@@ -23,9 +23,9 @@ def serve() -> None:
 
 async def _serve(settings: Settings, url: str) -> None:
     set_actor(SERVICE)  # what it does by itself; requests act for their keys
-    async with open_app(settings, url) as app:
+    async with open_app(settings, url) as service:
         # What was made at the start stays, so no collection need look at it again, in the midst of requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        await serve_until_signal(app, settings.host, settings.port, app.end_waits)
+        await serve_until_signal(service, settings.host, settings.port)

@@ -19,7 +19,7 @@ from service.formant.targets import Target, find_regions, load_targets
 from service.settings import Settings, find_unknown_names, read_settings
 from service.store.database import Database, open_database
 from service.store.embedded import find_embedded_postgres, run_embedded_postgres
-from service.telemetry.actor import COMMAND_LINE, set_actor
+from service.telemetry.context import COMMAND_LINE, set_actor
 from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()

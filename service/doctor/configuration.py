@@ -43,7 +43,9 @@ async def check_settings(environ: Mapping[str, str], wrong: list[Finding]) -> li
     findings = list(wrong)
     for name, nearest in find_unknown_names(environ).items():
         meant = f"Did you mean {nearest}? " if nearest else ""
-        findings.append(warning(f"{name} is set, and is no setting", f"{meant}Unset it, or see the README's list"))
+        findings.append(
+            warning(f"{name} is set, and is no setting", f"{meant}Unset it, or see docs/operate/settings.md")
+        )
     if environ.get("OUTCOMES_ALLOW_UNSAFE_DATABASE") == "1":
         findings.append(
             warning(
@@ -64,7 +66,10 @@ async def check_webhook_secrets(settings: Settings) -> list[Finding]:
         message, _, remedy = str(error).partition(": ")
         if message == "OUTCOMES_TARGETS_FILE":  # what follows may quote the file, which holds secrets
             return [
-                problem(f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used", "Mend it: see the README")
+                problem(
+                    f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used",
+                    "Correct it: see docs/operate/install.md",
+                )
             ]
         return [problem(message, remedy)]
     findings = []

@@ -1,12 +1,12 @@
 """Named consumers of the feed: how far each says that it is, and how far behind that leaves it."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 
+from service.background import every
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -97,13 +97,8 @@ class LagWatch:
         self._told: set[str] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("feed_lag_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.look, "feed_lag_not_read")
 
     async def look(self) -> None:
         """One pass; consumers that were forgotten leave the metrics."""

@@ -14,7 +14,7 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate, to_ratio
+from service.outcomes.figures import to_rate, to_ratio
 from service.store.database import Database
 
 GROUPS = ("agent", "day", "name", "campaign")

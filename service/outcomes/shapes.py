@@ -1,8 +1,9 @@
 """The shapes of what is told of a batch's outcomes; ``summary`` fills them, and defines the figures."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
+import msgspec
 from msgspec import Meta
 
 from service.formant.events import STATUSES
@@ -11,14 +12,38 @@ VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
 """What a batch's numbers may be worth; ``service.reconciliation.drift`` decides."""
 Time = Annotated[datetime, Meta(tz=True)]
 Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICTS]})]
+Number = int | float
 ByStatus = Annotated[
     dict[str, int], Meta(extra_json_schema={"propertyNames": {"enum": [*STATUSES]}, "required": [*STATUSES]})
 ]
 
 
-def _several(component: str) -> Meta:
-    """A list of what is shaped in ``service.reconciliation``, above this package: by its name in the documentation."""
-    return Meta(extra_json_schema={"items": {"$ref": f"#/components/schemas/{component}"}})
+class Difference(msgspec.Struct, frozen=True):
+    """One figure on which the sides differ. ``reason`` says why it is allowed for, or that grace is over."""
+
+    figure: str
+    ours: Number | None
+    theirs: Number | None
+    allowed: bool
+    reason: str
+
+
+class Inconsistency(msgspec.Struct, frozen=True):
+    """A rule between the provider's own figures that they break: what was told, and what the others make of it."""
+
+    rule: str
+    told: Number
+    expected: Number
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the verdict is what it is, for programs: a static code, and what it speaks of."""
+
+    code: str
+    figure: str | None = None
+    count: Number | None = None
+    recipients: list[int] = []
+    """A few of the recipients it is about, by their numbers."""
 
 
 class OutcomesBatch(TypedDict):
@@ -178,9 +203,9 @@ class LastComparison(TypedDict):
     """Why the verdict is what it is: the last comparison with the provider's figures."""
 
     verdict_since: Time | None
-    reasons: Annotated[list[Any], _several("Reason")]
-    differences: Annotated[list[Any], _several("Difference")]
-    inconsistencies: Annotated[list[Any], _several("Inconsistency")]
+    reasons: list[Reason]
+    differences: list[Difference]
+    inconsistencies: list[Inconsistency]
     healed: int
 
 

@@ -13,7 +13,7 @@ import asyncpg
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate
+from service.outcomes.figures import to_rate
 from service.store.database import Connection, Database
 
 MAX_VALUES = 50

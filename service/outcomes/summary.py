@@ -1,21 +1,6 @@
 """The summary of a batch: its counters turned into the figures of ``…/outcomes`` and of the provider's own metrics.
 
-Definitions (recipients are counted, unless attempts are named). Each rate comes with its count, its whole and the
-whole's name in the same answer:
-
-- ``processed``: recipients with a final status. ``pending_retry``: those whose latest attempt is to be followed by
-  another. ``in_progress``: all others of the batch's total.
-- ``attempts.recipients``: recipients with at least one attempt. ``attempts.connects``: completed attempts.
-- ``success_rate``: completed of all recipients (``recipients.total``), in percent: the provider's definition.
-- ``completion_rate``: completed of the processed (``recipients.processed``).
-- ``penetration``: recipients with at least one attempt of all recipients (``recipients.total``).
-- ``connect_rate``: completed attempts of all attempts (``attempts.total``).
-- ``contact_rate``: recipients that any attempt reached, were it not the last, of those with at least one attempt
-  (``attempts.recipients``). It counts people where ``connect_rate`` counts calls.
-- ``attempts_per_connect``: attempts for each completed one (``attempts.connects``).
-- ``duration_seconds``: of the latest attempts of completed recipients; ``talk_time.py`` says how exact percentiles are.
-- ``retries``: of the recipients in ``pending_retry``; ``retries.py`` says to the minute.
-- ``by_hour``, ``by_weekday``, ``by_weekday_hour``: attempts and connects by when they began, in ``time_zone``.
+``docs/analyse/figures.md`` defines each figure.
 """
 
 from collections.abc import Iterator
@@ -29,10 +14,17 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate, to_ratio
-from service.outcomes.retries import RetryCounts, describe_retries
-from service.outcomes.talk_time import PRECISION, TalkTimeCount, find_percentiles
-from service.outcomes.weekdays import group_by_weekday, group_by_weekday_and_hour
+from service.outcomes.figures import (
+    PRECISION,
+    RetryCounts,
+    TalkTimeCount,
+    describe_retries,
+    find_percentiles,
+    group_by_weekday,
+    group_by_weekday_and_hour,
+    to_rate,
+    to_ratio,
+)
 from service.store.database import Connection, Database
 
 MAX_RESULT_NAMES = 100

@@ -7,16 +7,19 @@ A held file that holds the person is written again without their rows, so they a
 """
 
 import asyncio
+import csv
+import io
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
-from service.privacy.held_files import remove_phone
 from service.store.database import Connection, Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
+from service.uploads.report import PHONE_COLUMN
 from service.uploads.storing import HELD_PART_BYTES
 
 logger = structlog.get_logger()
@@ -108,13 +111,8 @@ class Eraser:
             await self.finish(erasure_id)
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.finish_all()
-            except Exception:
-                logger.warning("erasure_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.finish_all, "erasure_failed")
 
     async def _rewrite_held(self, erasure_id: int) -> bool:
         """Takes the person out of the files of held batches; False while one is just being promoted."""
@@ -149,3 +147,29 @@ class Eraser:
 def _find_named(page: list[Any], phone: str) -> list[int]:
     """The ids of the rows that name the phone."""
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
+
+
+def remove_phone(content: bytes, phone: str) -> tuple[bytes, int]:
+    """A CSV as this service writes it, without the rows of ``phone``, and how many there were."""
+    text = content.decode()
+    # Each record with the text that it was read from: a quoted cell may hold line breaks.
+    lines = iter(io.StringIO(text, newline=""))
+    taken: list[str] = []
+
+    def feed() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    kept: list[str] = []
+    removed, phone_at = 0, -1
+    for row in csv.reader(feed()):
+        if phone_at < 0:
+            phone_at = row.index(PHONE_COLUMN)
+        elif row and row[phone_at] == phone:
+            removed += 1
+            taken.clear()
+            continue
+        kept.extend(taken)
+        taken.clear()
+    return "".join(kept).encode(), removed

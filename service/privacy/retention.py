@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -46,13 +47,8 @@ class Retention:
         self._holder = secrets.token_hex(8)
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.forget_all()
-            except Exception:
-                logger.warning("retention_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.forget_all, "retention_failed")
 
     async def forget_all(self) -> dict[str, int]:
         """One pass, while the lease is ours: how much went, by kind."""

@@ -13,7 +13,7 @@ from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.privacy.erasure import Eraser
 from service.store.database import Database
-from service.telemetry.actor import current_actor
+from service.telemetry.context import current_actor
 from service.uploads.phone_repair import PhoneRepair
 
 HEADER = ("phone_hash", "erased_at")

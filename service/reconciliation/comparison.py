@@ -8,11 +8,11 @@ import msgspec
 
 from service.formant.batches import ProviderMetrics
 from service.formant.client import FormantClient
+from service.outcomes.shapes import Reason
 from service.outcomes.summary import read_counts, to_provider_metrics
-from service.reconciliation.drift import Assessment, Reason, Side, assess
+from service.reconciliation.drift import Assessment, Side, assess
 from service.reconciliation.healer import HealedBatch, Progress
-from service.reconciliation.leasing import LeaseLostError
-from service.reconciliation.schedule import place_change
+from service.reconciliation.schedule import LeaseLostError, place_change
 from service.store.database import Database
 
 SHOWN_RECIPIENTS = 20

@@ -23,9 +23,8 @@ from typing import NamedTuple
 import msgspec
 
 from service.formant.batches import ProviderMetrics
-from service.outcomes import shapes
+from service.outcomes.shapes import Difference, Inconsistency, Number, Reason
 
-VERDICTS = shapes.VERDICTS
 FINALS = (
     "completed_count", "busy_count", "failed_count", "no_answer_count", "socket_failure_count", "unreachable_count",
 )  # fmt: skip
@@ -35,8 +34,6 @@ AVERAGE_TOLERANCE_SHARE = 0.01
 RATE_TOLERANCE = 0.5
 """Percent: rounded to whole ones at the worst. It hides nothing, since what a rate is made of is compared too."""
 
-Number = int | float
-
 
 class Side(NamedTuple):
     """One side's figures. ``total`` is None where it is not known: no recipients stored, or no total told."""
@@ -45,34 +42,6 @@ class Side(NamedTuple):
     total: int | None
     changed_at: datetime | None
     """When they last changed."""
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """One figure on which the sides differ. ``reason`` says why it is allowed for, or that grace is over."""
-
-    figure: str
-    ours: Number | None
-    theirs: Number | None
-    allowed: bool
-    reason: str
-
-
-class Inconsistency(msgspec.Struct, frozen=True):
-    """A rule between the provider's own figures that they break: what was told, and what the others make of it."""
-
-    rule: str
-    told: Number
-    expected: Number
-
-
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why the verdict is what it is, for programs: a static code, and what it speaks of."""
-
-    code: str
-    figure: str | None = None
-    count: Number | None = None
-    recipients: list[int] = []
-    """A few of the recipients it is about, by their numbers."""
 
 
 class Assessment(NamedTuple):

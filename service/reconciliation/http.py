@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.outcomes.http import BATCH_ID
-from service.outcomes.shapes import Verdict
-from service.reconciliation.drift import Difference, Inconsistency, Reason
+from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
 from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
 from service.web.answers import One, Page, Time, to_page

@@ -3,12 +3,12 @@
 It is the database that tells, so every replica tells the same, and one that does nothing else tells it too.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -34,13 +34,8 @@ class ProgressWatch:
         self._now = now
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("progress_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.look, "progress_not_read")
 
     async def look(self) -> None:
         """One reading."""

@@ -16,14 +16,15 @@ import httpx
 import msgspec
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
+from service.outcomes.shapes import Reason
 from service.reconciliation.budget import Meter
 from service.reconciliation.comparison import Compared, Comparer, Lease
-from service.reconciliation.drift import Assessment, Reason
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
-from service.reconciliation.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
-from service.reconciliation.schedule import RARELY, may_heal_again, plan_next
+from service.reconciliation.schedule import LEASE_SECONDS, RARELY, LeaseLostError, keep_lease, may_heal_again, plan_next
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import span
@@ -71,7 +72,10 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconciles what is due until it is cancelled."""
-        await asyncio.gather(*[self._work() for _ in range(WORKERS)])
+        seconds = min(TICK_SECONDS, self._interval.total_seconds())
+        await asyncio.gather(
+            *[every(seconds, self._reconcile_all_due, "reconciliation_failed") for _ in range(WORKERS)]
+        )
 
     async def reconcile_due(self) -> bool:
         """Reconciles the batch that has been due for longest; False when none is."""
@@ -128,14 +132,9 @@ class Reconciler:
             await asyncio.sleep(CLAIM_SECONDS)
         raise UnavailableError(f"Batch {batch_id} is being healed right now: ask again", retry_after=5)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                if await self.reconcile_due():
-                    continue
-            except Exception:
-                logger.warning("reconciliation_failed", exc_info=True)
-            await asyncio.sleep(min(TICK_SECONDS, self._interval.total_seconds()))
+    async def _reconcile_all_due(self) -> None:
+        while await self.reconcile_due():
+            pass
 
     async def _reconcile(
         self,

@@ -1,8 +1,16 @@
-"""When a batch is compared again: soon after a change on either side, rarely when nothing moves."""
+"""When a batch is compared again, and the lease of the worker that does it."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
+from service.errors import OutcomesError
 from service.reconciliation.drift import Assessment
+
+logger = structlog.get_logger()
 
 QUIET_SHARE = 0.25
 """A batch that has not moved for so long is looked at again after this share of it."""
@@ -40,3 +48,58 @@ def may_heal_again(walked_at: datetime | None, *, now: datetime, changed_at: dat
         return True
     wait = timedelta(seconds=grace_seconds) if changed_at > walked_at else REPEAT_HEALING
     return now - walked_at >= wait
+
+
+LEASE_SECONDS = 30.0
+RENEWALS = 3
+"""Tries within the length of a lease."""
+
+
+class LeaseLostError(OutcomesError):
+    """Another worker has taken over, or may have; nothing more may be written."""
+
+
+@asynccontextmanager
+async def keep_lease(renew: Callable[[], Awaitable[bool]], *, seconds: float = LEASE_SECONDS) -> AsyncIterator[None]:
+    """Renews a lease that was just taken, for as long as the block lasts. ``renew`` returns whether it is still held.
+
+    Raises LeaseLostError out of the block when it is not, or when no renewal succeeded for as long as the lease lasts.
+    """
+    worker = asyncio.current_task()
+    assert worker is not None
+    is_lost = False
+
+    async def keep() -> None:
+        nonlocal is_lost
+        await _renew_until_lost(renew, seconds)
+        is_lost = True
+        worker.cancel()
+
+    keeper = asyncio.create_task(keep())
+    try:
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+    except asyncio.CancelledError:
+        if is_lost and worker.uncancel() == 0:
+            raise LeaseLostError("The lease was lost") from None
+        raise
+
+
+async def _renew_until_lost(renew: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + seconds
+    while clock() < ends_at:
+        await asyncio.sleep(seconds / RENEWALS)
+        began = clock()
+        try:
+            async with asyncio.timeout_at(ends_at):
+                if not await renew():
+                    return
+            ends_at = began + seconds
+        except TimeoutError:
+            return
+        except Exception:
+            logger.warning("lease_not_renewed", exc_info=True)

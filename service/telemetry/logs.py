@@ -16,7 +16,7 @@ from typing import Any
 import stamina.instrumentation
 import structlog
 
-from service.telemetry.request_ids import current_request_id, is_plain
+from service.telemetry.context import current_request_id, is_plain
 
 FIELDS = frozenset(
     {
@@ -26,7 +26,7 @@ FIELDS = frozenset(
         "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
         "unknown", "upload_id", "version", "wait_seconds",
         "consumer", "position", "sent", "skipped",
-        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed",
+        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed", "task",
     }
 )  # fmt: skip
 FOREIGN_IDS = ("request_id", "event_id")

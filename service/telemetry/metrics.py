@@ -1,8 +1,9 @@
 """The metrics at ``/metrics``: one object, made in ``app`` and handed down. Their meanings are their help texts."""
 
+import asyncio
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -119,6 +120,12 @@ class Metrics:
         self.group_failures = Counter(
             "outcomes_group_failures",
             "Failed attempts to write a group; it is tried again until its events have waited too long.",
+            registry=registry,
+        )
+        self.background_failures = Counter(
+            "outcomes_background_failures",
+            "Tasks beside the requests that died and were started again, by task.",
+            ["task"],
             registry=registry,
         )
         self.commit_seconds = Histogram(
@@ -269,3 +276,28 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)
+
+
+INTERVAL_SECONDS = 0.25
+
+
+class LoopLag:
+    """Sets itself a timer again and again, and notes by how much it came late."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._sleep = sleep
+        self._clock = clock or asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            began = self._clock()
+            await self._sleep(INTERVAL_SECONDS)
+            self._metrics.loop_lag_seconds.observe(max(0.0, self._clock() - began - INTERVAL_SECONDS))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import structlog
 
 from service.errors import ConfigurationError
-from service.telemetry.request_ids import current_request_id, find_traceparent
+from service.telemetry.context import current_request_id, find_traceparent
 
 if TYPE_CHECKING:
     from opentelemetry import trace

@@ -22,9 +22,9 @@ from service.outcomes.http import BATCH_ID
 from service.store.database import Database
 from service.uploads.files import ReceivedFile, keep_file, receive_form
 from service.uploads.report import ContactError, Duplicate, Duplicates
-from service.uploads.requests import UploadRequest
 from service.uploads.resolution import Resolver
-from service.uploads.uploads import Uploader
+from service.uploads.storing import UploadRequest
+from service.uploads.uploader import Uploader
 from service.web.answers import One, Page, Time, to_page
 from service.web.bodies import read_json
 from service.web.json import JsonResponse

@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import ApiError, InvalidRequestError
-from service.web.auth import Authenticator
 from service.web.parameters import Parameter
 from service.web.scopes import Scope
 
@@ -82,7 +81,13 @@ class Operation(NamedTuple):
         return declared + [field for body in self.bodies if isinstance(body, Form) for field in body.fields]
 
 
-def to_route(operation: Operation, authenticator: Authenticator) -> Route:
+class Guard(Protocol):
+    """Lets a request pass that may call an operation of this scope; raises ApiError for any other."""
+
+    async def require(self, request: Request, scope: Scope) -> None: ...
+
+
+def to_route(operation: Operation, guard: Guard) -> Route:
     """The route of an operation: the key is checked before anything else is looked at."""
     scope = operation.scope
     known = None
@@ -92,7 +97,7 @@ def to_route(operation: Operation, authenticator: Authenticator) -> Route:
     @wraps(operation.handler)
     async def handle(request: Request) -> Response:
         if scope is not None:
-            await authenticator.require(request, scope)
+            await guard.require(request, scope)
         if known is not None:
             _refuse_unknown(request, known)
         answer: Response = await operation.handler(request)

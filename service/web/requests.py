@@ -8,9 +8,8 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry.actor import SERVICE, current_actor, set_actor
+from service.telemetry.context import HEADER, SERVICE, choose_request_id, current_actor, set_actor, set_request_id
 from service.telemetry.metrics import Metrics
-from service.telemetry.request_ids import HEADER, choose_request_id, set_request_id
 from service.telemetry.tracing import Span, request_span
 
 logger = structlog.get_logger()

@@ -28,6 +28,7 @@ Item = Event | Unreadable
 MAX_GROUP_EVENTS = 500
 MAX_GROUP_BYTES = 8 * 2**20
 PATIENCE = 0.5  # of the hold time: who would wait for longer, as groups took lately, is refused at once
+DEAD = "Nothing is being written: the task that commits has died"
 SMOOTHING = 0.3  # the weight of the latest group in how long they take: ten fast ones outweigh a slow one
 
 
@@ -72,6 +73,7 @@ class Committer:
         self._groups: deque[_Group] = deque()
         self._arrived = asyncio.Event()
         self._draining = False
+        self._is_dead = False
         self._group_seconds = 0.0
 
     def refuse_if_behind(self) -> None:
@@ -82,18 +84,24 @@ class Committer:
     def submit(self, item: Item) -> asyncio.Future[None]:
         """The future that is done once ``item`` is committed, or has failed with OverloadedError."""
         loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if self._is_dead:
+            future.set_exception(OverloadedError(DEAD))
+            return future
         if not self._groups or self._groups[-1].is_full():
             self._groups.append(_Group(loop.time() + self._hold_seconds))
             self._arrived.set()
         group = self._groups[-1]
-        future = loop.create_future()
         group.items.append(item)
         group.futures.append(future)
         group.size_bytes += len(item.body)
         return future
 
     async def run(self) -> None:
-        """Writes groups until ``drain`` was called and none is left."""
+        """Writes groups until ``drain`` was called and none is left. When it dies, all that waits is refused, and all
+        that comes until it runs again."""
+        self._is_dead = False
+        writing: list[_Group] = []
         expiry = asyncio.create_task(self._expire_waiting())
         try:
             while True:
@@ -103,9 +111,15 @@ class Committer:
                         return
                     self._arrived.clear()
                     continue
-                group = self._groups.popleft()
+                writing[:] = [group := self._groups.popleft()]
                 with span("commit", events=len(group.items)) as traced:
                     await self._commit(group, traced)
+        except Exception:
+            self._is_dead = True
+            for waiting in [*writing, *self._groups]:
+                waiting.resolve(OverloadedError(DEAD))
+            self._groups.clear()
+            raise
         finally:
             expiry.cancel()
 

@@ -11,7 +11,7 @@ import asyncpg
 
 from service.errors import DatabaseError
 from service.store.database import Database
-from service.telemetry.actor import current_actor
+from service.telemetry.context import current_actor
 from service.webhooks.verification import Tell, list_batches, recount
 
 MEND_RECIPIENTS = 1000

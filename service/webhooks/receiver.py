@@ -27,10 +27,10 @@ from service.errors import (
 from service.formant.events import TEXT_LIMIT, EventDecoder, Webhook
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target
+from service.telemetry.context import HEADER as REQUEST_ID
+from service.telemetry.context import choose_request_id
 from service.telemetry.logs import LineLimit
 from service.telemetry.metrics import Metrics
-from service.telemetry.request_ids import HEADER as REQUEST_ID
-from service.telemetry.request_ids import choose_request_id
 from service.telemetry.tracing import is_tracing, trace_webhook
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Header, PathText

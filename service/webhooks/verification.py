@@ -19,7 +19,7 @@ from service.errors import NotFoundError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.store.database import Connection, Database
-from service.webhooks.bodies import BodyCheck
+from service.webhooks.signatures import BodyCheck
 
 RECOUNT_RECIPIENTS = 5000
 PAGE_FACTS = 1000

@@ -1,6 +1,6 @@
--- When a batch's calls may have begun. exact: until the provider was seen to have finished it, and no later than its last
--- known call once its figures agree. span: the same with five minutes' allowance for clocks that differ, except after the
--- last known call, which the provider's own clock timed.
+-- When a batch's calls may have begun. exact: until the provider was seen to have finished it, and no later than the last
+-- call known when its figures were found to agree. span: the same with five minutes' allowance for clocks that differ,
+-- except after that call, which the provider's own clock timed.
 CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT span tstzrange, OUT exact tstzrange)
 LANGUAGE sql STABLE
 AS $$
@@ -10,10 +10,8 @@ SELECT tstzrange(t.began_at - interval '5 minutes',
 FROM (
     SELECT least(p_batch.prepared_at, p_batch.created_at) AS began_at,
            coalesce(p_batch.closed_at, 'infinity'::timestamptz) AS closed_at,
-           (SELECT a.last_call_at + interval '2 s'
-            FROM batch_schedules AS s
-            JOIN batch_activity AS a ON a.batch_key = s.batch_key
-            WHERE s.batch_key = p_batch.batch_key AND s.verdict = 'complete') AS last_call_at
+           (SELECT s.ends_at + interval '2 s' FROM batch_schedules AS s
+            WHERE s.batch_key = p_batch.batch_key) AS last_call_at
 ) AS t
 $$;
 
@@ -348,7 +346,10 @@ BEGIN
                               WHERE f.batch_key = s_batches[o.n] AND f.recipient_no = s_nos[o.n]
                                 AND f.arrival_id <> ALL (v_events) AND f.conversation_id = CASE
                                     WHEN s_erased[o.n] THEN hash_call(v_call.conversation_id)
-                                    ELSE v_call.conversation_id END);
+                                    ELSE v_call.conversation_id END
+                                AND (v_until = 'infinity' OR NOT EXISTS (  -- as above
+                                    SELECT FROM unreferenced_events AS u
+                                    WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until)));
                 v_slots := coalesce(v_named, v_slots);
                 v_equals := ARRAY(SELECT n FROM unnest(v_slots) AS n WHERE n = ANY (v_equals));
                 v_slots := CASE WHEN v_equals <> '{}' THEN v_equals ELSE v_slots END;

@@ -284,17 +284,23 @@ BEGIN
             last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
     END IF;
 
-    -- What has no reference is placed; and placed again, where a call that is known by reference comes before it.
+    -- What has no reference is placed; and placed again, where a call that is known by reference comes before it, or is of
+    -- the same conversation.
     unattributed := 0;
     IF EXISTS (SELECT FROM unreferenced_events) THEN
         SELECT array_agg(e.agent_id), array_agg(e.phone), array_agg(e.called_at)
         INTO v_agents, v_phones, v_times
         FROM (SELECT unnest(p_agent_ids) AS agent_id, unnest(v_held_phones) AS held_phone, unnest(p_phones) AS phone,
                      unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
-                     unnest(p_occurred_at) AS occurred_at) AS g
+                     unnest(p_occurred_at) AS occurred_at, unnest(p_conversation_ids) AS conversation_id) AS g
         CROSS JOIN LATERAL (
-            SELECT g.agent_id, v.phone, earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS called_at
+            SELECT g.agent_id, v.phone, CASE WHEN k.called_at IS NOT NULL THEN least(k.called_at, c.called_at) END AS called_at
             FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
+            CROSS JOIN LATERAL earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS k (called_at)
+            CROSS JOIN LATERAL (
+                SELECT min(u.called_at) AS called_at FROM unreferenced_events AS u
+                WHERE u.agent_id = g.agent_id AND u.phone = v.phone AND u.conversation_id = g.conversation_id
+            ) AS c
         ) AS e
         WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL
           AND EXISTS (SELECT FROM unreferenced_events AS u

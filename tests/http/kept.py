@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.server.keeper import ConnectionKeeper
 from service.server.limits import ConnectionLimits
-from service.server.process import serve_in_background
+from service.server.process import Service, serve_in_background
 from tests.http.raw_http import RawConnection, connect_to
 
 NEVER_SECONDS = 1e9
@@ -111,7 +111,7 @@ class KeptServer:
 async def serve_kept(**limits: Any) -> AsyncIterator[KeptServer]:
     """Serves one with these limits for connections."""
     server = KeptServer(**limits)
-    async with serve_in_background(server, "127.0.0.1", 0) as server.port:
+    async with serve_in_background(Service(server, server.keeper), "127.0.0.1", 0) as server.port:
         try:
             yield server
         finally:

@@ -10,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.reconciliation.progress import ProgressWatch
 from service.store.database import Database
 from service.store.migrations import read_migrations
-from service.telemetry.loop_lag import INTERVAL_SECONDS, LoopLag
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import INTERVAL_SECONDS, LoopLag, Metrics
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService
 from tests.database.ingesting import ingest

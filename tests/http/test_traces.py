@@ -9,10 +9,10 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.telemetry import tracing
 from service.app import DEFAULT_LIMITS
 from service.sandbox import sample_contacts
 from service.store.database import Database
+from service.telemetry import tracing
 from service.webhooks.backlog import Limits
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
@@ -188,8 +188,8 @@ from service.app import open_app
 from service.settings import read_settings
 async def main():
     settings = read_settings(os.environ)
-    async with open_app(settings, settings.database_url) as app:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://it") as client:
+    async with open_app(settings, settings.database_url) as service:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://it") as client:
             assert (await client.get("/healthz")).status_code == 200
             assert (await client.post("/webhooks/formant")).status_code == 401
 asyncio.run(main())

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.outcomes.talk_time import WANTED, TalkTimeCount, find_percentiles
+from service.outcomes.figures import WANTED, TalkTimeCount, find_percentiles
 
 
 def slot_of(seconds: int) -> int:

@@ -1,4 +1,4 @@
-"""Request ids: what one request is called in its answer, in every log line written for it, and in the audit log.
+"""The context of a request: its id, and who acts. A task keeps both, and passes them on to the tasks that it starts.
 
 An id that comes with a request is kept only where it is plain: it is written to places that no person and no secret may
 reach. So it is short, of few characters, no word, and nothing that a phone number could stand in: seven digits or more,
@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import NamedTuple
 
 HEADER = b"x-request-id"
 _PLAIN = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9._:-]{5,127}")
@@ -65,3 +66,29 @@ def current_request_id() -> str | None:
 def set_request_id(request_id: str) -> None:
     """Says which request the present task, and those that it begins, work for from now on."""
     _request_id.set(request_id)
+
+
+class Actor(NamedTuple):
+    """``name`` as the audit log tells it; ``key_id`` of a stored key."""
+
+    name: str
+    key_id: int | None = None
+
+
+SERVICE = Actor("service")
+"""What happens by itself."""
+COMMAND_LINE = Actor("command line")
+SETTING = Actor("setting")
+"""The key of OUTCOMES_API_KEY."""
+
+_actor: ContextVar[Actor] = ContextVar("actor", default=SERVICE)
+
+
+def current_actor() -> Actor:
+    """Who the present task acts for."""
+    return _actor.get()
+
+
+def set_actor(actor: Actor) -> None:
+    """Says who the present task, and those that it begins, act for from now on."""
+    _actor.set(actor)

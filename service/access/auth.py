@@ -4,7 +4,7 @@ from starlette.requests import Request
 
 from service.access.keyring import KeyRing
 from service.errors import AuthenticationError, PermissionDeniedError, UnavailableError
-from service.telemetry.actor import set_actor
+from service.telemetry.context import set_actor
 from service.web.scopes import Scope, allows
 
 MAX_KEY_CHARACTERS = 500

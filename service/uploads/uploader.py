@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import structlog
 
 from service.access.audit import record_audit
+from service.background import every
 from service.errors import (
+    ApiError,
     ConflictError,
     DuplicateRequestError,
     InvalidRequestError,
@@ -31,15 +34,15 @@ from service.formant.batches import ProviderBatch
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
+from service.uploads.columns import ColumnContracts
 from service.uploads.contacts import ContactsOptions, Part, check_contacts, read_columns
-from service.uploads.contracts import ColumnContracts
 from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
 from service.uploads.leftovers import make_folder
-from service.uploads.repeats import explain_repeat
 from service.uploads.report import ContactsReport
-from service.uploads.requests import UploadRequest
 from service.uploads.sending import Sender
-from service.uploads.storing import Store, StoredPart
+from service.uploads.storing import Store, StoredPart, UploadRequest, explain_repeat
+
+logger = structlog.get_logger()
 
 
 class Uploader:
@@ -233,3 +236,27 @@ def refuse_errors(report: ContactsReport) -> None:
         return
     more = f" (and {report.error_count - 1} more: see details)" if report.error_count > 1 else ""
     raise InvalidRequestError(f"{report.errors[0]}{more}", details={"report": report})
+
+
+class Promoter:
+    """Looks for test batches that have passed, for as long as it runs."""
+
+    def __init__(self, database: Database, uploader: Uploader, *, interval_seconds: float = 5.0) -> None:
+        self._database = database
+        self._uploader = uploader
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.promote_due, "promotion_failed")
+
+    async def promote_due(self) -> None:
+        """One pass."""
+        due = [row["batch_id"] async for row in self._database.queries.list_due_promotions(self._database.pool)]
+        for batch_id in due:
+            try:
+                promoted = await self._uploader.promote(batch_id)
+            except ApiError as error:  # refused, lost, or another replica was faster: the upload's state tells
+                logger.warning("promotion_not_made", batch_id=batch_id, status=error.status)
+            else:
+                logger.info("batch_promoted", batch_id=promoted.id)

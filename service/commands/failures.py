@@ -38,9 +38,10 @@ _REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((httpx.TransportError,), "No answer over HTTP ({kind}): check that the other side runs, and run this again"),
     ((UnicodeDecodeError,), "The file is not UTF-8: save it as UTF-8, and run this again"),
     (
-        (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError),
+        (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError),
         "The database went away ({kind}): check that it runs, and run this again",
     ),
+    ((OSError,), "The system refuses ({error}): see to that, and run this again"),
 )
 """By what failed, the first that fits. The words of a database that are quoted name objects, never what is in them."""
 

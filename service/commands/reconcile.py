@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-import click
 from rich.console import Console
 from rich.table import Table
 
@@ -21,13 +20,8 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 
 
-@click.command()
-@click.argument("batch_id", type=int)
 def reconcile(batch_id: int) -> None:
-    """Compare a batch with the provider's figures now, without grace, and heal what is missing.
-
-    Ends with 1 when the figures differ afterwards.
-    """
+    """Compares the batch and heals it; ends with 1 when the figures differ afterwards."""
     settings = start()
     if not settings.formant_api_key:
         raise ConfigurationError("FORMANT_API_KEY is empty, so the provider cannot be asked: set it")

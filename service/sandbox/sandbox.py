@@ -19,12 +19,11 @@ from service.sandbox.clock import Clock, RunningClock, SteppedClock
 from service.sandbox.conversations import Conversations
 from service.sandbox.deliveries import Deliveries
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import OptionError
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
 from service.sandbox.figures import read_figures
 from service.sandbox.journal import Journal
-from service.sandbox.options import SandboxOptions
+from service.sandbox.options import OptionError, SandboxOptions
 from service.sandbox.publisher import Publisher
 from service.sandbox.records import Batch, Records
 from service.sandbox.timeline import Timeline

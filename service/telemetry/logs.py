@@ -1,4 +1,5 @@
-"""Logs: one JSON object per line on standard error. Event names are static words; data is in fields.
+"""Logs: one JSON object per line on standard error. Event names are static words; data is in fields. Commands that
+print for people log plain lines.
 
 Only fields in ``FIELDS`` are logged, so that a body, a phone number or a key cannot get into a log with an exception or
 a well-meant extra field. Their values are numbers or text. Ids from outside are logged only if they are plain, and
@@ -39,8 +40,13 @@ LIBRARY_LINES = 10
 logger = structlog.get_logger()
 
 
-def configure_logs(level: str) -> None:
-    """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source."""
+def configure_logs(level: str, *, for_people: bool = False) -> None:
+    """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source.
+
+    ``for_people``: plain lines, of which there are only warnings unless ``level`` is debug; nothing of libraries.
+    """
+    if for_people and level == "info":
+        level = "warning"
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -48,13 +54,14 @@ def configure_logs(level: str) -> None:
             add_request_id,
             _reduce_exception,
             _keep_known_fields,
-            structlog.processors.JSONRenderer(),
+            _render_line if for_people else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
     stamina.instrumentation.set_on_retry_hooks([])  # the caller logs its retries, with what failed
-    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
+    handler = logging.NullHandler() if for_people and level != "debug" else _LibraryHandler()
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class LineLimit:
@@ -117,6 +124,13 @@ def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]
 
 def _keep_known_fields(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {name: value if _may_log(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
+
+
+def _render_line(logger: Any, method: str, fields: MutableMapping[str, Any]) -> str:
+    del fields["timestamp"]
+    level, event = fields.pop("level"), fields.pop("event").replace("_", " ")
+    data = ", ".join(f"{name} {value}" for name, value in fields.items() if value not in {None, ""})
+    return f"outcomes: {level}: {event}" + (f" ({data})" if data else "")
 
 
 def _may_log(name: str, value: Any) -> bool:

@@ -22,7 +22,15 @@ from service.web.scopes import SCOPES, allows
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
-OPEN = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/openapi.json": 200, "/docs": 200, "/docs/file": 404}
+OPEN = {
+    "/": 307,
+    "/healthz": 200,
+    "/readyz": 200,
+    "/metrics": 200,
+    "/openapi.json": 200,
+    "/docs": 200,
+    "/docs/file": 404,
+}
 WRONG_KEYS = {
     "no key": {},
     "an empty one": {"authorization": "Bearer"},

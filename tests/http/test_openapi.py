@@ -189,7 +189,7 @@ def test_what_there_is_has_the_documented_shape_and_nothing_beside_it(template_c
         for method, path, operation in list_operations(document):
             names = re.findall(r"{(\w+)}", path)
             for values in product(*(living.known[name] for name in names)):
-                if method == "get" and path != "/openapi.json":
+                if method == "get" and path not in {"/", "/openapi.json"}:
                     found = path
                     for name, value in zip(names, values, strict=True):
                         found = found.replace(f"{{{name}}}", quote(value))

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from docs.generate import ROOT
-from service.sandbox import sample_contacts
 from tests.http.processes import Finished, make_environ
 from tests.http.provider import find_free_port
 
@@ -70,20 +69,13 @@ async def clone(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Path, 
     )  # fmt: skip
     try:
         output = await run_demo(process)
-        exported = dict(re.findall(r"\b(OUTCOMES|KEY|BATCH)=(\S+)", output)) or _find_exported(output, tmp_path)
+        exported = dict(re.findall(r"\b(OUTCOMES|KEY|BATCH)=(\S+)", output))
         path = f"{tmp_path / 'strict'}{os.pathsep}{environ['PATH']}"
         yield tmp_path, environ | exported | {"PATH": path}
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGTERM)
         await process.communicate()
-
-
-def _find_exported(output: str, folder: Path) -> dict[str, str]:
-    """For a demo that does not print them yet."""
-    (folder / "contacts.csv").write_text(sample_contacts(100, 7))
-    (address,) = re.findall(r"service answers at (\S+),", output)
-    return {"OUTCOMES": address, "KEY": "demo-key", "BATCH": re.findall(r"batch (\d+)", output)[0]}
 
 
 async def run_script(script: str, folder: Path, environ: dict[str, str]) -> Finished:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from service.formant.conversations import TARGET as CONVERSATIONS
-from service.formant.conversations import recall_event
+from service.formant.conversations import restore_event
 from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
 from service.formant.regions import Regions
 from service.formant.targets import Target
@@ -96,7 +96,7 @@ class Reattributor:
 
     def _decode(self, row: Any) -> Event | None:
         if row["target"] == CONVERSATIONS:
-            return recall_event(
+            return restore_event(
                 row["body"],
                 row["event_id"],
                 agent_id=row["agent_id"],

@@ -100,7 +100,7 @@ async def test_nothing_that_the_provider_tells_puts_off_calls_for_more_than_an_h
     budget = open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": "999999999"}))
     for _ in range(2):
-        with pytest.raises(ProviderError, match="not called for now"):
+        with pytest.raises(ProviderError, match="are paused"):
             await wait_of(budget)
         clock.now += timedelta(hours=1, seconds=1)
         await call(budget, answer(200, limits(0, clock.now + timedelta(days=30)), now=clock.now))

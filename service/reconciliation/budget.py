@@ -1,10 +1,10 @@
-"""The budget of calls to the provider: one row in Postgres that all replicas claim their calls from.
+"""The budget of calls to the provider: one row in Postgres from which all replicas claim their calls.
 
-What the provider tells with each answer (``X-RateLimit-*``, ``Retry-After``; contract, "Errors and limits") goes into
-that row, so that one replica's 429 makes all of them wait. Failures in a row make everybody back off, twice as long
-each time; from the fifth the circuit is open, and one caller at a time may try whether the provider is back.
+The limits in each answer (``X-RateLimit-*``, ``Retry-After``; contract, "Errors and limits") are stored in that row, so
+one replica's 429 makes all of them wait. After consecutive failures all replicas back off, twice as long each time.
+From the fifth failure the circuit is open, and one caller at a time may probe whether the provider is back.
 
-This is the one place that decides when a call may be made again: a client that has a budget waits for nothing else.
+Only the budget decides when a call may be made again: a client with a budget waits for nothing else.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from service.errors import ProviderError
 from service.formant.client import Pacer, read_reset, read_wait
 from service.store.database import Database
 
-BACKGROUND_LEAVES = 0.2
-"""The share of each window that background work leaves to uploads and to people."""
+BACKGROUND_RESERVE = 0.2
+"""The share of each window that background work leaves to uploads and to requests from people."""
 PROBE_SECONDS = 90.0
-"""Longer than a request can last: whoever tried is gone."""
+"""Longer than a request can last, so the previous probe is over."""
 BACKOFF_SECONDS = 0.5
 
 
 class Budget:
-    """Claims calls for one kind of work; any number of them, in any process, share an account's row.
+    """Claims calls for one kind of work. Any number of budgets, in any process, share an account's row.
 
-    ``reserved`` is the share that is left to others. ``now`` None is the database's own clock.
+    ``reserved`` is the share of each window left to others. Without ``now``, the database's clock is used.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Budget:
         database: Database,
         account: str,
         *,
-        reserved: float = BACKGROUND_LEAVES,
+        reserved: float = BACKGROUND_RESERVE,
         longest_wait_seconds: float = 300.0,
         now: Callable[[], datetime] | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -53,7 +53,8 @@ class Budget:
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """Entered when a call may be made; is told the answer. Left by an error without one, the call has failed.
+        """Enters when a call may be made; yields a function that takes the answer. An error without an answer counts as
+        a failed call.
 
         Raises ProviderError (503, ``provider_paused``) when the wait would be too long.
         """
@@ -62,14 +63,14 @@ class Budget:
         try:
             yield answers.append
         except asyncio.CancelledError:
-            raise  # nothing was learned; a probe's turn runs out by itself
+            raise  # the outcome is unknown; a probe's turn expires by itself
         except BaseException:
             await self._record(answers[-1] if answers else None)
             raise
         await self._record(answers[-1] if answers else None)
 
     async def take(self) -> None:
-        """Waits until a call may be made, and claims it."""
+        """Waits until a call may be made and claims it."""
         waited = 0.0
         while True:
             claim = await self._database.queries.claim_provider_call(
@@ -81,12 +82,12 @@ class Budget:
             )
             if claim["refusal"] is None:
                 return
-            # A little later than allowed, and not all at once.
+            # Slightly late, with jitter, so that replicas do not all call at once.
             seconds = claim["wait_seconds"] * random.uniform(1.0, 1.1) + 0.01  # noqa: S311  nothing secret in it
             waited += seconds
             if waited > self._longest_wait_seconds:
                 raise ProviderError(
-                    f"The provider is not called for now ({claim['refusal']})",
+                    f"Calls to the provider are paused ({claim['refusal']})",
                     status=503,
                     error_type="provider_paused",
                     headers={"retry-after": str(max(1, round(claim["wait_seconds"])))},
@@ -111,21 +112,21 @@ class Budget:
 
 @dataclass
 class Meter:
-    """Counts the calls that one comparison spends."""
+    """Counts the calls of one comparison."""
 
     pacer: Pacer
     calls: int = 0
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """As the pacer's."""
+        """Counts a call and passes it to the pacer."""
         async with self.pacer.spend() as note:
             self.calls += 1
             yield note
 
 
 def name_account(base_url: str, api_key: str) -> str:
-    """What the budget's row is known by: tells neither address nor key."""
+    """The key of the budget's row: a hash, so it reveals neither the address nor the API key."""
     return hashlib.sha256(f"{base_url}\n{api_key}".encode()).hexdigest()[:16]
 
 

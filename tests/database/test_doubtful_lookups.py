@@ -138,7 +138,7 @@ async def test_the_true_owner_of_what_an_earlier_version_adopted_for_another_upl
         assert (await service.post(f"/v1/uploads/{owner}/resolve", json=word)).status_code == 409
         await upgrade(database)
 
-        runbook = (Path(__file__).parents[2] / "deploy" / "RUNBOOK.md").read_text()
+        runbook = (Path(__file__).parents[2] / "docs" / "operate" / "runbook.md").read_text()
         (statement,) = (block for block in re.findall(r"```sql\n(.*?)```", runbook, re.S) if "known_by" in block)
         found = await database.pool.fetch(statement)
         assert [(row["upload_id"], row["batch_id"]) for row in found] == [(wrong, 456)]

@@ -45,8 +45,8 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def stage(runner: asyncio.Runner, template_clone: str) -> Iterator[Stage]:
-    opening = open_stage(template_clone)
+def stage(runner: asyncio.Runner, database_url: str) -> Iterator[Stage]:
+    opening = open_stage(database_url)
     yield runner.run(opening.__aenter__())
     runner.run(opening.__aexit__(None, None, None))
 

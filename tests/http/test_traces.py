@@ -9,10 +9,10 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.telemetry import tracing
 from service.app import DEFAULT_LIMITS
 from service.sandbox import sample_contacts
 from service.store.database import Database
+from service.telemetry import tracing
 from service.webhooks.backlog import Limits
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, phone_of, post_webhook, store_batch

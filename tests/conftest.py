@@ -1,6 +1,7 @@
 """What the tests share: one real Postgres, a database for each test, the service and the sandbox over HTTP."""
 
 import asyncio
+import functools
 import itertools
 import shutil
 import subprocess
@@ -37,6 +38,9 @@ structlog.configure(
     # pytest swaps and closes sys.stdout between the phases of a test, while a service in another thread may log.
     logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
+
+# Each client reads the certificates of all authorities, which takes 50 ms; one reading is enough for all.
+vars(httpx._transports.default)["create_ssl_context"] = functools.cache(httpx.create_ssl_context)
 
 _numbers = itertools.count(1)
 

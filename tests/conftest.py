@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import itertools
+import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -39,8 +41,16 @@ structlog.configure(
     logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
 
-# Each client reads the certificates of all authorities, which takes 50 ms; one reading is enough for all.
-vars(httpx._transports.default)["create_ssl_context"] = functools.cache(httpx.create_ssl_context)
+
+@functools.cache
+def _load_authorities(_file: str | None, **options: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(**options)
+
+
+# Every client loads the certificates of all authorities, which takes 50 ms: here they are loaded once for all.
+vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_authorities(
+    os.environ.get("SSL_CERT_FILE"), **options
+)
 
 _numbers = itertools.count(1)
 

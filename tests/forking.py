@@ -107,7 +107,10 @@ class _Status(asyncio.Protocol):
         self._status = status
 
     def data_received(self, data: bytes) -> None:
-        self._status.set_result(int(data))
+        self._data = data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._status.set_result(int(self._data))
 
 
 async def _watch(fd: int) -> "asyncio.Future[int]":

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -53,6 +54,17 @@ vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_
 )
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """The day is the seed of random histories, for all workers, also over midnight."""
+    os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says the seed where there is a terminal, quiet or not."""
+    if (terminal := session.config.pluginmanager.get_plugin("terminalreporter")) is not None:
+        terminal.write_line(f"HISTORIES_SEED={os.environ['HISTORIES_SEED']}")
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ KEYS = ["position", "reset", "phone", "dry_run", "batch_id", "not_sent", "\x00"]
 
 
 @pytest.fixture
-def fuzzed(template_clone: str) -> Iterator[Fuzzed]:
-    with open_fuzzed(template_clone) as opened:
+def fuzzed(database_url: str) -> Iterator[Fuzzed]:
+    with open_fuzzed(database_url) as opened:
         yield opened
 
 

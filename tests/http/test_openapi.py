@@ -180,9 +180,9 @@ async def test_a_field_that_form_and_query_tell_differently_is_refused(service: 
     assert (await service.post("/v1/batch-call?force=true", **form)).status_code == 200
 
 
-def test_what_there_is_has_the_documented_shape_and_nothing_beside_it(template_clone: str) -> None:
+def test_what_there_is_has_the_documented_shape_and_nothing_beside_it(database_url: str) -> None:
     checked = set()
-    with live(template_clone) as living, httpx.Client(base_url=living.base_url, timeout=30.0) as client:
+    with live(database_url) as living, httpx.Client(base_url=living.base_url, timeout=30.0) as client:
         client.headers["authorization"] = f"Bearer {API_KEY}"
         document = client.get("/openapi.json").json()
         forbid_more(document["components"]["schemas"])

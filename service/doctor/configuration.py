@@ -113,7 +113,7 @@ async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
     findings = []
     for name in given:
         try:
-            mode = Path(environ[name]).stat().st_mode
+            mode = _read_mode(Path(environ[name]))
         except OSError:
             continue  # told where the settings are read
         if mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -163,6 +163,10 @@ def _list_secrets(settings: Settings) -> Iterator[tuple[str, list[str]]]:
         yield "default", list(settings.webhook_secrets)
     if settings.targets_file is not None:
         yield from read_secrets(settings.targets_file).items()
+
+
+def _read_mode(path: Path) -> int:
+    return path.stat().st_mode
 
 
 def _name_of(error: ConfigurationError) -> str:

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``declarations``."""
+"""The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``parameters``."""
 
 import re
 from collections.abc import Iterable, Iterator

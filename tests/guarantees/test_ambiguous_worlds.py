@@ -479,7 +479,9 @@ async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_th
     assert await find(database, "reached", "copied", "still due") == [(456, 1), (900, 1), (456, 2)]
 
 
-async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_conversation_belongs(database: Database) -> None:
+async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_conversation_belongs(
+    database: Database,
+) -> None:
     await store_batch(database.url, ref_token="feedc0de")
     await store_batch(database.url, batch_id=457, ref_token="0ther")
     await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True, conversation_id="shared"))

@@ -1,24 +1,23 @@
 """``outcomes serve``: the service itself."""
 
 import gc
+import os
 
-import click
 import uvloop
 
 from service.app import open_app
-from service.commands.starting import open_database_url, start
+from service.commands.starting import begin, open_database_url
 from service.server.process import serve_until_signal
 from service.settings import Settings
-from service.telemetry.actor import SERVICE, set_actor
+from service.telemetry.context import SERVICE, set_actor
 
 GC_THRESHOLD = 2000
 
 
-@click.command()
 def serve() -> None:
-    """Run the service until SIGTERM, then drain and exit with 0."""
-    settings = start()
-    with open_database_url(settings) as url:
+    """Runs the service until SIGTERM."""
+    settings = begin(os.environ, for_people=False)
+    with open_database_url(settings, may_create=True) as url:
         uvloop.run(_serve(settings, url))
 
 

@@ -1,7 +1,7 @@
-"""Batches as the provider shows them, read leniently: each entry of its list by itself, each field by itself.
+"""Batches as the provider returns them. Each list entry and each field is read leniently on its own.
 
-An entry is usable when it has an id. Whatever else is missing, null or of another type is None, and means "not said":
-it never replaces what is known. An entry that is not usable costs itself and not the page.
+An entry is usable when it has an id. Any other field that is missing, null or of the wrong type is None, which means
+"unknown" and never replaces a known value. An unusable entry does not affect the rest of the page.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ TEXT_LIMIT = 1000
 
 
 class ProviderBatch(msgspec.Struct):
-    """A batch as the provider shows it. ``status`` may be any word; None is what it did not say."""
+    """A batch as the provider returns it. ``status`` may be any word; None means unknown."""
 
     id: int
     agent_id: int | None = None
@@ -62,7 +62,7 @@ class BatchList(NamedTuple):
 class ProviderMetrics(msgspec.Struct):
     """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
 
-    None is a figure that was not told, which is something else than 0.
+    None means that the provider did not give the figure, which differs from 0.
     """
 
     avg_duration_seconds: float | None = None
@@ -80,7 +80,7 @@ class ProviderMetrics(msgspec.Struct):
 
 
 def decode_batch_page(body: bytes) -> BatchPage:
-    """A page of the list; of entries with one id, one. Raises msgspec.ValidationError when it is no list."""
+    """A page of the list; entries with the same id are merged. Raises msgspec.ValidationError when it is not a list."""
     content = decode_leniently(body)
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(entries, list):
@@ -101,7 +101,7 @@ def decode_batch_page(body: bytes) -> BatchPage:
 
 
 def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
-    """One batch. Raises msgspec.ValidationError when it is none, or another than ``batch_id``."""
+    """One batch. Raises msgspec.ValidationError when it is not a batch, or not ``batch_id``."""
     content = decode_leniently(body)
     data = content.get("data") if isinstance(content, dict) else None
     if isinstance(data, dict) and batch_id is not None and data.get("id") is None:
@@ -113,7 +113,8 @@ def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
 
 
 def decode_metrics(body: bytes) -> ProviderMetrics:
-    """The figures of one batch; one that is absent or cannot be is None. Raises msgspec.ValidationError without any."""
+    """The figures of one batch; an absent or impossible figure is None. Raises msgspec.ValidationError when ``data`` is
+    not an object."""
     content = decode_leniently(body)
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict):
@@ -140,7 +141,7 @@ def _read_batch(entry: object) -> ProviderBatch | OddEntry:
 
 
 def _read_id(value: object) -> int | None:
-    """A positive whole number that fits a bigint, also from text. None where it may not be the one that was written."""
+    """A positive whole number that fits a bigint, also from text. None where rounding may have changed it."""
     if isinstance(value, str):
         digits = value.strip()
         value = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 19 else None
@@ -155,12 +156,12 @@ def _read_text(value: object) -> str | None:
 
 
 def _read_time(value: object) -> datetime | None:
-    """ISO 8601, or an epoch in seconds or milliseconds; without a zone it is UTC."""
+    """A time from ISO 8601, or from an epoch in seconds or milliseconds. Without a zone it is UTC."""
     number = to_float(value)
     return plausible_time(to_time(value)) if number is None else plausible_epoch(number)
 
 
 def _fill(first: ProviderBatch, later: ProviderBatch) -> ProviderBatch:
-    """The first of two entries about one batch, with what only the later one says."""
-    said = {name: value for name, value in msgspec.structs.asdict(later).items() if getattr(first, name) is None}
-    return msgspec.structs.replace(first, **said)
+    """The first of two entries for one batch, completed from the later one."""
+    added = {name: value for name, value in msgspec.structs.asdict(later).items() if getattr(first, name) is None}
+    return msgspec.structs.replace(first, **added)

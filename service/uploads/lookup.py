@@ -19,8 +19,7 @@ from service.formant.client import FormantClient
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
 from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.uploads.matching import Decision, decide, fits, is_plausible
 
@@ -109,7 +108,7 @@ class UploadFinder:
                 await record_audit(self._database, connection, action, f"upload {batch_key}", state, **(details or {}))
         return state
 
-    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None = None) -> None:
+    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None) -> None:
         """Records that it was sent and no answer came; it is looked for from then on."""
         async with self._database.pool.acquire() as connection, connection.transaction():
             await self._database.queries.record_unknown(

@@ -18,7 +18,7 @@ from service.formant.regions import Regions
 from service.store.database import COPY_SECONDS, Database
 from service.uploads.contacts import ContactsOptions, Part, check_contacts
 from service.uploads.leftovers import make_folder
-from service.uploads.uploads import refuse_errors
+from service.uploads.uploader import refuse_errors
 
 logger = structlog.get_logger()
 

@@ -34,7 +34,7 @@ class Resolver:
         self._client = client
         self._finder = finder
 
-    async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool = False) -> None:
+    async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool) -> None:
         """The upload became batch ``batch_id``.
 
         Raises NotFoundError, ConflictError when the upload is not unknown or the batch is another's,

@@ -2,7 +2,7 @@
 -- never looked for was answered, and where the audit log has a person's resolution, that is how it is known. They are few:
 -- each is an answer that was lost.
 
--- compatible-from: 0016
+-- compatible-from: 0021
 -- migrate:up
 UPDATE batches AS b
 SET known_by = CASE WHEN 'upload ' || b.batch_key IN (SELECT l.subject FROM audit_log AS l

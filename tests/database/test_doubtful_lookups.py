@@ -126,17 +126,6 @@ async def test_what_a_person_resolved_in_an_earlier_version_is_not_taken_for_a_g
         assert [row["known_by"] for row in rows] == ["person", "lookup"]
 
 
-async def test_a_version_before_that_goes_on_after_the_upgrade_adopts_as_a_guess(database: Database) -> None:
-    for lookups, known_by in ((1, "lookup"), (0, None)):
-        await database.pool.execute("DELETE FROM batches")
-        key = await store_batch(database.url, batch_id=None)
-        await database.pool.execute("UPDATE batches SET upload_state = 'unknown', lookups = $1", lookups)
-        adopted = await database.pool.fetchval("SELECT record_uploaded($1, 456, 'pending', 10, now(), 1000)", key)
-        row = await database.pool.fetchrow("SELECT batch_key, known_by FROM batches WHERE batch_id = 456")
-        assert row is not None
-        assert (adopted, tuple(row)) == (key, (key, known_by))
-
-
 async def test_the_true_owner_of_what_an_earlier_version_adopted_for_another_upload_is_found_and_resolved(
     start_service: StartService, database: Database
 ) -> None:
@@ -149,7 +138,7 @@ async def test_the_true_owner_of_what_an_earlier_version_adopted_for_another_upl
         assert (await service.post(f"/v1/uploads/{owner}/resolve", json=word)).status_code == 409
         await upgrade(database)
 
-        runbook = (Path(__file__).parents[2] / "deploy" / "RUNBOOK.md").read_text()
+        runbook = (Path(__file__).parents[2] / "docs" / "operate" / "runbook.md").read_text()
         (statement,) = (block for block in re.findall(r"```sql\n(.*?)```", runbook, re.S) if "known_by" in block)
         found = await database.pool.fetch(statement)
         assert [(row["upload_id"], row["batch_id"]) for row in found] == [(wrong, 456)]

@@ -481,6 +481,17 @@ async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_th
     assert await find(database, "reached", "copied", "still due") == [(456, 1), (900, 1), (456, 2)]
 
 
+async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_conversation_belongs(
+    database: Database,
+) -> None:
+    await store_batch(database.url, ref_token="feedc0de")
+    await store_batch(database.url, batch_id=457, ref_token="0ther")
+    await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True, conversation_id="shared"))
+    assert await find(database, "first") == [SEVERAL]
+    await ingest(database, call("retry", 1, 2, ref="0ther", conversation_id="shared", attempt=2))
+    assert await find(database, "first", "retry") == [(457, 1), (457, 1)]
+
+
 async def test_a_finished_call_that_is_told_late_still_counts_where_its_reference_says(database: Database) -> None:
     key = await store_batch(database.url, 1)
     await ingest(database, call("final", 1, 2, ref="feedc0de", attempt=2))

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from service.access import keyring
+from service.access.auth import Authenticator
 from service.access.keys import Keys
 from service.app import open_app
 from service.errors import UnavailableError
@@ -17,12 +18,19 @@ from service.front import Front
 from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.scopes import SCOPES, allows
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
-OPEN = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/openapi.json": 200, "/docs": 200, "/docs/file": 404}
+OPEN = {
+    "/": 307,
+    "/healthz": 200,
+    "/readyz": 200,
+    "/metrics": 200,
+    "/openapi.json": 200,
+    "/docs": 200,
+    "/docs/file": 404,
+}
 WRONG_KEYS = {
     "no key": {},
     "an empty one": {"authorization": "Bearer"},

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formant.batches import ProviderMetrics
-from service.reconciliation.drift import FIGURES, FINALS, VERDICTS, Assessment, Side, assess
+from service.outcomes.shapes import VERDICTS
+from service.reconciliation.drift import FIGURES, FINALS, Assessment, Side, assess
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 GRACE = 900

@@ -1,4 +1,4 @@
-"""Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
+"""Builds the service: its long-lived parts, their tasks and the routes. Only this module knows all of them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,8 +40,7 @@ from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
 from service.reconciliation.progress import ProgressWatch
 from service.reconciliation.reconciler import Reconciler
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
@@ -76,13 +75,13 @@ DEFAULT_INTERVAL_SECONDS = 30
 MAINTENANCE_SECONDS = 3600
 DEFAULT_LIMITS = Limits()
 WRITERS = 3
-"""How many ``open_app`` opens at most: for webhooks, replays and healing."""
+"""The most writers that ``open_app`` opens: for webhooks, replays and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
-    """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not.
+    """Migrates the schema, or only checks that it fits. Raises DatabaseError, with the remedy, when it does not.
 
-    This is the first that a start asks of the database, so it is also here that one which does not fit is refused.
+    This is the first use of the database at startup, so an unsuitable server is also refused here.
     """
     connection = await open_checked(url)
     try:
@@ -93,7 +92,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
             f"The role of OUTCOMES_DATABASE_URL lacks a right ({error}): run `outcomes migrate` as the role that owns "
-            "the tables, and `outcomes grant-service` for another that runs the service"
+            "the tables, and `outcomes grant-service` for another role that runs the service"
         ) from error
     finally:
         await connection.close()
@@ -108,12 +107,12 @@ async def open_app(
 ) -> AsyncIterator[Service]:
     """The running service: ready to serve when entered, drained when left.
 
-    Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
+    Raises ConfigurationError or DatabaseError, with the remedy, when the configuration does not allow it to run.
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
     metrics = Metrics()
-    async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
+    async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
             open_database(
@@ -194,8 +193,13 @@ async def open_app(
             Elsewhere(batches, discoverer, registrar),
             Uploads(database, uploader, Resolver(database, client, finder)),
             Agents(database),
-            Recipients(database),
-            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Recipients(database, default_time_zone=settings.time_zone),
+            Exports(
+                Exporter(database, max_exports=settings.max_exports),
+                metrics,
+                max_seconds=settings.export_seconds,
+                default_time_zone=settings.time_zone,
+            ),
             Across(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Health(database, metrics, background.stopped),
@@ -211,7 +215,7 @@ async def open_app(
 
 @asynccontextmanager
 async def run_committer(background: Background, committer: Committer) -> AsyncIterator[None]:
-    """Commits while the block lasts, and then what is left."""
+    """Runs the committer while the block lasts, then commits what is left."""
     task = background.start(COMMITTER, committer.run)
     try:
         yield
@@ -221,13 +225,13 @@ async def run_committer(background: Background, committer: Committer) -> AsyncIt
 
 
 async def make_partitions(database: Database) -> None:
-    """Makes the partitions of bodies ahead of time, until it is cancelled."""
+    """Creates the partitions of bodies ahead of time, until it is cancelled."""
     make = database.queries.create_body_partitions
     await every(MAINTENANCE_SECONDS, lambda: make(database.pool), "maintenance_failed")
 
 
 def describe_replica(database: Database, metrics: Metrics) -> None:
-    """Sets the metrics of this process: what is built in, and its connections to the database."""
+    """Sets the metrics of this process: its version and its database connections."""
     metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
     pool = database.pool
     metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
@@ -236,19 +240,19 @@ def describe_replica(database: Database, metrics: Metrics) -> None:
 
 
 def keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
-    """What keeps the server's connections within their limits, and counts them."""
+    """Builds the keeper, which keeps the server's connections within their limits and counts them."""
     keeper = ConnectionKeeper(replace(limits, connections=settings.max_connections), metrics.connections_cut.counts)
     metrics.connections.read = keeper.count_stages
     return keeper
 
 
 def count_connections(settings: Settings) -> int:
-    """How many connections to the database one replica opens when everything is busy at once."""
+    """The most database connections that one replica opens."""
     return POOL_CONNECTIONS + WRITERS + settings.max_exports
 
 
 def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> Writer:
-    """A writer with a connection of its own, closed when ``stack`` is left."""
+    """A writer with its own connection, closed when ``stack`` exits."""
     writer = Writer(database.url, database.queries, metrics)
     stack.callback(writer.close)
     return writer
@@ -262,7 +266,7 @@ def build_reconciler(
     writer: Writer,
     regions: Regions,
 ) -> Reconciler:
-    """The loop, on the budget that all replicas share."""
+    """Builds the reconciler, on the budget that all replicas share."""
     account = name_account(settings.formant_base_url, settings.formant_api_key)
     return Reconciler(
         database,

@@ -1,4 +1,4 @@
-"""Work that runs beside the requests for as long as the service does."""
+"""Tasks that run in the background as long as the service does."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,15 +12,15 @@ logger = structlog.get_logger()
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0
-SOUND_SECONDS = 60.0
-"""A task that ran for longer has got over what it died of before."""
+HEALTHY_SECONDS = 60.0
+"""A task that ran longer starts again with the first wait."""
 
 
 async def every(
     seconds: float, step: Callable[[], Awaitable[object]], failure: str, *, is_due_at_once: bool = True
 ) -> None:
-    """Takes ``step``, then waits ``seconds``, until it is cancelled. One that fails is logged as ``failure``, and taken
-    again the next time."""
+    """Runs ``step`` and waits ``seconds``, until it is cancelled. A step that fails is logged as ``failure``; the loop
+    continues."""
     if not is_due_at_once:
         await asyncio.sleep(seconds)
     while True:
@@ -32,7 +32,7 @@ async def every(
 
 
 class Background:
-    """Tasks under supervision: one that dies is logged, counted and started again, later each time in a row."""
+    """Supervised tasks: one that dies is logged, counted and restarted, with a longer wait each time in a row."""
 
     def __init__(self, group: asyncio.TaskGroup, metrics: Metrics, first_wait_seconds: float) -> None:
         self._group = group
@@ -40,16 +40,16 @@ class Background:
         self._first_wait_seconds = first_wait_seconds
         self._tasks: list[asyncio.Task[None]] = []
         self.stopped: set[str] = set()
-        """The names of those that have died and are not started again yet."""
+        """The names of tasks that have died and wait for their restart."""
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Starts ``run()``; when the block of ``open_background`` ends, it is cancelled if it has not returned."""
+        """Starts ``run()``. It is cancelled at the end of the ``open_background`` block if it is still running."""
         task = self._group.create_task(self._supervise(name, run), name=name)
         self._tasks.append(task)
         return task
 
     def cancel(self) -> None:
-        """Cancels all that runs."""
+        """Cancels all tasks."""
         for task in self._tasks:
             task.cancel()
 
@@ -64,7 +64,7 @@ class Background:
                 self.stopped.add(name)
                 self._metrics.background_failures.labels(name).inc()
                 logger.error("background_task_died", task=name, exc_info=True)
-            if clock() - began > SOUND_SECONDS:
+            if clock() - began > HEALTHY_SECONDS:
                 wait = self._first_wait_seconds
             await asyncio.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
@@ -75,7 +75,7 @@ class Background:
 async def open_background(
     metrics: Metrics, *, first_wait_seconds: float = FIRST_WAIT_SECONDS
 ) -> AsyncIterator[Background]:
-    """Runs what is started in it for as long as the block lasts."""
+    """Runs the tasks started in the block until the block ends."""
     failure: BaseException | None = None
     async with asyncio.TaskGroup() as group:
         background = Background(group, metrics, first_wait_seconds)

@@ -210,8 +210,15 @@ def batches() -> None:
 @click.option("--accept-difference", is_flag=True, help="It is, although the provider counts other recipients.")
 @click.option("--not-sent", is_flag=True, help="The provider has never taken it: nobody is dialled.")
 @click.option("--not-these", metavar="N,N", help="It is none of these batches: all that could be it.")
+@click.option("--accept-unreadable", is_flag=True, help="Nor is it an entry of the list that cannot be read.")
 def resolve(
-    upload_id: int, batch_id: int | None, *, accept_difference: bool, not_sent: bool, not_these: str | None
+    upload_id: int,
+    batch_id: int | None,
+    *,
+    accept_difference: bool,
+    not_sent: bool,
+    not_these: str | None,
+    accept_unreadable: bool,
 ) -> None:
     """Say what became of an upload that is unknown (GET /v1/uploads?state=unknown).
 
@@ -223,10 +230,18 @@ def resolve(
         raise click.UsageError("--accept-difference goes with --batch-id")
     if not_these is not None and not not_sent:
         raise click.UsageError("--not-these goes with --not-sent")
+    if accept_unreadable and not not_sent:
+        raise click.UsageError("--accept-unreadable goes with --not-sent")
     denied = _read_ids(not_these) if not_these is not None else None
     from service.commands.batches import resolve as run
 
-    run(upload_id, batch_id, accept_difference=accept_difference, not_these=denied)
+    run(
+        upload_id,
+        batch_id,
+        accept_difference=accept_difference,
+        not_these=denied,
+        accept_unreadable=accept_unreadable,
+    )
 
 
 def _read_ids(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""How a request finds its handler: webhooks straight to the receiver, the rest by routes made from the operations."""
+"""Dispatches requests: webhooks directly to the receiver, the rest by routes built from the operations."""
 
 from typing import Protocol
 
@@ -25,8 +25,8 @@ from service.webhooks.receiver import read_target
 
 
 class Front:
-    """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time."""
+    """Sends webhooks directly to the receiver and everything else through Starlette: routing would cost the hot path a
+    fifth of its time."""
 
     def __init__(self, receiver: ASGIApp, routes: Starlette, metrics: Metrics) -> None:
         self._receiver = receiver
@@ -47,7 +47,7 @@ class Handlers(Protocol):
 
 
 def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlette:
-    """Everything but the receiver, which is only documented here."""
+    """Routes of everything but the receiver, which is only documented here."""
     operations = [operation for group in groups for operation in group.operations()]
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()
@@ -61,7 +61,7 @@ def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlet
             Exception: answer_failure,
         },
     )
-    # It would send whoever adds a slash to where the request's own Host header says.
+    # The redirect for a trailing slash would trust the request's Host header.
     routes.router.redirect_slashes = False
     routes.state.operations = operations
     return routes

@@ -1,8 +1,8 @@
-"""Settings: read from the environment in this one place, and nowhere else.
+"""Settings. Only this module reads them from the environment.
 
 Every setting that holds a secret can also be given as ``NAME_FILE``, a path to a file that holds it. ``service.values``
-cleans both alike. A value that cannot be used stops the service at its start, with a message that names the setting and
-what it takes.
+cleans both the same way. An invalid value stops the service at startup, with a message that names the setting and what
+it takes.
 """
 
 import difflib
@@ -24,7 +24,7 @@ PROVIDER_URL = "https://api.voice.formantai.com"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the service was told, checked. Secrets are kept out of ``repr``."""
+    """The checked settings of the service. ``repr`` omits secrets."""
 
     database_url: str
     data_dir: Path
@@ -90,7 +90,7 @@ NAMES = {
     "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "Days to keep the provider's past figures (each batch's latest stay); 0: for ever",
 }
 KEPT = ("bodies", "people", "quarantine", "audit", "snapshots")
-"""What has a setting for how long it is kept."""
+"""The kinds of data with a retention setting."""
 SECRETS = {
     "OUTCOMES_DATABASE_URL",
     "OUTCOMES_API_KEY",
@@ -102,7 +102,7 @@ SECRETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SyncSettings:
-    """What ``outcomes crm-sync`` was told, checked: a client of the service, which itself needs none of it."""
+    """The checked settings of ``outcomes crm-sync``, a client of the service. The service itself needs none of them."""
 
     url: str
     feed_key: str
@@ -120,9 +120,9 @@ SYNC_NAMES = {
 }
 SYNC_SECRETS = {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
 KEYS = {"OUTCOMES_API_KEY", "FORMANT_API_KEY", "OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
-"""Those that are sent in a header."""
+"""Secrets that are sent in a header."""
 TEXTS = {"OUTCOMES_DATABASE_URL"}
-"""Secrets in which words of other scripts may stand beside ASCII."""
+"""Secrets that may mix ASCII with words of other scripts."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -171,9 +171,9 @@ def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
 
 
 def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
-    """Names that look like settings of ours and are none, each with the nearest that is one, or "".
+    """Names with our prefixes that are not settings, each with the nearest setting, or "".
 
-    Only to be warned of: a cluster may set variables with our prefix for reasons of its own.
+    Worth a warning, not an error: a cluster may set variables with our prefixes for its own reasons.
     """
     known = NAMES.keys() | SYNC_NAMES.keys() | {f"{name}_FILE" for name in SECRETS | SYNC_SECRETS}
     unknown = [name for name in environ if name.startswith(("OUTCOMES_", "FORMANT_")) and name not in known]
@@ -246,12 +246,12 @@ def _column(environ: Mapping[str, str], name: str, default: str) -> str:
     value = _text(environ, name, default, empty_is_value=True)
     if value and not _COLUMN.fullmatch(value):
         raise ConfigurationError(
-            f"{name} takes a name of at most 64 letters (a to z), digits, blanks and . _ - that begins with a letter "
+            f"{name} takes a name of at most 64 letters (a to z), digits, spaces and . _ - that begins with a letter "
             f"or _, or nothing, not {value!r}"
         )
     if "".join(filter(str.isalnum, value.casefold())) == "customerphone":
         raise ConfigurationError(
-            f"{name} takes another name than {value!r}: that is the column of the phones, which the provider calls"
+            f"{name} takes a name other than {value!r}: that is the column of the phones, which the provider calls"
         )
     return value
 

@@ -1,12 +1,17 @@
 """What the tests share: one real Postgres, a database for each test, the service and the sandbox over HTTP."""
 
 import asyncio
+import functools
 import itertools
+import os
 import shutil
+import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -22,7 +27,7 @@ from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database, open_database
 from service.webhooks.backlog import Limits
-from tests.postgres import PostgresServer, find_programs
+from tests.postgres import PostgresServer, find_memory, find_programs
 
 API_KEY = "test-key"
 SECRET = "test-secret"
@@ -37,13 +42,35 @@ structlog.configure(
     logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
 
+
+@functools.cache
+def _load_authorities(_file: str | None, **options: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(**options)
+
+
+# Every client loads the certificates of all authorities, which takes 50 ms: here they are loaded once for all.
+vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_authorities(
+    os.environ.get("SSL_CERT_FILE"), **options
+)
+
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """The day is the seed of random histories, for all workers, also over midnight."""
+    os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Says the seed where there is a terminal, quiet or not."""
+    if (terminal := session.config.pluginmanager.get_plugin("terminalreporter")) is not None:
+        terminal.write_line(f"HISTORIES_SEED={os.environ['HISTORIES_SEED']}")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """The server that the tests share; a test that stops or kills one makes its own."""
-    server = PostgresServer(find_programs())
+    server = PostgresServer(find_programs(), parent=find_memory())
     server.start()
     yield server
     server.remove()
@@ -96,45 +123,84 @@ async def drop_database(server: PostgresServer, url: str) -> None:
         await connection.close()
 
 
-_templates: dict[PostgresServer, str] = {}
+class Clones:
+    """Databases cloned from one template: one ahead of its test, and dropped behind it, by a thread of their own."""
+
+    def __init__(self, server: PostgresServer, template: str) -> None:
+        self._server = server
+        self._template = template
+        self._thread = ThreadPoolExecutor(1)
+        self._runner = asyncio.Runner()
+        self._connection = self._run(asyncpg.connect, server.url("postgres")).result()
+        self._next = self._clone()
+        self._drops: list[Future[Any]] = []
+
+    def take(self) -> str:
+        """A clone that nobody else has; gives its URL."""
+        taken, self._next = self._next, self._clone()
+        return taken.result()
+
+    def give_back(self, url: str) -> None:
+        """Drops a clone, whoever is still connected."""
+        self._drops.append(self._run(self._connection.execute, f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)"))
+
+    def close(self) -> None:
+        """Waits for the drops, and raises where one failed."""
+        self._run(self._connection.close).result()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
+        for drop in self._drops:
+            drop.result()
+
+    def _clone(self) -> Future[str]:
+        name = f"test_{next(_numbers)}"
+
+        async def clone() -> str:
+            await self._connection.execute(f"CREATE DATABASE {name} TEMPLATE {self._template} STRATEGY file_copy")
+            return self._server.url(name)
+
+        return self._run(clone)
+
+    def _run(self, function: Callable[..., Coroutine[Any, Any, Any]], *arguments: Any) -> Future[Any]:
+        return self._thread.submit(lambda: self._runner.run(function(*arguments)))
 
 
-async def _get_template(postgres: PostgresServer) -> str:
-    """The database with the schema that the tests' databases are cloned from; migrated once."""
-    if postgres not in _templates:
-        template = await create_database(postgres, "template0")
-        await prepare_schema(template, may_migrate=True)
-        _templates[postgres] = urlsplit(template).path[1:]
-    return _templates[postgres]
+@pytest.fixture(scope="session")
+def empty_clones(postgres: PostgresServer) -> Iterator[Clones]:
+    """Databases without a schema."""
+    clones = Clones(postgres, "template0")
+    yield clones
+    clones.close()
+
+
+@pytest.fixture(scope="session")
+def clones(postgres: PostgresServer) -> Iterator[Clones]:
+    """Databases with the schema, cloned from a template that was migrated once."""
+
+    async def migrate() -> str:
+        url = await create_database(postgres, "template0")
+        await prepare_schema(url, may_migrate=True)
+        return urlsplit(url).path[1:]
+
+    clones = Clones(postgres, asyncio.run(migrate()))
+    yield clones
+    clones.close()
 
 
 @pytest.fixture
-async def empty_database_url(postgres: PostgresServer) -> AsyncIterator[str]:
+def empty_database_url(empty_clones: Clones) -> Iterator[str]:
     """A database without a schema."""
-    url = await create_database(postgres, "template0")
+    url = empty_clones.take()
     yield url
-    await drop_database(postgres, url)
+    empty_clones.give_back(url)
 
 
 @pytest.fixture
-async def database_url(postgres: PostgresServer) -> AsyncIterator[str]:
-    """A database with the schema, cloned from a template that was migrated once."""
-    url = await create_database(postgres, await _get_template(postgres))
+def database_url(clones: Clones) -> Iterator[str]:
+    """A database with the schema."""
+    url = clones.take()
     yield url
-    await drop_database(postgres, url)
-
-
-@pytest.fixture
-def template_clone(postgres: PostgresServer) -> Iterator[str]:
-    """As ``database_url``, for tests that run a loop of their own."""
-
-    async def make() -> str:
-        return await create_database(postgres, await _get_template(postgres))
-
-    with asyncio.Runner() as runner:
-        url = runner.run(make())
-        yield url
-        runner.run(drop_database(postgres, url))
+    clones.give_back(url)
 
 
 @pytest.fixture

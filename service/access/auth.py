@@ -11,17 +11,17 @@ MAX_KEY_CHARACTERS = 500
 
 
 class Authenticator:
-    """Checks the bearer key of a request. Without any key, configured or stored, nobody is let in."""
+    """Checks the bearer key of a request. Without any key, configured or stored, every request is refused."""
 
     def __init__(self, keys: KeyRing) -> None:
         self._keys = keys
 
     async def require(self, request: Request, scope: Scope) -> None:
-        """Lets a request with a known key of this scope pass, and notes whose it is.
+        """Accepts a request with a known key of this scope, and sets the key's actor as the current one.
 
-        Raises AuthenticationError without a known key, and does not tell an unknown one from one that was revoked or
-        has expired; PermissionDeniedError, naming the scope, when the key lacks it; UnavailableError when nobody can
-        tell, since the database has been away for too long.
+        Raises AuthenticationError without a known key, with the same message for unknown, revoked and expired keys;
+        PermissionDeniedError, naming the scope, when the key lacks it; UnavailableError when stored keys cannot be
+        checked, because the database has been unavailable for too long.
         """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
@@ -29,7 +29,7 @@ class Authenticator:
         known = self._keys.find(key) if is_given else None
         if is_given and self._keys.is_stale and (known is None or known.actor.key_id is not None):
             raise UnavailableError(
-                "The database does not answer, so no key but that of OUTCOMES_API_KEY can be checked", retry_after=5
+                "The database does not answer, so only the key in OUTCOMES_API_KEY can be checked", retry_after=5
             )
         if known is None:
             raise AuthenticationError(self._explain(), headers={"www-authenticate": "Bearer"})

@@ -13,14 +13,21 @@ from service.uploads.lookup import UploadFinder
 from service.uploads.resolution import Resolver
 
 
-def resolve(upload_id: int, batch_id: int | None, *, accept_difference: bool, not_these: list[int] | None) -> None:
+def resolve(
+    upload_id: int,
+    batch_id: int | None,
+    *,
+    accept_difference: bool,
+    not_these: list[int] | None,
+    accept_unreadable: bool,
+) -> None:
     """The upload became ``batch_id``; None: it was not sent, and is none of the batches ``not_these``."""
 
     async def settle(resolver: Resolver) -> None:
         if batch_id is not None:
             await resolver.adopt(upload_id, batch_id, accept_difference=accept_difference)
         else:
-            await resolver.declare_not_sent(upload_id, not_these)
+            await resolver.declare_not_sent(upload_id, not_these, accept_unreadable=accept_unreadable)
 
     settings = start()
     run_on_database(settings, lambda database: _resolve(settings, database, settle))

@@ -23,7 +23,7 @@ from service.webhooks.reattribution import Reattributor
 from service.webhooks.rebuilding import Rebuilder, Rebuilt
 from service.webhooks.repair import Repairer
 from service.webhooks.signatures import BodyCheck
-from service.webhooks.verification import Finding, Tell, Verifier
+from service.webhooks.verification import Finding, Report, Verifier
 from service.webhooks.writer import Writer
 
 LISTED = 100
@@ -91,7 +91,7 @@ def _make_table(findings: list[Finding], stored: str, expected: str) -> Table:
 
 
 @contextmanager
-def _show_rows(doing: str) -> Iterator[Tell]:
+def _show_rows(doing: str) -> Iterator[Report]:
     """Gives a function that counts rows looked at; tells at the end how many there were in a second."""
     console, began, total = Console(stderr=True), time.monotonic(), 0
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:

@@ -1,11 +1,11 @@
-"""Figures that a summary is made of: rates, retries outstanding, percentiles of talk time, and when people answer.
+"""The figures of a summary: rates, outstanding retries, percentiles of talk time, and when people answer.
 
-- A rate is a part of a whole, always with both numbers and the name of the whole.
+- A rate is a share. It always comes with both numbers and the name of the denominator.
 - Retries are counted by the minute in which they are due. A retry is ``overdue`` once that minute has passed;
   ``earliest_at`` may be in the past, and is then the longest overdue.
 - A percentile of talk time is the shortest duration that at least so many percent of the completed recipients do not
-  exceed (``sql/functions/10_talk_time_slot.sql``). Below 64 seconds every second has a counter; above, 32 share each
-  doubling, so it is exact within 1.6 percent; from 8192 seconds (2 h 16 min) on it is a lower bound.
+  exceed (``sql/functions/10_talk_time_slot.sql``). Below 64 seconds every second has a counter. Above, each doubling
+  has 32 counters, so the percentile is exact to 1.6 percent. From 8192 seconds (2 h 16 min) on it is a lower bound.
 - Weekdays are ISO 8601's, in the time zone of the request: 1 is Monday. Attempts without a time are in none of them.
 """
 
@@ -17,9 +17,9 @@ import msgspec
 
 
 def to_rate(part: int | None, whole: int, denominator: str) -> dict[str, Any]:
-    """``part`` of ``whole`` in percent, to one decimal; null where there is no whole, or the part is not known.
+    """``part`` of ``whole`` in percent, to one decimal; null when ``whole`` is 0 or ``part`` is unknown.
 
-    ``denominator`` names the figure of the same answer that ``whole`` is.
+    ``denominator`` is the name of ``whole`` in the same answer.
     """
     return {
         "percent": round(100 * part / whole, 1) if whole and part is not None else None,
@@ -30,7 +30,7 @@ def to_rate(part: int | None, whole: int, denominator: str) -> dict[str, Any]:
 
 
 def to_ratio(count: int, whole: int, denominator: str) -> dict[str, Any]:
-    """How many come to each one of ``whole``, to two decimals; null where there is none."""
+    """``count`` per one of ``whole``, to two decimals; null when ``whole`` is 0."""
     return {
         "ratio": round(count / whole, 2) if whole else None,
         "count": count,
@@ -54,12 +54,12 @@ class RetryCounts(msgspec.Struct):
 
 
 def describe_retries(counts: RetryCounts | None, outstanding: int) -> dict[str, Any]:
-    """``outstanding`` is the sum of the four counts; these are null where they are not known."""
+    """``outstanding`` is the sum of the four counts. These are null when they are unknown."""
     times = dict.fromkeys(RetryCounts.__struct_fields__) if counts is None else msgspec.structs.asdict(counts)
     return {"outstanding": outstanding, **times, "precision_seconds": PRECISION_SECONDS}
 
 
-WANTED = (50, 90, 95, 99)
+PERCENTILES = (50, 90, 95, 99)
 EXACT_BELOW_SECONDS = 64
 STEPS = 32
 OPEN_FROM_SECONDS = 8192
@@ -71,30 +71,30 @@ PRECISION = {
 
 
 class TalkTimeCount(msgspec.Struct):
-    """Recipients whose talk time is counted together: ``from_seconds`` is the shortest of it."""
+    """Recipients that share a counter of talk time; ``from_seconds`` is the start of its range."""
 
     from_seconds: int
     recipients: int
 
 
 def find_percentiles(counts: Sequence[TalkTimeCount]) -> dict[str, int | None]:
-    """``p50`` to ``p99`` in seconds; null where nobody talked."""
+    """``p50`` to ``p99`` in seconds; null when nobody talked."""
     ordered = sorted(counts, key=lambda count: count.from_seconds)
     total = sum(count.recipients for count in ordered)
     found: dict[str, int | None] = {}
-    for wanted in WANTED:
-        reached, needed = 0, -(-total * wanted // 100)
-        found[f"p{wanted}"] = None
+    for percent in PERCENTILES:
+        reached, needed = 0, -(-total * percent // 100)
+        found[f"p{percent}"] = None
         for count in ordered:
             reached += count.recipients
             if total and reached >= needed:
-                found[f"p{wanted}"] = _middle_of(count.from_seconds)
+                found[f"p{percent}"] = _find_middle(count.from_seconds)
                 break
     return found
 
 
-def _middle_of(from_seconds: int) -> int:
-    """The middle of what is counted together with ``from_seconds``."""
+def _find_middle(from_seconds: int) -> int:
+    """The middle of the range that starts at ``from_seconds``."""
     if from_seconds < EXACT_BELOW_SECONDS or from_seconds >= OPEN_FROM_SECONDS:
         return from_seconds
     width = (1 << (from_seconds.bit_length() - 1)) // STEPS

@@ -55,7 +55,7 @@ class _ResultCount(msgspec.Struct):
 
 
 class CampaignBatch(msgspec.Struct):
-    """A batch of a campaign: its place in it, and its recipients by state."""
+    """A batch of a campaign: its role, and its recipients by state."""
 
     role: str
     upload_id: int
@@ -66,7 +66,7 @@ class CampaignBatch(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """A batch and its counters, of one instant (``as_of``)."""
+    """A batch and its counters at one instant (``as_of``)."""
 
     id: int
     name: str
@@ -88,7 +88,7 @@ class Counts(msgspec.Struct):
     """The last comparison with the provider, as JSON."""
     talk_times: list[TalkTimeCount] = []
     contacted: int | None = None
-    """Recipients that any attempt reached; None where that is not known, as before the first event."""
+    """Recipients that any attempt reached; None when unknown, such as before the first event."""
     retries: RetryCounts | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
@@ -115,8 +115,8 @@ _SHAPES: dict[str, Any] = {
 async def read_counts(
     database: Database, batch_id: int, time_zone: str, connection: Connection | None = None
 ) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours; ``connection`` the
-    snapshot to read in, if there is one.
+    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours; ``connection`` is the
+    snapshot to read in, if any.
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
@@ -133,7 +133,7 @@ async def read_counts(
 
 @contextmanager
 def refuse_time_zone(time_zone: str) -> Iterator[None]:
-    """Raises InvalidRequestError where the database does not know the zone: Python and Postgres have their own each."""
+    """Raises InvalidRequestError when Postgres does not know the zone: its list of zones differs from Python's."""
     try:
         yield
     except asyncpg.InvalidParameterValueError as error:
@@ -141,7 +141,7 @@ def refuse_time_zone(time_zone: str) -> Iterator[None]:
 
 
 async def read_figures(database: Database, batch_id: int) -> Counts | None:
-    """As ``read_counts``, with no more than ``to_provider_metrics`` needs."""
+    """Like ``read_counts``, but only with what ``to_provider_metrics`` needs."""
     row = await database.queries.get_batch_figures(database.pool, batch_id=batch_id)
     return None if row is None else decode_counts(dict(row))
 
@@ -149,8 +149,8 @@ async def read_figures(database: Database, batch_id: int) -> Counts | None:
 def decode_counts(fields: dict[str, Any]) -> Counts:
     """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text.
 
-    A total is never below the recipients of whom calls are known: the provider's may have shrunk, and shares of more
-    than all mean nothing. The verdict names it.
+    The total is at least the number of recipients with known calls: the provider's total may have shrunk, and a share
+    above 100 percent means nothing. The verdict reports the difference.
     """
     decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
     counts = msgspec.convert(fields | decoded, Counts)
@@ -216,7 +216,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
 
 
 def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[str, Any]:
-    """A test batch and its main batch together; what is held yet counts as in progress."""
+    """A test batch and its main batch together; recipients still held count as in progress."""
     total = sum(batch.total_recipients for batch in batches)
     statuses = {status: sum(batch.states.get(status, 0) for batch in batches) for status in STATUSES}
     processed = sum(statuses.values())
@@ -245,7 +245,7 @@ def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[s
 
 
 def to_provider_metrics(counts: Counts) -> ProviderMetrics:
-    """The twelve figures as the provider would tell them; ``telephony_failed`` has none and counts as failed."""
+    """The provider's twelve figures; ``telephony_failed`` has none of its own and counts as failed."""
     completed = counts.count_state("completed")
     return ProviderMetrics(
         avg_duration_seconds=_talk_time(counts)["average"] or 0.0,
@@ -297,7 +297,7 @@ def _group_by_source(counts: Counts) -> dict[str, int]:
 
 
 def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
-    """Per result its values by count, most frequent first, and what more there is as ``other``."""
+    """For each result its values by count, most frequent first, and the remaining recipients as ``other``."""
     grouped: dict[str, dict[str, Any]] = {}
     for count in counts.results:
         result = grouped.setdefault(count.name, {"total": count.total, "values": {}, "other": count.total})

@@ -31,7 +31,7 @@ class RunningClock:
 
     is_stepped = False
 
-    def __init__(self, speed: float = 1.0, start: float | None = None, *, pauses: bool = False) -> None:
+    def __init__(self, speed: float, start: float | None = None, *, pauses: bool = False) -> None:
         self._speed = speed
         self._start = time.time() if start is None else start
         self._began: float | None = time.monotonic()

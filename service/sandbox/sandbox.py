@@ -43,10 +43,7 @@ class Sandbox:
     that moves only when it is told to.
     """
 
-    def __init__(
-        self, options: SandboxOptions | None = None, *, faults: Faults | None = None, clock: Clock | None = None
-    ) -> None:
-        options = options or SandboxOptions()
+    def __init__(self, options: SandboxOptions, *, faults: Faults | None, clock: Clock | None) -> None:
         self.options = options
         self.seed = secrets.randbits(32) if options.seed is None else options.seed
         self.faults = faults or Faults()

@@ -1,6 +1,7 @@
 """Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -15,14 +16,14 @@ from starlette.types import ASGIApp
 
 from service.errors import ConfigurationError
 from service.server.connection import HttpConnection
-from service.server.descriptors import allow_descriptors
-from service.server.keeper import ConnectionKeeper
+from service.server.limits import ConnectionKeeper, ConnectionLimits
 
 logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
 UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
+OTHER_DESCRIPTORS = 256  # the database's connections, uploads on disk
 
 
 @dataclass(frozen=True)
@@ -147,3 +148,16 @@ def _listen(host: str, port: int) -> socket.socket:
             f"{host}:{port} cannot be listened on ({error.strerror}): set OUTCOMES_HOST and OUTCOMES_PORT"
         ) from error
     return listener
+
+
+def allow_descriptors(limits: ConnectionLimits) -> None:
+    """Lets this process have as many file descriptors as its connections may need, as far as the system does, and logs
+    where that is too few: a process that has none left accepts nobody."""
+    needed = limits.connections + limits.reserve + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        logger.warning("few_file_descriptors", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")

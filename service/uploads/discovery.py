@@ -148,7 +148,7 @@ class Discoverer:
             nowhere = await self._find_homeless(page.data)
             if page.odd or nowhere:
                 odd_pages = pages
-            flaws.update([*page.odd, *["no_agent" for _ in nowhere]])
+            flaws.update([*[entry.reason for entry in page.odd.values()], *["no_agent" for _ in nowhere]])
             homeless += nowhere
             if not (changed or is_whole or pages < self._odd_pages):
                 break

@@ -2,7 +2,8 @@
 
 The lease in the database lasts ``LEASE_SECONDS``. The owner itself relies on it for ``SENDING_SECONDS`` only, counted
 from before it asked for it, by clocks that go on while the machine sleeps. The difference is how long the owner may be
-paused between its last look at the clock and the write that follows: when another settles the upload, both are past.
+paused between its last look at the clock and the write that follows: when another settles the upload, both are past. So
+the lease is twice as long as the right to send and its confirmation.
 """
 
 import asyncio

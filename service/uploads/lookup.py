@@ -108,7 +108,7 @@ class UploadFinder:
                 await record_audit(self._database, connection, action, f"upload {batch_key}", state, **(details or {}))
         return state
 
-    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None = None) -> None:
+    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None) -> None:
         """Records that it was sent and no answer came; it is looked for from then on."""
         async with self._database.pool.acquire() as connection, connection.transaction():
             await self._database.queries.record_unknown(
@@ -150,6 +150,7 @@ class UploadFinder:
             evidence.free,
             evidence.agent_id,
             is_contradicted=evidence.is_contradicted,
+            unreadable=evidence.unreadable,
         )
         if decision.batch_id is not None:
             batch = evidence.answers[decision.batch_id]

@@ -1,4 +1,4 @@
-"""Whether a webhook, or a body kept of one, is signed by a live secret of its target."""
+"""Checks that a webhook, or its stored body, is signed with a live secret of its target."""
 
 import hashlib
 import zlib
@@ -14,15 +14,15 @@ RETRY_AFTER_SECONDS = 5
 
 
 class SignatureCheck:
-    """Verifies webhooks, and counts in ``used`` which secret of which target signed them."""
+    """Verifies webhooks. ``used`` counts webhooks by target and secret."""
 
     def __init__(self, used: MutableMapping[tuple[str, ...], int], *, max_body_bytes: int) -> None:
         self._used = used
         self._max_body_bytes = max_body_bytes
 
     def verify(self, target: Target, body: bytes, signature: bytes) -> bytes | None:
-        """The signature, to be kept with the body; None where the target takes unsigned ones. Raises
-        AuthenticationError."""
+        """The signature to store with the body; None where the target accepts unsigned webhooks. Raises
+        AuthenticationError when no live secret of the target signed ``body``."""
         if target.verifier is None:
             return None
         signed = target.verifier.find_secret(body, signature)
@@ -37,9 +37,11 @@ class SignatureCheck:
     def verify_encoded(
         self, target: Target, body: bytes, signature: bytes, encoding: bytes
     ) -> tuple[bytes, bytes | None]:
-        """The content of a compressed body, and its signature: the sender's, or one under the same secret where the
-        sender signed the compressed body. A body that cannot be decoded is returned as it is if it is signed; else
-        UnavailableError asks for it again, since a right signature may be inside.
+        """The content of a compressed body and the content's signature. Where the sender signed the compressed body,
+        the content is signed with the same secret.
+
+        A body that cannot be decoded is returned unchanged if it is signed. Otherwise raises UnavailableError, so that
+        the sender tries again, since the content may carry a valid signature.
         """
         content = decode_content(body, encoding, self._max_body_bytes)
         verifier = target.verifier
@@ -56,26 +58,26 @@ class SignatureCheck:
         return read, self.verify(target, read, signature)
 
 
-AUTOMATIC = 32 + zlib.MAX_WBITS  # zlib's or gzip's header
-PLAIN_BYTES = 2**16
-MOST_TIMES = 50
+ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # detects the header
+SMALL_BYTES = 2**16
+MAX_RATIO = 50
 
 
 def decode_content(body: bytes, encoding: bytes, max_bytes: int) -> bytes | None:
-    """The content of a body with this Content-Encoding; None for another encoding than gzip and deflate, for a body
-    that is not in it, and for content that is over ``max_bytes`` or out of proportion to its body: an unsigned body
-    must not cost much more than its own size.
+    """The content of a body with this Content-Encoding. None for encodings other than gzip and deflate, for a body that
+    does not decode, and for content over ``max_bytes`` or out of proportion to the body: an unsigned body must not
+    cost much more than its own size.
     """
     match encoding.strip().lower():
         case b"" | b"identity":
             return body
         case b"gzip" | b"x-gzip" | b"deflate":
-            return _inflate(body, min(max_bytes, PLAIN_BYTES + MOST_TIMES * len(body)))
+            return _inflate(body, min(max_bytes, SMALL_BYTES + MAX_RATIO * len(body)))
     return None
 
 
 def _inflate(body: bytes, most_bytes: int) -> bytes | None:
-    inflater = zlib.decompressobj(AUTOMATIC)
+    inflater = zlib.decompressobj(ZLIB_OR_GZIP)
     try:
         content = inflater.decompress(body, most_bytes + 1)
     except zlib.error:
@@ -85,7 +87,7 @@ def _inflate(body: bytes, most_bytes: int) -> bytes | None:
 
 
 class Flaw(NamedTuple):
-    """What is wrong with a body: what, as stored, as it should be. Nothing of the body itself is told."""
+    """What is wrong with a body: its kind, the stored and the expected value. Contains nothing of the body itself."""
 
     what: str
     stored: str
@@ -93,17 +95,18 @@ class Flaw(NamedTuple):
 
 
 class BodyCheck:
-    """Checks bodies, and counts those whose signature could not be checked."""
+    """Checks stored bodies and counts those whose signature cannot be checked."""
 
     def __init__(self, targets: Mapping[str, Target]) -> None:
         self._targets = targets
         self.unsigned = 0
-        """Webhooks that came unsigned, or before signatures were kept."""
+        """Webhooks that arrived unsigned, or before signatures were stored."""
         self.unchecked = 0
-        """Signed ones of targets for which no secret is configured here."""
+        """Signed webhooks of targets without a configured secret."""
 
     def find_flaw(self, row: Any) -> Flaw | None:
-        """The flaw in a row with ``digest``, ``target``, ``body`` and ``signature``; None for a body no longer kept."""
+        """The flaw in a row with ``digest``, ``target``, ``body`` and ``signature``. None without a flaw, or when the
+        body is no longer kept."""
         if row["digest"] is None:
             return Flaw("event", "missing", "an event for this fact")
         body, signature = row["body"], row["signature"]
@@ -122,7 +125,7 @@ class BodyCheck:
         elif not target.verifier.is_signed(body, signature):
             return Flaw(
                 "signature",
-                f"of no secret of target {name}",
+                f"not made with a secret of target {name}",
                 "one of its secrets: if it was retired since, add it for this run (FORMANT_WEBHOOK_SECRET=new,old)",
             )
         return None

@@ -1,6 +1,6 @@
 -- The end of a complete batch is kept with its verdict: calls that leave or come later move it at the next comparison only.
 
--- compatible-from: 0016
+-- compatible-from: 0021
 -- migrate:up
 ALTER TABLE batch_schedules ADD COLUMN ends_at timestamptz;
 COMMENT ON COLUMN batch_schedules.ends_at IS

@@ -12,7 +12,7 @@ import httpx
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN, LocalHubSpot
 from tests.factories import make_payload, post_webhook
-from tests.http.processes import DEADLINE_SECONDS, OUTCOMES, Finished, make_environ, run_in
+from tests.http.processes import DEADLINE_SECONDS, OUTCOMES, Finished, Process, run_in, start
 
 MAPPING = """
 consumer = "hubspot"
@@ -52,11 +52,12 @@ class Sync:
         return await run_in(self.folder, OUTCOMES, "crm-sync", "map.toml", *arguments, **self._settings(settings))
 
     @asynccontextmanager
-    async def start(self, *arguments: str, **settings: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def start(self, *arguments: str, **settings: str) -> AsyncIterator[Process]:
         """Starts it, and kills it at the end of the block if it still runs."""
-        process = await asyncio.create_subprocess_exec(
-            OUTCOMES, "crm-sync", "map.toml", *arguments, env=make_environ(self._settings(settings)), cwd=self.folder,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        pipe = asyncio.subprocess.PIPE
+        process = await start(
+            OUTCOMES, "crm-sync", "map.toml", *arguments, settings=self._settings(settings), folder=self.folder,
+            stdout=pipe, stderr=pipe,
         )  # fmt: skip
         try:
             yield process

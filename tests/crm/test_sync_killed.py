@@ -15,6 +15,7 @@ from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
 from tests.factories import store_batch
+from tests.http.processes import Process
 from tests.http.provider import connect_provider, upload
 
 RECIPIENTS, PAGE = 10, 4
@@ -38,7 +39,7 @@ def count_sent(hubspot: LocalHubSpot) -> Counter[str]:
     return Counter(each["id"] for request in hubspot.requests for each in request["inputs"])
 
 
-async def kill(process: asyncio.subprocess.Process) -> None:
+async def kill(process: Process) -> None:
     process.kill()
     await process.wait()
 

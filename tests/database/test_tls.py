@@ -5,7 +5,7 @@ import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,21 +39,24 @@ async def speak_tls(server: PostgresServer, certificate: Path | None, key: Path 
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        handlers.append(asyncio.current_task())
+        with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
             await reader.readexactly(8)  # SSLRequest of the protocol
             writer.write(b"S" if certificate else b"N")
             if certificate:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 context.load_cert_chain(certificate, key)
                 await writer.start_tls(context)
-            behind = await asyncio.open_unix_connection(server.folder / ".s.PGSQL.5432")
-            await asyncio.gather(pipe(reader, behind[1]), pipe(behind[0], writer))
-        except (OSError, asyncio.IncompleteReadError):
-            writer.close()
+            there, back = await asyncio.open_unix_connection(server.folder / ".s.PGSQL.5432")
+            with closing(back):
+                await asyncio.gather(pipe(reader, back), pipe(there, writer))
 
+    handlers: list[asyncio.Task[None] | None] = []
     listener = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with listener:
         yield listener.sockets[0].getsockname()[1]
+    for handler in filter(None, handlers):
+        await handler
 
 
 async def test_an_address_that_asks_for_it_is_only_believed_with_its_own_certificate(

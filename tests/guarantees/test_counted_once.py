@@ -92,9 +92,9 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def connection(runner: asyncio.Runner, template_clone: str) -> Iterator[asyncpg.Connection]:
+def connection(runner: asyncio.Runner, database_url: str) -> Iterator[asyncpg.Connection]:
     """A connection on the runner's loop, to a database of its own."""
-    opened = runner.run(connect(template_clone))
+    opened = runner.run(connect(database_url))
     yield opened
     runner.run(opened.close())
 
@@ -112,7 +112,7 @@ def connection(runner: asyncio.Runner, template_clone: str) -> Iterator[asyncpg.
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
 )
 def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_oracle(
-    runner: asyncio.Runner, connection: asyncpg.Connection, template_clone: str, history: list[dict[str, Any]],
+    runner: asyncio.Runner, connection: asyncpg.Connection, database_url: str, history: list[dict[str, Any]],
     order: Any, sizes: list[int],
 ) -> None:  # fmt: skip
     number = next(_numbers)
@@ -122,7 +122,7 @@ def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_
     order.shuffle(deliveries)
 
     async def play() -> None:
-        batch_key = await store_batch(template_clone, RECIPIENTS, batch_id=number, ref_token=token)
+        batch_key = await store_batch(database_url, RECIPIENTS, batch_id=number, ref_token=token)
         for group in split(deliveries, sizes):
             await ingest(connection, group)
         assert await read_state(connection, batch_key) == normalise(expect(events))

@@ -28,8 +28,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def fuzzed(template_clone: str) -> Iterator[Fuzzed]:
-    with open_fuzzed(template_clone) as opened:
+def fuzzed(database_url: str) -> Iterator[Fuzzed]:
+    with open_fuzzed(database_url) as opened:
         yield opened
 
 

@@ -29,7 +29,7 @@ from tests.guarantees.backing_up import back_up, restore
 from tests.guarantees.recount import find_differences
 from tests.guarantees.test_verify_and_rebuild import verify
 from tests.http.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
-from tests.http.processes import OUTCOMES, make_environ, run
+from tests.http.processes import OUTCOMES, run, start
 from tests.postgres import PostgresServer
 
 YEAR_1, YEAR_9999 = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -154,7 +154,7 @@ async def test_what_older_versions_stored_is_repaired_and_verification_is_clean(
 
 async def test_a_repair_that_stops_anywhere_continues(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair, "PAGE_FACTS", 3)
-    monkeypatch.setattr(repair, "CORRECTED_AT_ONCE", 1)
+    monkeypatch.setattr(repair, "FACTS_PER_COMMIT", 1)
     await fill_as_before(database)
     for name in ("correct_stored_times", "correct_facts", "save_repair"):
         query, calls = getattr(database.queries, name), 0
@@ -177,12 +177,12 @@ async def test_a_repair_that_stops_anywhere_continues(database: Database, monkey
 async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(database: Database) -> None:
     await fill_as_before(database)
     waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%correct_%'"
-    environ = make_environ({"OUTCOMES_DATABASE_URL": database.url})
+    environ = {"OUTCOMES_DATABASE_URL": database.url}
     async with database.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("SELECT lock_ingest()")
-        process = await asyncio.create_subprocess_exec(OUTCOMES, "repair", env=environ)
+        process = await start(OUTCOMES, "repair", settings=environ)
         async with asyncio.timeout(60):
             while not await database.pool.fetchval(waits):
                 await asyncio.sleep(0.01)

@@ -20,7 +20,7 @@ from tests.conftest import API_KEY, SECRET, create_database
 from tests.crm.generic_server import LocalCrm
 from tests.crm.hubspot_server import TOKEN
 from tests.factories import encode, make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, Finished, Serving, make_environ, run, run_in, serve
+from tests.http.processes import OUTCOMES, Finished, Serving, run, run_in, serve
 from tests.http.provider import START, find_free_port
 from tests.http.test_replay import quarantine
 from tests.postgres import PostgresServer
@@ -328,13 +328,10 @@ async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(ow
 
 async def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:
     for command in ("serve", "migrate", "verify", "replay", "rebuild"):
-        process = await asyncio.create_subprocess_exec(
-            OUTCOMES, command, stderr=asyncio.subprocess.PIPE,
-            env=make_environ({"OUTCOMES_DATABASE_URL": f"postgresql://someone:{DATABASE_PASSWORD}@127.0.0.1:9/none"}),
-        )  # fmt: skip
-        _, errors = await process.communicate()
-        assert process.returncode == 2
-        assert DATABASE_PASSWORD.encode() not in errors
+        url = f"postgresql://someone:{DATABASE_PASSWORD}@127.0.0.1:9/none"
+        finished = await run(OUTCOMES, command, OUTCOMES_DATABASE_URL=url)
+        assert finished.status == 2
+        assert DATABASE_PASSWORD not in finished.output + finished.errors
 
 
 async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(database_url: str) -> None:
@@ -345,7 +342,9 @@ async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(databas
     finished = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=hide_password(database_url))
     assert finished.status == 1
     (line,) = check_log([finished.errors]).splitlines()
-    assert line.startswith("outcomes: error: command failed (error CheckViolationError, sqlstate 23514, error_at ")
+    assert "command failed" in line
+    assert "CheckViolationError" in line
+    assert "23514" in line
 
 
 async def test_the_embedded_postgres_logs_no_row_that_it_refuses(tmp_path: Path) -> None:

@@ -81,20 +81,20 @@ class Harness:
 
 
 @pytest.fixture
-def harness(template_clone: str) -> Iterator[Harness]:
+def harness(database_url: str) -> Iterator[Harness]:
     """All of it, started once for all examples."""
     configured = read_settings(
-        {"OUTCOMES_DATABASE_URL": template_clone, "OUTCOMES_API_KEY": API_KEY, "FORMANT_WEBHOOK_SECRET": SECRET}
+        {"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_API_KEY": API_KEY, "FORMANT_WEBHOOK_SECRET": SECRET}
     )
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
 
         async def start() -> Harness:
-            await store_batch(template_clone, 5)
-            service = await stack.enter_async_context(open_app(configured, template_clone))
+            await store_batch(database_url, 5)
+            service = await stack.enter_async_context(open_app(configured, database_url))
             port = await stack.enter_async_context(serve_in_background(service, "127.0.0.1", 0))
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"))
-            return Harness(runner, client, await connect(template_clone))
+            return Harness(runner, client, await connect(database_url))
 
         harness = runner.run(start())
         yield harness

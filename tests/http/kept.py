@@ -8,8 +8,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import ConnectionLimits
+from service.server.limits import ConnectionKeeper, ConnectionLimits
 from service.server.process import Service, serve_in_background
 from tests.http.raw_http import RawConnection, connect_to
 

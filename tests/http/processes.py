@@ -7,14 +7,16 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import httpx
 
 from tests.conftest import API_KEY, SECRET
+from tests.forking import Forked, fork_outcomes
 
 OUTCOMES = str(Path(sys.executable).parent / "outcomes")
 DEADLINE_SECONDS = 60.0
+Process: TypeAlias = asyncio.subprocess.Process | Forked
 
 
 class Finished(NamedTuple):
@@ -39,14 +41,8 @@ async def run(*command: str, **settings: str) -> Finished:
 
 async def run_in(folder: Path, *command: str, **settings: str) -> Finished:
     """Runs a command to its end, from inside a folder."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env=make_environ(settings),
-        cwd=folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    pipe = asyncio.subprocess.PIPE
+    process = await start(*command, settings=settings, folder=folder, stdout=pipe, stderr=pipe)
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             output, errors = await process.communicate()
@@ -58,10 +54,24 @@ async def run_in(folder: Path, *command: str, **settings: str) -> Finished:
     return Finished(process.returncode, output.decode(), errors.decode())
 
 
+async def start(
+    *command: str, settings: dict[str, str], folder: Path | None = None, stdout: int | None = None,
+    stderr: int | None = None,
+) -> Process:  # fmt: skip
+    """Starts a command. ``outcomes`` is forked where the environment may be set after the start."""
+    program, *arguments = command
+    environ = make_environ(settings)
+    if program == OUTCOMES and "LD_PRELOAD" not in settings:
+        return await fork_outcomes(*arguments, env=environ, cwd=folder, stdout=stdout, stderr=stderr)
+    return await asyncio.create_subprocess_exec(
+        *command, env=environ, cwd=folder, stdin=asyncio.subprocess.DEVNULL, stdout=stdout, stderr=stderr
+    )
+
+
 class Serving:
     """``outcomes serve``, and a client of it that carries the API key."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.client = httpx.AsyncClient(headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0)
         self.log: list[dict[str, Any]] = []
@@ -98,14 +108,10 @@ class Serving:
 @asynccontextmanager
 async def serve(*program: str, **settings: str) -> AsyncIterator[Serving]:
     """Runs ``outcomes serve``, or another ``program``'s, on a free port; kills it at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(program or (OUTCOMES,)),
-        "serve",
-        env=make_environ(settings),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
+    process = await start(
+        *(program or (OUTCOMES,)), "serve", settings=settings, stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
-    )
+    )  # fmt: skip
     serving = Serving(process)
     try:
         await serving.wait_until_serving()

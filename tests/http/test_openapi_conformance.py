@@ -35,8 +35,8 @@ load_all_checks()
 
 
 @pytest.fixture
-def living(template_clone: str) -> Iterator[Living]:
-    with live(template_clone) as living:
+def living(database_url: str) -> Iterator[Living]:
+    with live(database_url) as living:
         yield living
 
 

@@ -28,6 +28,17 @@ async def read_audit(service: httpx.AsyncClient) -> dict[tuple[str, str], str | 
     return {(line["action"], line["outcome"]): line["request_id"] for line in lines}
 
 
+async def erase(client: httpx.AsyncClient) -> str:
+    """Erases a person; the id of the request that did it. One that is answered 202 was left to the loop beside."""
+    for number in range(1, 100):
+        request_id = f"of-an-erasure-{number}"
+        answer = await client.post("/v1/erasures", json={"phone": phone_of(1)}, headers={"x-request-id": request_id})
+        if answer.status_code == 200:
+            return request_id
+        assert answer.status_code == 202
+    raise AssertionError("no erasure was done by its request")
+
+
 async def test_each_answer_bears_an_id_errors_too(service: httpx.AsyncClient) -> None:
     ids = set()
     for path, status in (
@@ -72,9 +83,7 @@ async def test_every_line_that_is_written_for_a_request_bears_its_id(database_ur
     await store_batch(database_url)
     connection = await asyncpg.connect(database_url)
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
-        headers = {"x-request-id": "of-an-erasure-1"}
-        erasure = {"phone": phone_of(1)}
-        assert (await serving.client.post("/v1/erasures", json=erasure, headers=headers)).status_code == 200
+        erasure_id = await erase(serving.client)
         await connection.execute("DROP TABLE unattributed")
         headers = {"x-request-id": "of-a-failure-1"}
         assert (await serving.client.get("/v1/unattributed", headers=headers)).status_code == 500
@@ -86,7 +95,7 @@ async def test_every_line_that_is_written_for_a_request_bears_its_id(database_ur
             assert (await serving.client.get(probe, headers={"x-request-id": "of-a-probe-1"})).status_code == 200
         assert await serving.end(signal.SIGTERM) == 0
     await connection.close()
-    assert [line["event"] for line in find(serving, "of-an-erasure-1")] == ["person_erased", "request"]
+    assert [line["event"] for line in find(serving, erasure_id)] == ["person_erased", "request"]
     failed, told = (line for line in find(serving, "of-a-failure-1") if line["event"] != "library_warning")
     assert (failed["event"], failed["level"], told["status"]) == ("request_failed", "error", 500)
     (read,) = find(serving, "of-a-read-1")

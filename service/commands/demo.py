@@ -111,9 +111,6 @@ def _find_free_port() -> int:
 
 
 async def _run(settings: Settings, database_url: str, options: DemoOptions) -> bool:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     url = find_service_url(settings)
     provider = SandboxOptions(
         api_keys=(SANDBOX_KEY,),
@@ -138,25 +135,25 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
             ) from error
         service = await stack.enter_async_context(open_app(settings, database_url))
         await stack.enter_async_context(serve_in_background(service, settings.host, settings.port))
-        return await _Demo(settings, url, sandbox, options, stop).run()
+        return await _Demo(settings, url, sandbox, options).run()
 
 
 class _Demo:
-    def __init__(
-        self, settings: Settings, url: str, sandbox: RunningSandbox, options: DemoOptions, stop: asyncio.Event
-    ) -> None:
+    def __init__(self, settings: Settings, url: str, sandbox: RunningSandbox, options: DemoOptions) -> None:
         self._console = Console(highlight=False)
         self._settings = settings
         self._url = url
         self._sandbox = sandbox
         self._options = options
-        self._stop = stop
+        self._stop = asyncio.Event()
         self._client = httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {settings.api_key}"}, timeout=30.0, trust_env=False
         )
 
     async def run(self) -> bool:
-        """Whether all figures agree; False also when it was stopped before."""
+        """Whether all figures agree; False also when a signal stopped it before."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         self._console.print(f"The service answers at {self._url},\nthe provider's sandbox at {self._sandbox.base_url}.")
         async with self._client:
             batch_id = await self._upload()

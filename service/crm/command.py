@@ -6,15 +6,15 @@ import click
 
 _EXAMPLES = """\b
 Try it:
-  outcomes crm-sync deploy/crm/hubspot.toml --dry-run     what would be sent
-  outcomes crm-sync deploy/crm/hubspot.toml --once        send what is new, and end
-  outcomes crm-sync deploy/crm/hubspot.toml               go on as outcomes change
+  outcomes crm-sync deploy/crm/hubspot.toml --dry-run  show what it would send
+  outcomes crm-sync deploy/crm/hubspot.toml --once     send what is new
+  outcomes crm-sync deploy/crm/hubspot.toml            follow the changes
 
 \b
 It ends with
   0  all that was read is in the CRM, or skipped for a reason that it prints
-  1  some outcomes are not in the CRM and are in the failures file; or it was interrupted
-  2  it could not go on: nothing was acknowledged after the last page that was settled
+  1  some outcomes are in the failures file instead; or it was interrupted
+  2  it could not go on, and acknowledged nothing after the last settled page
 """
 
 

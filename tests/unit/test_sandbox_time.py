@@ -33,6 +33,23 @@ async def test_callbacks_run_in_the_order_of_their_times_and_get_the_time_they_w
     assert seen == [(110.0, "a"), (120.0, "b"), (120.0, "b2"), (130.0, "c")]
 
 
+async def test_a_clock_that_pauses_stands_while_there_is_nothing_to_do() -> None:
+    clock = RunningClock(speed=1000.0, start=0.0, pauses=True)
+    timeline = Timeline(clock, is_free())
+    async with running(timeline):
+        await timeline.standing.wait()
+        began = clock.now()
+        await asyncio.sleep(0.05)
+        assert clock.now() == began < 50
+        done = asyncio.Event()
+        timeline.call_at(began + 50, lambda when: done.set())
+        await asyncio.wait_for(done.wait(), 30)
+        await timeline.standing.wait()
+        ended = clock.now()
+        await asyncio.sleep(0.05)
+        assert clock.now() == ended >= began + 50
+
+
 async def test_a_clock_passes_only_as_far_as_it_is_let() -> None:
     clock = SteppedClock(0.0, allowance=0)
     timeline = Timeline(clock, is_free())

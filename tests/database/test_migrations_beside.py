@@ -16,6 +16,7 @@ from service.store.database import connect
 from service.store.migrations import check_schema, migrate
 from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
 
 SQL = find_sql_folder()
@@ -146,9 +147,8 @@ async def test_webhooks_are_taken_while_a_migration_waits_for_its_lock(
         await reader.fetchval("SELECT count(*) FROM facts")
         migrating = asyncio.create_task(migrate(migrator))
         for number in range(1, 4):
-            while not await reader.fetchval(WAITING):  # it queues up, and all others behind it
-                assert not migrating.done()
-                await asyncio.sleep(0.01)
+            await eventually(lambda: reader.fetchval(WAITING))  # it queues up, and all others behind it
+            assert not migrating.done()
             began = time.monotonic()
             assert (await post_webhook(service, make_payload(recipient=number))).status_code == 204
             assert time.monotonic() - began < 10  # seconds: the provider's patience

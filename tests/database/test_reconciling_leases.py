@@ -15,6 +15,7 @@ from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, store_batch
 
 SHORT = 0.3
@@ -61,12 +62,9 @@ async def read_lease(database: Database) -> datetime:
 
 
 async def wait_for_renewals(database: Database, count: int) -> None:
-    until = await read_lease(database)
-    async with asyncio.timeout(30):
-        for _ in range(count):
-            while (renewed := await read_lease(database)) == until:
-                await asyncio.sleep(0.01)
-            until = renewed
+    until = {await read_lease(database)}
+    for _ in range(count):
+        until.add(await eventually(lambda: read_lease(database), lambda renewed: renewed not in until))
 
 
 async def test_a_worker_that_waits_for_longer_than_its_lease_keeps_the_batch(database: Database) -> None:

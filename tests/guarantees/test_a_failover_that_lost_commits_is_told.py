@@ -10,6 +10,7 @@ import pytest
 from service.app import prepare_schema
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.http.feeding import read_on
 from tests.http.processes import OUTCOMES, run
@@ -29,9 +30,7 @@ class Pair:
     async def catch_up(self) -> None:
         """Returns once the standby has all that there is."""
         connection = await asyncpg.connect(self.primary.url(self.name))
-        async with asyncio.timeout(60):
-            while not await connection.fetchval(STREAMED):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: connection.fetchval(STREAMED), seconds=60)
         await connection.close()
 
     async def fail_over(self) -> None:

@@ -1,6 +1,5 @@
 """An erased person is nowhere in the database, their calls still count, and nothing brings them back."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -14,6 +13,7 @@ from service.webhooks.bodies import BodyCheck
 from service.webhooks.verification import Verifier
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
@@ -167,8 +167,9 @@ async def test_an_erasure_that_was_killed_after_any_step_is_finished_by_another(
         await database.queries.erase_step(connection, erasure_id=erasure_id, rows=1)
         await killed.rollback()
     async with start_service() as service:
-        while (await service.get(f"/v1/erasures/{erasure_id}")).json()["data"]["state"] != "done":
-            await asyncio.sleep(0)
+        await eventually(
+            lambda: service.get(f"/v1/erasures/{erasure_id}"), lambda answer: answer.json()["data"]["state"] == "done"
+        )
     assert await find_everywhere(database, *SECRETS) == []
     await check_sound(database)
 

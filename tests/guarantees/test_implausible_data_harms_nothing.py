@@ -24,6 +24,7 @@ from service.webhooks import repair
 from service.webhooks.repair import Repairer
 from tests.conftest import StartService, create_database, drop_database
 from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backing_up import back_up, restore
 from tests.guarantees.recount import find_differences
@@ -183,9 +184,7 @@ async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(data
         await transaction.start()
         await connection.execute("SELECT lock_ingest()")
         process = await start(OUTCOMES, "repair", settings=environ)
-        async with asyncio.timeout(60):
-            while not await database.pool.fetchval(waits):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: database.pool.fetchval(waits), seconds=60)
         process.kill()
         await process.wait()
         await transaction.rollback()
@@ -198,8 +197,7 @@ async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(data
 async def test_the_service_repairs_when_it_starts(database: Database, start_service: StartService) -> None:
     await fill_as_before(database)
     async with start_service(), asyncio.timeout(30):
-        while await database.pool.fetchval("SELECT count(*) FROM repairs") == 0:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: database.pool.fetchval("SELECT count(*) FROM repairs"), lambda value: value != 0)
     assert await is_sound(database)
 
 

@@ -22,6 +22,7 @@ from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import post_webhook
 from tests.guarantees.recount import find_differences
 from tests.http.provider import KEY, connect_provider, upload
@@ -220,9 +221,7 @@ async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the
 
 async def wait_until(database: Database, question: str, *, seconds: float = 30) -> None:
     """Waits for the database to say true."""
-    async with asyncio.timeout(seconds):
-        while not await database.pool.fetchval(question):
-            await asyncio.sleep(0.005)
+    await eventually(lambda: database.pool.fetchval(question))
 
 
 async def test_two_replicas_that_heal_at_once_count_nothing_twice(

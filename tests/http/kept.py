@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from service.server.keeper import ConnectionKeeper
 from service.server.limits import ConnectionLimits
 from service.server.process import serve_in_background
+from tests.eventually import eventually
 from tests.http.raw_http import RawConnection, connect_to
 
 NEVER_SECONDS = 1e9
@@ -97,9 +98,7 @@ class KeptServer:
 
     async def wait_for(self, **stages: int) -> None:
         """Returns once so many connections are at these stages, and has the keeper see it."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not stages.items() <= self.keeper.count_stages().items():
-                await asyncio.sleep(0.001)
+        await eventually(lambda: stages.items() <= self.keeper.count_stages().items())
         self.keeper.sweep()
 
     def count_cut(self) -> dict[str, int]:

@@ -15,6 +15,7 @@ from service.telemetry.metrics import Metrics
 from service.uploads.discovery import Discoverer
 from service.uploads.registration import Registrar
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.recount import find_differences
 from tests.http.processes import serve
@@ -193,9 +194,9 @@ async def test_a_registration_whose_service_was_killed_is_finished_by_the_next_s
             with pytest.raises(httpx.HTTPError):
                 await putting
         async with serve(**settings) as serving:
-            async with asyncio.timeout(60):
-                while not await database.pool.fetchval("SELECT bool_and(step = 'done') FROM registrations"):
-                    await asyncio.sleep(0)
+            await eventually(
+                lambda: database.pool.fetchval("SELECT bool_and(step = 'done') FROM registrations"), seconds=60
+            )
             await serving.end(signal.SIGTERM)
         await check_figures(service, sandbox)
         await check_truth(database, sandbox)

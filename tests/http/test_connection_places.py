@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.eventually import eventually
 from tests.http.kept import DEADLINE_SECONDS, KeptServer, serve_kept
 from tests.http.raw_http import RawConnection
 
@@ -51,9 +52,7 @@ async def test_the_one_that_has_been_idle_for_the_longest_goes_first() -> None:
         connections = [await stack.enter_async_context(server.connect()) for _ in range(3)]
         for place in (1, 0, 2):
             assert await ask(connections[place]) == 200
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while server.keeper.count_stages()["answering"]:
-                    await asyncio.sleep(0)
+            await eventually(lambda: not server.keeper.count_stages()["answering"])
             server.sweep_after(1)
         newcomer = await stack.enter_async_context(server.connect())
         assert await ask(newcomer) == 200
@@ -84,9 +83,7 @@ async def test_a_body_that_moves_keeps_its_place() -> None:
         await server.wait_for(body=1)
         server.sweep_after(1)
         await moving.send(b"x")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(each.body_bytes == 2 for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: any(each.body_bytes == 2 for each in server.keeper.list_open()))
         async with server.connect() as newcomer:
             assert (await newcomer.read_answer()).status == 503
         await moving.send(b"x" * 7)
@@ -95,9 +92,7 @@ async def test_a_body_that_moves_keeps_its_place() -> None:
 
 async def test_who_came_just_now_keeps_its_place() -> None:
     async with serve_kept(connections=1, reserve=0) as server, server.connect() as first:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not server.keeper.count_stages()["silent"]:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: server.keeper.count_stages()["silent"])
         async with server.connect() as newcomer:
             assert (await newcomer.read_answer()).status == 503
         assert await ask(first) == 200
@@ -144,10 +139,12 @@ async def test_a_flood_of_silent_connections_takes_no_more_places_than_there_are
         for _ in range(200):
             await stack.enter_async_context(server.connect())
             server.keeper.sweep()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while sum(server.count_cut().values()) < 175:
-                await asyncio.sleep(0.001)
-                server.keeper.sweep()
+
+        def count_cut() -> int:
+            server.keeper.sweep()
+            return sum(server.count_cut().values())
+
+        await eventually(count_cut, lambda cut: cut >= 175)
         assert len(server.keeper.list_open()) <= 25
         server.keeper.sweep()
         async with server.connect() as genuine:

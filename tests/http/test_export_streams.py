@@ -1,6 +1,5 @@
 """Exports as streams: clients that hang up, stand still or dawdle; a server that goes away; too many at once."""
 
-import asyncio
 import json
 
 import httpx
@@ -8,6 +7,7 @@ import pytest
 
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
 from tests.http.exported import export, read_ndjson
 from tests.http.exposition import read_metric
@@ -30,12 +30,14 @@ async def store_large_batch(database: Database) -> None:
 
 async def wait_for_backends(database: Database, count: int, *, blocked: bool = False) -> None:
     """Returns once so many exports are connected to the server; ``blocked``: and it waits for them to take more."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while count != await database.pool.fetchval(
+    await eventually(
+        lambda: database.pool.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outcomes export' "
-            "AND datname = current_database() AND (NOT $1 OR wait_event = 'ClientWrite')", blocked,
-        ):  # fmt: skip
-            await asyncio.sleep(0.01)
+            "AND datname = current_database() AND (NOT $1 OR wait_event = 'ClientWrite')",
+            blocked,
+        ),
+        lambda value: value == count,
+    )
 
 
 async def wait_for_ending(
@@ -43,9 +45,7 @@ async def wait_for_ending(
 ) -> None:
     """Returns once so many exports have ended so, and left their places."""
     labels = {"name": "recipients", "format": file_format, "ending": ending}
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while await read_metric(service, "outcomes_exports_total", **labels) < count:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: read_metric(service, "outcomes_exports_total", **labels), lambda value: value >= count)
 
 
 async def read_rest(answer: httpx.Response) -> bytes:

@@ -10,6 +10,7 @@ from service.feed.consumers import Consumers, LagWatch
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import decode, make_payload, post_webhook, store_batch
 from tests.http.feeding import read_on, read_page
 
@@ -92,8 +93,7 @@ async def test_what_is_being_committed_cannot_be_acknowledged_before_it_was_seen
         (event,) = decode(make_payload(recipient=1, attempt=2))
         await database.queries.ingest(connection, **{name: [value] for name, value in event._asdict().items()})
         early = asyncio.create_task(consumers.acknowledge("crm", positions[-1] + 1, is_reset=False))
-        while not await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-            await asyncio.sleep(0.01)
+        await eventually(lambda: database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
         await transaction.commit()
     with pytest.raises(Exception, match="beyond the end"):
         await early

@@ -12,6 +12,7 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.backlog import Limits
 from tests.conftest import API_KEY, StartService
 from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import decode, make_payload, post_webhook, store_batch
 from tests.http.exposition import read_metric
 from tests.http.feeding import read_page
@@ -20,8 +21,7 @@ from tests.http.processes import serve
 
 async def wait_for_waiters(service: httpx.AsyncClient, count: int) -> None:
     """Returns once so many wait."""
-    while await read_metric(service, "outcomes_feed_waiters") != count:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: read_metric(service, "outcomes_feed_waiters"), lambda value: value == count)
 
 
 async def test_a_change_that_another_replica_commits_wakes_those_that_wait(

@@ -9,6 +9,7 @@ import pytest
 from service.sandbox import RunningSandbox
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
 
 OTHER = CONTACTS.replace("Rahul", "Rohan")
@@ -45,9 +46,7 @@ async def test_two_requests_with_one_key_at_the_same_instant_make_one_batch(star
     async with connect_provider(start_service) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "hang"
         first = asyncio.create_task(upload(service, key="campaign-1"))
-        async with asyncio.timeout(20):
-            while not sandbox.sandbox.records.batches:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: sandbox.sandbox.records.batches)
         meanwhile = await upload(service, key="campaign-1")
         assert (meanwhile.status_code, meanwhile.json()["error"]["type"]) == (409, "duplicate_request")
         assert "retry-after" in meanwhile.headers
@@ -201,9 +200,7 @@ async def test_a_file_that_is_being_sent_is_not_sent_beside_it(start_service: St
     async with connect_provider(start_service) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "hang"
         first = asyncio.create_task(upload(service, key="first"))
-        async with asyncio.timeout(20):
-            while not sandbox.sandbox.records.batches:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: sandbox.sandbox.records.batches)
         assert (await upload(service, **REPEATS[repeat])).status_code == 409
         sandbox.sandbox.faults.release()
         assert (await first).status_code == 200

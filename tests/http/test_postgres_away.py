@@ -9,6 +9,7 @@ import pytest
 
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook
 from tests.http.exposition import read_metric
 from tests.postgres import PostgresServer, find_programs
@@ -33,12 +34,8 @@ async def url(server: PostgresServer) -> str:
 
 async def wait_until_held(service: httpx.AsyncClient, count: int) -> None:
     """Returns once so many webhooks wait, and Postgres was found away at least once."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (
-            await read_metric(service, "outcomes_backlog_events") < count
-            or await read_metric(service, "outcomes_group_failures_total") == 0
-        ):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: read_metric(service, "outcomes_backlog_events"), lambda held: held >= count)
+    await eventually(lambda: read_metric(service, "outcomes_group_failures_total"))
 
 
 async def test_a_webhook_is_held_then_refused_inside_the_providers_patience_and_the_service_comes_back_by_itself(
@@ -52,10 +49,8 @@ async def test_a_webhook_is_held_then_refused_inside_the_providers_patience_and_
         began = time.monotonic()
         sent = asyncio.create_task(post_webhook(service, make_payload(event_id="during")))
         await wait_until_held(service, 1)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await service.get("/readyz")).status_code == 200:  # it may remember being ready for a second
-                await asyncio.sleep(0.05)
-        unready = await service.get("/readyz")
+        # It may remember being ready for a second.
+        unready = await eventually(lambda: service.get("/readyz"), lambda answer: answer.status_code != 200)
         assert (unready.status_code, int(unready.headers["retry-after"]) > 0) == (503, True)
         assert (await service.get("/healthz")).status_code == 200
         answer = await sent
@@ -67,9 +62,7 @@ async def test_a_webhook_is_held_then_refused_inside_the_providers_patience_and_
         assert (await post_webhook(service, make_payload(event_id="during"))).status_code == 204
         assert (await service.get("/v1/events/before")).status_code == 200
         assert (await service.get("/v1/events/during")).status_code == 200
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await service.get("/readyz")).status_code != 200:
-                await asyncio.sleep(0.05)
+        await eventually(lambda: service.get("/readyz"), lambda answer: answer.status_code == 200)
 
 
 async def test_a_webhook_that_is_held_is_taken_when_postgres_comes_back_in_time(

@@ -1,13 +1,12 @@
 """Bodies over the limit, and senders that stop halfway or hang up."""
 
-import asyncio
-
 import asyncpg
 import httpx
 import pytest
 
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
+from tests.eventually import eventually
 from tests.factories import encode, make_payload, post_webhook
 from tests.http.exposition import read_metric
 from tests.http.raw_http import connect_raw
@@ -26,9 +25,7 @@ def make_body(size_bytes: int) -> bytes:
 
 
 async def wait_for_metric(service: httpx.AsyncClient, name: str, **labels: str) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await read_metric(service, name, **labels):
-            await asyncio.sleep(0.01)
+    await eventually(lambda: read_metric(service, name, **labels))
 
 
 async def count_rows(database: Database) -> int:
@@ -107,9 +104,7 @@ async def test_a_sender_that_hangs_up_after_its_body_has_its_event_stored_all_th
             async with connect_raw(service) as connection:
                 await connection.begin_webhook(body, f"Content-Length: {len(body)}")
                 await connection.send(body)
-                async with asyncio.timeout(DEADLINE_SECONDS):
-                    while not await holder.fetchval(WAITING):
-                        await asyncio.sleep(0.01)
+                await eventually(lambda: holder.fetchval(WAITING))
                 await connection.hang_up()
             assert (await service.get("/v1/events/sized")).status_code == 404
     finally:

@@ -11,9 +11,10 @@ from structlog.testing import capture_logs
 from service.server.limits import ConnectionLimits
 from service.store.database import Database
 from tests.conftest import API_KEY, StartService, make_starter
+from tests.eventually import eventually
 from tests.factories import encode, make_payload, post_webhook
 from tests.http.exposition import read_metric
-from tests.http.kept import DEADLINE_SECONDS, Clock
+from tests.http.kept import Clock
 from tests.http.raw_http import RawAnswer, RawConnection, connect_raw
 
 UPLOAD = (
@@ -56,9 +57,7 @@ async def read_while_time_passes(clock: Clock, connection: RawConnection) -> Raw
 
 async def wait_for_stage(service: httpx.AsyncClient, stage: str, count: int) -> None:
     """Returns once so many connections are at it."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while await read_metric(service, "outcomes_connections", stage=stage) != count:
-            await asyncio.sleep(0.001)
+    await eventually(lambda: read_metric(service, "outcomes_connections", stage=stage), lambda value: value == count)
 
 
 async def count_events(database: Database) -> int:
@@ -138,9 +137,7 @@ async def test_probes_are_answered_while_all_places_are_taken(start_service: Sta
             f"GET /v1/feed?wait=30 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()
         )
         async with httpx.AsyncClient(base_url=service.base_url, headers={"connection": "close"}) as probe:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while not await read_metric(probe, "outcomes_feed_waiters"):
-                    await asyncio.sleep(0.001)
+            await eventually(lambda: read_metric(probe, "outcomes_feed_waiters"))
             assert (await probe.get("/healthz")).status_code == 200
             assert (await probe.get("/readyz")).status_code == 200
             refused = await probe.get("/v1/feed", headers=service.headers)

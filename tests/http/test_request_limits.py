@@ -6,7 +6,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.http.kept import DEADLINE_SECONDS, serve_kept
+from tests.eventually import eventually
+from tests.http.kept import serve_kept
 from tests.http.raw_http import split_answers
 
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n"
@@ -180,9 +181,7 @@ async def test_too_many_requests_behind_one_another_are_not_taken() -> None:
     async with serve_kept(pipelined=8) as server, server.connect() as connection:
         held = b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n"
         await connection.send(held * 20)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while server.count_cut() != {"pipelined": 1}:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: server.count_cut() == {"pipelined": 1})
         server.release.set()
         answers = split_answers(await connection.read_to_end())
         assert [answer.status for answer in answers] == [200] * 9  # the one being answered, and eight behind it
@@ -193,9 +192,7 @@ async def test_too_many_requests_behind_one_another_are_not_taken() -> None:
 async def test_nothing_is_read_while_requests_wait_for_the_answer_before_theirs() -> None:
     async with serve_kept(pipelined=4) as server, server.connect() as connection:
         await connection.send(b"GET /polling HTTP/1.1\r\nHost: test\r\n\r\n" * 2)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(each.is_read_paused for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: any(each.is_read_paused for each in server.keeper.list_open()))
         await connection.send((GET + b"\r\n") * 4)  # the fourth would be one too many to keep
         for _ in range(20):
             await asyncio.sleep(0)
@@ -207,9 +204,7 @@ async def test_nothing_is_read_while_requests_wait_for_the_answer_before_theirs(
 async def test_what_is_no_http_behind_a_request_is_refused_once_that_is_answered() -> None:
     async with serve_kept() as server, server.connect() as connection:
         await connection.send(b"GET /held HTTP/1.1\r\nHost: test\r\n\r\nno HTTP\r\n\r\n" + SMUGGLED)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not server.count_cut():
-                await asyncio.sleep(0.001)
+        await eventually(server.count_cut)
         server.release.set()
         (answer,) = split_answers(await connection.read_to_end())
         assert answer.status == 200
@@ -219,9 +214,7 @@ async def test_what_is_no_http_behind_a_request_is_refused_once_that_is_answered
 async def test_a_broken_body_behind_a_request_is_dropped_and_that_one_is_answered() -> None:
     async with serve_kept() as server, server.connect() as connection:
         await connection.send(b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n" + CHUNKED + b"no size\r\n" + SMUGGLED)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not server.count_cut():
-                await asyncio.sleep(0.001)
+        await eventually(server.count_cut)
         server.release.set()
         (answer,) = split_answers(await connection.read_to_end())
         assert answer.status == 200

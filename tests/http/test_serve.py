@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from tests.conftest import API_KEY, SECRET
+from tests.eventually import eventually
 from tests.factories import make_payload, phone_of, post_webhook
 from tests.http.exposition import read_metric
-from tests.http.processes import DEADLINE_SECONDS, serve
+from tests.http.processes import serve
 from tests.locks import WAITING, hold_ingest_lock
 
 
@@ -127,9 +128,7 @@ async def test_postgres_killed_with_the_service_recovers_at_the_next_start(data_
             with contextlib.suppress(psutil.NoSuchProcess):  # it may have followed the first already
                 process.kill()
         await killed.end(signal.SIGKILL)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not all(has_ended(process) for process in processes):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: all(has_ended(process) for process in processes))
     async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
         assert (await serving.client.get("/v1/events/acknowledged")).status_code == 200
         assert await serving.end(signal.SIGTERM) == 0
@@ -167,14 +166,11 @@ async def test_a_signal_ends_it_with_0_after_what_was_accepted_is_answered(
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         async with hold_ingest_lock(holder):
             sent = asyncio.create_task(post_webhook(serving.client, make_payload(event_id="accepted")))
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while not await holder.fetchval(WAITING):
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: holder.fetchval(WAITING))
             serving.process.send_signal(number)
             port = serving.client.base_url.port
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while await can_connect(port):  # until it takes nothing new, and so has seen the signal
-                    await asyncio.sleep(0.01)
+            # Until it takes nothing new, and so has seen the signal.
+            await eventually(lambda: can_connect(port), lambda takes: not takes)
         assert (await sent).status_code == 204
         assert await serving.end(0) == 0
         assert [line["signal"] for line in serving.log if line["event"] == "stopped"] == [number.name]

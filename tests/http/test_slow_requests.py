@@ -1,7 +1,10 @@
 """Clients that are slow, or never come to an end: each is cut off after its time, and no sooner."""
 
 import asyncio
+import operator
+from functools import partial
 
+from tests.eventually import eventually
 from tests.http.kept import DEADLINE_SECONDS, serve_kept
 
 HEAD = b"POST / HTTP/1.1\r\nHost: test\r\n"
@@ -76,9 +79,7 @@ async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() ->
         await server.wait_for(body=1)
         server.sweep_after(9)
         await connection.send(b"x")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(each.body_bytes for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: any(each.body_bytes for each in server.keeper.list_open()))
         server.sweep_after(9)
         assert server.count_cut() == {}
         server.sweep_after(9.9)
@@ -104,9 +105,9 @@ async def test_a_body_that_drips_is_cut_off_once_patience_is_over() -> None:
         for second in range(1, 31):
             await slow.send(b"x" * 50)
             await fast.send(b"x" * 101)
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while sum(each.body_bytes for each in server.keeper.list_open()) < second * 151:
-                    await asyncio.sleep(0.001)
+            await eventually(
+                lambda: sum(each.body_bytes for each in server.keeper.list_open()), partial(operator.le, second * 151)
+            )
             assert server.count_cut() == {}
             server.sweep_after(1)
         answer = await slow.read_answer()
@@ -126,9 +127,7 @@ async def test_a_client_that_waits_for_us_is_not_held_to_be_slow() -> None:
         await answering.send(b"GET /held HTTP/1.1\r\nHost: test\r\n\r\n")
         await reading.send(b"POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n")
         sending = asyncio.create_task(reading.send(b"x" * 1_000_000))  # more than is read before it is wanted
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(each.is_read_paused for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: any(each.is_read_paused for each in server.keeper.list_open()))
         await server.wait_for(answering=1, body=1)
         for _ in range(10):
             server.sweep_after(100)
@@ -200,9 +199,7 @@ async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes
         assert server.count_cut() == {}
         server.large_bytes = 16 * 2**20
         await small.send(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while server.keeper.count_stages()["idle"] < 2:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: server.keeper.count_stages()["idle"] >= 2)
         server.keeper.sweep()
         assert server.count_cut() == {"untaken": 1}
         assert len(await large.read_to_end()) < 32 * 2**20
@@ -224,16 +221,12 @@ async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_held_to_be_sl
 async def test_the_time_that_a_client_waited_for_us_is_not_counted_against_it_afterwards() -> None:
     async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
         await connection.send(b"POST /held HTTP/1.1\r\nHost: test\r\nContent-Length: 100001\r\n\r\n" + b"x" * 100_000)
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not any(each.body_bytes == 100_000 for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: any(each.body_bytes == 100_000 for each in server.keeper.list_open()))
         assert [each.is_read_paused for each in server.keeper.list_open()] == [True]
         await server.wait_for(body=1)
         server.sweep_after(100)
         server.release.set()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while any(each.is_read_paused for each in server.keeper.list_open()):
-                await asyncio.sleep(0.001)
+        await eventually(lambda: not any(each.is_read_paused for each in server.keeper.list_open()))
         server.sweep_after(9)
         await connection.send(b"x")
         assert (await connection.read_answer()).body == b"100001"

@@ -11,6 +11,7 @@ from service.app import prepare_schema
 from service.sandbox import sample_contacts
 from service.store.database import Database, connect
 from tests.conftest import API_KEY, StartService, create_database
+from tests.eventually import eventually
 from tests.http.processes import OUTCOMES, run
 from tests.http.provider import CONTACTS, KEY, connect_provider, count_uploads, upload
 from tests.postgres import PostgresServer
@@ -82,9 +83,7 @@ async def test_the_state_of_a_long_upload_shows_how_far_it_is(start_service: Sta
     async with connect_provider(start_service) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "hang"
         trying = asyncio.create_task(upload(service, sample_contacts(3000, seed=1)))
-        async with asyncio.timeout(30):
-            while not sandbox.sandbox.records.batches:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: sandbox.sandbox.records.batches)
         (row,) = (await service.get("/v1/uploads")).json()["data"]
         shown = (await service.get(f"/v1/uploads/{row['upload_id']}")).json()["data"]
         assert (shown["state"], shown["rows_checked"], shown["recipients"]) == ("uploading", 3000, 3000)

@@ -12,6 +12,7 @@ from service.store.database import Database
 from service.uploads.lookup import UploadFinder
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import decode, make_payload
 from tests.http.provider import CONTACTS, connect_provider, upload
 from tests.http.test_upload_lookup import look_again, make_elsewhere, read
@@ -33,9 +34,7 @@ async def begin(service: httpx.AsyncClient, sandbox: RunningSandbox, content: st
     taken = len(sandbox.sandbox.records.batches)
     sandbox.sandbox.faults.next_upload = "hang"
     trying = asyncio.create_task(upload(service, content, force="true"))
-    async with asyncio.timeout(30):
-        while len(sandbox.sandbox.records.batches) == taken:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(sandbox.sandbox.records.batches) != taken)
     return trying
 
 

@@ -58,9 +58,9 @@ fuzz: setup ## Fuzz what reads bytes from outside, guided by coverage: SECONDS=6
 soak: setup ## Service and Postgres under load for as long as asked: MINUTES=60 RATE=500 (default 2 and 200)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),2) --rate $(or $(RATE),200) $(ARGS)
 
-.PHONY: dictionary
-dictionary: setup ## Write sql/bi/DICTIONARY.md anew from the comments on the BI views
-	$(BIN)/python -m service.store.bi_dictionary
+.PHONY: docs
+docs: setup ## Write the tables of docs/ that are made from the code, and the data dictionary
+	$(BIN)/python -m docs.generate
 
 .PHONY: licences
 licences: setup ## Write deploy/LICENCES.md anew from what is installed

@@ -1,61 +1,65 @@
-"""Puts the service together: what lives as long as it does, and the routes. Nothing else knows all the parts."""
+"""Builds the service: its long-lived parts, their tasks and the routes. Only this module knows all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from importlib.metadata import version
 
 import asyncpg
 import httpx
 import structlog
 
+from service.access.auth import Authenticator
 from service.access.http import Audit
+from service.access.keyring import KeyRing
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
-from service.background import maintain, run_beside, run_committer, run_keys, run_looks, run_privacy
+from service.background import Background, every, open_background
 from service.errors import DatabaseError
 from service.exports.export import Exporter
 from service.exports.http import Exports
-from service.feed.consumers import Consumers
+from service.feed.consumers import Consumers, LagWatch
 from service.feed.http import Feed
 from service.feed.watch import FeedWatch
 from service.formant.client import FormantClient, open_http
 from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_targets
 from service.front import Front, build_routes
-from service.health import Health
+from service.health import COMMITTER, Health
 from service.outcomes.groups_http import Across
 from service.outcomes.http import Batches
 from service.outcomes.recipients import Recipients
 from service.outcomes.slices import Slicer
+from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
+from service.privacy.retention import Retention
 from service.reconciliation.budget import Budget, name_account
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
+from service.reconciliation.progress import ProgressWatch
 from service.reconciliation.reconciler import Reconciler
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
+from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
+from service.server.process import Service
 from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
-from service.store.migrations import check_schema, migrate
+from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
-from service.uploads.contracts import ColumnContracts
+from service.uploads.columns import ColumnContracts
 from service.uploads.discovery import Discoverer
 from service.uploads.http import Uploads
-from service.uploads.leftovers import sweep_leftovers
+from service.uploads.leftovers import SWEEP_SECONDS, remove_leftovers
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.phone_repair import PhoneRepair
-from service.uploads.promotion import Promoter
 from service.uploads.registration import Registrar
 from service.uploads.registration_http import Elsewhere
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
-from service.uploads.uploads import Uploader
-from service.web.auth import Authenticator
+from service.uploads.uploader import Promoter, Uploader
 from service.webhooks.backlog import Backlog, Limits
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder
@@ -68,15 +72,16 @@ from service.webhooks.writer import Writer
 logger = structlog.get_logger()
 
 DEFAULT_INTERVAL_SECONDS = 30
+MAINTENANCE_SECONDS = 3600
 DEFAULT_LIMITS = Limits()
 WRITERS = 3
-"""How many ``open_app`` opens at most: for webhooks, replays and healing."""
+"""The most writers that ``open_app`` opens: for webhooks, replays and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
-    """Migrates the schema, or only checks that it fits; raises DatabaseError with the remedy when it does not.
+    """Migrates the schema, or only checks that it fits. Raises DatabaseError, with the remedy, when it does not.
 
-    This is the first that a start asks of the database, so it is also here that one which does not fit is refused.
+    This is the first use of the database at startup, so an unsuitable server is also refused here.
     """
     connection = await open_checked(url)
     try:
@@ -87,7 +92,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
             f"The role of OUTCOMES_DATABASE_URL lacks a right ({error}): run `outcomes migrate` as the role that owns "
-            "the tables, and `outcomes grant-service` for another that runs the service"
+            "the tables, and `outcomes grant-service` for another role that runs the service"
         ) from error
     finally:
         await connection.close()
@@ -99,15 +104,15 @@ async def open_app(
     database_url: str,
     limits: Limits = DEFAULT_LIMITS,
     connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
-) -> AsyncIterator[Front]:
-    """The running service as an ASGI application: ready to serve when entered, drained when left.
+) -> AsyncIterator[Service]:
+    """The running service: ready to serve when entered, drained when left.
 
-    Raises ConfigurationError or DatabaseError, with the remedy, when it must not run as it is set up.
+    Raises ConfigurationError or DatabaseError, with the remedy, when the configuration does not allow it to run.
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
     metrics = Metrics()
-    async with run_traces(asked=settings.traces), AsyncExitStack() as stack:
+    async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
             open_database(
@@ -116,15 +121,20 @@ async def open_app(
                 statement_seconds=limits.statement_seconds,
             )
         )
+        describe_replica(database, metrics)
         client = None
         if settings.formant_api_key:
             http = await stack.enter_async_context(open_http(settings.formant_base_url, settings.formant_api_key))
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        keys = await stack.enter_async_context(run_keys(database, settings.api_key))
+        keys = KeyRing(database, settings.api_key)
+        await keys.refresh()
+        if keys.is_empty:
+            logger.warning("api_closed", setting="OUTCOMES_API_KEY")
         decoder = await open_decoder(database, settings.ref_column, regions)
         committer = Committer(open_writer(stack, database, metrics).write, metrics, hold_seconds=limits.hold_seconds)
+        replayer = Replayer(database, targets, decoder, open_writer(stack, database, metrics))
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,
@@ -133,79 +143,116 @@ async def open_app(
             ref_column=settings.ref_column,
             regions=regions,
         )
+        registrar = Registrar(database, regions=regions)
+        discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = None
         if settings.formant_api_key:
             healing = open_writer(stack, database, metrics)
             reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
-        await stack.enter_async_context(run_committer(committer))
-        await stack.enter_async_context(run_beside(maintain(database)))
-        await stack.enter_async_context(run_beside(Repairer(database, decoder).run()))
-        await stack.enter_async_context(run_beside(sweep_leftovers()))
-        await stack.enter_async_context(run_beside(UploadRecovery(database, finder).run()))
-        registrar = Registrar(database, regions=regions)
-        await stack.enter_async_context(run_beside(registrar.run()))
-        await stack.enter_async_context(run_beside(PhoneRepair(database, regions, registrar).run()))
-        discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
-        if reconciler is not None and settings.reconcile_seconds:
-            await stack.enter_async_context(run_beside(discoverer.run()))
-            await stack.enter_async_context(run_beside(reconciler.run()))
-            await stack.enter_async_context(run_beside(Promoter(database, uploader).run()))
-        watch = AlarmWatch(database, metrics)
-        await stack.enter_async_context(run_beside(watch.run()))
-        eraser = await stack.enter_async_context(run_privacy(database, metrics, settings))
+        alarms = AlarmWatch(database, metrics)
+        eraser = Eraser(database)
         consumers = Consumers(database)
         feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
-        await stack.enter_async_context(run_beside(feed_watch.run()))
-        await stack.enter_async_context(run_looks(database, consumers, metrics))
-        authenticator = Authenticator(keys)
+
+        tasks: dict[str, Callable[[], Awaitable[None]]] = {
+            "keys": keys.run,
+            "partitions": partial(make_partitions, database),
+            "leftovers": partial(every, SWEEP_SECONDS, remove_leftovers, "maintenance_failed"),
+            "repair": Repairer(database, decoder).run,
+            "upload_recovery": UploadRecovery(database, finder).run,
+            "registration": registrar.run,
+            "phone_repair": PhoneRepair(database, regions, registrar).run,
+            "alarms": alarms.run,
+            "erasure": eraser.run,
+            "feed": feed_watch.run,
+            "feed_lag": LagWatch(consumers, metrics).run,
+            "progress": ProgressWatch(database, metrics).run,
+            "loop_lag": LoopLag(metrics).run,
+        }
+        if reconciler is not None and settings.reconcile_seconds:
+            tasks |= {
+                "discovery": discoverer.run,
+                "reconciliation": reconciler.run,
+                "promotion": Promoter(database, uploader).run,
+            }
+        if any(settings.keep_days.values()):
+            tasks["retention"] = Retention(database, metrics, settings.keep_days).run
+        background = await stack.enter_async_context(open_background(metrics))
+        await stack.enter_async_context(run_committer(background, committer))
+        for name, run in tasks.items():
+            background.start(name, run)
+
         receiver = Receiver(
             targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
         )
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
-            authenticator,
+            Authenticator(keys),
             receiver,
             batches,
             Elsewhere(batches, discoverer, registrar),
             Uploads(database, uploader, Resolver(database, client, finder)),
             Agents(database),
-            Recipients(database),
-            Exports(Exporter(database, max_exports=settings.max_exports), metrics, max_seconds=settings.export_seconds),
+            Recipients(database, default_time_zone=settings.time_zone),
+            Exports(
+                Exporter(database, max_exports=settings.max_exports),
+                metrics,
+                max_seconds=settings.export_seconds,
+                default_time_zone=settings.time_zone,
+            ),
             Across(database, default_time_zone=settings.time_zone),
-            Events(database, Replayer(database, targets, decoder, open_writer(stack, database, metrics))),
-            Health(database, metrics),
+            Events(database, replayer),
+            Health(database, metrics, background.stopped),
             Reconciliation(database, reconciler),
-            Alarms(watch),
+            Alarms(alarms),
             Audit(database),
             Erasures(eraser, default_region=settings.default_region),
             Feed(database, consumers, feed_watch),
         )
         keeper = keep_connections(settings, metrics, connection_limits)
-        yield KeptFront(keeper, receiver, routes, metrics, feed_watch.end_waits)
+        yield Service(Front(receiver, routes, metrics), keeper, feed_watch.end_waits)
 
 
-class KeptFront(Front):
-    """The front, and what keeps the connections of the server in front of it within their limits."""
+@asynccontextmanager
+async def run_committer(background: Background, committer: Committer) -> AsyncIterator[None]:
+    """Runs the committer while the block lasts, then commits what is left."""
+    task = background.start(COMMITTER, committer.run)
+    try:
+        yield
+    finally:
+        committer.drain()
+        await task
 
-    def __init__(self, keeper: ConnectionKeeper, *parts: Any) -> None:
-        super().__init__(*parts)
-        self.keeper = keeper
+
+async def make_partitions(database: Database) -> None:
+    """Creates the partitions of bodies ahead of time, until it is cancelled."""
+    make = database.queries.create_body_partitions
+    await every(MAINTENANCE_SECONDS, lambda: make(database.pool), "maintenance_failed")
+
+
+def describe_replica(database: Database, metrics: Metrics) -> None:
+    """Sets the metrics of this process: its version and its database connections."""
+    metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
+    pool = database.pool
+    metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
+    metrics.database_connections.labels("idle").set_function(pool.get_idle_size)
+    metrics.database_connections_max.set(pool.get_max_size())
 
 
 def keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLimits) -> ConnectionKeeper:
-    """What keeps the server's connections within their limits, and counts them."""
+    """Builds the keeper, which keeps the server's connections within their limits and counts them."""
     keeper = ConnectionKeeper(replace(limits, connections=settings.max_connections), metrics.connections_cut.counts)
     metrics.connections.read = keeper.count_stages
     return keeper
 
 
 def count_connections(settings: Settings) -> int:
-    """How many connections to the database one replica opens when everything is busy at once."""
+    """The most database connections that one replica opens."""
     return POOL_CONNECTIONS + WRITERS + settings.max_exports
 
 
 def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> Writer:
-    """A writer with a connection of its own, closed when ``stack`` is left."""
+    """A writer with its own connection, closed when ``stack`` exits."""
     writer = Writer(database.url, database.queries, metrics)
     stack.callback(writer.close)
     return writer
@@ -219,7 +266,7 @@ def build_reconciler(
     writer: Writer,
     regions: Regions,
 ) -> Reconciler:
-    """The loop, on the budget that all replicas share."""
+    """Builds the reconciler, on the budget that all replicas share."""
     account = name_account(settings.formant_base_url, settings.formant_api_key)
     return Reconciler(
         database,

@@ -1,92 +1,88 @@
-"""What runs beside the requests for as long as the service does: each a block that begins it, and ends it when left."""
+"""Tasks that run in the background as long as the service does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.metadata import version
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
-from service.access.keyring import KeyRing
-from service.feed.consumers import Consumers, LagWatch
-from service.privacy.erasure import Eraser
-from service.privacy.retention import Retention
-from service.reconciliation.progress import ProgressWatch
-from service.settings import Settings
-from service.store.database import Database
-from service.store.migrations import read_migrations
-from service.telemetry.loop_lag import LoopLag
 from service.telemetry.metrics import Metrics
-from service.webhooks.committer import Committer
 
 logger = structlog.get_logger()
 
-MAINTENANCE_SECONDS = 3600
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 10.0
+HEALTHY_SECONDS = 60.0
+"""A task that ran longer starts again with the first wait."""
 
 
-@asynccontextmanager
-async def run_keys(database: Database, api_key: str) -> AsyncIterator[KeyRing]:
-    keys = KeyRing(database, api_key)
-    await keys.refresh()
-    if keys.is_empty:
-        logger.warning("api_closed", setting="OUTCOMES_API_KEY")
-    async with run_beside(keys.run()):
-        yield keys
-
-
-@asynccontextmanager
-async def run_privacy(database: Database, metrics: Metrics, settings: Settings) -> AsyncIterator[Eraser]:
-    eraser = Eraser(database)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(run_beside(eraser.run()))
-        if any(settings.keep_days.values()):
-            await stack.enter_async_context(run_beside(Retention(database, metrics, settings.keep_days).run()))
-        yield eraser
-
-
-@asynccontextmanager
-async def run_looks(database: Database, consumers: Consumers, metrics: Metrics) -> AsyncIterator[None]:
-    """Keeps the metrics up to date that nobody else does, for as long as the block lasts."""
-    metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
-    pool = database.pool
-    metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
-    metrics.database_connections.labels("idle").set_function(pool.get_idle_size)
-    metrics.database_connections_max.set(pool.get_max_size())
-    async with (
-        run_beside(LagWatch(consumers, metrics).run()),
-        run_beside(ProgressWatch(database, metrics).run()),
-        run_beside(LoopLag(metrics).run()),
-    ):
-        yield
-
-
-@asynccontextmanager
-async def run_committer(committer: Committer) -> AsyncIterator[None]:
-    task = asyncio.create_task(committer.run())
-    try:
-        yield
-    finally:
-        committer.drain()
-        await task
-
-
-@asynccontextmanager
-async def run_beside(running: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Runs what goes on for ever, for as long as the block lasts."""
-    task = asyncio.create_task(running)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def maintain(database: Database) -> None:
-    """What has to be looked after now and then; a failure is told, and tried again the next time."""
+async def every(
+    seconds: float, step: Callable[[], Awaitable[object]], failure: str, *, is_due_at_once: bool = True
+) -> None:
+    """Runs ``step`` and waits ``seconds``, until it is cancelled. A step that fails is logged as ``failure``; the loop
+    continues."""
+    if not is_due_at_once:
+        await asyncio.sleep(seconds)
     while True:
         try:
-            await database.queries.create_body_partitions(database.pool)
+            await step()
         except Exception:
-            logger.warning("maintenance_failed", exc_info=True)
-        await asyncio.sleep(MAINTENANCE_SECONDS)
+            logger.warning(failure, exc_info=True)
+        await asyncio.sleep(seconds)
+
+
+class Background:
+    """Supervised tasks: one that dies is logged, counted and restarted, with a longer wait each time in a row."""
+
+    def __init__(self, group: asyncio.TaskGroup, metrics: Metrics, first_wait_seconds: float) -> None:
+        self._group = group
+        self._metrics = metrics
+        self._first_wait_seconds = first_wait_seconds
+        self._tasks: list[asyncio.Task[None]] = []
+        self.stopped: set[str] = set()
+        """The names of tasks that have died and wait for their restart."""
+
+    def start(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Starts ``run()``. It is cancelled at the end of the ``open_background`` block if it is still running."""
+        task = self._group.create_task(self._supervise(name, run), name=name)
+        self._tasks.append(task)
+        return task
+
+    def cancel(self) -> None:
+        """Cancels all tasks."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        clock = asyncio.get_running_loop().time
+        wait = self._first_wait_seconds
+        while True:
+            began = clock()
+            try:
+                return await run()
+            except Exception:
+                self.stopped.add(name)
+                self._metrics.background_failures.labels(name).inc()
+                logger.error("background_task_died", task=name, exc_info=True)
+            if clock() - began > HEALTHY_SECONDS:
+                wait = self._first_wait_seconds
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+            self.stopped.discard(name)
+
+
+@asynccontextmanager
+async def open_background(
+    metrics: Metrics, *, first_wait_seconds: float = FIRST_WAIT_SECONDS
+) -> AsyncIterator[Background]:
+    """Runs the tasks started in the block until the block ends."""
+    failure: BaseException | None = None
+    async with asyncio.TaskGroup() as group:
+        background = Background(group, metrics, first_wait_seconds)
+        try:
+            yield background
+        except BaseException as error:  # raised below: the group would wrap it
+            failure = error
+        background.cancel()
+    if failure is not None:
+        raise failure

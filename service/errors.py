@@ -1,7 +1,7 @@
-"""The errors that this service raises on purpose, and what each tells its caller to do.
+"""The errors that this service raises on purpose, and what each asks its caller to do.
 
-``ApiError`` is an answer: its status, its type (the provider's vocabulary, so that one client handles both) and a
-message that names the field and the remedy. Everything else is for operators.
+``ApiError`` is an HTTP answer: its status, its type (the provider's vocabulary, so that one client handles both) and a
+message that names the field and the remedy. All other errors are for operators.
 """
 
 from typing import Any
@@ -20,11 +20,11 @@ class DatabaseError(OutcomesError):
 
 
 class CommitInDoubtError(OutcomesError):
-    """Committed on one machine, and perhaps not where it must be too: it is written again before it is confirmed."""
+    """Committed on this server, but perhaps not on its standbys: it is written again before it is acknowledged."""
 
 
 class OverloadedError(OutcomesError):
-    """Not stored: the backlog is full or the database did not answer in time. Whoever sent it should send it again."""
+    """Not stored: the backlog is full or the database did not answer in time. The sender should send it again."""
 
 
 class ApiError(OutcomesError):
@@ -43,21 +43,21 @@ class ApiError(OutcomesError):
 
 
 class InvalidRequestError(ApiError):
-    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what one line cannot say."""
+    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what one line cannot hold."""
 
     status = 400
     type = "invalid_request"
 
 
 class AuthenticationError(ApiError):
-    """401: no key, or one that is not known."""
+    """401: no key, or an unknown one."""
 
     status = 401
     type = "authentication_error"
 
 
 class PermissionDeniedError(ApiError):
-    """403: the key is known, and lacks the scope that the message names."""
+    """403: the key is known but lacks the scope that the message names."""
 
     status = 403
     type = "permission_error"
@@ -78,21 +78,21 @@ class MethodNotAllowedError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the thing is not in a state for that; the message says in which it is."""
+    """409: the thing is in a state that does not allow this; the message names the state."""
 
     status = 409
     type = "conflict"
 
 
 class DuplicateRequestError(ApiError):
-    """409: the same was asked before, and the message names it; repeating it needs to be meant."""
+    """409: the same request was made before; the message names it. A repeat must be explicit."""
 
     status = 409
     type = "duplicate_request"
 
 
 class KeyReusedError(ApiError):
-    """422: an idempotency key that came with another request before."""
+    """422: the idempotency key was used with another request before."""
 
     status = 422
     type = "invalid_request"
@@ -118,8 +118,8 @@ class UnavailableError(ApiError):
 class ProviderError(ApiError):
     """The provider refused a call, or its answer was lost. Carries its status and type on to our caller.
 
-    ``is_sent_unknown`` is true when the call may have taken effect although no answer came: for an upload that means
-    that people may be being dialled, so it must not be repeated.
+    ``is_sent_unknown`` is true when the call may have taken effect although no answer came. After such an upload,
+    people may already be dialled, so it must not be repeated.
     """
 
     def __init__(

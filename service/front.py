@@ -1,6 +1,5 @@
-"""How a request finds its handler: webhooks straight to the receiver, the rest by routes made from the operations."""
+"""Dispatches requests: webhooks directly to the receiver, the rest by routes built from the operations."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -10,9 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ApiError
 from service.telemetry.metrics import Metrics
-from service.web.auth import Authenticator
 from service.web.documentation import Documentation
-from service.web.operations import Operation, to_route
+from service.web.operations import Guard, Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
     answer_api_error,
@@ -27,15 +25,13 @@ from service.webhooks.receiver import read_target
 
 
 class Front:
-    """Sends webhooks straight to the receiver, and everything else through Starlette: routing would cost the hot path
-    a fifth of its time. ``end_waits`` answers the readers that only wait for something to happen; whoever stops the
-    service calls it, so that they do not hold it up."""
+    """Sends webhooks directly to the receiver and everything else through Starlette: routing would cost the hot path a
+    fifth of its time."""
 
-    def __init__(self, receiver: ASGIApp, routes: ASGIApp, metrics: Metrics, end_waits: Callable[[], None]) -> None:
+    def __init__(self, receiver: ASGIApp, routes: Starlette, metrics: Metrics) -> None:
         self._receiver = receiver
-        self._routes = routes
+        self.routes = routes
         self._requests = Requests(routes, metrics)
-        self.end_waits = end_waits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if read_target(scope.get("path", "")) is not None:
@@ -50,13 +46,13 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Handlers) -> Starlette:
-    """Everything but the receiver, which is only documented here."""
+def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlette:
+    """Routes of everything but the receiver, which is only documented here."""
     operations = [operation for group in groups for operation in group.operations()]
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()
     routes = Starlette(
-        routes=[to_route(operation, authenticator) for operation in operations],
+        routes=[to_route(operation, guard) for operation in operations],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
@@ -65,7 +61,7 @@ def build_routes(authenticator: Authenticator, receiver: Handlers, *groups: Hand
             Exception: answer_failure,
         },
     )
-    # It would send whoever adds a slash to where the request's own Host header says.
+    # The redirect for a trailing slash would trust the request's Host header.
     routes.router.redirect_slashes = False
     routes.state.operations = operations
     return routes

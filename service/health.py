@@ -1,7 +1,8 @@
-"""Health: alive, ready to commit, and the metrics. Open to everyone, since probes carry no key."""
+"""Health: liveness, readiness and metrics. No key is needed, since probes have none."""
 
 import asyncio
 import time
+from collections.abc import Set
 
 import asyncpg
 import msgspec
@@ -16,25 +17,28 @@ from service.web.operations import RETRY_AFTER, Answer, Operation
 
 logger = structlog.get_logger()
 
+COMMITTER = "committer"
+"""The task without which no webhook is stored."""
 READY_SECONDS = 3.0
 LOCK_TIMEOUT = "2s"
-"""How long readiness waits for its turn to ingest: far longer than a busy service takes."""
-REMEMBER_SECONDS = 1.0
+"""How long readiness waits for the ingest lock: far longer than it takes in a busy service."""
+CACHE_SECONDS = 1.0
 
 
 class State(msgspec.Struct):
-    """How the service is."""
+    """The state of the service."""
 
     status: str
 
 
 class Health:
-    """Answers probes. Readiness is a real commit, and the lock that webhooks need; both are remembered for a second, so
-    that probes cannot become a load."""
+    """Answers probes. Readiness makes a real commit and takes the ingest lock. The result is cached for a second, so
+    probes cause no load."""
 
-    def __init__(self, database: Database, metrics: Metrics) -> None:
+    def __init__(self, database: Database, metrics: Metrics, stopped: Set[str]) -> None:
         self._database = database
         self._metrics = metrics
+        self._stopped = stopped
         self._checked: tuple[float, str | None] = (float("-inf"), None)
         self._turn = asyncio.Lock()
 
@@ -65,22 +69,24 @@ class Health:
         return JsonResponse(State("ok"))
 
     async def ready(self, request: Request) -> Response:
-        """200 when a commit went through just now and an ingest would have, else 503."""
+        """200 when a commit has just succeeded and the ingest lock is free, else 503."""
         async with self._turn:
-            if time.monotonic() - self._checked[0] > REMEMBER_SECONDS:
+            if time.monotonic() - self._checked[0] > CACHE_SECONDS:
                 self._checked = (time.monotonic(), await self._find_obstacle())
         obstacle = self._checked[1]
+        if COMMITTER in self._stopped:
+            obstacle = "webhooks cannot be stored: the task that commits them has died and restarts soon"
         if obstacle is None:
             return JsonResponse(State("ready"))
         return JsonResponse(State(obstacle), status_code=503, headers={"retry-after": "5"})
 
     async def expose_metrics(self, request: Request) -> Response:
-        """The Prometheus exposition."""
+        """All metrics in Prometheus' text format."""
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
 
     async def _find_obstacle(self) -> str | None:
-        """What keeps webhooks from being stored, in words. The lock is not held while the heartbeat commits: webhooks
-        do not wait for the probe's write."""
+        """What keeps webhooks from being stored, as text; None when nothing does. The lock is released before the
+        heartbeat commits, so webhooks do not wait for the probe's write."""
         queries, pool = self._database.queries, self._database.pool
         try:
             async with asyncio.timeout(READY_SECONDS):

@@ -1,8 +1,8 @@
-"""Settings: read from the environment in this one place, and nowhere else.
+"""Settings. Only this module reads them from the environment.
 
 Every setting that holds a secret can also be given as ``NAME_FILE``, a path to a file that holds it. ``service.values``
-cleans both alike. A value that cannot be used stops the service at its start, with a message that names the setting and
-what it takes.
+cleans both the same way. An invalid value stops the service at startup, with a message that names the setting and what
+it takes.
 """
 
 import difflib
@@ -24,7 +24,7 @@ PROVIDER_URL = "https://api.voice.formantai.com"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the service was told, checked. Secrets are kept out of ``repr``."""
+    """The checked settings of the service. ``repr`` omits secrets."""
 
     database_url: str
     data_dir: Path
@@ -57,38 +57,40 @@ class Settings:
 
 
 NAMES = {
-    "OUTCOMES_DATABASE_URL": "Postgres 15 or newer; empty: an embedded Postgres in OUTCOMES_DATA_DIR (secret)",
-    "OUTCOMES_DATA_DIR": "where the embedded Postgres keeps its data",
-    "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1: start although the database may lose what was acknowledged",
-    "OUTCOMES_MIGRATE_ON_START": "0: serve refuses a schema that is behind, and does not migrate it",
-    "OUTCOMES_HOST": "address to listen on",
-    "OUTCOMES_PORT": "port to listen on; 0 picks a free one",
-    "OUTCOMES_API_KEY": "a first key with every scope (secret)",
-    "FORMANT_BASE_URL": "the provider's API",
-    "FORMANT_API_KEY": "our key for the provider's API; empty: no upload (secret)",
-    "FORMANT_WEBHOOK_SECRET": "signs the webhooks; several, separated by commas, while one is rotated (secret)",
-    "OUTCOMES_ALLOW_UNSIGNED": "1: accept webhooks without a secret configured; for trials only",
+    "OUTCOMES_DATABASE_URL": "Postgres 15 or newer; may name several hosts. Empty: an embedded Postgres 18",
+    "OUTCOMES_DATA_DIR": "Where the embedded Postgres keeps its data",
+    "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1: start even if the database may lose acknowledged events",
+    "OUTCOMES_MIGRATE_ON_START": "0: refuse a schema that is behind; `outcomes migrate` updates it",
+    "OUTCOMES_HOST": "Address to listen on",
+    "OUTCOMES_PORT": "Port to listen on; 0: any free port",
+    "OUTCOMES_API_KEY": "An API key with every scope. Empty: only keys made by `outcomes keys` work",
+    "FORMANT_BASE_URL": "The provider's API",
+    "FORMANT_API_KEY": "Our key for the provider's API. Empty: no uploads and no reconciliation",
+    "FORMANT_WEBHOOK_SECRET": "Secrets that sign webhooks, separated by commas; each is accepted. "
+    "Empty: the service refuses to start",
+    "OUTCOMES_ALLOW_UNSIGNED": "1: accept unsigned webhooks while no secret is set; for trials only",
     "OUTCOMES_TARGETS_FILE": "TOML file with more webhook targets",
-    "OUTCOMES_REF_COLUMN": "name of the column that an upload adds; empty: add none",
-    "OUTCOMES_DEFAULT_REGION": "country of national phone numbers, such as IN; empty: international ones only",
-    "OUTCOMES_MAX_BODY_BYTES": "largest webhook body",
-    "OUTCOMES_MAX_CONNECTIONS": "how many connections may be open in this process",
-    "OUTCOMES_GRACE_SECONDS": "how long counts may differ from the provider's before it is called drift",
-    "OUTCOMES_RECONCILE_SECONDS": "shortest interval between two comparisons of a batch; 0: only on demand",
-    "OUTCOMES_TIME_ZONE": "time zone of hours, weekdays and days, such as Asia/Kolkata",
-    "OUTCOMES_MAX_EXPORTS": "how many exports run at once in this process",
-    "OUTCOMES_EXPORT_SECONDS": "the longest that an export may take: it holds a snapshot of the database",
-    "OUTCOMES_BI_PASSWORD": "what `outcomes bi role` sets as the role's password; empty: it stays as it is (secret)",
+    "OUTCOMES_REF_COLUMN": "Name of the column that an upload adds. Empty: add none",
+    "OUTCOMES_DEFAULT_REGION": "Country of phone numbers without a country code, such as IN. "
+    "Empty: files with such numbers are refused",
+    "OUTCOMES_MAX_BODY_BYTES": "Largest webhook body",
+    "OUTCOMES_MAX_CONNECTIONS": "Most open connections in each process",
+    "OUTCOMES_GRACE_SECONDS": "How long figures may differ from the provider's before the batch is `drifted`",
+    "OUTCOMES_RECONCILE_SECONDS": "Shortest interval between two comparisons of a batch; 0: only on demand",
+    "OUTCOMES_TIME_ZONE": "Time zone of hours, weekdays and days unless a request names one, such as Asia/Kolkata",
+    "OUTCOMES_MAX_EXPORTS": "Most exports at a time in each process",
+    "OUTCOMES_EXPORT_SECONDS": "Longest time that one export may take: it holds a snapshot of the database",
+    "OUTCOMES_BI_PASSWORD": "Password that `outcomes bi role` sets. Empty: the present one stays",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
-    "OUTCOMES_TRACES": "1: send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says",
-    "OUTCOMES_KEEP_BODIES_DAYS": "how long raw webhook bodies are kept, with transcripts; 0: for ever",
-    "OUTCOMES_KEEP_PEOPLE_DAYS": "how long phones and parameters are kept after a batch's last event; 0: for ever",
-    "OUTCOMES_KEEP_QUARANTINE_DAYS": "how long bodies stay in quarantine; 0: for ever",
-    "OUTCOMES_KEEP_AUDIT_DAYS": "how long the audit log is kept; 0: for ever",
-    "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "how long the provider's past figures are kept; 0: for ever",
+    "OUTCOMES_TRACES": "1: send OpenTelemetry traces, as the `OTEL_…` variables say",
+    "OUTCOMES_KEEP_BODIES_DAYS": "Days to keep raw webhook bodies, with transcripts and recording URLs; 0: for ever",
+    "OUTCOMES_KEEP_PEOPLE_DAYS": "Days to keep phones and call parameters after a batch's last event; 0: for ever",
+    "OUTCOMES_KEEP_QUARANTINE_DAYS": "Days to keep quarantined bodies, replayed or not; 0: for ever",
+    "OUTCOMES_KEEP_AUDIT_DAYS": "Days to keep the audit log; 0: for ever",
+    "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "Days to keep the provider's past figures (each batch's latest stay); 0: for ever",
 }
 KEPT = ("bodies", "people", "quarantine", "audit", "snapshots")
-"""What has a setting for how long it is kept."""
+"""The kinds of data with a retention setting."""
 SECRETS = {
     "OUTCOMES_DATABASE_URL",
     "OUTCOMES_API_KEY",
@@ -100,7 +102,7 @@ SECRETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SyncSettings:
-    """What ``outcomes crm-sync`` was told, checked: a client of the service, which itself needs none of it."""
+    """The checked settings of ``outcomes crm-sync``, a client of the service. The service itself needs none of them."""
 
     url: str
     feed_key: str
@@ -112,15 +114,15 @@ class SyncSettings:
 
 
 SYNC_NAMES = {
-    "OUTCOMES_URL": "address of the service, for outcomes crm-sync",
-    "OUTCOMES_FEED_KEY": "key with the scope feed, for outcomes crm-sync (secret)",
-    "OUTCOMES_CRM_TOKEN": "the CRM's bearer token, for outcomes crm-sync (secret)",
+    "OUTCOMES_URL": "Where the service answers",
+    "OUTCOMES_FEED_KEY": "A key of the service with the scope `feed`",
+    "OUTCOMES_CRM_TOKEN": "The CRM's bearer token. Empty: only `--dry-run` works",
 }
 SYNC_SECRETS = {"OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
 KEYS = {"OUTCOMES_API_KEY", "FORMANT_API_KEY", "OUTCOMES_FEED_KEY", "OUTCOMES_CRM_TOKEN"}
-"""Those that are sent in a header."""
+"""Secrets that are sent in a header."""
 TEXTS = {"OUTCOMES_DATABASE_URL"}
-"""Secrets in which words of other scripts may stand beside ASCII."""
+"""Secrets that may mix ASCII with words of other scripts."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -169,9 +171,9 @@ def read_sync_settings(environ: Mapping[str, str]) -> SyncSettings:
 
 
 def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
-    """Names that look like settings of ours and are none, each with the nearest that is one, or "".
+    """Names with our prefixes that are not settings, each with the nearest setting, or "".
 
-    Only to be warned of: a cluster may set variables with our prefix for reasons of its own.
+    Worth a warning, not an error: a cluster may set variables with our prefixes for its own reasons.
     """
     known = NAMES.keys() | SYNC_NAMES.keys() | {f"{name}_FILE" for name in SECRETS | SYNC_SECRETS}
     unknown = [name for name in environ if name.startswith(("OUTCOMES_", "FORMANT_")) and name not in known]
@@ -244,12 +246,12 @@ def _column(environ: Mapping[str, str], name: str, default: str) -> str:
     value = _text(environ, name, default, empty_is_value=True)
     if value and not _COLUMN.fullmatch(value):
         raise ConfigurationError(
-            f"{name} takes a name of at most 64 letters (a to z), digits, blanks and . _ - that begins with a letter "
+            f"{name} takes a name of at most 64 letters (a to z), digits, spaces and . _ - that begins with a letter "
             f"or _, or nothing, not {value!r}"
         )
     if "".join(filter(str.isalnum, value.casefold())) == "customerphone":
         raise ConfigurationError(
-            f"{name} takes another name than {value!r}: that is the column of the phones, which the provider calls"
+            f"{name} takes a name other than {value!r}: that is the column of the phones, which the provider calls"
         )
     return value
 

@@ -1,8 +1,8 @@
 """Text from the environment and from configuration files, cleaned or refused in this one place.
 
-What surrounds a value by accident is removed: a byte order mark, blanks, line ends. What nobody can see inside it, or
-can tell from an ASCII character, is refused: a secret that is wrong by such a character verifies no webhook. A message
-names the setting and the place, and quotes nothing of the value.
+Accidental text around a value is removed: a byte order mark, whitespace, line ends. Inside a value, an invisible
+character or one that looks like ASCII is refused: a secret with such a character verifies no webhook. A message names
+the setting and the place, and quotes nothing of the value.
 """
 
 import codecs
@@ -26,7 +26,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def read_text(path: Path) -> str:
-    """A file's text: UTF-8, or UTF-16 or UTF-32 where it begins with their mark. Raises OSError or
+    """A file's text: UTF-8, or UTF-16 or UTF-32 if it begins with their byte order mark. Raises OSError or
     UnicodeDecodeError."""
     content = path.read_bytes()
     for mark, encoding in _MARKS:
@@ -36,8 +36,8 @@ def read_text(path: Path) -> str:
 
 
 def clean(name: str, text: str) -> str:
-    """The value of the setting ``name`` without what surrounds it; raises ConfigurationError for one in quotes, or with
-    a character that cannot be seen."""
+    """The value of the setting ``name`` without surrounding whitespace; raises ConfigurationError for one in quotes, or
+    with an invisible character."""
     value = _AROUND.sub("", text)
     for place, character in enumerate(value, 1):
         if character in "\r\n":
@@ -45,7 +45,7 @@ def clean(name: str, text: str) -> str:
         category = unicodedata.category(character)
         if category in _INVISIBLE or (category == "Zs" and character != " "):
             raise ConfigurationError(
-                f"{name} takes visible characters: number {place} is U+{ord(character):04X}; write it again by hand"
+                f"{name} takes visible characters: number {place} is U+{ord(character):04X}; type it again by hand"
             )
     if len(value) > 1 and _QUOTES.get(value[0]) == value[-1]:
         raise ConfigurationError(f"{name} takes its value without the quotes around it")
@@ -53,27 +53,27 @@ def clean(name: str, text: str) -> str:
 
 
 def clean_secret(name: str, text: str) -> str:
-    """As ``clean``; also refuses a character that looks like an ASCII one."""
+    """Like ``clean``; also refuses a character that looks like an ASCII one."""
     value = clean(name, text)
     place = _find_look_alike(value)
     if place:
         raise ConfigurationError(
-            f"{name} takes no look-alikes: character {place} looks like one of ASCII and is none; copy it again"
+            f"{name} takes no look-alikes: character {place} looks like ASCII but is not; copy it again"
         )
     return value
 
 
 def clean_key(name: str, text: str) -> str:
-    """As ``clean_secret``, for a key that is sent in an Authorization header."""
+    """Like ``clean_secret``, for a key that is sent in an Authorization header."""
     value = clean_secret(name, text)
     for place, character in enumerate(value, 1):
         if not "!" <= character <= "~":
-            raise ConfigurationError(f"{name} takes ASCII without blanks: see character {place}; copy the key alone")
+            raise ConfigurationError(f"{name} takes ASCII without spaces: see character {place}; copy only the key")
     return value
 
 
 def _find_look_alike(value: str) -> int:
-    """The place of the first, counted from 1; 0 where there is none."""
+    """The place of the first look-alike, counted from 1; 0 without one."""
     for place, character in enumerate(value, 1):
         if not character.isascii():
             plain = unicodedata.normalize("NFKC", character)

@@ -238,8 +238,8 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
         }
         configured = read_settings(environ)
         async with (
-            open_app(configured, configured.database_url, limits, connection_limits) as app,
-            serve_in_background(app, "127.0.0.1", 0, app.end_waits) as port,
+            open_app(configured, configured.database_url, limits, connection_limits) as service,
+            serve_in_background(service, "127.0.0.1", 0) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
             ) as client,

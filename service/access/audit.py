@@ -1,6 +1,6 @@
-"""The audit log. Each line is written in the transaction of what it tells, so neither is there without the other; what
-takes the ingest lock writes its line within its own statement, since that lock is never held over a round trip. No line
-names a person: subjects are ids, details are numbers and words.
+"""The audit log. Each line is written in the transaction of the action it records, so neither exists without the other.
+A statement that takes the ingest lock writes its line itself, because that lock is never held over a round trip. No
+line names a person: subjects are ids, details are numbers and words.
 """
 
 import json
@@ -9,17 +9,16 @@ from typing import Any
 from asyncpg import Pool
 
 from service.store.database import Connection, Database
-from service.telemetry.actor import Actor, current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import Actor, current_actor, current_request_id
 
 
 async def record_audit(
     database: Database, connection: Connection | Pool, action: str, subject: str, outcome: str,
     *, actor: Actor | None = None, **details: Any,
 ) -> None:  # fmt: skip
-    """Tells that ``action`` was done to ``subject`` (such as ``upload 7``), and what came of it, in words.
+    """Records that ``action`` was done to ``subject`` (such as ``upload 7``), and its outcome in words.
 
-    ``actor`` is whom the present task acts for, unless the work was begun by another.
+    ``actor`` defaults to the actor of the current task; give it for work that another one began.
     """
     actor = actor or current_actor()
     await database.queries.record_audit(

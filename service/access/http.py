@@ -12,12 +12,12 @@ from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 from service.web.parameters import Number
 
-LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
-AFTER = Number("after", "`next` of the page before", default=2**62, minimum=1, maximum=2**62)
+LIMIT = Number("limit", "Maximum number of lines", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the previous page", default=2**62, minimum=1, maximum=2**62)
 
 
 class AuditLine(msgspec.Struct):
-    """Something that was done. No line names a person."""
+    """An action and its outcome. No line names a person."""
 
     audit_id: int
     recorded_at: Time
@@ -25,7 +25,7 @@ class AuditLine(msgspec.Struct):
     """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (by itself)."""
     key_id: int | None
     request_id: str | None
-    """``X-Request-Id`` of the answer to the request that asked for it, where one did."""
+    """``X-Request-Id`` of the request that asked for it, if one did."""
     action: str
     subject: str
     """Such as ``upload 7``."""
@@ -50,7 +50,7 @@ class Audit:
         ]  # fmt: skip
 
     async def list_audit(self, request: Request) -> Response:
-        """Who did what to what, and what came of it. Newest first."""
+        """Who did what to what, and the outcome. Newest first."""
         limit, before = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_audit(self._database.pool, before=before, limit=limit + 1)
         rows = [AuditLine(**(dict(row) | {"details": raw(row["details"])})) async for row in page]

@@ -1,11 +1,10 @@
-"""The key ring: every live key in memory, so that checking one never touches the database, known or not.
+"""The key ring: every live key in memory, so that checking a key, known or unknown, never touches the database.
 
-It is read anew every two seconds: a key that was revoked is refused everywhere within that, and a new one is let in. A
-flood of wrong keys costs a digest each. While the database is away the last reading holds for a while; then nobody can
-say whether a key was revoked, and requests with stored keys are put off, not refused.
+The keys are reloaded every two seconds: within that time a revoked key is refused everywhere, and a new one is
+accepted. A flood of wrong keys costs a digest each. While the database is unavailable the last load stays valid for
+``TRUSTED_SECONDS``. After that a key may have been revoked unseen, so requests with stored keys get a 503, not a 401.
 """
 
-import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from typing import NamedTuple
 import structlog
 
 from service.access.keys import digest_key
+from service.background import every
 from service.store.database import Database
-from service.telemetry.actor import SETTING, Actor
+from service.telemetry.context import SETTING, Actor
 from service.web.scopes import SCOPES
 
 logger = structlog.get_logger()
@@ -27,7 +27,7 @@ NOTED_SECONDS = 60.0
 
 
 class KnownKey(NamedTuple):
-    """Whose key it is, and what it is for."""
+    """The actor and the scopes of a key."""
 
     actor: Actor
     scopes: tuple[str, ...]
@@ -40,7 +40,7 @@ class _Stored(NamedTuple):
 
 
 class KeyRing:
-    """Finds keys. ``api_key`` is the one of the settings; it has every scope and no expiry. "" for none."""
+    """Finds keys. ``api_key`` is the key in the settings, with every scope and no expiry; "" for none."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class KeyRing:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no key at all, as far as is known."""
+        """Whether no key is known."""
         return self._setting is None and not self._stored
 
     @property
@@ -70,9 +70,9 @@ class KeyRing:
         return self._clock() - self._read_at > TRUSTED_SECONDS
 
     def find(self, key: str) -> KnownKey | None:
-        """Whose key this is; None when it is unknown, revoked or expired, which the caller is not told apart.
+        """The actor and scopes of a key; None when it is unknown, revoked or expired, without saying which.
 
-        Digests are compared, never keys: what the time of a look-up tells is about a digest, which nobody can choose.
+        Compares digests, never keys: timing reveals something about a digest only, which an attacker cannot choose.
         """
         digest = digest_key(key)
         if self._setting is not None and hmac.compare_digest(digest, self._setting):
@@ -88,14 +88,13 @@ class KeyRing:
         return stored.known
 
     async def run(self) -> None:
-        """Reads the keys and notes their uses until it is cancelled."""
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            try:
-                await self.refresh()
-                await self.note_uses()
-            except Exception:
-                logger.warning("keys_not_read", exc_info=True)
+        """Reloads the keys and records their use until it is cancelled."""
+
+        async def step() -> None:
+            await self.refresh()
+            await self.note_uses()
+
+        await every(REFRESH_SECONDS, step, "keys_not_read", is_due_at_once=False)
 
     async def refresh(self) -> None:
         """Reads all live keys."""
@@ -114,7 +113,7 @@ class KeyRing:
         self._noted = {key_id: at for key_id, at in self._noted.items() if key_id in live}
 
     async def note_uses(self) -> None:
-        """Writes down when keys were last used: in one statement for all, at most once a minute for each."""
+        """Records when keys were last used: in one statement for all, at most once a minute for each."""
         now = self._clock()
         due = {
             key_id: at

@@ -1,7 +1,7 @@
-"""API keys: made of 256 random bits, shown once, stored as their SHA-256 alone.
+"""API keys: 256 random bits, shown once, stored only as their SHA-256.
 
-A plain digest is enough. Slow, salted hashes make guessing dear where people choose the secret; 2^256 keys cannot be
-guessed at any price, and a digest that costs a microsecond cannot be made a load by whoever sends wrong keys.
+A plain digest is enough. Slow, salted hashes make guessing expensive where people choose the secret; one of 2^256 keys
+cannot be guessed at any cost. A digest takes a microsecond, so a flood of wrong keys causes no load.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ PREFIX = "outcomes_"
 RANDOM_BYTES = 32
 HINT_CHARACTERS = len(PREFIX) + 4
 MAX_LIVE_KEYS = 1000
-"""All of them are held in memory by every replica."""
+"""Every replica holds all of them in memory."""
 LISTED = 10_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@/-]{0,79}")
 _LIFETIME = re.compile(r"([1-9][0-9]{0,4})([hdw])")
@@ -29,14 +29,14 @@ _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=
 
 
 class CreatedKey(NamedTuple):
-    """A new key: what the table tells of it, and the key itself, which nobody can tell again."""
+    """A new key: its row in the table, and the key itself, which cannot be shown again."""
 
     row: Any
     key: str
 
 
 def digest_key(key: str) -> bytes:
-    """What is stored of a key."""
+    """The SHA-256 of a key: all that is stored of it."""
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -60,12 +60,12 @@ class Keys:
         if not _NAME.fullmatch(name):
             raise InvalidRequestError("name: takes 1 to 80 letters, digits, spaces and . _ @ / -")
         if name.isdecimal():
-            raise InvalidRequestError("name: a name of digits alone would be taken for an id")
+            raise InvalidRequestError("name: digits alone would be taken for an id; add a letter")
         queries, key = self._database.queries, PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
         async with self._database.pool.acquire() as connection, connection.transaction():
             await queries.lock_keys(connection)
             if await queries.count_live_keys(connection) >= MAX_LIVE_KEYS:
-                raise ConflictError(f"There are {MAX_LIVE_KEYS} keys already: revoke those that nobody uses")
+                raise ConflictError(f"There are {MAX_LIVE_KEYS} keys already: revoke unused ones")
             await queries.free_key_name(connection, name=name)
             try:
                 row = await queries.insert_key(
@@ -77,7 +77,7 @@ class Keys:
                     lifetime_seconds=lifetime.total_seconds() if lifetime else None,
                 )
             except asyncpg.UniqueViolationError as error:
-                raise ConflictError(f"There is a key {name!r} already: revoke it, or take another name") from error
+                raise ConflictError(f"There is a key {name!r} already: revoke it, or choose another name") from error
             await record_audit(
                 self._database, connection, "key_created", f"key {row['key_id']}", "created",
                 scopes=row["scopes"],
@@ -85,11 +85,12 @@ class Keys:
         return CreatedKey(row, key)
 
     async def list(self) -> list[Any]:
-        """All keys, newest first, without anything that lets somebody in."""
+        """All keys, newest first, without anything that grants access."""
         return [row async for row in self._database.queries.list_keys(self._database.pool, limit=LISTED)]
 
     async def revoke(self, name_or_id: str) -> Any:
-        """Revokes a key; it is refused everywhere within seconds. Raises NotFoundError when there is none to revoke."""
+        """Revokes a key; it is refused everywhere within seconds. Raises NotFoundError when there is no live key of
+        that name or id."""
         is_id = name_or_id.isascii() and name_or_id.isdecimal() and len(name_or_id) <= 18
         async with self._database.pool.acquire() as connection, connection.transaction():
             row = await self._database.queries.revoke_key(

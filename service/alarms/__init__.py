@@ -1,1 +1,1 @@
-"""Alarms: what an operator has to know."""
+"""Alarms: problems that an operator must know about."""

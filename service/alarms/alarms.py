@@ -1,6 +1,6 @@
-"""Alarms: what an operator has to know, computed from the database, so that all replicas tell the same.
+"""Alarms: problems that an operator must know about, computed from the database, so all replicas report the same.
 
-Each says since when, how much, and what to do; ``deploy/RUNBOOK.md`` has an entry for each.
+Each says since when, how much, and what to do; ``docs/operate/runbook.md`` has an entry for each.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -18,8 +19,8 @@ logger = structlog.get_logger()
 COUNTED = 10_000
 SHOWN = 20
 INTERVAL_SECONDS = 30.0
-REJECTIONS_WORTH_TELLING = 5
-"""In a quarter of an hour: a scanner tries once or twice, a wrong secret fails each webhook."""
+MIN_REJECTIONS = 5
+"""Per quarter of an hour: a scanner tries once or twice, a wrong secret fails every webhook."""
 
 
 class _Kind(NamedTuple):
@@ -31,66 +32,66 @@ class _Kind(NamedTuple):
 KINDS = {
     "signatures_rejected": _Kind(
         "page",
-        "Webhooks are refused for their signature; the provider does not send those again",
+        "Webhooks are refused because of their signature; the provider does not resend them",
         "Compare the target's secret at the provider with FORMANT_WEBHOOK_SECRET (new,old while it is rotated)",
     ),
     "webhooks_silent": _Kind(
         "page",
-        "The provider's figures move and no webhooks come",
+        "The provider's figures change but no webhooks arrive",
         "Check the agents' webhook targets at the provider, and that it can reach this service",
     ),
     "provider_unreachable": _Kind(
         "page",
         "The provider's API fails; nothing can be uploaded, compared or healed",
-        "Check FORMANT_BASE_URL, FORMANT_API_KEY and the provider's status; it is tried again by itself",
+        "Check FORMANT_BASE_URL, FORMANT_API_KEY and the provider's status; the service retries by itself",
     ),
     "quarantine_not_empty": _Kind(
         "ticket",
-        "Signed webhooks could not be understood and wait, byte for byte",
-        "See GET /v1/quarantine for the reasons; after a fix, outcomes replay",
+        "Signed webhooks could not be read and wait unchanged in quarantine",
+        "See GET /v1/quarantine for the reasons; after a fix, run `outcomes replay`",
     ),
     "uploads_unknown": _Kind(
         "page",
-        "The answer to an upload was lost: people may be being called by a batch that nobody counts",
-        "See GET /v1/uploads?state=unknown; look in the provider's dashboard and resolve it. Batches that may be "
-        "one of them are not shown until then",
+        "The answer to an upload was lost: an unknown batch may be calling people",
+        "See GET /v1/uploads?state=unknown; check the provider's dashboard and resolve it. Batches that may belong "
+        "to such an upload are hidden until then",
     ),
     "drift": _Kind(
         "ticket",
-        "Batches have differed from the provider's figures for over an hour, and healing did not explain it",
-        "See …/reconciliations of the batches for the figures and recipients",
+        "Batches have differed from the provider's figures for over an hour, and healing has not explained it",
+        "See …/reconciliations of each batch for the figures and recipients",
     ),
     "healed_events": _Kind(
         "ticket",
-        "Webhooks were lost in the last day, and their calls brought in from conversations",
-        "The numbers are right; find out why webhooks are lost: outages of ours, time-outs, a target's set of events",
+        "Webhooks were lost in the last day; their calls were healed from conversations",
+        "The numbers are right; find out why webhooks are lost: our outages, time-outs, the target's selected events",
     ),
     "unattributed_events": _Kind(
         "ticket",
         "Events fit no recipient, or several",
-        "See GET /v1/unattributed; register the CSV of batches made elsewhere with PUT …/recipients",
+        "See GET /v1/unattributed; register the CSV of batches created elsewhere with PUT …/recipients",
     ),
     "references_contradicted": _Kind(
         "ticket",
-        "In the last day, webhooks named recipients by reference whose phone is not the one that was called",
-        "See GET /v1/contradictions: compare the file that was uploaded with what the provider dialled",
+        "In the last day, webhooks referred to recipients whose phone is not the one called",
+        "See GET /v1/contradictions: compare the uploaded file with the phones that the provider called",
     ),
     "provider_list_odd": _Kind(
         "ticket",
         "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
-        "Its reasons say what is odd; the batches named have no agent in the list. Ask the provider",
+        "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
     ),
     "feed_consumer_lagging": _Kind(
         "ticket",
-        "Consumers of the feed have not acknowledged what changed over an hour ago",
-        "See GET /v1/feed/consumers; start the job again, or DELETE a consumer that nobody needs any more",
+        "Consumers of the feed have not acknowledged changes that are over an hour old",
+        "See GET /v1/feed/consumers; restart the job, or DELETE a consumer that is no longer needed",
     ),
 }
 
 
 class Alarm(msgspec.Struct):
-    """Something that is wrong now. ``batches``: some of the provider's ids that it is about. ``reasons``: how much
-    of it there is for each reason, where it can have several."""
+    """A present problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
+    where there can be several."""
 
     name: str
     severity: str
@@ -103,19 +104,19 @@ class Alarm(msgspec.Struct):
 
 
 class AlarmList(msgspec.Struct):
-    """The alarms that there are, those that should wake somebody first."""
+    """The present alarms, those that page first."""
 
     data: list[Alarm]
     as_of: datetime
 
 
 async def list_alarms(database: Database) -> list[Alarm]:
-    """The alarms that there are, those that should wake somebody first."""
+    """The present alarms, those that page first."""
     rows = {row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)}
     alarms = []
     for name, kind in KINDS.items():
         row = rows[name]
-        least = REJECTIONS_WORTH_TELLING if name == "signatures_rejected" else 1
+        least = MIN_REJECTIONS if name == "signatures_rejected" else 1
         if row["count"] >= least:
             alarm = Alarm(
                 name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, row["batches"] or []
@@ -128,28 +129,24 @@ async def list_alarms(database: Database) -> list[Alarm]:
 
 
 class AlarmWatch:
-    """Tells the database of refused signatures, and the metrics of alarms, for as long as it runs."""
+    """Records refused signatures in the database and exports alarms as metrics."""
 
     def __init__(self, database: Database, metrics: Metrics, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._database = database
         self._metrics = metrics
         self._interval_seconds = interval_seconds
-        self._told: dict[str, int] = {}
+        self._recorded: dict[str, int] = {}
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("alarms_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Refreshes until it is cancelled."""
+        await every(self._interval_seconds, self.refresh, "alarms_not_read")
 
-    async def look(self) -> list[Alarm]:
-        """One pass. Refusals are counted in memory and told as sums, so that a flood costs the database nothing."""
+    async def refresh(self) -> list[Alarm]:
+        """One pass; returns the present alarms. Refusals are counted in memory and recorded as sums, so that a flood
+        costs the database nothing."""
         async with self._turn:
-            await self._tell_rejections()
+            await self._record_rejections()
         alarms = await list_alarms(self._database)
         counts = {alarm.name: alarm.count for alarm in alarms}
         ages = {alarm.name: datetime.now(UTC) - alarm.since for alarm in alarms if alarm.since is not None}
@@ -158,16 +155,16 @@ class AlarmWatch:
             self._metrics.alarm_age_seconds.labels(name).set(ages[name].total_seconds() if name in ages else 0)
         return alarms
 
-    async def _tell_rejections(self) -> None:
+    async def _record_rejections(self) -> None:
         queries, pool = self._database.queries, self._database.pool
         for (target, answer), count in list(self._metrics.webhooks.counts.items()):
-            new = count - self._told.get(target, 0) if answer == "authentication_error" else 0
+            new = count - self._recorded.get(target, 0) if answer == "authentication_error" else 0
             if new:
                 await queries.note_rejected_signatures(pool, target=target, rejections=new)
-                self._told[target] = count
+                self._recorded[target] = count
         await queries.forget_rejected_signatures(pool)
 
 
 def describe(alarms: list[Alarm]) -> AlarmList:
-    """The alarms as of now."""
+    """The alarms with the present time."""
     return AlarmList(alarms, datetime.now(UTC))

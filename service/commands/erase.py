@@ -12,29 +12,22 @@ from service.privacy.erasure import Eraser
 from service.store.database import Database
 
 
-@click.command()
-@click.argument("phone")
-@click.option("--dry-run", is_flag=True, help="Only count what would go.")
-def erase(phone: str, dry_run: bool) -> None:
-    """Erase a person: phone, parameters, what was said, raw events, and rows of files that are held.
-
-    What became of their calls stays counted. Webhooks that come later bring nobody back. Ends with 1 while something
-    is on its way in that names them still; a running service then goes on by itself.
-    """
+def erase(phone: str, *, is_dry: bool) -> None:
+    """Erases the person; ends with 1 while something is on its way in that names them still."""
     settings = start()
     try:
         number = require_phone(phone, settings.default_region)
     except PhoneError as error:
         raise InvalidRequestError(f"PHONE {error.problem}: {error.remedy}") from error
 
-    shown = run_on_database(settings, lambda database: _erase(database, number, dry_run))
+    shown = run_on_database(settings, lambda database: _erase(database, number, is_dry))
     for name, value in shown.items():
         click.echo(f"{name}: {value}")
     raise SystemExit(1 if shown["state"] == "running" else 0)
 
 
-async def _erase(database: Database, number: str, dry_run: bool) -> dict[str, Any]:
+async def _erase(database: Database, number: str, is_dry: bool) -> dict[str, Any]:
     eraser = Eraser(database)
-    if dry_run:
+    if is_dry:
         return {"state": "dry run", **await eraser.preview(number)}
     return await eraser.finish(await eraser.begin(number))

@@ -13,14 +13,8 @@ from service.store.database import Database, open_database
 HASHING_SECONDS = 6 * 3600.0
 
 
-@click.group()
-def erasures() -> None:
-    """Who was erased, as keyed hashes: a list to keep, and to erase by again after a restore."""
-
-
-@erasures.command("list")
 def list_erasures() -> None:
-    """Print the list of who was erased. Keep a copy outside the database, as recent as your promises to people are."""
+    """Prints who was erased, as keyed hashes."""
     run_on_database(start(), _print)
 
 
@@ -29,13 +23,8 @@ async def _print(database: Database) -> None:
         click.echo(line)
 
 
-@erasures.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def repeat(file: Path) -> None:
-    """Erase again whom a restored backup has brought back, by a list that was made after it.
-
-    Every phone is hashed and compared, so it may take minutes; run it before the service.
-    """
+    """Erases again whom the list in ``file`` names."""
     settings = start()
     lines = file.read_text().splitlines()
     _, regions = read_targets(settings)

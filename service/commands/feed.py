@@ -9,14 +9,8 @@ from service.errors import DatabaseError
 from service.store.database import Database
 
 
-@click.command("restart-feed")
 def restart_feed() -> None:
-    """Say that commits were lost: the database was restored, or a standby took over that lacked some.
-
-    Positions go on far beyond all that were ever read. Readers who had read what is gone are refused (409) until they
-    read from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if you
-    can; again is harmless.
-    """
+    """Begins a timeline of the feed beyond all positions that were ever read."""
     previous_end, first_position = run_on_database(start(), _restart)
     click.echo(f"The feed ended at {previous_end} and goes on at {first_position}.")
 

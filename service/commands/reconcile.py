@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
-import click
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +11,8 @@ from service.app import build_reconciler
 from service.commands.starting import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
-from service.reconciliation.drift import Assessment, Reason
+from service.outcomes.shapes import Reason
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Progress
 from service.settings import Settings
 from service.store.database import Database
@@ -20,13 +20,8 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 
 
-@click.command()
-@click.argument("batch_id", type=int)
 def reconcile(batch_id: int) -> None:
-    """Compare a batch with the provider's figures now, without grace, and heal what is missing.
-
-    Ends with 1 when the figures differ afterwards.
-    """
+    """Compares the batch and heals it; ends with 1 when the figures differ afterwards."""
     settings = start()
     if not settings.formant_api_key:
         raise ConfigurationError("FORMANT_API_KEY is empty, so the provider cannot be asked: set it")

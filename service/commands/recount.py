@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-import click
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -19,27 +18,19 @@ from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.uploads.phone_repair import PhoneRepair
-from service.webhooks.bodies import BodyCheck
 from service.webhooks.decoding import open_decoder
 from service.webhooks.reattribution import Reattributor
 from service.webhooks.rebuilding import Rebuilder, Rebuilt
 from service.webhooks.repair import Repairer
-from service.webhooks.verification import Finding, Tell, Verifier
+from service.webhooks.signatures import BodyCheck
+from service.webhooks.verification import Finding, Report, Verifier
 from service.webhooks.writer import Writer
 
 LISTED = 100
 
 
-@click.command()
-@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(batch_id: int | None, as_json: bool) -> None:
-    """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
-
-    The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
-    (FORMANT_WEBHOOK_SECRET=new,old). Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
-    events that are about to be placed are listed, and are no difference.
-    """
+def verify(batch_id: int | None, *, as_json: bool) -> None:
+    """Prints what differs between the facts and what was made from them; ends with 1 when something does."""
     settings = start()
     found = run_on_database(settings, lambda database: _verify(settings, database, batch_id, as_json))
     sys.exit(1 if found else 0)
@@ -55,10 +46,8 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         return await _tell_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 
 
-@click.command()
-@click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
 def rebuild(batch_id: int | None) -> None:
-    """Make outcomes and counters anew from the facts, in small steps, while webhooks keep coming."""
+    """Makes outcomes and counters again from the facts."""
     run_on_database(start(), lambda database: _rebuild(database, batch_id))
 
 
@@ -67,14 +56,8 @@ async def _rebuild(database: Database, batch_id: int | None) -> None:
         await _tell_rebuilt(Rebuilder(database, tell).rebuild(batch_id))
 
 
-@click.command()
 def reattribute() -> None:
-    """Decide again where events without a reference belong, and move those that are elsewhere.
-
-    Run it once after an upgrade from a version that kept no evidence on them; otherwise the service does this by
-    itself. It works in small steps while webhooks keep coming, and may be run again. `outcomes verify` lists
-    beforehand what it would move.
-    """
+    """Moves the events that belong elsewhere, and prints them."""
     settings = start()
     run_on_database(settings, lambda database: _reattribute(settings, database))
 
@@ -108,7 +91,7 @@ def _make_table(findings: list[Finding], stored: str, expected: str) -> Table:
 
 
 @contextmanager
-def _show_rows(doing: str) -> Iterator[Tell]:
+def _show_rows(doing: str) -> Iterator[Report]:
     """Gives a function that counts rows looked at; tells at the end how many there were in a second."""
     console, began, total = Console(stderr=True), time.monotonic(), 0
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as progress:

@@ -9,13 +9,8 @@ from service.webhooks.decoding import open_decoder
 from service.webhooks.repair import Repairer
 
 
-@click.command()
 def repair() -> None:
-    """Remove times and numbers that cannot be true from what older versions stored, beside webhooks.
-
-    The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be
-    stopped at any time and continues where it was.
-    """
+    """Corrects what older versions stored; prints how many rows that was."""
     settings = start()
     corrected = run_on_database(settings, lambda database: _repair(settings, database))
     click.echo(f"{corrected:,} rows corrected" if corrected else "Nothing to repair")

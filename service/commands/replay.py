@@ -13,13 +13,8 @@ from service.webhooks.quarantine import Replayer
 from service.webhooks.writer import Writer
 
 
-@click.command()
-@click.argument("quarantine_id", type=int, required=False)
 def replay(quarantine_id: int | None) -> None:
-    """Send what waits in quarantine on its way again: one body by its id, or all of them.
-
-    Ends with 1 when something still cannot be used; it stays in quarantine.
-    """
+    """Processes one body again, or all; ends with 1 when something still cannot be used."""
     settings = start()
     failed = run_on_database(settings, lambda database: _replay(settings, database, quarantine_id))
     sys.exit(1 if failed else 0)

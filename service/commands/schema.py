@@ -10,22 +10,16 @@ from service.errors import ConfigurationError
 from service.store.database import Database
 
 
-@click.command()
 def migrate() -> None:
-    """Bring the database's schema up to this version (serve does so too, unless told not to)."""
+    """Brings the schema up to this version, in an embedded Postgres that it makes if there is none."""
     settings = start()
-    with open_database_url(settings) as url:
+    with open_database_url(settings, may_create=True) as url:
         uvloop.run(prepare_schema(url, may_migrate=True))
     click.echo("The schema is up to date.")
 
 
-@click.command("grant-service")
-@click.argument("role")
 def grant_service(role: str) -> None:
-    """Give a database role what running the service takes: no DDL, no TRUNCATE, no change of the audit log.
-
-    Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
-    """
+    """Grants ``role`` what running the service takes."""
     settings = start()
     run_on_database(settings, lambda database: _grant(database, role))
     click.echo(f"{role} may run the service.")

@@ -1,32 +1,31 @@
 """``outcomes serve``: the service itself."""
 
 import gc
+import os
 
-import click
 import uvloop
 
 from service.app import open_app
-from service.commands.starting import open_database_url, start
+from service.commands.starting import begin, open_database_url
 from service.server.process import serve_until_signal
 from service.settings import Settings
-from service.telemetry.actor import SERVICE, set_actor
+from service.telemetry.context import SERVICE, set_actor
 
 GC_THRESHOLD = 2000
 
 
-@click.command()
 def serve() -> None:
-    """Run the service until SIGTERM, then drain and exit with 0."""
-    settings = start()
-    with open_database_url(settings) as url:
+    """Runs the service until SIGTERM."""
+    settings = begin(os.environ, for_people=False)
+    with open_database_url(settings, may_create=True) as url:
         uvloop.run(_serve(settings, url))
 
 
 async def _serve(settings: Settings, url: str) -> None:
     set_actor(SERVICE)  # what it does by itself; requests act for their keys
-    async with open_app(settings, url) as app:
+    async with open_app(settings, url) as service:
         # What was made at the start stays, so no collection need look at it again, in the midst of requests.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
-        await serve_until_signal(app, settings.host, settings.port, app.end_waits)
+        await serve_until_signal(service, settings.host, settings.port)

@@ -1,35 +1,8 @@
-"""The command ``outcomes crm-sync``: reads its own few settings, puts the parts together and runs them."""
+"""The command ``outcomes crm-sync``: what it takes, and what its help says. It is done in ``service.crm.run``."""
 
-import asyncio
-import os
-import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import click
-import structlog
-import uvloop
-
-from service.crm.delivery import Delivery
-from service.crm.errors import SyncError
-from service.crm.exchange import repeat
-from service.crm.failures import FailuresFile, open_failures
-from service.crm.feed import FeedReader, Place, open_feed
-from service.crm.generic import GenericTarget
-from service.crm.hubspot import HubSpotTarget
-from service.crm.job import SyncJob, Tell, Totals
-from service.crm.mapping import HubSpot, Mapping, load_mapping
-from service.crm.preflight import FieldCheck, check_unchanged
-from service.crm.records import Mapper
-from service.crm.targets import Target, open_target
-from service.crm.telling import mask, show_progress, tell_totals
-from service.errors import ConfigurationError
-from service.settings import SyncSettings, find_unknown_names, read_sync_settings
-from service.telemetry.logs import configure_logs
-
-logger = structlog.get_logger()
 
 _EXAMPLES = """\b
 Try it:
@@ -45,7 +18,7 @@ It ends with
 """
 
 
-@click.command("crm-sync", epilog=_EXAMPLES)
+@click.command("crm-sync", epilog=_EXAMPLES, short_help="Upsert recipients' outcomes into a CRM.")
 @click.argument("mapping_file", metavar="MAPPING", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="End at the end of the feed, instead of waiting for more.")
 @click.option("--dry-run", is_flag=True, help="Show what would be sent, phones masked; send and acknowledge nothing.")
@@ -93,142 +66,17 @@ def crm_sync(
         raise click.UsageError("--retry-failures goes with none of --dry-run, --from-start, --accept and --failures")
     if from_start and accepts_change:
         raise click.UsageError("--from-start sends everything again, --accept goes on from here: give one of them")
-    settings = _start()
-    mapping = load_mapping(mapping_file)
-    path = retry_failures or failures or Path(f"{mapping.consumer}.failures.ndjson")
-    doing = "Looking what would be sent" if dry_run else "Trying failures again" if retry_failures else "Syncing"
-    stopped: SyncError | None = None
-    with nullcontext() if dry_run else open_failures(path) as failures_file, show_progress(doing) as tell:
-        run = _Run(
-            settings, mapping, limit, tell, from_start=from_start, accepts_change=accepts_change,
-            accepts_unknown=accept_unknown, is_patient=not (once or dry_run or retry_failures),
-        )  # fmt: skip
-        try:
-            if failures_file is None:
-                uvloop.run(run.look())
-            elif retry_failures:
-                uvloop.run(run.retry(failures_file))
-            else:
-                uvloop.run(run.sync(failures_file, give_up_after=give_up_after))
-        except SyncError as error:
-            stopped = error
-    if run.totals.read or not stopped:
-        tell_totals(
-            run.totals, is_dry=dry_run, is_retry=bool(retry_failures), is_stopped=bool(stopped), failures_file=str(path)
-        )
-    if stopped:
-        raise SyncError(mask(str(stopped))) from stopped
-    sys.exit(1 if run.totals.failed else 0)
+    from service.crm.run import run_sync
 
-
-def _start() -> SyncSettings:
-    settings = read_sync_settings(os.environ)
-    # Where somebody looks, the progress tells it all.
-    configure_logs("warning" if sys.stderr.isatty() and settings.log_level == "info" else settings.log_level)
-    for name, nearest in find_unknown_names(os.environ).items():
-        logger.warning("unknown_setting", setting=name, nearest=nearest)
-    if not settings.feed_key:
-        raise ConfigurationError("OUTCOMES_FEED_KEY is empty: set it to a key of the service with the scope feed")
-    return settings
-
-
-class _Run:
-    """One run of the command. ``is_patient``: outages are waited out, since nobody waits for the end."""
-
-    def __init__(
-        self,
-        settings: SyncSettings,
-        mapping: Mapping,
-        limit: int,
-        tell: Tell,
-        *,
-        from_start: bool,
-        accepts_change: bool,
-        accepts_unknown: bool,
-        is_patient: bool,
-    ) -> None:
-        self.totals = Totals()
-        self._settings = settings
-        self._mapping = mapping
-        self._limit = limit
-        self._tell = tell
-        self._from_start = from_start
-        self._accepts_change = accepts_change
-        self._accepts_unknown = accepts_unknown
-        self._is_patient = is_patient
-
-    async def look(self) -> None:
-        """Sends nothing, and needs no token; with one the CRM's properties are checked as well."""
-        async with self._open_feed() as feed:
-            place = await self._find_place(feed)
-            job = await self._prepare(feed)
-            if self._settings.crm_token:
-                async with self._open_target():
-                    pass
-            await job.run_dry(place.position)
-
-    async def retry(self, failures: FailuresFile) -> None:
-        """The mapping may have changed meanwhile: that is often why they can be taken now."""
-        async with self._open_feed() as feed:
-            job = await self._prepare(feed)
-            async with self._open_target() as target:
-                await job.retry(Delivery(target, is_patient=self._is_patient, give_up_after=0), failures)
-
-    async def sync(self, failures: FailuresFile, *, give_up_after: int) -> None:
-        """Until the end of the feed, or a signal: what is not acknowledged then comes again."""
-        async with self._open_feed() as feed:
-            running = asyncio.ensure_future(self._sync(feed, failures, give_up_after))
-            for number in (signal.SIGINT, signal.SIGTERM):
-                asyncio.get_running_loop().add_signal_handler(number, running.cancel)
-            await asyncio.wait({running})
-            if not running.cancelled():
-                running.result()
-            elif not self._is_patient:
-                raise asyncio.CancelledError  # it was to come to the end, and did not
-
-    async def _sync(self, feed: FeedReader, failures: FailuresFile, give_up_after: int) -> None:
-        place = await self._find_place(feed)
-        job = await self._prepare(feed)
-        async with self._open_target() as target:
-            digest = self._mapping.digest()
-            if place.tag != digest and (place.tag is not None or place.position or self._from_start):
-                await feed.acknowledge(self._mapping.consumer, place.position, digest, is_reset=self._from_start)
-            delivery = Delivery(target, is_patient=self._is_patient, give_up_after=give_up_after)
-            await job.run(place.position, delivery, failures, is_following=self._is_patient)
-
-    async def _find_place(self, feed: FeedReader) -> Place:
-        """Where to go on; raises SyncError when that place was reached with another mapping."""
-        if self._from_start:
-            return Place()
-        place = await feed.get_place(self._mapping.consumer)
-        if not self._accepts_change:
-            check_unchanged(place, self._mapping)
-        return place
-
-    async def _prepare(self, feed: FeedReader) -> SyncJob:
-        """The job, once the fields of the mapping are checked."""
-        fields = FieldCheck(feed, self._mapping, is_accepted=self._accepts_unknown)
-        await fields.run()
-        mapper = Mapper(self._mapping, accepts_keyless=self._accepts_unknown)
-        return SyncJob(feed, mapper, fields, self._mapping, self._limit, self._tell, self.totals)
-
-    @asynccontextmanager
-    async def _open_feed(self) -> AsyncIterator[FeedReader]:
-        async with open_feed(self._settings.url, self._settings.feed_key) as http:
-            yield FeedReader(http, is_patient=self._is_patient)
-
-    @asynccontextmanager
-    async def _open_target(self) -> AsyncIterator[Target]:
-        """The CRM, once it has said that it has the properties of the mapping."""
-        if not self._settings.crm_token:
-            raise ConfigurationError("OUTCOMES_CRM_TOKEN is empty: set it to the CRM's token (--dry-run needs none)")
-        async with open_target(self._settings.crm_token) as http:
-            given = self._mapping.target
-            target: Target = (
-                HubSpotTarget(http, given, self._mapping.key)
-                if isinstance(given, HubSpot)
-                else GenericTarget(http, given)
-            )
-            properties = self._mapping.property_names()
-            await repeat(lambda: target.check(properties), "crm", is_patient=self._is_patient)
-            yield target
+    run_sync(
+        mapping_file,
+        is_once=once,
+        is_dry=dry_run,
+        failures=failures,
+        retry_failures=retry_failures,
+        from_start=from_start,
+        accepts_change=accepts_change,
+        accepts_unknown=accept_unknown,
+        limit=limit,
+        give_up_after=give_up_after,
+    )

@@ -4,8 +4,6 @@ final.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
@@ -14,6 +12,7 @@ import stamina
 import structlog
 
 from service.crm.errors import BusyError, SyncError
+from service.http_dates import read_retry_after
 
 logger = structlog.get_logger()
 
@@ -36,29 +35,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def read_retry_after(answer: Answer) -> float | None:
-    """Seconds that ``Retry-After`` asks for, in either of its forms; None without one."""
-    value = answer.headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-        return seconds if 0 <= seconds < 1e9 else None
-    except ValueError:
-        pass
-    try:
-        date = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
 async def exchange(
     http: httpx.AsyncClient,
     who: str,
     method: str,
     url: str,
     *,
-    read_wait: Callable[[Answer], float | None] = read_retry_after,
+    read_wait: Callable[[Answer], float | None] = lambda answer: read_retry_after(answer.headers),
     **request: Any,
 ) -> Answer:
     """Sends a request once. ``who`` is the other side's name in messages.

@@ -21,10 +21,11 @@ import structlog
 
 from service.crm.entries import suggest
 from service.crm.errors import BusyError, RefusedError, SyncError
-from service.crm.exchange import MESSAGE_CHARACTERS, Answer, exchange, read_retry_after
+from service.crm.exchange import MESSAGE_CHARACTERS, Answer, exchange
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Record
 from service.crm.targets import WHO, Reply, check_refusal
+from service.http_dates import read_retry_after
 
 logger = structlog.get_logger()
 
@@ -229,7 +230,7 @@ def _normalize(key: str) -> str:
 
 def _read_wait(answer: Answer) -> float | None:
     """Seconds to wait after a 423, 429 or 5xx: as told, else as the exceeded policy has it, else unknown."""
-    told = read_retry_after(answer)
+    told = read_retry_after(answer.headers)
     if told is not None:
         return told
     if answer.status == 423:

@@ -4,7 +4,6 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from service.doctor.findings import Finding, ok, problem, show_bytes, unchecked, warning
@@ -43,7 +42,9 @@ async def check_settings(environ: Mapping[str, str], wrong: list[Finding]) -> li
     findings = list(wrong)
     for name, nearest in find_unknown_names(environ).items():
         meant = f"Did you mean {nearest}? " if nearest else ""
-        findings.append(warning(f"{name} is set, and is no setting", f"{meant}Unset it, or see the README's list"))
+        findings.append(
+            warning(f"{name} is set, and is no setting", f"{meant}Unset it, or see docs/operate/settings.md")
+        )
     if environ.get("OUTCOMES_ALLOW_UNSAFE_DATABASE") == "1":
         findings.append(
             warning(
@@ -64,7 +65,10 @@ async def check_webhook_secrets(settings: Settings) -> list[Finding]:
         message, _, remedy = str(error).partition(": ")
         if message == "OUTCOMES_TARGETS_FILE":  # what follows may quote the file, which holds secrets
             return [
-                problem(f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used", "Mend it: see the README")
+                problem(
+                    f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used",
+                    "Correct it: see docs/operate/install.md",
+                )
             ]
         return [problem(message, remedy)]
     findings = []
@@ -113,7 +117,7 @@ async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
     findings = []
     for name in given:
         try:
-            mode = _read_mode(Path(environ[name]))
+            mode = os.stat(environ[name]).st_mode  # noqa: PTH116  a few files, once
         except OSError:
             continue  # told where the settings are read
         if mode & (stat.S_IROTH | stat.S_IWOTH):
@@ -158,21 +162,11 @@ async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Fin
     return [ok(message)]
 
 
-async def check_reading(settings: Settings) -> list[Finding]:
-    """How times and phones are read: only told, since either may be meant."""
-    region = settings.default_region or "none, national numbers are refused"
-    return [ok(f"Hours and days are of {settings.time_zone}; region of phones without a country code: {region}")]
-
-
 def _list_secrets(settings: Settings) -> Iterator[tuple[str, list[str]]]:
     if settings.webhook_secrets:
         yield "default", list(settings.webhook_secrets)
     if settings.targets_file is not None:
         yield from read_secrets(settings.targets_file).items()
-
-
-def _read_mode(path: Path) -> int:
-    return path.stat().st_mode
 
 
 def _name_of(error: ConfigurationError) -> str:

@@ -43,9 +43,9 @@ class Examination:
     settings: Settings
     wrong_settings: list[Finding]
     database_url: str | None
+    service_url: str | None
+    webhook_url: str | None
     no_database: Finding | None = None
-    service_url: str | None = None
-    webhook_url: str | None = None
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     thresholds: Thresholds = DEFAULT_THRESHOLDS
 
@@ -104,7 +104,6 @@ class Examination:
             Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ)),
             Check("configuration.provider", partial(configuration.check_provider_settings, settings)),
             Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds)),
-            Check("configuration.reading", partial(configuration.check_reading, settings)),
         ]
 
     def _list_of_database(self, database: Database) -> list[Check]:

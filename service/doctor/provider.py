@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 
 import httpx
 
@@ -13,6 +12,7 @@ from service.doctor.http import Answer, ask, describe_expiry, explain_no_answer,
 from service.doctor.limits import Thresholds
 from service.errors import ProviderError
 from service.formant.client import open_http
+from service.http_dates import read_date
 from service.reconciliation.budget import Budget, name_account
 from service.settings import Settings
 from service.store.database import Database
@@ -49,7 +49,7 @@ async def check_provider(
     findings = [_judge(answer), *judge_expiry("The provider", answer, after, thresholds)]
     if answer.status < 400:
         findings.append(_describe_limits(answer))
-    if (date := _read_date(answer)) is not None:
+    if (date := read_date(answer.headers)) is not None:
         findings.append(judge_clock("The provider's clock", date, before, after, 1.0, thresholds))
     return findings
 
@@ -80,14 +80,6 @@ def _describe_limits(answer: Answer) -> Finding:
     return ok(
         f"{told['remaining']} of {told['limit']} calls are left until {told['reset'] or 'a time that it does not tell'}"
     )
-
-
-def _read_date(answer: Answer) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(answer.headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _ignore(response: httpx.Response) -> None:

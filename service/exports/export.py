@@ -8,7 +8,7 @@ It goes through its rows by ranges of the key. That bounds what the server sorts
 every range to look-ups by index.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import asyncpg
 
 from service.errors import NotFoundError, UnavailableError
-from service.exports.formats import Column, Encoder, Format, make_encoder
+from service.exports.formats import Column, CsvEncoder, Encoder, Format, NdjsonEncoder, name_cells
 from service.store.database import COPY_SECONDS, Database, connect
 
 Kind: TypeAlias = Literal["recipients", "attempts", "batches"]
@@ -45,7 +45,7 @@ class ExportRequest:
     state: str | None = None
     after: int
     until: int
-    escapes_formulas: bool = True
+    escapes_formulas: bool
 
 
 class Choice(NamedTuple):
@@ -178,6 +178,17 @@ class Exporter:
         ranges = ((key, str(first), str(last), request.state) for first, last in spans)
         parameters = choose_parameters(batch["columns"])
         return Choice(_ROWS["recipients"], ranges, parameters, until, rows, batch["verdict"])
+
+
+def make_encoder(file_format: Format, columns: Sequence[Column], parameters: Sequence[str] | None) -> Encoder:
+    """The encoder of a format; ``parameters`` are the call parameters that have columns of their own in a CSV."""
+    if file_format == "csv":
+        return CsvEncoder(name_cells(columns, parameters))
+    if file_format == "ndjson":
+        return NdjsonEncoder()
+    from service.exports.parquet import ParquetEncoder  # 60 MB that a service without such exports does without
+
+    return ParquetEncoder(columns)
 
 
 def choose_parameters(columns: list[str]) -> list[str] | None:

@@ -82,17 +82,6 @@ class NdjsonEncoder:
         return b""
 
 
-def make_encoder(file_format: Format, columns: Sequence[Column], parameters: Sequence[str] | None) -> Encoder:
-    """The encoder of a format; ``parameters`` are the call parameters that have columns of their own in a CSV."""
-    if file_format == "csv":
-        return CsvEncoder(name_cells(columns, parameters))
-    if file_format == "ndjson":
-        return NdjsonEncoder()
-    from service.exports.parquet import ParquetEncoder  # 60 MB that a service without such exports does without
-
-    return ParquetEncoder(columns)
-
-
 def name_cells(columns: Sequence[Column], parameters: Sequence[str] | None) -> list[str]:
     """The header of a CSV."""
     names: list[str] = []

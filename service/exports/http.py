@@ -1,6 +1,5 @@
 """Exports over HTTP: recipients, attempts and batches as CSV, NDJSON or Parquet."""
 
-from datetime import UTC, datetime
 from typing import TypeAlias, get_args
 
 from starlette.requests import Request
@@ -14,27 +13,12 @@ from service.outcomes.http import AGENT_ID, BATCH_ID
 from service.outcomes.recipients import MAX_RECIPIENT, STATUS
 from service.telemetry.metrics import Metrics
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Number, Parameter, PathChoice, to_utc
+from service.web.parameters import Choice, Number, PathChoice
+from service.web.times import Period
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_ID = 2**63 - 1
 Span: TypeAlias = tuple[Number[int], Number[int]]
-
-
-class Instant(Parameter[datetime, None]):
-    """A day (which begins at midnight in UTC) or a time with its offset."""
-
-    def __init__(self, name: str, description: str) -> None:
-        takes = "a day such as 2026-03-16 or a time such as 2026-03-16T10:30:00Z"
-        super().__init__(name, description, takes, {"type": "string", "examples": ["2026-03-16"]}, None)
-
-    def _parse(self, text: str) -> datetime:
-        instant = datetime.fromisoformat(text)
-        if len(text) == len("2026-03-16"):
-            return instant.replace(tzinfo=UTC)
-        if instant.tzinfo is None:
-            raise ValueError(text)
-        return to_utc(instant)
 
 
 def _declare_span(maximum: int) -> Span:
@@ -48,8 +32,6 @@ def _declare_span(maximum: int) -> Span:
 
 FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
 SPAN, SPAN_ACROSS = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
-FROM = Instant("from", "Batches made from then on")
-TO = Instant("to", "Batches made before then")
 FORMULAS = Choice(
     "formulas", "In CSV: `escape` cells that a spreadsheet would run, as it does unless told otherwise, or `keep` them",
     ("escape", "keep"), default=None,
@@ -67,10 +49,11 @@ ANSWERS = tuple(
 class Exports:
     """Handlers of ``/v1/batch-calls/{id}/recipients.{format}`` and its like."""
 
-    def __init__(self, exporter: Exporter, metrics: Metrics, *, max_seconds: float) -> None:
+    def __init__(self, exporter: Exporter, metrics: Metrics, *, max_seconds: float, default_time_zone: str) -> None:
         self._exporter = exporter
         self._metrics = metrics
         self._max_seconds = max_seconds
+        self._period = Period("Batches made", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
@@ -86,12 +69,12 @@ class Exports:
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
-                parameters=(FORMAT, FROM, TO, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
                 answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
-                parameters=(FORMAT, FROM, TO, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
                 answers=ANSWERS,
             ),
         ]  # fmt: skip
@@ -127,9 +110,7 @@ class Exports:
         return self._answer(asked, f"batch-{batch_id}-{kind}")
 
     def _export_across(self, request: Request, kind: Kind) -> Response:
-        since, before = FROM.read(request), TO.read(request)
-        if since and before and since >= before:
-            raise InvalidRequestError("to: takes a time after from")
+        since, before, _ = self._period.read(request)
         after, until = _read_span(request, SPAN_ACROSS, MAX_ID)
         asked = ExportRequest(
             kind=kind,

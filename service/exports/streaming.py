@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from service.exports.export import Export, Exporter, ExportRequest
 from service.exports.formats import MEDIA_TYPES
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 logger = structlog.get_logger()
 
@@ -48,7 +48,7 @@ class ExportResponse(Response):
             began = time.monotonic()
             with span("export", exported=self._request.kind, format=self._request.file_format) as traced:
                 ending = await self._send_while_there(export, receive, send)
-                traced.note(ending=ending)
+                note(traced, ending=ending)
         self._metrics.exports.labels(self._request.kind, self._request.file_format, ending).inc()
         seconds = round(time.monotonic() - began, 3)
         logger.info("export_ended", name=self._request.kind, state=ending, seconds=seconds)

@@ -1,12 +1,12 @@
-"""Named consumers of the feed: how far each says that it is, and how far behind that leaves it."""
+"""Named consumers of the feed: the position that each has acknowledged, and its lag."""
 
-import asyncio
 import re
 from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 
+from service.background import every
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -15,14 +15,14 @@ logger = structlog.get_logger()
 
 MAX_CONSUMERS = 100
 COUNTED = 1000
-"""Up to here a lag is counted; beyond, it is the distance of the positions."""
+"""A lag up to this is counted; a larger one is the distance between the positions."""
 INTERVAL_SECONDS = 15.0
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Consumers:
-    """Reads and writes them. Each method that takes a name raises InvalidRequestError when it cannot be one, and
+    """Reads and writes consumers. Each method that takes a name raises InvalidRequestError for an invalid name, and
     NotFoundError when there is no such consumer, unless it says otherwise."""
 
     def __init__(self, database: Database, *, max_consumers: int = MAX_CONSUMERS, counted: int = COUNTED) -> None:
@@ -31,12 +31,12 @@ class Consumers:
         self._counted = counted
 
     async def list(self) -> list[asyncpg.Record]:
-        """All of them by name, each with its lag."""
+        """All consumers by name, each with its lag."""
         rows = self._database.queries.list_feed_consumers(self._database.pool, counted=self._counted)
         return [row async for row in rows]
 
     async def get(self, name: str) -> asyncpg.Record:
-        """One of them, with its lag."""
+        """One consumer, with its lag."""
         row: asyncpg.Record | None = await self._database.queries.get_feed_consumer(
             self._database.pool, name=_check(name), counted=self._counted
         )
@@ -45,7 +45,8 @@ class Consumers:
         return row
 
     async def get_position(self, name: str) -> int:
-        """Where it goes on. Raises ConflictError when it may have read what is gone since a restore."""
+        """The position to continue from. Raises ConflictError when the consumer may have read entries that a restore
+        removed."""
         row = await self._database.queries.get_consumer_position(self._database.pool, name=_check(name))
         if row is None:
             raise _unknown(name)
@@ -55,11 +56,11 @@ class Consumers:
         return position
 
     async def acknowledge(self, name: str, position: int, *, is_reset: bool, tag: str | None = None) -> None:
-        """Records that it has dealt with every entry up to ``position``; begins one that is not known yet. ``tag`` is
-        kept with it, in the same commit; None leaves the tag as it is.
+        """Records that a consumer has handled every entry up to ``position``; creates an unknown consumer. ``tag`` is
+        stored in the same commit; None leaves the tag as it is.
 
-        Raises ConflictError when the feed has not come so far, when the consumer was further already, or may have read
-        what is gone since, and ``is_reset`` is false, or when there are too many consumers.
+        Raises ConflictError when the position is beyond the end of the feed or there are too many consumers. Without
+        ``is_reset``, also when the consumer was further already, or may have read entries that a restore removed.
         """
         answer = await self._database.queries.acknowledge_feed(
             self._database.pool, name=_check(name), position=position, is_reset=is_reset, limit=self._max_consumers,
@@ -82,31 +83,26 @@ class Consumers:
                 )
 
     async def forget(self, name: str) -> None:
-        """Deletes it."""
+        """Deletes a consumer."""
         if await self._database.queries.delete_feed_consumer(self._database.pool, name=_check(name)) is None:
             raise _unknown(name)
 
 
 class LagWatch:
-    """Sets the metrics of consumers, for as long as it runs."""
+    """Keeps the metrics of consumers up to date."""
 
     def __init__(self, consumers: Consumers, metrics: Metrics, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._consumers = consumers
         self._metrics = metrics
         self._interval_seconds = interval_seconds
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("feed_lag_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Runs until it is cancelled."""
+        await every(self._interval_seconds, self.look, "feed_lag_not_read")
 
     async def look(self) -> None:
-        """One pass; consumers that were forgotten leave the metrics."""
+        """One pass. Removes the metrics of forgotten consumers."""
         lag, lag_seconds = self._metrics.feed_consumer_lag, self._metrics.feed_consumer_lag_seconds
         rows = await self._consumers.list()
         now = datetime.now(UTC)
@@ -114,10 +110,10 @@ class LagWatch:
             since = row["behind_since"]
             lag.labels(row["name"]).set(row["lag"])
             lag_seconds.labels(row["name"]).set(max(0.0, (now - since).total_seconds()) if since else 0.0)
-        for name in self._told - {row["name"] for row in rows}:
+        for name in self._reported - {row["name"] for row in rows}:
             lag.remove(name)
             lag_seconds.remove(name)
-        self._told = {row["name"] for row in rows}
+        self._reported = {row["name"] for row in rows}
 
 
 def _check(name: str) -> str:
@@ -128,12 +124,12 @@ def _check(name: str) -> str:
 
 def _cut_off(name: str) -> ConflictError:
     return ConflictError(
-        f"consumer: this database was restored, and {name} may have read what is gone: forget what was read, and send "
+        f"consumer: this database was restored, and {name} may have read what is gone: discard what was read, and send "
         f'PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
     )
 
 
 def _unknown(name: str) -> NotFoundError:
     return NotFoundError(
-        f'There is no consumer {name}: PUT /v1/feed/consumers/{name} with {{"position": 0}} begins one at the snapshot'
+        f'There is no consumer {name}: PUT /v1/feed/consumers/{name} with {{"position": 0}} creates it at the snapshot'
     )

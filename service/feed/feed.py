@@ -1,9 +1,9 @@
 """The feed: the latest state of each recipient in the order of its last change. From position 0 it is a snapshot of all
-outcomes, then the tail, with no seam; whoever has seen position n has seen every change up to n.
+outcomes, then the tail, without a gap. A reader that has seen position n has seen every change up to n.
 
-A change that changes nothing makes no entry. A recipient that was withdrawn or erased makes one, with that state. A
-call that overtakes the answer to its batch's upload is told at once, with ``batch_id`` null, and once more when the id
-is known.
+A write that changes nothing makes no entry. A recipient that is withdrawn or erased makes one, with that state. A call
+that overtakes the answer to its batch's upload makes one at once, with ``batch_id`` null, and another when the id is
+known.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from service.errors import ConflictError
 from service.store.database import Database
 
 MAX_PAGE_BYTES = 8 * 2**20
-"""Of parameters and results; a page ends after the entry that goes beyond, so at most one event's body more."""
+"""Of parameters and results. A page ends after the entry that exceeds this, so it may be one event's body larger."""
 
 
 class Page(NamedTuple):
-    """Entries in the order of their positions, and the position to go on from."""
+    """Entries in the order of their positions, and the position to continue from."""
 
     entries: Sequence[asyncpg.Record]
     next: int
@@ -27,10 +27,10 @@ class Page(NamedTuple):
 
 
 async def read_feed(database: Database, after: int, limit: int) -> Page:
-    """The page after a position, of at most ``limit`` entries; of one instant.
+    """The page after a position: at most ``limit`` entries, read at one instant.
 
-    Raises ConflictError when ``after`` is beyond the end, where a reader would wait while others' changes pass it by;
-    and when it was read from a history that is gone (``feed_timelines``), where it would keep what no longer holds.
+    Raises ConflictError when ``after`` is beyond the end, where a reader would miss changes, and when it comes from a
+    history that was lost in a restore or failover (``feed_timelines``), where a reader would keep stale entries.
     """
     queries, pool = database.queries, database.pool
     rows = [row async for row in queries.read_feed(pool, after=after, limit=limit, bytes=MAX_PAGE_BYTES)]
@@ -40,12 +40,12 @@ async def read_feed(database: Database, after: int, limit: int) -> Page:
         if (end := await queries.find_lost_end(pool, position=after)) is not None:
             raise ConflictError(
                 f"after: {after} was read before this database was restored or failed over, and what came after {end} "
-                "is gone: forget what was read, and read it from 0"
+                "is gone: discard what was read, and read again from 0"
             )
         last = await queries.get_last_taken_position(pool)
         if after > last:
             raise ConflictError(
                 f"after: {after} is beyond the end of the feed ({last}): this is not the database that it was read "
-                "from, or it was restored from a backup; read it from 0, and reset a consumer to 0"
+                "from, or it was restored from a backup; read again from 0, and reset a consumer to 0"
             )
     return Page([], after, has_more=False)

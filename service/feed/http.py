@@ -25,21 +25,21 @@ TAG = r"^[!-~]{1,200}$"
 
 
 AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
-CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not beside `after`", "a name")
-LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
+CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not with `after`", "a name")
+LIMIT = Number("limit", "Maximum number of changes", default=100, minimum=1, maximum=1000)
 WAIT = Number("wait", "Seconds to wait for a change", default=0, minimum=0, maximum=MAX_WAIT_SECONDS)
 NAME = PathText("name", "The consumer's name: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
 
 
 class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
-    """How far a consumer is."""
+    """How far a consumer has come."""
 
     position: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
-    """It has dealt with every entry up to here."""
+    """The consumer has handled every entry up to here."""
     reset: bool = False
-    """It may go back."""
+    """Allow the position to go back."""
     tag: Annotated[str, msgspec.Meta(pattern=TAG)] | None = None
-    """Opaque text to keep with the position, such as the digest of a configuration; without one it stays as it is."""
+    """Opaque text stored with the position, such as the digest of a configuration; null leaves it as it is."""
 
 
 class FeedEntry(msgspec.Struct):
@@ -47,14 +47,14 @@ class FeedEntry(msgspec.Struct):
 
     position: int
     batch_id: int | None
-    """Null until the provider's answer to the upload is known; it then comes once more."""
+    """Null until the provider's answer to the upload is known; then another entry has the id."""
     recipient: int
     phone: str | None
     parameters: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": dict[str, Any] | None})]
     state: str
-    """What is counted; also ``withdrawn`` and the like."""
+    """The counted state; also ``withdrawn`` or ``erased``."""
     status: str | None
-    """The latest attempt's."""
+    """The status of the latest attempt."""
     is_final: bool
     attempts: int
     duration_seconds: int | None
@@ -69,7 +69,7 @@ class FeedEntry(msgspec.Struct):
 
 
 class FeedPage(msgspec.Struct):
-    """Changes in the order of their positions; go on with ``after`` = ``next``, also where there is no more yet."""
+    """Changes in the order of their positions. Continue with ``after`` = ``next``, even without ``has_more``."""
 
     data: list[FeedEntry]
     next: int
@@ -77,19 +77,19 @@ class FeedPage(msgspec.Struct):
 
 
 class Consumer(msgspec.Struct):
-    """How far a consumer says that it is, and how far behind."""
+    """The position that a consumer has acknowledged, and its lag."""
 
     name: str
     position: int
     last_position: int
     lag: int
-    """Entries behind; the distance of the positions where ``is_lag_exact`` is false."""
+    """Entries behind; if ``is_lag_exact`` is false, the distance between the positions."""
     is_lag_exact: bool
     behind_since: Time | None
     acknowledged_at: Time
     created_at: Time
     tag: str | None
-    """What the consumer last sent as such."""
+    """The last tag that the consumer sent."""
 
 
 class Feed:
@@ -105,36 +105,36 @@ class Feed:
             Operation(
                 "GET", "/v1/feed", self.read, "feed", "Feed",
                 parameters=(AFTER, CONSUMER, LIMIT, WAIT),
-                answers=(Answer(FeedPage, finds=(("batch_id", "data/0/batch_id"), ("recipient", "data/0/recipient"))),),
+                answers=(Answer(FeedPage),),
                 errors=(NotFoundError, ConflictError),
             ),
             Operation(
                 "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
                 parameters=(),
-                answers=(Answer(Page[Consumer], finds=(("name", "data/0/name"),)),),
+                answers=(Answer(Page[Consumer]),),
             ),
             Operation(
                 "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
                 parameters=(NAME,),
-                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+                answers=(Answer(One[Consumer]),),
             ),
             Operation(
                 "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
                 parameters=(NAME,),
                 bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
-                answers=(Answer(One[Consumer], finds=(("name", "data/name"),)),),
+                answers=(Answer(One[Consumer]),),
                 errors=(ConflictError,),
             ),
             Operation(
                 "DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed", "Feed",
                 parameters=(NAME,),
-                answers=(Answer(None, "It is forgotten", 204),),
+                answers=(Answer(None, "The consumer is forgotten", 204),),
             ),
         ]  # fmt: skip
 
     async def read(self, request: Request) -> Response:
         """Changes after a position, or after what a consumer has acknowledged. A page may be shorter than ``limit``
-        although more follows. With ``wait`` an empty page is answered only after so many seconds without a change."""
+        although more follows. With ``wait``, an empty page comes only after that many seconds without a change."""
         limit, wait = LIMIT.read(request), WAIT.read(request)
         after = await self._find_start(request)
         page = await read_feed(self._database, after, limit)
@@ -144,19 +144,19 @@ class Feed:
         return JsonResponse(FeedPage(entries, page.next, page.has_more))
 
     async def list_consumers(self, request: Request) -> Response:
-        """All consumers, by name: there are so few that they are one page."""
+        """All consumers, by name, in one page."""
         consumers = [Consumer(**row) for row in await self._consumers.list()]
         return JsonResponse(Page(consumers, None, has_more=False))
 
     async def get_consumer(self, request: Request) -> Response:
-        """How far a consumer is, and how far behind."""
+        """The position of a consumer, and its lag."""
         return await self._answer(request.path_params["name"])
 
     async def acknowledge(self, request: Request) -> Response:
-        """Records how far a consumer is: ``{"position": 123}``; ``"reset": true`` lets it go back."""
-        word = await read_json(request, Acknowledgement, '{"position": 123}')
+        """Records how far a consumer has come: ``{"position": 123}``; ``"reset": true`` lets it go back."""
+        given = await read_json(request, Acknowledgement, '{"position": 123}')
         name = request.path_params["name"]
-        await self._consumers.acknowledge(name, word.position, is_reset=word.reset, tag=word.tag)
+        await self._consumers.acknowledge(name, given.position, is_reset=given.reset, tag=given.tag)
         return await self._answer(name)
 
     async def forget_consumer(self, request: Request) -> Response:
@@ -172,13 +172,13 @@ class Feed:
         if consumer is None:
             return AFTER.read(request)
         if "after" in request.query_params:
-            raise InvalidRequestError("after: cannot be given beside consumer, which has a position of its own")
+            raise InvalidRequestError("after: cannot be combined with consumer, which has a position of its own")
         return await self._consumers.get_position(consumer)
 
     async def _wait(self, request: Request, after: int, seconds: float) -> bool:
-        """As ``FeedWatch.wait``; a client that hangs up waits no longer."""
+        """Like ``FeedWatch.wait``, but also ends when the client disconnects."""
         moved = asyncio.create_task(self._watch.wait(after, seconds))
-        gone = asyncio.create_task(_see_hang_up(request))
+        gone = asyncio.create_task(_await_disconnect(request))
         try:
             await asyncio.wait((moved, gone), return_when=asyncio.FIRST_COMPLETED)
             return moved.done() and moved.result()
@@ -188,7 +188,7 @@ class Feed:
             await asyncio.gather(moved, gone, return_exceptions=True)
 
 
-async def _see_hang_up(request: Request) -> None:
+async def _await_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -1,7 +1,7 @@
-"""Batches as the provider shows them, read leniently: each entry of its list by itself, each field by itself.
+"""Batches as the provider returns them. Each list entry and each field is read leniently on its own.
 
-An entry is usable when it has an id. Whatever else is missing, null or of another type is None, and means "not said":
-it never replaces what is known. An entry that is not usable costs itself and not the page.
+An entry is usable when it has an id. Any other field that is missing, null or of the wrong type is None, which means
+"unknown" and never replaces a known value. An unusable entry does not affect the rest of the page.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ TEXT_LIMIT = 1000
 
 
 class ProviderBatch(msgspec.Struct):
-    """A batch as the provider shows it. ``status`` may be any word; None is what it did not say."""
+    """A batch as the provider returns it. ``status`` may be any word; None means unknown."""
 
     id: int
     agent_id: int | None = None
@@ -33,19 +33,36 @@ class ProviderBatch(msgspec.Struct):
     created_at: datetime | None = None
 
 
+class OddEntry(msgspec.Struct):
+    """An entry of the list that is not usable: why, and what it says of its batch all the same."""
+
+    reason: str
+    agent_id: int | None = None
+    name: str | None = None
+    total_recipients: int | None = None
+    created_at: datetime | None = None
+
+
 class BatchPage(NamedTuple):
-    """One page of the list. ``odd`` has a reason for each entry that is not usable; ``keys`` one for every entry."""
+    """One page of the list. ``odd`` has the entries that are not usable, by their place on it; ``keys`` one of each."""
 
     data: list[ProviderBatch]
-    odd: list[str]
+    odd: dict[int, OddEntry]
     keys: list[int]
     has_more: bool | None
+
+
+class BatchList(NamedTuple):
+    """The whole list: its batches by their ids, and the entries that are not usable."""
+
+    batches: dict[int, ProviderBatch]
+    odd: list[OddEntry]
 
 
 class ProviderMetrics(msgspec.Struct):
     """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
 
-    None is a figure that was not told, which is something else than 0.
+    None means that the provider did not give the figure, which differs from 0.
     """
 
     avg_duration_seconds: float | None = None
@@ -63,17 +80,18 @@ class ProviderMetrics(msgspec.Struct):
 
 
 def decode_batch_page(body: bytes) -> BatchPage:
-    """A page of the list; of entries with one id, one. Raises msgspec.ValidationError when it is no list."""
+    """A page of the list; entries with the same id are merged. Raises msgspec.ValidationError when it is not a list."""
     content = decode_leniently(body)
     entries = content.get("data") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(entries, list):
         raise msgspec.ValidationError("no list of batches")
     found: dict[int, ProviderBatch] = {}
-    odd, keys = [], []
-    for entry in entries:
+    odd: dict[int, OddEntry] = {}
+    keys = []
+    for place, entry in enumerate(entries):
         batch = _read_batch(entry)
-        if isinstance(batch, str):
-            odd.append(batch)
+        if isinstance(batch, OddEntry):
+            odd[place] = batch
             keys.append(hash(msgspec.json.encode(entry)))
         else:
             found[batch.id] = _fill(found[batch.id], batch) if batch.id in found else batch
@@ -83,19 +101,20 @@ def decode_batch_page(body: bytes) -> BatchPage:
 
 
 def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
-    """One batch. Raises msgspec.ValidationError when it is none, or another than ``batch_id``."""
+    """One batch. Raises msgspec.ValidationError when it is not a batch, or not ``batch_id``."""
     content = decode_leniently(body)
     data = content.get("data") if isinstance(content, dict) else None
     if isinstance(data, dict) and batch_id is not None and data.get("id") is None:
         data["id"] = batch_id
     batch = _read_batch(data)
-    if isinstance(batch, str) or batch_id not in {None, batch.id}:
+    if isinstance(batch, OddEntry) or batch_id not in {None, batch.id}:
         raise msgspec.ValidationError("no batch, or another one")
     return batch
 
 
 def decode_metrics(body: bytes) -> ProviderMetrics:
-    """The figures of one batch; one that is absent or cannot be is None. Raises msgspec.ValidationError without any."""
+    """The figures of one batch; an absent or impossible figure is None. Raises msgspec.ValidationError when ``data`` is
+    not an object."""
     content = decode_leniently(body)
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict):
@@ -109,25 +128,20 @@ def decode_metrics(body: bytes) -> ProviderMetrics:
     return msgspec.convert(figures, ProviderMetrics)
 
 
-def _read_batch(entry: object) -> ProviderBatch | str:
-    """The batch, or why the entry is not usable."""
+def _read_batch(entry: object) -> ProviderBatch | OddEntry:
     if not isinstance(entry, dict):
-        return "not_an_object"
+        return OddEntry("not_an_object")
     batch_id = _read_id(entry.get("id"))
+    agent_id, name = _read_id(entry.get("agent_id")), _read_text(entry.get("name"))
+    total = within(to_int(entry.get("total_recipients")), 0, LARGEST_COUNT)
+    created_at = _read_time(entry.get("created_at"))
     if batch_id is None:
-        return "no_id"
-    return ProviderBatch(
-        id=batch_id,
-        agent_id=_read_id(entry.get("agent_id")),
-        name=_read_text(entry.get("name")),
-        status=_read_text(entry.get("status")),
-        total_recipients=within(to_int(entry.get("total_recipients")), 0, LARGEST_COUNT),
-        created_at=_read_time(entry.get("created_at")),
-    )
+        return OddEntry("no_id", agent_id, name, total, created_at)
+    return ProviderBatch(batch_id, agent_id, name, _read_text(entry.get("status")), total, created_at)
 
 
 def _read_id(value: object) -> int | None:
-    """A positive whole number that fits a bigint, also from text. None where it may not be the one that was written."""
+    """A positive whole number that fits a bigint, also from text. None where rounding may have changed it."""
     if isinstance(value, str):
         digits = value.strip()
         value = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= 19 else None
@@ -142,12 +156,12 @@ def _read_text(value: object) -> str | None:
 
 
 def _read_time(value: object) -> datetime | None:
-    """ISO 8601, or an epoch in seconds or milliseconds; without a zone it is UTC."""
+    """A time from ISO 8601, or from an epoch in seconds or milliseconds. Without a zone it is UTC."""
     number = to_float(value)
     return plausible_time(to_time(value)) if number is None else plausible_epoch(number)
 
 
 def _fill(first: ProviderBatch, later: ProviderBatch) -> ProviderBatch:
-    """The first of two entries about one batch, with what only the later one says."""
-    said = {name: value for name, value in msgspec.structs.asdict(later).items() if getattr(first, name) is None}
-    return msgspec.structs.replace(first, **said)
+    """The first of two entries for one batch, completed from the later one."""
+    added = {name: value for name, value in msgspec.structs.asdict(later).items() if getattr(first, name) is None}
+    return msgspec.structs.replace(first, **added)

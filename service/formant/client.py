@@ -1,24 +1,27 @@
-"""The provider's HTTP API (contract, "Batch calls" and "Conversations"). Reads are repeated as the contract allows, and
-an upload never is.
+"""The provider's HTTP API (contract, "Batch calls" and "Conversations"). Reads are retried as the contract allows;
+uploads are never retried.
 
-A 429 is repeated after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
+A 429 is retried after its ``Retry-After``, a 500 or a lost answer with exponential back-off, 400/401/404 never.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from datetime import datetime
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, BinaryIO, Protocol, TypeVar
+from math import ceil
+from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 import stamina
+from opentelemetry.trace import SpanKind
 
 from service.errors import ProviderError
 from service.formant.batches import (
+    BatchList,
     BatchPage,
+    OddEntry,
     ProviderBatch,
     ProviderMetrics,
     decode_batch,
@@ -34,25 +37,28 @@ from service.formant.conversations import (
 from service.formant.fencing import Fence, FencedBody, FencedError
 from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
+from service.http_dates import read_date, read_retry_after
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 READ_ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 30.0
+GREATEST_SKEW_SECONDS = 2.0
 
 _Shape = TypeVar("_Shape")
-_HOPELESS = ("authentication_error", "provider_redirected")  # the same again would end the same
+_NON_RETRYABLE = ("authentication_error", "provider_redirected")
 
 
 class Pacer(Protocol):
-    """Says when the provider may be called. Reads that have one wait for it, and for nothing else between repeats."""
+    """Decides when the provider may be called. A read with a pacer waits only for the pacer between attempts."""
 
     def spend(self) -> AbstractAsyncContextManager[Callable[[httpx.Response], None]]:
-        """Entered when a call may be made; is told the answer, or by leaving without it that there was none."""
+        """Enters when a call may be made; yields a function that takes the answer. Leaving without an answer means that
+        none arrived."""
 
 
 class FormantClient:
-    """Calls the provider with our key. Every failure is a ProviderError that says what is known."""
+    """Calls the provider with our API key. Every failure raises ProviderError."""
 
     def __init__(self, http: httpx.AsyncClient, metrics: Metrics, pacer: Pacer | None = None) -> None:
         self._http = http
@@ -63,7 +69,7 @@ class FormantClient:
         self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
     ) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
-        with span("provider", kind="client", operation="upload_batch", agent_id=agent_id) as traced:
+        with span("provider", kind=SpanKind.CLIENT, operation="upload_batch", agent_id=agent_id) as traced:
             request = self._http.build_request(
                 "POST",
                 "/v1/batch-call",
@@ -77,7 +83,7 @@ class FormantClient:
             except Exception as error:
                 self._count("upload_batch", 0)
                 raise _explain_no_answer(error, body) from error
-            traced.note(status=response.status_code)
+            note(traced, status=response.status_code)
         self._count("upload_batch", response.status_code)
         if response.is_success:
             try:
@@ -96,24 +102,24 @@ class FormantClient:
         return await self._read("get_batch", path, partial(decode_batch, batch_id=batch_id))
 
     async def get_metrics(self, batch_id: int) -> ProviderMetrics:
-        """The provider's figures of one batch; one that is absent or makes no sense is None."""
+        """The provider's figures of one batch; an absent or impossible figure is None."""
         return await self._read("get_metrics", f"/v1/batch-calls/{batch_id}/metrics", decode_metrics)
 
     async def list_conversations(self, agent_id: int, limit: int, offset: int) -> ConversationPage:
-        """One page of an agent's calls, in the provider's order, whatever that is; new calls shift the pages."""
+        """One page of an agent's calls, in the provider's undocumented order. New calls shift the pages."""
         params = {"agent_id": agent_id, "limit": limit, "offset": offset}
         return await self._read("list_conversations", "/v1/conversations", decode_conversation_page, params)
 
     async def get_conversation(self, conversation_id: str) -> Conversation:
-        """One call with its results. Of several attempts that share the id, the provider gives one: look at its times.
+        """One call with its results. When attempts share the id, the provider returns one of them: check its times.
 
-        Raises ProviderError with status 404 when there is none of this id.
+        Raises ProviderError with status 404 for an unknown id.
         """
         path = f"/v1/conversations/{quote(conversation_id, safe='')}"
         return await self._read("get_conversation", path, decode_conversation)
 
     def walk_batches(self, agent_id: int | None = None) -> ListWalk[BatchPage]:
-        """The list of batches page by page; new ones shift the pages, so one may come twice."""
+        """The list of batches, page by page. New batches shift the pages, so one may appear twice."""
 
         async def fetch(offset: int) -> BatchPage:
             params = {"limit": PAGE_ROWS, "offset": offset} | ({} if agent_id is None else {"agent_id": agent_id})
@@ -121,27 +127,32 @@ class FormantClient:
 
         return ListWalk(fetch)
 
-    async def list_batches(self, agent_id: int | None = None) -> AsyncIterator[ProviderBatch]:
-        """All usable batches of the list. Raises ProviderError where it cannot be read to its end: then nobody can
-        say that a batch is missing."""
+    async def list_batches(self, agent_id: int | None = None) -> BatchList:
+        """The whole list. Raises ProviderError where it cannot be read to its end: then nobody can say that a batch is
+        missing."""
         walk = self.walk_batches(agent_id)
+        batches: dict[int, ProviderBatch] = {}
+        odd: dict[int, OddEntry] = {}  # by their place in the list, since pages overlap
+        begin = walk.offset
         while (page := await walk.read()) is not None:
-            for batch in page.data:
-                yield batch
+            batches |= {batch.id: batch for batch in page.data}
+            odd |= {begin + place: entry for place, entry in page.odd.items()}
+            begin = walk.offset
         if walk.ending != "end":
             raise ProviderError(
                 f"The provider's list of batches cannot be read to its end ({walk.ending})",
                 status=502,
                 error_type="internal_error",
             )
+        return BatchList(batches, list(odd.values()))
 
     async def _read(
         self, operation: str, path: str, decode: Callable[[bytes], _Shape], params: dict[str, int] | None = None
     ) -> _Shape:
-        """Reads, and reads again where the contract allows it. With a pacer it is the pacer that makes us wait."""
+        """Reads, with retries where the contract allows them. With a pacer, only the pacer waits."""
         is_paced = self._pacer is not None
         async for attempt in stamina.retry_context(
-            on=_repeat_when_let if is_paced else _wait_before_repeating,
+            on=_retry_at_once if is_paced else _retry_after,
             attempts=READ_ATTEMPTS,
             timeout=None if is_paced else 60.0,
         ):
@@ -158,11 +169,11 @@ class FormantClient:
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
-        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as note:
+        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as record:
             try:
-                with span("provider", kind="client", operation=operation) as traced:
+                with span("provider", kind=SpanKind.CLIENT, operation=operation) as traced:
                     response = await self._http.get(path, params=params)
-                    traced.note(status=response.status_code)
+                    note(traced, status=response.status_code)
             except httpx.HTTPError as error:
                 self._count(operation, 0)
                 raise ProviderError(
@@ -171,7 +182,7 @@ class FormantClient:
                     error_type="provider_unreachable",
                 ) from error
             self._count(operation, response.status_code)
-            note(response)
+            record(response)
             return response
 
     def _count(self, operation: str, status: int) -> None:
@@ -179,9 +190,8 @@ class FormantClient:
 
 
 def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
-    """The connection pool for the provider. ``base_url`` comes from the settings alone: nothing that is sent over HTTP,
-    neither a parameter nor a body, names an address that the service calls. Redirects are not followed, since they
-    would carry our key elsewhere."""
+    """The connection pool for the provider. ``base_url`` comes only from the settings: no request parameter or body
+    names an address that the service calls. Redirects are not followed, since they would carry our key elsewhere."""
     return httpx.AsyncClient(
         base_url=base_url,
         headers={"authorization": f"Bearer {api_key}"},
@@ -191,40 +201,41 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
 
 
 def _ignore(response: httpx.Response) -> None:
-    """Notes nothing, where nobody paces."""
+    """Takes the answer when there is no pacer."""
 
 
-def _wait_before_repeating(error: Exception) -> bool | float:
-    """For stamina: whether to repeat, or after how many seconds."""
+def _retry_after(error: Exception) -> bool | float:
+    """For stamina: whether to retry, or the seconds to wait before that."""
     if not isinstance(error, ProviderError):
         return False
     if error.status == 429:
         seconds = float(error.headers["retry-after"])
         return seconds if seconds <= LONGEST_WAIT_SECONDS else False
-    return error.status >= 500 and error.type not in _HOPELESS
+    return error.status >= 500 and error.type not in _NON_RETRYABLE
 
 
-def _repeat_when_let(error: Exception) -> bool | float:
-    """For stamina, under a pacer: repeat at once, since the pacer knows how long to wait, for all replicas."""
-    is_worth_it = isinstance(error, ProviderError) and error.type not in (*_HOPELESS, "provider_paused")
-    return 0.0 if is_worth_it and isinstance(error, ProviderError) and _may_pass(error.status) else False
+def _retry_at_once(error: Exception) -> bool | float:
+    """For stamina, with a pacer: retry at once, since the pacer makes all replicas wait as long as needed."""
+    is_retryable = isinstance(error, ProviderError) and error.type not in (*_NON_RETRYABLE, "provider_paused")
+    return 0.0 if is_retryable and isinstance(error, ProviderError) and _is_temporary(error.status) else False
 
 
-def _may_pass(status: int) -> bool:
+def _is_temporary(status: int) -> bool:
     return status == 429 or status >= 500
 
 
 def _explain_no_answer(error: Exception, body: FencedBody) -> ProviderError:
-    """What it means that sending ended in ``error``: nothing was sent only where no byte can have been written."""
+    """The error to raise after sending failed with ``error``. It says "nothing was sent" only where no byte of the body
+    can have been written."""
     if isinstance(error, FencedError) and not body.has_begun:
         return ProviderError(
-            "The service was held up for too long before it sent anything: nothing was sent",
+            "The service was paused for too long before sending: nothing was sent",
             status=503,
             error_type="unavailable",
             headers={"retry-after": "1"},
         )
     if isinstance(error, FencedError):
-        return _lost_answer("the service was held up while it was sending, and stopped")
+        return _lost_answer("the service was paused while sending, and stopped")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):
         return ProviderError(
             f"The provider could not be reached ({type(error).__name__}): nothing was sent",
@@ -236,8 +247,8 @@ def _explain_no_answer(error: Exception, body: FencedBody) -> ProviderError:
 
 def _lost_answer(why: str) -> ProviderError:
     return ProviderError(
-        f"The provider's answer to the upload is not known ({why}): it may have taken the batch and may be calling. "
-        "It was not and will not be sent again by itself; look for it in the provider's dashboard first",
+        f"The provider's answer to the upload is unknown ({why}): it may have taken the batch and may be calling. "
+        "It is never sent again automatically; look for it in the provider's dashboard first",
         status=504,
         error_type="upload_unknown",
         is_sent_unknown=True,
@@ -250,15 +261,15 @@ def _refusal(response: httpx.Response) -> ProviderError:
     message = problem.message[:500] or f"no message, status {status}"
     headers = {}
     if status == 429:
-        headers["retry-after"] = str(read_retry_after(response))
+        headers["retry-after"] = str(read_wait(response))
     if status in {401, 403}:
-        # Our caller's key is fine; a 401 would send them looking in the wrong place.
+        # A 401 would wrongly blame our caller's key.
         return ProviderError(
             f"The provider refused our key, check FORMANT_API_KEY: {message}",
             status=502,
             error_type="authentication_error",
         )
-    if response.is_redirect:  # not followed, and our caller is not to follow it either
+    if response.is_redirect:  # not followed, nor passed on to our caller
         return ProviderError(
             f"The provider answered with a redirect ({status}), which is not followed: check FORMANT_BASE_URL",
             status=502,
@@ -272,26 +283,22 @@ def _refusal(response: httpx.Response) -> ProviderError:
     )
 
 
-def read_retry_after(response: httpx.Response) -> int:
-    """Seconds to wait after a 429: ``Retry-After`` in either form, else until ``X-RateLimit-Reset``, else 1."""
-    value = response.headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdecimal() and len(value) <= 9:
-        return int(value)
-    date = _read_date(value) or _read_iso(response.headers.get("x-ratelimit-reset", ""))
-    if date is None:
-        return 1
-    return max(1, round((date - datetime.now(date.tzinfo)).total_seconds()))
+def read_wait(response: httpx.Response) -> int:
+    """Seconds to wait after a 429, at least 1: ``Retry-After``, else until ``X-RateLimit-Reset``."""
+    seconds = read_retry_after(response.headers)
+    if seconds is None:
+        seconds = read_reset(response, datetime.now(UTC))
+    return max(1, ceil(seconds or 0.0))
 
 
-def _read_date(value: str) -> datetime | None:
+def read_reset(response: httpx.Response, now: datetime) -> float | None:
+    """Seconds until ``X-RateLimit-Reset``. Where the provider's clock is off, its own ``Date`` says by how much."""
     try:
-        return parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _read_iso(value: Any) -> datetime | None:
-    try:
-        return msgspec.convert(value, datetime)
+        reset = msgspec.convert(response.headers.get("x-ratelimit-reset"), datetime)
     except msgspec.ValidationError:
         return None
+    if reset.tzinfo is None:
+        reset = reset.replace(tzinfo=UTC)
+    date = read_date(response.headers) or now
+    skew = (date - now).total_seconds()
+    return (reset - now).total_seconds() - (skew if abs(skew) > GREATEST_SKEW_SECONDS else 0.0)

@@ -1,7 +1,7 @@
 """Conversations (contract, "Conversations"): the provider's own record of each call, and the event that heals one.
 
-Read leniently, field by field: any word may be a status, any field may be absent. What a conversation lacks beside a
-webhook is the retry block, so whoever heals says whether a retry may follow, from the provider's figures.
+Read leniently, field by field: any word may be a status, any field may be absent. Unlike a webhook, a conversation has
+no retry block, so the healer decides from the provider's figures whether a retry may follow.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_
 from service.phones.canonical import canonical_phone
 
 TARGET = "conversations"
-"""Stands where a webhook has the inbound address that it came to."""
-AFTERTHOUGHT = timedelta(milliseconds=1)
+"""The target of healed events; a webhook has the inbound address instead."""
+TIE_BREAK = timedelta(milliseconds=1)
 
 
 class Conversation(NamedTuple):
-    """One record, of a list or whole. ``body`` is its JSON as received; ``results`` is JSON text."""
+    """One record, from a list or in full. ``body`` is its JSON as received; ``results`` is JSON text."""
 
     conversation_id: str
     agent_id: int | None
-    said_phone: str | None
-    """As the provider wrote it. The names of healed events are made from it, so it stays as it is."""
+    raw_phone: str | None
+    """As the provider wrote it. The ids of healed events are derived from it, so it must not be normalised."""
     status: str | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -37,17 +37,17 @@ class Conversation(NamedTuple):
     body: bytes
 
     def read_phone(self, region: str) -> str | None:
-        """The phone in the one form in which phones are compared."""
-        return canonical_phone(self.said_phone, region)
+        """The phone in canonical form, for comparison."""
+        return canonical_phone(self.raw_phone, region)
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the call has ended in a way that we know."""
+        """Whether the call has ended with a known status."""
         return self.status in STATUSES
 
 
 class ConversationPage(NamedTuple):
-    """Records of one page that name a conversation; ``keys`` has one for every record, also for the others."""
+    """The records of one page that name a conversation. ``keys`` has a key for every record, including the others."""
 
     data: list[Conversation]
     keys: list[int]
@@ -60,12 +60,12 @@ class _RawPage(msgspec.Struct):
 
 
 def decode_conversation_page(body: bytes) -> ConversationPage:
-    """A page of the list. Raises msgspec.MsgspecError when it is no list."""
+    """A page of the list. Raises msgspec.MsgspecError when it is not a list."""
     try:
         page = msgspec.json.decode(body, type=_RawPage)
-    except msgspec.DecodeError:  # one NaN, say, among its records
+    except msgspec.DecodeError:  # for example, a record contains NaN
         page = msgspec.json.decode(msgspec.json.encode(decode_leniently(body)), type=_RawPage)
-    # Copied out of the page's buffer: a record that is kept must not keep the page.
+    # Copied, so that a stored record does not keep the whole page in memory.
     records = [(bytes(raw), decode_leniently(bytes(raw))) for raw in page.data]
     found = [_read(content, raw) if isinstance(content, dict) else None for raw, content in records]
     has_more = page.has_more if isinstance(page.has_more, bool) else None
@@ -78,7 +78,7 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
 
 
 def decode_conversation(body: bytes) -> Conversation:
-    """One conversation, whole. Raises msgspec.MsgspecError when it is none."""
+    """One conversation, in full. Raises msgspec.MsgspecError when it is not a conversation."""
     content = decode_leniently(body)
     data = content.get("data") if isinstance(content, dict) else None
     conversation = _read(data, body) if isinstance(data, dict) else None
@@ -95,15 +95,15 @@ def to_event(
     region: str = "",
     contradicted: tuple[int, datetime] | None = None,
 ) -> Event | None:
-    """The event that heals this call; None while it goes on, or when its status is no outcome that we know.
+    """The event that heals this call; None while the call is in progress or has an unknown status.
 
-    ``may_retry``: the provider's figures say that recipients wait for a retry; a call that was not completed may then
-    be one of theirs, and is final only once they say that none does. ``region`` is that of the agent's phones. The
-    event's id follows from the content, so healing twice is one event.
+    ``may_retry``: the provider's figures say that recipients wait for a retry. An uncompleted call may then be one of
+    theirs, and is final only once the figures say that none waits. ``region`` is the region of the agent's phones. The
+    event id is derived from the content, so healing twice gives one event.
 
-    The word that a call was final is a millisecond later than the word that it was not: of the two it wins.
-    ``contradicted``: the attempt number and the time of a webhook that told another status of this very call. What the
-    provider says now is its later word, so it takes that number, and a time after that webhook's.
+    An event that says a call was final is a millisecond later than one that says it was not, so that it wins.
+    ``contradicted``: the attempt number and time of a webhook that gave this call another status. The conversation is
+    newer, so the event takes that attempt number and a time after the webhook's.
     """
     status = conversation.status
     if status is None or not conversation.is_terminal:
@@ -111,15 +111,15 @@ def to_event(
     is_final = status == "completed" or not may_retry
     occurred_at = conversation.ended_at or conversation.started_at
     if occurred_at is not None and is_final and status != "completed":
-        occurred_at += AFTERTHOUGHT
+        occurred_at += TIE_BREAK
     attempt_number = None
     if contradicted is not None:
-        # From what is stored, which an older version may have taken as it came.
-        attempt_number, told_at = plausible_attempts(contradicted[0]), plausible_time(contradicted[1])
-        if told_at is not None:
-            occurred_at = max(occurred_at or told_at, told_at + AFTERTHOUGHT)
+        # An older version may have stored implausible values.
+        attempt_number, stated_at = plausible_attempts(contradicted[0]), plausible_time(contradicted[1])
+        if stated_at is not None:
+            occurred_at = max(occurred_at or stated_at, stated_at + TIE_BREAK)
     return Event(
-        event_id=_name_event(conversation, is_final, contradicted),
+        event_id=_derive_event_id(conversation, is_final, contradicted),
         digest=hashlib.sha256(conversation.body).digest(),
         event_type=f"call.{status}",
         target=TARGET,
@@ -146,12 +146,12 @@ def to_event(
     )
 
 
-def recall_event(
-    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str = ""
+def restore_event(
+    body: bytes, event_id: str, *, agent_id: int | None, received_at: datetime, region: str
 ) -> Event | None:
-    """The healed event of this id, made anew from the ``body`` that was kept of it: whether it was final, its id tells.
+    """The healed event with this id, rebuilt from its stored ``body``. The id determines whether it was final.
 
-    None where the body is no conversation, or the event contradicted a webhook, which the body does not hold.
+    None where the body is not a conversation, or the event contradicted a webhook, which the body does not contain.
     """
     content = decode_leniently(body)
     data = content.get("data", content) if isinstance(content, dict) else None
@@ -166,9 +166,9 @@ def recall_event(
     return next((event for event in made if event is not None and event.event_id == event_id), None)
 
 
-def _name_event(conversation: Conversation, is_final: bool, contradicted: tuple[int, datetime] | None) -> str:
-    matters = (*conversation._replace(body=b""), is_final, *(contradicted or ()))
-    return f"healed:{hashlib.sha256(msgspec.json.encode(matters)).hexdigest()[:40]}"
+def _derive_event_id(conversation: Conversation, is_final: bool, contradicted: tuple[int, datetime] | None) -> str:
+    content = (*conversation._replace(body=b""), is_final, *(contradicted or ()))
+    return f"healed:{hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:40]}"
 
 
 def _read(content: dict[str, object], body: bytes) -> Conversation | None:
@@ -178,7 +178,7 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
     return Conversation(
         conversation_id=conversation_id,
         agent_id=within(to_int(content.get("agent_id")), 0, LARGEST_ID),
-        said_phone=to_text(content.get("contact_number")),
+        raw_phone=to_text(content.get("contact_number")),
         status=_read_status(content.get("status")),
         started_at=_read_milliseconds(content.get("start_timestamp")),
         ended_at=_read_milliseconds(content.get("end_timestamp")),
@@ -190,7 +190,7 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
 
 
 def _read_status(value: object) -> str | None:
-    """The word in the form of the webhooks' statuses: ``No-Answer`` and ``call.no_answer`` mean the same."""
+    """The status as webhooks spell it: ``No-Answer`` and ``call.no_answer`` both become ``no_answer``."""
     text = to_text(value)
     return re.sub(r"[\s-]+", "_", text.strip().lower()).removeprefix("call.") if text else None
 

@@ -1,8 +1,8 @@
-"""Webhook bodies: decoded into what this service works with, tolerating all that the contract leaves open.
+"""Decodes webhook bodies into events, tolerating everything that the contract leaves open.
 
-``decode_event`` never raises. A body that follows the contract takes the fast way, through typed structs. Anything
-else (odd types, ``\\u0000``, lone surrogates, NaN, a byte order mark) takes the lenient way, field by field. What names
-no event, no call or no known status is ``Unreadable``: kept whole by the caller, never guessed at.
+``decode_event`` never raises. A body that follows the contract takes the fast path, through typed structs. Anything
+else (odd types, ``\\u0000``, lone surrogates, NaN, a byte order mark) takes the lenient path, field by field. A body
+without an event id, a call or a known status is ``Unreadable``: the caller stores it unchanged, and nothing is guessed.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could 
 
 
 class Event(NamedTuple):
-    """One event, in the order in which ``ingest`` takes its arrays. Times are aware and plausible; JSON is text."""
+    """One event; fields are in the order of ``ingest``'s arguments. Times are aware and plausible; JSON is text."""
 
     event_id: str
     digest: bytes
@@ -37,7 +37,7 @@ class Event(NamedTuple):
     source: str
     agent_id: int | None
     phone: str | None
-    """As ``canonical_phone`` reads it; what was said stands in the body."""
+    """As ``canonical_phone`` reads it; the body has the original."""
     ref_token: str | None
     ref_no: int | None
     parameters: str
@@ -54,11 +54,11 @@ class Event(NamedTuple):
     failure_reason: str | None
     results: str
     signature: bytes | None = None
-    """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is no webhook."""
+    """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is not a webhook."""
 
 
 class Unreadable(NamedTuple):
-    """A signed body that could not be understood: ``reason`` is a static word, ``detail`` names the field."""
+    """A signed body that cannot be read: ``reason`` is a fixed word, ``detail`` names the field."""
 
     event_id: str | None
     digest: bytes
@@ -71,7 +71,7 @@ class Unreadable(NamedTuple):
 
 
 def to_unreadable(event: Event, reason: str, detail: str) -> Unreadable:
-    """For an event that was understood and still cannot be used."""
+    """Turns a readable event that cannot be used into an ``Unreadable``."""
     return Unreadable(
         event.event_id, event.digest, event.target, event.body, event.received_at, reason, detail, event.signature
     )
@@ -87,14 +87,14 @@ class WebhookRetry(msgspec.Struct, gc=False):
 
 
 class WebhookCall(msgspec.Struct, gc=False):
-    """One call attempt, as far as it is used here; the rest is kept."""
+    """One call attempt: the fields used here. The rest stays in the stored body."""
 
     conversation_id: str
     agent_id: int | None = None
     call_parameters: Annotated[msgspec.Raw, Meta(extra={"shape": dict[str, Any] | None})] = _ABSENT
-    """The other columns of the recipient's row, the reference among them."""
+    """The other columns of the recipient's row, including the reference."""
     to_phone: str | None = None
-    """The recipient's."""
+    """The recipient's phone."""
     duration_seconds: int | float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -102,11 +102,11 @@ class WebhookCall(msgspec.Struct, gc=False):
 
 
 class WebhookData(msgspec.Struct, gc=False):
-    """What the event tells."""
+    """The content of the event."""
 
     call: WebhookCall
     results: Annotated[msgspec.Raw, Meta(extra={"shape": Any})] = _ABSENT
-    """What the agent made of the call: any JSON."""
+    """The agent's results of the call: any JSON."""
     retry: WebhookRetry | None = None
 
 
@@ -114,9 +114,9 @@ class Webhook(msgspec.Struct, gc=False):
     """The body of a webhook (contract, "Webhooks")."""
 
     event_id: str
-    """The key by which deliveries are counted once."""
+    """The key by which repeated deliveries are counted once."""
     event_type: str
-    """``call.`` and the status."""
+    """``call.`` followed by the status."""
     data: WebhookData
     timestamp: datetime | None = None
     """When the provider created the event."""
@@ -130,8 +130,8 @@ class _UnreadableError(Exception):
 
 
 class EventDecoder:
-    """Decodes bodies. ``ref_columns`` are the call parameters in which references come back ("" for none): the first in
-    which one stands counts."""
+    """Decodes bodies. ``ref_columns`` are the call parameters that may contain the reference ("" for none); the first
+    one that contains a reference wins."""
 
     def __init__(self, ref_columns: str | Iterable[str], regions: Regions = ANYWHERE) -> None:
         self._find_region = regions.find
@@ -152,7 +152,7 @@ class EventDecoder:
             return Unreadable(event_id, digest, target, body, received_at, error.reason, error.detail, signature)
 
     def _decode_envelope(self, body: bytes) -> Webhook:
-        # NUL passes through msgspec.Raw unseen, and Postgres refuses it.
+        # msgspec.Raw lets NUL through, and Postgres refuses it.
         if b"\\u0000" not in body:
             try:
                 return self._decode(body)
@@ -228,8 +228,8 @@ _NO_RETRY = WebhookRetry()
 def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime | None) -> bool:
     """Whether no further attempt follows, by the webhook's retry block (contract, "Webhooks").
 
-    The provider's own word decides. Without it, or where it says that this was not the last attempt allowed, a named
-    time of the next one means that one follows; and a call that was not completed waits even without a time.
+    ``is_final_attempt`` true decides. Otherwise a ``next_retry_at`` means that another attempt follows. Without one the
+    attempt is final, unless ``is_final_attempt`` is false and the call was not completed.
     """
     if is_final_attempt:
         return True

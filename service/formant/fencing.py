@@ -1,4 +1,4 @@
-"""The fence around an upload: a process that was paused must not send what another has taken over meanwhile."""
+"""The fence around an upload: a process that was paused must not send what another process has taken over."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -7,24 +7,24 @@ import httpx
 
 
 class Fence(Protocol):
-    """Says whether an upload may still be sent: the right to send it ends, and another may then take it over."""
+    """The right to send an upload. It expires, and another process may then take over."""
 
     def holds(self) -> bool:
-        """Whether the right still holds, by this machine's clocks."""
+        """Whether the right is still valid, by this machine's clocks."""
 
     async def confirm(self) -> None:
-        """Asks the database, where what holds may have been settled by another; ``holds`` answers."""
+        """Checks in the database whether another process has taken over; ``holds`` returns the result."""
 
 
 class FencedError(Exception):
-    """The right to send ended while the request was being written, so the rest of it was not."""
+    """The right to send expired while the request was being written; the rest is not sent."""
 
 
 class FencedBody(httpx.AsyncByteStream):
-    """A request's body, of which nothing is written once its fence has fallen.
+    """A request body that stops once its fence no longer holds.
 
-    The fence is asked after the connection was opened and before each piece, and the last piece is held back until the
-    database has confirmed it: a process that was paused anywhere before that leaves the provider half a request.
+    The fence is checked after the connection opens and before each piece. The last piece is held back until the
+    database confirms the fence, so a process paused before that leaves the provider an incomplete request.
     """
 
     def __init__(self, body: httpx.AsyncByteStream, fence: Fence) -> None:
@@ -35,21 +35,21 @@ class FencedBody(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         held: bytes | None = None
-        await self._ask()
+        await self._confirm()
         async for piece in self._body:
             if held is not None:
-                self._look()
+                self._check()
                 self.has_begun = True
                 yield held
             held = piece
-        await self._ask()
+        await self._confirm()
         self.has_begun = True
         yield held or b""
 
-    async def _ask(self) -> None:
+    async def _confirm(self) -> None:
         await self._fence.confirm()
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if not self._fence.holds():
             raise FencedError

@@ -1,7 +1,7 @@
-"""Reads JSON that the contract does not allow for as far as it makes sense: each field on its own.
+"""Reads JSON that violates the contract, as far as it makes sense: each field on its own.
 
-What Postgres cannot hold as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced; the raw body, kept
-beside it, stays as it was.
+What Postgres cannot store as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced. The raw body, stored
+as well, stays unchanged.
 """
 
 import json
@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 EXACT_FLOAT = 2**53
-"""From here on several whole numbers are one float."""
+"""From here on, several whole numbers map to the same float."""
 LONGEST_INT = 20
 """Digits of the longest bigint, with its sign."""
 
@@ -21,9 +21,9 @@ _decode_time = msgspec.json.Decoder(datetime).decode
 
 
 def decode_leniently(body: bytes) -> object:
-    """The JSON in ``body``, storable; or, as a str, the reason why there is none.
+    """The JSON in ``body``, storable; or, as a str, the reason why it cannot be read.
 
-    A body that is a JSON string gives that reason too: it is no object, so no caller needs its content.
+    A body that is a JSON string also gives a reason, ``not_an_object``, since callers only need objects.
     """
     try:
         text = body.decode("utf-8-sig", errors="replace")
@@ -36,8 +36,8 @@ def decode_leniently(body: bytes) -> object:
 
 
 def to_text(value: object) -> str | None:
-    """Text as it is, numbers in their usual form; anything else is no text. Nor is a number that may have been another
-    one in the body: as an id it would be that of several."""
+    """Text unchanged, numbers in their usual form, otherwise None. A float too large to be exact is None too: as an id
+    it could stand for several."""
     if isinstance(value, str):
         return value
     if isinstance(value, float) and abs(value) >= EXACT_FLOAT:
@@ -79,13 +79,13 @@ def to_time(value: object) -> datetime | None:
 
 
 def to_json(value: object) -> msgspec.Raw:
-    """``value`` as JSON text again."""
+    """``value`` as JSON text."""
     return msgspec.Raw(msgspec.json.encode(value))
 
 
 def _read_int(digits: str) -> float:
-    # int() of thousands of digits is slow, and refused by Python over 4,300 of them.
-    # All that a bigint holds stays exact: ids are that long.
+    # int() is slow for thousands of digits, and Python refuses more than 4,300.
+    # A number that fits a bigint stays exact, since ids are that long.
     number = int(digits) if len(digits) <= LONGEST_INT else None
     return number if number is not None and -(2**63) <= number < 2**63 else float(digits)
 

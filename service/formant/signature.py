@@ -1,7 +1,7 @@
 """The provider's webhook signature: ``sha256=`` and the hex HMAC-SHA256 of the raw body under the target's secret.
 
-The timestamp header is not part of what is signed, so it proves nothing and is not looked at. The HMAC alone decides,
-so its spelling may vary: hex in any case, with or without the prefix, several signatures separated by commas.
+The timestamp header is not signed, so it proves nothing and is ignored. Only the HMAC decides, so its notation may
+vary: hex in any case, with or without the prefix, several signatures separated by commas.
 """
 
 import binascii
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SIGNATURE_HEADER = "X-FormantAI-Signature"
-MOST_SIGNATURES = 8
-"""How many of one header are looked at."""
+MAX_SIGNATURES = 8
+"""Signatures beyond this number in one header are ignored."""
 _PREFIX = "sha256="
 _PREFIX_BYTES = _PREFIX.encode()
 _HEX_DIGITS = 64
@@ -19,7 +19,7 @@ _BLANKS = b" \t"
 
 
 class Signed(NamedTuple):
-    """A match: the index of the secret, and the digest that it gives."""
+    """A match: the index of the secret, and its digest of the body."""
 
     secret: int
     digest: bytes
@@ -31,9 +31,9 @@ def sign(body: bytes, secret: str) -> str:
 
 
 def read_signatures(header: bytes) -> list[bytes]:
-    """The digests of 32 bytes in a header's value; what is none is left out."""
+    """The 32-byte digests in a header value; anything else is skipped."""
     digests = []
-    for item in header.split(b",", MOST_SIGNATURES)[:MOST_SIGNATURES]:
+    for item in header.split(b",", MAX_SIGNATURES)[:MAX_SIGNATURES]:
         text = item.strip(_BLANKS)
         if text[: len(_PREFIX)].lower() == _PREFIX_BYTES:
             text = text[len(_PREFIX) :].lstrip(_BLANKS)
@@ -54,8 +54,8 @@ class Verifier:
     def find_secret(self, body: bytes, header: bytes) -> Signed | None:
         """The secret that signed ``body``, or None when none did.
 
-        ``header`` is the header's raw value, or several joined by commas. Every secret is tried in full, so the time
-        taken does not tell which one, or how much of one, was right.
+        ``header`` is the header's raw value, or several joined by commas. Every secret is compared in full, so the time
+        does not reveal which secret, or which part of a digest, matched.
         """
         given = read_signatures(header)
         found = None
@@ -71,6 +71,6 @@ class Verifier:
         return Signed(secret, hmac.digest(self._keys[secret], body, "sha256"))
 
     def is_signed(self, body: bytes, signature: bytes) -> bool:
-        """Whether any of the secrets gives this signature of ``body``; every one is tried in full."""
+        """Whether any of the secrets produces this signature of ``body``; every one is compared in full."""
         matches = [hmac.compare_digest(hmac.digest(key, body, "sha256"), signature) for key in self._keys]
         return any(matches)

@@ -1,8 +1,8 @@
-"""Targets: the inbound webhook addresses, each with the secrets that may sign for it.
+"""Targets: the inbound webhook addresses, each with the secrets that sign its webhooks.
 
-The default target is ``/webhooks/formant``. A targets file adds ``/webhooks/formant/NAME``, each with its own secrets
-and, where the account is shared, the agents that may report there. ``region`` is the country of phones that those
-agents' calls name without a country code; all others are of ``OUTCOMES_DEFAULT_REGION``::
+The default target is ``/webhooks/formant``. A targets file adds ``/webhooks/formant/NAME`` targets, each with its own
+secrets and, where the account is shared, the agents that may report there. ``region`` is the country of phones without
+a country code in calls by those agents; for all other agents it is ``OUTCOMES_DEFAULT_REGION``::
 
     [targets.india]
     secrets = ["new-secret", "old-secret"]
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 class Target:
-    """One inbound address. ``verifier`` is None only where unsigned webhooks were allowed on purpose."""
+    """One inbound address. ``verifier`` is None only where unsigned webhooks are explicitly allowed."""
 
     def __init__(
         self, name: str, verifier: Verifier | None, agents: frozenset[int] | None = None, region: str | None = None
@@ -41,7 +41,7 @@ class Target:
         self.region = region
 
     def admit(self, item: Event | Unreadable) -> Event | Unreadable:
-        """``item`` as it is, or unreadable where it speaks of an agent that may not report here."""
+        """``item`` unchanged, or unreadable where its agent may not report here."""
         if self.agents is None or isinstance(item, Unreadable) or item.agent_id in self.agents:
             return item
         return to_unreadable(item, "agent_not_allowed", "data.call.agent_id")
@@ -58,7 +58,7 @@ class _TargetsFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | None) -> dict[str, Target]:
-    """All targets by name. Raises ConfigurationError when nothing could verify a webhook, or for a wrong file."""
+    """All targets by name. Raises ConfigurationError when no target is configured, or for an invalid file."""
     targets: dict[str, Target] = {}
     if secrets:
         targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, Verifier(secrets))
@@ -75,7 +75,7 @@ def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | N
 
 
 def read_secrets(path: Path) -> dict[str, list[str]]:
-    """The secrets of each target of a file; raises ConfigurationError for a wrong one."""
+    """The secrets of each target in a file. Raises ConfigurationError for an invalid file."""
     return {name: table.secrets for name, table in _read_file(path).items()}
 
 
@@ -101,13 +101,13 @@ def _read_file(path: Path) -> dict[str, _TargetTable]:
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(
-                f"OUTCOMES_TARGETS_FILE: targets.{name}: a name takes a-z, 0-9, - and _, "
+                f"OUTCOMES_TARGETS_FILE: targets.{name}: a name consists of a-z, 0-9, - and _, "
                 "and is not 'default' or 'conversations'"
             )
         place = f"OUTCOMES_TARGETS_FILE: targets.{name}.secrets"
         table.secrets = [clean_secret(place, secret) for secret in table.secrets]
         if not table.secrets or not all(table.secrets):
-            raise ConfigurationError(f"{place}: at least one, none of them empty")
+            raise ConfigurationError(f"{place}: needs at least one secret, none of them empty")
     return content.targets
 
 
@@ -115,18 +115,19 @@ def _read_region(name: str, table: _TargetTable) -> str | None:
     region = table.region.strip().upper() if table.region else None
     if region is not None and region not in SUPPORTED_REGIONS:
         raise ConfigurationError(
-            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: takes a country's two letters such as IN, "
-            f"not {table.region!r}"
+            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: must be a two-letter country code such as "
+            f"IN, not {table.region!r}"
         )
     if region is not None and not table.agents:
         raise ConfigurationError(
-            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: needs agents: a conversation names its agent and no target"
+            f"OUTCOMES_TARGETS_FILE: targets.{name}.region: needs agents, "
+            "since a conversation names its agent but no target"
         )
     return region
 
 
 def find_regions(targets: Mapping[str, Target], default: str) -> Regions:
-    """The country of each agent's phones. Raises ConfigurationError where two targets give an agent different ones."""
+    """The region of each agent's phones. Raises ConfigurationError where two targets disagree on an agent's."""
     by_agent: dict[int, str] = {}
     for target in targets.values():
         for agent_id in sorted(target.agents or ()) if target.region else ():

@@ -1,1 +1,1 @@
-"""Outcomes: what readers get, made from the counters, so that it costs the same at any size of a batch."""
+"""Outcomes of batches. Summaries are read from counters, so their cost does not depend on the size of the batch."""

@@ -1,7 +1,7 @@
 """Figures as of an earlier time: what this service would have answered then.
 
-Counters tell the present only, so a batch is recounted from the facts that were known at that time. That takes time in
-proportion to its recipients; the recount gathers in the database, so memory stays bounded whatever the batch holds.
+Counters hold only the present, so a batch is recounted from the facts that were known at that time. The time it takes
+grows with the number of recipients. The recount runs in the database, so memory stays bounded at any batch size.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.store.database import Connection, Database
 
 STEP_RECIPIENTS = 5000
 RECOUNTS_AT_ONCE = 2
-"""In one process: each keeps a connection for as long as it takes."""
+"""Per process. Each holds a connection while it runs."""
 
 
 class PastReader:
@@ -36,28 +36,31 @@ class PastReader:
     async def find(self, batch_id: int, as_of: datetime) -> tuple[int, int]:
         """The batch's key, and how many recipients it had at that time.
 
-        Raises InvalidRequestError for a time that is yet to come, NotFoundError for a batch that was not known then.
+        Raises InvalidRequestError for a time in the future, NotFoundError for a batch that was not known then.
         """
         row = await self._database.queries.find_batch_as_of(self._database.pool, batch_id=batch_id, as_of=as_of)
         if row is None:
             raise NotFoundError(f"There is no batch {batch_id}")
         if row["is_future"]:
-            raise InvalidRequestError("as_of: lies in the future; leave it out for the present figures")
+            raise InvalidRequestError("as_of: is in the future; leave it out for the present figures")
         if row["recipient_count"] is None:
             since = row["known_since"]
             raise NotFoundError(
                 f"Batch {batch_id} was not known here as of {as_of.isoformat()}"
-                + (f": it is since {since.isoformat()}" if since else "")
+                + (f": it has been known since {since.isoformat()}" if since else "")
             )
         return row["batch_key"], row["recipient_count"]
 
     async def read_counts(self, batch_id: int, time_zone: str, as_of: datetime) -> Counts:
-        """As ``summary.read_counts`` would have read them. Raises as ``find``, and for an unknown time zone."""
+        """The counters that ``summary.read_counts`` would have returned then.
+
+        Raises the errors of ``find``, and InvalidRequestError for an unknown time zone.
+        """
         key, count = await self.find(batch_id, as_of)
         async with (
             self._turns,
             self._database.pool.acquire() as connection,
-            # Not read-only: the recount gathers in a temporary table.
+            # Not read-only: the recount writes to a temporary table.
             connection.transaction(isolation="repeatable_read"),
         ):
             last_event_at = await self._recount(connection, key, count, as_of)
@@ -78,7 +81,7 @@ class PastReader:
             return counts
 
     async def _recount(self, connection: Connection, key: int, count: int, as_of: datetime) -> datetime | None:
-        """Gathers the counters of that time; gives when the last event was received that was known then."""
+        """Recounts the batch as of that time; returns when the last event known then was received."""
         queries = self._database.queries
         last_event_at: datetime | None = None
         await queries.begin_recount(connection)

@@ -1,9 +1,9 @@
-"""Outcomes across batches: those that were made in a time, grouped by agent, day, name or campaign.
+"""Outcomes across the batches created in a period, grouped by agent, day, name or campaign.
 
-Each group is the sum of its batches' counters, with the definitions of ``summary.py``; ``verdicts`` says of how many
-batches the figures are final. A batch belongs to the time in which the provider made it. A campaign (a test batch and
-the main batch that it was promoted to) belongs as a whole to the time of its test batch; a main batch that is held yet
-is in no figure.
+Each group is the sum of its batches' counters, as defined in ``summary.py``; ``verdicts`` counts its batches by
+verdict. A batch belongs to the period in which the provider created it. A campaign (a test batch and the main batch
+that it was promoted to) belongs as a whole to the period of its test batch. A main batch that is still held is in no
+figure.
 """
 
 from datetime import date, datetime, timedelta
@@ -14,7 +14,7 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate, to_ratio
+from service.outcomes.figures import to_rate, to_ratio
 from service.store.database import Database
 
 GROUPS = ("agent", "day", "name", "campaign")
@@ -25,7 +25,7 @@ _FIRST = (-(2**63), "")
 
 
 class Scope(NamedTuple):
-    """Which batches: made from ``start`` on and before ``end``, of one agent or of all; ``time_zone`` is the days'."""
+    """Batches created from ``start`` on and before ``end``, of one agent or of all. ``time_zone`` defines the days."""
 
     start: datetime
     end: datetime
@@ -34,7 +34,7 @@ class Scope(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Groups in their order, the cursor of the page after, if there is one, and the instant that all of it holds of."""
+    """Groups in order, the cursor of the next page or None, and the instant of all figures, None without groups."""
 
     groups: list[dict[str, Any]]
     next: str | int | None
@@ -42,17 +42,17 @@ class Page(NamedTuple):
 
 
 async def read_across(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
-    """One page of groups: agents and names ascending, days and campaigns from the newest.
+    """One page of groups: agents and names ascending, days and campaigns newest first.
 
-    Raises InvalidRequestError for a cursor that is none, a time zone that the database does not know, and where more
-    batches were made in that time than one answer may add up.
+    Raises InvalidRequestError for an invalid cursor, a time zone that the database does not know, and a period with
+    more than ``MAX_BATCHES`` batches.
     """
     after_no, after_text = _read_cursor(group_by, after)
     made = {"start": scope.start, "until": scope.end, "agent_id": scope.agent_id}
     count = await database.queries.count_batches_made(database.pool, **made, most=MAX_BATCHES + 1)
     if count > MAX_BATCHES:
         raise InvalidRequestError(
-            f"from, to: more than {MAX_BATCHES:,} batches were made in that time; take a shorter one, or one agent_id"
+            f"from, to: more than {MAX_BATCHES:,} batches were created in that period; shorten it, or give an agent_id"
         )
     try:
         rows = [
@@ -73,7 +73,7 @@ async def read_across(database: Database, scope: Scope, group_by: str, after: st
 
 
 def _read_cursor(group_by: str, after: str | None) -> tuple[int, str]:
-    """The key of the group that a page begins after. A cursor is that key as readers see it."""
+    """The key of the last group of the previous page. A cursor is that key as the API shows it."""
     if after is None:
         return _FIRST
     if group_by == "name" and len(after) <= MAX_NAME and "\0" not in after:
@@ -85,7 +85,7 @@ def _read_cursor(group_by: str, after: str | None) -> tuple[int, str]:
             raise InvalidRequestError("after: takes the `next` of a page, a day such as 2026-03-16") from error
     if group_by != "name" and after.isascii() and after.isdecimal() and len(after) <= 18:
         return int(after) if group_by == "agent" else -int(after), ""
-    raise InvalidRequestError("after: takes the `next` of a page that was asked for with the same group_by")
+    raise InvalidRequestError("after: takes the `next` of a page with the same group_by")
 
 
 def _to_cursor(group_by: str, row: asyncpg.Record) -> str | int:

@@ -1,6 +1,5 @@
 """Outcomes across batches over HTTP."""
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -14,49 +13,38 @@ from service.outcomes.shapes import GroupPage
 from service.store.database import Database
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Moment, Number, TimeZone
+from service.web.parameters import Choice, Free, Number
+from service.web.times import Period, check_order
 
 MAX_GROUPS = 200
 DEFAULT_DAYS = 30
 MAX_DAYS = 366
 
 GROUP_BY = Choice("group_by", "What batches of a group have in common", GROUPS, default=GROUPS[0])
-FROM = Moment("from", f"Batches made from then on; a day of the time zone, or a time. Default: {DEFAULT_DAYS} days")
-TO = Moment(
-    "to", f"Batches made before then, or on this last day; at most {MAX_DAYS} days. Default: today", ends_day=True
-)
 LIMIT = Number("limit", "How many groups to answer at most", default=50, minimum=1, maximum=MAX_GROUPS)
-AFTER = Free(
-    "after", "`next` of the page before", "the `next` of a page that was asked for with the same group_by", "?"
-)
+AFTER = Free("after", "`next` of the page before", "the `next` of a page that was asked for with the same group_by")
 
 
 class Across:
-    """Handlers of ``/v1/outcomes``. ``now`` is the clock that the default range ends at."""
+    """Handlers of ``/v1/outcomes``."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        default_time_zone: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
-        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
-        self._now = now
+        self._period = Period("Batches made", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/outcomes", self.list, "read", "Outcomes",
-                parameters=(GROUP_BY, FROM, TO, self._time_zone, AGENT_ID, LIMIT, AFTER),
+                parameters=(GROUP_BY, *self._period.parameters, AGENT_ID, LIMIT, AFTER),
                 answers=(Answer(GroupPage),),
             ),
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
         """Outcomes across batches: those made in a time, in groups. A batch belongs to the time in which the provider
-        made it, a campaign as a whole to that of its test batch."""
+        made it, a campaign as a whole to that of its test batch. At most 366 days; unless told otherwise, the 30 up to
+        today or to ``to``."""
         group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
         scope = self._read_scope(request)
         page = await read_across(self._database, scope, group_by, AFTER.read(request), limit)
@@ -65,7 +53,7 @@ class Across:
                 "data": page.groups,
                 "next": page.next,
                 "has_more": page.next is not None,
-                "as_of": page.as_of or self._now(),
+                "as_of": page.as_of or datetime.now(UTC),
                 "group_by": group_by,
                 "from": scope.start,
                 "to": scope.end,
@@ -75,21 +63,17 @@ class Across:
         )
 
     def _read_scope(self, request: Request) -> Scope:
-        """``from`` to ``to``: times, or days of the time zone, ``to`` being the last of them; without, the last 30."""
-        time_zone = self._time_zone.read(request)
-        zone = ZoneInfo(time_zone)
-        tomorrow = self._now().astimezone(zone).date() + timedelta(days=1)
-        end = TO.read_in(request, zone) or _begin(tomorrow, zone)
-        start = FROM.read_in(request, zone) or _begin(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
-        if not start < end:
-            raise InvalidRequestError("from, to: the time has to end after it begins")
+        start, end, zone = self._period.read(request)
+        end = end or _find_midnight(datetime.now(zone).date() + timedelta(days=1), zone)
+        start = start or _find_midnight(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
+        check_order(start, end)
         if end - start > timedelta(
             days=MAX_DAYS, hours=2
         ):  # a year may begin and end on different sides of the clocks' change
             raise InvalidRequestError(f"from, to: take at most {MAX_DAYS} days")
         agent_id = AGENT_ID.read(request)
-        return Scope(start, end, agent_id, time_zone)
+        return Scope(start, end, agent_id, zone.key)
 
 
-def _begin(day: date, zone: ZoneInfo) -> datetime:
+def _find_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

@@ -1,4 +1,4 @@
-"""Batches over HTTP, in the provider's own paths and shapes, and the outcomes of one."""
+"""Batches over HTTP, in the provider's own paths and shapes, and their outcomes."""
 
 import asyncpg
 import msgspec
@@ -16,38 +16,39 @@ from service.web.answers import One, Time
 from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
 from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Header, Id, Number, PastTime, TimeZone
+from service.web.parameters import Choice, Free, Header, Id, Number
+from service.web.times import Moment, TimeZone
 
 MAX_OFFSET = 2**31 - 1
 MAX_AGENT_ID = 2**63 - 1
 
 BATCH_ID = Id("batch_id", "batch", "The provider's id of the batch")
-LIMIT = Number("limit", "How many to answer at most", default=20, minimum=1, maximum=100)
-OFFSET = Number("offset", "How many to leave out first", default=0, minimum=0, maximum=MAX_OFFSET)
-AGENT_ID = Number("agent_id", "Only those of this agent", default=None, minimum=0, maximum=MAX_AGENT_ID)
+LIMIT = Number("limit", "Maximum number of batches", default=20, minimum=1, maximum=100)
+OFFSET = Number("offset", "Number of batches to skip", default=0, minimum=0, maximum=MAX_OFFSET)
+AGENT_ID = Number("agent_id", "Only batches of this agent", default=None, minimum=0, maximum=MAX_AGENT_ID)
 CAMPAIGN_ID = Number(
-    "campaign_id", "Only the batches of one campaign: a test batch and its main batch",
+    "campaign_id", "Only batches of this campaign: a test batch and its main batch",
     default=None, minimum=0, maximum=MAX_AGENT_ID,
 )  # fmt: skip
-AS_OF = PastTime("as_of", "What this service would have answered at that time; a recount, so it takes longer")
+AS_OF = Moment("as_of", "What this service would have answered at that time; a recount, so it takes longer")
 BY = Free(
     "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
     "the name of a call parameter or a result of the batch",
 )  # fmt: skip
-IF_NONE_MATCH = Header("If-None-Match", "The `ETag` of the answer that the client has")
-ETAG = ("ETag", "Names this answer: see `If-None-Match`")
-UNCHANGED = Answer(None, "What the client has still holds", 304, headers=(ETAG,))
-VERDICT = Choice("verdict", "Only those whose numbers are worth this", VERDICTS, default=None)
+IF_NONE_MATCH = Header("If-None-Match", "The `ETag` of the answer that the client already has")
+ETAG = ("ETag", "Identifies this answer: see `If-None-Match`")
+UNCHANGED = Answer(None, "The client's copy is still current", 304, headers=(ETAG,))
+VERDICT = Choice("verdict", "Only batches with this verdict", VERDICTS, default=None)
 
 
 class Batch(msgspec.Struct):
-    """A batch in the provider's shape; one of a campaign tells that too."""
+    """A batch in the provider's shape. A batch of a campaign also has the campaign fields."""
 
     id: int
     name: str
     agent_id: int
     status: str | None
-    """The provider's word, whatever it is."""
+    """The provider's value, unchanged."""
     total_recipients: int
     created_at: Time
     campaign_id: int | msgspec.UnsetType = msgspec.UNSET
@@ -56,7 +57,7 @@ class Batch(msgspec.Struct):
 
 
 class BatchList(msgspec.Struct):
-    """A part of the provider's batches, newest first; ``total`` counts all that fit the filters."""
+    """One page of batches, newest first; ``total`` counts all that match the filters."""
 
     data: list[Batch]
     total: int
@@ -71,7 +72,7 @@ class Batches:
         self._past = PastReader(database)
         self._slicer = slicer
         self._time_zone = TimeZone(
-            "time_zone", "That of the hours in `by_hour`, by its IANA name", default=default_time_zone
+            "time_zone", "Time zone of the hours in `by_hour`: an IANA name", default=default_time_zone
         )
 
     def operations(self) -> list[Operation]:
@@ -79,7 +80,7 @@ class Batches:
             Operation(
                 "GET", "/v1/batch-calls", self.list, "read", "Batches",
                 parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT),
-                answers=(Answer(BatchList, finds=(("batch_id", "data/0/id"),)),),
+                answers=(Answer(BatchList),),
                 is_tolerant=True,
             ),
             Operation(
@@ -115,7 +116,7 @@ class Batches:
         return JsonResponse(One(show_batch(row)))
 
     async def get_metrics(self, request: Request) -> Response:
-        """The provider's twelve figures, from our own counters. Few counters are read, whether they changed or not."""
+        """The provider's twelve figures, from our own counters. These are few, so ``If-None-Match`` saves no reads."""
         batch_id = BATCH_ID.read(request)
         counts = await read_figures(self._database, batch_id)
         if counts is None:
@@ -128,15 +129,15 @@ class Batches:
         return answer
 
     async def get_outcomes(self, request: Request) -> Response:
-        """Everything that is known about a batch's outcomes, and how final it is; ``by`` slices, ``as_of`` looks back.
+        """All known outcomes of a batch, and how final they are; ``by`` slices them, ``as_of`` looks back.
 
-        What a client has already is told to hold by a few look-ups by key. An answer and its ETag are of one instant.
+        A 304 takes only a few look-ups by key. An answer and its ETag describe the same instant.
         """
         batch_id, time_zone, by = BATCH_ID.read(request), self._time_zone.read(request), BY.read(request)
         as_of = AS_OF.read(request)
         if as_of is not None:
             if by is not None:
-                raise InvalidRequestError("by: not together with as_of; figures of an earlier time are not sliced")
+                raise InvalidRequestError("by: cannot be combined with as_of; earlier figures are not sliced")
             return JsonResponse({"data": summarise(await self._past.read_counts(batch_id, time_zone, as_of))})
         if asks_whether_changed(request):
             version = await self._database.queries.get_batch_version(self._database.pool, batch_id=batch_id)
@@ -161,7 +162,7 @@ class Batches:
 
 
 def show_batch(row: asyncpg.Record) -> Batch:
-    """The batch in a row; what is of no campaign does not tell one."""
+    """The batch in a row; campaign fields are omitted when null."""
     shown = dict(row)
     if shown["campaign_id"] is None:
         del shown["campaign_id"], shown["campaign_role"]

@@ -1,8 +1,9 @@
-"""Recipients over HTTP: one row each, with what decided its outcome; and all that is known of one."""
+"""Recipients over HTTP: one row each, with what decided its outcome, and the history of one."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -18,25 +19,30 @@ from service.store.database import Database
 from service.web.answers import One, Page, Time
 from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Id, Moment, Number
+from service.web.parameters import Choice, Free, Id, Number
+from service.web.times import Moment, TimeZone
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
 MOST_ATTEMPTS = 2**31 - 1
-SCANNED_FOR_A_STATE = 10_000
+FILTER_SCAN_RECIPIENTS = 10_000
 SOURCES = ("webhook", "healed")
 
 RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
-LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
-AFTER = Number("after", "`next` of the page before: a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT)
-STATUS = Choice("status", "Only those in this state", STATES, default=None)
-SOURCE = Choice("source", "Only those whose outcome is known in this way", SOURCES, default=None)
-MIN_ATTEMPTS = Number("min_attempts", "Only those with so many at least", default=0, minimum=0, maximum=MOST_ATTEMPTS)
-MAX_ATTEMPTS = Number(
-    "max_attempts", "Only those with so many at most", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+LIMIT = Number("limit", "Maximum number of recipients", default=100, minimum=1, maximum=1000)
+AFTER = Number(
+    "after", "`next` of the previous page, a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT
 )
-CHANGED_SINCE = Moment("changed_since", "Only those whose outcome changed since then")
-RESULT = Free("result", "Only those with this result", "NAME:VALUE, such as intent:promise_to_pay", "?")
+STATUS = Choice("status", "Only recipients in this state", STATES, default=None)
+SOURCE = Choice("source", "Only recipients whose outcome comes from this source", SOURCES, default=None)
+MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=MOST_ATTEMPTS)
+MAX_ATTEMPTS = Number(
+    "max_attempts", "Maximum number of attempts", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+)
+CHANGED_SINCE = Moment(
+    "changed_since", "Only recipients whose outcome changed since then: a day of `time_zone`, or a time", day="begins"
+)
+RESULT = Free("result", "Only recipients with this result", "NAME:VALUE, such as intent:promise_to_pay")
 
 
 class Recipient(msgspec.Struct):
@@ -46,13 +52,13 @@ class Recipient(msgspec.Struct):
     recipient: int
     """Its number in the batch, from 1."""
     phone: str | None
-    """Null once it was erased, or has been kept for long enough."""
+    """Null once it is erased, or its retention period is over."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
     """The other columns of its row."""
     state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]
-    """What is counted: ``in_progress`` (no attempt known yet), ``pending_retry``, or the final status."""
+    """The counted state: ``in_progress`` (no attempt known yet), ``pending_retry``, or the final status."""
     status: str | None
-    """The latest attempt's."""
+    """The status of the latest attempt."""
     is_final: bool
     attempts: int
     duration_seconds: int | None
@@ -63,7 +69,7 @@ class Recipient(msgspec.Struct):
     last_attempt_at: Time | None
     conversation_id: str | None
     source: str | None
-    """How it is known: ``webhook`` or ``healed``."""
+    """Where the outcome comes from: ``webhook`` or ``healed``."""
     version: int | None
     """How often the outcome has changed; null as of an earlier time."""
     event_id: str | None
@@ -92,19 +98,19 @@ class Fact(msgspec.Struct):
     occurred_at: Time | None
     known_at: Time
     won: bool
-    """It is what counts for its attempt."""
+    """True if this fact is the one that counts for its attempt."""
     decided: bool
-    """It is what the outcome stands on."""
+    """True if the outcome is based on this fact."""
 
 
 class RecipientHistory(Recipient):
-    """A recipient with all that is known of its attempts, in their order."""
+    """A recipient with every fact about its attempts, in order."""
 
     history: list[Fact]
 
 
 class Filters(NamedTuple):
-    """Which recipients are wanted; ``state`` and ``source`` are the outcome's, the result is that of its attempt."""
+    """Filters of recipients: ``state`` and ``source`` are those of the outcome, the result is that of its attempt."""
 
     state: str | None = None
     source: str | None = None
@@ -121,35 +127,36 @@ NO_FILTERS = Filters()
 class Recipients:
     """Handlers of ``/v1/batch-calls/{id}/recipients``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
         self._past = PastReader(database)
+        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, RESULT, LIMIT, AFTER,
-                            AS_OF),
-                answers=(Answer(Page[Recipient], finds=(("recipient", "data/0/recipient"),)),),
+                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
+                            RESULT, LIMIT, AFTER, AS_OF),
+                answers=(Answer(Page[Recipient]),),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
                 parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory], finds=(("event_id", "data/event_id"),)),),
+                answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """The recipients of a batch, by number. With a filter a page looks at so many of them and may hold few or none:
-        go on with ``next``."""
+        """The recipients of a batch, by number. With a filter, a page scans a limited number of recipients and may be
+        short or empty: continue with ``next``."""
         batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
-        filters = read_filters(request)
+        filters = read_filters(request, ZoneInfo(self._time_zone.read(request)))
         as_of = AS_OF.read(request)
         if as_of is not None and filters.changed_since is not None:
-            raise InvalidRequestError("changed_since: not together with as_of")
+            raise InvalidRequestError("changed_since: cannot be combined with as_of")
         count = await self._count(batch_id, as_of)
-        until = min(count, after + (limit if filters == NO_FILTERS else SCANNED_FOR_A_STATE))
+        until = min(count, after + (limit if filters == NO_FILTERS else FILTER_SCAN_RECIPIENTS))
         rows = await self._read(batch_id, after, until, filters, as_of)
         if len(rows) > limit:
             rows = rows[:limit]
@@ -159,7 +166,7 @@ class Recipients:
         return JsonResponse(Page(shown, until if has_more else None, has_more))
 
     async def get(self, request: Request) -> Response:
-        """One recipient, with the history of its attempts and where each word of it came from."""
+        """One recipient, with the history of its attempts and the source of each fact."""
         batch_id, number, as_of = BATCH_ID.read(request), RECIPIENT.read(request), AS_OF.read(request)
         count = await self._count(batch_id, as_of)
         rows = await self._read(batch_id, number - 1, number, NO_FILTERS, as_of) if 1 <= number <= count else []
@@ -174,7 +181,7 @@ class Recipients:
         return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
     async def _count(self, batch_id: int, as_of: datetime | None) -> int:
-        """How many recipients are, or were, numbered."""
+        """How many recipients have a number, now or as of that time."""
         if as_of is not None:
             return (await self._past.find(batch_id, as_of))[1]
         count: int | None = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
@@ -193,11 +200,12 @@ class Recipients:
         return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
 
 
-def read_filters(request: Request) -> Filters:
-    """The filters in the query; raises InvalidRequestError, naming the parameter, for one that cannot be used."""
+def read_filters(request: Request, zone: ZoneInfo) -> Filters:
+    """The filters in the query, with days of ``zone``; raises InvalidRequestError, naming the parameter, for one that
+    cannot be used."""
     least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
     if least > most:
-        raise InvalidRequestError("min_attempts, max_attempts: no number of attempts is within them")
+        raise InvalidRequestError("min_attempts, max_attempts: the minimum is above the maximum")
     result = RESULT.read(request)
     name, colon, value = (result or "").partition(":")
     if result is not None and not (name and colon and "\0" not in result):
@@ -207,7 +215,7 @@ def read_filters(request: Request) -> Filters:
         source=SOURCE.read(request),
         min_attempts=least,
         max_attempts=most,
-        changed_since=CHANGED_SINCE.read_in(request, UTC),
+        changed_since=CHANGED_SINCE.read_in(request, zone),
         result_name=name or None,
         result_value=value if result is not None else None,
     )

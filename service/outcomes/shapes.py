@@ -1,34 +1,59 @@
-"""The shapes of what is told of a batch's outcomes; ``summary`` fills them, and defines the figures."""
+"""The JSON shapes of a batch's outcomes; ``summary`` fills them and defines the figures."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
+import msgspec
 from msgspec import Meta
 
 from service.formant.events import STATUSES
 
 VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
-"""What a batch's numbers may be worth; ``service.reconciliation.drift`` decides."""
+"""How far a batch's numbers can be trusted; ``service.reconciliation.drift`` decides."""
 Time = Annotated[datetime, Meta(tz=True)]
 Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICTS]})]
+Number = int | float
 ByStatus = Annotated[
     dict[str, int], Meta(extra_json_schema={"propertyNames": {"enum": [*STATUSES]}, "required": [*STATUSES]})
 ]
 
 
-def _several(component: str) -> Meta:
-    """A list of what is shaped in ``service.reconciliation``, above this package: by its name in the documentation."""
-    return Meta(extra_json_schema={"items": {"$ref": f"#/components/schemas/{component}"}})
+class Difference(msgspec.Struct, frozen=True):
+    """One figure on which the two sides differ. ``reason`` says why that is allowed, or that grace is over."""
+
+    figure: str
+    ours: Number | None
+    theirs: Number | None
+    allowed: bool
+    reason: str
+
+
+class Inconsistency(msgspec.Struct, frozen=True):
+    """A rule that the provider's own figures break: the figure it reported, and what follows from the others."""
+
+    rule: str
+    told: Number
+    expected: Number
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why the verdict is what it is, for programs: a static code, and what it refers to."""
+
+    code: str
+    figure: str | None = None
+    count: Number | None = None
+    recipients: list[int] = []
+    """The numbers of a few of the recipients concerned."""
 
 
 class OutcomesBatch(TypedDict):
-    """The batch that the figures are of."""
+    """The batch that the figures describe."""
 
     id: int
     name: str
     agent_id: int
     status: str | None
-    """The provider's word, whatever it is."""
+    """The provider's value, unchanged."""
     created_at: Time | None
 
 
@@ -39,13 +64,13 @@ class RecipientCounts(TypedDict):
     processed: int
     """Those with a final status."""
     in_progress: int
-    """Those of whom no attempt is known yet."""
+    """Those without a known attempt."""
     pending_retry: int
-    """Those whose latest attempt is to be followed by another."""
+    """Those whose latest attempt will be followed by another."""
 
 
 class AttemptCounts(TypedDict):
-    """Attempts: calls made, of which a recipient may have several."""
+    """Attempts are calls. A recipient may have several."""
 
     total: int
     by_status: ByStatus
@@ -61,7 +86,7 @@ class Rate(TypedDict):
     """A share: ``count`` of ``of``."""
 
     percent: float | None
-    """Null where there is nothing to take a share of, or the count is not known."""
+    """Null when ``of`` is 0 or the count is unknown."""
     count: int | None
     of: int
     denominator: str
@@ -69,10 +94,10 @@ class Rate(TypedDict):
 
 
 class Ratio(TypedDict):
-    """How many come to each one: ``count`` for ``of``."""
+    """A ratio: ``count`` per one of ``of``."""
 
     ratio: float | None
-    """Null where there is nothing to come to."""
+    """Null when ``of`` is 0."""
     count: int
     of: int
     denominator: str
@@ -93,11 +118,11 @@ class Rates(TypedDict):
     contact_rate: Rate
     """Recipients that any attempt reached of those with at least one attempt."""
     attempts_per_connect: Ratio
-    """Attempts for each completed one."""
+    """Attempts per completed attempt."""
 
 
 class Retries(TypedDict):
-    """Recipients that wait for a retry, by when it is due; null where that is not known."""
+    """Recipients that wait for a retry, by when it is due; null when that is unknown."""
 
     outstanding: int
     """The sum of the four below."""
@@ -106,7 +131,7 @@ class Retries(TypedDict):
     due_later: int | None
     without_time: int | None
     earliest_at: Time | None
-    """In the past: the longest overdue."""
+    """If in the past, when the longest overdue retry was due."""
     next_at: Time | None
     precision_seconds: int
 
@@ -125,7 +150,7 @@ class TalkTime(TypedDict):
     average: float | None
     total: int
     count: int
-    """How many of them tell a duration."""
+    """How many of them have a duration."""
     p50: int | None
     p90: int | None
     p95: int | None
@@ -167,20 +192,20 @@ class WeekdayHours(TypedDict):
 
 
 class Sources(TypedDict):
-    """Recipients by how their outcome is known."""
+    """Recipients by where their outcome comes from."""
 
     webhook: int
     healed: int
-    """Their webhooks were lost, and the provider's record of the call was fetched."""
+    """Their webhooks were lost; the outcome comes from the provider's record of the call."""
 
 
 class LastComparison(TypedDict):
     """Why the verdict is what it is: the last comparison with the provider's figures."""
 
     verdict_since: Time | None
-    reasons: Annotated[list[Any], _several("Reason")]
-    differences: Annotated[list[Any], _several("Difference")]
-    inconsistencies: Annotated[list[Any], _several("Inconsistency")]
+    reasons: list[Reason]
+    differences: list[Difference]
+    inconsistencies: list[Inconsistency]
     healed: int
 
 
@@ -202,7 +227,7 @@ class CampaignRates(TypedDict):
 
 
 class Campaign(TypedDict):
-    """A test batch and its main batch together; what is held yet counts as in progress."""
+    """A test batch and its main batch together; recipients still held count as in progress."""
 
     id: int
     batches: list[CampaignPart]
@@ -243,7 +268,7 @@ class OtherSlice(Slice):
 
 
 class SliceCost(TypedDict):
-    """How the slices were made, and what that took."""
+    """How the slices were computed, and what that cost."""
 
     how: str
     recipients: int
@@ -261,13 +286,13 @@ class Slices(TypedDict):
 
 
 class Outcomes(TypedDict):
-    """Everything that is known about a batch's outcomes, of one instant, and how final it is."""
+    """All known outcomes of a batch at one instant, and how final they are."""
 
     batch: OutcomesBatch
     verdict: Verdict
-    """What the numbers are worth: only ``complete`` is final."""
+    """How far the numbers can be trusted: only ``complete`` is final."""
     as_of: Time
-    """The instant of which all figures are."""
+    """The instant of all figures."""
     last_event_at: Time | None
     last_reconciled_at: Time | None
     recipients: RecipientCounts
@@ -300,7 +325,7 @@ class GroupAttempts(TypedDict):
 
 
 class Group(TypedDict):
-    """A group of batches, with what they have in common, and the sums of their figures."""
+    """A group of batches: what they have in common, and the sums of their figures."""
 
     agent_id: NotRequired[int]
     day: NotRequired[date]
@@ -308,9 +333,9 @@ class Group(TypedDict):
     campaign_id: NotRequired[int | None]
     batch_ids: NotRequired[list[int]]
     batches: int
-    """How many they are."""
+    """The number of batches."""
     verdicts: dict[str, int]
-    """Of how many batches the figures are worth what."""
+    """The number of batches by verdict."""
     first_created_at: Time
     last_created_at: Time
     last_event_at: Time | None
@@ -333,4 +358,4 @@ GroupPage = TypedDict(
         "time_zone": str,
     },
 )
-GroupPage.__doc__ = "Groups of batches, and what they were made by. Ask for the page behind with `after` = `next`."
+GroupPage.__doc__ = "Groups of batches, and the parameters used. Ask for the next page with `after` = `next`."

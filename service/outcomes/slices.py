@@ -1,8 +1,8 @@
 """Slices: the outcomes of a batch for each value of a call parameter (``city``) or of a result (``results.intent``).
 
-No counter holds these, so a slice reads the batch, whole, and costs the more the larger the batch is. It is kept from
-harm: few at a time, each within a time limit, and of many values only the most frequent are told apart. The answer says
-how it was made and how long that took.
+No counter holds these, so a slice scans the whole batch, and its cost grows with the batch. Slices are bounded: few at
+a time, each within a time limit, and only the most frequent values are listed. The answer says how it was computed and
+how long that took.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import asyncpg
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate
+from service.outcomes.figures import to_rate
 from service.store.database import Connection, Database
 
 MAX_VALUES = 50
@@ -25,15 +25,15 @@ RESULT_PREFIX = "results."
 
 
 class Slicer:
-    """Slices batches. ``time_limit_seconds`` is that of one slice."""
+    """Slices batches. ``time_limit_seconds`` applies to each slice."""
 
     def __init__(self, database: Database, *, time_limit_seconds: float = TIME_LIMIT_SECONDS) -> None:
         self._database = database
         self._time_limit_seconds = time_limit_seconds
-        self._room = asyncio.Semaphore(SLICES_AT_ONCE)
+        self._turns = asyncio.Semaphore(SLICES_AT_ONCE)
 
     async def check_name(self, batch_id: int, by: str) -> None:
-        """Raises InvalidRequestError, with the names that there are, where ``by`` is none; an unknown batch has all."""
+        """Raises InvalidRequestError, with the known names, for an unknown ``by``. An unknown batch takes any name."""
         queries, pool = self._database.queries, self._database.pool
         names = await queries.list_slice_names(pool, batch_id=batch_id, sampled=SAMPLED_RECIPIENTS)
         if names is None or by in names:
@@ -44,13 +44,13 @@ class Slicer:
             raise InvalidRequestError(f"by: takes one of {', '.join(known) or 'nothing: this batch has no columns'}")
 
     async def slice(self, connection: Connection, batch_id: int, by: str) -> dict[str, Any]:
-        """The slices of a batch by a name that was checked, as of the snapshot that ``connection`` sees.
+        """The slices of a batch by a checked name, in the snapshot that ``connection`` sees.
 
-        Raises UnavailableError, with what else to do, when it takes too long or too many others are at it.
+        Raises UnavailableError, with an alternative, when it takes too long or too many others are running.
         """
-        if self._room.locked():
-            raise UnavailableError("by: other slices are being made just now; repeat this in a while", retry_after=5)
-        async with self._room:
+        if self._turns.locked():
+            raise UnavailableError("by: too many slices are running; try again in a few seconds", retry_after=5)
+        async with self._turns:
             began = time.perf_counter()
             rows = await self._read(connection, batch_id, by)
             seconds = time.perf_counter() - began

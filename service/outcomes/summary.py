@@ -1,21 +1,6 @@
 """The summary of a batch: its counters turned into the figures of ``…/outcomes`` and of the provider's own metrics.
 
-Definitions (recipients are counted, unless attempts are named). Each rate comes with its count, its whole and the
-whole's name in the same answer:
-
-- ``processed``: recipients with a final status. ``pending_retry``: those whose latest attempt is to be followed by
-  another. ``in_progress``: all others of the batch's total.
-- ``attempts.recipients``: recipients with at least one attempt. ``attempts.connects``: completed attempts.
-- ``success_rate``: completed of all recipients (``recipients.total``), in percent: the provider's definition.
-- ``completion_rate``: completed of the processed (``recipients.processed``).
-- ``penetration``: recipients with at least one attempt of all recipients (``recipients.total``).
-- ``connect_rate``: completed attempts of all attempts (``attempts.total``).
-- ``contact_rate``: recipients that any attempt reached, were it not the last, of those with at least one attempt
-  (``attempts.recipients``). It counts people where ``connect_rate`` counts calls.
-- ``attempts_per_connect``: attempts for each completed one (``attempts.connects``).
-- ``duration_seconds``: of the latest attempts of completed recipients; ``talk_time.py`` says how exact percentiles are.
-- ``retries``: of the recipients in ``pending_retry``; ``retries.py`` says to the minute.
-- ``by_hour``, ``by_weekday``, ``by_weekday_hour``: attempts and connects by when they began, in ``time_zone``.
+``docs/analyse/figures.md`` defines each figure.
 """
 
 from collections.abc import Iterator
@@ -29,10 +14,17 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
-from service.outcomes.rates import to_rate, to_ratio
-from service.outcomes.retries import RetryCounts, describe_retries
-from service.outcomes.talk_time import PRECISION, TalkTimeCount, find_percentiles
-from service.outcomes.weekdays import group_by_weekday, group_by_weekday_and_hour
+from service.outcomes.figures import (
+    PRECISION,
+    RetryCounts,
+    TalkTimeCount,
+    describe_retries,
+    find_percentiles,
+    group_by_weekday,
+    group_by_weekday_and_hour,
+    to_rate,
+    to_ratio,
+)
 from service.store.database import Connection, Database
 
 MAX_RESULT_NAMES = 100
@@ -63,7 +55,7 @@ class _ResultCount(msgspec.Struct):
 
 
 class CampaignBatch(msgspec.Struct):
-    """A batch of a campaign: its place in it, and its recipients by state."""
+    """A batch of a campaign: its role, and its recipients by state."""
 
     role: str
     upload_id: int
@@ -74,7 +66,7 @@ class CampaignBatch(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """A batch and its counters, of one instant (``as_of``)."""
+    """A batch and its counters at one instant (``as_of``)."""
 
     id: int
     name: str
@@ -96,7 +88,7 @@ class Counts(msgspec.Struct):
     """The last comparison with the provider, as JSON."""
     talk_times: list[TalkTimeCount] = []
     contacted: int | None = None
-    """Recipients that any attempt reached; None where that is not known, as before the first event."""
+    """Recipients that any attempt reached; None when unknown, such as before the first event."""
     retries: RetryCounts | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
@@ -123,8 +115,8 @@ _SHAPES: dict[str, Any] = {
 async def read_counts(
     database: Database, batch_id: int, time_zone: str, connection: Connection | None = None
 ) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` is that of the hours; ``connection`` the
-    snapshot to read in, if there is one.
+    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours; ``connection`` is the
+    snapshot to read in, if any.
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
@@ -141,7 +133,7 @@ async def read_counts(
 
 @contextmanager
 def refuse_time_zone(time_zone: str) -> Iterator[None]:
-    """Raises InvalidRequestError where the database does not know the zone: Python and Postgres have their own each."""
+    """Raises InvalidRequestError when Postgres does not know the zone: its list of zones differs from Python's."""
     try:
         yield
     except asyncpg.InvalidParameterValueError as error:
@@ -149,7 +141,7 @@ def refuse_time_zone(time_zone: str) -> Iterator[None]:
 
 
 async def read_figures(database: Database, batch_id: int) -> Counts | None:
-    """As ``read_counts``, with no more than ``to_provider_metrics`` needs."""
+    """Like ``read_counts``, but only with what ``to_provider_metrics`` needs."""
     row = await database.queries.get_batch_figures(database.pool, batch_id=batch_id)
     return None if row is None else decode_counts(dict(row))
 
@@ -157,8 +149,8 @@ async def read_figures(database: Database, batch_id: int) -> Counts | None:
 def decode_counts(fields: dict[str, Any]) -> Counts:
     """The row of ``get_batch_counts`` or ``get_batch_figures``, whose lists are JSON text.
 
-    A total is never below the recipients of whom calls are known: the provider's may have shrunk, and shares of more
-    than all mean nothing. The verdict names it.
+    The total is at least the number of recipients with known calls: the provider's total may have shrunk, and a share
+    above 100 percent means nothing. The verdict reports the difference.
     """
     decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
     counts = msgspec.convert(fields | decoded, Counts)
@@ -224,7 +216,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
 
 
 def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[str, Any]:
-    """A test batch and its main batch together; what is held yet counts as in progress."""
+    """A test batch and its main batch together; recipients still held count as in progress."""
     total = sum(batch.total_recipients for batch in batches)
     statuses = {status: sum(batch.states.get(status, 0) for batch in batches) for status in STATUSES}
     processed = sum(statuses.values())
@@ -253,7 +245,7 @@ def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[s
 
 
 def to_provider_metrics(counts: Counts) -> ProviderMetrics:
-    """The twelve figures as the provider would tell them; ``telephony_failed`` has none and counts as failed."""
+    """The provider's twelve figures; ``telephony_failed`` has none of its own and counts as failed."""
     completed = counts.count_state("completed")
     return ProviderMetrics(
         avg_duration_seconds=_talk_time(counts)["average"] or 0.0,
@@ -305,7 +297,7 @@ def _group_by_source(counts: Counts) -> dict[str, int]:
 
 
 def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
-    """Per result its values by count, most frequent first, and what more there is as ``other``."""
+    """For each result its values by count, most frequent first, and the remaining recipients as ``other``."""
     grouped: dict[str, dict[str, Any]] = {}
     for count in counts.results:
         result = grouped.setdefault(count.name, {"total": count.total, "values": {}, "other": count.total})

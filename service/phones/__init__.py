@@ -1,1 +1,1 @@
-"""Phones: how people and providers write them, and the one form in which they are stored and compared."""
+"""Phones: reads the spellings of people and providers into the one form that is stored and compared."""

@@ -1,8 +1,8 @@
-"""Whether bytes that came from outside name a person, in whatever encoding and spelling.
+"""Finds phone numbers in bytes from outside, in any encoding and spelling.
 
-What is seen through: UTF-8, UTF-16 and UTF-32 with or without a byte order mark, JSON's ``\\u0039`` (escaped again,
-too), percent-encoding, digits of any script, and blanks, dashes, dots, slashes and the like between digits; a number
-with its country code, with ``00`` in front, or national. Not seen through: what is compressed, encrypted or base64.
+Recognised: UTF-8, UTF-16 and UTF-32 with or without a byte order mark, JSON's ``\\u0039`` (also escaped twice),
+percent-encoding, digits of any script, and blanks, dashes, dots, slashes and the like between digits; a number with its
+country code, with ``00`` in front, or national. Not recognised: compressed, encrypted or base64 content.
 """
 
 import codecs
@@ -17,10 +17,10 @@ from phonenumbers import PhoneMetadata
 
 from service.phones.canonical import fold
 
-MOST_NUMBERS = 1000
-_MOST_SPANS = 20_000
+MAX_NUMBERS = 1000
+_MAX_SPANS = 20_000
 _SHORTEST_NATIONAL = 7
-"""Fewer digits, without a country code, could be anything."""
+"""Fewer digits without a country code could be anything."""
 _BETWEEN = r"[\s()\[\]./\\_~\u00b7-]{0,4}"
 _SPAN = re.compile(rf"[0-9](?:{_BETWEEN}[0-9])*")
 _GROUP = re.compile("[0-9]+")
@@ -33,27 +33,28 @@ _MARKS = (
 
 
 def names_phone(body: bytes, phone: str) -> bool:
-    """Whether ``body`` names ``phone``, which is in E.164."""
-    look = _look_for(phone)
+    """Whether ``body`` contains ``phone``, which is in E.164."""
+    sought = _pattern_for(phone)
     if not _is_plain(body):
-        return look.pattern.search(read_text(body)) is not None
-    # Most bodies end here: the digits of the number are not among theirs.
-    return look.digits in body.translate(None, _NOT_DIGITS) and look.pattern.search(body.decode("ascii")) is not None
+        return sought.pattern.search(read_text(body)) is not None
+    # A fast check that rules out most bodies.
+    has_digits = sought.digits in body.translate(None, _NOT_DIGITS)
+    return has_digits and sought.pattern.search(body.decode("ascii")) is not None
 
 
 def find_numbers(body: bytes) -> list[str]:
-    """The digits of what may be phone numbers in ``body``, each with every group of digits beside it that it may have;
-    the first thousand."""
+    """The digits of possible phone numbers in ``body``, with each combination of adjacent digit groups; at most the
+    first 1,000."""
     found: dict[str, None] = {}
     for number in _list_numbers(read_text(body)):
         found[number] = None
-        if len(found) == MOST_NUMBERS:
+        if len(found) == MAX_NUMBERS:
             break
     return list(found)
 
 
 def read_text(body: bytes) -> str:
-    """The text in ``body`` without escapes, digits as in ASCII."""
+    """The text of ``body`` with escapes decoded and digits in ASCII."""
     text = body.decode(_find_encoding(body), errors="replace")
     if "\\u" in text:
         text = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
@@ -65,7 +66,7 @@ def calling_code(phone: str) -> str:
     return str(phonenumbers.parse(phone).country_code)
 
 
-class _Look:
+class _PhonePattern:
     def __init__(self, phone: str) -> None:
         number = phonenumbers.parse(phone)
         code, national = str(number.country_code), phonenumbers.national_significant_number(number)
@@ -79,12 +80,12 @@ class _Look:
 
 
 @lru_cache(maxsize=16)
-def _look_for(phone: str) -> _Look:
-    return _Look(phone)
+def _pattern_for(phone: str) -> _PhonePattern:
+    return _PhonePattern(phone)
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether every digit in ``body`` stands there as such."""
+    """Whether no digit in ``body`` is escaped or encoded."""
     return body.isascii() and b"\\u" not in body and b"%" not in body and b"\x00" not in body
 
 
@@ -93,7 +94,7 @@ def _find_encoding(body: bytes) -> str:
         if body.startswith(mark):
             return encoding
     start = body[:1024]
-    # Digits and signs of JSON have zeros for their upper bytes.
+    # In UTF-16 and UTF-32 the upper bytes of JSON digits and punctuation are zero.
     zeros = [start[place::4].count(0) * 8 > len(start) for place in range(4)]
     if zeros == [False, True, True, True]:
         return "utf-32-le"
@@ -105,7 +106,7 @@ def _find_encoding(body: bytes) -> str:
 
 
 def _list_numbers(text: str) -> Iterator[str]:
-    for span in islice(_SPAN.finditer(text), _MOST_SPANS):
+    for span in islice(_SPAN.finditer(text), _MAX_SPANS):
         groups = _GROUP.findall(span[0])
         for first in range(len(groups)):
             number = ""

@@ -1,13 +1,13 @@
-"""THE form in which a phone is stored and compared, wherever it comes from: E.164.
+"""The one form in which a phone is stored and compared, wherever it comes from: E.164.
 
-Providers and people write one number in many ways. ``canonical_phone`` reads them all alike, so that a webhook, a
-conversation, a search and an erasure meet the same recipient. What it cannot read stays the text that it was: such a
-text equals itself and nothing else.
+Providers and people write one number in many ways. ``canonical_phone`` reads them all the same way, so that a webhook,
+a conversation, a search and an erasure find the same recipient. Text that it cannot read stays unchanged and equals
+only itself.
 
-A number without ``+`` or ``00`` can be read in two ways. In this order: as a national number of the region, if that is
-a valid number; with its country code in front (``919876543210``), if that is valid; then what is only possible, first
-with the region's own country code in front, then as a national number. A zero may stand before the region's own country
-code (``0919876543210``). Without a region only a valid number with its country code in front is taken: anything else
+A number without ``+`` or ``00`` is ambiguous. The readings are tried in this order: a valid national number of the
+region; a valid number that starts with its country code (``919876543210``); a possible number that starts with the
+region's country code; a possible national number. A zero may come before the region's country code
+(``0919876543210``). Without a region, only a valid number that starts with its country code is accepted: anything else
 would be a guess.
 """
 
@@ -21,45 +21,45 @@ from phonenumbers import NumberParseException
 
 from service.phones.written import E164, PhoneError, is_plain_e164, normalise_phone, parse_national, to_e164
 
-LONGEST = 200
-"""A text that is longer is no phone."""
+MAX_CHARACTERS = 200
+"""A longer text is not a phone."""
 CACHED = 4096
 
 _ADDRESS = re.compile(r"(?i)\b(?:tel|sips?|callto|whatsapp):([^@;?>:]*)(?:[^>]*;phone-context=(\+[0-9]+))?")
 _LABEL = re.compile(r"[^\W\d_][^\d+:/]*[:/](?=\s*[(+]*\d)|\s*\([^\W\d_][^\d()+]*\)\Z")
-"""What may stand around a number to say what it is: ``Mobile: …``, ``PJSIP/…``, ``… (Mobile)``."""
+"""A label before or after a number: ``Mobile: …``, ``PJSIP/…``, ``… (Mobile)``."""
 _EXTENSION = re.compile(r"(?i)\s*(?:[;,#]|(?:extension|extn|ext|x)[.:\s]*(?=[0-9]))[\s\S]*")
 _FLOAT = re.compile(r"([0-9]{7,17})\.0+")
 _SEPARATORS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ufffd()\[\]{}<>./\\_~'\"`=\u00b7\u2018-\u201d\u2212-]+")
 _NUMBER = re.compile(r"(\++|00|)([0-9]{3,17})")
 
 
-def canonical_phone(said: str | None, region: str = "") -> str | None:
+def canonical_phone(value: str | None, region: str) -> str | None:
     """What a provider or a person wrote, in E.164, or else stripped; None where it is empty. Never raises.
 
-    ``region`` is the country, such as IN, of numbers without a country code; "" where nobody said.
+    ``region`` is the country, such as IN, of numbers without a country code; "" for none.
     """
-    if said is None or is_plain_e164(said):
-        return said
-    text = said.strip()
-    return (_read(text, region) if 0 < len(text) <= LONGEST else text) or None
+    if value is None or is_plain_e164(value):
+        return value
+    text = value.strip()
+    return (_read(text, region) if 0 < len(text) <= MAX_CHARACTERS else text) or None
 
 
 def require_phone(value: str, region: str) -> str:
-    """The phone that a person names, in E.164; raises PhoneError, which does not quote it, where it cannot be read."""
+    """``value`` in E.164. Raises PhoneError, which does not quote it, where it cannot be read."""
     phone = canonical_phone(value, region) or ""
     return phone if E164.fullmatch(phone) else normalise_phone(value, region)
 
 
 def fold(text: str) -> str:
-    """``text`` with digits and signs of any script as in ASCII, and without what cannot be seen."""
+    """``text`` with digits, dashes and spaces of any script in ASCII, and without invisible characters."""
     if text.isascii():
         return text
     return unicodedata.normalize("NFKC", text).translate(_FOLDED)
 
 
 class _Folded(dict[int, str]):
-    """What each character becomes; looked up once."""
+    """Maps code points to their folded characters; caches each result."""
 
     def __missing__(self, point: int) -> str:
         character = chr(point)
@@ -119,7 +119,7 @@ def _read_international(digits: str) -> str | None:
 
 
 def _read_national(digits: str, region: str) -> tuple[str | None, bool]:
-    """The number in E.164, if it is possible, and whether it is valid."""
+    """The number in E.164, or None if it is impossible; and whether it is valid."""
     try:
         number = parse_national(digits, region)
         return to_e164(number), phonenumbers.is_valid_number(number)

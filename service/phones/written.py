@@ -1,7 +1,7 @@
-"""Phones in files and requests: what people write, normalised to E.164 by Google's metadata, or refused with a reason.
+"""Phones in files and requests: normalised to E.164 with Google's metadata, or refused with a reason.
 
-The library takes some 50 µs per number; a number in plain E.164 whose length fits its country code needs none of it.
-A number is never refused because its prefix is unknown: metadata ages, and only the provider knows whom it can call.
+The library takes about 50 µs per number. A number in plain E.164 whose length fits its country code does not need it.
+A number is never refused for an unknown prefix: metadata ages, and only the provider knows which numbers it can call.
 """
 
 import re
@@ -16,7 +16,7 @@ _SPELLING = "write + and 7 to 15 digits, such as +919876543210"
 
 
 class PhoneError(ValueError):
-    """A value that is no phone: the kind of problem, the problem, and its remedy."""
+    """A value that is not a phone: the kind of problem, the problem, and its remedy."""
 
     def __init__(self, kind: str, problem: str, remedy: str) -> None:
         super().__init__(kind)
@@ -26,12 +26,12 @@ class PhoneError(ValueError):
 
 
 def normalise_phone(value: str, default_region: str) -> str:
-    """``value`` in E.164; raises PhoneError, which does not quote it."""
+    """``value`` in E.164. Raises PhoneError, which does not quote it."""
     return value if is_plain_e164(value) else parse_phone(value, default_region)
 
 
 def is_plain_e164(value: str) -> bool:
-    """Whether the library would give ``value`` back as it is, by its country code's lengths alone."""
+    """Whether the library would return ``value`` unchanged, judged only by the lengths of its country code."""
     if not E164.fullmatch(value):
         return False
     for digits in (2, 3, 4):
@@ -43,7 +43,7 @@ def is_plain_e164(value: str) -> bool:
 
 
 def parse_phone(value: str, default_region: str) -> str:
-    """``value`` in E.164 by the library, whatever way it is written; raises PhoneError."""
+    """``value`` in E.164, read by the library in any spelling. Raises PhoneError."""
     text = value.strip()
     if not text:
         raise PhoneError("phone_missing", "is not a phone number in E.164, it is empty", _SPELLING)
@@ -67,8 +67,8 @@ def parse_phone(value: str, default_region: str) -> str:
 
 
 def parse_national(text: str, region: str) -> phonenumbers.PhoneNumber:
-    """A number without ``+`` as one of the region. Where that is not valid, but is with the region's country code after
-    a zero (``0919876543210``), it is read so. Raises NumberParseException."""
+    """Reads a number without ``+`` as one of the region. If that is invalid, a zero and the region's country code in
+    front (``0919876543210``) are accepted where that gives a valid number. Raises NumberParseException."""
     number = phonenumbers.parse(text, region)
     digits = phonenumbers.normalize_digits_only(text)
     rest = digits.lstrip("0")
@@ -80,7 +80,7 @@ def parse_national(text: str, region: str) -> phonenumbers.PhoneNumber:
 
 
 def to_e164(number: phonenumbers.PhoneNumber) -> str:
-    """A possible number in E.164, such that reading it again gives the same; raises PhoneError for any other."""
+    """A possible number in E.164, so that parsing it again gives the same. Raises PhoneError for any other number."""
     reason = phonenumbers.is_possible_number_with_reason(number)
     e164: str = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
     if reason != ValidationResult.IS_POSSIBLE or not E164.fullmatch(e164):
@@ -88,7 +88,7 @@ def to_e164(number: phonenumbers.PhoneNumber) -> str:
         raise _explain(NumberParseException.TOO_LONG if is_long else NumberParseException.TOO_SHORT_NSN)
     if is_plain_e164(e164):
         return e164
-    # The library removes one national prefix; of +31 0 0 6… another is left. Each round makes the number shorter.
+    # The library removes only one national prefix; +31 0 0 6… has two. Each round shortens the number.
     try:
         again = phonenumbers.parse(e164)
     except NumberParseException:
@@ -99,7 +99,7 @@ def to_e164(number: phonenumbers.PhoneNumber) -> str:
 
 @cache
 def _read_rule(code: str) -> tuple[frozenset[int], re.Pattern[str] | None] | None:
-    """The lengths of a country code's national numbers, and how a national prefix that is to go begins them."""
+    """The lengths of a country code's national numbers, and the pattern of the national prefix to remove."""
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code))
     if regions is None:
         return None
@@ -114,11 +114,11 @@ def _read_rule(code: str) -> tuple[frozenset[int], re.Pattern[str] | None] | Non
 
 
 def _explain(error_type: int) -> PhoneError:
-    no_phone = "is not a phone number in E.164"
+    problem = "is not a phone number in E.164"
     if error_type == NumberParseException.INVALID_COUNTRY_CODE:
-        return PhoneError("phone_country", f"{no_phone}, its country code is unknown", _SPELLING)
+        return PhoneError("phone_country", f"{problem}, its country code is unknown", _SPELLING)
     if error_type == NumberParseException.TOO_LONG:
-        return PhoneError("phone_length", f"{no_phone}, it is too long for its country", _SPELLING)
+        return PhoneError("phone_length", f"{problem}, it is too long for its country", _SPELLING)
     if error_type == NumberParseException.NOT_A_NUMBER:
-        return PhoneError("phone_unreadable", no_phone, _SPELLING)
-    return PhoneError("phone_length", f"{no_phone}, it is too short for its country", _SPELLING)
+        return PhoneError("phone_unreadable", problem, _SPELLING)
+    return PhoneError("phone_length", f"{problem}, it is too short for its country", _SPELLING)

@@ -1,1 +1,1 @@
-"""Privacy: people are taken out when one asks for it, and when what is kept of them has been kept for long enough."""
+"""Privacy: erases a person on request, and deletes data whose retention period is over."""

@@ -1,22 +1,25 @@
-"""Erasure of one person by phone: in small committed steps, which any replica goes on with, after ``kill -9`` too.
+"""Erasure of one person by phone, in small committed steps. Any replica can continue it, even after ``kill -9``.
 
-What is taken out and what stays counted stands in ``sql/functions/35_erase_recipients.sql``; how, in ``50_erase.sql``
-and ``50_erase_named.sql``. Recipients are found by index. All bodies that are kept are read, one after the other, since
-one of somebody else's call may name the person too; the ingest lock is not held meanwhile.
-A held file that holds the person is written again without their rows, so they are not dialled when it is promoted.
+``sql/functions/35_erase_recipients.sql`` says what is erased and what stays counted; ``50_erase.sql`` and
+``50_erase_named.sql`` say how. Recipients are found by index. All stored bodies are read one by one, because the body
+of another person's call may name this person too; the ingest lock is not held meanwhile.
+A held file that contains the person is rewritten without their rows, so a promotion does not dial them.
 """
 
 import asyncio
+import csv
+import io
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
-from service.privacy.held_files import remove_phone
 from service.store.database import Connection, Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
+from service.uploads.report import PHONE_COLUMN
 from service.uploads.storing import HELD_PART_BYTES
 
 logger = structlog.get_logger()
@@ -29,18 +32,18 @@ LISTED = 100
 
 
 class Eraser:
-    """Erases, and goes on with what others began."""
+    """Erases people, and continues what other replicas began."""
 
     def __init__(self, database: Database, *, interval_seconds: float = 5.0) -> None:
         self._database = database
         self._interval_seconds = interval_seconds
 
     async def preview(self, phone: str) -> dict[str, Any]:
-        """How much an erasure would take out. Changes nothing."""
+        """Counts what an erasure would remove. Changes nothing."""
         return dict(await self._database.queries.preview_erasure(self._database.pool, phone=phone))
 
     async def begin(self, phone: str) -> int:
-        """Takes down that a person is to be erased; from its commit on nothing more of them is let in. Its id."""
+        """Records the erasure of a person; returns its id. From its commit on, no new data of the person is let in."""
         actor = current_actor()
         erasure_id: int = await self._database.queries.begin_erasure(
             self._database.pool, phone=phone, actor=actor.name, key_id=actor.key_id, request_id=current_request_id()
@@ -48,13 +51,13 @@ class Eraser:
         return erasure_id
 
     async def finish(self, erasure_id: int) -> dict[str, Any]:
-        """Takes all steps that can be taken now; what came of it, as ``read`` tells it."""
+        """Takes all steps that are possible now; returns the progress like ``read``."""
         while await self.take_step(erasure_id):
             pass
         return await self.read(erasure_id)
 
     async def take_step(self, erasure_id: int) -> bool:
-        """Takes the next step, a commit or none; False when none can be taken now."""
+        """Takes the next step, if one is possible; returns whether another one may follow now."""
         queries, pool = self._database.queries, self._database.pool
         work = await queries.get_erasure_work(pool, erasure_id=erasure_id)
         step = work["step"] if work else "done"
@@ -71,7 +74,7 @@ class Eraser:
         return step not in {"late", "finished"}
 
     async def _search(self, erasure_id: int, work: Any) -> None:
-        """Reads the next bodies of a step, and takes out those that name the person."""
+        """Reads the next bodies of a step, and erases those that name the person."""
         queries, pool, phone = self._database.queries, self._database.pool, work["phone"]
         await queries.note_calling_code(pool, calling_code=calling_code(phone))
         page = [
@@ -92,7 +95,7 @@ class Eraser:
         )
 
     async def read(self, erasure_id: int) -> dict[str, Any]:
-        """How far it has come: counts, and nothing that tells who it is. Raises NotFoundError."""
+        """The progress of an erasure: counts, and nothing that identifies the person. Raises NotFoundError."""
         row = await self._database.queries.get_erasure(self._database.pool, erasure_id=erasure_id)
         if row is None:
             raise NotFoundError(f"There is no erasure {erasure_id}")
@@ -102,22 +105,17 @@ class Eraser:
         return {"state": "done" if step == "done" else "running", "step": step, **shown}
 
     async def finish_all(self) -> None:
-        """Goes on with all that are not done."""
+        """Continues unfinished erasures."""
         rows = self._database.queries.list_unfinished_erasures(self._database.pool, limit=LISTED)
         for erasure_id in [row["erasure_id"] async for row in rows]:
             await self.finish(erasure_id)
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.finish_all()
-            except Exception:
-                logger.warning("erasure_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Runs until it is cancelled."""
+        await every(self._interval_seconds, self.finish_all, "erasure_failed")
 
     async def _rewrite_held(self, erasure_id: int) -> bool:
-        """Takes the person out of the files of held batches; False while one is just being promoted."""
+        """Removes the person from the files of held batches; returns False while one of them is being promoted."""
         queries, rows = self._database.queries, 0
         batches = [row async for row in queries.list_held_batches(self._database.pool, erasure_id=erasure_id)]
         for batch in batches:
@@ -149,3 +147,29 @@ class Eraser:
 def _find_named(page: list[Any], phone: str) -> list[int]:
     """The ids of the rows that name the phone."""
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
+
+
+def remove_phone(content: bytes, phone: str) -> tuple[bytes, int]:
+    """A CSV written by this service without the rows of ``phone``, and the number of rows removed."""
+    text = content.decode()
+    # Collects the text of each record, because a quoted cell may contain line breaks.
+    lines = iter(io.StringIO(text, newline=""))
+    taken: list[str] = []
+
+    def feed() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    kept: list[str] = []
+    removed, phone_at = 0, -1
+    for row in csv.reader(feed()):
+        if phone_at < 0:
+            phone_at = row.index(PHONE_COLUMN)
+        elif row and row[phone_at] == phone:
+            removed += 1
+            taken.clear()
+            continue
+        kept.extend(taken)
+        taken.clear()
+    return "".join(kept).encode(), removed

@@ -21,14 +21,11 @@ WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
 
 
-ERASURE_ID = Id("erasure_id", "erasure", "Its number, from the answer that began it")
-
-
-FINDS_ERASURE = (("erasure_id", "data/erasure_id"),)
+ERASURE_ID = Id("erasure_id", "erasure", "Its id, from the answer that began it")
 
 
 class Person(msgspec.Struct, forbid_unknown_fields=True):
-    """Whom to erase."""
+    """The person to erase."""
 
     phone: str
     """In E.164 or any other spelling; national where OUTCOMES_DEFAULT_REGION is set."""
@@ -37,7 +34,7 @@ class Person(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Erasure(msgspec.Struct):
-    """How far an erasure is, and what it took out; of a dry run, what it would take out, as far as indexes tell."""
+    """The progress of an erasure, and what it removed; for a dry run, what it would remove, as far as indexes show."""
 
     state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["running", "done", "dry_run"]})]
     recipients: int
@@ -46,17 +43,17 @@ class Erasure(msgspec.Struct):
     """Rows of files that are held for a promotion."""
     erasure_id: int | None = None
     person: str | None = None
-    """The same for the same person; it tells nothing else."""
+    """The same for the same person; reveals nothing else."""
     requested_at: Time | None = None
     finished_at: Time | None = None
     attempts: int | None = None
-    """Of a dry run."""
+    """Only for a dry run."""
     bodies: int | None = None
-    """Bodies that were deleted."""
+    """Bodies deleted."""
     bodies_read: int | None = None
-    """Bodies, of whomever, that were looked at for the person."""
+    """Bodies of any person, searched for this one."""
     step: Annotated[str | None, msgspec.Meta(extra_json_schema={"enum": [*STEPS, None]})] = None
-    """Where it is: recipients, what waits unattributed, quarantine, held files, all other bodies, what came late."""
+    """The current step: recipients, unattributed events, quarantine, held files, all other bodies, late events."""
     quarantined: int | None = None
 
 
@@ -74,8 +71,8 @@ class Erasures:
                 parameters=(),
                 bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
-                    Answer(One[Erasure], "Done, or only counted", finds=FINDS_ERASURE),
-                    Answer(One[Erasure], "It goes on by itself", 202, finds=FINDS_ERASURE),
+                    Answer(One[Erasure], "Done, or only counted"),
+                    Answer(One[Erasure], "It goes on by itself", 202),
                 ),
                 errors=(InvalidRequestError,),
             ),
@@ -87,7 +84,7 @@ class Erasures:
         ]  # fmt: skip
 
     async def erase(self, request: Request) -> Response:
-        """Erases ``{"phone": "+91…"}``: 200 when it is done, 202 when it goes on behind. ``dry_run`` only counts."""
+        """Erases ``{"phone": "+91…"}``: 200 when done, 202 when it runs in the background. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
             phone = require_phone(person.phone, self._default_region)
@@ -98,12 +95,12 @@ class Erasures:
         erasure_id = await self._eraser.begin(phone)
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                # Shielded: whoever asked may hang up, and it is done all the same.
+                # Shielded: the erasure continues when the client disconnects.
                 shown = await asyncio.shield(self._eraser.finish(erasure_id))
         except TimeoutError:
             shown = await self._eraser.read(erasure_id)
         return JsonResponse(One(Erasure(**shown)), status_code=200 if shown["state"] == "done" else 202)
 
     async def get_erasure(self, request: Request) -> Response:
-        """How far an erasure has come."""
+        """The progress of an erasure."""
         return JsonResponse(One(Erasure(**await self._eraser.read(ERASURE_ID.read(request)))))

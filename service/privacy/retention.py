@@ -1,12 +1,12 @@
-"""Retention: what has been kept for as long as its setting says goes, kind by kind, in small committed steps.
+"""Retention: deletes data that is older than its setting allows, kind by kind, in small committed steps.
 
-One replica at a time does it, by a lease. Between steps it stands back, so that webhooks go first.
+One replica at a time does this, under a lease. It pauses between steps, so that webhooks go first.
 
-Transcripts and recording URLs stand in the raw bodies alone and go with them. They have no shorter time of their own: a
-body is what was signed, byte for byte, and one that was cut would prove nothing.
+Transcripts and recording URLs are stored only in the raw bodies and are deleted with them. They have no shorter
+retention of their own: a body is what was signed, byte for byte, and an edited one would prove nothing.
 
-What is gone cannot be brought back, so no clock alone decides that time has passed: the earlier of the database's and
-this process's own counts. One that is years ahead drops nothing.
+Deleted data cannot be restored, so no single clock decides: the earlier of the database's time and this process's own
+counts. A clock that is years ahead deletes nothing.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -27,7 +28,7 @@ PAUSE_SECONDS = 0.05
 
 
 class Retention:
-    """Forgets. ``keep_days`` by kind: bodies, people, quarantine, audit, snapshots; 0 keeps for ever."""
+    """Deletes old data. ``keep_days`` by kind: bodies, people, quarantine, audit, snapshots; 0 keeps forever."""
 
     def __init__(
         self,
@@ -46,16 +47,11 @@ class Retention:
         self._holder = secrets.token_hex(8)
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.forget_all()
-            except Exception:
-                logger.warning("retention_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Runs until it is cancelled."""
+        await every(self._interval_seconds, self.forget_all, "retention_failed")
 
     async def forget_all(self) -> dict[str, int]:
-        """One pass, while the lease is ours: how much went, by kind."""
+        """One pass, while this process holds the lease. Returns the number of rows (of bodies: steps) by kind."""
         gone: dict[str, int] = {}
         for kind, days in self._keep_days.items():
             while days and await self._hold_lease():

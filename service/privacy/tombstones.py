@@ -1,7 +1,7 @@
-"""Who was erased, as a list to keep outside the database: keyed hashes, which tell nothing to who lacks the key.
+"""A list of erased people, to keep outside the database: keyed hashes, which reveal nothing without the key.
 
-A database that is restored from a backup has people in it again who were erased since. The list takes them out: the key
-is part of every backup, so the hashes of a later list still fit.
+A database restored from a backup contains people again who were erased after the backup. The list removes them: the key
+is part of every backup, so the hashes of a later list still match.
 """
 
 import csv
@@ -13,21 +13,21 @@ from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.privacy.erasure import Eraser
 from service.store.database import Database
-from service.telemetry.actor import current_actor
+from service.telemetry.context import current_actor
 from service.uploads.phone_repair import PhoneRepair
 
 HEADER = ("phone_hash", "erased_at")
 
 
 class Tombstones:
-    """Writes the list, and erases again by it."""
+    """Writes the list, and repeats the erasures in it."""
 
     def __init__(self, database: Database, regions: Regions = ANYWHERE) -> None:
         self._database = database
         self._regions = regions
 
     async def list(self) -> AsyncIterator[str]:
-        """The lines of a CSV; the first one names the key."""
+        """The lines of a CSV; the first one identifies the key."""
         mark = await self._database.queries.get_erasure_key_mark(self._database.pool)
         yield f"# erased people, under key {mark}"
         yield ",".join(HEADER)
@@ -36,9 +36,9 @@ class Tombstones:
                 yield f"{row['phone_hash']},{row['erased_at'].isoformat()}"
 
     async def repeat(self, lines: Iterable[str]) -> int:
-        """Erases again who stands in the list and was not erased here since; how many people were there again.
+        """Erases again the people in the list that were not erased here since. Returns how many people that were.
 
-        Raises InvalidRequestError, and changes nothing, for anything but a list of this database's own.
+        Raises InvalidRequestError, and changes nothing, unless the list comes from this database.
         """
         hashes, times = _read(lines, await self._database.queries.get_erasure_key_mark(self._database.pool))
         # The tombstones are of phones in E.164; an older backup may hold other spellings.
@@ -54,14 +54,14 @@ def _read(lines: Iterable[str], mark: str) -> tuple[list[bytes], list[datetime]]
     rows = iter(lines)
     if next(rows, "").strip() != f"# erased people, under key {mark}":
         raise InvalidRequestError(
-            "The list of erased people is not this database's: its first line has to be "
+            "The list of erased people is not from this database: its first line must be "
             f"'# erased people, under key {mark}', as `outcomes erasures list` prints it"
         )
     try:
         found = [(bytes.fromhex(row["phone_hash"]), _time(row["erased_at"])) for row in csv.DictReader(rows)]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidRequestError(
-            "The list of erased people has a line that is none: print it anew with `outcomes erasures list`"
+            "The list of erased people has an invalid line: print it again with `outcomes erasures list`"
         ) from error
     return [phone_hash for phone_hash, _ in found], [erased_at for _, erased_at in found]
 

@@ -1,1 +1,1 @@
-"""Reconciliation: our counts compared with the provider's own, and what was lost healed."""
+"""Reconciliation: compares our counts with the provider's and heals lost calls."""

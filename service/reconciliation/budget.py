@@ -1,10 +1,10 @@
-"""The budget of calls to the provider: one row in Postgres that all replicas claim their calls from.
+"""The budget of calls to the provider: one row in Postgres from which all replicas claim their calls.
 
-What the provider tells with each answer (``X-RateLimit-*``, ``Retry-After``; contract, "Errors and limits") goes into
-that row, so that one replica's 429 makes all of them wait. Failures in a row make everybody back off, twice as long
-each time; from the fifth the circuit is open, and one caller at a time may try whether the provider is back.
+The limits in each answer (``X-RateLimit-*``, ``Retry-After``; contract, "Errors and limits") are stored in that row, so
+one replica's 429 makes all of them wait. After consecutive failures all replicas back off, twice as long each time.
+From the fifth failure the circuit is open, and one caller at a time may probe whether the provider is back.
 
-This is the one place that decides when a call may be made again: a client that has a budget waits for nothing else.
+Only the budget decides when a call may be made again: a client with a budget waits for nothing else.
 """
 
 import asyncio
@@ -14,27 +14,24 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import httpx
-import msgspec
 
 from service.errors import ProviderError
-from service.formant.client import Pacer, read_retry_after
+from service.formant.client import Pacer, read_reset, read_wait
 from service.store.database import Database
 
-BACKGROUND_LEAVES = 0.2
-"""The share of each window that background work leaves to uploads and to people."""
+BACKGROUND_RESERVE = 0.2
+"""The share of each window that background work leaves to uploads and to requests from people."""
 PROBE_SECONDS = 90.0
-"""Longer than a request can last: whoever tried is gone."""
+"""Longer than a request can last, so the previous probe is over."""
 BACKOFF_SECONDS = 0.5
-GREATEST_SKEW_SECONDS = 2.0
 
 
 class Budget:
-    """Claims calls for one kind of work; any number of them, in any process, share an account's row.
+    """Claims calls for one kind of work. Any number of budgets, in any process, share an account's row.
 
-    ``reserved`` is the share that is left to others. ``now`` None is the database's own clock.
+    ``reserved`` is the share of each window left to others. Without ``now``, the database's clock is used.
     """
 
     def __init__(
@@ -42,7 +39,7 @@ class Budget:
         database: Database,
         account: str,
         *,
-        reserved: float = BACKGROUND_LEAVES,
+        reserved: float = BACKGROUND_RESERVE,
         longest_wait_seconds: float = 300.0,
         now: Callable[[], datetime] | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -56,7 +53,8 @@ class Budget:
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """Entered when a call may be made; is told the answer. Left by an error without one, the call has failed.
+        """Enters when a call may be made; yields a function that takes the answer. An error without an answer counts as
+        a failed call.
 
         Raises ProviderError (503, ``provider_paused``) when the wait would be too long.
         """
@@ -65,14 +63,14 @@ class Budget:
         try:
             yield answers.append
         except asyncio.CancelledError:
-            raise  # nothing was learned; a probe's turn runs out by itself
+            raise  # the outcome is unknown; a probe's turn expires by itself
         except BaseException:
             await self._record(answers[-1] if answers else None)
             raise
         await self._record(answers[-1] if answers else None)
 
     async def take(self) -> None:
-        """Waits until a call may be made, and claims it."""
+        """Waits until a call may be made and claims it."""
         waited = 0.0
         while True:
             claim = await self._database.queries.claim_provider_call(
@@ -84,12 +82,12 @@ class Budget:
             )
             if claim["refusal"] is None:
                 return
-            # A little later than allowed, and not all at once.
+            # Slightly late, with jitter, so that replicas do not all call at once.
             seconds = claim["wait_seconds"] * random.uniform(1.0, 1.1) + 0.01  # noqa: S311  nothing secret in it
             waited += seconds
             if waited > self._longest_wait_seconds:
                 raise ProviderError(
-                    f"The provider is not called for now ({claim['refusal']})",
+                    f"Calls to the provider are paused ({claim['refusal']})",
                     status=503,
                     error_type="provider_paused",
                     headers={"retry-after": str(max(1, round(claim["wait_seconds"])))},
@@ -98,61 +96,40 @@ class Budget:
 
     async def _record(self, response: httpx.Response | None) -> None:
         status = 0 if response is None else response.status_code
+        now = self._now and self._now()
         await self._database.queries.record_provider_answer(
             self._database.pool,
             account=self._account,
             failed=status == 0 or status >= 500,
             limit=None if response is None else _read_count(response, "x-ratelimit-limit"),
             remaining=None if response is None else _read_count(response, "x-ratelimit-remaining"),
-            reset_seconds=None if response is None else self._read_reset(response),
-            block_seconds=float(read_retry_after(response)) if response is not None and status == 429 else 0.0,
+            reset_seconds=None if response is None else read_reset(response, now or datetime.now(UTC)),
+            block_seconds=float(read_wait(response)) if response is not None and status == 429 else 0.0,
             backoff_seconds=BACKOFF_SECONDS * random.uniform(0.75, 1.25),  # noqa: S311  only to spread replicas
-            now=self._now and self._now(),
+            now=now,
         )
-
-    def _read_reset(self, response: httpx.Response) -> float | None:
-        """Seconds until the window ends. Where the provider's clock is off, its own ``Date`` says by how much."""
-        try:
-            reset = msgspec.convert(response.headers.get("x-ratelimit-reset"), datetime)
-        except msgspec.ValidationError:
-            return None
-        if reset.tzinfo is None:
-            reset = reset.replace(tzinfo=UTC)
-        now = self._now() if self._now else datetime.now(UTC)
-        skew = 0.0
-        if (date := _read_date(response)) is not None:
-            skew = (date - now).total_seconds()
-        return (reset - now).total_seconds() - (skew if abs(skew) > GREATEST_SKEW_SECONDS else 0.0)
 
 
 @dataclass
 class Meter:
-    """Counts the calls that one comparison spends."""
+    """Counts the calls of one comparison."""
 
     pacer: Pacer
     calls: int = 0
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """As the pacer's."""
+        """Counts a call and passes it to the pacer."""
         async with self.pacer.spend() as note:
             self.calls += 1
             yield note
 
 
 def name_account(base_url: str, api_key: str) -> str:
-    """What the budget's row is known by: tells neither address nor key."""
+    """The key of the budget's row: a hash, so it reveals neither the address nor the API key."""
     return hashlib.sha256(f"{base_url}\n{api_key}".encode()).hexdigest()[:16]
 
 
 def _read_count(response: httpx.Response, name: str) -> int | None:
     value = response.headers.get(name, "").strip()
     return int(value) if value.isascii() and value.isdecimal() and len(value) <= 9 else None
-
-
-def _read_date(response: httpx.Response) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(response.headers.get("date", ""))
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""One comparison: both sides read, the provider's figures kept, and the verdict on them."""
+"""One comparison: reads both sides, stores the provider's figures and reaches the verdict."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import msgspec
 
 from service.formant.batches import ProviderMetrics
 from service.formant.client import FormantClient
+from service.outcomes.shapes import Reason
 from service.outcomes.summary import read_counts, to_provider_metrics
-from service.reconciliation.drift import Assessment, Reason, Side, assess
+from service.reconciliation.drift import Assessment, Side, assess
 from service.reconciliation.healer import HealedBatch, Progress
-from service.reconciliation.leasing import LeaseLostError
-from service.reconciliation.schedule import place_change
+from service.reconciliation.schedule import LeaseLostError, correct_change_time
 from service.store.database import Database
 
 SHOWN_RECIPIENTS = 20
@@ -20,7 +20,7 @@ SHOWN_RECIPIENTS = 20
 
 @dataclass(frozen=True)
 class Lease:
-    """A worker's turn at a batch."""
+    """A worker's exclusive, temporary right to a batch."""
 
     batch_key: int
     batch_id: int
@@ -30,25 +30,26 @@ class Lease:
 
 @dataclass(frozen=True)
 class Compared:
-    """One comparison, with what healing needs to know."""
+    """One comparison and what healing needs from it."""
 
     assessment: Assessment
     theirs: ProviderMetrics
     changed_at: datetime
     """When either side last changed."""
     compared_at: datetime
-    """Before either side was read: whatever happened later is not in it."""
+    """The time before either side was read; later changes may be missing."""
 
 
 class Comparer:
-    """Compares batches that are under lease. ``now`` is the clock."""
+    """Compares leased batches. ``now`` is the clock."""
 
     def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
         self._database = database
         self._now = now
 
     async def compare(self, client: FormantClient, lease: Lease, grace_seconds: float) -> Compared:
-        """Reads both sides and judges; keeps the snapshot. Raises LeaseLostError."""
+        """Reads both sides, stores the snapshot and assesses the differences. Raises LeaseLostError when the lease or
+        the batch is gone, ProviderError when the provider cannot be read."""
         queries, pool = self._database.queries, self._database.pool
         now = self._now()
         batch = await client.get_batch(lease.batch_id)
@@ -63,7 +64,7 @@ class Comparer:
         )
         if changed_at is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
-        changed_at = place_change(changed_at, now=now, grace_seconds=grace_seconds)
+        changed_at = correct_change_time(changed_at, now=now, grace_seconds=grace_seconds)
         earlier = await queries.get_snapshot_before(
             pool, batch_key=lease.batch_key, at=now - timedelta(seconds=grace_seconds)
         )
@@ -73,7 +74,7 @@ class Comparer:
             raise LeaseLostError(f"Batch {lease.batch_id} is gone")
         last_event_at = counts.last_event_at
         if last_event_at is not None:
-            last_event_at = place_change(last_event_at, now=now, grace_seconds=grace_seconds)
+            last_event_at = correct_change_time(last_event_at, now=now, grace_seconds=grace_seconds)
         assessment = assess(
             Side(theirs, total, changed_at),
             Side(to_provider_metrics(counts), stored["known_recipients"] or None, last_event_at),
@@ -86,13 +87,13 @@ class Comparer:
         return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 
     async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
-        """The batch as the healer needs it."""
+        """The batch, as the healer needs it."""
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)
 
     async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
-        """A few of the recipients that are not final here although the provider says that they are."""
+        """Up to 20 of the recipients that are final at the provider but not here, by reason."""
         if assessment.verdict != "drifted":
             return []
         queries, pool = self._database.queries, self._database.pool
@@ -110,7 +111,7 @@ class Comparer:
         return [reason for reason in shown if reason.recipients]
 
     async def find_unmet(self, lease: Lease, met: set[str]) -> list[int]:
-        """A few of the recipients of whom we know a call that is not among the conversations of these ids."""
+        """Up to 20 recipients with a known call whose conversation id is not in ``met``."""
         rows = self._database.queries.list_unmet_recipients(
             self._database.pool, batch_key=lease.batch_key, met=list(met), limit=SHOWN_RECIPIENTS
         )

@@ -1,20 +1,20 @@
-"""Drift: where our figures of a batch differ from the provider's, and what its numbers are therefore worth.
+"""Drift: where our figures of a batch differ from the provider's, and the verdict that follows.
 
-Pure: no clock, no database, no network. Both sides are told as the provider's twelve figures, so that
-``telephony_failed``, which has none of its own there, is already counted in ``failed_count``. What is told apart:
+Pure: no clock, no database, no network. Both sides are given as the provider's twelve figures. ``telephony_failed`` has
+no figure of its own there and is already part of ``failed_count``. Terms:
 
-- A **difference** is between their figure and ours. Some cannot be helped and are allowed for, with the reason.
-- An **inconsistency** is between the provider's own figures (contract, "Batch calls"); it is theirs, and no drift.
-- While a batch is open its figures move all the time, so the present ones prove nothing. What the provider had counted
-  a grace period ago and we lack even now is **lagging**: late webhooks no longer explain it, healing may begin.
+- A **difference** is between their figure and ours. Unavoidable differences are allowed, with the reason.
+- An **inconsistency** is between the provider's own figures (contract, "Batch calls"). It is their error, not drift.
+- While a batch is open its figures keep changing, so the current ones prove nothing. What the provider had counted a
+  grace period ago and is still missing here is **lagging**: late webhooks no longer explain it, and healing may begin.
 
 | verdict | |
 |---|---|
-| ``unverified`` | the provider's figures are not known, or too few of them |
-| ``open`` | it still has recipients in progress or waiting for a retry |
-| ``settling`` | it has finished, we differ, and the grace period still runs |
-| ``complete`` | it has finished, and the figures are equal |
-| ``drifted`` | it has finished, and we differ beyond the grace period |
+| ``unverified`` | too few of the provider's figures are known |
+| ``open`` | the batch still has recipients in progress or waiting for a retry |
+| ``settling`` | the batch has finished, the figures differ, and the grace period is still running |
+| ``complete`` | the batch has finished, and the figures are equal |
+| ``drifted`` | the batch has finished, and the figures differ beyond the grace period |
 """
 
 from datetime import datetime, timedelta
@@ -23,9 +23,8 @@ from typing import NamedTuple
 import msgspec
 
 from service.formant.batches import ProviderMetrics
-from service.outcomes import shapes
+from service.outcomes.shapes import Difference, Inconsistency, Number, Reason
 
-VERDICTS = shapes.VERDICTS
 FINALS = (
     "completed_count", "busy_count", "failed_count", "no_answer_count", "socket_failure_count", "unreachable_count",
 )  # fmt: skip
@@ -33,13 +32,11 @@ FIGURES = ProviderMetrics.__struct_fields__
 AVERAGE_TOLERANCE_SECONDS = 0.5
 AVERAGE_TOLERANCE_SHARE = 0.01
 RATE_TOLERANCE = 0.5
-"""Percent: rounded to whole ones at the worst. It hides nothing, since what a rate is made of is compared too."""
-
-Number = int | float
+"""In percent; the provider may round to whole numbers. The counts behind a rate are compared as well."""
 
 
 class Side(NamedTuple):
-    """One side's figures. ``total`` is None where it is not known: no recipients stored, or no total told."""
+    """One side's figures. ``total`` is None where it is unknown: no recipients stored, or none given."""
 
     figures: ProviderMetrics
     total: int | None
@@ -47,66 +44,38 @@ class Side(NamedTuple):
     """When they last changed."""
 
 
-class Difference(msgspec.Struct, frozen=True):
-    """One figure on which the sides differ. ``reason`` says why it is allowed for, or that grace is over."""
-
-    figure: str
-    ours: Number | None
-    theirs: Number | None
-    allowed: bool
-    reason: str
-
-
-class Inconsistency(msgspec.Struct, frozen=True):
-    """A rule between the provider's own figures that they break: what was told, and what the others make of it."""
-
-    rule: str
-    told: Number
-    expected: Number
-
-
-class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why the verdict is what it is, for programs: a static code, and what it speaks of."""
-
-    code: str
-    figure: str | None = None
-    count: Number | None = None
-    recipients: list[int] = []
-    """A few of the recipients it is about, by their numbers."""
-
-
 class Assessment(NamedTuple):
-    """The verdict on one comparison, and all that led to it."""
+    """The verdict on one comparison and its grounds."""
 
     verdict: str
     reasons: list[Reason]
     differences: list[Difference]
     inconsistencies: list[Inconsistency]
     lagging: dict[str, int]
-    """By figure: how many recipients the provider had counted there a grace period ago that we lack."""
+    """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
     settles_at: datetime | None
-    """When grace is over; None while nothing of it runs."""
+    """When the grace period ends; None when none is running."""
 
     @property
     def needs_healing(self) -> bool:
-        """Whether calls are missing here that nothing but healing will bring."""
+        """Whether calls are missing here that only healing can add."""
         return self.verdict == "drifted" or bool(self.lagging)
 
 
 def assess(
     theirs: Side | None, ours: Side, *, now: datetime, grace_seconds: float, earlier: ProviderMetrics | None = None
 ) -> Assessment:
-    """Compares the sides. ``earlier`` are the provider's figures as they stood a grace period ago, where known."""
+    """Compares the sides. ``earlier`` holds the provider's figures from a grace period ago, where known."""
     if theirs is None:
         return Assessment("unverified", [Reason("never_compared")], [], [], {}, None)
     inconsistencies = find_inconsistencies(theirs)
-    told = [Reason("provider_inconsistent", found.rule) for found in inconsistencies]
+    inconsistent = [Reason("provider_inconsistent", found.rule) for found in inconsistencies]
     processed = _count_processed(theirs)
     if processed is None:
-        untold = [Reason("not_told", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
-        return Assessment("unverified", untold + told, _compare(theirs, ours), inconsistencies, {}, None)
+        missing = [Reason("not_told", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
+        return Assessment("unverified", missing + inconsistent, _compare(theirs, ours), inconsistencies, {}, None)
 
-    told += _find_excess(theirs, ours)
+    excess = _find_excess(theirs, ours)
     unfinished = _find_unfinished(theirs, processed)
     settles_at = _find_settling(theirs, ours, grace_seconds)
     is_over = settles_at is None or settles_at <= now
@@ -118,7 +87,8 @@ def assess(
     if unfinished and is_over:
         lagging |= _find_behind(differences)
     unsettled = [difference for difference in differences if not difference.allowed or _waits(difference)]
-    reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled], *told]
+    reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled]]
+    reasons += [*inconsistent, *excess]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
     if lagging and _is_silent(ours, now, grace_seconds):
         reasons.append(Reason("webhooks_silent"))
@@ -134,7 +104,7 @@ def assess(
 
 
 def find_inconsistencies(theirs: Side) -> list[Inconsistency]:
-    """Where the provider's figures contradict each other; a rule with a figure that was not told says nothing."""
+    """Where the provider's figures contradict each other. A rule that needs a missing figure is skipped."""
     figures = theirs.figures
     found = []
     finals = _sum(figures, FINALS)
@@ -151,7 +121,7 @@ def find_inconsistencies(theirs: Side) -> list[Inconsistency]:
 
 
 def _compare(theirs: Side, ours: Side) -> list[Difference]:
-    """The figures that differ; those that can be explained at any time are allowed for already."""
+    """The figures that differ. Differences by rounding or by a missing figure are already marked as allowed."""
     found = []
     for figure in FIGURES:
         mine, other = getattr(ours.figures, figure), getattr(theirs.figures, figure)
@@ -165,7 +135,7 @@ def _compare(theirs: Side, ours: Side) -> list[Difference]:
 
 
 def _find_tolerance(figure: str, ours: Number, theirs: Number) -> str:
-    """Why two numbers pass as equal, or "" when they do not."""
+    """Why two numbers count as equal, or "" when they do not."""
     if figure == "avg_duration_seconds":
         slack = max(AVERAGE_TOLERANCE_SECONDS, AVERAGE_TOLERANCE_SHARE * abs(theirs))
     elif figure == "success_rate":
@@ -176,19 +146,19 @@ def _find_tolerance(figure: str, ours: Number, theirs: Number) -> str:
 
 
 def _judge(difference: Difference, unfinished: list[Reason], lagging: dict[str, int], *, is_over: bool) -> Difference:
-    """Whether time explains a difference: grace that runs, or calls that go on."""
+    """The difference, allowed where a running grace period or unfinished calls explain it."""
     if difference.figure in lagging:
         return msgspec.structs.replace(difference, reason="beyond_grace")
     if not is_over:
         return msgspec.structs.replace(difference, allowed=True, reason="within_grace")
-    # A retry that is being dialled is in progress there; here it waits until its webhook comes.
+    # The provider counts a retry being dialled as in progress; here it waits until its webhook arrives.
     if unfinished and difference.figure in ("in_progress_count", "pending_retry_count"):
         return msgspec.structs.replace(difference, allowed=True, reason="under_way")
     return msgspec.structs.replace(difference, reason="beyond_grace")
 
 
 def _is_silent(ours: Side, now: datetime, grace_seconds: float) -> bool:
-    """Whether nothing at all has come in for as long as grace."""
+    """Whether nothing has arrived for a whole grace period."""
     return ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)
 
 
@@ -197,19 +167,19 @@ def _waits(difference: Difference) -> bool:
 
 
 def _count_processed(theirs: Side) -> int | None:
-    """How many recipients the provider is done with; None where two or more of the figures that tell it are missing.
+    """How many recipients the provider has finished; None where two or more of the seven figures needed are missing.
 
-    The sum of the six finals is told a second time as the total, so one of the seven may be missing.
+    The seven are the six finals and their sum, ``total_processed``, so one of them can be missing.
     """
     figures = theirs.figures
-    untold = sum(getattr(figures, figure) is None for figure in (*FINALS, "total_processed"))
-    if untold > 1:
+    missing = sum(getattr(figures, figure) is None for figure in (*FINALS, "total_processed"))
+    if missing > 1:
         return None
     return _sum(figures, FINALS) if figures.total_processed is None else figures.total_processed
 
 
 def _find_unfinished(theirs: Side, processed: int) -> list[Reason]:
-    """Why the provider is not done; empty when it is."""
+    """Why the provider has not finished; empty when it has."""
     found = [
         Reason(code, figure, count)
         for code, figure in (("in_progress", "in_progress_count"), ("waiting_for_retry", "pending_retry_count"))
@@ -221,13 +191,14 @@ def _find_unfinished(theirs: Side, processed: int) -> list[Reason]:
 
 
 def _find_settling(theirs: Side, ours: Side, grace_seconds: float) -> datetime | None:
-    """When grace is over: it runs from the last change on either side."""
+    """When the grace period ends: it starts at the last change on either side."""
     changes = [side.changed_at for side in (theirs, ours) if side.changed_at is not None]
     return max(changes) + timedelta(seconds=grace_seconds) if changes else None
 
 
 def _find_lagging(earlier: ProviderMetrics | None, theirs: ProviderMetrics, ours: ProviderMetrics) -> dict[str, int]:
-    """Finals that the provider had counted a grace period ago, still counts, and we lack. They only ever grow there."""
+    """Finals that the provider counted a grace period ago and still counts, but that are missing here. At the provider
+    finals only grow."""
     if earlier is None:
         return {}
     lagging = {}
@@ -239,7 +210,7 @@ def _find_lagging(earlier: ProviderMetrics | None, theirs: ProviderMetrics, ours
 
 
 def _find_behind(differences: list[Difference]) -> dict[str, int]:
-    """The same, of a batch that is open and has been quiet on both sides for as long as grace."""
+    """Finals missing here, for an open batch that has been quiet on both sides for a whole grace period."""
     return {
         d.figure: d.theirs - d.ours
         for d in differences
@@ -249,7 +220,7 @@ def _find_behind(differences: list[Difference]) -> dict[str, int]:
 
 
 def _find_excess(theirs: Side, ours: Side) -> list[Reason]:
-    """How many more recipients have calls here than the provider says that the batch has."""
+    """By how many the recipients with calls here exceed the provider's total."""
     known = _sum(ours.figures, (*FINALS, "pending_retry_count"))
     if theirs.total is None or known is None or known <= theirs.total:
         return []

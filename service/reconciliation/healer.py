@@ -1,13 +1,13 @@
-"""Healing: calls whose webhooks were lost are found among the agent's conversations and ingested from there.
+"""Healing: finds calls whose webhooks were lost among the agent's conversations and ingests them.
 
-A walk reads the agent's conversations page by page, from the first to those before the batch began. The list has no
-filter by batch, its order is not documented, and new calls shift its pages while it is read; so pages overlap, a walk
-ends early only where the times prove that it goes backwards, and walks are repeated until one finds nothing new.
+A walk reads the agent's conversations page by page, back to before the start of the batch. The list has no filter by
+batch, its order is not documented, and new calls shift its pages while it is read. So pages overlap, a walk ends early
+only where the times prove that the list runs backwards, and walks repeat until one finds nothing new.
 
-A conversation names no batch. Where it belongs is decided by ``ingest``, as for a webhook without a reference; a walk
-asks beforehand, so as to fetch only what it needs: facts of the same call are there already, or exactly one recipient,
-of all the agent's batches and open windows, holds the phone and was due when the call began. Any other call of one of
-the batch's recipients is left alone and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
+A conversation names no batch. ``ingest`` decides where it belongs, as for a webhook without a reference. The walk asks
+beforehand and fetches a conversation only in two cases: facts of the same call exist already, or exactly one recipient
+of all the agent's batches and open windows has the phone and was due when the call began. Any other call of one of the
+batch's recipients is skipped and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ from service.webhooks.writer import Writer
 
 logger = structlog.get_logger()
 
-PAGES_OF_PROOF = 3
-"""So many pages in a row, wholly before the batch and each older than the one before it, end a walk."""
+PROOF_PAGES = 3
+"""This many consecutive pages before the batch, each older than the previous one, end a walk."""
 SAME_CALL = timedelta(seconds=2)
 CLOCK_SKEW = timedelta(minutes=5)
 ORDER_SLACK = timedelta(hours=1)
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
-    """How far a walk has come; kept with the batch's lease, so that another worker may go on."""
+    """How far a walk has come; stored with the batch's lease, so that another worker can continue."""
 
     offset: int = 0
     healed: int = 0
@@ -46,20 +46,20 @@ class Progress(msgspec.Struct, omit_defaults=True):
     unknown: int = 0
     refused: int = 0
     is_whole: bool = True
-    """False when it was taken up again in the middle: calls that came meanwhile stand before where it went on."""
+    """False when the walk was resumed in the middle: newer calls may come before that position."""
     found: int = 0
     unknown_there: list[int] = []
-    """A few of the recipients of whom we know a call that the walk did not meet."""
+    """Up to 20 recipients with a known call that the walk did not meet."""
     walked_at: datetime | None = None
     ending: str = ""
-    """Why the list could not be read to its end; empty where it could."""
+    """Why the list could not be read to its end; empty when it was."""
 
 
 Save: TypeAlias = Callable[[Progress], Awaitable[None]]
 
 
 class HealedBatch(NamedTuple):
-    """The batch that a walk is for."""
+    """The batch to heal."""
 
     batch_key: int
     agent_id: int
@@ -69,7 +69,7 @@ class HealedBatch(NamedTuple):
 
 
 class Healer:
-    """Walks, and ingests what is missing. ``save`` keeps progress and lease, and raises when the lease was lost."""
+    """Walks the conversations and ingests what is missing."""
 
     def __init__(
         self,
@@ -94,14 +94,15 @@ class Healer:
         save: Save,
         met: set[str],
     ) -> Progress:
-        """Goes through the conversations once, from where ``progress`` stands; adds the ids of all that it meets to
-        ``met``. Raises ProviderError when the provider cannot be read; what was healed until then stays so."""
+        """Walks the conversations once, starting at ``progress``, and adds the id of each to ``met``. ``save`` stores
+        the progress, renews the lease and raises when the lease is lost. Raises ProviderError when the provider cannot
+        be read; calls healed before that stay healed."""
         since = batch.began_at - CLOCK_SKEW
         pages: list[list[Conversation]] = []
         walk = ListWalk(lambda offset: client.list_conversations(batch.agent_id, PAGE_ROWS, offset), progress.offset)
         progress.ending = ""
         while (page := await walk.read()) is not None:
-            pages = [*pages, page.data][-PAGES_OF_PROOF:]
+            pages = [*pages, page.data][-PROOF_PAGES:]
             met.update(record.conversation_id for record in page.data)
             wanted = [
                 record
@@ -155,7 +156,7 @@ class Healer:
     async def _heal(
         self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress
     ) -> None:
-        """Ingests a call, which then finds its place."""
+        """Ingests a call; ``ingest`` places it."""
         conversation = await _fetch(client, record)
         event = to_event(
             conversation._replace(agent_id=batch.agent_id),
@@ -176,17 +177,17 @@ class Healer:
             progress.found += 1
             progress.healed += 1
             self._metrics.healed.inc()
-        else:  # it waits: several windows may have made this call, or none
+        else:  # unattributed: the call fits several windows, or none
             progress.ambiguous += 1
 
     async def _has(self, event: Event) -> bool:
-        """Whether it is known and has found its place."""
+        """Whether the event is known and attributed."""
         known: bool = await self._database.queries.has_event(self._database.pool, event_id=event.event_id)
         return known
 
 
 def choose(candidates: list[Any]) -> Any | None:
-    """The one place that the evidence points to, or None. Rows as ``find_called_recipients`` gives them."""
+    """The one row of ``find_called_recipients`` that the evidence supports, or None."""
     same = [row for row in candidates if row["is_same"]]
     due = [] if same or any(row["is_waiting"] for row in candidates) else [row for row in candidates if row["is_due"]]
     found = same or due
@@ -196,26 +197,26 @@ def choose(candidates: list[Any]) -> Any | None:
 
 
 def _is_known(row: Any, record: Conversation, may_retry: bool) -> bool:
-    """Whether nothing new can be learned from this call: known, and as final as it can be told."""
+    """Whether this call adds nothing: its status is known, and as final as the provider's figures allow."""
     return _agrees(row, record) and (row["is_certain"] or may_retry)
 
 
 def _agrees(row: Any, conversation: Conversation) -> bool:
-    """Whether what is known of this call says the same; the provider may tell a carrier's failure as any other."""
-    known, told = row["latest_status"], conversation.status
-    return known == told or (known, told) == ("telephony_failed", "failed")
+    """Whether the stored status agrees. The provider may list a ``telephony_failed`` call as ``failed``."""
+    known, listed = row["latest_status"], conversation.status
+    return known == listed or (known, listed) == ("telephony_failed", "failed")
 
 
 def _find_contradicted(row: Any, conversation: Conversation) -> tuple[int, datetime] | None:
-    """The number and time of what is known of this very call by a webhook, where the conversation says otherwise."""
+    """The attempt number and time of a webhook about this call that the conversation contradicts."""
     if row["call_number"] is None or row["known_until"] is None or _agrees(row, conversation):
         return None
     return row["call_number"], row["known_until"]
 
 
 async def _fetch(client: FormantClient, record: Conversation) -> Conversation:
-    """The whole conversation. Attempts may share an id, and the provider then gives the latest: for an earlier one,
-    what the list tells is all there is."""
+    """The whole conversation. Attempts may share an id, and the provider then returns the latest: for an earlier one
+    the list entry is all there is."""
     try:
         conversation = await client.get_conversation(record.conversation_id)
     except ProviderError as error:
@@ -234,9 +235,9 @@ def _is_before(record: Conversation, since: datetime) -> bool:
 
 
 def _is_past(pages: list[list[Conversation]], since: datetime) -> bool:
-    """Whether the last pages prove that the list goes backwards and has left the batch behind."""
+    """Whether the last pages prove that the list runs backwards and is past the start of the batch."""
     newest = [
         max((record.started_at for record in page if record.started_at is not None), default=None) for page in pages
     ]
     times = [time for time in newest if time is not None and time < since - ORDER_SLACK]
-    return len(times) == PAGES_OF_PROOF and times[0] > times[1] > times[2]
+    return len(times) == PROOF_PAGES and times[0] > times[1] > times[2]

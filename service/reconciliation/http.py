@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.outcomes.http import BATCH_ID
-from service.outcomes.shapes import Verdict
-from service.reconciliation.drift import Difference, Inconsistency, Reason
+from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
 from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
 from service.web.answers import One, Page, Time, to_page
@@ -19,19 +18,19 @@ from service.web.operations import Answer, Operation
 from service.web.parameters import Number
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
-LIMIT = Number("limit", "How many to answer at most", default=20, minimum=1, maximum=100)
-BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+LIMIT = Number("limit", "The maximum number of entries", default=20, minimum=1, maximum=100)
+BEFORE = Number("after", "`next` of the previous page", default=None, minimum=1, maximum=2**62)
 
 
 class Comparison(msgspec.Struct):
-    """What comparisons with the provider's figures came to; equal ones in a row are one entry."""
+    """The result of comparisons with the provider's figures. Consecutive equal results are one entry."""
 
     reconciliation_id: int
     compared_at: Time
-    """The first of them."""
+    """The time of the first comparison."""
     last_compared_at: Time
     comparisons: int
-    """How many they are."""
+    """The number of comparisons."""
     verdict: Verdict
     reasons: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Reason]})]
     differences: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Difference]})]
@@ -39,25 +38,25 @@ class Comparison(msgspec.Struct):
     calls_spent: int
     """Calls to the provider."""
     healed: int
-    """Calls whose webhooks were lost, brought in."""
+    """Calls healed: their webhooks were lost."""
 
 
 class Reconciled(msgspec.Struct):
-    """The verdict on a batch, and all that led to it."""
+    """The verdict on a batch and its grounds."""
 
     verdict: Verdict
     reasons: list[Reason]
     differences: list[Difference]
     inconsistencies: list[Inconsistency]
     lagging: dict[str, int]
-    """By figure: how many recipients the provider had counted there a grace period ago that we lack."""
+    """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
     settles_at: Time | None
-    """When grace is over; null while nothing of it runs."""
+    """When the grace period ends; null when none is running."""
     batch_id: int
 
 
 class Reconciliation:
-    """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``reconciler`` is None without a key for the provider."""
+    """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``reconciler`` is None without a provider API key."""
 
     def __init__(self, database: Database, reconciler: Reconciler | None) -> None:
         self._database = database
@@ -79,7 +78,7 @@ class Reconciliation:
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """What each comparison with the provider came to, newest first."""
+        """The result of each comparison with the provider, newest first."""
         batch_id = BATCH_ID.read(request)
         limit, before = LIMIT.read(request), BEFORE.read(request) or 2**62
         queries, pool = self._database.queries, self._database.pool
@@ -90,7 +89,7 @@ class Reconciliation:
         return JsonResponse(to_page(rows, limit, "reconciliation_id"))
 
     async def reconcile(self, request: Request) -> Response:
-        """Compares and heals now, whatever grace still runs."""
+        """Compares and heals now, regardless of the grace period."""
         batch_id = BATCH_ID.read(request)
         if self._reconciler is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")

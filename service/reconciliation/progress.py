@@ -1,14 +1,14 @@
-"""How far everything is, for the metrics: the end of the feed, and for how long a comparison has been due.
+"""Progress metrics: the end of the feed, and how long a comparison has been overdue.
 
-It is the database that tells, so every replica tells the same, and one that does nothing else tells it too.
+They are read from the database, so every replica reports the same values, even an idle one.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
 
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -18,7 +18,7 @@ INTERVAL_SECONDS = 15.0
 
 
 class ProgressWatch:
-    """Reads it now and then, for as long as it runs."""
+    """Reads the metrics at an interval."""
 
     def __init__(
         self,
@@ -34,16 +34,11 @@ class ProgressWatch:
         self._now = now
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.look()
-            except Exception:
-                logger.warning("progress_not_read", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Reads the metrics until it is cancelled."""
+        await every(self._interval_seconds, self.refresh, "progress_not_read")
 
-    async def look(self) -> None:
-        """One reading."""
+    async def refresh(self) -> None:
+        """Reads the metrics once."""
         now = self._now()
         queries, pool = self._database.queries, self._database.pool
         self._metrics.feed_position.set(await queries.get_last_position(pool))

@@ -1,9 +1,9 @@
-"""The loop: every batch that is not closed is compared with the provider, healed where calls are missing, and judged.
+"""The loop: compares every batch that is not closed with the provider, heals missing calls and records the verdict.
 
-Workers in all replicas lease batches that are due (``claim_due_batches``), so each is at one worker at a time; a worker
-renews its lease while it works, so another takes over soon after one was killed; one that was paused is fenced off and
-writes nothing. When a batch is due again follows from how quiet it is: soon after a
-change on either side, rarely when nothing moves, never once it was complete and quiet for a day, until an event comes.
+Workers in all replicas lease batches that are due (``claim_due_batches``), so only one worker has a batch at a time. A
+worker renews its lease while it works, so another takes over soon after it is killed. A worker that was paused is
+fenced off and writes nothing. A batch is due again soon after a change on either side, and rarely when nothing changes.
+Once it has been complete and quiet for a day it is closed until an event arrives.
 """
 
 import asyncio
@@ -16,30 +16,38 @@ import httpx
 import msgspec
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
+from service.outcomes.shapes import Reason
 from service.reconciliation.budget import Meter
 from service.reconciliation.comparison import Compared, Comparer, Lease
-from service.reconciliation.drift import Assessment, Reason
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
-from service.reconciliation.leasing import LEASE_SECONDS, LeaseLostError, keep_lease
-from service.reconciliation.schedule import RARELY, may_heal_again, plan_next
+from service.reconciliation.schedule import (
+    LEASE_SECONDS,
+    MAX_INTERVAL,
+    LeaseLostError,
+    keep_lease,
+    may_heal_again,
+    plan_next,
+)
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 
 logger = structlog.get_logger()
 
 WORKERS = 2
 TICK_SECONDS = 5.0
 CLAIM_TRIES, CLAIM_SECONDS = 20, 0.25
-MOST_WALKS = 5
+MAX_WALKS = 5
 
 
 class Reconciler:
-    """Compares, heals and judges. ``now`` is the clock; ``http`` carries our key for the provider.
+    """Compares and heals batches. ``now`` is the clock; ``http`` carries our API key for the provider.
 
-    ``pacer`` is the background's share of the budget, ``urgent_pacer`` that of people who ask.
+    ``pacer`` limits calls of the background loop, ``urgent_pacer`` those of ``reconcile_now``.
     """
 
     def __init__(
@@ -70,11 +78,14 @@ class Reconciler:
         self._holder = secrets.token_hex(4)
 
     async def run(self) -> None:
-        """Reconciles what is due until it is cancelled."""
-        await asyncio.gather(*[self._work() for _ in range(WORKERS)])
+        """Reconciles due batches until it is cancelled."""
+        seconds = min(TICK_SECONDS, self._interval.total_seconds())
+        await asyncio.gather(
+            *[every(seconds, self._reconcile_all_due, "reconciliation_failed") for _ in range(WORKERS)]
+        )
 
     async def reconcile_due(self) -> bool:
-        """Reconciles the batch that has been due for longest; False when none is."""
+        """Reconciles the batch that has been due longest. Returns False when none is due."""
         queries = self._database.queries
         await queries.schedule_batches(
             self._database.pool, now=self._now(), interval_seconds=self._interval.total_seconds()
@@ -87,35 +98,35 @@ class Reconciler:
             lease = Lease(row["batch_key"], row["batch_id"], row["fence"], _read_progress(row["healing"]))
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
-            except Exception as error:  # of this batch: the others go on
+            except Exception as error:  # a failing batch must not stop the others
                 self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
                 is_gone = isinstance(error, ProviderError) and error.status == 404
-                await self._release(lease, RARELY if is_gone else self._interval)
+                await self._release(lease, MAX_INTERVAL if is_gone else self._interval)
         return bool(rows)
 
     async def reconcile_now(
-        self, batch_id: int, tell: Callable[[Progress], None] = lambda progress: None
+        self, batch_id: int, report: Callable[[Progress], None] = lambda progress: None
     ) -> Assessment:
-        """Compares and heals one batch at once, without any grace; ``tell`` hears how the walks get on.
+        """Compares and heals one batch now, without a grace period. ``report`` receives the progress of the walks.
 
-        Raises NotFoundError for an unknown batch, UnavailableError while a worker is at it, ProviderError when the
+        Raises NotFoundError for an unknown batch, UnavailableError while another worker has it, ProviderError when the
         provider cannot be read.
         """
         row = await self._claim(batch_id)
         lease = Lease(row["batch_key"], batch_id, row["fence"], Progress())
         try:
-            return await self._reconcile(lease, 0.0, on_demand=True, tell=tell)
+            return await self._reconcile(lease, 0.0, on_demand=True, report=report)
         except LeaseLostError as error:
             raise UnavailableError(
-                f"Batch {batch_id} was taken over by another replica: ask again", retry_after=5
+                f"Batch {batch_id} was taken over by another replica: try again", retry_after=5
             ) from error
         except BaseException:
             await asyncio.shield(self._release(lease, self._interval))
             raise
 
     async def _claim(self, batch_id: int) -> Any:
-        """The lease on a batch that somebody asks for; waits a little for a worker that is comparing it just now."""
+        """The lease on a requested batch. Waits a few seconds for a worker that is comparing it."""
         queries, pool = self._database.queries, self._database.pool
         if await queries.get_batch(pool, batch_id=batch_id) is None:
             raise NotFoundError(f"There is no batch {batch_id}")
@@ -126,16 +137,11 @@ class Reconciler:
             if row is not None:
                 return row
             await asyncio.sleep(CLAIM_SECONDS)
-        raise UnavailableError(f"Batch {batch_id} is being healed right now: ask again", retry_after=5)
+        raise UnavailableError(f"Batch {batch_id} is being healed right now: try again", retry_after=5)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                if await self.reconcile_due():
-                    continue
-            except Exception:
-                logger.warning("reconciliation_failed", exc_info=True)
-            await asyncio.sleep(min(TICK_SECONDS, self._interval.total_seconds()))
+    async def _reconcile_all_due(self) -> None:
+        while await self.reconcile_due():
+            pass
 
     async def _reconcile(
         self,
@@ -143,17 +149,17 @@ class Reconciler:
         grace_seconds: float,
         *,
         on_demand: bool,
-        tell: Callable[[Progress], None] = lambda progress: None,
+        report: Callable[[Progress], None] = lambda progress: None,
     ) -> Assessment:
         with span("reconcile", batch_id=lease.batch_id) as traced:
-            assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, tell=tell)
-            traced.note(verdict=assessment.verdict, calls=calls)
+            assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, report=report)
+            note(traced, verdict=assessment.verdict, calls=calls)
             return assessment
 
     async def _compare(
-        self, lease: Lease, grace_seconds: float, *, on_demand: bool, tell: Callable[[Progress], None]
+        self, lease: Lease, grace_seconds: float, *, on_demand: bool, report: Callable[[Progress], None]
     ) -> tuple[Assessment, int]:
-        """What the comparison came to, once that is recorded; and how many calls to the provider it took."""
+        """The recorded assessment, and the number of calls to the provider."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
         progress = lease.progress
@@ -162,8 +168,8 @@ class Reconciler:
             may_heal = on_demand or progress.offset or self._may_heal(compared, progress)
             if compared.assessment.needs_healing and may_heal:
                 with span("heal", batch_id=lease.batch_id) as traced:
-                    compared, progress = await self._heal(client, lease, compared, grace_seconds, tell)
-                    traced.note(healed=progress.healed)
+                    compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
+                    note(traced, healed=progress.healed)
             assessment = compared.assessment
             reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
             assessment = assessment._replace(reasons=reasons)
@@ -176,20 +182,20 @@ class Reconciler:
         lease: Lease,
         compared: Compared,
         grace_seconds: float,
-        tell: Callable[[Progress], None],
+        report: Callable[[Progress], None],
     ) -> tuple[Compared, Progress]:
         """Walks until the figures agree, or a whole walk finds nothing new."""
         progress = msgspec.structs.replace(lease.progress, walked_at=None)
-        if progress.offset:  # taken up where another worker stopped
+        if progress.offset:  # resumed where another worker stopped
             progress.is_whole = False
         else:
             progress = Progress()
 
         async def save(current: Progress) -> None:
-            tell(current)
+            report(current)
             await self._save(lease, current)
 
-        for _ in range(MOST_WALKS):
+        for _ in range(MAX_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
             progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
             met: set[str] = set()
@@ -214,7 +220,7 @@ class Reconciler:
         return compared, progress
 
     async def _renew(self, lease: Lease) -> bool:
-        """Whether the lease is still ours, and from now on for its whole length."""
+        """Renews the lease for its full length; False when it is lost."""
         kept = await self._database.queries.renew_batch_lease(
             self._database.pool,
             batch_key=lease.batch_key,
@@ -272,17 +278,17 @@ class Reconciler:
 
 
 def _explain(progress: Progress) -> list[Reason]:
-    """What healing has tried, where it has."""
+    """What healing found; empty when no walk was made."""
     if progress.walked_at is None:
         return []
-    told = {
+    counts = {
         "healed": progress.healed,
         "ambiguous_conversations": progress.ambiguous,
         "conversations_of_unknown_status": progress.unknown,
         "conversations_refused": progress.refused,
     }
-    explained = [Reason(code, count=count) for code, count in told.items() if count or code == "healed"]
-    if progress.ending:  # what stands behind that was not met
+    explained = [Reason(code, count=count) for code, count in counts.items() if count or code == "healed"]
+    if progress.ending:  # the walk did not see the rest of the list
         explained.append(Reason(f"conversations_{progress.ending}"))
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))

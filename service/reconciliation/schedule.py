@@ -1,42 +1,105 @@
-"""When a batch is compared again: soon after a change on either side, rarely when nothing moves."""
+"""When a batch is compared again, and the lease of the worker that compares it."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
+from service.errors import OutcomesError
 from service.reconciliation.drift import Assessment
 
+logger = structlog.get_logger()
+
 QUIET_SHARE = 0.25
-"""A batch that has not moved for so long is looked at again after this share of it."""
-RARELY = timedelta(hours=1)
+"""A batch is compared again after this share of the time since its last change."""
+MAX_INTERVAL = timedelta(hours=1)
 CLOSED_AFTER = timedelta(days=1)
 REPEAT_HEALING = timedelta(hours=6)
 SKEW_SECONDS = 60.0
-"""By so much the clocks of replicas may differ."""
+"""The most by which replica clocks may differ."""
 FOREVER = datetime.max.replace(tzinfo=UTC)
-"""The database's infinity."""
+"""Stored as infinity in Postgres."""
 
 
-def place_change(changed_at: datetime, *, now: datetime, grace_seconds: float) -> datetime:
-    """When a change was, as far as it can be believed. One that lies ahead by more than grace was noted by a clock that
-    has been set back since: it is taken for long ago, or grace would run until that time has come."""
+def correct_change_time(changed_at: datetime, *, now: datetime, grace_seconds: float) -> datetime:
+    """The time of a change, corrected when it lies in the future by more than the grace period. Such a time was
+    recorded before the clock was set back. It is taken as long ago, since grace would otherwise run until then."""
     is_possible = changed_at <= now + timedelta(seconds=max(grace_seconds, SKEW_SECONDS))
     return changed_at if is_possible else now - CLOSED_AFTER
 
 
 def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, interval: timedelta) -> datetime:
-    """When a batch is to be compared again: the longer nothing moved, the later. ``FOREVER``: only after an event."""
+    """When to compare a batch again: the longer nothing changed, the later. ``FOREVER``: only after an event."""
     quiet = now - changed_at
     if assessment.verdict == "complete" and quiet >= CLOSED_AFTER:
         return FOREVER
-    due_at = now + min(max(quiet * QUIET_SHARE, interval), max(RARELY, interval))
+    due_at = now + min(max(quiet * QUIET_SHARE, interval), max(MAX_INTERVAL, interval))
     if assessment.settles_at is not None:
         due_at = min(due_at, max(assessment.settles_at, now + timedelta(seconds=1)))
     return due_at
 
 
 def may_heal_again(walked_at: datetime | None, *, now: datetime, changed_at: datetime, grace_seconds: float) -> bool:
-    """Not before another grace has passed, and rarely where nothing has changed since the last walk. A walk in the
-    future was noted by a clock that has been set back since, and holds nothing up."""
-    if walked_at is None or walked_at > now + RARELY:
+    """Whether a batch may be healed again: a grace period after the last walk, or much later when nothing has changed
+    since. A walk in the future was recorded before the clock was set back, and does not delay healing."""
+    if walked_at is None or walked_at > now + MAX_INTERVAL:
         return True
     wait = timedelta(seconds=grace_seconds) if changed_at > walked_at else REPEAT_HEALING
     return now - walked_at >= wait
+
+
+LEASE_SECONDS = 30.0
+RENEWALS = 3
+"""Renewals within the length of a lease."""
+
+
+class LeaseLostError(OutcomesError):
+    """Another worker has taken over, or may have. Nothing more may be written."""
+
+
+@asynccontextmanager
+async def keep_lease(renew: Callable[[], Awaitable[bool]], *, seconds: float) -> AsyncIterator[None]:
+    """Renews a lease that was just taken, for as long as the block lasts. ``renew`` returns whether it is still held.
+
+    Raises LeaseLostError out of the block when the lease is lost, or when no renewal succeeds for its full length.
+    """
+    worker = asyncio.current_task()
+    assert worker is not None
+    is_lost = False
+
+    async def keep() -> None:
+        nonlocal is_lost
+        await _renew_until_lost(renew, seconds)
+        is_lost = True
+        worker.cancel()
+
+    keeper = asyncio.create_task(keep())
+    try:
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+    except asyncio.CancelledError:
+        if is_lost and worker.uncancel() == 0:
+            raise LeaseLostError("The lease was lost") from None
+        raise
+
+
+async def _renew_until_lost(renew: Callable[[], Awaitable[bool]], seconds: float) -> None:
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + seconds
+    while clock() < ends_at:
+        await asyncio.sleep(seconds / RENEWALS)
+        began = clock()
+        try:
+            async with asyncio.timeout_at(ends_at):
+                if not await renew():
+                    return
+            ends_at = began + seconds
+        except TimeoutError:
+            return
+        except Exception:
+            logger.warning("lease_not_renewed", exc_info=True)

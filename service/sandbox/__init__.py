@@ -5,13 +5,16 @@ contract's rules, does wrong on purpose where it is asked to, and tells afterwar
 in memory. Of this project it imports ``formant.signature`` only, which keeps it an independent witness.
 """
 
-from service.sandbox.clock import RunningClock, SteppedClock
-from service.sandbox.errors import OptionError
-from service.sandbox.faults import Faults
-from service.sandbox.options import SandboxOptions, Target
-from service.sandbox.sample import sample_contacts
-from service.sandbox.sandbox import Sandbox
-from service.sandbox.serving import RunningSandbox, serve_sandbox
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service.sandbox.clock import RunningClock, SteppedClock
+    from service.sandbox.faults import Faults
+    from service.sandbox.options import OptionError, SandboxOptions, Target
+    from service.sandbox.sample import sample_contacts
+    from service.sandbox.sandbox import Sandbox
+    from service.sandbox.serving import RunningSandbox, serve_sandbox
 
 __all__ = [
     "Faults",
@@ -25,3 +28,23 @@ __all__ = [
     "sample_contacts",
     "serve_sandbox",
 ]
+
+_HOMES = {
+    "Faults": "faults",
+    "OptionError": "options",
+    "RunningClock": "clock",
+    "RunningSandbox": "serving",
+    "Sandbox": "sandbox",
+    "SandboxOptions": "options",
+    "SteppedClock": "clock",
+    "Target": "options",
+    "sample_contacts": "sample",
+    "serve_sandbox": "serving",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for, and only that: the help of the command needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

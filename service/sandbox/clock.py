@@ -26,19 +26,25 @@ class Clock(Protocol):
 
 
 class RunningClock:
-    """Starts at ``start`` (default: the real time) and runs ``speed`` times as fast as the real clock."""
+    """Starts at ``start`` (default: the real time) and runs ``speed`` times as fast as the real clock. With ``pauses``
+    it stands while nothing is to be done, since it would soon be days ahead."""
 
     is_stepped = False
 
-    def __init__(self, speed: float = 1.0, start: float | None = None) -> None:
+    def __init__(self, speed: float, start: float | None = None, *, pauses: bool = False) -> None:
         self._speed = speed
         self._start = time.time() if start is None else start
-        self._began = time.monotonic()
+        self._began: float | None = time.monotonic()
+        self._pauses = pauses
 
     def now(self) -> float:
-        return self._start + (time.monotonic() - self._began) * self._speed
+        return self._start if self._began is None else self._start + (time.monotonic() - self._began) * self._speed
 
     def reach(self, when: float | None) -> bool:
+        if when is None and self._pauses:
+            self._start, self._began = self.now(), None
+        elif self._began is None:
+            self._began = time.monotonic()
         return when is not None and when <= self.now()
 
     def real_seconds_until(self, when: float | None) -> float | None:

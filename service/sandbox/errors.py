@@ -15,10 +15,6 @@ _TYPES = {
 }
 
 
-class OptionError(ValueError):
-    """An option of the sandbox makes no sense; the message says which and why."""
-
-
 class ProviderError(Exception):
     """The emulated provider refuses a request; the type follows from the status unless ``kind`` is given."""
 

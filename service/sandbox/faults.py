@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from service.sandbox.errors import OptionError
+from service.sandbox.options import OptionError
 
 UploadFault = Literal[
     "400",

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-from service.sandbox.errors import OptionError
-
 MAX_TARGETS = 5
 """The provider allows at most five webhook targets for an agent."""
 
@@ -17,6 +15,10 @@ STATUSES = ("completed", "no_answer", "busy", "unreachable", "failed", "telephon
 UnansweredBlocks = Literal["full", "null", "absent"]
 ConversationIds = Literal["per-attempt", "per-recipient"]
 ConversationsShown = Literal["ended", "all"]
+
+
+class OptionError(ValueError):
+    """An option of the sandbox makes no sense; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,8 +69,8 @@ class Batch:
             return "pending"
         return "completed" if self.processed == self.total else "in_progress"
 
-    def put_on_its_way(self, count: int = 1) -> None:
-        self.outstanding += count
+    def put_on_its_way(self) -> None:
+        self.outstanding += 1
 
     def take_from_its_way(self) -> None:
         self.outstanding -= 1

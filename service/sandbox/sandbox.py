@@ -19,12 +19,11 @@ from service.sandbox.clock import Clock, RunningClock, SteppedClock
 from service.sandbox.conversations import Conversations
 from service.sandbox.deliveries import Deliveries
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import OptionError
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
 from service.sandbox.figures import read_figures
 from service.sandbox.journal import Journal
-from service.sandbox.options import SandboxOptions
+from service.sandbox.options import OptionError, SandboxOptions
 from service.sandbox.publisher import Publisher
 from service.sandbox.records import Batch, Records
 from service.sandbox.timeline import Timeline
@@ -44,10 +43,7 @@ class Sandbox:
     that moves only when it is told to.
     """
 
-    def __init__(
-        self, options: SandboxOptions | None = None, *, faults: Faults | None = None, clock: Clock | None = None
-    ) -> None:
-        options = options or SandboxOptions()
+    def __init__(self, options: SandboxOptions, *, faults: Faults | None, clock: Clock | None) -> None:
         self.options = options
         self.seed = secrets.randbits(32) if options.seed is None else options.seed
         self.faults = faults or Faults()

@@ -32,7 +32,7 @@ class RunningSandbox:
 
 @contextlib.asynccontextmanager
 async def serve_sandbox(
-    options: SandboxOptions | None = None,
+    options: SandboxOptions,
     *,
     host: str = "127.0.0.1",
     port: int = 0,

@@ -6,21 +6,29 @@ be read in two ways is refused (RFC 9112, sections 3.2, 6.1, 6.3): a proxy in fr
 """
 
 import asyncio
+from collections.abc import Callable, Sized
 from typing import Any, Final
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.server.answering import Answers
-from service.server.heads import TRAILERS, describe_request, expects_to_be_asked, judge_head, too_large
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import Doing, Notes
-from service.server.queueing import QueueingFlow
-from service.server.refusals import NO_PLACE, RefusedError, answer_probes_only, render_refusal
-from service.server.upgrades import open_parser, render_without_upgrade
+from service.server.heads import (
+    NO_PLACE,
+    TRAILERS,
+    RefusedError,
+    answer_probes_only,
+    describe_request,
+    expects_to_be_asked,
+    judge_head,
+    open_parser,
+    render_refusal,
+    render_without_upgrade,
+    too_large,
+)
+from service.server.limits import Activity, ConnectionKeeper, Notes
 
 MAX_LENGTH_DIGITS = 18
 
@@ -29,6 +37,31 @@ HEAD: Final = 1
 BODY: Final = 2
 _STAGES = {HEAD: "head", BODY: "body"}
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
+
+
+class Answers:
+    """Writes to the transport directly, and lets the connection decide how it closes."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(
+        self, write: Callable[[bytes], None], is_closing: Callable[[], bool], close: Callable[[], None]
+    ) -> None:
+        self.write = write
+        self.is_closing = is_closing
+        self.close = close
+
+
+class QueueingFlow(FlowControl):
+    """Reads nothing more while there are any ``waiting``: so a connection holds no more of them than came at once."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -73,7 +106,7 @@ class HttpConnection(HttpToolsProtocol):
     def is_write_paused(self) -> bool:
         return self.flow.write_paused
 
-    def tell_doing(self) -> Doing:
+    def activity(self) -> Activity:
         """What it is at, for the keeper."""
         if self._is_refused:
             stage = "refused"
@@ -87,7 +120,7 @@ class HttpConnection(HttpToolsProtocol):
             stage = "silent"
         else:
             stage = "idle" if self.cycle.response_complete else "answering"
-        return Doing(stage, self._begun)
+        return Activity(stage, self._begun)
 
     def cut_off(self, reason: str, message: str | None) -> None:
         """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
@@ -144,7 +177,7 @@ class HttpConnection(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "This is no HTTP request"))
+            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "Not an HTTP request"))
         else:
             if self._reading == HEAD:
                 # What a chunk holds of an earlier request is not the head's.
@@ -153,7 +186,7 @@ class HttpConnection(HttpToolsProtocol):
             elif self._reading == BODY:
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
                 if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
-                    self._refuse(RefusedError(400, "There is too much in the body that is no body"))
+                    self._refuse(RefusedError(400, "The body has too many bytes of chunk extensions or trailers"))
 
     def _feed(self, data: bytes) -> None:
         """Parses. A request that offers another protocol is parsed again without the offer: llhttp takes what follows

@@ -1,12 +1,65 @@
-"""What a request's URL and headers may be."""
+"""What a request's head may be, and how the server itself refuses one: in the one shape that errors have."""
 
 import urllib.parse
+from collections.abc import Sequence
 
 import httptools
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import HTTPScope
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.server.limits import ConnectionLimits
-from service.server.refusals import Header, RefusedError
+from service.server.limits import PROBES, ConnectionKeeper, ConnectionLimits
+from service.web.problems import render_error
+from service.web.safety import NO_SNIFFING
+
+RETRY_AFTER_SECONDS = 5
+NO_PLACE = "All places for connections are taken: try again"
+
+Header = tuple[bytes, bytes]
+
+
+class RefusedError(Exception):
+    """The request is refused with this answer; ``reason`` is for the count."""
+
+    def __init__(self, status: int, message: str, reason: str = "malformed") -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.reason = reason
+
+
+def render_refusal(status: int, message: str, more: Sequence[Header]) -> bytes:
+    """The whole answer, byte for byte, after which the connection closes."""
+    headers, body = _describe(status, message)
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in (*more, *headers, (b"connection", b"close")))
+    return STATUS_LINE[status] + lines + b"\r\n" + body
+
+
+def answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
+    """The application for a place of the reserve."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in PROBES:
+            await app(scope, receive, send)
+            return
+        keeper.count_cut("full")
+        headers, body = _describe(503, NO_PLACE)
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+def _describe(status: int, message: str) -> tuple[list[Header], bytes]:
+    body = render_error(message, "unavailable" if status == 503 else "invalid_request")
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        NO_SNIFFING,
+    ]
+    if status == 503:
+        headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+    return headers, body
 
 
 class _Trailers(list[Header]):
@@ -39,7 +92,7 @@ def judge_head(
     if version not in {"1.0", "1.1"}:
         raise RefusedError(505, "This service speaks HTTP/1.1")
     if hosts > 1 or (version == "1.1" and not hosts):
-        raise RefusedError(400, "Host: is to be sent, and once")
+        raise RefusedError(400, "Host: send exactly one Host header")
     if queued >= limits.pipelined:
         raise RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
 
@@ -61,7 +114,7 @@ def expects_to_be_asked(value: bytes) -> bool:
 def describe_request(scope: HTTPScope, parser: httptools.HttpRequestParser, url: bytes) -> None:
     """Adds method, version and target to an ASGI scope; raises RefusedError where there is no path."""
     if parser.get_method() == b"CONNECT":
-        raise RefusedError(400, "This service is no proxy")
+        raise RefusedError(400, "This service is not a proxy")
     parsed = httptools.parse_url(url)
     raw_path = parsed.path
     if raw_path is None:
@@ -72,3 +125,27 @@ def describe_request(scope: HTTPScope, parser: httptools.HttpRequestParser, url:
     scope["path"] = urllib.parse.unquote(path) if "%" in path else path
     scope["raw_path"] = raw_path
     scope["query_string"] = parsed.query or b""
+
+
+def open_parser(connection: object) -> httptools.HttpRequestParser:
+    """A parser set up like the connection's first one."""
+    parser = httptools.HttpRequestParser(connection)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def render_without_upgrade(parser: httptools.HttpRequestParser, url: bytes, headers: list[Header]) -> bytes:
+    """The head that was parsed, without its Upgrade: who offers another protocol is answered as if they did not
+    (RFC 9110, section 7.8).
+
+    The connection stays open only after ``h2c``, which clients offer by default. A proxy in front may take a connection
+    for a tunnel once any other protocol was offered, and nobody may send requests past it.
+    """
+    protocols = [value.strip().lower() for name, value in headers if name == b"upgrade"]
+    if protocols == [b"h2c"]:
+        kept = [header for header in headers if header[0] != b"upgrade"]
+    else:
+        kept = [header for header in headers if header[0] not in {b"upgrade", b"connection"}]
+        kept.append((b"connection", b"close"))
+    line = b"%s %s HTTP/%s\r\n" % (parser.get_method(), url, parser.get_http_version().encode())
+    return line + b"".join(b"%s: %s\r\n" % header for header in kept) + b"\r\n"

@@ -1,10 +1,27 @@
-"""What a client may ask of the server itself, and what the keeper of its connections knows of each."""
+"""The open connections of the server: how many there may be, who goes when there is no room, and which of them have
+kept it waiting for too long.
+
+One sweep a second looks at all of them, so that a request costs no timer: a connection only notes what it is doing, and
+the sweep since when it has been doing it. So every limit of time is kept to within a sweep.
+
+When all places are taken, a newcomer gets that of the connection that has kept us waiting the longest: one that has
+never sent a request, an unfinished head, a body that stands still, and then the one that has been idle for the longest.
+Otherwise whoever opens connections and leaves them alone could lock the provider out. While every one is at work, a few
+places more are kept for the probes: a service that is only busy must not be taken for a dead one and be restarted.
+"""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
+
+import structlog
+
+logger = structlog.get_logger()
+
+SWEEPS_PER_LOG_LINE = 10
 
 Place = Literal["open", "reserved", "full"]
 """What a new connection gets: a place, one for a probe, or none."""
@@ -48,7 +65,7 @@ class ConnectionLimits:
 DEFAULT_CONNECTION_LIMITS = ConnectionLimits()
 
 
-class Doing(NamedTuple):
+class Activity(NamedTuple):
     """What a connection is at, and with which of its requests."""
 
     stage: str
@@ -76,7 +93,7 @@ class Watched(Protocol):
     def is_write_paused(self) -> bool:
         """The client has not taken enough of an answer yet to go on writing."""
 
-    def tell_doing(self) -> Doing:
+    def activity(self) -> Activity:
         """What it is at."""
 
     def cut_off(self, reason: str, message: str | None) -> None:
@@ -86,10 +103,19 @@ class Watched(Protocol):
 class Notes:
     """What a sweep has seen of a connection."""
 
-    __slots__ = ("body_bytes", "doing", "moved_at", "reading_seconds", "since", "stopped_at", "stops", "untaken_bytes")
+    __slots__ = (
+        "activity",
+        "body_bytes",
+        "moved_at",
+        "reading_seconds",
+        "since",
+        "stopped_at",
+        "stops",
+        "untaken_bytes",
+    )
 
     def __init__(self) -> None:
-        self.doing: Doing | None = None
+        self.activity: Activity | None = None
         self.since = 0.0
         self.body_bytes = 0
         self.moved_at = 0.0
@@ -97,3 +123,186 @@ class Notes:
         self.stops = -1
         self.stopped_at = 0.0
         self.untaken_bytes = 0
+
+
+def _look_at(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
+    """Notes what a connection is doing, and cuts it off where that takes too long. ``elapsed``: since the last look."""
+    activity, notes = connection.activity(), connection.notes
+    if activity != notes.activity:
+        notes.activity, notes.since, notes.moved_at = activity, now, now
+        notes.body_bytes, notes.reading_seconds = connection.body_bytes, 0.0
+    waited = now - notes.since
+    match activity.stage:
+        case "silent" if waited >= limits.head_seconds:
+            connection.cut_off("silent", None)
+        case "head" if waited >= limits.head_seconds and not connection.is_read_paused:
+            connection.cut_off("slow_head", f"The headers did not arrive within {limits.head_seconds:g} s")
+        case "idle" if waited >= limits.idle_seconds:
+            connection.transport.close()
+        case "rest" if waited >= limits.linger_seconds:
+            connection.cut_off("unread_body", None)
+        case "refused" if waited >= limits.linger_seconds:
+            connection.transport.close()
+        case "body":
+            _look_at_body(limits, connection, now, elapsed)
+
+
+def _look_at_body(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
+    notes = connection.notes
+    if connection.is_read_paused or connection.body_bytes != notes.body_bytes:
+        notes.moved_at, notes.body_bytes = now, connection.body_bytes
+    if connection.is_read_paused:  # it is ours to go on
+        return
+    notes.reading_seconds += min(elapsed, now - notes.since)
+    seconds = notes.reading_seconds
+    if now - notes.moved_at >= limits.stalled_seconds:
+        connection.cut_off("slow_body", f"Nothing of the body arrived for {limits.stalled_seconds:g} s")
+    elif seconds >= limits.patience_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
+        rate = limits.body_bytes_per_second
+        connection.cut_off("slow_body", f"The body came with less than {rate:g} bytes a second")
+
+
+def _takes_too_little(limits: ConnectionLimits, connection: Watched, now: float, size: int) -> bool:
+    """Whether a client takes too little of its answer, of which ``size`` bytes are left. Nothing is added to a
+    transport that is full or closing: what has become less since it stopped was taken."""
+    notes = connection.notes
+    if notes.stops != connection.stops:
+        notes.stops, notes.stopped_at, notes.untaken_bytes = connection.stops, now, size
+    seconds, taken = now - notes.stopped_at, notes.untaken_bytes - size
+    is_long = size > 0 and seconds >= 2 * limits.patience_seconds
+    return is_long and taken < limits.answer_bytes_per_second * seconds
+
+
+class ConnectionKeeper:
+    """Lets connections in, sweeps them, and counts those that were refused or cut off in ``cut``, by reason."""
+
+    def __init__(
+        self,
+        limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
+        cut: MutableMapping[tuple[str, ...], int] | None = None,
+    ) -> None:
+        self.limits = limits
+        self._cut = Counter() if cut is None else cut
+        self._logged: Counter[tuple[str, ...]] = Counter()
+        self._open: set[Watched] = set()
+        self._reserved: set[Watched] = set()
+        self._victims: dict[str, list[tuple[Watched, Activity]]] = {}
+        self._swept_at = limits.clock()
+
+    def list_open(self) -> list[Watched]:
+        """The connections that are open now."""
+        return [*self._open, *self._reserved]
+
+    def count_stages(self) -> dict[str, int]:
+        """How many connections are at each stage now."""
+        counts = dict.fromkeys(STAGES, 0)
+        for connection in self.list_open():
+            counts[connection.activity().stage] += 1
+        return counts
+
+    def count_cut(self, reason: str) -> None:
+        """Counts a connection that was refused or cut off."""
+        self._cut[(reason,)] += 1
+
+    def admit(self, connection: Watched) -> Place:
+        """The place that it gets, if need be that of one that waits for its client."""
+        places: tuple[tuple[Place, set[Watched], int], ...] = (
+            ("open", self._open, self.limits.connections),
+            ("reserved", self._reserved, self.limits.reserve),
+        )
+        for place, taken, most in places:
+            if len(taken) < most or self._make_room(place, taken):
+                taken.add(connection)
+                return place
+        self.count_cut("full")
+        return "full"
+
+    def leave(self, connection: Watched) -> None:
+        """Forgets a connection that has ended."""
+        self._open.discard(connection)
+        self._reserved.discard(connection)
+
+    async def run(self) -> None:
+        """Sweeps for as long as the server runs."""
+        sweeps = 0
+        while True:
+            await asyncio.sleep(self.limits.sweep_seconds)
+            try:
+                self.sweep()
+            except Exception:
+                logger.error("sweep_failed", exc_info=True)
+            sweeps += 1
+            if sweeps % SWEEPS_PER_LOG_LINE == 0:
+                self.log_cuts()
+
+    def sweep(self) -> None:
+        """Cuts off whoever has kept us waiting for too long."""
+        now = self.limits.clock()
+        elapsed, self._swept_at = now - self._swept_at, now
+        self._victims.clear()
+        owing: list[tuple[int, Watched]] = []
+        for connection in self.list_open():
+            _look_at(self.limits, connection, now, elapsed)
+            if connection.is_write_paused or connection.transport.is_closing():
+                size = connection.transport.get_write_buffer_size()
+                if _takes_too_little(self.limits, connection, now, size):
+                    self._abort(connection)
+                else:
+                    owing.append((size, connection))
+            else:
+                connection.notes.stops = -1
+        self._bound_untaken(owing)
+
+    def _bound_untaken(self, owing: list[tuple[int, Watched]]) -> None:
+        """A client that reads slowly costs memory: those that leave most of it untaken are broken off first."""
+        total = sum(size for size, _ in owing)
+        if total <= self.limits.untaken_bytes:
+            return
+        for size, connection in sorted(owing, key=lambda pair: pair[0], reverse=True):
+            self._abort(connection)
+            total -= size
+            if total <= self.limits.untaken_bytes:
+                return
+
+    def _abort(self, connection: Watched) -> None:
+        if connection in self._open or connection in self._reserved:
+            self.count_cut("untaken")
+            self.leave(connection)
+            connection.transport.abort()
+
+    def _make_room(self, place: Place, taken: set[Watched]) -> bool:
+        """Closes the connection that has kept us waiting the longest, if there is one. They are listed once between
+        two sweeps at most, so that a flood of connections is not looked through for each of them."""
+        if place not in self._victims:
+            self._victims[place] = self._list_victims(taken)
+        victims = self._victims[place]
+        while victims:
+            victim, activity = victims.pop()
+            if victim in taken and victim.activity() == activity and not victim.transport.get_write_buffer_size():
+                self.leave(victim)
+                victim.cut_off("made_room", "There was no place left for a slow request: send it again")
+                victim.transport.close()
+                return True
+        return False
+
+    def _list_victims(self, taken: set[Watched]) -> list[tuple[Watched, Activity]]:
+        """Who waits for its client, and did so at the last sweep already; the last is the first to go."""
+        found: list[tuple[bool, float, int, Watched, Activity]] = []
+        for number, connection in enumerate(taken):
+            notes, activity = connection.notes, connection.activity()
+            stands_still = activity.stage != "body" or (
+                connection.body_bytes == notes.body_bytes and notes.moved_at < self._swept_at
+            )
+            is_busy = activity.stage in {"answering", "closing"} or connection.is_read_paused
+            if is_busy or activity != notes.activity or not stands_still:
+                continue
+            found.append((activity.stage == "idle", notes.since, number, connection, activity))
+        found.sort(reverse=True)
+        return [(connection, activity) for _, _, _, connection, activity in found]
+
+    def log_cuts(self) -> None:
+        """One line for each reason, however many there were: a flood of bad requests is no flood of log lines."""
+        for reason, count in list(self._cut.items()):
+            if count > self._logged[reason]:
+                logger.warning("connections_cut", reason=reason[0], count=count - self._logged[reason])
+                self._logged[reason] = count

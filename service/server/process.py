@@ -1,12 +1,14 @@
 """Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import structlog
 import uvicorn
@@ -14,37 +16,34 @@ from starlette.types import ASGIApp
 
 from service.errors import ConfigurationError
 from service.server.connection import HttpConnection
-from service.server.descriptors import allow_descriptors
-from service.server.keeper import ConnectionKeeper
+from service.server.limits import ConnectionKeeper, ConnectionLimits
 
 logger = structlog.get_logger()
 
 DRAIN_SECONDS = 15  # more than a webhook can wait for its commit
 UNTAKEN_SECONDS = 60
 QUEUED_CONNECTIONS = 2048
+OTHER_DESCRIPTORS = 256  # the database's connections, uploads on disk
 
 
-@runtime_checkable
-class Kept(Protocol):
-    """An application that says what its clients may ask of the server. Others get the usual limits."""
+@dataclass(frozen=True)
+class Service:
+    """An application, and what its server has to know of it."""
 
-    keeper: ConnectionKeeper
+    app: ASGIApp
+    keeper: ConnectionKeeper = field(default_factory=ConnectionKeeper)
+    """Keeps the connections within their limits."""
+    end_waits: Callable[[], None] = lambda: None
+    """Answers the requests that only wait for something to happen, so that they do not hold up a server that stops."""
 
 
-def _do_nothing() -> None:
-    pass
-
-
-async def serve_until_signal(
-    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
-) -> None:
-    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns. ``before_drain`` is called before
-    it waits for these answers.
+async def serve_until_signal(service: Service, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _Server(app, before_drain)
+    server = _Server(service)
     allow_descriptors(server.keeper.limits)
 
     received: list[int] = []
@@ -64,16 +63,13 @@ async def serve_until_signal(
 
 
 @asynccontextmanager
-async def serve_in_background(
-    app: ASGIApp, host: str, port: int, before_drain: Callable[[], None] = _do_nothing
-) -> AsyncIterator[int]:
+async def serve_in_background(service: Service, host: str, port: int) -> AsyncIterator[int]:
     """Serves while the block lasts, and leaves signals alone; gives the port, a free one when ``port`` is 0.
-    ``before_drain`` is called before it waits for its last answers.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
     listener = _listen(host, port)
-    server = _BackgroundServer(app, before_drain)
+    server = _BackgroundServer(service)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield listener.getsockname()[1]  # connections wait in the listener's queue until the server takes them
@@ -83,13 +79,13 @@ async def serve_in_background(
 
 
 class _Server(uvicorn.Server):
-    """Calls ``before_drain`` once it takes nothing new, before it waits for what it has taken. Its connections are kept
-    within their limits for as long as there are any."""
+    """Keeps its connections within their limits for as long as there are any. Once it takes nothing new, it ends the
+    waits before it waits for what it has taken."""
 
-    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
-        self.keeper = app.keeper if isinstance(app, Kept) else ConnectionKeeper()
-        super().__init__(_configure(app, self.keeper))
-        self._before_drain = before_drain
+    def __init__(self, service: Service) -> None:
+        self.keeper = service.keeper
+        super().__init__(_configure(service.app, self.keeper))
+        self._end_waits = service.end_waits
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         sweeping = asyncio.create_task(self.keeper.run())
@@ -100,15 +96,15 @@ class _Server(uvicorn.Server):
             await asyncio.gather(sweeping, return_exceptions=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._before_drain()
+        self._end_waits()
         await super().shutdown(sockets)
 
 
 class _BackgroundServer(_Server):
     """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
 
-    def __init__(self, app: ASGIApp, before_drain: Callable[[], None]) -> None:
-        super().__init__(app, before_drain)
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
         self.config.date_header = False  # it would be kept by those looks
         self.stop = asyncio.Event()
 
@@ -152,3 +148,16 @@ def _listen(host: str, port: int) -> socket.socket:
             f"{host}:{port} cannot be listened on ({error.strerror}): set OUTCOMES_HOST and OUTCOMES_PORT"
         ) from error
     return listener
+
+
+def allow_descriptors(limits: ConnectionLimits) -> None:
+    """Lets this process have as many file descriptors as its connections may need, as far as the system does, and logs
+    where that is too few: a process that has none left accepts nobody."""
+    needed = limits.connections + limits.reserve + OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        logger.warning("few_file_descriptors", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")

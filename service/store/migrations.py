@@ -87,9 +87,9 @@ def read_migrations(folder: Path | None = None) -> list[SqlFile]:
     return files
 
 
-def read_functions(folder: Path | None = None) -> list[SqlFile]:
+def read_functions() -> list[SqlFile]:
     """The functions, then the views of ``sql/bi`` (``bi/…``), in the order in which they build on each other."""
-    folder = folder or find_sql_folder()
+    folder = find_sql_folder()
     views = "".join(path.read_text() for path in sorted(folder.glob("bi/*.sql")))
     return [
         *(_read(path, path.stem, path.read_text()) for path in sorted(folder.glob("functions/*.sql"))),

@@ -1,8 +1,9 @@
-"""Logs: one JSON object per line on standard error. Event names are static words; data stands in fields.
+"""Logs: one JSON object per line on standard error. Event names are static words; data is in fields. Commands that
+print for people log plain lines.
 
-Only fields on the list are let through, so that a body, a phone number or a key cannot slip into a log with an
-exception or a well-meant extra field. Of those, ids that come from outside are let through only where they are plain,
-names that people choose only where no phone number stands in them, and nothing but numbers and texts at all.
+Only fields in ``FIELDS`` are logged, so that a body, a phone number or a key cannot get into a log with an exception or
+a well-meant extra field. Their values are numbers or text. Ids from outside are logged only if they are plain, and
+names that people choose only if they contain no phone number.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any
 import stamina.instrumentation
 import structlog
 
-from service.telemetry.request_ids import current_request_id, is_plain
+from service.telemetry.context import current_request_id, is_plain
 
 FIELDS = frozenset(
     {
@@ -25,7 +26,7 @@ FIELDS = frozenset(
         "reason", "recipients", "seconds", "setting", "signal", "sqlstate", "state", "status", "target", "targets",
         "unknown", "upload_id", "version", "wait_seconds",
         "consumer", "position", "sent", "skipped",
-        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed",
+        "actor", "duration_ms", "event_id", "key_id", "method", "request_id", "route", "suppressed", "task",
     }
 )  # fmt: skip
 FOREIGN_IDS = ("request_id", "event_id")
@@ -34,13 +35,18 @@ _WORD = re.compile(r"[a-z][a-z0-9_]*")
 _PHONE_LIKE = re.compile(r"(?:\d[ ().\-/_]*){7,}")
 WITHHELD = "(withheld)"
 LIBRARY_LINES = 10
-"""In a second, from one place."""
+"""Per second and logger."""
 
 logger = structlog.get_logger()
 
 
-def configure_logs(level: str) -> None:
-    """Sets structlog up for this process, and sends what libraries log the same way, reduced to its source."""
+def configure_logs(level: str, *, for_people: bool = False) -> None:
+    """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source.
+
+    ``for_people``: plain lines, of which there are only warnings unless ``level`` is debug; nothing of libraries.
+    """
+    if for_people and level == "info":
+        level = "warning"
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -48,20 +54,21 @@ def configure_logs(level: str) -> None:
             add_request_id,
             _reduce_exception,
             _keep_known_fields,
-            structlog.processors.JSONRenderer(),
+            _render_line if for_people else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # whoever retries tells it, with what failed
-    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
+    stamina.instrumentation.set_on_retry_hooks([])  # the caller logs its retries, with what failed
+    handler = logging.NullHandler() if for_people and level != "debug" else _LibraryHandler()
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 
 
 class LineLimit:
-    """Lets a few lines a second through for each reason, so that a flood of what they tell does not flood the log too.
-    Those that it holds back are counted, and told as one line, named ``event``, when the second is over.
+    """Allows a few lines a second for each reason, so that a flood of events does not flood the log too. It counts the
+    lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
 
-    ``reasons`` are static words: one is remembered for as long as its second lasts.
+    A reason is a static word. It is remembered for as long as its second lasts.
     """
 
     def __init__(
@@ -69,12 +76,10 @@ class LineLimit:
         event: str,
         *,
         lines: int = 3,
-        seconds: float = 1.0,
         call_later: Callable[[float, Callable[[str], None], str], object] | None = None,
     ) -> None:
         self._event = event
         self._lines = lines
-        self._seconds = seconds
         self._call_later = call_later
         self._counts: dict[str, int] = {}
 
@@ -83,7 +88,7 @@ class LineLimit:
         before = self._counts.get(reason)
         if before is None:
             before = 0
-            (self._call_later or asyncio.get_running_loop().call_later)(self._seconds, self._end, reason)
+            (self._call_later or asyncio.get_running_loop().call_later)(1.0, self._end, reason)
         self._counts[reason] = before + count
         return max(0, min(count, self._lines - before))
 
@@ -94,7 +99,7 @@ class LineLimit:
 
 
 def add_request_id(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The request that the line is written for, where it is written for one and names none itself."""
+    """Adds the id of the current request, if there is one and the line names none."""
     request_id = current_request_id()
     if request_id is not None:
         fields.setdefault("request_id", request_id)
@@ -102,7 +107,7 @@ def add_request_id(logger: Any, method: str, fields: MutableMapping[str, Any]) -
 
 
 def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """An exception becomes its class and where it was raised: its message may quote what it choked on."""
+    """Replaces an exception by its class and where it was raised, because its message may quote its input."""
     given = fields.pop("exc_info", None)
     error = sys.exc_info()[1] if given is True else given
     if isinstance(error, BaseException):
@@ -118,10 +123,17 @@ def _reduce_exception(logger: Any, method: str, fields: MutableMapping[str, Any]
 
 
 def _keep_known_fields(logger: Any, method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: value if _may_stand(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
+    return {name: value if _may_log(name, value) else WITHHELD for name, value in fields.items() if name in FIELDS}
 
 
-def _may_stand(name: str, value: Any) -> bool:
+def _render_line(logger: Any, method: str, fields: MutableMapping[str, Any]) -> str:
+    del fields["timestamp"]
+    level, event = fields.pop("level"), fields.pop("event").replace("_", " ")
+    data = ", ".join(f"{name} {value}" for name, value in fields.items() if value not in {None, ""})
+    return f"outcomes: {level}: {event}" + (f" ({data})" if data else "")
+
+
+def _may_log(name: str, value: Any) -> bool:
     if value is None:
         return True
     if name in FOREIGN_IDS:
@@ -134,8 +146,9 @@ def _may_stand(name: str, value: Any) -> bool:
 
 
 class _LibraryHandler(logging.Handler):
-    """A library's message may hold anything, so only where it came from is told, and what it failed with. One that says
-    the same for each request (a full queue, say) is told a few times a second, and then how often it was not."""
+    """Logs the source of a library's message and the error it failed with, not the message, which may hold anything. A
+    message that repeats for each request (a full queue, say) is logged a few times a second; the next line then has the
+    number suppressed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,6 +163,6 @@ class _LibraryHandler(logging.Handler):
         if count >= LIBRARY_LINES:
             return
         error = record.exc_info[1] if record.exc_info else None
-        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries make up levels
-        told = {"suppressed": suppressed} if suppressed else {}
-        logger.log(level, "library_warning", name=record.name, exc_info=error, **told)
+        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING  # libraries define their own
+        extra = {"suppressed": suppressed} if suppressed else {}
+        logger.log(level, "library_warning", name=record.name, exc_info=error, **extra)

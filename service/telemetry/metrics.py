@@ -1,8 +1,9 @@
-"""The metrics at ``/metrics``: one object, made in ``app`` and handed down. Their meanings are their help texts."""
+"""The metrics at ``/metrics``: one object, made in ``app`` and passed down. The help texts define the metrics."""
 
+import asyncio
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,9 +14,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 
 class Tally:
-    """A counter for the hot path: a plain dict of counts by label values, made into samples when it is scraped.
+    """A counter for the hot path: a plain dict of counts by label values, turned into samples at each scrape.
 
-    The library's own takes a lock for each increment, which costs as much as checking a signature.
+    The library's counter takes a lock for each increment, which costs as much as checking a signature.
     """
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
@@ -34,7 +35,7 @@ class Tally:
 
 
 class Levels:
-    """A gauge whose values are all read at once, when it is scraped, by ``read``: from label value to level."""
+    """A gauge whose values are all read at each scrape: ``read`` returns the level of each label value."""
 
     def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
         self._name = name
@@ -52,7 +53,7 @@ class Levels:
 
 
 class Timings:
-    """A histogram for the hot path, as ``Tally`` is a counter: a list of counts for each value of its one label."""
+    """A histogram for the hot path, like ``Tally``: a list of counts for each value of its one label."""
 
     def __init__(
         self, name: str, help_text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
@@ -61,12 +62,12 @@ class Timings:
         self._help_text = help_text
         self._label = label
         self._bounds = tuple(bounds)
-        # A count for each bucket, one for what lies beyond them, and the sum of all seconds.
+        # A count for each bucket, a count of longer times, and the sum of all seconds.
         self._slots: defaultdict[str, list[float]] = defaultdict(lambda: [0] * (len(bounds) + 2))
         registry.register(self)
 
     def observe(self, value: str, seconds: float) -> None:
-        """Counts one that took so long, under this value of the label."""
+        """Counts one observation under this value of the label."""
         slots = self._slots[value]
         slots[bisect_left(self._bounds, seconds)] += 1
         slots[-1] += seconds
@@ -105,7 +106,7 @@ class Metrics:
         )
         self.secret_used = Tally(
             "outcomes_webhook_secret_used",
-            "Webhooks verified, by target and place of the secret in its list from 1: one that stays still can go.",
+            "Webhooks verified, by target and place of the secret in its list from 1: one that does not grow can go.",
             ["target", "secret"],
             registry=registry,
         )
@@ -118,7 +119,13 @@ class Metrics:
         self.groups = Counter("outcomes_groups", "Groups committed.", registry=registry)
         self.group_failures = Counter(
             "outcomes_group_failures",
-            "Failed attempts to write a group; it is tried again until its events have waited too long.",
+            "Failed attempts to write a group; it is retried until its events have waited too long.",
+            registry=registry,
+        )
+        self.background_failures = Counter(
+            "outcomes_background_failures",
+            "Background tasks that died and were restarted, by task.",
+            ["task"],
             registry=registry,
         )
         self.commit_seconds = Histogram(
@@ -157,7 +164,7 @@ class Metrics:
 
         self.healed = Counter(
             "outcomes_healed_calls",
-            "Calls brought in from their conversations, since no webhook had told of them.",
+            "Calls recovered from their conversations, because no webhook reported them.",
             registry=registry,
         )
         self.reconciliations = Counter(
@@ -169,7 +176,7 @@ class Metrics:
 
         self.list_flaws = Counter(
             "outcomes_provider_list_flaws",
-            "What was odd in the provider's lists whenever one was read, by list (batches, conversations) and reason. "
+            "Flaws in the provider's lists, at each reading, by list (batches, conversations) and reason. "
             "Entries skipped: not_an_object, no_id, no_agent; list left before its end: list_repeats, list_too_long.",
             ["list", "reason"],
             registry=registry,
@@ -181,41 +188,41 @@ class Metrics:
         )
         self.reconciliation_overdue_seconds = Gauge(
             "outcomes_reconciliation_overdue_seconds",
-            "For how many seconds the batch whose comparison has been due for longest has waited; 0: none is due.",
+            "Seconds for which the comparison that is due for longest has waited; 0: none is due.",
             registry=registry,
         )
 
         self.exports = Counter(
             "outcomes_exports",
-            "Exports by what, as what, and how they ended: done, disconnected, stalled, too_slow, failed.",
+            "Exports by name, format and ending: done, disconnected, stalled, too_slow, failed.",
             ["name", "format", "ending"],
             registry=registry,
         )
 
         self.alarms = Gauge(
-            "outcomes_alarms", "How much of what GET /v1/alarms tells there is, by its name; 0: none.", ["name"],
+            "outcomes_alarms", "Count of each alarm at GET /v1/alarms, by name; 0: no alarm.", ["name"],
             registry=registry,
         )  # fmt: skip
         self.alarm_age_seconds = Gauge(
-            "outcomes_alarm_age_seconds", "For how long there has been an alarm, by its name.", ["name"],
+            "outcomes_alarm_age_seconds", "Seconds for which an alarm has lasted, by name.", ["name"],
             registry=registry,
         )  # fmt: skip
 
         self.forgotten = Counter(
             "outcomes_forgotten",
-            "What went since it had been kept for long enough, by kind: rows, or for bodies steps.",
+            "Rows that retention deleted, by kind; for bodies, steps.",
             ["kind"],
             registry=registry,
         )
         self.feed_consumer_lag = Gauge(
             "outcomes_feed_consumer_lag",
-            "Entries of the feed that a consumer has not acknowledged; counted up to 1000, beyond at most so many.",
+            "Entries of the feed that a consumer has not acknowledged; exact up to 1000, an upper bound beyond.",
             ["consumer"],
             registry=registry,
         )
         self.feed_consumer_lag_seconds = Gauge(
             "outcomes_feed_consumer_lag_seconds",
-            "For how long the first entry that a consumer has not acknowledged has been there; 0: it has them all.",
+            "Seconds for which the first entry that a consumer has not acknowledged has been there; 0: no such entry.",
             ["consumer"],
             registry=registry,
         )
@@ -228,7 +235,7 @@ class Metrics:
 
         self.http_requests = Counter(
             "outcomes_http_requests",
-            "Requests but for webhooks, by method, route and status; route: the template of the path, or unknown; "
+            "Requests except webhooks, by method, route and status; route: the template of the path, or unknown; "
             "status 0: the service ended before it answered.",
             ["method", "route", "status"],
             registry=registry,
@@ -244,7 +251,7 @@ class Metrics:
 
         self.loop_lag_seconds = Histogram(
             "outcomes_loop_lag_seconds",
-            "Seconds by which a timer of the event loop came late, looked at four times a second: everything in this "
+            "Seconds by which a timer of the event loop is late, measured four times a second: everything in this "
             "process waits that long for its turn.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
             registry=registry,
@@ -269,3 +276,28 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition format's text."""
         return generate_latest(self.registry)
+
+
+INTERVAL_SECONDS = 0.25
+
+
+class LoopLag:
+    """Measures how late a timer of the event loop fires."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._sleep = sleep
+        self._clock = clock or asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            began = self._clock()
+            await self._sleep(INTERVAL_SECONDS)
+            self._metrics.loop_lag_seconds.observe(max(0.0, self._clock() - began - INTERVAL_SECONDS))

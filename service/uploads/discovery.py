@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import structlog
 
+from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
@@ -60,7 +61,10 @@ class Discoverer:
 
     async def run(self) -> None:
         """Discovers until it is cancelled."""
-        await asyncio.gather(self._discover_again_and_again(), self._keep_lease())
+        await asyncio.gather(
+            every(self._interval_seconds, self._discover_in_turn, "discovery_failed"),
+            every(self._lease_seconds / 3, self._keep_lease, "lease_not_renewed"),
+        )
 
     async def _claim(self) -> bool:
         held = await self._database.queries.claim_lease(
@@ -71,24 +75,15 @@ class Discoverer:
 
     async def _keep_lease(self) -> None:
         """Renews the lease between rounds too: it stays with one replica for as long as that one lives."""
-        while True:
-            await asyncio.sleep(self._lease_seconds / 3)
-            if self._is_holder:
-                try:
-                    await self._claim()
-                except Exception:
-                    logger.warning("lease_not_renewed", exc_info=True)
+        if self._is_holder:
+            await self._claim()
 
-    async def _discover_again_and_again(self) -> None:
-        while True:
+    async def _discover_in_turn(self) -> None:
+        if await self._claim():
             try:
-                if await self._claim():
-                    await self.discover()
+                await self.discover()
             except ProviderError as error:
                 logger.warning("discovery_failed", status=error.status)
-            except Exception:
-                logger.warning("discovery_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
 
     async def discover(self) -> None:
         """One pass: reads the list, and places events again that new batches concern.
@@ -153,7 +148,7 @@ class Discoverer:
             nowhere = await self._find_homeless(page.data)
             if page.odd or nowhere:
                 odd_pages = pages
-            flaws.update([*page.odd, *["no_agent" for _ in nowhere]])
+            flaws.update([*[entry.reason for entry in page.odd.values()], *["no_agent" for _ in nowhere]])
             homeless += nowhere
             if not (changed or is_whole or pages < self._odd_pages):
                 break

@@ -31,6 +31,8 @@ class Evidence(NamedTuple):
     rivals: list[Contender]
     agent_id: int
     listed: list[Listed]
+    unreadable: list[Listed]
+    """Entries of the list without a usable id: any of them could be a batch of the agent."""
     answers: dict[int, ProviderBatch]
     """The listed batches as the provider said it."""
     known: dict[int, KnownBatch]
@@ -55,7 +57,7 @@ async def gather_evidence(database: Database, client: FormantClient, batch_key: 
     batch that is on the list is seen afterwards.
     """
     agent_id = await database.queries.get_upload_agent(database.pool, batch_key=batch_key)
-    answers = {batch.id: batch async for batch in client.list_batches(agent_id)}
+    answers, odd = await client.list_batches(agent_id)
     listed = [Listed.read(answers[batch_id]) for batch_id in sorted(answers)]
     rows = database.queries.select_known_batches(database.pool, batch_ids=list(answers))
     known = {row["batch_id"]: KnownBatch(row["upload_id"], row["known_by"]) async for row in rows}
@@ -65,7 +67,8 @@ async def gather_evidence(database: Database, client: FormantClient, batch_key: 
         _read_contender(own),
         [_read_contender(row) for row in contenders if row is not own],
         agent_id,
-        [batch for batch in listed if batch.agent_id is None or batch.agent_id == agent_id],
+        [batch for batch in listed if batch.agent_id in {None, agent_id}],
+        [Listed.read(entry) for entry in odd if entry.agent_id in {None, agent_id}],
         answers,
         known,
         is_known_sent=own["first_call_at"] is not None,

@@ -22,9 +22,9 @@ from service.outcomes.http import BATCH_ID
 from service.store.database import Database
 from service.uploads.files import ReceivedFile, keep_file, receive_form
 from service.uploads.report import ContactError, Duplicate, Duplicates
-from service.uploads.requests import UploadRequest
 from service.uploads.resolution import Resolver
-from service.uploads.uploads import Uploader
+from service.uploads.storing import UploadRequest
+from service.uploads.uploader import Uploader
 from service.web.answers import One, Page, Time, to_page
 from service.web.bodies import read_json
 from service.web.json import JsonResponse
@@ -37,15 +37,11 @@ MAX_ROWS = 10**7
 UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
 _KEY = re.compile(r'"([ !#-~]{1,255})"|([!#-~]{1,255})')
 
-FINDS_BATCH = (("batch_id", "data/id"),)
-FINDS_UPLOAD = (("upload_id", "data/0/upload_id"), ("batch_id", "data/0/batch_id"))
-
 
 class IdempotencyKey(Parameter[str, None]):
     """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is taken too."""
 
     place = "header"
-    wrong_text = '""'
 
     def __init__(self) -> None:
         description = "The same key again answers the same batch, and calls nobody twice; with another request: 422"
@@ -144,6 +140,8 @@ class Resolution(msgspec.Struct, forbid_unknown_fields=True):
     not_sent: bool = False
     not_these: Annotated[list[int], Meta(max_length=MAX_DENIED)] | None = None
     """With ``not_sent``: all batches that could be it, as the 409 names them, and that are known not to be it."""
+    accept_unreadable: bool = False
+    """With ``not_sent``: nor is it an entry of the provider's list that cannot be read, by the provider's dashboard."""
 
 
 class Uploads:
@@ -165,7 +163,6 @@ class Uploads:
                 answers=(
                     Answer(
                         One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,),
-                        finds=FINDS_BATCH,
                     ),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
@@ -175,24 +172,24 @@ class Uploads:
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
                 parameters=(BATCH_ID,),
-                answers=(Answer(One[ProviderBatch], "The batch that the rest became", finds=FINDS_BATCH),),
+                answers=(Answer(One[ProviderBatch], "The batch that the rest became"),),
                 errors=(ConflictError, ProviderError),
             ),
             Operation(
                 "GET", "/v1/uploads", self.list, "read", "Uploads",
                 parameters=(STATE, LIMIT, BEFORE),
-                answers=(Answer(Page[Upload], finds=FINDS_UPLOAD),),
+                answers=(Answer(Page[Upload]),),
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}", self.get, "read", "Uploads",
                 parameters=(UPLOAD_ID,),
-                answers=(Answer(One[Upload], finds=(("batch_id", "data/batch_id"),)),),
+                answers=(Answer(One[Upload]),),
             ),
             Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
                 parameters=(UPLOAD_ID,),
                 bodies=(Json(Resolution, f"Either `{RESOLUTIONS.replace(' or ', '` or `')}`"),),
-                answers=(Answer(One[Upload], finds=(("batch_id", "data/batch_id"),)),),
+                answers=(Answer(One[Upload]),),
                 errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip
@@ -235,10 +232,12 @@ class Uploads:
             raise InvalidRequestError("accept_difference: goes with batch_id")
         if word.not_these is not None and not word.not_sent:
             raise InvalidRequestError("not_these: goes with not_sent")
+        if word.accept_unreadable and not word.not_sent:
+            raise InvalidRequestError("accept_unreadable: goes with not_sent")
         if word.batch_id is not None:
             await self._resolver.adopt(upload_id, word.batch_id, accept_difference=word.accept_difference)
         else:
-            await self._resolver.declare_not_sent(upload_id, word.not_these)
+            await self._resolver.declare_not_sent(upload_id, word.not_these, accept_unreadable=word.accept_unreadable)
         return JsonResponse(One(await self._read(upload_id)))
 
     async def _read(self, upload_id: int) -> Upload:

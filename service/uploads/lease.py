@@ -2,7 +2,8 @@
 
 The lease in the database lasts ``LEASE_SECONDS``. The owner itself relies on it for ``SENDING_SECONDS`` only, counted
 from before it asked for it, by clocks that go on while the machine sleeps. The difference is how long the owner may be
-paused between its last look at the clock and the write that follows: when another settles the upload, both are past.
+paused between its last look at the clock and the write that follows: when another settles the upload, both are past. So
+the lease is twice as long as the right to send and its confirmation.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import asyncpg
 import structlog
 
+from service.background import every
 from service.store.database import Database
 
 logger = structlog.get_logger()
@@ -96,18 +98,11 @@ class Lease:
 async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[Lease]:
     """Renews the lease on uploads for as long as the block lasts, and records how far the check is."""
     lease = Lease(database, batch_keys)
-    task = asyncio.create_task(_keep_renewing(lease))
+    # A database that is away for longer than the lease is what the lease is for.
+    renewing = every(RENEW_SECONDS, lease.renew, "lease_not_renewed", is_due_at_once=False)
+    task = asyncio.create_task(renewing)
     try:
         yield lease
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def _keep_renewing(lease: Lease) -> None:
-    while True:
-        await asyncio.sleep(RENEW_SECONDS)
-        try:
-            await lease.renew()
-        except Exception:  # a database that is away for longer than the lease is what the lease is for
-            logger.warning("lease_not_renewed", exc_info=True)

@@ -39,16 +39,6 @@ def make_folder() -> Iterator[str]:
         os.close(lock)
 
 
-async def sweep_leftovers() -> None:
-    """Removes leftovers until it is cancelled."""
-    while True:
-        try:
-            await remove_leftovers()
-        except Exception:
-            logger.warning("maintenance_failed", exc_info=True)
-        await asyncio.sleep(SWEEP_SECONDS)
-
-
 async def remove_leftovers() -> None:
     """Removes the folders that nobody owns."""
     count = await asyncio.to_thread(_remove)

@@ -4,7 +4,6 @@ What that takes is in ``matching``: everything fits, and no other upload or batc
 else is left to a person (``resolution``). Nothing here sends anything.
 """
 
-import asyncio
 import json
 from datetime import datetime
 from typing import Any
@@ -13,14 +12,14 @@ import asyncpg
 import structlog
 
 from service.access.audit import record_audit
+from service.background import every
 from service.errors import ApiError, ConflictError
 from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import Database
-from service.telemetry.actor import current_actor
-from service.telemetry.request_ids import current_request_id
+from service.telemetry.context import current_actor, current_request_id
 from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.uploads.matching import Decision, decide, fits, is_plausible
 
@@ -109,7 +108,7 @@ class UploadFinder:
                 await record_audit(self._database, connection, action, f"upload {batch_key}", state, **(details or {}))
         return state
 
-    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None = None) -> None:
+    async def record_unknown(self, batch_key: int, detail: str, sent_at: datetime | None) -> None:
         """Records that it was sent and no answer came; it is looked for from then on."""
         async with self._database.pool.acquire() as connection, connection.transaction():
             await self._database.queries.record_unknown(
@@ -151,6 +150,7 @@ class UploadFinder:
             evidence.free,
             evidence.agent_id,
             is_contradicted=evidence.is_contradicted,
+            unreadable=evidence.unreadable,
         )
         if decision.batch_id is not None:
             batch = evidence.answers[decision.batch_id]
@@ -182,13 +182,8 @@ class UploadRecovery:
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is told, and tried again the next time."""
-        while True:
-            try:
-                await self.settle()
-            except Exception:
-                logger.warning("upload_recovery_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.settle, "upload_recovery_failed")
 
     async def settle(self) -> None:
         """One pass."""

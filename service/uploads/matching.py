@@ -2,14 +2,15 @@
 
 A batch *fits* an upload when everything about it is as it was sent. It *could be* the upload when nothing rules that
 out: a provider may drop recipients, change blanks and case of a name, and give times by another clock. Only what fits
-is adopted without a person, and only where no other upload and no other batch can explain it; else calls decide.
+is adopted without a person, and only where no other upload and no other batch can explain it; else calls decide. An
+entry of the list that cannot be read is a batch too, and could be the upload unless what it does say rules that out.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
-from service.formant.batches import ProviderBatch
+from service.formant.batches import OddEntry, ProviderBatch
 
 CLOCK_SLACK = timedelta(minutes=5)
 ZONE_SLACK = timedelta(days=1)
@@ -20,7 +21,7 @@ PEOPLE_OF_PROOF = 2
 
 
 class Listed(NamedTuple):
-    """A batch of the provider's list; None is what it does not say."""
+    """A batch of the provider's list; None is what it does not say. Without an id that can be read it is 0."""
 
     id: int
     agent_id: int | None
@@ -29,9 +30,10 @@ class Listed(NamedTuple):
     created_at: datetime | None
 
     @classmethod
-    def read(cls, batch: ProviderBatch) -> Self:
+    def read(cls, batch: ProviderBatch | OddEntry) -> Self:
         """What the provider says; no batch is empty, so a count of 0 says nothing."""
-        return cls(batch.id, batch.agent_id, batch.name, batch.total_recipients or None, batch.created_at)
+        batch_id = batch.id if isinstance(batch, ProviderBatch) else 0
+        return cls(batch_id, batch.agent_id, batch.name, batch.total_recipients or None, batch.created_at)
 
     def describe(self) -> str:
         """In words, for a person who has to decide."""
@@ -72,7 +74,11 @@ def fits(upload: Contender, batch: Listed, agent_id: int) -> bool:
 
 
 def could_be(upload: Contender, batch: Listed) -> bool:
-    """Whether a batch may be the upload: it was made since, by whatever clock, or has its name."""
+    """Whether a batch may be the upload: it was made since, by whatever clock, or has its name.
+
+    Its size is not asked. A batch that was made since, or at an unknown time, counts whatever its size; size would only
+    add batches of another name from a day and more before the upload was sent, and none of those is it.
+    """
     return is_recent(upload, batch) or (batch.name is not None and fold(batch.name) == fold(upload.name))
 
 
@@ -91,16 +97,24 @@ def is_plausible(upload: Contender, batch: Listed) -> bool:
 
 
 def decide(
-    upload: Contender, rivals: Sequence[Contender], free: Sequence[Listed], agent_id: int, *, is_contradicted: bool
+    upload: Contender,
+    rivals: Sequence[Contender],
+    free: Sequence[Listed],
+    agent_id: int,
+    *,
+    is_contradicted: bool,
+    unreadable: Sequence[Listed] = (),
 ) -> Decision:
     """Which of the ``free`` batches, those of no other upload, the ``upload`` became.
 
     ``rivals`` are the agent's other uploads without a batch that may have been sent. ``is_contradicted``: calls were
-    made that nothing else explains, and none of them to the upload's people.
+    made that nothing else explains, and none of them to the upload's people. ``unreadable``: entries of the list.
     """
     fitting = [batch for batch in free if fits(upload, batch, agent_id)]
     if not fitting:
-        return Decision(None, "the provider's list holds no batch that fits it yet")
+        hidden = [entry for entry in unreadable if could_be(upload, entry)]
+        reason = "the provider's list holds no batch that fits it yet"
+        return Decision(None, f"{reason}, and {describe_unreadable(len(hidden))}" if hidden else reason)
     contesting = [rival for rival in rivals if any(is_plausible(rival, batch) for batch in fitting)]
     sending = [rival.key for rival in contesting if rival.is_sending]
     if sending:
@@ -111,8 +125,18 @@ def decide(
     options = [batch for batch in _before_first_call(upload, options) if batch.id not in pinned]
     if len(options) != 1 or options[0] not in fitting:
         return Decision(None, "no single batch is certainly it")
+    hidden = _before_first_call(upload, [entry for entry in unreadable if looks_like_it(upload, entry)])
+    # Calls show that it was sent. Which batch they are of they show where only a coincidence could be the other.
+    if hidden and (upload.first_call_at is None or contesting or any(entry.name is not None for entry in hidden)):
+        return Decision(None, describe_unreadable(len(hidden)))
     doubt = _find_doubt(upload, contesting, options[0], is_contradicted=is_contradicted)
     return Decision(None, doubt) if doubt else Decision(options[0].id)
+
+
+def describe_unreadable(count: int) -> str:
+    """What speaks against a decision by the list alone."""
+    entries = "1 entry" if count == 1 else f"{count} entries"
+    return f"{entries} of the provider's list cannot be read and could be it: look in the provider's dashboard"
 
 
 def _find_doubt(

@@ -4,11 +4,11 @@ It goes through all of them in small committed steps, which any replica goes on 
 a replica of the version before may have run beside the first pass. Then nothing is left to do, for ever.
 """
 
-import asyncio
 from typing import Any, NamedTuple
 
 import structlog
 
+from service.background import every
 from service.formant.regions import Regions
 from service.phones.canonical import canonical_phone
 from service.store.database import Database
@@ -41,13 +41,8 @@ class PhoneRepair:
         self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Until it is cancelled; a failure is logged, and tried again the next time."""
-        while True:
-            try:
-                await self.finish()
-            except Exception:
-                logger.warning("maintenance_failed", exc_info=True)
-            await asyncio.sleep(self._interval_seconds)
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.finish, "maintenance_failed")
 
     async def finish(self) -> int:
         """Takes all steps that are due; how many phones were repaired."""

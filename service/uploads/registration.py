@@ -11,13 +11,14 @@ from typing import Any, TypedDict
 import structlog
 
 from service.access.audit import record_audit
+from service.background import every
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import COPY_SECONDS, Database
 from service.uploads.contacts import ContactsOptions, Part, check_contacts
 from service.uploads.leftovers import make_folder
-from service.uploads.uploads import refuse_errors
+from service.uploads.uploader import refuse_errors
 
 logger = structlog.get_logger()
 
@@ -89,13 +90,8 @@ class Registrar:
         }
 
     async def run(self) -> None:
-        """Finishes what is unfinished until it is cancelled; a failure is logged, and tried again the next time."""
-        while True:
-            try:
-                await self.finish_all()
-            except Exception:
-                logger.warning("placing_failed", exc_info=True)
-            await asyncio.sleep(INTERVAL_SECONDS)
+        """Until it is cancelled."""
+        await every(INTERVAL_SECONDS, self.finish_all, "placing_failed")
 
     async def finish_all(self) -> None:
         """Finishes what was left unfinished, by any replica: registrations, and events to place again. A registration

@@ -71,7 +71,7 @@ class ContactsReport(msgspec.Struct):
     people_digest: str = ""
     """SHA-256, in hex, of the phones, whatever their order."""
 
-    def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str = "") -> None:
+    def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str) -> None:
         """Counts an error, and lists it while there is room."""
         self.error_count += 1
         self.error_kinds[kind] = self.error_kinds.get(kind, 0) + 1

@@ -4,6 +4,7 @@ Both can be wrong, and a wrong "not sent" dials everybody twice. So what speaks 
 knows better has to name it too.
 """
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -15,7 +16,7 @@ from service.formant.client import FormantClient
 from service.store.database import Database
 from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
 from service.uploads.lookup import UploadFinder
-from service.uploads.matching import Listed, could_be, is_recent
+from service.uploads.matching import Listed, could_be, describe_unreadable
 
 logger = structlog.get_logger()
 
@@ -33,7 +34,7 @@ class Resolver:
         self._client = client
         self._finder = finder
 
-    async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool = False) -> None:
+    async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool) -> None:
         """The upload became batch ``batch_id``.
 
         Raises NotFoundError, ConflictError when the upload is not unknown or the batch is another's,
@@ -62,11 +63,14 @@ class Resolver:
             raise _resolved_meanwhile(batch_key)
         logger.info("upload_resolved", upload_id=batch_key, batch_id=batch_id)
 
-    async def declare_not_sent(self, batch_key: int, not_these: Collection[int] | None = None) -> None:
-        """The upload was never sent, and none of the batches ``not_these`` is it.
+    async def declare_not_sent(
+        self, batch_key: int, not_these: Collection[int] | None = None, *, accept_unreadable: bool = False
+    ) -> None:
+        """The upload was never sent, and neither a batch of ``not_these`` nor, with ``accept_unreadable``, an entry of
+        the list that cannot be read is it.
 
         Raises NotFoundError, ConflictError when the upload is not unknown, was sent for certain, or may be a batch that
-        ``not_these`` does not name, ProviderError.
+        ``not_these`` does not name or an entry that cannot be read, ProviderError.
         """
         upload = await self._require_open(batch_key)
         client = self._require_client()
@@ -75,10 +79,13 @@ class Resolver:
             raise _was_sent(batch_key)
         evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
         candidates = find_candidates(evidence)
+        unreadable = sum(could_be(evidence.upload, entry) for entry in evidence.unreadable)
         has_calls = evidence.has_calls or evidence.called_people > 0
         denied = set(not_these or ())
-        if (has_calls and not_these is None) or not denied.issuperset(batch.id for batch in candidates):
-            raise _refuse(batch_key, candidates, has_calls=has_calls)
+        is_denied = denied.issuperset(batch.id for batch in candidates) and (not_these is not None or not has_calls)
+        if not is_denied or (unreadable and not accept_unreadable):
+            raise _refuse(batch_key, candidates, unreadable, has_calls=has_calls)
+        details: dict[str, Any] = {} if not_these is None else {"not_these": sorted(denied)}
         state = await self._finder.fail(
             batch_key,
             ["unknown"],
@@ -86,7 +93,7 @@ class Resolver:
             known_by="person",
             sent_at=upload["sent_at"],
             action="resolution",
-            details={"not_these": sorted(denied)} if not_these is not None else {},
+            details=details | ({"unreadable_entries": unreadable} if unreadable else {}),
         )
         if state is None:
             raise _resolved_meanwhile(batch_key)
@@ -124,26 +131,31 @@ def find_candidates(evidence: Evidence) -> list[Listed]:
 
 def _is_anothers(evidence: Evidence, batch: Listed) -> bool:
     known = evidence.known.get(batch.id)
-    if known is None or known.upload_id is None:
-        return False
-    # An older version did not keep how a batch is known; a batch from before this upload is still not this one.
-    return known.known_by == "answer" or (known.known_by is None and not is_recent(evidence.upload, batch))
+    return known is not None and known.upload_id is not None and known.known_by == "answer"
 
 
-def _refuse(batch_key: int, candidates: list[Listed], *, has_calls: bool) -> ConflictError:
+def _refuse(batch_key: int, candidates: list[Listed], unreadable: int, *, has_calls: bool) -> ConflictError:
     why = []
     if candidates:
         shown = "; ".join(batch.describe() for batch in candidates[:SHOWN])
         why.append(f"the provider lists {len(candidates)} that could be it: {shown}")
+    if unreadable:
+        why.append(describe_unreadable(unreadable))
     if has_calls:
         why.append("its people have been called since")
     ids = [batch.id for batch in candidates]
+    word: dict[str, Any] = {"not_sent": True}
+    if candidates or has_calls:
+        word["not_these"] = ids[:SHOWN]
+    if unreadable:
+        word["accept_unreadable"] = True
     return ConflictError(
         f"Upload {batch_key} may have been sent, and to send it again would call its people twice: "
-        f"{'; and '.join(why)}. If it became one of these, send its batch_id. If you know that it is none, name "
-        f'all of them: {{"not_sent": true, "not_these": {ids[:SHOWN]}}}',
+        f"{'; and '.join(why)}. If it became one of these, send its batch_id. If you know that it is none, say so of "
+        f"all of them: {json.dumps(word)}",
         details={
             "not_these": ids,
+            "unreadable_entries": unreadable,
             "candidates": [
                 {
                     "batch_id": batch.id,

@@ -10,7 +10,7 @@ from service.errors import ApiError, ConflictError, ProviderError
 from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
 from service.store.database import Database
-from service.telemetry.tracing import span
+from service.telemetry.tracing import note, span
 from service.uploads.lease import Lease
 from service.uploads.lookup import UploadFinder
 
@@ -40,7 +40,7 @@ class Sender:
         """
         with span("upload_send", upload_id=batch_key) as traced:
             batch = await self._send(batch_key, file_name, path, lease)
-            traced.note(batch_id=batch.id)
+            note(traced, batch_id=batch.id)
             return batch
 
     async def _send(self, batch_key: int, file_name: str, path: Path, lease: Lease) -> ProviderBatch:

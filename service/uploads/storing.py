@@ -1,25 +1,55 @@
 """Storing: the recipients of an upload, all or nothing, before anything is sent."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 import anyio
 import asyncpg
+import msgspec
 import structlog
 
 from service.access.audit import record_audit
-from service.errors import ConflictError, UnavailableError
+from service.errors import ConflictError, DuplicateRequestError, UnavailableError
 from service.store.database import COPY_SECONDS, Connection, Database
+from service.uploads.columns import ColumnContracts
 from service.uploads.contacts import Part
-from service.uploads.contracts import ColumnContracts
-from service.uploads.repeats import explain_repeat
-from service.uploads.report import ContactsReport
-from service.uploads.requests import UploadRequest
+from service.uploads.report import ContactsReport, Duplicates
 
 logger = structlog.get_logger()
 
 HELD_PART_BYTES = 2**20
 RECIPIENT_COLUMNS = ("batch_key", "recipient_no", "phone", "parameters")
+
+
+class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """An upload as asked for. ``path`` is the file as received, ``file_digest`` its SHA-256."""
+
+    agent_id: int
+    name: str
+    file_name: str
+    path: Path
+    file_digest: bytes
+    duplicates: Duplicates = "reject"
+    accept_columns: bool = False
+    force: bool = False
+    idempotency_key: str | None = None
+    test_recipients: int = 0
+    promote_at_success_rate: float | None = None
+
+    def digest(self) -> bytes:
+        """Of everything that makes it the same request or another."""
+        asked = (
+            self.agent_id,
+            self.name,
+            self.file_digest.hex(),
+            self.duplicates,
+            self.accept_columns,
+            self.force,
+            self.test_recipients,
+            self.promote_at_success_rate,
+        )
+        return hashlib.sha256(msgspec.json.encode(asked)).digest()
 
 
 class StoredPart(NamedTuple):
@@ -109,3 +139,26 @@ class Store:
         ):
             async for row in self._database.queries.read_held_file(connection, batch_key=batch_key):
                 await file.write(row["content"])
+
+
+async def explain_repeat(
+    database: Database, connection: Connection | asyncpg.Pool, batch_key: int
+) -> DuplicateRequestError:
+    """The refusal of an upload that repeats upload ``batch_key`` (see find_earlier_upload)."""
+    upload = await database.queries.get_upload(connection, batch_key=batch_key)
+    state = upload["state"] if upload else "gone"
+    batch_id = upload["batch_id"] if upload else None
+    name = f"upload {batch_key}, {state}" + (f", batch {batch_id}" if batch_id else "")
+    if state == "unknown":
+        why = (
+            f"An upload of this agent with the same name or the same people may have been sent ({name}), and its "
+            f"people may be being called: find out what became of it first (GET /v1/uploads/{batch_key})"
+        )
+    else:
+        why = (
+            f"The same file was uploaded for this agent within 24 hours ({name}): these people are being called already"
+        )
+    return DuplicateRequestError(
+        f"{why}. To call them again, send force=true",
+        details={"upload_id": batch_key, "state": state, "batch_id": batch_id},
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFoundError
@@ -37,7 +37,7 @@ FILE = PathText("file", "Its name, as the page has it")
 
 
 class Documentation:
-    """Handlers of ``/openapi.json`` and ``/docs``. ``operations`` are all but its own."""
+    """Handlers of ``/``, ``/openapi.json`` and ``/docs``. ``operations`` are all but its own."""
 
     def __init__(self, operations: list[Operation]) -> None:
         self._operations = operations
@@ -51,6 +51,12 @@ class Documentation:
 
     def operations(self) -> list[Operation]:
         return [
+            Operation(
+                "GET", "/", self.go_to_page, None, "Documentation",
+                parameters=(),
+                answers=(Answer(None, "To the page", 307, headers=(("Location", "/docs"),)),),
+                is_tolerant=True,
+            ),
             Operation(
                 "GET", "/openapi.json", self.get_document, None, "Documentation",
                 parameters=(),
@@ -70,6 +76,10 @@ class Documentation:
                 is_tolerant=True,
             ),
         ]  # fmt: skip
+
+    async def go_to_page(self, request: Request) -> Response:
+        """Leads to the documentation."""
+        return RedirectResponse("/docs")
 
     async def get_document(self, request: Request) -> Response:
         """This document."""

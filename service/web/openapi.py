@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``declarations``."""
+"""The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``parameters``."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,6 @@ from service.errors import (
     ProviderError,
     UnavailableError,
 )
-from service.web.links import list_links
 from service.web.operations import RETRY_AFTER, Answer, File, Form, Json, Operation
 from service.web.parameters import Parameter, Schema
 from service.web.problems import Error
@@ -46,14 +45,10 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
     operations = list(operations)
     shapes = _Shapes(operations)
     paths: dict[str, dict[str, Any]] = {}
-    names = {(operation.method, operation.path): _name(operation, operations) for operation in operations}
     for operation in operations:
-        described = {"operationId": names[operation.method, operation.path]} | _describe(operation, shapes)
-        for answer in operation.answers:
-            if links := list_links(operation, answer, operations, names):
-                described["responses"][str(answer.status)].setdefault("links", {}).update(links)
+        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
-    tags = dict.fromkeys(operation.tag for operation in operations if operation.tag)
+    tags = dict.fromkeys(operation.tag for operation in operations)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -90,7 +85,7 @@ class _Shapes:
 def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     summary, _, _ = to_markdown(operation.handler.__doc__ or "").partition(". ")
     described: dict[str, Any] = {
-        "tags": [operation.tag] if operation.tag else [],
+        "tags": [operation.tag],
         "summary": summary.rstrip("."),
         "description": _tell(operation),
     }
@@ -120,7 +115,7 @@ def _tell(operation: Operation) -> str:
 
 
 def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    for parameter in operation.parameters or ():
+    for parameter in operation.parameters:
         yield _describe_parameter(parameter, parameter.description, parameter.schema)
     for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
         # Without its default: a program that fills it in would contradict what it has in the form.
@@ -196,7 +191,7 @@ def _list_errors(operation: Operation) -> dict[int, str]:
         kinds.append(InvalidRequestError)
     if operation.bodies:
         kinds += [InvalidRequestError, BodyTooLargeError]
-    kinds += [parameter.refusal for parameter in operation.parameters or () if parameter.refusal is not None]
+    kinds += [parameter.refusal for parameter in operation.parameters if parameter.refusal is not None]
     texts: dict[int, list[str]] = {}
     for kind in dict.fromkeys([*kinds, *operation.errors]):
         if kind is ProviderError:

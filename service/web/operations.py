@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from difflib import get_close_matches
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import ApiError, InvalidRequestError
-from service.web.auth import Authenticator
 from service.web.parameters import Parameter
 from service.web.scopes import Scope
 
@@ -34,8 +33,6 @@ class Answer(NamedTuple):
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     """Names and descriptions of those that a program may want to read."""
-    finds: tuple[tuple[str, str], ...] = ()
-    """Ids in it that other calls take in their path: the parameter's name, and where it stands: ``data/0/batch_id``."""
 
 
 class Form(NamedTuple):
@@ -55,22 +52,21 @@ class Json(NamedTuple):
     """A body in JSON."""
 
     shape: Any
-    description: str = ""
+    description: str
 
 
 class Operation(NamedTuple):
-    """One method of one path. ``scope`` None: open to everyone. ``parameters`` None: not declared yet, so none is
-    refused."""
+    """One method of one path. ``scope`` None: open to everyone."""
 
     method: str
     path: str
     handler: Callable[..., Awaitable[Any]]
     scope: Scope | None
-    tag: str = ""
-    parameters: tuple[Parameter[Any, Any], ...] | None = None
+    tag: str
+    parameters: tuple[Parameter[Any, Any], ...]
+    answers: tuple[Answer, ...]
     bodies: tuple[Form | File | Json, ...] = ()
     """The ways in which the body may be sent."""
-    answers: tuple[Answer, ...] = ()
     errors: tuple[type[ApiError], ...] = ()
     """What may go wrong, beside what follows from the rest: a key, parameters, bodies, ids in the path."""
     is_tolerant: bool = False
@@ -78,22 +74,26 @@ class Operation(NamedTuple):
 
     def list_query(self) -> list[Parameter[Any, Any]]:
         """All that may stand in the query: its parameters, and the fields of a form, since they may stand there too."""
-        declared = [parameter for parameter in self.parameters or () if parameter.place == "query"]
+        declared = [parameter for parameter in self.parameters if parameter.place == "query"]
         return declared + [field for body in self.bodies if isinstance(body, Form) for field in body.fields]
 
 
-def to_route(operation: Operation, authenticator: Authenticator) -> Route:
+class Guard(Protocol):
+    """Lets a request pass that may call an operation of this scope; raises ApiError for any other."""
+
+    async def require(self, request: Request, scope: Scope) -> None: ...
+
+
+def to_route(operation: Operation, guard: Guard) -> Route:
     """The route of an operation: the key is checked before anything else is looked at."""
     scope = operation.scope
-    known = None
-    if operation.parameters is not None and not operation.is_tolerant:
-        known = sorted(parameter.name for parameter in operation.list_query())
+    known = sorted(parameter.name for parameter in operation.list_query())
 
     @wraps(operation.handler)
     async def handle(request: Request) -> Response:
         if scope is not None:
-            await authenticator.require(request, scope)
-        if known is not None:
+            await guard.require(request, scope)
+        if not operation.is_tolerant:
             _refuse_unknown(request, known)
         answer: Response = await operation.handler(request)
         return answer

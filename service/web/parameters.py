@@ -5,10 +5,7 @@ that documents them, so that the two cannot differ.
 ``LIMIT.read(request)``. What is wrong is refused with the parameter's name and with what it takes.
 """
 
-import re
-from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
@@ -28,8 +25,6 @@ class Parameter(Generic[Value, Default]):
     place: ClassVar[Place] = "query"
     refusal: ClassVar[type[ApiError] | None] = InvalidRequestError
     """What it raises for a wrong value; None where it takes any."""
-    wrong_text: str | None = "?"
-    """A text that it does not take; None where it takes any."""
     is_required = False
     """Whether it must be there: in the path always, in a form by its ``Form``."""
 
@@ -65,7 +60,6 @@ class Number(Parameter[int, Default]):
         super().__init__(name, description, f"a whole number from {minimum} to {maximum}", schema, default)
         self._minimum = minimum
         self._maximum = maximum
-        self.wrong_text = str(maximum + 1)
 
     def _parse(self, text: str) -> int:
         digits = text.removeprefix("-")
@@ -122,7 +116,6 @@ class Text(Parameter[str, Default]):
         schema = {"type": "string", "minLength": 1, "maxLength": maximum}
         super().__init__(name, description, f"1 to {maximum} characters", schema, default)
         self._maximum = maximum
-        self.wrong_text = "x" * (maximum + 1)
 
     def _parse(self, text: str) -> str:
         text = text.strip()
@@ -131,81 +124,11 @@ class Text(Parameter[str, Default]):
         return text
 
 
-class TimeZone(Parameter[str, str]):
-    """A time zone by its IANA name."""
-
-    def __init__(self, name: str, description: str, *, default: str) -> None:
-        schema: Schema = {"type": "string", "examples": ["Asia/Kolkata"]}
-        super().__init__(name, description, "an IANA time zone such as Asia/Kolkata", schema, default)
-
-    def _parse(self, text: str) -> str:
-        try:
-            return ZoneInfo(text).key
-        except (ZoneInfoNotFoundError, OSError) as error:
-            raise ValueError(text) from error
-
-
-EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
-
-
-def to_utc(time: datetime) -> datetime:
-    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
-    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
-    return min(max(time.astimezone(UTC), EARLIEST), LATEST)
-
-
-class Moment(Parameter[datetime, None]):
-    """A time, or a day: its beginning in the zone that the reader names, or its end where ``ends_day``."""
-
-    def __init__(self, name: str, description: str, *, ends_day: bool = False) -> None:
-        schema: Schema = {"type": "string", "examples": ["2026-03-16", "2026-03-16T10:30:00Z"]}
-        takes = "a day or an ISO 8601 time, such as 2026-03-16T10:30:00Z"
-        super().__init__(name, description, takes, schema, None)
-        self._ends_day = ends_day
-
-    def read_in(self, request: Request, zone: tzinfo) -> datetime | None:
-        """What the request has for it, in UTC; raises InvalidRequestError."""
-        text = request.query_params.get(self.name)
-        if text is None:
-            return None
-        try:
-            return self._parse_in(text, zone)
-        except (ValueError, OverflowError) as error:
-            raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
-
-    def _parse(self, text: str) -> datetime:
-        return self._parse_in(text, UTC)
-
-    def _parse_in(self, text: str, zone: tzinfo) -> datetime:
-        if len(text) == len("2026-03-16"):
-            day = date.fromisoformat(text) + timedelta(days=1 if self._ends_day else 0)
-            moment = datetime(day.year, day.month, day.day, tzinfo=zone)
-        else:
-            moment = datetime.fromisoformat(text)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
-        return to_utc(moment)
-
-
-class PastTime(Parameter[datetime, None]):
-    """A time with its zone. A plus sign that was not encoded arrives as a space, and is taken for what it was."""
-
-    def __init__(self, name: str, description: str) -> None:
-        schema: Schema = {"type": "string", "examples": ["2026-03-16T10:30:00Z"]}
-        super().__init__(name, description, "a time with its zone, such as 2026-03-16T10:30:00Z", schema, None)
-
-    def _parse(self, text: str) -> datetime:
-        time = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
-        if time.tzinfo is None:
-            raise ValueError(text)
-        return to_utc(time)
-
-
 class Free(Parameter[str, None]):
     """Text that its reader takes apart and checks itself; ``takes`` says what for."""
 
-    def __init__(self, name: str, description: str, takes: str, wrong_text: str | None = None) -> None:
+    def __init__(self, name: str, description: str, takes: str) -> None:
         super().__init__(name, description, takes, {"type": "string"}, None)
-        self.wrong_text = wrong_text
 
     def _parse(self, text: str) -> str:
         return text
@@ -256,7 +179,6 @@ class PathText(Parameter[str, None]):
 
     place = "path"
     refusal = NotFoundError
-    wrong_text = None
     is_required = True
 
     def __init__(self, name: str, description: str) -> None:
@@ -272,7 +194,6 @@ class Header(Parameter[str, None]):
 
     place = "header"
     refusal = None
-    wrong_text = None
 
     def __init__(self, name: str, description: str, *, is_required: bool = False) -> None:
         super().__init__(name, description, "text", {"type": "string"}, None)

@@ -59,8 +59,10 @@ def answer_api_error(request: Request, error: Exception) -> Response:
 def answer_http_exception(request: Request, error: Exception) -> Response:
     """The answer to an unknown path, a wrong method, or a form that cannot be read."""
     assert isinstance(error, HTTPException)
+    ways_on = ": /docs lists all calls" if error.status_code in {404, 405} else ""
     body = render_error(
-        f"{request.method} {request.url.path}: {error.detail}", _TYPES.get(error.status_code, "invalid_request")
+        f"{request.method} {request.url.path}: {error.detail}{ways_on}",
+        _TYPES.get(error.status_code, "invalid_request"),
     )
     headers = {"allow": _list_methods(request)} if error.status_code == 405 else error.headers
     return Response(body, error.status_code, headers=headers, media_type="application/json")

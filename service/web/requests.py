@@ -6,12 +6,12 @@ The line names the route's template and never the path, which may hold a phone n
 import time
 
 import structlog
+from opentelemetry.trace import Span
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry.actor import SERVICE, current_actor, set_actor
+from service.telemetry.context import HEADER, SERVICE, choose_request_id, current_actor, set_actor, set_request_id
 from service.telemetry.metrics import Metrics
-from service.telemetry.request_ids import HEADER, choose_request_id, set_request_id
-from service.telemetry.tracing import Span, request_span
+from service.telemetry.tracing import fail, note, request_span
 
 logger = structlog.get_logger()
 
@@ -55,10 +55,10 @@ class Requests:
         self._metrics.http_requests.labels(method, route, str(status)).inc()
         self._metrics.http_request_seconds.labels(route).observe(seconds)
         actor = current_actor()
-        span.name(f"{method} {route}")
-        span.note(method=method, route=route, status=status, key_id=actor.key_id)
+        span.update_name(f"{method} {route}")
+        note(span, method=method, route=route, status=status, key_id=actor.key_id)
         if status >= 500:
-            span.fail("answered with an error")
+            fail(span, "answered with an error")
         if route in UNTOLD_ROUTES:
             return
         by = {} if actor is SERVICE else {"actor": actor.name, "key_id": actor.key_id}

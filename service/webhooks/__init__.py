@@ -1,1 +1,1 @@
-"""The ledger: how verified bodies become durable. Its input is a stream of bodies; its output is their commit."""
+"""The ledger: receives webhook bodies, verifies them and commits them."""

@@ -1,4 +1,4 @@
-"""The bound on what the receiver holds in memory: requests being read and events that wait for their commit."""
+"""The bound on what the receiver holds in memory: requests being read and events waiting for commit."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may wait, and for how long. ``hold_seconds`` of a webhook lie inside the provider's 10 s, with some left
-    for the answer; ``statement_seconds`` are for all others that ask the database."""
+    """How much may wait, and for how long. ``hold_seconds`` bounds the wait of a webhook; it is below the provider's
+    time-out of 10 s, to leave time for the answer. ``statement_seconds`` bounds every other database statement."""
 
     events: int = 20_000
     body_bytes: int = 128 * 2**20
@@ -20,7 +20,7 @@ class Limits:
 
 
 class Backlog:
-    """Counts requests and bytes in; refuses when full, so that memory stays bounded while the database is away."""
+    """Counts held requests and bytes. Refuses more when full, so memory stays bounded while the database is away."""
 
     def __init__(self, metrics: Metrics, limits: Limits) -> None:
         self._max_events = limits.events
@@ -31,18 +31,18 @@ class Backlog:
         metrics.backlog_bytes.set_function(lambda: self._bytes)
 
     def enter(self) -> None:
-        """Counts a request in; raises OverloadedError when there is no room for one more."""
+        """Adds a request; raises OverloadedError when the backlog is full."""
         if self._events >= self._max_events:
-            raise OverloadedError(f"{self._max_events} events wait already")
+            raise OverloadedError(f"{self._max_events} events are already waiting")
         self._events += 1
 
     def grow(self, size_bytes: int) -> None:
-        """Counts bytes of its body in; raises OverloadedError when there is no room for them."""
+        """Adds bytes of a request's body; raises OverloadedError when they do not fit."""
         if self._bytes + size_bytes > self._max_bytes:
-            raise OverloadedError(f"{self._max_bytes} bytes wait already")
+            raise OverloadedError(f"{self._max_bytes} bytes are already waiting")
         self._bytes += size_bytes
 
     def leave(self, size_bytes: int) -> None:
-        """Counts a request and all the bytes that it grew by out again."""
+        """Removes a request and all the bytes added for it."""
         self._events -= 1
         self._bytes -= size_bytes

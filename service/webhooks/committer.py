@@ -1,11 +1,11 @@
-"""Group commit: while one group is being written, the next gathers; it leaves as soon as the writer is free.
+"""Group commit: while one group is being written, the next one fills; it is written as soon as the writer is free.
 
-An idle service therefore commits an event at once, and a busy one commits hundreds together; no timer is involved.
-A future is resolved only after its group's COMMIT. A group that cannot be written is tried again until its oldest
-event has waited ``hold_seconds``; then its callers are told to send again, which is safe: a group is idempotent.
+An idle service therefore commits an event at once, and a busy one commits hundreds together, without a timer.
+A future resolves only after its group's COMMIT. A group that cannot be written is retried until its oldest event has
+waited ``hold_seconds``. Its callers are then asked to send again, which is safe: writing a group is idempotent.
 
-While more comes in than can be written, whoever would wait too long is refused at once. Without that every event would
-wait for almost ``hold_seconds``, and be told so late that the database had been kept busy for senders who have left.
+Under overload, an event that would wait too long is refused at once. Otherwise every event would wait for almost
+``hold_seconds``, and the database would work for senders that have already given up.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import stamina
 import structlog
+from opentelemetry.trace import Span
 
 from service.errors import OverloadedError
 from service.formant.events import Event, Unreadable
 from service.telemetry.metrics import Metrics
-from service.telemetry.tracing import Span, span
+from service.telemetry.tracing import fail, span
 
 logger = structlog.get_logger()
 
@@ -27,8 +28,9 @@ Item = Event | Unreadable
 
 MAX_GROUP_EVENTS = 500
 MAX_GROUP_BYTES = 8 * 2**20
-PATIENCE = 0.5  # of the hold time: who would wait for longer, as groups took lately, is refused at once
-SMOOTHING = 0.3  # the weight of the latest group in how long they take: ten fast ones outweigh a slow one
+MAX_WAIT_SHARE = 0.5  # of the hold time: an event expected to wait longer is refused at once
+DEAD = "Nothing is being written: the committer task has died"
+SMOOTHING = 0.3  # the weight of the latest group in the moving average of commit times
 
 
 class _Group:
@@ -52,9 +54,9 @@ class _Group:
 
 
 class Committer:
-    """Gathers items into groups and has them written, one group at a time.
+    """Collects items into groups and writes one group at a time.
 
-    ``write`` commits a group and raises when it could not; it is called again with the same group until the deadline.
+    ``write`` commits a group and raises when it fails; it is called again with the same group until the deadline.
     """
 
     def __init__(
@@ -72,28 +74,35 @@ class Committer:
         self._groups: deque[_Group] = deque()
         self._arrived = asyncio.Event()
         self._draining = False
+        self._is_dead = False
         self._group_seconds = 0.0
 
     def refuse_if_behind(self) -> None:
-        """Raises OverloadedError when what waits already will take too long to write."""
-        if len(self._groups) * self._group_seconds > PATIENCE * self._hold_seconds:
-            raise OverloadedError(f"{len(self._groups)} groups of {self._group_seconds:.1f} s wait already")
+        """Raises OverloadedError when writing the waiting groups would take too long."""
+        if len(self._groups) * self._group_seconds > MAX_WAIT_SHARE * self._hold_seconds:
+            raise OverloadedError(f"{len(self._groups)} groups of {self._group_seconds:.1f} s are already waiting")
 
     def submit(self, item: Item) -> asyncio.Future[None]:
-        """The future that is done once ``item`` is committed, or has failed with OverloadedError."""
+        """A future that resolves once ``item`` is committed, or fails with OverloadedError."""
         loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if self._is_dead:
+            future.set_exception(OverloadedError(DEAD))
+            return future
         if not self._groups or self._groups[-1].is_full():
             self._groups.append(_Group(loop.time() + self._hold_seconds))
             self._arrived.set()
         group = self._groups[-1]
-        future = loop.create_future()
         group.items.append(item)
         group.futures.append(future)
         group.size_bytes += len(item.body)
         return future
 
     async def run(self) -> None:
-        """Writes groups until ``drain`` was called and none is left."""
+        """Writes groups until ``drain`` is called and none is left. When it dies, everything waiting is refused, and so
+        is everything submitted until it runs again."""
+        self._is_dead = False
+        writing: list[_Group] = []
         expiry = asyncio.create_task(self._expire_waiting())
         try:
             while True:
@@ -103,14 +112,20 @@ class Committer:
                         return
                     self._arrived.clear()
                     continue
-                group = self._groups.popleft()
+                writing[:] = [group := self._groups.popleft()]
                 with span("commit", events=len(group.items)) as traced:
                     await self._commit(group, traced)
+        except Exception:
+            self._is_dead = True
+            for waiting in [*writing, *self._groups]:
+                waiting.resolve(OverloadedError(DEAD))
+            self._groups.clear()
+            raise
         finally:
             expiry.cancel()
 
     def drain(self) -> None:
-        """Lets ``run`` end once everything submitted so far is written."""
+        """Lets ``run`` return once everything submitted so far is written."""
         self._draining = True
         self._arrived.set()
 
@@ -127,7 +142,7 @@ class Committer:
         except Exception:
             logger.error("group_not_committed", events=len(group.items), exc_info=True)
             group.resolve(OverloadedError("The database did not answer in time"))
-            traced.fail("not committed in time")
+            fail(traced, "not committed in time")
             return
         group.resolve()
         taken = self._clock() - started
@@ -145,7 +160,7 @@ class Committer:
             raise
 
     async def _expire_waiting(self) -> None:
-        """Answers the callers of groups that have waited too long for their turn behind one that cannot be written."""
+        """Fails the groups that have waited past their deadline behind a group that cannot be written."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(0.2)

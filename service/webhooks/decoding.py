@@ -1,6 +1,6 @@
-"""How this service's bodies are decoded: by the column that new uploads get, and by those that batches have already.
+"""Opens the decoder: it reads references from the column of new uploads and from the columns of existing batches.
 
-A setting may change while batches run; their webhooks keep coming back with the column that was uploaded.
+The setting may change while batches run; their webhooks still carry the column that was uploaded.
 """
 
 from service.formant.events import ANYWHERE, EventDecoder
@@ -9,7 +9,7 @@ from service.store.database import Database
 
 
 async def open_decoder(database: Database, ref_column: str, regions: Regions = ANYWHERE) -> EventDecoder:
-    """A decoder that reads references in ``ref_column`` ("" for none) first, then in the column of any batch there is
-    now, the latest first."""
+    """A decoder that reads references from ``ref_column`` ("" for none) first, then from the columns of existing
+    batches, latest first."""
     former = [row["ref_column"] async for row in database.queries.list_ref_columns(database.pool)]
     return EventDecoder([ref_column, *former], regions)

@@ -1,4 +1,4 @@
-"""What became of events: one by its id, those that fit no recipient, and the quarantine."""
+"""Events over HTTP: one event by its id, unattributed and contradicting events, and the quarantine."""
 
 from typing import Annotated
 
@@ -17,12 +17,10 @@ from service.webhooks.quarantine import Replayer
 MAX_CURSOR = 2**63 - 1
 DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased")
 
-EVENT_ID = PathText("event_id", "The provider's id of the event, as it stands in the webhook")
-QUARANTINE_ID = Id("quarantine_id", "quarantined body", "Its number, from `GET /v1/quarantine`")
-LIMIT = Number("limit", "How many to answer at most", default=100, minimum=1, maximum=1000)
-AFTER = Number("after", "`next` of the page before", default=0, minimum=0, maximum=MAX_CURSOR)
-
-FINDS_RECIPIENT = (("batch_id", "data/batch_id"), ("recipient", "data/recipient"))
+EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
+QUARANTINE_ID = Id("quarantine_id", "quarantined body", "The id from `GET /v1/quarantine`")
+LIMIT = Number("limit", "The maximum number of entries", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the previous page", default=0, minimum=0, maximum=MAX_CURSOR)
 
 
 class EventState(msgspec.Struct):
@@ -34,34 +32,34 @@ class EventState(msgspec.Struct):
     received_at: Time
     recorded_at: Time
     disposition: Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*DISPOSITIONS]})]
-    """``superseded``: it counts, but another event says the later word on its attempt."""
+    """``superseded``: stored, but a later event decides its attempt."""
     reason: str | None
-    """Why it is unattributed or in quarantine."""
+    """Why it is unattributed or quarantined."""
     batch_id: int | None
     recipient: int | None
     method: str | None
-    """How its recipient was found: by ``reference``; by phone, among those who were due (``recipient``); or made for it
-    in a batch whose recipients are not known (``window``)."""
+    """How its recipient was found: by ``reference``; by phone, among the recipients that were due (``recipient``); or
+    created for it in a batch whose recipients are not known (``window``)."""
     conversation_id: str | None
     attempt_number: int | None
     status: str | None
     conflicts: int
-    """How often its id came with another body."""
+    """How often the same event id arrived with a different body."""
     contradicts_phone: bool
-    """Its reference names a recipient with another phone than the one that was called. It counts for that recipient."""
+    """Its reference names a recipient whose phone is not the one called. It counts for that recipient."""
 
 
 class Contradiction(msgspec.Struct):
-    """An event whose reference names a recipient with another phone than the one that was called."""
+    """An event whose reference names a recipient whose phone is not the one called."""
 
     arrival_id: int
     event_id: str
     agent_id: int
     batch_id: int | None
     recipient: int
-    """The recipient that the reference names: it counts there."""
+    """The recipient that the reference names; the event counts for this one."""
     phone: str
-    """The phone that was called."""
+    """The phone called."""
     received_at: Time
 
 
@@ -77,7 +75,7 @@ class Unattributed(msgspec.Struct):
 
 
 class Quarantined(msgspec.Struct):
-    """A signed body that could not be used, and why."""
+    """A signed body that cannot be used, with the reason."""
 
     quarantine_id: int
     event_id: str | None
@@ -91,7 +89,7 @@ class Quarantined(msgspec.Struct):
 
 
 class Replayed(msgspec.Struct):
-    """A body that left quarantine, and the event that it became."""
+    """A replayed body and the event it became."""
 
     quarantine_id: int
     event_id: str
@@ -109,12 +107,12 @@ class Events:
             Operation(
                 "GET", "/v1/events/{event_id}", self.get_event, "read", "Events",
                 parameters=(EVENT_ID,),
-                answers=(Answer(One[EventState], finds=FINDS_RECIPIENT),),
+                answers=(Answer(One[EventState]),),
             ),
             Operation(
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Unattributed], finds=(("event_id", "data/0/event_id"),)),),
+                answers=(Answer(Page[Unattributed]),),
             ),
             Operation(
                 "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
@@ -124,12 +122,12 @@ class Events:
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
                 parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Quarantined], finds=(("quarantine_id", "data/0/quarantine_id"),)),),
+                answers=(Answer(Page[Quarantined]),),
             ),
             Operation(
                 "POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin", "Events",
                 parameters=(QUARANTINE_ID,),
-                answers=(Answer(One[Replayed], finds=(("event_id", "data/event_id"),)),),
+                answers=(Answer(One[Replayed]),),
                 errors=(InvalidRequestError,),
             ),
         ]  # fmt: skip
@@ -141,7 +139,7 @@ class Events:
             raise NotFoundError("There is no event with that id")
         row = await self._database.queries.get_event(self._database.pool, event_id=event_id)
         if row is None:
-            raise NotFoundError(f"There is no event {event_id!r} (yet): it is shown once it is committed")
+            raise NotFoundError(f"There is no event {event_id!r} (yet): events appear once they are committed")
         return JsonResponse(One(EventState(**row)))
 
     async def list_unattributed(self, request: Request) -> Response:
@@ -157,17 +155,17 @@ class Events:
         return JsonResponse(to_page([Contradiction(**row) async for row in page], limit, "arrival_id"))
 
     async def list_quarantine(self, request: Request) -> Response:
-        """Signed bodies that could not be used, with the reason. Oldest first."""
+        """Signed bodies that cannot be used, with the reason. Oldest first."""
         limit, after = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_quarantine(self._database.pool, after=after, limit=limit + 1)
         return JsonResponse(to_page([Quarantined(**row) async for row in page], limit, "quarantine_id"))
 
     async def replay(self, request: Request) -> Response:
-        """Sends a quarantined body on its way again. 400 when it still cannot be used: then it stays."""
+        """Processes a quarantined body again. 400 when it still cannot be used; it then stays in quarantine."""
         quarantine_id = QUARANTINE_ID.read(request)
         event_id = await self._replayer.replay(quarantine_id)
         if event_id is None:
             raise InvalidRequestError(
-                f"Quarantined body {quarantine_id} still cannot be used, and stays: GET /v1/quarantine tells why"
+                f"Quarantined body {quarantine_id} still cannot be used and stays: GET /v1/quarantine shows the reason"
             )
         return JsonResponse(One(Replayed(quarantine_id, event_id)))

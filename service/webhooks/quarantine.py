@@ -1,4 +1,4 @@
-"""Replay: a body in quarantine takes the way of a fresh event again, once a fix lets it be understood."""
+"""Replay: processes a quarantined body like a new event, once a fix makes it readable."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -14,7 +14,7 @@ PAGE = 100
 
 
 class Replayer:
-    """Replays quarantined bodies, one at a time or all. Replaying twice is harmless: the ledger knows the event id."""
+    """Replays one quarantined body or all of them. Replaying twice is harmless: the ledger knows the event id."""
 
     def __init__(
         self, database: Database, targets: Mapping[str, Target], decoder: EventDecoder, writer: Writer
@@ -26,16 +26,16 @@ class Replayer:
         self._turn = asyncio.Lock()
 
     async def replay(self, quarantine_id: int) -> str | None:
-        """The event's id once it is in the ledger, or None when it still cannot be used: it then stays where it is.
+        """The event id once the event is in the ledger; None when the body still cannot be used and stays.
 
-        Raises NotFoundError when nothing with this id waits.
+        Raises NotFoundError when no quarantined body has this id.
         """
         queries = self._database.queries
         row = await queries.get_quarantined(self._database.pool, quarantine_id=quarantine_id)
         if row is None:
-            raise NotFoundError(f"Nothing waits in quarantine under {quarantine_id}: see GET /v1/quarantine")
+            raise NotFoundError(f"There is no quarantined body {quarantine_id}: see GET /v1/quarantine")
         target = self._targets.get(row["target"])
-        if target is None:  # it may have named the agents that may report there
+        if target is None:  # without its target, its list of allowed agents is unknown
             return None
         item = target.admit(
             self._decoder.decode_event(row["body"], row["target"], row["received_at"], None, row["signature"])
@@ -51,7 +51,7 @@ class Replayer:
         return item.event_id
 
     async def replay_all(self) -> AsyncIterator[tuple[int, str | None]]:
-        """Replays everything that waits; yields each quarantine id with what ``replay`` returned."""
+        """Replays everything in quarantine; yields each quarantine id with the result of ``replay``."""
         after = 0
         while True:
             page = [

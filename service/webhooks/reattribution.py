@@ -1,24 +1,24 @@
-"""Reattribution: events without a reference placed again, all of them, by the rule that new ones are placed by.
+"""Reattribution: places all events without a reference again, by the rule for new events.
 
-The service does that by itself whenever something changes. This is for what earlier versions placed, which kept no
-evidence: it is taken from the bodies while they are kept. Killed anywhere, it leaves what another run completes.
+The service does this by itself whenever something changes. This run is for events placed by earlier versions, which
+stored no evidence: it reads the evidence from the bodies still kept. Another run completes one that was killed.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from service.formant.conversations import TARGET as CONVERSATIONS
-from service.formant.conversations import recall_event
+from service.formant.conversations import restore_event
 from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
 from service.formant.regions import Regions
 from service.formant.targets import Target
 from service.store.database import Database
-from service.webhooks.verification import PAGE_FACTS, Finding, Tell, check_places, list_batches
+from service.webhooks.verification import PAGE_FACTS, Finding, Report, check_places, list_batches
 from service.webhooks.writer import Writer
 
 
 class Reattributor:
-    """Places events again. ``tell`` is given facts and phones looked at since it was last called."""
+    """Places events again. ``report`` receives the number of facts and phones checked since its last call."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class Reattributor:
         targets: Mapping[str, Target],
         decoder: EventDecoder,
         writer: Writer,
-        tell: Tell = lambda rows: None,
+        report: Report = lambda rows: None,
         *,
         regions: Regions = ANYWHERE,
     ) -> None:
@@ -34,15 +34,15 @@ class Reattributor:
         self._targets = targets
         self._decoder = decoder
         self._writer = writer
-        self._tell = tell
+        self._report = report
         self._regions = regions
 
     async def reattribute(self) -> AsyncIterator[Finding]:
-        """What was not where it belongs, and is now."""
+        """Places events again; yields each event that moved."""
         for batch in await list_batches(self._database, None):
             await self._add_evidence(batch["batch_key"])
-        await self._deliver_waiting()
-        async for finding in check_places(self._database, self._database.queries.replace_places, self._tell):
+        await self._ingest_waiting()
+        async for finding in check_places(self._database, self._database.queries.replace_places, self._report):
             yield finding
 
     async def _add_evidence(self, key: int) -> None:
@@ -61,14 +61,14 @@ class Reattributor:
                     arrival_ids=[row["arrival_id"] for row in lacking],
                     parameters=[self._read_parameters(row) for row in lacking],
                 )
-            self._tell(len(page))
+            self._report(len(page))
             if len(page) < PAGE_FACTS:
                 return
             after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
-    async def _deliver_waiting(self) -> None:
-        """Delivers again what waits since before the content of waiting events was kept, and what bears a reference: it
-        may have come while its column was not read."""
+    async def _ingest_waiting(self) -> None:
+        """Ingests waiting events again that were stored without their content by an older version, and those with a
+        reference, which may have arrived while its column was not read."""
         after = 0
         while True:
             query = self._database.queries.list_waiting_bodies
@@ -82,13 +82,13 @@ class Reattributor:
             ]
             if events:
                 await self._writer.write(events)
-            self._tell(len(page))
+            self._report(len(page))
             if len(page) < PAGE_FACTS:
                 return
             after = page[-1]["arrival_id"]
 
     def _read_parameters(self, row: Any) -> str | None:
-        """The call parameters in a fact's body; None where it is no longer kept, or a conversation."""
+        """The call parameters in a fact's body; None for a conversation or a body no longer kept."""
         if row["body"] is None or row["target"] in {None, CONVERSATIONS}:
             return None
         event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
@@ -96,7 +96,7 @@ class Reattributor:
 
     def _decode(self, row: Any) -> Event | None:
         if row["target"] == CONVERSATIONS:
-            return recall_event(
+            return restore_event(
                 row["body"],
                 row["event_id"],
                 agent_id=row["agent_id"],
@@ -104,7 +104,7 @@ class Reattributor:
                 region=self._regions.find(row["agent_id"]),
             )
         target = self._targets.get(row["target"])
-        if target is None:  # it may have named the agents that may report there
+        if target is None:  # without its target, its list of allowed agents is unknown
             return None
         item = target.admit(self._decoder.decode_event(row["body"], row["target"], row["received_at"], None))
         return None if isinstance(item, Unreadable) else item

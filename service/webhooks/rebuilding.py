@@ -1,6 +1,6 @@
-"""Rebuilding: outcomes and counters made anew from the facts, in small steps, while webhooks keep coming.
+"""Rebuilding: recomputes outcomes and counters from the facts, in small steps, while webhooks keep coming.
 
-Why that is right stands in ``sql/functions/50_mend.sql``. Killed at any line, it leaves what another run completes.
+``sql/functions/50_mend.sql`` explains why this is correct. Another run completes one that was killed.
 """
 
 import json
@@ -11,14 +11,14 @@ import asyncpg
 
 from service.errors import DatabaseError
 from service.store.database import Database
-from service.telemetry.actor import current_actor
-from service.webhooks.verification import Tell, list_batches, recount
+from service.telemetry.context import current_actor
+from service.webhooks.verification import Report, list_batches, recount
 
-MEND_RECIPIENTS = 1000
+REBUILD_RECIPIENTS = 1000
 
 
 class Rebuilt(NamedTuple):
-    """What was wrong in a batch, and is mended."""
+    """The number of outcomes and counters repaired in a batch."""
 
     batch_key: int
     outcomes: int
@@ -26,21 +26,21 @@ class Rebuilt(NamedTuple):
 
 
 class Rebuilder:
-    """Mends. ``tell`` is given recipients looked at since it was last called."""
+    """Repairs outcomes and counters. ``report`` receives the number of recipients checked since its last call."""
 
-    def __init__(self, database: Database, tell: Tell = lambda rows: None) -> None:
+    def __init__(self, database: Database, report: Report = lambda rows: None) -> None:
         self._database = database
-        self._tell = tell
+        self._report = report
 
     async def rebuild(self, batch_id: int | None = None) -> AsyncIterator[Rebuilt]:
-        """Rebuilds one batch, or all; raises DatabaseError when another rebuild runs, NotFoundError for no batch."""
+        """Rebuilds one batch or all. Raises DatabaseError while another rebuild runs, NotFoundError for no batch."""
         queries, pool = self._database.queries, self._database.pool
-        # Without a snapshot, so that this transaction does not hold vacuum back for as long as it is open.
+        # Read committed holds no snapshot, so this long transaction does not hold back vacuum.
         async with pool.acquire() as session, session.transaction(isolation="read_committed"):
             try:
                 await queries.lock_rebuild(session)
             except asyncpg.LockNotAvailableError:
-                raise DatabaseError("Another rebuild runs on this database: wait for it") from None
+                raise DatabaseError("Another rebuild is running on this database: wait for it") from None
             await queries.stay_idle(session)
             for batch in await list_batches(self._database, batch_id):
                 yield await self._rebuild(batch["batch_key"], batch["recipient_count"])
@@ -48,9 +48,9 @@ class Rebuilder:
     async def _rebuild(self, key: int, count: int) -> Rebuilt:
         queries, pool = self._database.queries, self._database.pool
         outcomes = 0
-        for after in range(0, count, MEND_RECIPIENTS):
-            outcomes += await queries.mend_outcomes(pool, batch_key=key, after=after, limit=MEND_RECIPIENTS)
-            self._tell(min(MEND_RECIPIENTS, count - after))
+        for after in range(0, count, REBUILD_RECIPIENTS):
+            outcomes += await queries.mend_outcomes(pool, batch_key=key, after=after, limit=REBUILD_RECIPIENTS)
+            self._report(min(REBUILD_RECIPIENTS, count - after))
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
             async for _ in recount(self._database, connection, key, count):
                 pass

@@ -1,8 +1,8 @@
-"""The webhook receiver: a plain ASGI application that takes the hot path before any routing.
+"""The webhook receiver: a plain ASGI application that handles the hot path before any routing.
 
-204: committed (new, duplicate or quarantined). 401: not signed by a live secret, nothing was touched. 404: unknown
-target. 413: too large, refused before it is read whole. 503 with Retry-After: not stored, send it again. Whatever else
-goes wrong is answered 503 too, since the provider never sends an event again after a 4xx.
+204: committed (new, duplicate or quarantined). 401: not signed with a live secret, nothing stored. 404: unknown target.
+413: too large, refused before all of it is read. 503 with Retry-After: not stored, send it again. Any other failure is
+also a 503, since the provider never resends an event after a 4xx.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from service.errors import (
 from service.formant.events import TEXT_LIMIT, EventDecoder, Webhook
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target
+from service.telemetry.context import HEADER as REQUEST_ID
+from service.telemetry.context import choose_request_id
 from service.telemetry.logs import LineLimit
 from service.telemetry.metrics import Metrics
-from service.telemetry.request_ids import HEADER as REQUEST_ID
-from service.telemetry.request_ids import choose_request_id
 from service.telemetry.tracing import is_tracing, trace_webhook
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Header, PathText
@@ -41,15 +41,14 @@ from service.webhooks.committer import Committer
 from service.webhooks.signatures import SignatureCheck
 
 PATH = "/webhooks/formant"
-READ_SECONDS = 8.0  # a sender slower than this is cut off; the provider gives up at 10 s itself
+READ_SECONDS = 8.0  # a slower sender is cut off; the provider itself gives up after 10 s
 RETRY_AFTER_SECONDS = 5
 
-TARGET = PathText("target", "The name of a target in `OUTCOMES_TARGETS_FILE`, which has secrets of its own")
+TARGET = PathText("target", "The name of a target in `OUTCOMES_TARGETS_FILE`, with its own secrets")
 SIGNATURE = Header(
     SIGNATURE_HEADER, "`sha256=` and the hex HMAC-SHA256 of the raw body under the target's secret", is_required=True
 )
 EVENT_ID = Header("X-FormantAI-Event-Id", "The event's id; a hint, used for bodies that name none")
-FINDS = (("event_id", "$request.body#/event_id"),)
 
 logger = structlog.get_logger()
 
@@ -65,7 +64,7 @@ _STORED: tuple[Message, Message] = (
 
 
 def read_target(path: str) -> str | None:
-    """The target that a path names; None for a path of something else. Slashes that are doubled, or last, are none."""
+    """The target named by a path; None for any other path. Doubled and trailing slashes are ignored."""
     if path == PATH:
         return DEFAULT_TARGET
     segments = [segment for segment in path.split("/") if segment]
@@ -75,7 +74,7 @@ def read_target(path: str) -> str | None:
 
 
 class _DisconnectedError(Exception):
-    """The sender went away before its body was read: there is nobody to answer."""
+    """The sender disconnected before its body was read, so no answer is sent."""
 
 
 class Receiver:
@@ -104,9 +103,9 @@ class Receiver:
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
-        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204, finds=FINDS),)
+        answers = (Answer(None, "Committed: new, seen before, or in quarantine", 204),)
         errors = (AuthenticationError, NotFoundError, BodyTooLargeError, UnavailableError)
-        body = Json(Webhook, "One event; whatever is signed is taken, and never refused for its content")
+        body = Json(Webhook, "One event; a signed body is never refused for its content")
         return [
             Operation(
                 "POST", "/webhooks/formant", self.__call__, None, "Webhooks",
@@ -121,8 +120,8 @@ class Receiver:
         ]  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Takes one event of the provider, and answers once it is committed. The provider sends it again after a 503 or
-        no answer within 10 seconds, three times in all, and never after a 4xx."""
+        """Receives one event from the provider and answers once it is committed. The provider resends it after a 503 or
+        without an answer within 10 seconds, three times in all, and never after a 4xx."""
         began = time.perf_counter()
         name = read_target(scope["path"]) or DEFAULT_TARGET
         target = self._targets.get(name)
@@ -158,8 +157,8 @@ class Receiver:
 
     async def _take(self, target: Target, scope: Scope, receive: Receive) -> None:
         signature = event_id = length = encoding = b""
-        # Backwards, so that the first of its name counts, whatever was appended to what the sender meant. Of several
-        # signatures each may be the right one.
+        # Reversed, so that the first header of a name wins over any appended later. Signatures are joined, since any of
+        # them may be the right one.
         for key, value in reversed(scope["headers"]):
             if key == _SIGNATURE:
                 signature = value + b"," + signature if signature else value
@@ -224,8 +223,8 @@ class Receiver:
         return BodyTooLargeError(f"The body is over {self._max_body_bytes} bytes: see OUTCOMES_MAX_BODY_BYTES")
 
     def _note(self, scope: Scope, name: str, answer: str, status: int | None = None, **failure: Any) -> str:
-        """Counts and tells a webhook that was not stored; the request's id, which only such a one needs."""
-        # Names that are no target come from outside, and would otherwise make labels without end.
+        """Counts and logs a webhook that was not stored. Returns the request id, which only such a request needs."""
+        # Unknown names come from outside and would create unbounded metric labels.
         target = name if name in self._targets else "unknown"
         self._webhooks[target, answer] += 1
         request_id = choose_request_id(scope["headers"])
@@ -237,7 +236,7 @@ class Receiver:
 
 
 class _Held:
-    """What one request holds of the backlog."""
+    """The share of the backlog that one request holds."""
 
     def __init__(self, backlog: Backlog) -> None:
         self._backlog = backlog

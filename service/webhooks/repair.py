@@ -1,8 +1,8 @@
-"""Repair of what older versions stored as it came: times and numbers that cannot be true (``formant/plausible.py``).
+"""Repairs implausible times and numbers (``formant/plausible.py``) that older versions stored unchecked.
 
-A fact whose body is kept becomes what the body decodes to today, so that ``outcomes verify`` finds them equal; of one
-without a body the implausible fields go. Each step is bounded, committed and safe to repeat, so a repair that is killed
-continues where it was. It starts with the service, and after that only reads what came since.
+A fact whose body is kept becomes what the body decodes to today, so that ``outcomes verify`` finds them equal. A fact
+without a body loses its implausible fields. Each step is bounded, committed and safe to repeat, so a killed repair
+resumes where it stopped. The repair runs when the service starts; later runs only read facts added since.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ logger = structlog.get_logger()
 
 NAME = "implausible_facts"
 PAGE_FACTS = 5000
-CORRECTED_AT_ONCE = 200
-"""Facts corrected in one commit, under the ingest lock: a few hundredths of a second in which webhooks wait."""
+FACTS_PER_COMMIT = 200
+"""Facts per commit. Webhooks wait for the ingest lock meanwhile, a few hundredths of a second."""
 RETRY_SECONDS = 30.0
 FIELDS = (
     "is_final", "next_retry_at", "occurred_at", "started_at", "ended_at", "duration_seconds", "attempt_number",
@@ -36,7 +36,7 @@ class Repairer:
         self._decoder = decoder
 
     async def run(self) -> None:
-        """Repairs once; after a failure again from where it was."""
+        """Repairs once; after a failure it resumes where it stopped."""
         while True:
             try:
                 corrected = await self.repair()
@@ -49,10 +49,10 @@ class Repairer:
             return
 
     async def repair(self) -> int:
-        """Returns how many rows it corrected."""
+        """Repairs everything; returns the number of corrected rows."""
         queries, pool = self._database.queries, self._database.pool
         corrected = 0
-        while changed := await queries.correct_stored_times(pool, limit=CORRECTED_AT_ONCE):
+        while changed := await queries.correct_stored_times(pool, limit=FACTS_PER_COMMIT):
             corrected += changed
         after = await queries.get_repair_cursor(pool, name=NAME) or 0
         while (until := await queries.find_facts_end(pool, after=after, limit=PAGE_FACTS)) is not None:
@@ -65,8 +65,8 @@ class Repairer:
         queries, pool = self._database.queries, self._database.pool
         found = [row async for row in queries.list_implausible_facts(pool, after=after, until=until)]
         corrected = 0
-        for first in range(0, len(found), CORRECTED_AT_ONCE):
-            rows = found[first : first + CORRECTED_AT_ONCE]
+        for first in range(0, len(found), FACTS_PER_COMMIT):
+            rows = found[first : first + FACTS_PER_COMMIT]
             facts = [self._correct(row) for row in rows]
             corrected += await queries.correct_facts(
                 pool,
@@ -94,6 +94,6 @@ class Repairer:
         if row["source"] == "healed":
             fact["occurred_at"] = fact["occurred_at"] or fact["ended_at"] or fact["started_at"]
         if not row["is_final"] and row["next_retry_at"] is not None and fact["next_retry_at"] is None:
-            # Whether the provider said that this was not the last attempt is not stored: taken as if it had.
+            # `is_final_attempt` is not stored; False is assumed.
             fact["is_final"] = is_final(row["status"], False, None)
         return fact

@@ -1,25 +1,28 @@
-"""Whether a webhook is signed by a live secret of its target."""
+"""Checks that a webhook, or its stored body, is signed with a live secret of its target."""
 
-from collections.abc import MutableMapping
+import hashlib
+import zlib
+from collections.abc import Mapping, MutableMapping
+from typing import Any, NamedTuple
 
 from service.errors import AuthenticationError, UnavailableError
+from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import Target
-from service.webhooks.encodings import decode_content
 
 RETRY_AFTER_SECONDS = 5
 
 
 class SignatureCheck:
-    """Verifies webhooks, and counts in ``used`` which secret of which target signed them."""
+    """Verifies webhooks. ``used`` counts webhooks by target and secret."""
 
     def __init__(self, used: MutableMapping[tuple[str, ...], int], *, max_body_bytes: int) -> None:
         self._used = used
         self._max_body_bytes = max_body_bytes
 
     def verify(self, target: Target, body: bytes, signature: bytes) -> bytes | None:
-        """The signature, to be kept with the body; None where the target takes unsigned ones. Raises
-        AuthenticationError."""
+        """The signature to store with the body; None where the target accepts unsigned webhooks. Raises
+        AuthenticationError when no live secret of the target signed ``body``."""
         if target.verifier is None:
             return None
         signed = target.verifier.find_secret(body, signature)
@@ -34,9 +37,11 @@ class SignatureCheck:
     def verify_encoded(
         self, target: Target, body: bytes, signature: bytes, encoding: bytes
     ) -> tuple[bytes, bytes | None]:
-        """The content of a compressed body, and its signature: the sender's, or one under the same secret where the
-        sender signed the compressed body. A body that cannot be decoded is returned as it is if it is signed; else
-        UnavailableError asks for it again, since a right signature may be inside.
+        """The content of a compressed body and the content's signature. Where the sender signed the compressed body,
+        the content is signed with the same secret.
+
+        A body that cannot be decoded is returned unchanged if it is signed. Otherwise raises UnavailableError, so that
+        the sender tries again, since the content may carry a valid signature.
         """
         content = decode_content(body, encoding, self._max_body_bytes)
         verifier = target.verifier
@@ -51,3 +56,76 @@ class SignatureCheck:
             )
         read = body if content is None else content
         return read, self.verify(target, read, signature)
+
+
+ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # detects the header
+SMALL_BYTES = 2**16
+MAX_RATIO = 50
+
+
+def decode_content(body: bytes, encoding: bytes, max_bytes: int) -> bytes | None:
+    """The content of a body with this Content-Encoding. None for encodings other than gzip and deflate, for a body that
+    does not decode, and for content over ``max_bytes`` or out of proportion to the body: an unsigned body must not
+    cost much more than its own size.
+    """
+    match encoding.strip().lower():
+        case b"" | b"identity":
+            return body
+        case b"gzip" | b"x-gzip" | b"deflate":
+            return _inflate(body, min(max_bytes, SMALL_BYTES + MAX_RATIO * len(body)))
+    return None
+
+
+def _inflate(body: bytes, most_bytes: int) -> bytes | None:
+    inflater = zlib.decompressobj(ZLIB_OR_GZIP)
+    try:
+        content = inflater.decompress(body, most_bytes + 1)
+    except zlib.error:
+        return None
+    is_whole = inflater.eof and not inflater.unused_data
+    return content if is_whole and len(content) <= most_bytes else None
+
+
+class Flaw(NamedTuple):
+    """What is wrong with a body: its kind, the stored and the expected value. Contains nothing of the body itself."""
+
+    what: str
+    stored: str
+    expected: str
+
+
+class BodyCheck:
+    """Checks stored bodies and counts those whose signature cannot be checked."""
+
+    def __init__(self, targets: Mapping[str, Target]) -> None:
+        self._targets = targets
+        self.unsigned = 0
+        """Webhooks that arrived unsigned, or before signatures were stored."""
+        self.unchecked = 0
+        """Signed webhooks of targets without a configured secret."""
+
+    def find_flaw(self, row: Any) -> Flaw | None:
+        """The flaw in a row with ``digest``, ``target``, ``body`` and ``signature``. None without a flaw, or when the
+        body is no longer kept."""
+        if row["digest"] is None:
+            return Flaw("event", "missing", "an event for this fact")
+        body, signature = row["body"], row["signature"]
+        if body is None:
+            return None
+        if hashlib.sha256(body).digest() != row["digest"]:
+            return Flaw("body", "differs from its digest", row["digest"].hex()[:16])
+        return None if row["target"] == CONVERSATIONS else self._check_signature(row["target"], body, signature)
+
+    def _check_signature(self, name: str, body: bytes, signature: bytes | None) -> Flaw | None:
+        target = self._targets.get(name)
+        if signature is None:
+            self.unsigned += 1
+        elif target is None or target.verifier is None:
+            self.unchecked += 1
+        elif not target.verifier.is_signed(body, signature):
+            return Flaw(
+                "signature",
+                f"not made with a secret of target {name}",
+                "one of its secrets: if it was retired since, add it for this run (FORMANT_WEBHOOK_SECRET=new,old)",
+            )
+        return None

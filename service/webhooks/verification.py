@@ -1,11 +1,11 @@
-"""Verification: every outcome and counter recounted from the facts, the facts held against the raw bodies, and where
-events without a reference are against where they would be placed today.
+"""Verification. It recounts every outcome and counter from the facts, compares the facts with the raw bodies, and
+compares the place of each event without a reference with the place it would get today.
 
-The bodies are held against their digests and signatures, also those that wait for a place or in quarantine.
+It also checks the digests and signatures of all bodies, including unattributed and quarantined ones.
 
-It runs beside webhooks: each batch is recounted as of one instant. What it finds is told and left alone; ``Rebuilder``
-mends what follows from the facts. A body that differs from its digest, a signature that no secret gives, or a fact that
-differs from its body, nothing can mend.
+It runs while webhooks arrive: each batch is recounted as of one instant. It reports findings and changes nothing.
+``Rebuilder`` repairs what can be derived from the facts. Nothing can repair a body that differs from its digest, a
+signature that no secret produces, or a fact that differs from its body.
 """
 
 import json
@@ -19,7 +19,7 @@ from service.errors import NotFoundError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.store.database import Connection, Database
-from service.webhooks.bodies import BodyCheck
+from service.webhooks.signatures import BodyCheck
 
 RECOUNT_RECIPIENTS = 5000
 PAGE_FACTS = 1000
@@ -29,11 +29,11 @@ CHECKED_FIELDS = (
     "started_at", "ended_at", "duration_seconds", "failure_reason",
 )  # fmt: skip
 
-Tell = Callable[[int], None]
+Report = Callable[[int], None]
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be: in which batch, what, under which key, as stored and as it should be.
+    """Something that is wrong: the batch, the kind, the key, the stored value and the expected value.
 
     ``batch_key`` is None for what belongs to no batch.
     """
@@ -44,22 +44,23 @@ class Finding(NamedTuple):
     stored: str
     expected: str
     is_pending: bool = False
-    """The service is about to put it right by itself: no difference, until that is done."""
+    """The service is about to fix it by itself, so it does not count as a difference yet."""
 
 
 class Verifier:
-    """Looks, and changes nothing. ``tell`` is given facts and recipients looked at since it was last called."""
+    """Verifies without changing anything. ``report`` receives the number of facts and recipients checked since its last
+    call."""
 
     def __init__(
-        self, database: Database, decoder: EventDecoder, bodies: BodyCheck, tell: Tell = lambda rows: None
+        self, database: Database, decoder: EventDecoder, bodies: BodyCheck, report: Report = lambda rows: None
     ) -> None:
         self._database = database
         self._decoder = decoder
         self._bodies = bodies
-        self._tell = tell
+        self._report = report
 
     async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
-        """What is wrong in one batch, or in all. Raises NotFoundError for a batch that there is not."""
+        """What is wrong in one batch, or in all. Raises NotFoundError for an unknown batch."""
         queries, pool = self._database.queries, self._database.pool
         for batch in await list_batches(self._database, batch_id):
             key, count = batch["batch_key"], batch["recipient_count"]
@@ -72,7 +73,7 @@ class Verifier:
             async for finding in self._check_facts(key):
                 yield finding
         if batch_id is None:
-            async for finding in check_places(self._database, self._database.queries.check_places, self._tell):
+            async for finding in check_places(self._database, self._database.queries.check_places, self._report):
                 yield finding
             for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
                 async for finding in self._check_bodies(getattr(queries, name), key):
@@ -81,7 +82,7 @@ class Verifier:
     async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Finding]:
         queries = self._database.queries
         async for after, rows in recount(self._database, connection, key, count):
-            self._tell(min(RECOUNT_RECIPIENTS, count - after))
+            self._report(min(RECOUNT_RECIPIENTS, count - after))
             for row in rows:
                 yield Finding(key, "outcome", str(row["recipient_no"]), row["stored"] or "", row["recounted"] or "")
         async for row in queries.list_counter_errors(connection, batch_key=key):
@@ -104,26 +105,26 @@ class Verifier:
             for row in page:
                 for what, stored, expected in self._check_fact(row):
                     yield Finding(key, what, row["event_id"], stored, expected)
-            self._tell(len(page))
+            self._report(len(page))
             if len(page) < PAGE_FACTS:
                 return
             after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
     async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Finding]:
-        """Those that belong to no batch."""
+        """Checks the bodies that belong to no batch."""
         after = 0
         while True:
             page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
             for row in page:
                 if (flaw := self._bodies.find_flaw(row)) is not None:
                     yield Finding(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
-            self._tell(len(page))
+            self._report(len(page))
             if len(page) < PAGE_FACTS:
                 return
             after = page[-1][name]
 
     def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
-        """What differs between a fact, its event and its body; nothing of the body is told but the fields' names."""
+        """What differs between a fact, its event and its body. Of the body it contains only field names."""
         flaw = self._bodies.find_flaw(row)
         if flaw is not None and flaw.what != "signature":
             return [flaw]
@@ -132,18 +133,18 @@ class Verifier:
             flaws.append(("placement", "without its evidence", "run `outcomes reattribute` once"))
         if row["body"] is None:  # no longer kept
             return flaws
-        if row["target"] == CONVERSATIONS:  # what it makes of a conversation depends on when it was healed
+        if row["target"] == CONVERSATIONS:  # the fact depends on when the conversation was healed
             return flaws
         event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
         if isinstance(event, Unreadable):
-            return [*flaws, ("body", "cannot be understood", "an event")]
+            return [*flaws, ("body", "cannot be read", "an event")]
         if row["method"] == "reference" and (event.ref_token, event.ref_no) != (row["ref_token"], row["recipient_no"]):
             flaws.append(("placement", "by reference", "the recipient that its reference names"))
         return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
 
 
-async def check_places(database: Database, query: Any, tell: Tell) -> AsyncIterator[Finding]:
-    """Events without a reference that are not where they belong today, by ``query``, which may place them there."""
+async def check_places(database: Database, query: Any, report: Report) -> AsyncIterator[Finding]:
+    """Events without a reference that are not where they belong today. ``query`` finds them and may also move them."""
     agent_id, phone = -(2**63), ""
     while True:
         rows = [row async for row in query(database.pool, agent_id=agent_id, phone=phone, keys=PAGE_PHONES)]
@@ -154,7 +155,7 @@ async def check_places(database: Database, query: Any, tell: Tell) -> AsyncItera
                 pending = " (about to be placed)" if row["is_pending"] else ""
                 key = row["at_batch"] or row["batch_key"]
                 yield Finding(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
-        tell(len(rows))
+        report(len(rows))
         if not rows:
             return
         agent_id, phone = rows[-1]["agent_id"], rows[-1]["phone"]
@@ -167,7 +168,7 @@ def _describe_place(batch_key: int | None, recipient: int | None, reason: str | 
 
 
 async def list_batches(database: Database, batch_id: int | None) -> list[Any]:
-    """One batch by the provider's id, or all; raises NotFoundError when there is no such batch."""
+    """One batch by the provider's id, or all. Raises NotFoundError for an unknown batch."""
     rows = [row async for row in database.queries.list_batch_keys(database.pool, batch_id=batch_id)]
     if batch_id is not None and not rows:
         raise NotFoundError(f"There is no batch {batch_id}")
@@ -177,7 +178,8 @@ async def list_batches(database: Database, batch_id: int | None) -> list[Any]:
 async def recount(
     database: Database, connection: Connection, key: int, count: int
 ) -> AsyncIterator[tuple[int, list[Any]]]:
-    """Recounts a batch in the transaction of ``connection``; gives, range by range, the outcomes that are wrong."""
+    """Recounts a batch in the transaction of ``connection``. Yields, for each range of recipients, the number before
+    the range and the wrong outcomes in it."""
     queries = database.queries
     await queries.begin_recount(connection)
     for after in range(0, count, RECOUNT_RECIPIENTS):
@@ -192,10 +194,10 @@ def _find_differing(row: Any, event: Event) -> list[str]:
     return names
 
 
-def _are_same(stored: str, told: str) -> bool:
-    """Whether two JSON texts mean the same. Postgres keeps numbers beyond any float (1e400), digit by digit."""
+def _are_same(stored: str, received: str) -> bool:
+    """Whether two JSON texts have equal values. Postgres stores numbers beyond any float (1e400) exactly."""
     try:
-        return bool(msgspec.json.decode(stored) == msgspec.json.decode(told))
+        return bool(msgspec.json.decode(stored) == msgspec.json.decode(received))
     except msgspec.MsgspecError:
-        first, second = (json.loads(text, parse_int=Decimal, parse_float=Decimal) for text in (stored, told))
+        first, second = (json.loads(text, parse_int=Decimal, parse_float=Decimal) for text in (stored, received))
         return bool(first == second)

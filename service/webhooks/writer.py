@@ -1,7 +1,7 @@
-"""Writes groups on a connection of its own: readable events through ``ingest``, the others into quarantine.
+"""Writes groups on its own connection: readable events through ``ingest``, the others into quarantine.
 
-An error that lies in the data is bisected down to the event that caused it, which goes to quarantine; its neighbours
-commit. Any other error is the database's, not an event's: it is raised, and the caller tries the group again.
+On a data error the group is bisected down to the event that caused it. That event goes to quarantine; the rest commit.
+Any other error comes from the database: it is raised, and the caller retries the group.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from service.webhooks.committer import Item
 
 logger = structlog.get_logger()
 
-# Classes 22, 23 and 54 of SQLSTATE, and what the driver refuses to encode: sending the same again cannot help.
+# SQLSTATE classes 22, 23 and 54, and values the driver cannot encode: a retry cannot help.
 DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
 
@@ -39,8 +39,8 @@ class Writer:
         self._lines = LineLimit("events_need_a_look")
 
     async def write(self, items: Sequence[Item]) -> None:
-        """Commits the items. Raises when the database could not be reached or refused for a reason of its own, and
-        CommitInDoubtError when it only warned: the same items may then be written again."""
+        """Commits the items. Raises when the database is unreachable or fails, and CommitInDoubtError when it commits
+        with a warning. In either case the same items may be written again."""
         connection = await self._connect()
         events = [item for item in items if isinstance(item, Event)]
         unreadable = [item for item in items if isinstance(item, Unreadable)]
@@ -56,7 +56,7 @@ class Writer:
             raise
 
     async def write_one(self, event: Event) -> bool:
-        """Commits one event; False, and nothing is changed, when the database refuses its data."""
+        """Commits one event. Returns False, with nothing changed, when the database refuses its data."""
         connection = await self._connect()
         try:
             is_refused = bool(await self._ingest(connection, [event]))
@@ -67,7 +67,7 @@ class Writer:
             raise
 
     def close(self) -> None:
-        """Drops the connection; the server rolls back what was not committed."""
+        """Drops the connection; the server rolls back uncommitted work."""
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
@@ -89,14 +89,15 @@ class Writer:
         self._is_in_doubt = self._is_in_doubt or message.severity_en == "WARNING"
 
     def _check_doubt(self) -> None:
-        """Postgres reports a commit whose wait for its synchronous standby was cancelled as done, with a warning."""
+        """Raises CommitInDoubtError after a warning: Postgres reports a commit as done, with a warning, when the wait
+        for its synchronous standby was cancelled."""
         if self._is_in_doubt:
-            raise CommitInDoubtError("Postgres warned while it committed: the standby may not have it yet")
+            raise CommitInDoubtError("Postgres warned during the commit: the standby may not have it yet")
 
     async def _ingest(self, connection: asyncpg.Connection, events: list[Event]) -> list[Unreadable]:
         """Ingests events; returns those that the database refused."""
         try:
-            events = await self._name_erased(connection, events)
+            events = await self._fill_erased_phones(connection, events)
             counts = await self._queries.ingest(
                 connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True))
             )
@@ -113,11 +114,11 @@ class Writer:
         for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
             self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
         if counts["conflicts"] or counts["unattributed"]:
-            await self._tell(connection, events, counts["conflicts"], counts["unattributed"])
+            await self._log_unusual(connection, events, counts["conflicts"], counts["unattributed"])
         return []
 
-    async def _name_erased(self, connection: asyncpg.Connection, events: list[Event]) -> list[Event]:
-        """The events; one that names no phone, and in its body a person who was erased, is taken for that person's."""
+    async def _fill_erased_phones(self, connection: asyncpg.Connection, events: list[Event]) -> list[Event]:
+        """The events. One without a usable phone gets the phone of an erased person that its body names."""
         places = [place for place, event in enumerate(events) if not (event.phone and E164.fullmatch(event.phone))]
         if not places:
             return events
@@ -128,10 +129,10 @@ class Writer:
             named[place] = events[place]._replace(phone=row["phone"])
         return named
 
-    async def _tell(
+    async def _log_unusual(
         self, connection: asyncpg.Connection, events: list[Event], conflicts: int, unattributed: int
     ) -> None:
-        """Names some of the events that fit nobody or came with two bodies. They are committed, so nothing may fail."""
+        """Logs some of the unattributed and conflicting events. They are committed already, so this must not raise."""
         limits = {
             "conflicts": self._lines.admit("conflict", conflicts) if conflicts else 0,
             "unattributed": self._lines.admit("unattributed", unattributed) if unattributed else 0,
@@ -158,5 +159,5 @@ class Writer:
 
 
 def _list_numbers(bodies: list[bytes]) -> list[str]:
-    """The numbers that each body names, as JSON."""
+    """The phone numbers in each body, as JSON."""
     return [msgspec.json.encode(find_numbers(body)).decode() for body in bodies]

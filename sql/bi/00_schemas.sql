@@ -1,6 +1,6 @@
 -- The schemas that BI tools read: bi, where people cannot be recognised, and bi_full, the same views with their data.
--- The files of this folder are applied again, all of them, when the text of one changes or the schemas are gone. So a
--- migration that changes a column which they read begins with: DROP SCHEMA bi, bi_full CASCADE.
+-- All files of this folder are applied again when the text of one changes or the schemas are gone. So a migration that
+-- changes a column which the views read begins with: DROP SCHEMA bi, bi_full CASCADE.
 DO $$
 BEGIN
     IF to_regnamespace('bi') IS NULL THEN

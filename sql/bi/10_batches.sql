@@ -1,4 +1,4 @@
--- bi.batches: what a batch is. Uploads that were never sent are left out.
+-- bi.batches: the batches. Uploads that were never sent are left out.
 CREATE OR REPLACE VIEW bi_full.batches AS
 SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
        b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at, b.status AS provider_status,
@@ -14,13 +14,13 @@ WHERE b.batch_id IS NOT NULL OR b.upload_state IN ('held', 'uploading', 'unknown
 
 SELECT bi_mask_view('batches');
 
-COMMENT ON VIEW bi.batches IS 'One row for each batch that the provider has, or may have, or that waits for its test batch.';
-COMMENT ON COLUMN bi.batches.provider_status IS 'The provider''s word on the batch, whatever it is, such as pending.';
+COMMENT ON VIEW bi.batches IS 'One row for each batch that the provider has or may have, or that waits for its test batch.';
+COMMENT ON COLUMN bi.batches.provider_status IS 'The provider''s status of the batch, unchanged, such as pending.';
 COMMENT ON COLUMN bi.batches.upload_state IS 'uploaded: the provider has it. held: it waits for the promotion of its test batch. uploading: being sent. unknown: sent, the answer was lost, it may be dialling.';
 COMMENT ON COLUMN bi.batches.origin IS 'upload: uploaded through this service. provider: made elsewhere, such as in the provider''s dashboard.';
 COMMENT ON COLUMN bi.batches.is_registered IS 'False: its CSV is not known here, so recipients appear with their first call.';
-COMMENT ON COLUMN bi.batches.parameter_columns IS 'The columns of its CSV, in their order.';
+COMMENT ON COLUMN bi.batches.parameter_columns IS 'The columns of its CSV, in order.';
 COMMENT ON COLUMN bi.batches.total_recipients IS 'Recipients: the provider''s figure, else those stored here. The denominator of success_rate.';
-COMMENT ON COLUMN bi.batches.stored_recipients IS 'Recipients known here one by one, which is the number of rows in recipient_outcomes.';
-COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients made for calls that turned out not to be this batch''s; they count for nothing and are in no view.';
+COMMENT ON COLUMN bi.batches.stored_recipients IS 'Recipients known here one by one, the number of rows in recipient_outcomes.';
+COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients created for calls that turned out to belong to another batch; they are not counted and are in no view.';
 COMMENT ON COLUMN bi.batches.sent_at IS 'When sending it to the provider began; null for a batch made elsewhere.';

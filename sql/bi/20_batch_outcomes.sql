@@ -1,5 +1,5 @@
--- bi.batch_outcomes: the figures of …/outcomes, one row for each batch, from the counters; the definitions are those at the
--- top of service/outcomes/summary.py. Costs a few rows for each batch read, whatever its size.
+-- bi.batch_outcomes: the figures of …/outcomes, one row for each batch, from the counters; the top of
+-- service/outcomes/summary.py has the definitions. Reads a few rows for each batch, whatever its size.
 CREATE OR REPLACE VIEW bi_full.batch_outcomes AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
        b.provider_status, m.total AS recipients_total, o.processed AS recipients_processed,
@@ -65,17 +65,17 @@ CROSS JOIN LATERAL (
 
 SELECT bi_mask_view('batch_outcomes');
 
-COMMENT ON VIEW bi.batch_outcomes IS 'The outcomes of each batch in one row. Recipients are counted, unless attempts are named. To add batches up, sum counts and divide anew: never average rates.';
-COMMENT ON COLUMN bi.batch_outcomes.provider_status IS 'The provider''s word on the batch, whatever it is.';
+COMMENT ON VIEW bi.batch_outcomes IS 'The outcomes of each batch in one row. Columns count recipients unless they name attempts. To combine batches, sum the counts and divide again; never average rates.';
+COMMENT ON COLUMN bi.batch_outcomes.provider_status IS 'The provider''s status of the batch, unchanged.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_total IS 'All recipients of the batch: processed, in progress and waiting for a retry.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_processed IS 'Recipients with a final status: the sum of the seven below.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_in_progress IS 'Recipients of whom no attempt is known yet.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_pending_retry IS 'Recipients whose latest attempt is to be followed by another; counted here and in no status.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_in_progress IS 'Recipients without a known attempt.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_pending_retry IS 'Recipients whose latest attempt will be followed by another; counted here and in no status.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_attempted IS 'Recipients called at least once: processed and waiting for a retry.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_completed IS 'Recipients whose final status is completed: connected and ended normally. The provider calls it success.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_busy IS 'Recipients whose final status is busy: the line was.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_no_answer IS 'Recipients whose final status is no_answer: it rang, nobody answered.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_failed IS 'Recipients whose final status is failed: set-up failed. The provider''s failed_count has telephony_failed in it too.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_busy IS 'Recipients whose final status is busy: the line was busy.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_no_answer IS 'Recipients whose final status is no_answer: it rang, and nobody answered.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_failed IS 'Recipients whose final status is failed: set-up failed. The provider''s failed_count includes telephony_failed.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_socket_failure IS 'Recipients whose final status is socket_failure: connected, but the voice did not start.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_telephony_failed IS 'Recipients whose final status is telephony_failed: the carrier failed.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_unreachable IS 'Recipients whose final status is unreachable: the number could not be reached.';
@@ -87,14 +87,14 @@ COMMENT ON COLUMN bi.batch_outcomes.attempts_failed IS 'Attempts with status fai
 COMMENT ON COLUMN bi.batch_outcomes.attempts_socket_failure IS 'Attempts with status socket_failure.';
 COMMENT ON COLUMN bi.batch_outcomes.attempts_telephony_failed IS 'Attempts with status telephony_failed.';
 COMMENT ON COLUMN bi.batch_outcomes.attempts_unreachable IS 'Attempts with status unreachable.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_by_attempts IS 'Recipients by how many attempts they have had, such as {"1": 420, "2": 65}; those without any are recipients_in_progress.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_by_attempts IS 'Recipients by number of attempts, such as {"1": 420, "2": 65}; those without any are recipients_in_progress.';
 COMMENT ON COLUMN bi.batch_outcomes.success_rate_percent IS 'Percent, unrounded: recipients_completed of recipients_total. The provider''s definition.';
 COMMENT ON COLUMN bi.batch_outcomes.completion_rate_percent IS 'Percent, unrounded: recipients_completed of recipients_processed.';
 COMMENT ON COLUMN bi.batch_outcomes.connect_rate_percent IS 'Percent, unrounded: attempts_completed of attempts_total.';
 COMMENT ON COLUMN bi.batch_outcomes.penetration_percent IS 'Percent, unrounded: recipients_attempted of recipients_total.';
-COMMENT ON COLUMN bi.batch_outcomes.attempts_per_connect IS 'attempts_total for each of attempts_completed; null while there is none.';
+COMMENT ON COLUMN bi.batch_outcomes.attempts_per_connect IS 'attempts_total divided by attempts_completed; null without a completed attempt.';
 COMMENT ON COLUMN bi.batch_outcomes.talk_seconds_total IS 'Seconds talked in the latest attempts of completed recipients.';
-COMMENT ON COLUMN bi.batch_outcomes.talk_count IS 'Completed recipients whose latest attempt has a duration: what the average divides by.';
-COMMENT ON COLUMN bi.batch_outcomes.talk_seconds_average IS 'Seconds, unrounded: talk_seconds_total for each of talk_count.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_from_webhooks IS 'Recipients whose outcome is known from a webhook.';
-COMMENT ON COLUMN bi.batch_outcomes.recipients_healed IS 'Recipients whose outcome is known from the provider''s conversation, since the webhook was lost.';
+COMMENT ON COLUMN bi.batch_outcomes.talk_count IS 'Completed recipients whose latest attempt has a duration: the denominator of the average.';
+COMMENT ON COLUMN bi.batch_outcomes.talk_seconds_average IS 'Seconds, unrounded: talk_seconds_total divided by talk_count.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_from_webhooks IS 'Recipients whose outcome comes from a webhook.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_healed IS 'Recipients whose outcome comes from the provider''s conversation, because the webhook was lost.';

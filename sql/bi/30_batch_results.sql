@@ -1,5 +1,5 @@
--- bi.batch_results: how many recipients have which result, from the counters. Every value exactly in bi_full; in bi those that
--- look like people's data are counted together.
+-- bi.batch_results: the number of recipients with each result, from the counters. bi_full has every value exactly; bi counts
+-- values that look like people's data together.
 CREATE OR REPLACE VIEW bi_full.batch_results AS
 SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campaign_role, b.batch_created_at,
        r.name, r.value, r.recipients, t.recipients AS recipients_with_name,
@@ -36,7 +36,7 @@ FROM (
 
 COMMENT ON VIEW bi.batch_results IS 'Recipients by each key of the agent''s results and its value, as of their latest attempt.';
 COMMENT ON COLUMN bi.batch_results.name IS 'The key in the agent''s results, such as intent.';
-COMMENT ON COLUMN bi.batch_results.value IS 'Its value as text. (null), (long text) for more than 80 characters, (masked) for what looks like a phone, account or address, (hidden) for a result that is not to be shown.';
+COMMENT ON COLUMN bi.batch_results.value IS 'Its value as text. (null), (long text) for more than 80 characters, (masked) for what looks like a phone, account or address, (hidden) for a result that must not be shown.';
 COMMENT ON COLUMN bi.batch_results.recipients IS 'Recipients whose latest attempt has this value.';
 COMMENT ON COLUMN bi.batch_results.recipients_with_name IS 'Recipients whose latest attempt has this key, whatever its value.';
 COMMENT ON COLUMN bi.batch_results.share_percent IS 'Percent, unrounded: recipients of recipients_with_name.';

@@ -12,7 +12,7 @@ SELECT bi_mask_view('hourly_attempts');
 
 COMMENT ON VIEW bi.hourly_attempts IS 'Attempts by the quarter of an hour in which they began, and by status. Connect rate of an hour: 100 * sum(connects) / sum(attempts).';
 COMMENT ON COLUMN bi.hourly_attempts.slot_at IS 'Beginning of the quarter of an hour in which the attempts began; AT TIME ZONE gives local time in any zone. Null where the provider gave no time.';
-COMMENT ON COLUMN bi.hourly_attempts.hour_at IS 'Beginning of its hour in UTC. In zones that are half an hour off, take slot_at.';
+COMMENT ON COLUMN bi.hourly_attempts.hour_at IS 'Beginning of its hour in UTC. In zones with an offset of half an hour, use slot_at.';
 COMMENT ON COLUMN bi.hourly_attempts.status IS 'How the attempts ended.';
 COMMENT ON COLUMN bi.hourly_attempts.attempts IS 'Attempts, each counted once.';
 COMMENT ON COLUMN bi.hourly_attempts.connects IS 'Those of them that connected: attempts where status is completed, else 0.';

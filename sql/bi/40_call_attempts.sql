@@ -1,5 +1,5 @@
--- bi.call_attempts: each attempt that counts. Where a recipient has as many facts as attempts, each fact is an attempt; only
--- for the others is attempts_of() asked which of them wins, since it costs a call for each recipient.
+-- bi.call_attempts: each attempt that counts. If a recipient has as many facts as attempts, each fact is an attempt. Only for
+-- the others attempts_of() decides which fact wins, because it costs a call for each recipient.
 CREATE OR REPLACE VIEW bi_full.call_attempts AS
 SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
        b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
@@ -43,26 +43,26 @@ SELECT a.upload_id, a.batch_id, a.agent_id, bi_mask_text(a.batch_name) AS batch_
        a.event_id, a.occurred_at, a.known_at, a.verdict, a.verdict_since, a.last_reconciled_at, a.as_of
 FROM bi_full.call_attempts AS a;
 
-COMMENT ON VIEW bi.call_attempts IS 'One row for each attempt that counts, once, however many events told of it. Filter by batch_id: without, it reads every batch.';
+COMMENT ON VIEW bi.call_attempts IS 'One row for each attempt, however many events reported it. Filter by batch_id: otherwise it reads every batch.';
 COMMENT ON COLUMN bi.call_attempts.recipient IS 'The recipient''s number in its batch; with upload_id it joins recipient_outcomes.';
 COMMENT ON COLUMN bi.call_attempts.phone IS 'The phone, masked: country and last three digits, such as +91*******210.';
 COMMENT ON COLUMN bi.call_attempts.parameters IS 'The CSV''s other columns: all names, and only the values that `outcomes bi show` lets through; the others are null.';
-COMMENT ON COLUMN bi.call_attempts.attempt_number IS 'The provider''s number of the attempt, from 1; null where it gave none, as for healed ones.';
-COMMENT ON COLUMN bi.call_attempts.max_attempts IS 'How many attempts the provider makes at most; null where it was not told.';
+COMMENT ON COLUMN bi.call_attempts.attempt_number IS 'The provider''s number of the attempt, from 1; null if it gave none, as for healed ones.';
+COMMENT ON COLUMN bi.call_attempts.max_attempts IS 'The maximum number of attempts that the provider makes; null if unknown.';
 COMMENT ON COLUMN bi.call_attempts.status IS 'How the attempt ended.';
-COMMENT ON COLUMN bi.call_attempts.is_connect IS 'It connected and ended normally: status is completed. Connect rate: connects of all attempts.';
-COMMENT ON COLUMN bi.call_attempts.is_latest IS 'It is the recipient''s latest attempt, and so its outcome; true for one attempt of each recipient.';
+COMMENT ON COLUMN bi.call_attempts.is_connect IS 'Whether it connected and ended normally: status is completed. Connect rate: connects of all attempts.';
+COMMENT ON COLUMN bi.call_attempts.is_latest IS 'Whether it is the recipient''s latest attempt, and so its outcome; true for one attempt of each recipient.';
 COMMENT ON COLUMN bi.call_attempts.is_final IS 'No further attempt follows, as far as its event knew.';
-COMMENT ON COLUMN bi.call_attempts.called_at IS 'started_at, else ended_at, else occurred_at: the time that hourly_attempts counts it at.';
-COMMENT ON COLUMN bi.call_attempts.started_at IS 'When the call began, as the provider tells; null where it does not.';
-COMMENT ON COLUMN bi.call_attempts.ended_at IS 'When the call ended; null where it is not told.';
-COMMENT ON COLUMN bi.call_attempts.duration_seconds IS 'Seconds; null where the provider gave none, as for calls that nobody answered.';
+COMMENT ON COLUMN bi.call_attempts.called_at IS 'started_at, else ended_at, else occurred_at: the time by which hourly_attempts counts it.';
+COMMENT ON COLUMN bi.call_attempts.started_at IS 'When the call began, as the provider reports it; null if it does not.';
+COMMENT ON COLUMN bi.call_attempts.ended_at IS 'When the call ended; null if the provider does not report it.';
+COMMENT ON COLUMN bi.call_attempts.duration_seconds IS 'Seconds; null if the provider gave none, as for unanswered calls.';
 COMMENT ON COLUMN bi.call_attempts.results IS 'What the agent found out. (long text), (masked) and (hidden) stand for what is not shown.';
 COMMENT ON COLUMN bi.call_attempts.failure_reason IS 'Why it failed, in the provider''s words; numbers like phones are masked.';
-COMMENT ON COLUMN bi.call_attempts.next_retry_at IS 'When the next attempt was due, as this one''s event told.';
-COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation; masked where it holds the phone.';
-COMMENT ON COLUMN bi.call_attempts.source IS 'How the attempt is known: webhook, or healed from the provider''s conversation.';
+COMMENT ON COLUMN bi.call_attempts.next_retry_at IS 'When the next attempt was due, according to this one''s event.';
+COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation; masked if it contains the phone.';
+COMMENT ON COLUMN bi.call_attempts.source IS 'Where the attempt comes from: webhook, or healed from the provider''s conversation.';
 COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: reference, recipient or window.';
 COMMENT ON COLUMN bi.call_attempts.event_id IS 'The event that counts for it: GET /v1/events/{event_id}.';
-COMMENT ON COLUMN bi.call_attempts.occurred_at IS 'When the provider made that event: its own word.';
+COMMENT ON COLUMN bi.call_attempts.occurred_at IS 'When the provider created that event, by its own clock.';
 COMMENT ON COLUMN bi.call_attempts.known_at IS 'When that event was stored here.';

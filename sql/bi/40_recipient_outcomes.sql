@@ -1,5 +1,5 @@
--- bi.recipient_outcomes: what became of each recipient, with the fact that decided it. Plain joins, so that the planner may
--- begin at a batch, at a position or (in bi_full) at a phone. Withdrawn recipients count for nothing and are left out.
+-- bi.recipient_outcomes: the outcome of each recipient, with the fact that decided it. Plain joins, so that the planner can
+-- start from a batch, a position or (in bi_full) a phone. Withdrawn recipients do not count and are left out.
 CREATE OR REPLACE VIEW bi_full.recipient_outcomes AS
 SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b.campaign_key AS campaign_id,
        b.campaign_role, coalesce(plausible_time(b.created_at), b.prepared_at) AS batch_created_at,
@@ -17,8 +17,8 @@ LEFT JOIN facts AS f
     ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
 WHERE r.withdrawn_at IS NULL AND (b.batch_id IS NOT NULL OR b.upload_state IN ('held', 'uploading', 'unknown'));
 
--- No security_barrier: what a reader's own function could be shown here is masked already, and with it a filter by position
--- could not be read in the order of its index.
+-- No security_barrier: what a reader's own function could see here is masked already, and a barrier would keep a filter by
+-- position from using its index.
 CREATE OR REPLACE VIEW bi.recipient_outcomes AS
 SELECT r.upload_id, r.batch_id, r.agent_id, bi_mask_text(r.batch_name) AS batch_name, r.campaign_id,
        r.campaign_role, r.batch_created_at, r.recipient,
@@ -38,24 +38,24 @@ SELECT r.upload_id, r.batch_id, r.agent_id, bi_mask_text(r.batch_name) AS batch_
        r.last_reconciled_at, r.as_of
 FROM bi_full.recipient_outcomes AS r;
 
-COMMENT ON VIEW bi.recipient_outcomes IS 'One row for each recipient: its parameters, its present outcome and what decided it. Filter by batch_id, or by position to read on from where you were.';
+COMMENT ON VIEW bi.recipient_outcomes IS 'One row for each recipient: its parameters, its present outcome and what decided it. Filter by batch_id, or by position to continue where you stopped.';
 COMMENT ON COLUMN bi.recipient_outcomes.recipient IS 'The recipient''s number in its batch, from 1: the CSV''s row. With upload_id the key of this view.';
 COMMENT ON COLUMN bi.recipient_outcomes.phone IS 'The phone, masked: country and last three digits, such as +91*******210.';
 COMMENT ON COLUMN bi.recipient_outcomes.parameters IS 'The CSV''s other columns: all names, and only the values that `outcomes bi show` lets through; the others are null.';
-COMMENT ON COLUMN bi.recipient_outcomes.state IS 'What is counted: in_progress (no attempt known yet), pending_retry, or the final status.';
+COMMENT ON COLUMN bi.recipient_outcomes.state IS 'The counted state: in_progress (no attempt known yet), pending_retry, or the final status.';
 COMMENT ON COLUMN bi.recipient_outcomes.status IS 'How the latest attempt ended; null before the first.';
 COMMENT ON COLUMN bi.recipient_outcomes.is_final IS 'No further attempt follows, as far as is known.';
 COMMENT ON COLUMN bi.recipient_outcomes.attempts IS 'Attempts so far.';
-COMMENT ON COLUMN bi.recipient_outcomes.duration_seconds IS 'Seconds of the latest attempt; null where the provider gave none.';
+COMMENT ON COLUMN bi.recipient_outcomes.duration_seconds IS 'Seconds of the latest attempt; null if the provider gave none.';
 COMMENT ON COLUMN bi.recipient_outcomes.results IS 'What the agent found out in the latest attempt. (long text), (masked) and (hidden) stand for what is not shown.';
 COMMENT ON COLUMN bi.recipient_outcomes.failure_reason IS 'Why the latest attempt failed, in the provider''s words; numbers like phones are masked.';
-COMMENT ON COLUMN bi.recipient_outcomes.next_retry_at IS 'When the next attempt is due; null where none is, or none was told.';
-COMMENT ON COLUMN bi.recipient_outcomes.last_attempt_at IS 'When the latest attempt began, or what else of its times is known.';
-COMMENT ON COLUMN bi.recipient_outcomes.conversation_id IS 'The provider''s id of the latest attempt''s conversation; masked where it holds the phone.';
-COMMENT ON COLUMN bi.recipient_outcomes.source IS 'How the outcome is known: webhook, or healed from the provider''s conversation.';
+COMMENT ON COLUMN bi.recipient_outcomes.next_retry_at IS 'When the next attempt is due; null if none is due, or the provider gave no time.';
+COMMENT ON COLUMN bi.recipient_outcomes.last_attempt_at IS 'When the latest attempt began, or another of its times if that is unknown.';
+COMMENT ON COLUMN bi.recipient_outcomes.conversation_id IS 'The provider''s id of the latest attempt''s conversation; masked if it contains the phone.';
+COMMENT ON COLUMN bi.recipient_outcomes.source IS 'Where the outcome comes from: webhook, or healed from the provider''s conversation.';
 COMMENT ON COLUMN bi.recipient_outcomes.method IS 'How the event was attributed: reference (named exactly), recipient (agent and phone), window (the only open batch).';
 COMMENT ON COLUMN bi.recipient_outcomes.event_id IS 'The event that decided the outcome: GET /v1/events/{event_id}.';
 COMMENT ON COLUMN bi.recipient_outcomes.known_at IS 'When that event was stored here.';
 COMMENT ON COLUMN bi.recipient_outcomes.changed_at IS 'When the outcome last changed. Not indexed: filter by position.';
-COMMENT ON COLUMN bi.recipient_outcomes.position IS 'The place of its last change among all changes: whoever has read up to n reads on with position > n and misses none. Null before the first attempt.';
+COMMENT ON COLUMN bi.recipient_outcomes.position IS 'The place of its last change among all changes: a reader that has read up to n continues with position > n and misses none. Null before the first attempt.';
 COMMENT ON COLUMN bi.recipient_outcomes.version IS 'How often the outcome has changed; 0 before the first attempt.';

@@ -11,9 +11,9 @@ JOIN provider_metrics AS m ON m.batch_key = b.upload_id;
 
 SELECT bi_mask_view('provider_metrics');
 
-COMMENT ON VIEW bi.provider_metrics IS 'The provider''s figures of each batch as a time series, one row for each change. A figure that was not told is null.';
-COMMENT ON COLUMN bi.provider_metrics.taken_at IS 'When the figures were first seen so; with upload_id the key of this view.';
-COMMENT ON COLUMN bi.provider_metrics.last_seen_at IS 'When they were last seen so.';
+COMMENT ON VIEW bi.provider_metrics IS 'The provider''s figures of each batch as a time series, one row for each change. A figure that the provider did not report is null.';
+COMMENT ON COLUMN bi.provider_metrics.taken_at IS 'When these figures were first seen; with upload_id the key of this view.';
+COMMENT ON COLUMN bi.provider_metrics.last_seen_at IS 'When these figures were last seen.';
 COMMENT ON COLUMN bi.provider_metrics.total_recipients IS 'The provider''s figure: all recipients.';
 COMMENT ON COLUMN bi.provider_metrics.total_processed IS 'The provider''s figure: recipients with a final status.';
 COMMENT ON COLUMN bi.provider_metrics.in_progress_count IS 'The provider''s figure: recipients in progress.';
@@ -21,10 +21,10 @@ COMMENT ON COLUMN bi.provider_metrics.pending_retry_count IS 'The provider''s fi
 COMMENT ON COLUMN bi.provider_metrics.completed_count IS 'The provider''s figure: recipients completed.';
 COMMENT ON COLUMN bi.provider_metrics.busy_count IS 'The provider''s figure: recipients busy.';
 COMMENT ON COLUMN bi.provider_metrics.no_answer_count IS 'The provider''s figure: recipients that did not answer.';
-COMMENT ON COLUMN bi.provider_metrics.failed_count IS 'The provider''s figure: recipients failed, telephony_failed among them.';
+COMMENT ON COLUMN bi.provider_metrics.failed_count IS 'The provider''s figure: recipients failed, including telephony_failed.';
 COMMENT ON COLUMN bi.provider_metrics.socket_failure_count IS 'The provider''s figure: recipients whose voice stream did not start.';
 COMMENT ON COLUMN bi.provider_metrics.unreachable_count IS 'The provider''s figure: recipients that could not be reached.';
-COMMENT ON COLUMN bi.provider_metrics.success_count IS 'The provider''s figure: recipients it calls a success.';
+COMMENT ON COLUMN bi.provider_metrics.success_count IS 'The provider''s figure: recipients that it counts as a success.';
 COMMENT ON COLUMN bi.provider_metrics.success_rate IS 'The provider''s figure, percent: success_count of total_recipients.';
 COMMENT ON COLUMN bi.provider_metrics.avg_duration_seconds IS 'The provider''s figure, seconds: average duration of the calls.';
-COMMENT ON COLUMN bi.provider_metrics.is_latest IS 'These are the provider''s present figures, as far as we have asked.';
+COMMENT ON COLUMN bi.provider_metrics.is_latest IS 'Whether these are the latest figures that we have read.';

@@ -1,4 +1,4 @@
--- Comments on the columns that the views have in common, and on those of bi_full, which are bi's but for people's data.
+-- Comments on the columns that several views share, and on those of bi_full, which are bi's except for people's data.
 DO $$
 DECLARE
     v_common CONSTANT jsonb := $json${
@@ -8,10 +8,10 @@ DECLARE
         "batch_name": "The batch's name as uploaded; in bi, what looks like a phone in it is (masked).",
         "campaign_id": "A test batch and its promotion share it: group by it to see them as one. Null for all other batches.",
         "campaign_role": "test: the sample that was called first. main: the rest. Null outside a campaign.",
-        "batch_created_at": "When the batch was made: the provider's word, else when its upload was prepared.",
-        "verdict": "How final the batch's numbers are. open: the provider still calls. settling: it has finished, we differ, late webhooks may explain it. complete: finished, and equal to the provider's figures. drifted: different beyond the grace period. unverified: never compared.",
+        "batch_created_at": "When the provider created the batch, else when its upload was prepared.",
+        "verdict": "How final the batch's numbers are. open: the provider still calls. settling: it has finished and we differ, which late webhooks may explain. complete: finished, and equal to the provider's figures. drifted: different beyond the grace period. unverified: never compared.",
         "verdict_since": "Since when the verdict stands; null when never compared.",
-        "last_reconciled_at": "When the batch was last compared with the provider's figures; null when never.",
+        "last_reconciled_at": "When the batch was last compared with the provider's figures; null if never.",
         "last_event_at": "When the last event of the batch was received; null before the first.",
         "as_of": "When this row was read: the instant that its numbers hold for."
     }$json$;
@@ -51,6 +51,3 @@ COMMENT ON COLUMN bi_full.call_attempts.phone IS 'The phone in E.164, such as +9
 COMMENT ON COLUMN bi_full.call_attempts.parameters IS 'The CSV''s other columns with their values.';
 COMMENT ON COLUMN bi_full.call_attempts.results IS 'What the agent found out, as the provider sent it.';
 COMMENT ON COLUMN bi_full.call_attempts.failure_reason IS 'Why it failed, in the provider''s words.';
-
--- What the views before used, and nothing does any more.
-DROP FUNCTION IF EXISTS bi_mask_results(jsonb, text[]);

@@ -1,26 +1,26 @@
--- THE lock: whatever changes facts, or anything derived from them, holds it until its commit. It serialises across all
+-- THE lock: every writer of facts, or of anything derived from them, holds it until its commit. It serialises across all
 -- replicas, so old state is read safely, deadlocks cannot happen, and feed positions commit in their order.
 --
--- SHARE UPDATE EXCLUSIVE conflicts with itself and not with what pg_dump takes, and is the only such mode that does not
--- look through the locks of all other sessions. It writes no WAL.
+-- SHARE UPDATE EXCLUSIVE conflicts with itself but not with the lock of pg_dump, and is the only such mode that does not
+-- scan the locks of all other sessions. It writes no WAL.
 --
--- As applied here it also holds the advisory lock that earlier versions used, so that it excludes their functions that
--- still run. finish_lock_change() leaves that out. Anyone can hold an advisory lock, so it must not stay.
+-- This first definition also takes the advisory lock of earlier versions, to exclude their functions that still run.
+-- finish_lock_change() removes it, because anyone can hold an advisory lock.
 CREATE OR REPLACE FUNCTION lock_ingest() RETURNS void
 LANGUAGE plpgsql
 AS $$
 BEGIN
     LOCK TABLE ingest_lock IN SHARE UPDATE EXCLUSIVE MODE;
-    -- A role that may not take it has no function of an earlier version that runs.
+    -- A role that may not take it runs no function of an earlier version.
     IF has_function_privilege('pg_advisory_xact_lock(integer, integer)', 'EXECUTE') THEN
         PERFORM pg_advisory_xact_lock(7304564, 1);
     END IF;
 END
 $$;
 
--- Leaves the advisory lock out of lock_ingest() once no function of an earlier version runs any more. To be called after
--- the functions were applied and committed: every writer from then on holds ingest_lock. Waits for the transactions of
--- writing roles that had begun before and do not hold it; raises lock_not_available when that takes longer than p_wait.
+-- Removes the advisory lock from lock_ingest() once no function of an earlier version runs any more. Call it after the
+-- functions are applied and committed: every later writer holds ingest_lock. It waits for the transactions of writing
+-- roles that began before and do not hold that lock; raises lock_not_available when that takes longer than p_wait.
 CREATE OR REPLACE FUNCTION finish_lock_change(p_wait interval) RETURNS void
 LANGUAGE plpgsql
 AS $$

@@ -1,4 +1,4 @@
--- The quarter of an hour in which a call began: the finest unit of the clock that any time zone is offset by.
+-- The quarter of an hour in which a call began: the finest unit of any time zone's offset.
 CREATE OR REPLACE FUNCTION attempt_slot(called_at timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,6 +1,6 @@
--- Call parameters by what they mean, which is how they are compared: the provider may leave a file's empty cell out, send
--- null for it, or 4.0 for 4. Parameters that are empty or null are absent; text that reads as a decimal number is that
--- number; other values are text without the blanks around it. '{}' where nothing is left. What was said is kept as it is.
+-- Call parameters in the form used to compare: the provider may leave out a file's empty cell, send null for it, or 4.0
+-- for 4. Empty and null parameters are absent; text that reads as a decimal number is that number; other values are text
+-- without surrounding spaces. '{}' if nothing is left. The stored parameters stay as they were sent.
 CREATE OR REPLACE FUNCTION comparable_parameters(p_parameters jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$

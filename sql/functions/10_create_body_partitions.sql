@@ -1,10 +1,10 @@
--- Makes the partitions of event_bodies for the month of p_from and the months after it, p_months in all. Bodies that
--- came while a month was missing move over from the default partition. Safe to call at any time, by several at once.
+-- Creates the partitions of event_bodies for the month of p_from and the months after it, p_months in all. Bodies that
+-- came while a month was missing move from the default partition. Safe to call at any time, even concurrently.
 CREATE OR REPLACE FUNCTION create_body_partitions(p_from timestamptz, p_months integer) RETURNS void
 LANGUAGE plpgsql
-SECURITY DEFINER  -- so that who runs the service needs no right to make tables
+SECURITY DEFINER  -- so that the service's role needs no right to create tables
 SET search_path = public, pg_temp
-SET timezone = 'UTC'  -- a month added in a zone with summer time would not end at midnight UTC
+SET timezone = 'UTC'  -- in a zone with summer time, adding a month would not end at midnight UTC
 AS $$
 DECLARE
     v_start timestamptz;
@@ -17,7 +17,7 @@ BEGIN
         v_end := v_start + interval '1 month';
         v_name := 'event_bodies_' || to_char(v_start AT TIME ZONE 'UTC', 'YYYY_MM');
         CONTINUE WHEN to_regclass(v_name) IS NOT NULL;
-        -- Held at the parent, or an insert already on its way to the default partition would be refused there.
+        -- Locks the parent, or an insert already on its way to the default partition would be refused there.
         LOCK TABLE ONLY event_bodies IN SHARE ROW EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE %I (LIKE event_bodies INCLUDING ALL)', v_name);
         LOCK TABLE event_bodies_default IN ACCESS EXCLUSIVE MODE;

@@ -1,6 +1,6 @@
--- A cell of a CSV as text that no spreadsheet runs as a formula: a quote goes in front of what begins like one. A number
--- with its sign, and so a phone in E.164, cannot be a formula and stays as it is. Tab, line feed and carriage return
--- count, and so do the wide forms of the signs, since spreadsheets pass over the former and take the latter for them.
+-- A cell of a CSV as text that no spreadsheet runs as a formula: text that begins like a formula gets a quote in front. A
+-- signed number, such as a phone in E.164, cannot be a formula and stays as it is. Tab, line feed, carriage return and the
+-- full-width signs also count, because spreadsheets skip the former and read the latter as plain signs.
 CREATE OR REPLACE FUNCTION export_cell(p_text text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,13 +1,13 @@
--- A time of the provider's that can be true, else null: what is shown of stored times, since older versions stored them as
--- they came, infinities among them. service/formant/plausible.py has the same limits; a test holds the two together.
--- Bound when it is made (BEGIN ATOMIC): views of bi use it, and their readers' search_path decides nothing.
+-- A time from the provider if it can be true, else null. Stored times are shown through this, because older versions
+-- stored them as they came, infinities included. service/formant/plausible.py has the same limits; a test compares the two.
+-- Bound at creation (BEGIN ATOMIC): views of bi use it, and their readers' search_path has no effect.
 CREATE OR REPLACE FUNCTION plausible_time(p_time timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT CASE WHEN p_time >= '2000-01-01 00:00:00+00' AND p_time < '2100-01-01 00:00:00+00' THEN p_time END;
 END;
 
--- Whether all that a fact says of times and numbers can be true.
+-- Whether all times and numbers of a fact can be true.
 CREATE OR REPLACE FUNCTION is_plausible_fact(
     p_next_retry_at timestamptz, p_occurred_at timestamptz, p_started_at timestamptz, p_ended_at timestamptz,
     p_duration_seconds integer, p_attempt_number integer, p_max_attempts integer

@@ -1,4 +1,4 @@
--- The values of a results object that are counted, as text. Long text and nested values are no categories: they are
+-- The values of a results object that are counted, as text. Long text and nested values are not categories: they are
 -- counted together, as is everything beyond 64 keys or in a key over 80 characters.
 CREATE OR REPLACE FUNCTION result_values(results jsonb) RETURNS TABLE (name text, value text)
 LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 4

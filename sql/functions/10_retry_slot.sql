@@ -1,4 +1,4 @@
--- The minute in which a retry is due; infinity where the provider told no time.
+-- The minute in which a retry is due; infinity if the provider gave no time.
 CREATE OR REPLACE FUNCTION retry_slot(next_retry_at timestamptz) RETURNS timestamptz
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

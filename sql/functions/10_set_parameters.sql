@@ -1,5 +1,5 @@
--- Gives a recipient that was known by its phone alone its parameters; readers of the feed see that. One that
--- was erased stays as it is. Under the ingest lock.
+-- Sets the parameters of a recipient that was known by its phone alone, with a new entry in the feed. An erased recipient
+-- stays as it is. Under the ingest lock.
 CREATE OR REPLACE FUNCTION set_parameters(p_batch_key bigint, p_recipient_no integer, p_parameters jsonb) RETURNS void
 LANGUAGE sql
 AS $$

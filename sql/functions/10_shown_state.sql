@@ -1,5 +1,5 @@
--- The state that readers see of a recipient: that of its latest attempt, or that it was erased. What is counted is the
--- former in either case.
+-- The state of a recipient that readers see: erased, or else that of its latest attempt. Counters count the latter in
+-- either case.
 CREATE OR REPLACE FUNCTION shown_state(p_batch_key bigint, p_recipient_no integer, p_state text) RETURNS text
 LANGUAGE sql STABLE
 AS $$

@@ -1,5 +1,5 @@
--- How many recipients a batch has: the provider's figure, else those stored here; never fewer than those of whom calls are
--- known, or shares would go beyond all. service/outcomes/summary.py has the same for what it counts by itself.
+-- The number of recipients of a batch: the provider's figure, else those stored here; at least those with known calls, or
+-- shares could exceed 100 percent. service/outcomes/summary.py applies the same rule to its own counts.
 CREATE OR REPLACE FUNCTION shown_total(p_batch batches) RETURNS bigint
 LANGUAGE sql STABLE
 AS $$

@@ -1,5 +1,5 @@
--- The shortest talk time that is counted together with this one: exact below 64 seconds, then within a 32nd of it, so
--- that a batch has at most 289 of them. talk_time.py knows the same widths.
+-- The start of the range in which a talk time is counted: exact below 64 seconds, then within a 32nd of it, so that a
+-- batch has at most 289 ranges. service/outcomes/figures.py has the same widths.
 CREATE OR REPLACE FUNCTION talk_time_slot(duration_seconds integer) RETURNS integer
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 AS $$

@@ -1,4 +1,4 @@
--- Deletes the raw bodies of arrivals, by the index of each month. Returns how many there were.
+-- Deletes the raw bodies of arrivals, by the index of each month. Returns how many it deleted.
 CREATE OR REPLACE FUNCTION delete_bodies(p_arrival_ids bigint[]) RETURNS integer
 LANGUAGE plpgsql
 SET enable_seqscan = off

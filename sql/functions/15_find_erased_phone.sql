@@ -1,5 +1,5 @@
--- Which erased phone is meant by one of the numbers that a body names, as digits: with its country code in front or
--- national. Null: none, or it has become known again since by a new upload.
+-- The erased phone that one of a body's numbers means; numbers are digits, with country code or national. Null: none, or
+-- the phone has become known again through a new upload.
 CREATE OR REPLACE FUNCTION find_erased_phone(p_numbers text[]) RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$

@@ -1,19 +1,19 @@
--- The attempts of the given recipients, one row each: THE place where it is written down which fact about an attempt
--- wins, what makes two facts speak of the same attempt, and which attempt is the latest.
+-- The attempts of the given recipients, one row each. THE definition of which fact about an attempt wins, when two facts
+-- are about the same attempt, and which attempt is the latest.
 --
--- 1. Same attempt: same conversation and attempt number. Where the provider gave no number, the second in which the
---    call began takes its place. Such a fact is dropped when a numbered one, or for a healed fact any webhook's, of the
---    same conversation began within two seconds of it; or where either does not say when it began, unless the other
---    was sent before this call began.
--- 2. Which fact wins: the later word of the provider (occurred_at); then a webhook before a healed one, since it
+-- 1. Same attempt: same conversation and attempt number. If the provider gave no number, the second in which the call
+--    began takes its place. Such a fact is dropped when a numbered one (for a healed fact, any from a webhook) of the
+--    same conversation began within two seconds of it; or when either has no start time, unless the other was sent
+--    before this call began.
+-- 2. Which fact wins: the one that the provider sent later (occurred_at); then a webhook before a healed one, because it
 --    carries more; then how far the call got; then every other field in turn. Only content decides, never arrival.
 -- 3. Which attempt is later (attempt_order, ascending): the provider's number; an attempt without one comes right after the highest
 --    number that began before it. Ties go by time, then by conversation.
 --
--- p_without leaves facts out: with the facts just added it gives the attempts as they were before.
+-- p_without leaves facts out: with the facts just added, the result is the attempts as they were before.
 --
--- The same text makes a second function: attempts_as_of() gives the attempts as they were known at p_as_of, from the facts
--- of that time. The first must not pay for it, being on the way of every event; and the order must not stand twice.
+-- The same text creates a second function, attempts_as_of(): the attempts as they were known at p_as_of, from the facts of
+-- that time. Every event runs the first one, so it must not pay for this; and the order must be written only once.
 DO $do$
 DECLARE
     v_returned CONSTANT text := $returned$

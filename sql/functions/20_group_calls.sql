@@ -1,6 +1,6 @@
--- Whether two events of one conversation, each with a time, are of one call: they begin within two seconds of each other;
--- or, where one does not say when its call began, what they say of it overlaps (p_called_at to p_until) and neither attempt
--- numbers nor parameters differ. Calls of one conversation never overlap.
+-- Whether two events of one conversation, each with a time, belong to one call: they begin within two seconds of each
+-- other; or, if one has no start time, their times overlap (p_called_at to p_until) and neither attempt numbers nor
+-- parameters differ. Calls of one conversation never overlap.
 CREATE OR REPLACE FUNCTION is_same_call(
     p_started_at timestamptz, p_called_at timestamptz, p_until timestamptz, p_attempt_number integer, p_parameters jsonb,
     p_other_started_at timestamptz, p_other_called_at timestamptz, p_other_until timestamptz,
@@ -17,15 +17,16 @@ SELECT CASE
 END
 $$;
 
--- From when on the calls began that an event may be of: one without a beginning is of a call of at most four hours.
+-- The earliest start of the call of an event: a call without a start time is taken to last at most four hours.
 CREATE OR REPLACE FUNCTION earliest_call(p_started_at timestamptz, p_called_at timestamptz) RETURNS timestamptz
 LANGUAGE sql STABLE
 AS $$
 SELECT coalesce(p_started_at, p_called_at - interval '4 hours')
 $$;
 
--- Which events are of one call: for each the place in the arrays of one that stands for its call. An event without any time
--- is of the one call of its conversation that it does not contradict, and of its own where there are several or none.
+-- Groups events by call: returns for each event the place in the arrays of the event that represents its call. An event
+-- without any time belongs to the one call of its conversation that it does not contradict; if there are several or none,
+-- it is a call of its own.
 CREATE OR REPLACE FUNCTION group_calls(
     p_conversation_ids text[], p_started_at timestamptz[], p_called_at timestamptz[], p_until timestamptz[],
     p_attempt_numbers integer[], p_parameters jsonb[]
@@ -34,7 +35,7 @@ LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     v_calls integer[] := ARRAY(SELECT generate_subscripts(p_conversation_ids, 1));
-    v_order integer[];  -- the events that share a conversation: those that say most of their call first
+    v_order integer[];  -- the events that share a conversation, those with most information about their call first
     v_same  integer[];
     v_n     integer;
 BEGIN

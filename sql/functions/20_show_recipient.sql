@@ -1,6 +1,6 @@
--- One recipient as every reader sees it: THE place where the fields of a recipient's row are made, from its outcome and
--- the fact that decided it. Written to be inlined: look-ups by key, whatever the statistics say. Of a person who was
--- erased it tells nothing but that.
+-- One recipient as every reader sees it. THE definition of the fields of a recipient's row, from its outcome and the fact
+-- that decided it. Written to be inlined: look-ups by key, whatever the statistics say. An erased person shows only as
+-- erased.
 CREATE OR REPLACE FUNCTION show_recipient(p_batch_key bigint, p_recipient_no integer)
 RETURNS TABLE (
     recipient integer, phone text, parameters jsonb, state text, status text, is_final boolean, attempts integer,

@@ -1,6 +1,6 @@
--- When a batch's calls may have begun. exact: until the provider was seen to have finished it, and no later than its last
--- known call once its figures agree. span: the same with five minutes' allowance for clocks that differ, except after the
--- last known call, which the provider's own clock timed.
+-- When a batch's calls may have begun. exact: until the provider was seen to have finished it, and no later than the last
+-- call known when its figures were found to agree. span: the same, with five minutes' allowance for different clocks,
+-- except after that call, which the provider's own clock timed.
 CREATE OR REPLACE FUNCTION batch_span(p_batch batches, OUT span tstzrange, OUT exact tstzrange)
 LANGUAGE sql STABLE
 AS $$
@@ -10,10 +10,8 @@ SELECT tstzrange(t.began_at - interval '5 minutes',
 FROM (
     SELECT least(p_batch.prepared_at, p_batch.created_at) AS began_at,
            coalesce(p_batch.closed_at, 'infinity'::timestamptz) AS closed_at,
-           (SELECT a.last_call_at + interval '2 s'
-            FROM batch_schedules AS s
-            JOIN batch_activity AS a ON a.batch_key = s.batch_key
-            WHERE s.batch_key = p_batch.batch_key AND s.verdict = 'complete') AS last_call_at
+           (SELECT s.ends_at + interval '2 s' FROM batch_schedules AS s
+            WHERE s.batch_key = p_batch.batch_key) AS last_call_at
 ) AS t
 $$;
 
@@ -22,15 +20,15 @@ $$;
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
 -- 1. The events of one call share one place: see group_calls().
--- 2. A call with an event placed by reference, or placed earlier, goes there; but not by an event without a time alone,
---    where the batch was finished before the call.
+-- 2. A call with an event placed by reference, or placed earlier, goes there. An event without a time alone does not
+--    suffice if the batch was finished before the call.
 -- 3. Otherwise its candidates are
---    - the recipient that its parameters name by reference, if due: ingest() leaves that to this rule where the batch had
---      been seen finished before the call. A finished one is not called again, so the call may come from a copy of the
+--    - the recipient that its parameters name by reference, if due: ingest() leaves that to this rule if the batch was
+--      seen finished before the call. A finished one is not called again, so the call may come from a copy of the
 --      batch's file: then only a recipient with exactly these parameters is a candidate, and no window;
 --    - recipients with the phone that are due: their batch existed and was not finished when the call began, and no final
 --      call of theirs began more than two seconds before (see ends_recipient()). Calls are placed in the order in which
---      they began, those without a time last. A call with parameters never fits a batch whose calls bear references; it
+--      they began, those without a time last. A call with parameters never fits a batch whose calls carry references; it
 --      fits another batch only if it has all the parameters of the recipient, since the provider returns every column;
 --    - windows: batches whose recipients are unknown and that were open when the call began. In a window it fits the due
 --      recipient with the same parameters, or else the one known by phone alone, or else a new one while the window has
@@ -38,13 +36,13 @@ $$;
 --      new one only if there is none. A call without a time fits no window, and no batch that began after the event came;
 --    - withheld batches (see note_batches()): like windows, except beside a due recipient of the upload that they may be.
 --      A call whose only candidate is one of them is ambiguous.
--- 4. One candidate: it goes there. Several are narrowed down in turn, where that leaves any: to those with a call of the
+-- 4. One candidate: it goes there. Several are narrowed down in turn, as long as any are left: to those with a call of the
 --    same conversation, to those with equal parameters, to those whose exact span it fits. If several are left, it is
 --    ambiguous; if there was none, it has no_batch.
 --
--- Parameters are compared by what they mean: see comparable_parameters(). A call whose parameters are all empty has none.
+-- Parameters are compared by meaning: see comparable_parameters(). A call whose parameters are all empty has none.
 --
--- is_erased: only erased recipients came into question. A recipient_no below zero stands for a new recipient of batch_key
+-- is_erased: the only candidates were erased recipients. A recipient_no below zero stands for a new recipient of batch_key
 -- with parameters; events with the same one share it.
 CREATE OR REPLACE FUNCTION find_places(p_agent_id bigint, p_phone text, p_from timestamptz, p_until timestamptz)
 RETURNS TABLE (
@@ -61,32 +59,32 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_slack     CONSTANT interval := '2 s';
-    v_margin    CONSTANT interval := '10 s';  -- an event beside the span may be of the same call
+    v_margin    CONSTANT interval := '10 s';  -- an event just outside the span may belong to the same call
     v_until     CONSTANT timestamptz := coalesce(p_until + v_margin, 'infinity');
     v_hash      bytea;
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
-    v_conversations text[];     -- theirs, and beside them as erased recipients have them
+    v_conversations text[];     -- their conversations, also in the form that erased recipients have
     v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
     v_is_untimed boolean;       -- one of them has no time
-    -- Recipients that a call may go to, side by side; those of windows come to it as calls make them.
+    -- Recipients that a call may go to, as parallel arrays; those of windows are added as calls create them.
     s_batches   bigint[];
     s_nos       integer[];
-    s_parameters jsonb[];       -- by what they mean
-    s_said      jsonb[];        -- and as they were said
+    s_parameters jsonb[];       -- in the form used to compare
+    s_said      jsonb[];        -- and as they were sent
     s_windows   boolean[];      -- the batch's recipients are not known
     s_erased    boolean[];
-    s_only_same boolean[];      -- here only for calls that have a fact here
+    s_only_same boolean[];      -- a candidate only for calls that have a fact here
     s_spans     tstzrange[];    -- see batch_span()
     s_exacts    tstzrange[];
-    s_bearing   boolean[];      -- its calls bear references
+    s_bearing   boolean[];      -- its calls carry references
     s_ref_columns text[];
-    s_references text[];        -- what a file has in the column of references
+    s_references text[];        -- the file's value in the column of references
     s_named     jsonb[];        -- the parameters of a call with the recipient's reference
     s_final_at  timestamptz[];  -- since when it has been final
-    -- What is known of the calls: the events to place, and the facts of their conversations, which stay where they are.
+    -- The known calls: the events to place, and the facts of their conversations, which stay where they are.
     t_arrivals  bigint[];
     t_slots     integer[];      -- null for the events to place
     t_conversations text[];
@@ -95,7 +93,7 @@ DECLARE
     t_until     timestamptz[];
     t_attempts  integer[];
     t_parameters jsonb[];
-    -- Windows, side by side.
+    -- Windows, as parallel arrays.
     w_batches   bigint[];       -- below zero: a withheld batch, and the upload that it may be
     w_spans     tstzrange[];
     w_exacts    tstzrange[];
@@ -103,11 +101,11 @@ DECLARE
     w_room      bigint[];
     v_call      record;
     v_row       record;
-    v_slots     integer[];      -- what may take the call: slots, and below zero windows, for a new recipient
+    v_slots     integer[];      -- the candidates of the call: slots, and below zero windows, for a new recipient
     v_equals    integer[];
     v_references integer[];     -- the recipient that the call names
     v_named     integer[];      -- those with a call of the same conversation
-    v_held      integer[];      -- slots of the calls placed so far, and beside them their conversations
+    v_held      integer[];      -- slots of the calls placed so far, parallel to their conversations
     v_held_conversations text[];
     v_own       integer[];
     v_exact     integer[];
@@ -204,7 +202,7 @@ BEGIN
     LEFT JOIN LATERAL (
         SELECT k.step IN ('match', 'withdraw') AS is_busy FROM registrations AS k WHERE k.batch_key = b.batch_key OFFSET 0
     ) AS g ON true
-    -- Recipients that these events alone have made are made again, or go.
+    -- Recipients that only these events have created are created again, or removed.
     CROSS JOIN LATERAL (
         SELECT count(*) AS held FROM recipients AS k
         WHERE k.phone = p_phone AND k.batch_key = b.batch_key AND k.withdrawn_at IS NULL
@@ -243,14 +241,14 @@ BEGIN
         LEFT JOIN unreferenced_events AS k ON k.arrival_id = f.arrival_id
         ORDER BY 1
     ) AS t;
-    -- It takes the whole conversation to say which call an event without a time is of.
+    -- Only the whole conversation shows to which call an event without a time belongs.
     IF array_position(t_called, NULL) IS NOT NULL AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
         RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
         RETURN;
     END IF;
 
     FOR v_call IN
-        SELECT t.conversation_id, min(t.called_at) AS called_at, min(u.scanned_at) AS received_at,  -- where it has no time
+        SELECT t.conversation_id, min(t.called_at) AS called_at, min(u.scanned_at) AS received_at,  -- used if it has no time
                least(min(u.called_at) FILTER (WHERE u.is_final),
                      CASE WHEN bool_or(u.is_final AND u.called_at IS NULL) THEN min(t.called_at) END) AS final_at,
                bool_or(u.is_final) AS is_final,
@@ -266,14 +264,14 @@ BEGIN
         LEFT JOIN unreferenced_events AS u ON u.arrival_id = t.arrival_id AND t.slot IS NULL
         GROUP BY t.call, t.conversation_id
         HAVING count(u.arrival_id) > 0
-        -- By what they say, and only then by arrival: of one conversation, those that end nothing come first.
+        -- By content, and only then by arrival: within a conversation, calls that end nothing come first.
         ORDER BY min(t.called_at) NULLS LAST, t.conversation_id COLLATE "C", bool_or(u.is_final),
                  min(u.attempt_number) NULLS LAST, min(u.parameters::text COLLATE "C") NULLS LAST, min(u.arrival_id)
     LOOP
         v_is_busy := false;
         v_found := NULL;
-        -- The call is known already: by reference, or as placed earlier. What is known by an event without a time may be
-        -- another call, if it is none of the batch's by its time.
+        -- The call is known already: by reference, or as placed earlier. If only an event without a time shows that, and
+        -- the time does not fit the batch, it may be another call.
         SELECT coalesce(v_call.slots, array_agg(o.n) FILTER (WHERE coalesce(v_call.called_at <@ s_spans[o.n], true)))
         INTO v_slots
         FROM unnest(v_call.untimed_slots) AS o (n);
@@ -305,7 +303,7 @@ BEGIN
                 WHERE v_call.called_at <@ w.span AND v_references IS NULL
             LOOP
                 v_is_busy := v_is_busy OR v_row.is_busy;
-                -- Its recipients with this phone; an erased one has stood for itself above.
+                -- Its recipients with this phone; an erased one was handled above.
                 SELECT array_agg(s.n ORDER BY s.n) INTO v_own
                 FROM unnest(s_batches, s_erased, s_only_same) WITH ORDINALITY AS s (b, erased, is_only_same, n)
                 WHERE s.b = v_row.batch AND NOT s.erased AND NOT s.is_only_same;
@@ -322,8 +320,8 @@ BEGIN
                 IF cardinality(v_own) = 0 THEN
                     CONTINUE WHEN v_row.batch < 0 AND EXISTS (  -- it may be the upload whose recipient is due
                         SELECT FROM unnest(v_slots) AS o (n) WHERE o.n > 0 AND s_batches[o.n] = -v_row.batch);
-                    -- Text that is no number makes nobody. Nor does a call make somebody again who was erased after it,
-                    -- or whose erased recipient it may be of.
+                    -- Text that is not a number creates no recipient. Nor does a call recreate a person who was erased
+                    -- after it, or to whose erased recipient it may belong.
                     IF v_row.room > 0 AND p_phone ~ '^[+][1-9][0-9]{6,14}$'
                        AND coalesce(v_call.called_at > v_erased_at, true)
                        AND NOT EXISTS (
@@ -348,7 +346,10 @@ BEGIN
                               WHERE f.batch_key = s_batches[o.n] AND f.recipient_no = s_nos[o.n]
                                 AND f.arrival_id <> ALL (v_events) AND f.conversation_id = CASE
                                     WHEN s_erased[o.n] THEN hash_call(v_call.conversation_id)
-                                    ELSE v_call.conversation_id END);
+                                    ELSE v_call.conversation_id END
+                                AND (v_until = 'infinity' OR NOT EXISTS (  -- as above
+                                    SELECT FROM unreferenced_events AS u
+                                    WHERE u.arrival_id = f.arrival_id AND u.called_at > v_until)));
                 v_slots := coalesce(v_named, v_slots);
                 v_equals := ARRAY(SELECT n FROM unnest(v_slots) AS n WHERE n = ANY (v_equals));
                 v_slots := CASE WHEN v_equals <> '{}' THEN v_equals ELSE v_slots END;
@@ -365,7 +366,7 @@ BEGIN
 
         v_found := NULL;
         IF v_is_busy AND (v_reason IS NOT NULL OR v_slots[1] < 0 OR s_windows[v_slots[1]]) THEN
-            v_found := -1;  -- it waits where it is until the CSV is registered
+            v_found := -1;  -- it stays where it is until the CSV is registered
         ELSIF v_slots[1] < 0 AND v_reason IS NULL THEN
             v_free := v_free - 1;
             s_batches := s_batches || w_batches[-v_slots[1]];
@@ -406,8 +407,8 @@ BEGIN
             ARRAY[cardinality(v_call.arrivals)]);
     END LOOP;
 
-    -- A recipient that is to be made may be there already, made by these very events before. What it is known by never
-    -- changes: where its calls come to mean somebody else, they make another one (see withdraw_empty()).
+    -- A new recipient may exist already, created by these very events before. Its identity never changes: if its calls
+    -- turn out to belong to somebody else, they create another one (see withdraw_empty()).
     FOR n IN 1 .. coalesce(cardinality(s_nos), 0) LOOP
         CONTINUE WHEN s_nos[n] > 0;
         SELECT k.recipient_no INTO v_known_no

@@ -1,4 +1,4 @@
--- The outcomes of the given recipients as they were known at a time: outcomes_of() over the facts of then.
+-- The outcomes of the given recipients as they were known at a time: outcomes_of() over the facts of that time.
 CREATE OR REPLACE FUNCTION outcomes_as_of(p_batch_keys bigint[], p_recipient_nos integer[], p_as_of timestamptz)
 RETURNS TABLE (batch_key bigint, recipient_no integer, state text, attempts integer, arrival_id bigint)
 LANGUAGE sql STABLE ROWS 500

@@ -1,5 +1,5 @@
--- The outcomes of the given recipients as their facts have them: those of their latest attempts, by the order that
--- attempts_of() sets. For recounts; apply_facts() has the same on its way, where both sides of a change share one sort.
+-- The outcomes of the given recipients according to their facts: those of their latest attempts, in the order of
+-- attempts_of(). For recounts. apply_facts() has its own copy, in which both sides of a change share one sort.
 CREATE OR REPLACE FUNCTION outcomes_of(p_batch_keys bigint[], p_recipient_nos integer[])
 RETURNS TABLE (
     batch_key bigint, recipient_no integer, state text, attempts integer, arrival_id bigint, source text,

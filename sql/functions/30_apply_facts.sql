@@ -1,7 +1,7 @@
 -- Brings outcomes, counters and feed positions up to date after facts were added. Called by ingest(), under its lock.
--- Plans are made once and live long, perhaps since the tables were empty; so look-ups by key are all that they may use.
--- Every counter moves by what the recipients count for now, less what they counted for without the new facts.
--- p_arrival_ids NULL: the recipients are about to be withdrawn, and count for nothing from now on.
+-- Plans are made once and live long, perhaps since the tables were empty, so they may only use look-ups by key.
+-- Every counter changes by what the recipients count for now, minus what they counted for without the new facts.
+-- p_arrival_ids NULL: the recipients are about to be withdrawn, and no longer count.
 CREATE OR REPLACE FUNCTION apply_facts(p_batch_keys bigint[], p_recipient_nos integer[], p_arrival_ids bigint[])
 RETURNS void
 LANGUAGE plpgsql
@@ -109,7 +109,7 @@ BEGIN
         HAVING sum(sign) <> 0
         ON CONFLICT (batch_key, due_at) DO UPDATE SET recipients = c.recipients + excluded.recipients
     ), changes AS MATERIALIZED (
-        -- A change that changes nothing that a reader sees takes no position, though it may name another fact.
+        -- A change that no reader can see takes no position, although it may name another fact.
         SELECT n.batch_key, n.recipient_no, n.state, n.attempts, n.arrival_id,
                n.was IS NULL AS is_first, n.visible IS DISTINCT FROM n.was AS is_visible
         FROM (
@@ -122,7 +122,7 @@ BEGIN
         ) AS n
         WHERE n.sign = 1
     ), change_outcomes AS (
-        -- All of them conflict: that is an update that finds its rows by their key, whatever the planner believes.
+        -- All rows conflict: this is an update that finds its rows by key, whatever the planner estimates.
         INSERT INTO outcomes AS o (batch_key, recipient_no, state, attempts, arrival_id, position, version, changed_at)
         SELECT batch_key, recipient_no, state, attempts, arrival_id,
                CASE WHEN is_visible THEN nextval('feed_positions') ELSE 0 END, 1, clock_timestamp()

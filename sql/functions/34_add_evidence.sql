@@ -1,6 +1,6 @@
--- Keeps the evidence on facts that were placed before it was kept, as far as it is known: from then on they are placed by
--- it. p_parameters are those of each event's body, null where there are none; null in all: the bodies were not read, and
--- a window's recipient stands for its webhooks, since it has their parameters.
+-- Stores the evidence, as far as it is known, on facts that were placed before evidence was stored: from then on they are
+-- placed by it. p_parameters are those of each event's body, null without any. All null: the bodies were not read, and the
+-- parameters of a window's recipient are used, because they come from its webhooks.
 CREATE OR REPLACE FUNCTION add_evidence(p_arrival_ids bigint[], p_parameters text[]) RETURNS bigint
 LANGUAGE plpgsql
 SET enable_seqscan = off

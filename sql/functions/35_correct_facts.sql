@@ -1,7 +1,7 @@
--- Gives facts other times, numbers and finality than they were stored with, element n of every array for the fact of arrival
--- n: for what an older version stored and this one decodes otherwise. Counters move by deltas, and a recipient whose shown
--- outcome changes gets a new feed position. Takes the ingest lock, so pass few at a time. Facts that already are as given
--- change nothing. Returns how many facts changed.
+-- Corrects the times, numbers and finality of stored facts that this version decodes differently from the one that stored
+-- them; element n of every array is for the fact of arrival n. Counters change by deltas, and a recipient whose shown
+-- outcome changes gets a new feed position. Takes the ingest lock, so pass few at a time. Facts that are already as given
+-- do not change. Returns how many facts changed.
 CREATE OR REPLACE FUNCTION correct_facts(
     p_arrival_ids bigint[], p_is_final boolean[], p_next_retry_at timestamptz[], p_occurred_at timestamptz[],
     p_started_at timestamptz[], p_ended_at timestamptz[], p_duration_seconds integer[], p_attempt_numbers integer[],
@@ -72,7 +72,7 @@ BEGIN
     WHERE f.arrival_id = c.arrival_id AND c.arrival_id = ANY (v_wrong);
     PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
 
-    -- The rows are new: readers of the feed see them again only where they show something else.
+    -- The rows are new: readers of the feed see them again only if the shown outcome changed.
     UPDATE outcomes AS o
     SET state = CASE WHEN b.state = 'erased' THEN b.state ELSE o.state END,
         position = CASE WHEN n.is_same THEN b.position ELSE o.position END,
@@ -93,7 +93,7 @@ BEGIN
 END
 $$;
 
--- What readers see of an outcome by the fact that decided it, as it is stored.
+-- The part of an outcome that readers see from the fact that decided it, as stored.
 CREATE OR REPLACE FUNCTION shown_outcome(p_batch_key bigint, p_recipient_no integer, p_arrival_id bigint) RETURNS text
 LANGUAGE sql STABLE
 AS $$
@@ -103,8 +103,8 @@ FROM facts AS f
 WHERE f.batch_key = p_batch_key AND f.recipient_no = p_recipient_no AND f.arrival_id = p_arrival_id
 $$;
 
--- Takes implausible times and numbers out of what no counter was made of: batches, what they were, and facts that were
--- withdrawn; so many rows of each. Returns how many rows changed: call it until that is none.
+-- Removes implausible times and numbers from rows that no counter depends on: batches, their history, and withdrawn facts;
+-- so many rows of each. Returns how many rows changed: call it until that is 0.
 CREATE OR REPLACE FUNCTION correct_stored_times(p_limit integer) RETURNS integer
 LANGUAGE plpgsql
 AS $$
@@ -116,7 +116,7 @@ BEGIN
     v_batches := ARRAY(SELECT b.batch_key FROM batches AS b
                        WHERE b.created_at IS DISTINCT FROM plausible_time(b.created_at) LIMIT p_limit);
     IF v_batches <> '{}' THEN
-        PERFORM lock_ingest();  -- as anything else that changes several batches at once
+        PERFORM lock_ingest();  -- like every change of several batches at once
         UPDATE batches AS b SET created_at = NULL
         WHERE b.batch_key = ANY (v_batches) AND b.created_at IS DISTINCT FROM plausible_time(b.created_at);
         GET DIAGNOSTICS v_sum = ROW_COUNT;

@@ -1,7 +1,7 @@
--- Takes a person out of recipients, under the ingest lock. They still count: by what became of their calls, when, and for
--- how long. What was said, why a call failed, phone, parameters and the raw bodies go; the conversation's id becomes a
--- keyed hash. The results go from the counters with them. A reader of the feed sees the recipient erased.
--- Returns how many bodies went.
+-- Erases the person of the given recipients, under the ingest lock. They still count, by the outcome, time and duration of
+-- their calls. What was said, why a call failed, phone, parameters and the raw bodies are deleted; the conversation's id
+-- becomes a keyed hash. Their results leave the counters. A reader of the feed sees the recipient as erased.
+-- Returns how many bodies were deleted.
 CREATE OR REPLACE FUNCTION erase_recipients(p_batch_keys bigint[], p_recipient_nos integer[], p_phone_hash bytea)
 RETURNS integer
 LANGUAGE plpgsql
@@ -15,7 +15,7 @@ DECLARE
     v_arrivals bigint[];
     v_bodies   integer;
     v_versions jsonb;
-    v_batches  bigint[];  -- of the values that were told of them: batch, name and value side by side
+    v_batches  bigint[];  -- of their result values: batch, name and value as parallel arrays
     v_names    text[];
     v_values   text[];
 BEGIN
@@ -37,7 +37,7 @@ BEGIN
                         AND facts.recipient_no = t.recipient_no OFFSET 0) AS f
     CROSS JOIN LATERAL result_values(f.results) AS v;
 
-    -- Out with what they count for, in again with what is left of it: whatever counters there are stay equal to a recount.
+    -- Subtracts what they count for, and adds what is left of it: all counters stay equal to a recount.
     PERFORM apply_facts(p_batch_keys, p_recipient_nos, NULL);
     WITH gone AS (
         DELETE FROM outcomes AS o
@@ -58,7 +58,7 @@ BEGIN
     SET phone = NULL, parameters = '{}'
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
-    -- What is left of their events is no evidence any more on where they belong: they stay where they are.
+    -- What is left of their events is no longer evidence of where they belong: they stay where they are.
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
     DELETE FROM reference_contradictions AS x
     USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
@@ -70,7 +70,7 @@ BEGIN
     PERFORM apply_facts(p_batch_keys, p_recipient_nos, v_arrivals);
     UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (p_batch_keys);
 
-    -- A counter that stands at nothing would still tell a value that nobody else gave.
+    -- A counter at 0 would still reveal a value that nobody else gave.
     DELETE FROM result_counts AS c
     USING unnest(v_batches, v_names, v_values) AS v (batch_key, name, value)
     WHERE c.batch_key = v.batch_key AND c.name = v.name AND c.value = v.value AND c.recipients = 0;

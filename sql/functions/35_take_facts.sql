@@ -1,6 +1,6 @@
--- Takes facts from their recipients, under the ingest lock: what they count for leaves the counters, their events wait
--- again as unattributed, and what was known is kept apart, for answers as of an earlier time. A recipient that is left
--- without facts is in progress again; readers of the feed see that.
+-- Takes facts from their recipients, under the ingest lock. What they count for leaves the counters, and their events are
+-- unattributed again. The facts are kept in past_facts, for answers as of an earlier time. A recipient left without facts
+-- is in progress again, with a new entry in the feed.
 CREATE OR REPLACE FUNCTION take_facts(p_arrival_ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -36,7 +36,7 @@ BEGIN
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
 
-    PERFORM add_evidence(p_arrival_ids, NULL);  -- of facts from before it was kept
+    PERFORM add_evidence(p_arrival_ids, NULL);  -- for facts that were stored without it
     WITH taken AS (
         DELETE FROM facts AS f
         USING unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)

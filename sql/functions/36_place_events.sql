@@ -1,9 +1,8 @@
--- Puts unreferenced events where find_places() says that they belong: those of each given agent and phone that were called
--- from a time on, until p_until (null: without end). Under the ingest lock. Returns the events that were given a recipient.
+-- Moves unreferenced events to where find_places() puts them: those of each given agent and phone whose calls began from a
+-- time on, until p_until (null: without end). Under the ingest lock. Returns the events that got a recipient.
 --
--- What belongs to a person who was erased is counted for that recipient, and nothing else of it is kept. An event of a call
--- from before the erasure that has no place, or that fits several such recipients and nobody else, is only noted in the
--- ledger.
+-- An event of an erased person is counted for that recipient, and nothing else of it is kept. An event of a call from
+-- before the erasure that has no place, or that fits only several such recipients, is only recorded in the ledger.
 CREATE OR REPLACE FUNCTION place_events(
     p_agent_ids bigint[], p_phones text[], p_from timestamptz[], p_until timestamptz DEFAULT NULL
 )
@@ -19,7 +18,7 @@ DECLARE
     v_now        CONSTANT timestamptz := clock_timestamp();
     v_key        record;
     v_row        record;
-    v_made       jsonb;      -- recipients made for this phone, by batch and stand-in number
+    v_made       jsonb;      -- recipients created for this phone, by batch and stand-in number
     v_no         integer;
     v_leaving    bigint[];
     v_waiting    bigint[];
@@ -163,8 +162,8 @@ BEGIN
 END
 $$;
 
--- Asks for the unreferenced events to be placed again that a change of this batch may concern: those of its agent from a
--- time on, or with null from the batch's beginning. In the commit that changes it.
+-- Requests that the unreferenced events which a change of this batch may affect are placed again: those of its agent from
+-- a time on, or with null from the batch's beginning. In the commit that changes the batch.
 CREATE OR REPLACE FUNCTION place_again(p_batch_key bigint, p_since timestamptz) RETURNS void
 LANGUAGE sql
 AS $$
@@ -176,7 +175,7 @@ WHERE b.batch_key = p_batch_key
   AND EXISTS (SELECT FROM unreferenced_events AS u WHERE u.agent_id = b.agent_id AND u.scanned_at >= t.since)
 $$;
 
--- Takes recipients of windows out that are left without facts: they were made for events that belong elsewhere.
+-- Withdraws recipients of windows that are left without facts: they were created for events that belong elsewhere.
 CREATE OR REPLACE FUNCTION withdraw_empty(p_batch_keys bigint[], p_recipient_nos integer[]) RETURNS void
 LANGUAGE sql
 AS $$
@@ -198,13 +197,13 @@ WITH empty AS MATERIALIZED (
 UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
 FROM empty AS e
 WHERE r.batch_key = e.batch_key AND r.recipient_no = e.recipient_no;
--- Others may have waited for their room; and those that are left may be known by what was never theirs.
+-- Others may have waited for their room, and the remaining ones may have parameters that were never theirs.
 SELECT place_again(b.batch_key, NULL)
 FROM batches AS b
 WHERE b.batch_key = ANY (p_batch_keys) AND NOT b.is_registered
 $$;
 
--- Whatever changes which events a batch may take has them placed again: a trigger, so that no writer can forget it.
+-- Every change of which events a batch may take has them placed again: a trigger, so that no writer can forget it.
 CREATE OR REPLACE FUNCTION note_batch_change() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
@@ -225,9 +224,9 @@ $$;
 CREATE OR REPLACE TRIGGER batches_place_again AFTER INSERT OR UPDATE ON batches
     FOR EACH ROW EXECUTE FUNCTION note_batch_change();
 
--- Places the next events of a job again, those of at most p_rows: how many were given a recipient, or null when nothing is
--- left. Each step is one commit, so whoever goes on after a crash finds all of it or nothing. A job that has not begun does
--- what later ones of its batch ask for, too.
+-- Places the next events of a job again, at most p_rows; returns how many got a recipient, or null when nothing is left.
+-- Each step is one commit, so after a crash it is either done or not. A job that has not begun also covers the later jobs
+-- of its batch.
 CREATE OR REPLACE FUNCTION placement_step(p_job_id bigint, p_rows integer) RETURNS integer
 LANGUAGE plpgsql
 SET enable_seqscan = off

@@ -1,5 +1,5 @@
--- Takes recipients out of their batch, under the ingest lock: their events wait again as unattributed, and a reader of the
--- feed sees them withdrawn. Their rows stay.
+-- Withdraws recipients from their batch, under the ingest lock: their events are unattributed again, and a reader of the
+-- feed sees the recipients as withdrawn. Their rows stay.
 CREATE OR REPLACE FUNCTION withdraw_recipients(p_batch_keys bigint[], p_recipient_nos integer[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -21,7 +21,7 @@ BEGIN
                             AND facts.recipient_no = t.recipient_no OFFSET 0) AS f));
     UPDATE outcomes AS o
     SET state = 'withdrawn', attempts = 0, changed_at = clock_timestamp(),
-        -- What lost its facts just now has a new position already.
+        -- A recipient that has just lost its facts already has a new position.
         position = CASE WHEN o.changed_at < v_now THEN nextval('feed_positions') ELSE o.position END,
         version = o.version + (o.changed_at < v_now)::integer
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)

@@ -1,6 +1,6 @@
--- Where unreferenced events are and where find_places() would put them today, for those that are elsewhere: of the next
--- p_keys agents and phones after the given ones. Each row says up to which key it has looked; the last has no event.
--- Changes nothing. Agents whose events are about to be placed again are marked is_pending.
+-- Unreferenced events that find_places() would put elsewhere today, with both places: of the next p_keys agents and phones
+-- after the given ones. Each row has the key reached so far; the last one has no event. Changes nothing. Agents whose
+-- events are about to be placed again are marked is_pending.
 CREATE OR REPLACE FUNCTION check_places(p_agent_id bigint, p_phone text, p_keys integer)
 RETURNS TABLE (
     agent_id bigint, phone text, event_id text, at_batch bigint, at_recipient integer, batch_key bigint,
@@ -43,8 +43,8 @@ BEGIN
 END
 $$;
 
--- Places the events of the next p_keys agents and phones again, under the ingest lock: what was elsewhere, as
--- check_places() gives it, is where it belongs when this commits.
+-- Places the events of the next p_keys agents and phones again, under the ingest lock: when this commits, the events that
+-- check_places() returns are where they belong.
 CREATE OR REPLACE FUNCTION replace_places(p_agent_id bigint, p_phone text, p_keys integer)
 RETURNS TABLE (
     agent_id bigint, phone text, event_id text, at_batch bigint, at_recipient integer, batch_key bigint,

@@ -1,6 +1,6 @@
--- Takes back what a lookup guessed of an upload, and nothing has proved since: it is 'unknown' again, and its batch is free.
--- That is where the provider lists another batch that fits as well and was made before the upload's first known call; and
--- where its batch calls strangers, and none of its people. Under the ingest lock, with batches as the provider lists them.
+-- Reverts a lookup's guess about an upload that nothing has proved since: the upload is 'unknown' again, and its batch is
+-- free. It does so if the provider lists another batch that fits as well and was created before the upload's first known
+-- call; and if its batch calls strangers, and none of its people. Under the ingest lock, with batches from the provider.
 CREATE OR REPLACE FUNCTION reopen_doubtful_lookups(
     p_batch_ids bigint[], p_agent_ids bigint[], p_names text[], p_totals integer[], p_created_at timestamptz[]
 )
@@ -14,7 +14,7 @@ DECLARE
 BEGIN
     FOR v_upload IN
         SELECT u.batch_key, u.batch_id, min(l.batch_id) FILTER (WHERE l.batch_id <> u.batch_id) AS other
-        FROM batches AS u  -- by batches_guessed: few, and of those that are not finished
+        FROM batches AS u  -- by the index batches_guessed: few rows, of unfinished batches
         JOIN unnest(p_batch_ids, p_agent_ids, p_names, p_totals, p_created_at)
             AS l (batch_id, agent_id, name, total_recipients, created_at)
             ON l.batch_id = u.batch_id

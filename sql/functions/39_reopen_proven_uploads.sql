@@ -1,6 +1,6 @@
--- Makes uploads that were taken for not sent 'unknown' again, since webhooks that bear their references came in: evidence
--- beats an answer and a person. Called by ingest(), so a row that another has locked is left out instead of waited for:
--- fail_upload() and begin_sending look at reference_batches themselves.
+-- Makes uploads that were recorded as not sent 'unknown' again, because webhooks with their references came in: evidence
+-- beats an answer and a person. Called by ingest(), so it skips locked rows instead of waiting: fail_upload() and
+-- begin_sending check reference_batches themselves.
 CREATE OR REPLACE FUNCTION reopen_proven_uploads(p_batch_keys bigint[]) RETURNS void
 LANGUAGE sql
 AS $$

@@ -4,23 +4,16 @@
 --   ledger and bodies → the lock → references → facts → outcomes, counters, feed positions → the events without
 --
 -- Events are inserted first, in the order of their ids, so two replicas that hold the same events wait and never
--- deadlock. The lock then serialises all that is derived, across replicas, until the commit: old state is read safely,
--- and feed positions become visible in their order.
+-- deadlock. The lock then serialises all derived data, across replicas, until the commit: old state is read safely, and
+-- feed positions become visible in their order.
 --
--- On the way that every event takes, arrays are unnested side by side in a SELECT list, which passes rows on one by one;
+-- On the path of every event, arrays are unnested side by side in a SELECT list, which passes rows on one by one;
 -- unnest() of several arrays in FROM would first store each array's elements apart.
 --
--- Of an event whose person was erased nothing is kept that tells who it was or what was said: see erase_recipients().
+-- Nothing of an erased person's event is kept that identifies the person or says what was said: see erase_recipients().
 --
 -- Events that no reference names wait first, and are then placed by find_places(); a call that is known by reference may
 -- change where those belong. One that is known already and waits is placed again: to retry one is to deliver it again.
---
--- Replicas of the version before signatures were kept call this without them; so the function that they knew goes in the
--- same commit in which this one comes.
-DROP FUNCTION IF EXISTS ingest(
-    text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
-    integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[],
-    text[]);
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
     p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],
@@ -41,19 +34,19 @@ AS $$
 DECLARE
     v_now        CONSTANT timestamptz := clock_timestamp();
     v_count      CONSTANT integer := cardinality(p_event_ids);
-    v_arrivals   bigint[];   -- this group's arrival ids, one for each event
+    v_arrivals   bigint[];   -- the arrival ids of this group, one for each event
     v_new        bigint[];   -- those of them that are stored
-    v_pending    bigint[];   -- arrival ids to attribute, null where nothing is to be done
+    v_pending    bigint[];   -- arrival ids to attribute, null if there is nothing to do
     v_batches    bigint[];   -- where the reference says
     v_recipients integer[];
     v_held_phones text[];    -- their phones
-    v_bearing    bigint[];   -- batches that are seen to bear references for the first time
+    v_bearing    bigint[];   -- batches whose calls carry references for the first time
     v_waiting    bigint[];   -- events without a usable reference
-    v_erased     boolean[];  -- whose person was erased: counted where it has a place, and nothing else of it is kept
+    v_erased     boolean[];  -- events of erased people: counted if they have a place, and nothing else of them is kept
     v_applied    bigint[];
     v_touched_batches    bigint[];
     v_touched_recipients integer[];
-    v_agents     bigint[];   -- of calls, beside each other: what was placed by their phones may belong elsewhere now
+    v_agents     bigint[];   -- of calls, as parallel arrays: events placed by their phones may belong elsewhere now
     v_phones     text[];
     v_times      timestamptz[];
     v_placed     bigint[];
@@ -90,8 +83,8 @@ BEGIN
         INTO conflicts, v_new
         FROM inserted;
         duplicates := duplicates - conflicts;
-        -- A known event may be committed on this machine alone, since its wait for a standby was cut short. A transaction
-        -- that writes nothing would not wait for the standby either; this one does, and for all that came before it.
+        -- A known event may be committed on this server alone, because its wait for a standby was cut short. A transaction
+        -- that writes nothing would not wait for the standby; this one does, for itself and for everything before it.
         PERFORM pg_logical_emit_message(true, 'outcomes', 'duplicates');
     END IF;
 
@@ -120,13 +113,13 @@ BEGIN
             ) AS u
             LIMIT 1
         ) AS w ON true;
-        -- Several deliveries of one that waits are attributed once.
+        -- Several deliveries of a waiting event are attributed once.
         SELECT array_agg(CASE WHEN array_position(v_pending, p.arrival_id) = p.nth THEN p.arrival_id END ORDER BY p.nth)
         INTO v_pending
         FROM unnest(v_pending) WITH ORDINALITY AS p (arrival_id, nth);
     END IF;
 
-    -- By reference. What the recipient's phone is, is looked up with it.
+    -- By reference. The recipient's phone is looked up with it.
     SELECT array_agg(r.batch_key ORDER BY e.nth), array_agg(r.recipient_no ORDER BY e.nth),
            array_agg(r.phone ORDER BY e.nth), array_agg(DISTINCT r.bearing) FILTER (WHERE e.source = 'webhook')
     INTO v_batches, v_recipients, v_held_phones, v_bearing
@@ -139,13 +132,13 @@ BEGIN
         FROM batches AS b
         CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.batch_key = b.batch_key
                             AND recipients.recipient_no = e.ref_no OFFSET 0) AS k
-        -- A call after the batch was seen finished may come from a copy of its file: its reference is weighed below. It
-        -- shows all the same that the provider returns the batch's references.
+        -- A call after the batch was seen finished may come from a copy of its file: its reference is judged below. It
+        -- still shows that the provider returns the batch's references.
         CROSS JOIN LATERAL (
             SELECT coalesce(k.phone = e.phone AND coalesce(e.started_at, e.ended_at, e.occurred_at)
                                                   > b.closed_at + interval '5 minutes', false) AS is_late
         ) AS l
-        -- A recipient may have been withdrawn since the reference was made.
+        -- A recipient may have been withdrawn since its reference was created.
         WHERE b.ref_token = e.ref_token AND b.agent_id = e.agent_id AND e.ref_no BETWEEN 1 AND b.recipient_count
           AND k.withdrawn_at IS NULL
         OFFSET 0
@@ -158,7 +151,7 @@ BEGIN
         PERFORM place_again(b, NULL) FROM unnest(v_bearing) AS b;
     END IF;
 
-    -- Without a reference: kept as waiting first, with the evidence, and placed when the facts of this group are there.
+    -- Without a reference: stored as waiting first, with the evidence, and placed once this group's facts are stored.
     v_waiting := ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n
                        WHERE v_pending[n] IS NOT NULL AND v_batches[n] IS NULL);
     IF v_waiting <> '{}' THEN
@@ -261,7 +254,7 @@ BEGIN
             WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn';
         END IF;
 
-        -- A reference and a phone that do not fit: it counts where the reference says, and is shown.
+        -- Reference and phone contradict each other: it counts by the reference, and is reported.
         INSERT INTO reference_contradictions (arrival_id, agent_id, phone, batch_key, recipient_no, event_id, received_at)
         SELECT e.arrival_id, e.agent_id, e.phone, e.batch_key, e.recipient_no, e.event_id, e.received_at
         FROM (SELECT unnest(v_pending) AS arrival_id, unnest(p_agent_ids) AS agent_id, unnest(p_phones) AS phone,
@@ -272,7 +265,7 @@ BEGIN
         ON CONFLICT (arrival_id) DO NOTHING;
 
         -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A
-        -- time in the future would stand there until it has come, and hold up every verdict and alarm that looks at it.
+        -- time in the future would stay until it has passed, and hold up every verdict and alarm that reads it.
         INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
         SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at))
         FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at)
@@ -284,17 +277,23 @@ BEGIN
             last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
     END IF;
 
-    -- What has no reference is placed; and placed again, where a call that is known by reference comes before it.
+    -- Places events without a reference, and places those again that follow a call known by reference, or share its
+    -- conversation.
     unattributed := 0;
     IF EXISTS (SELECT FROM unreferenced_events) THEN
         SELECT array_agg(e.agent_id), array_agg(e.phone), array_agg(e.called_at)
         INTO v_agents, v_phones, v_times
         FROM (SELECT unnest(p_agent_ids) AS agent_id, unnest(v_held_phones) AS held_phone, unnest(p_phones) AS phone,
                      unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
-                     unnest(p_occurred_at) AS occurred_at) AS g
+                     unnest(p_occurred_at) AS occurred_at, unnest(p_conversation_ids) AS conversation_id) AS g
         CROSS JOIN LATERAL (
-            SELECT g.agent_id, v.phone, earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS called_at
+            SELECT g.agent_id, v.phone, CASE WHEN k.called_at IS NOT NULL THEN least(k.called_at, c.called_at) END AS called_at
             FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
+            CROSS JOIN LATERAL earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS k (called_at)
+            CROSS JOIN LATERAL (
+                SELECT min(u.called_at) AS called_at FROM unreferenced_events AS u
+                WHERE u.agent_id = g.agent_id AND u.phone = v.phone AND u.conversation_id = g.conversation_id
+            ) AS c
         ) AS e
         WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL
           AND EXISTS (SELECT FROM unreferenced_events AS u

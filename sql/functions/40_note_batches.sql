@@ -1,11 +1,11 @@
--- Takes down batches as the provider's list tells them: unknown ones as made elsewhere, known ones where they changed.
--- Returns how many were new or had changed. What the list does not say is null, and never replaces what is known; a batch
--- without an agent is only updated, since nobody can say whose calls are its.
+-- Records batches from the provider's list: unknown ones as made elsewhere, known ones if they changed. Returns how many
+-- were new or had changed. A field that the list lacks is null, and never replaces a known value; a batch without an agent
+-- is only updated, because its calls cannot be identified.
 --
--- A batch that an upload of ours is just making must not be taken for one made elsewhere. An upload is 'uploading', and
--- committed as such, before the provider can know its batch; so whoever calls this after the list's answer came sees it
--- as 'uploading', as 'unknown' (then its name or size decides, which the provider may change a little), or with its batch
--- id. Check and insert are one statement, and so of one instant. The ingest lock is held since both change rows of several batches.
+-- A batch that an upload of ours is just creating must not be recorded as made elsewhere. An upload is 'uploading', and
+-- committed as such, before the provider can know its batch. So a caller with the list's answer sees it as 'uploading', as
+-- 'unknown' (then its name or size decides, which the provider may change a little), or with its batch id. Check and insert
+-- are one statement, and so of one instant. The ingest lock is held because both change rows of several batches.
 CREATE OR REPLACE FUNCTION note_batches(
     p_batch_ids bigint[], p_agent_ids bigint[], p_names text[], p_statuses text[], p_totals integer[],
     p_created_at timestamptz[]
@@ -55,7 +55,7 @@ BEGIN
     )
     SELECT (SELECT count(*) FROM inserted) + (SELECT count(*) FROM changed) INTO v_changed;
 
-    -- The same condition as above; where it does not hold, the batch has just been noted.
+    -- The same condition as above; if it does not hold, the batch has just been recorded.
     WITH withheld AS (
         INSERT INTO withheld_batches AS w (batch_id, agent_id, upload_key, total_recipients, since)
         SELECT DISTINCT ON (l.batch_id) l.batch_id, l.agent_id, u.batch_key, l.total_recipients,

@@ -1,9 +1,9 @@
--- Takes the next step of a registration, of at most p_rows rows, under the ingest lock; returns the step that comes next.
--- Each step is one commit, so whoever goes on after a crash finds all of it or nothing. The registration's row is locked
--- before the ingest lock is asked for: to wait for the row while holding that lock would hold up the webhooks.
+-- Takes the next step of a registration, of at most p_rows rows, under the ingest lock; returns the step that follows.
+-- Each step is one commit, so after a crash it is either done or not. The registration's row is locked before the ingest
+-- lock: waiting for the row while holding that lock would delay the webhooks.
 --
--- Only a phone that stands once in the file can take over a recipient made on the fly: where it stands several times,
--- what came without parameters may have gone to the wrong one, so all of it is withdrawn and tried again.
+-- Only a phone that appears once in the file can take over a recipient created on the fly. If it appears several times,
+-- events without parameters may have gone to the wrong one, so all of them are withdrawn and tried again.
 CREATE OR REPLACE FUNCTION register_step(p_batch_key bigint, p_rows integer) RETURNS text
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -42,7 +42,7 @@ BEGIN
                 ORDER BY comparable_parameters(r.parameters) = comparable_parameters(s.parameters) DESC
                 LIMIT 1
             ) AS m ON true
-            -- One who was erased is known by the hash, so that what is counted for them stays counted.
+            -- An erased person is recognised by the hash, so that what is counted for them stays counted.
             LEFT JOIN LATERAL (
                 SELECT k.recipient_no
                 FROM erased_recipients AS k

@@ -1,10 +1,10 @@
--- The upload that a new one would repeat, so that its people might be called twice: the first of its agent that is
+-- The upload that a new one would repeat, with the risk of calling its people twice: the first of its agent that is
 --
 -- - in doubt ('unknown'), and has the same name or the same people or file;
--- - on its way, and has the same file;
--- - where the new one has no idempotency key: not failed, of the last 24 hours, with the same name and file.
+-- - being sent, and has the same file;
+-- - if the new one has no idempotency key: not failed, of the last 24 hours, with the same name and file.
 --
--- Names are compared as fold_name() reads them. Digests may be null: rows and people are known once a file was checked.
+-- Names are compared by fold_name(). Digests may be null: rows and people are known once a file is checked.
 CREATE OR REPLACE FUNCTION find_earlier_upload(
     p_agent_id bigint, p_name text, p_file_digest bytea, p_rows_digest bytea, p_people_digest bytea, p_has_key boolean,
     p_own_keys bigint[]
@@ -27,9 +27,9 @@ ORDER BY b.upload_state <> 'unknown', b.batch_key
 LIMIT 1
 $$;
 
--- Keeps what was learnt of the file of an upload, and of the main batch behind it, once it is checked. Returns the upload
--- that it repeats after all, and then keeps nothing. To be called last in the transaction that makes it 'prepared': of
--- callers at the same instant the first one wins.
+-- Stores the digests of an upload's checked file, also for the main batch behind it. If it repeats an upload after all,
+-- returns that one and stores nothing. Call it last in the transaction that makes the upload 'prepared': of concurrent
+-- callers the first one wins.
 CREATE OR REPLACE FUNCTION record_file(
     p_batch_keys bigint[], p_rows_digest bytea, p_people_digest bytea, p_has_key boolean, p_force boolean
 )

@@ -1,4 +1,4 @@
--- Retries that a batch waits for, by when they are due as seen from p_now. A minute has passed when all of it has, so
+-- The retries that a batch waits for, by when they are due as seen from p_now. A minute has passed when all of it has, so
 -- these figures change with the minute and not in between. Reads only minutes that still have a retry.
 CREATE OR REPLACE FUNCTION count_retries(p_batch_key bigint, p_now timestamptz)
 RETURNS TABLE (
@@ -17,10 +17,10 @@ FROM (SELECT retry_slot(p_now) AS minute) AS n
 LEFT JOIN retry_counts AS c ON c.batch_key = p_batch_key AND c.is_open
 $$;
 
--- A digest of all that the outcomes of a batch follow from, at the cost of a few look-ups by key: its row, the revision of
--- its counters, its verdict and last comparison, its retries as seen from p_now, and the batches of its campaign. Within
--- a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which keeps its plan.
--- Revisions that a restore has taken back come again with other counters: so it is also of its timeline.
+-- A digest of everything that determines the outcomes of a batch, at the cost of a few look-ups by key: its row, the
+-- revision of its counters, its verdict and last comparison, its retries as seen from p_now, and the batches of its
+-- campaign. Within a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which
+-- keeps its plan. It includes the timeline, because after a restore the same revisions come again with other counters.
 CREATE OR REPLACE FUNCTION batch_version(p_batch_key bigint, p_now timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$

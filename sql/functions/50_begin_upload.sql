@@ -1,13 +1,13 @@
--- Takes down that an upload begins, unless it is one that is known already; one transaction decides between callers that
--- come at the same instant. Returns the batch that will be sent first (batch_key), the main batch behind a test batch
--- (main_key, else null), or why not: the earlier upload's key and a refusal, which is
+-- Records that an upload begins, unless it is known already; one transaction decides between concurrent callers. Returns
+-- the batch that will be sent first (batch_key), the main batch behind a test batch (main_key, else null), or why not: the
+-- earlier upload's key and a refusal, which is
 --
---   repeated     the same idempotency key and request: answer what became of it
+--   repeated     the same idempotency key and request: answer with the earlier result
 --   key_reused   the same idempotency key with another request
 --   duplicate    it would repeat an upload whatever its key: see find_earlier_upload(), and record_file(), which asks the
---                same once the file was checked
+--                same once the file is checked
 --
--- With a test batch the file belongs to the main batch, and the caller's key to what is sent at once.
+-- With a test batch the file belongs to the main batch, and the caller's key to the test batch, which is sent at once.
 CREATE OR REPLACE FUNCTION begin_upload(
     p_agent_id bigint, p_name text, p_columns text[], p_file_digest bytea, p_ref_token text, p_ref_column text,
     p_idempotency_key text, p_request_digest bytea, p_force boolean, p_lease_seconds double precision,

@@ -1,5 +1,5 @@
--- The characters of numbers, for the insides of a bracket expression: all that Unicode gives a digit's value, in any script
--- (full-width, Devanagari, raised, circled, …). Written out, since what [[:digit:]] and [[:space:]] hold depends on the locale.
+-- The characters of numbers, for use inside a bracket expression: all with a digit value in Unicode, in any script
+-- (full-width, Devanagari, raised, circled, …). Written out, because [[:digit:]] and [[:space:]] depend on the locale.
 CREATE OR REPLACE FUNCTION bi_digits() RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -18,8 +18,8 @@ SELECT '0-9\u00B2-\u00B3\u00B9\u0660-\u0669\u06F0-\u06F9\u07C0-\u07C9\u0966-\u09
     '\U0001FBF0-\U0001FBF9';
 END;
 
--- And those that stand between the digits of a number: blanks of any kind and width, none among them, punctuation and
--- symbols, and no letters.
+-- The characters between the digits of a number: spaces of any kind and width, even zero, punctuation and symbols, but no
+-- letters.
 CREATE OR REPLACE FUNCTION bi_gaps() RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

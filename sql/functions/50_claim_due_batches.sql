@@ -1,13 +1,13 @@
--- Leases batches whose comparison is due to one worker, the longest due first. Others pass over them until the lease runs
--- out; a worker that comes back after that finds the fence raised and writes nothing any more. A lease that runs for longer
--- than any is given was given by a clock that has been set back since, and holds nobody up.
+-- Leases batches whose comparison is due to one worker, the longest due first. Other workers skip them until the lease
+-- expires; a worker that returns after that finds the fence raised and writes nothing. A lease longer than any that is
+-- granted comes from a clock that has been set back since, and is ignored.
 CREATE OR REPLACE FUNCTION claim_due_batches(
     p_holder text, p_limit integer, p_lease_seconds double precision, p_now timestamptz
 )
 RETURNS SETOF batch_schedules
 LANGUAGE sql
 AS $$
--- Materialised, or a plan might choose the rows again for each row that it updates.
+-- Materialised, because a plan might otherwise choose the rows again for each row that it updates.
 WITH due AS MATERIALIZED (
     SELECT d.batch_key
     FROM batch_schedules AS d

@@ -1,7 +1,7 @@
 -- Claims one call to the provider, atomically for all replicas; or says why not, and after how many seconds to ask again.
 -- p_reserved is the share of a window that this caller leaves to others: background work leaves room for people.
--- p_now is for tests; null is the database's own clock, the only one that replicas have in common. It may be set back: a
--- time that lies further ahead than record_provider_answer() puts any counts as past.
+-- p_now is for tests; null is the database's own clock, the only one that replicas share. It may be set back: a time
+-- further ahead than record_provider_answer() ever sets counts as past.
 CREATE OR REPLACE FUNCTION claim_provider_call(
     p_account text, p_reserved double precision, p_probe_seconds double precision, p_now timestamptz,
     OUT refusal text, OUT wait_seconds double precision
@@ -40,7 +40,7 @@ BEGIN
         v_is_probe := true;
     END IF;
     IF v_row.window_ends_at <= v_now THEN
-        -- A new window, as long as the contract's other limits suggest until the provider tells its end.
+        -- A new window, as long as the contract's other limits suggest, until the provider reports its end.
         v_row.remaining := v_row.calls_limit;
         v_row.window_ends_at := v_now + interval '60 s';
         v_row.is_window_told := false;

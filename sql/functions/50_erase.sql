@@ -1,10 +1,6 @@
 -- Erasure of a person by phone: begun with a tombstone, under the ingest lock, so that every webhook from then on is
 -- measured against it; then step by step, each a commit of at most p_rows rows, so that whoever goes on after a crash
 -- finds all of a step or nothing, and no webhook waits for more than one.
---
--- Replicas of the version before request ids call this without one; so the function that they knew goes in the same commit
--- in which this one comes.
-DROP FUNCTION IF EXISTS begin_erasure(text, text, bigint);
 CREATE OR REPLACE FUNCTION begin_erasure(
     p_phone text, p_actor text, p_key_id bigint, p_request_id text DEFAULT NULL
 ) RETURNS bigint
@@ -30,8 +26,8 @@ BEGIN
 END
 $$;
 
--- Begins erasures again for people who were erased, and stand in a file that is registered only now, for a batch that was
--- made before. In the transaction that stages its rows.
+-- Restarts the erasures of erased people who appear in a file that is only now registered, for a batch created before the
+-- erasure. In the transaction that stages its rows.
 CREATE OR REPLACE FUNCTION reopen_erasures(p_batch_key bigint) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -48,9 +44,9 @@ BEGIN
 END
 $$;
 
--- Takes the next step; returns the one that comes then. 'held' is not taken here, since it needs to read files; nor are
--- those that read bodies: see read_unsearched() and erase_named(). 'late' again: something that was on its way in is not
--- there yet, so ask again later; the version before gets this answer, too, for steps that it does not know.
+-- Takes the next step; returns the one that follows. 'held' is not taken here, because it reads files; nor are the steps
+-- that read bodies: see read_unsearched() and erase_named(). 'late' again means that something on its way in has not
+-- arrived, so ask again later; the previous version also gets this answer for steps that it does not know.
 CREATE OR REPLACE FUNCTION erase_step(p_erasure_id bigint, p_rows integer) RETURNS text
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -82,7 +78,7 @@ BEGIN
         DELETE FROM reference_contradictions WHERE phone = v_erasure.phone;
         IF v_count > 0 THEN
             v_bodies := erase_recipients(v_keys, v_nos, v_erasure.phone_hash);
-            -- The provider may have quoted a row that it refused.
+            -- The provider may have quoted a row that it rejected.
             UPDATE batches SET upload_detail = NULL
             WHERE batch_key = ANY (v_keys) AND position(substr(v_erasure.phone, 2) IN upload_detail) > 0;
         END IF;

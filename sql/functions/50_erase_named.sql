@@ -1,16 +1,16 @@
--- The steps of an erasure that read bodies, since only they tell whom they name: of what waits unattributed, of what is in
--- quarantine, and of everything else that is kept. A step reads some bodies without any lock, in the order of their ids;
--- then one small commit takes out those that name the person, and moves the cursor. So the next one after a crash
--- finds all of a step or nothing, and of two who read the same only one commits it.
+-- The steps of an erasure that read bodies, because only a body shows whom it names: unattributed events, quarantine, and
+-- all other stored bodies. A step reads some bodies without any lock, in the order of their ids; then one small commit
+-- erases those that name the person, and moves the cursor. So after a crash a step is either done or not, and of two
+-- processes that read the same bodies only one commits.
 
--- The step that an erasure is at. 'bodies' is the first part of the step that versions before know as 'late'.
+-- The current step of an erasure. 'bodies' is the first part of the step that earlier versions call 'late'.
 CREATE OR REPLACE FUNCTION name_erasure_step(p_erasure erasures) RETURNS text
 LANGUAGE sql IMMUTABLE
 AS $$
 SELECT CASE WHEN p_erasure.step = 'late' AND p_erasure.searched_at IS NULL THEN 'bodies' ELSE p_erasure.step END
 $$;
 
--- The next bodies of a step, at most p_rows and, but for the first, p_bytes of them.
+-- The next bodies of a step: at most p_rows, and at most p_bytes in total, except that the first may be larger.
 CREATE OR REPLACE FUNCTION read_unsearched(p_step text, p_after bigint, p_rows integer, p_bytes bigint)
 RETURNS TABLE (id bigint, body bytea, phone text)
 LANGUAGE plpgsql STABLE
@@ -56,8 +56,8 @@ BEGIN
 END
 $$;
 
--- Ends a step over the ids from after p_after up to p_last, of which p_named name the person; p_last null: there were none,
--- so the next step comes. Returns the step that comes then; null where another was faster.
+-- Ends a step over the ids after p_after up to p_last, of which p_named name the person; p_last null: there were none, so
+-- the next step begins. Returns the step that follows; null if another process was faster.
 CREATE OR REPLACE FUNCTION erase_named(
     p_erasure_id bigint, p_step text, p_after bigint, p_last bigint, p_named bigint[], p_read integer
 ) RETURNS text

@@ -1,6 +1,6 @@
--- Consumers of the feed, one by its name or all, each with how far behind it is. Up to p_counted entries are counted;
--- beyond that lag is the distance of the positions, which counts a recipient that has changed several times as often,
--- and is_lag_exact is false. So it costs the same at any lag. behind_since: when the first entry after it changed.
+-- Consumers of the feed, one by its name or all, each with its lag. Up to p_counted entries are counted. A larger lag is
+-- the distance between the positions, which counts every change of a recipient, and is_lag_exact is false. So the cost
+-- does not depend on the lag. behind_since: when the first entry after its position changed.
 CREATE OR REPLACE FUNCTION list_feed_consumers(p_name text, p_counted integer)
 RETURNS TABLE (
     name text, "position" bigint, last_position bigint, lag bigint, is_lag_exact boolean, behind_since timestamptz,
@@ -16,7 +16,7 @@ SELECT c.name, c.position, e.last_position,
 FROM feed_consumers AS c
 CROSS JOIN (SELECT coalesce(max(position), 0) AS last_position FROM outcomes) AS e
 CROSS JOIN LATERAL (
-    -- What lies between two timelines was never there.
+    -- Positions between two timelines never existed.
     SELECT coalesce(sum(t.first_position - t.previous_end - 1), 0)::bigint AS skipped
     FROM feed_timelines AS t
     WHERE t.first_position > c.position AND t.first_position <= e.last_position
@@ -32,18 +32,14 @@ WHERE p_name IS NULL OR c.name = p_name
 ORDER BY c.name
 $$;
 
--- Takes down how far a consumer is, and makes one that is not known yet. Refusals change nothing:
+-- Records the position of a consumer, and creates an unknown one. Refusals change nothing:
 --
---   beyond     the feed has not come so far; at tells how far it has. Or that is a position of a history that is gone
---   backwards  the consumer was further already (at), or may have read what is gone, and no reset is asked for
+--   beyond     the position is beyond the end of the feed (at), or belongs to a history that is gone
+--   backwards  the consumer was further already (at), or may have read what is gone, and p_is_reset is false
 --   full       there are p_limit consumers already
 --
 -- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
 -- certain, for what was just being committed has then become visible, and nobody can have read it before.
---
--- The version before calls this without p_tag, which leaves the tag as it is; so the function that it knew is replaced in
--- the same commit.
-DROP FUNCTION IF EXISTS acknowledge_feed(text, bigint, boolean, integer);
 CREATE OR REPLACE FUNCTION acknowledge_feed(
     p_name text, p_position bigint, p_is_reset boolean, p_limit integer, p_tag text DEFAULT NULL,
     OUT refusal text, OUT at bigint
@@ -55,7 +51,7 @@ DECLARE
     v_end        bigint;
     v_is_cut_off boolean;
 BEGIN
-    -- One at a time, so that two that begin at once cannot exceed the limit together.
+    -- One at a time, so that two new consumers cannot exceed the limit together.
     LOCK TABLE feed_consumers_lock IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT coalesce(max(o.position), 0) INTO at FROM outcomes AS o;
     IF p_position > at THEN

@@ -1,5 +1,5 @@
--- Where these data are: the cluster, the database in it, and the timeline that its log is on. Nulls where the server does
--- not tell; then only a person can say that the feed lost its end.
+-- Where these data are: the cluster, the database in it, and the timeline of its WAL. Null if the server does not reveal
+-- it; then only a person can say that the feed lost its end.
 CREATE OR REPLACE FUNCTION read_server_identity(
     OUT system_identifier bigint, OUT database_oid bigint, OUT wal_timeline text
 )
@@ -8,7 +8,7 @@ AS $$
 BEGIN
     SELECT s.system_identifier INTO system_identifier FROM pg_control_system() AS s;
     SELECT d.oid::bigint INTO database_oid FROM pg_database AS d WHERE d.datname = current_database();
-    -- Not that of pg_control_checkpoint(), which after a promotion is the old one until the next checkpoint.
+    -- Not the timeline of pg_control_checkpoint(), which after a promotion is the old one until the next checkpoint.
     wal_timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
 EXCEPTION
     WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
@@ -18,8 +18,8 @@ EXCEPTION
 END
 $$;
 
--- Opens a timeline of the feed: positions go on beyond all that any history of this database can have taken. With
--- p_is_cut_off named consumers have to be reset, since what they acknowledged may be gone as well. For the owner.
+-- Opens a timeline of the feed: positions continue beyond all that any history of this database can have taken. With
+-- p_is_cut_off named consumers must be reset, because what they acknowledged may be gone too. For the owner.
 CREATE OR REPLACE FUNCTION open_feed_timeline(
     p_reason text, p_is_cut_off boolean, OUT previous_end bigint, OUT first_position bigint
 )
@@ -43,11 +43,11 @@ BEGIN
 END
 $$;
 
--- Opens a timeline when these data have come to another server since the last look, and tells why; null when they have
--- not. Asked by each connection that the service makes, before it does anything else: so no position is taken in between.
+-- Opens a timeline if these data have moved to another server since the last call, and returns why; null if they have not.
+-- Each connection of the service calls this before anything else, so no position is taken in between.
 CREATE OR REPLACE FUNCTION note_server() RETURNS text
 LANGUAGE plpgsql
-SECURITY DEFINER  -- who runs the service may take positions one by one, and not set them
+SECURITY DEFINER  -- the service's role may take positions one by one, but not set them
 SET search_path = public, pg_temp
 AS $$
 DECLARE
@@ -55,7 +55,7 @@ DECLARE
     v_last   feed_timelines;
     v_reason text;
 BEGIN
-    -- First without the lock, since it is nearly always the same; then behind it, since others look as well.
+    -- First without the lock, because the answer is nearly always the same; then under it, because others check too.
     FOR i IN 1 .. 2 LOOP
         SELECT * INTO v_last FROM feed_timelines ORDER BY timeline_id DESC LIMIT 1;
         IF v_last.system_identifier = v_server.system_identifier AND v_last.database_oid = v_server.database_oid
@@ -65,7 +65,7 @@ BEGIN
         PERFORM lock_ingest();
     END LOOP;
     IF v_last.timeline_id IS NULL OR NOT EXISTS (SELECT FROM outcomes) THEN
-        -- Nothing was told yet that could be lost, or nobody took down where that was.
+        -- No entry was published yet that could be lost, or the server was never recorded.
         INSERT INTO feed_timelines (previous_end, first_position, reason, system_identifier, database_oid, wal_timeline)
         SELECT s.last_value, s.last_value + 1, 'begun', v_server.system_identifier, v_server.database_oid,
                v_server.wal_timeline

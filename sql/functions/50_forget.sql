@@ -1,8 +1,8 @@
--- Forgetting what has been kept for long enough: each call is one small commit, and tells how much it did; 0: nothing was
--- left to do. Nothing here changes what is counted.
+-- Retention: each call is one small commit, and returns how much it did; 0: nothing was left to do. Nothing here changes
+-- the counters.
 
--- Raw bodies, by the month: a partition is detached, what waits unattributed moves out of it, then it is dropped. Whoever
--- goes on after a crash finds it detached. It never waits for the table: webhooks would wait behind it.
+-- Raw bodies, by month: a partition is detached, unattributed events move out of it, then it is dropped. After a crash the
+-- next call continues with the detached partition. It never waits for the table lock: webhooks would wait behind it.
 CREATE OR REPLACE FUNCTION forget_bodies(p_before timestamptz, p_rows integer) RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -45,7 +45,7 @@ BEGIN
         EXECUTE format('ALTER TABLE event_bodies DETACH PARTITION %I', v_name);
         RETURN 1;
     END IF;
-    -- What moved out of a month goes once it has found its place.
+    -- A body that moved out of a month is deleted once its event is placed.
     WITH old AS (
         SELECT d.arrival_id, d.recorded_at
         FROM event_bodies_default AS d
@@ -63,7 +63,7 @@ BEGIN
 END
 $$;
 
--- Phones and parameters of batches that have been quiet for long enough, and are not to be dialled any more.
+-- Phones and parameters of batches that have been quiet for long enough, and will not be dialled any more.
 CREATE OR REPLACE FUNCTION forget_people(p_before timestamptz, p_rows integer) RETURNS integer
 LANGUAGE plpgsql
 AS $$
@@ -102,7 +102,7 @@ BEGIN
 END
 $$;
 
--- Lines of the audit log. Its own function, since who runs the service may not delete any.
+-- Lines of the audit log. A function of its own, because the service's role may not delete any.
 CREATE OR REPLACE FUNCTION forget_audit(p_before timestamptz, p_rows integer) RETURNS integer
 LANGUAGE plpgsql
 SECURITY DEFINER

@@ -1,6 +1,6 @@
--- The call parameters and results that an agent's recipients really have, by agent in the order of their ids: what a reader
--- of the feed can map. Read from the agent's newest p_batches batches and at most p_names names each, so that it costs the
--- same however much there is. A batch whose file is not known has what its first recipients have.
+-- The call parameters and results that an agent's recipients really have, by agent id: what a reader of the feed can map.
+-- Read from the agent's newest p_batches batches, with at most p_names names each, so that the cost is bounded. For a batch
+-- whose file is unknown, those of its first recipients.
 CREATE OR REPLACE FUNCTION list_fields(
     p_agent_id bigint, p_after bigint, p_limit integer, p_batches integer, p_names integer
 )
@@ -10,7 +10,7 @@ SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
 WITH RECURSIVE agents AS (
-    -- From one agent to the next by index, whatever the number of their batches.
+    -- From one agent to the next by index, however many batches they have.
     (SELECT b.agent_id, 1 AS nth
      FROM batches AS b
      WHERE b.agent_id > coalesce(p_after, -1) AND b.agent_id >= coalesce(p_agent_id, 0)
@@ -28,7 +28,7 @@ WITH RECURSIVE agents AS (
     CROSS JOIN LATERAL (
         SELECT b.agent_id, b.batch_key, b.columns, b.is_registered
         FROM batches AS b
-        -- A range, not equality: then the order is that of the agent's index alone, and never that of all batches.
+        -- A range, not equality: then only the agent's index gives the order, never the index of all batches.
         WHERE b.agent_id BETWEEN a.agent_id AND a.agent_id
         ORDER BY b.agent_id, b.batch_id DESC LIMIT p_batches
     ) AS b

@@ -1,11 +1,11 @@
--- Rebuilding, online. Why it is right although webhooks keep coming:
+-- Rebuilding, online. Why it is correct although webhooks keep coming:
 --
--- 1. Outcomes are mended range by range under the ingest lock: after its range was mended a recipient's outcome is what
---    its facts give, and ingest keeps it so.
--- 2. The counters' errors are then found by a recount of one instant, without any lock. Every ingest moves a counter by
---    what its facts change, whatever the counter was; so an error stays what it is until somebody corrects it.
--- 3. The errors are added under the lock, in one commit. Two rebuilds at once would add them twice: a session lock keeps
---    them apart, and ends with a session that is killed.
+-- 1. Outcomes are repaired range by range under the ingest lock: from then on a recipient's outcome matches its facts, and
+--    ingest keeps it so.
+-- 2. The counters' errors are then found by a recount of one instant, without any lock. Every ingest changes a counter by
+--    what its facts change, whatever the counter was, so an error stays the same until it is corrected.
+-- 3. The errors are corrected under the lock, in one commit. Two concurrent rebuilds would correct them twice: a lock
+--    (lock_rebuild) keeps them apart, and ends with a session that is killed.
 CREATE OR REPLACE FUNCTION mend_outcomes(p_batch_key bigint, p_after integer, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql
 AS $$

@@ -1,6 +1,6 @@
--- Gives some entries of a batch a new position, since readers may have seen them before its id was known: those of the
--- given batch, or of any that waits for it. At most p_rows recipients, under the ingest lock; true while there may be
--- more to do. Positions after until_position were taken once the id was committed, and were never seen without it.
+-- Gives entries of a batch a new position, because readers may have seen them before its id was known: those of the given
+-- batch, or of any batch that waits for this. At most p_rows recipients, under the ingest lock; returns true while there
+-- may be more to do. Positions after until_position were taken after the id was committed, and never seen without it.
 CREATE OR REPLACE FUNCTION move_feed_entries(p_batch_key bigint, p_rows integer) RETURNS boolean
 LANGUAGE plpgsql
 SET enable_seqscan = off

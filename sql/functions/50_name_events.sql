@@ -1,5 +1,5 @@
--- Of the events of a group that has just been committed: those that came with another body than before, and those that fit
--- no recipient or several; so many of each, for the log.
+-- The events of a group just committed that came with another body than before, and those that fit no recipient or
+-- several: at most so many of each, for the log.
 CREATE OR REPLACE FUNCTION name_events(
     p_event_ids text[], p_digests bytea[], p_conflicts integer, p_unattributed integer
 )

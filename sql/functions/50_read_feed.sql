@@ -1,11 +1,11 @@
 -- A page of the feed: the latest state of each recipient that changed after p_after, in the order of these changes.
--- One statement, and so of one instant: positions are taken under the ingest lock, which is let go after the commit, so
--- whoever sees a position sees every one before it, and a recipient that moves on meanwhile comes later instead.
+-- One statement, and so of one instant. Positions are taken under the ingest lock, which is released after the commit, so
+-- a reader that sees a position sees every one before it. A recipient that changes meanwhile comes later instead.
 --
--- At most p_limit entries, and no further one once parameters and results have come to p_bytes; has_more of the last
--- entry tells whether there are more. Plans live long, and go by the index of positions.
+-- At most p_limit entries, and no more once parameters and results reach p_bytes; has_more of the last entry says whether
+-- there are more. Plans live long, and use the index of positions.
 --
--- Nothing after a position of a history that is gone (feed_timelines): its reader has to be told so, and not to go on.
+-- Returns nothing after a position of a history that is gone (feed_timelines): its reader must get an error, not continue.
 CREATE OR REPLACE FUNCTION read_feed(p_after bigint, p_limit integer, p_bytes bigint)
 RETURNS TABLE (
     "position" bigint, batch_id bigint, recipient integer, phone text, parameters text, state text, status text,

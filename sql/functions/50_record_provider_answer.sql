@@ -1,7 +1,7 @@
--- Takes down what an answer of the provider tells about its budget: X-RateLimit-* of the window, how long to stay away,
--- and whether it failed. Seconds are counted from now, so that the provider's clock need not agree with ours.
--- An answer that comes after its window has ended says nothing about the present one. Nothing is put more than an hour
--- ahead: then the provider is asked again, and by that is known what a clock that was set back has left there.
+-- Records what an answer of the provider says about its budget: X-RateLimit-* of the window, how long to pause, and
+-- whether it failed. Seconds count from now, so the provider's clock need not agree with ours. An answer that comes after
+-- its window has ended says nothing about the present one. No time is set more than an hour ahead: then the provider is
+-- asked again, and a time further ahead is known to come from before the clock was set back.
 CREATE OR REPLACE FUNCTION record_provider_answer(
     p_account text, p_failed boolean, p_limit integer, p_remaining integer, p_reset_seconds double precision,
     p_block_seconds double precision, p_backoff_seconds double precision, p_now timestamptz

@@ -1,5 +1,5 @@
--- Ends a worker's turn at a batch: its verdict, one line of history, when it is due next, and the lease given back.
--- False when the lease was lost meanwhile; then nothing is written, since somebody else knows better.
+-- Ends a worker's turn at a batch: records its verdict, one line of history and when it is due next, and releases the
+-- lease. Returns false when the lease was lost meanwhile; then it writes nothing, because another worker knows better.
 CREATE OR REPLACE FUNCTION record_reconciliation(
     p_batch_key bigint, p_fence bigint, p_at timestamptz, p_verdict text, p_reasons jsonb, p_differences jsonb,
     p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz
@@ -10,11 +10,16 @@ AS $$
 DECLARE
     v_last  reconciliations;
     v_since timestamptz;
-    v_was_complete boolean;
+    v_ended timestamptz;
+    v_ends  timestamptz;
 BEGIN
-    SELECT s.verdict = 'complete' INTO v_was_complete FROM batch_schedules AS s WHERE s.batch_key = p_batch_key;
+    SELECT s.ends_at INTO v_ended FROM batch_schedules AS s WHERE s.batch_key = p_batch_key;
+    IF p_verdict = 'complete' THEN
+        SELECT a.last_call_at INTO v_ends FROM batch_activity AS a WHERE a.batch_key = p_batch_key;
+    END IF;
     UPDATE batch_schedules AS s
     SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
+        ends_at = v_ends,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
     WHERE s.batch_key = p_batch_key AND s.fence = p_fence
     RETURNING s.verdict_since INTO v_since;
@@ -22,8 +27,8 @@ BEGIN
         RETURN false;
     END IF;
     -- A batch that is complete takes no later calls.
-    IF coalesce(v_was_complete, false) <> (p_verdict = 'complete') THEN
-        PERFORM place_again(p_batch_key, (SELECT a.last_call_at FROM batch_activity AS a WHERE a.batch_key = p_batch_key));
+    IF v_ended IS DISTINCT FROM v_ends THEN
+        PERFORM place_again(p_batch_key, least(v_ended, v_ends));
     END IF;
     SELECT * INTO v_last
     FROM reconciliations AS r

@@ -1,6 +1,6 @@
--- Keeps the provider's figures of a batch as of p_at: a new row when they changed, else the last one is seen again.
--- A batch is closed once they say that it is finished, and open again when they no longer do: no later call is its own.
--- Gives the time since when they stand as they are; null when the lease was lost, and then nothing is written.
+-- Stores the provider's figures of a batch as of p_at: a new row if they changed, else the last one is seen again. A batch
+-- is closed once they say that it is finished, so that it takes no later calls, and open again when they no longer do.
+-- Returns since when the figures have been the same; null when the lease was lost, and then it writes nothing.
 CREATE OR REPLACE FUNCTION record_snapshot(p_batch_key bigint, p_fence bigint, p_at timestamptz, p_figures jsonb)
 RETURNS timestamptz
 LANGUAGE plpgsql

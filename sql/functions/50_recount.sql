@@ -1,6 +1,6 @@
--- A recount of a batch, in steps of so many recipients: what its counters should be gathers in a temporary table, so the
--- memory it takes does not grow with the batch. All steps run in one repeatable-read transaction, and so see facts and
--- counters of one instant, however many webhooks come meanwhile.
+-- A recount of a batch, in steps of so many recipients. A temporary table collects what its counters should be, so memory
+-- does not grow with the batch. All steps run in one repeatable-read transaction, and so see facts and counters of one
+-- instant, however many webhooks come meanwhile.
 CREATE OR REPLACE FUNCTION begin_recount() RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -12,8 +12,8 @@ BEGIN
 END
 $$;
 
--- Recounts the recipients after p_after; returns those whose outcome is not what their facts give. With p_as_of it
--- recounts what was known at that time, and returns nothing, since no outcomes of that time are stored.
+-- Recounts the recipients after p_after; returns those whose outcome differs from their facts. With p_as_of it recounts
+-- what was known at that time, and returns nothing, because no outcomes of that time are stored.
 CREATE OR REPLACE FUNCTION recount_step(p_batch_key bigint, p_after integer, p_limit integer, p_as_of timestamptz)
 RETURNS TABLE (recipient_no integer, stored text, recounted text)
 LANGUAGE plpgsql
@@ -91,7 +91,7 @@ BEGIN
 END
 $$;
 
--- After all steps: the counters that are not what the recount gave, with what has to be added to each.
+-- After all steps: the counters that differ from the recount, with what must be added to each.
 CREATE OR REPLACE FUNCTION list_counter_errors(p_batch_key bigint)
 RETURNS TABLE (
     counter text, a text, b text, c text, stored text, recounted text, recipients bigint, talked bigint,

@@ -1,7 +1,7 @@
--- Repairs phones that older versions stored as the provider wrote them: see PhoneRepair, which reads them and says what
--- they are in E.164. Each call is one small commit, which moves the cursor; of two who read the same only one commits it.
+-- Repairs phones that older versions stored as the provider wrote them: PhoneRepair reads them and converts them to E.164.
+-- Each call is one small commit, which moves the cursor; of two processes that read the same phones only one commits.
 
--- Begins erasures again that did not know a phone in the spelling in which it was stored.
+-- Restarts erasures that missed a phone because of the spelling in which it was stored.
 CREATE OR REPLACE FUNCTION reopen_erasures_of(p_phones text[], p_since timestamptz[]) RETURNS void
 LANGUAGE sql
 AS $$
@@ -12,7 +12,7 @@ JOIN erased_phones AS e ON e.phone_hash = hash_person('phone', p.phone) AND p.si
 WHERE NOT EXISTS (SELECT FROM erasures AS k WHERE k.phone_hash = e.phone_hash AND k.step <> 'done')
 $$;
 
--- Notes how far the repair has come; null p_cursor: the step is over. False where another was faster.
+-- Records the progress of the repair; null p_cursor: the step is over. Returns false if another process was faster.
 CREATE OR REPLACE FUNCTION move_repair(
     p_step text, p_after_batch bigint, p_after bigint, p_batch_key bigint, p_cursor bigint, p_repaired integer
 ) RETURNS boolean
@@ -30,7 +30,7 @@ BEGIN
 END
 $$;
 
--- Recipients that were made on the fly. Where one person was two recipients of a batch for two spellings, the later one is
+-- Recipients created on the fly. If one person was two recipients of a batch because of two spellings, the later one is
 -- withdrawn, and its events are tried again.
 CREATE OR REPLACE FUNCTION repair_recipients(
     p_after_batch bigint, p_after bigint, p_batch_key bigint, p_cursor bigint,
@@ -89,7 +89,7 @@ BEGIN
 END
 $$;
 
--- What waits unattributed, and is placed by the phone as it is read now.
+-- Unattributed events, which are then placed by the repaired phone.
 CREATE OR REPLACE FUNCTION repair_waiting(
     p_after bigint, p_cursor bigint, p_arrival_ids bigint[], p_said text[], p_phones text[]
 ) RETURNS boolean

@@ -1,11 +1,9 @@
--- The state of an upload of which nobody was dialled, and nobody will be. A main batch is held again, so that it can be
--- promoted once more, as long as its file is there; any other has failed, gives its idempotency key up, and takes the main
--- batch behind it along. p_sent_at: only if it was not sent again since, which a sender that was paused does not know.
+-- Sets the state of an upload that has dialled nobody, and will not. A main batch is held again, so that it can be promoted
+-- once more, as long as its file is there. Any other upload has failed: it gives up its idempotency key, and the main batch
+-- behind it fails too. p_sent_at: only if it was not sent again since, which a paused sender does not know.
 --
 -- An upload whose references came in was sent, whatever speaks against it: it is 'unknown'. The ingest lock makes sure that
 -- an ingest either sees the state that this leaves or is seen here. The row is locked first, as in adopt_batch().
--- Replicas of the version before call this with three arguments.
-DROP FUNCTION IF EXISTS fail_upload(bigint, text[], text);
 CREATE OR REPLACE FUNCTION fail_upload(
     p_batch_key bigint, p_states text[], p_detail text, p_known_by text DEFAULT NULL, p_sent_at timestamptz DEFAULT NULL
 )
@@ -54,10 +52,10 @@ BEGIN
 END
 $$;
 
--- Settles what those left that are gone: nothing was sent before sending began, and nobody knows what came of the rest.
--- An owner relies on its lease for a third of its time, so one whose lease has run out cannot send any more: what is
--- unknown is not being sent.
--- A lease that runs for an hour was given by a clock that has been set back since. Returns how many there were of each.
+-- Settles uploads whose owners are gone: before sending began nothing was sent, and the outcome of the rest is unknown.
+-- An owner relies on its lease for a third of its time, so one whose lease has expired cannot send any more: an unknown
+-- upload is not being sent.
+-- A lease of an hour comes from a clock that has been set back since. Returns how many there were of each.
 CREATE OR REPLACE FUNCTION settle_abandoned_uploads(OUT failed bigint, OUT unknown bigint)
 LANGUAGE sql
 AS $$
@@ -70,7 +68,7 @@ WITH abandoned AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), failing AS (
     SELECT fail_upload(batch_key, ARRAY['preparing', 'prepared'],
-                       'the service stopped before anything was sent: upload it again') AS state
+                       'the service stopped before anything was sent: upload it again', NULL, NULL) AS state
     FROM abandoned
     WHERE upload_state <> 'uploading'
 ), losing AS (

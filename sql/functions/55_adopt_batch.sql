@@ -1,14 +1,15 @@
--- Records which batch an upload became, and how that is known. Returns the upload (batch_key), null when it does not wait
--- for that. Raises unique_violation, with the holder's key as its detail, when the batch is another's that does not give way.
+-- Records which batch an upload became, and how that is known. Returns the upload (batch_key), null if it does not wait for
+-- a batch. Raises unique_violation, with the holder's key as its detail, if the batch belongs to another upload that does
+-- not give way.
 --
--- What is better known takes a batch from what was guessed (rank_known_by): the upload that held it is unknown again, in
--- the same commit (displaced_key). A person corrects what a lookup had decided of this upload. The provider's answer also
--- corrects what a person or a lookup had decided of it, as long as it was not sent again since (p_sent_at). A batch that was taken for one made elsewhere, and of which
--- no call was recorded, gives way too. Facts hang on batch_key and stay where they are.
+-- Better knowledge takes a batch from an upload that held it by a guess (rank_known_by): that upload is unknown again, in
+-- the same commit (displaced_key). A person corrects what a lookup had decided about this upload. The provider's answer
+-- also corrects what a person or a lookup had decided, as long as the upload was not sent again since (p_sent_at). A batch
+-- recorded as made elsewhere, without any recorded call, gives way too. Facts refer to batch_key and stay where they are.
 --
 -- Entries of the feed that were read with another id, or none, get new positions: p_rows of them in this very commit and
--- the rest step by step. The row of a batch without an id is locked before the ingest lock is asked for, and the file given
--- up, so that webhooks wait for little; nothing that holds the ingest lock asks for such a row. Rows with an id are locked
+-- the rest step by step. The row of a batch without an id is locked, and its file deleted, before the ingest lock is
+-- acquired, so that webhooks wait briefly; no holder of the ingest lock waits for such a row. Rows with an id are locked
 -- after it.
 CREATE OR REPLACE FUNCTION adopt_batch(
     p_batch_key bigint, p_batch_id bigint, p_status text, p_total_recipients integer, p_created_at timestamptz,
@@ -26,7 +27,7 @@ BEGIN
     PERFORM FROM batches AS b WHERE b.batch_key = p_batch_key AND b.batch_id IS NULL FOR UPDATE;
     SELECT * INTO v_own FROM batches AS b WHERE b.batch_key = p_batch_key AND b.origin = 'upload';
     IF v_own.batch_id = p_batch_id AND p_known_by = 'answer' AND v_own.known_by = 'answer' AND v_own.sent_at = p_sent_at THEN
-        batch_key := p_batch_key;  -- recorded before; the caller did not see the commit
+        batch_key := p_batch_key;  -- already recorded; the caller did not see the commit
         RETURN;
     ELSIF NOT coalesce(
         (p_sent_at IS NULL OR v_own.sent_at = p_sent_at)

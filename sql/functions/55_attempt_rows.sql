@@ -1,7 +1,6 @@
--- The attempts of a batch's recipients, after a given number until another: for each the fact that counts for it, and
--- none of those it won over. attempt is its place among the recipient's, from 1. Sorts what it gives, so ask for bounded
--- ranges.
--- Dropped first, since replacing cannot change what it gives.
+-- The attempts of a batch's recipients, after a given number up to another: for each only the fact that counts for it.
+-- attempt is its place among the recipient's attempts, from 1. Sorts its result, so ask for bounded ranges.
+-- Dropped first, because replacing cannot change the columns.
 DROP FUNCTION IF EXISTS attempt_rows(bigint, integer, integer);
 CREATE OR REPLACE FUNCTION attempt_rows(p_batch_key bigint, p_after integer, p_until integer)
 RETURNS TABLE (

@@ -1,6 +1,6 @@
--- Batches by their id, after a given one until another, made in a span of time, each with the figures that its outcomes
--- have over HTTP. From the counters alone: a batch costs the same at any number of recipients.
--- Dropped first, since replacing cannot change what it gives.
+-- Batches by id, after a given one up to another, created in a period, each with the figures of its outcomes over HTTP.
+-- From the counters only: the cost of a batch does not depend on its recipients.
+-- Dropped first, because replacing cannot change the columns.
 DROP FUNCTION IF EXISTS batch_rows(bigint, timestamptz, timestamptz, bigint, bigint);
 CREATE OR REPLACE FUNCTION batch_rows(
     p_agent_id bigint, p_from timestamptz, p_to timestamptz, p_after bigint, p_until bigint

@@ -1,5 +1,4 @@
--- The columns that a function gives rows of, in their order, with the type of each: an export's columns are told in that
--- one place.
+-- The columns of a function's rows, in order, with their types: the function alone defines an export's columns.
 CREATE OR REPLACE FUNCTION export_columns(p_rows text) RETURNS TABLE (name text, type text, place integer)
 LANGUAGE sql STABLE ROWS 30
 AS $$

@@ -1,7 +1,7 @@
--- Recipients of a batch by their number, after a given one until another, each with what decided its outcome: the rows
--- of exports, in the order and with the keys of the list over HTTP. Plain SQL without settings of its own, so that the
--- planner sees through it and rows leave one by one. The range stands at each table, for it is not derived from a join.
--- Dropped first, since replacing cannot change what it gives.
+-- Recipients of a batch by number, after a given one up to another, each with what decided its outcome: the rows of
+-- exports, in the order and with the keys of the list over HTTP. Plain SQL without settings of its own, so that the planner
+-- inlines it and rows stream. Each table repeats the range, because the planner does not derive it from a join.
+-- Dropped first, because replacing cannot change the columns.
 DROP FUNCTION IF EXISTS recipient_rows(bigint, integer, integer, text);
 CREATE OR REPLACE FUNCTION recipient_rows(p_batch_key bigint, p_after integer, p_until integer, p_state text)
 RETURNS TABLE (

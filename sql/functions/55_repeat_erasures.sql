@@ -1,6 +1,6 @@
--- Erases people again whose erasure was lost with a restore, by a list of tombstones that was kept elsewhere: those of whom
--- there is no tombstone here that is as late. Their phones are found by hashing every one that there is, which takes a
--- while and keeps webhooks out meanwhile: run it before the service. Returns how many erasures were begun.
+-- Repeats erasures that a restore has undone, from a list of tombstones kept elsewhere: those without a tombstone here that
+-- is as late. Finds the phones by hashing every stored one, which takes a while and blocks webhooks meanwhile: run it
+-- before the service. Returns how many erasures it began.
 CREATE OR REPLACE FUNCTION repeat_erasures(p_hashes bytea[], p_erased_at timestamptz[], p_actor text) RETURNS integer
 LANGUAGE plpgsql
 AS $$

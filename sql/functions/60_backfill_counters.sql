@@ -1,9 +1,9 @@
 -- Fills the counters that a migration added, for batches that were there before it. Runs in the transaction that makes
--- apply_facts() keep them, under the ingest lock: so no event is between the two. A batch with a row in contact_counts
--- has been filled, by this or by apply_facts(), so to run it again changes nothing.
+-- apply_facts() keep them, under the ingest lock, so no event comes between the two. A batch with a row in contact_counts
+-- has been filled, by this or by apply_facts(), so running it again changes nothing.
 --
--- A recipient was reached if its deciding fact is a completed call, and else perhaps in an attempt before: only of those
--- with such a fact are the attempts looked at.
+-- A recipient was reached if its deciding fact is a completed call, or perhaps in an earlier attempt: only for those with
+-- another completed fact does it read the attempts.
 CREATE OR REPLACE FUNCTION backfill_counters() RETURNS void
 LANGUAGE plpgsql
 AS $$

@@ -1,5 +1,5 @@
--- A phone of which only the country (its first three characters) and the last three digits are left; all of a short one goes.
--- Its body is bound when it is made (BEGIN ATOMIC), as those of its kin: readers' search_path decides nothing.
+-- A phone reduced to its country (the first three characters) and the last three digits; a short one is masked completely.
+-- Like the other masks, it is bound at creation (BEGIN ATOMIC): readers' search_path has no effect.
 CREATE OR REPLACE FUNCTION bi_mask_phone(phone text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -1,12 +1,12 @@
--- A text without what looks like a phone, an account or an address. THE place that decides what does: seven digits or more of
--- any script, with up to three blanks or signs between any two of them; and whatever is joined by an @. Every text that leaves
--- through the masked views goes through here. Dates, times and amounts with a point stay: a character of a private area, which
--- is neither digit nor sign and which no text has a use for, parts their digits meanwhile.
+-- A text without what looks like a phone, an account or an address. THE definition of what does: seven or more digits of any
+-- script, with up to three spaces or signs between any two of them; and anything joined by an @. Every text in the masked
+-- views goes through this. Dates, times and amounts with a point stay: meanwhile a private-use character, which is neither
+-- digit nor sign and which no text uses, separates their digits.
 CREATE OR REPLACE FUNCTION bi_mask_text(content text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT CASE
-    -- Most texts have too few digits, and most are ASCII, for which that is quickly seen.
+    -- Most texts have too few digits, and most are ASCII, for which this check is quick.
     WHEN octet_length(content) = length(content) AND content !~ '([0-9][^0-9]*){7}|@' THEN content
     WHEN content !~ ('([' || bi_digits() || '][^' || bi_digits() || ']*){7}|@') THEN content
     ELSE replace(
@@ -35,14 +35,14 @@ SELECT CASE
 END;
 END;
 
--- Names, each without what looks like a phone.
+-- Masks each name that looks like a phone.
 CREATE OR REPLACE FUNCTION bi_mask_names(names text[]) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT ARRAY(SELECT bi_mask_text(n.name) FROM unnest(names) WITH ORDINALITY AS n (name, nth) ORDER BY n.nth);
 END;
 
--- The provider's id of a call; masked where it holds the phone that was called. Other digits in it are no phone.
+-- The provider's id of a call; masked if it contains the phone that was called. Other digits in it are not a phone.
 CREATE OR REPLACE FUNCTION bi_mask_id(id text, phone text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -1,8 +1,8 @@
--- The text of the query whose result is an export's file: p_rows names a function that gives rows (recipient_rows,
--- attempt_rows, batch_rows), p_arguments are what to call it with. Run by COPY, which takes no parameters and gives a
--- cell for each column, so the columns of a batch's file must stand in the text; all of them are quoted here.
--- json: one object in each row. csv: a cell for each column; parameters become one cell for each of p_parameters, or
--- stay JSON where that is null. p_escape: cells that a spreadsheet would run are made harmless.
+-- The text of the query whose result is an export's file: p_rows names a function that returns rows (recipient_rows,
+-- attempt_rows, batch_rows), p_arguments are its arguments. Run by COPY, which takes no parameters and writes a cell for
+-- each column, so the text must contain the columns of a batch's file; all of them are quoted here.
+-- json: one object per row. csv: one cell per column; parameters become one cell for each of p_parameters, or stay JSON if
+-- that is null. p_escape: cells that a spreadsheet would run are made harmless.
 CREATE OR REPLACE FUNCTION export_query(
     p_rows text, p_arguments text[], p_format text, p_parameters text[], p_escape boolean
 )

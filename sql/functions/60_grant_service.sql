@@ -1,6 +1,6 @@
--- Gives a role what running the service takes: rows, and no DDL, no TRUNCATE; of the audit log it reads and adds lines,
--- and the key of erased people it can use and not read. Run by the owner; again is harmless. Tables of later migrations
--- come with it by default privileges.
+-- Grants a role the rights that running the service needs: rows, but no DDL and no TRUNCATE. It may read the audit log and
+-- add lines to it, and use the erasure key but not read it. Run by the owner; safe to repeat. Default privileges cover the
+-- tables of later migrations.
 CREATE OR REPLACE FUNCTION grant_service(p_role text) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -28,5 +28,5 @@ BEGIN
 END
 $$;
 
--- Functions that act as the owner are for the service alone.
+-- Only the service may use functions that act as the owner.
 REVOKE EXECUTE ON FUNCTION create_body_partitions, forget_bodies, forget_audit, hash_person FROM PUBLIC;

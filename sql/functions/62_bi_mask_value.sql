@@ -1,5 +1,5 @@
--- A JSON value without what looks like a phone or an address; as text where something had to go. A fraction is no phone, but
--- a phone that a program took for a number has one (9876543210.0).
+-- A JSON value without what looks like a phone or an address; as text if something was masked. A fraction is not a phone,
+-- except a phone that a program read as a number (9876543210.0).
 CREATE OR REPLACE FUNCTION bi_mask_value(value jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -1,5 +1,5 @@
--- Call parameters with all their names, and only the values of those that may be shown, without what looks like a phone; the
--- others are null.
+-- Call parameters with all their names, but only the values that may be shown, without what looks like a phone; the other
+-- values are null.
 CREATE OR REPLACE FUNCTION bi_mask_parameters(parameters jsonb, shown text[]) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

@@ -1,13 +1,13 @@
--- Whether a result is shown by its name alone. Names that are shown are exact; hidden ones are patterns of ILIKE, and count for
--- all that is not shown. Of a closed agent everything is hidden that is not shown.
+-- Whether a result is shown, by its name alone. Shown names are exact. Hidden names are ILIKE patterns, and apply to all
+-- names that are not explicitly shown. For a closed agent everything is hidden that is not explicitly shown.
 CREATE OR REPLACE FUNCTION bi_hides_result(name text, shown text[], hidden text[], is_closed boolean) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
 SELECT name <> ALL (shown) AND (is_closed OR name ILIKE ANY (hidden));
 END;
 
--- Results as categories: hidden ones by their names alone, long text as such, and nothing that looks like a phone or an
--- address. Null stays null.
+-- Results as categories: only the names of hidden ones, a placeholder for long text, and nothing that looks like a phone or
+-- an address. Null stays null.
 CREATE OR REPLACE FUNCTION bi_mask_results(results jsonb, shown text[], hidden text[], is_closed boolean) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC

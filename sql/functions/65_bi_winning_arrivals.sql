@@ -1,5 +1,5 @@
--- The facts about a recipient that count, by their arrival ids, in the order that attempts_of() sets. Runs with its owner's
--- rights: a view's functions run with the reader's, who may not read facts. It tells numbers and nothing else.
+-- The arrival ids of the facts that count for a recipient, in the order of attempts_of(). Runs with its owner's rights,
+-- because a view's functions run with those of the reader, who may not read facts. It returns only numbers.
 CREATE OR REPLACE FUNCTION bi_winning_arrivals(p_batch_key bigint, p_recipient_no integer) RETURNS bigint[]
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = public, pg_temp

@@ -1,5 +1,5 @@
--- Makes a view of schema bi from the one of bi_full, with its columns and in their order: THE place that says which columns of
--- a batch are texts that somebody wrote. Views of recipients mask more, and are written out.
+-- Creates a view of schema bi from the one of bi_full, with the same columns in the same order. THE definition of which
+-- columns of a batch are free text. Views of recipients mask more, and are written out.
 CREATE OR REPLACE FUNCTION bi_mask_view(p_view text) RETURNS void
 LANGUAGE plpgsql
 AS $$

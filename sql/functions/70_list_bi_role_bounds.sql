@@ -1,9 +1,9 @@
--- The statements that bound what a BI role, or anyone else who may connect, can use up of the server; none when all of them
--- have been run. They need the owner of the database or a superuser. A role can lift the limits of its own sessions, but not
--- temp_file_limit, nor what is revoked here.
+-- The statements that limit how much of the server a BI role, or anyone else who may connect, can use; none when all of
+-- them have been run. They need the owner of the database or a superuser. A role can lift the limits of its own sessions,
+-- but not temp_file_limit, nor what is revoked here.
 --
--- Locks and subtransactions share one table of the server's memory. One session that fills it stops everyone, also those
--- that want to connect: with advisory locks, or with nested savepoints once each writes a message to the WAL.
+-- Locks and subtransactions share one table in the server's memory. One session that fills it stops everyone, including new
+-- connections: with advisory locks, or with nested savepoints once each writes a message to the WAL.
 CREATE OR REPLACE FUNCTION list_bi_role_bounds(p_role text) RETURNS SETOF text
 LANGUAGE sql STABLE
 AS $$
@@ -21,9 +21,9 @@ WITH open (privilege) AS (
     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND a.grantee = 0
       AND (p.proname IN ('lo_creat', 'lo_create', 'lo_from_bytea', 'lo_import', 'lo_open', 'lo_put', 'lo_truncate',
                          'lo_truncate64', 'lowrite', 'pg_get_object_address', 'pg_logical_emit_message')
-           OR p.proname ~ '^pg_(try_)?advisory_(xact_)?lock')  -- to unlock does no harm, and drivers do it
+           OR p.proname ~ '^pg_(try_)?advisory_(xact_)?lock')  -- unlocking does no harm, and drivers do it
 ), ours AS (
-    -- The owner of the tables and the service's roles keep what they may have had through PUBLIC alone.
+    -- The owner of the tables and the service's roles keep rights that they may have had only through PUBLIC.
     SELECT DISTINCT a.grantee::regrole AS name
     FROM pg_class AS c
     CROSS JOIN aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a

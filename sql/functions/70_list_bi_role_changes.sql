@@ -1,6 +1,6 @@
--- The statements that make a BI role what it should be, none when it is. They need CREATEROLE, which the service's own role
+-- The statements that make a BI role what it should be; none if it is. They need CREATEROLE, which the service's own role
 -- may lack, so they can also be shown to somebody who has it. p_verifier is a SCRAM verifier; null leaves the password alone.
--- The limits are defaults of the role's sessions: they stop accidents. What it may read is decided by grants alone.
+-- The limits are defaults of the role's sessions: they prevent accidents. Only grants decide what it may read.
 CREATE OR REPLACE FUNCTION list_bi_role_changes(
     p_role text, p_connections integer, p_statement_seconds integer, p_verifier text
 )
@@ -12,7 +12,7 @@ WITH wanted (name, value) AS (
            ('statement_timeout', p_statement_seconds || 's'),
            ('idle_in_transaction_session_timeout', '60s'),
            ('lock_timeout', '5s'),
-           ('random_page_cost', '1.1'),  -- a view of one batch is to go by index, also while few batches are stored
+           ('random_page_cost', '1.1'),  -- a view of one batch should use its index, even with few stored batches
            ('jit', 'off'),  -- compiling such wide views takes longer than reading a batch
            ('search_path', CASE p_role WHEN 'bi_reader_full' THEN 'bi_full' ELSE 'bi' END)
 ), present AS (

@@ -1,5 +1,5 @@
--- What a BI role may do in this database beyond reading its schemas, each in words; none when it is as it should be. Grants
--- that come by way of other roles or of PUBLIC are seen too.
+-- What a BI role may do in this database beyond reading its schemas, each in words; none if it is as it should be. Includes
+-- grants that come through other roles or PUBLIC.
 CREATE OR REPLACE FUNCTION list_bi_role_excess(p_role text) RETURNS SETOF text
 LANGUAGE sql STABLE
 AS $$

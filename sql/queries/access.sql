@@ -1,11 +1,11 @@
 -- name: list_live_keys()
--- Every key that lets somebody in, by its digest.
+-- Every key that grants access, by its digest.
 SELECT key_id, name, digest, scopes, expires_at
 FROM api_keys
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp());
 
 -- name: count_live_keys()$
--- How many keys there are that nobody has revoked and that have not expired.
+-- The number of keys that are neither revoked nor expired.
 SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp());
 
 -- name: lock_keys()!
@@ -13,7 +13,7 @@ SELECT count(*) FROM api_keys WHERE revoked_at IS NULL AND (expires_at IS NULL O
 LOCK TABLE api_keys_lock IN SHARE UPDATE EXCLUSIVE MODE;
 
 -- name: free_key_name(name)!
--- Lets the name of a key that has expired be given again.
+-- Frees the name of an expired key.
 UPDATE api_keys SET revoked_at = expires_at
 WHERE name = :name AND revoked_at IS NULL AND expires_at <= clock_timestamp();
 
@@ -24,7 +24,7 @@ VALUES (:name, :digest, :hint, :scopes, clock_timestamp() + make_interval(secs =
 RETURNING key_id, name, hint, scopes, created_at, expires_at;
 
 -- name: list_keys(limit)
--- All keys, also those that let nobody in any more, newest first.
+-- All keys, revoked and expired ones included, newest first.
 SELECT key_id, name, hint, scopes, created_at, expires_at, revoked_at, last_used_at,
        revoked_at IS NULL AND coalesce(expires_at > clock_timestamp(), true) AS is_live
 FROM api_keys
@@ -32,13 +32,13 @@ ORDER BY key_id DESC
 LIMIT :limit;
 
 -- name: revoke_key(name, key_id)^
--- Revokes the key of this name or id; nothing when there is none, or it is revoked already.
+-- Revokes the key with this name or id; returns nothing when there is none, or it is revoked already.
 UPDATE api_keys SET revoked_at = clock_timestamp()
 WHERE revoked_at IS NULL AND (name = :name OR key_id = :key_id)
 RETURNING key_id, name;
 
 -- name: note_key_uses(key_ids, used_at)!
--- Takes down when keys were last used: at most once a minute for each, however many replicas tell.
+-- Records when keys were last used: at most once a minute for each, however many replicas report it.
 UPDATE api_keys AS k SET last_used_at = u.used_at
 FROM (SELECT key_id, max(used_at) AS used_at
       FROM unnest(:key_ids::bigint[], :used_at::timestamptz[]) AS t (key_id, used_at) GROUP BY key_id) AS u

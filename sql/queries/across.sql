@@ -1,5 +1,5 @@
 -- name: count_batches_made(start, until, agent_id, most)$
--- How many batches that the provider knows were made in a time, of one agent or of all; counts no further than :most.
+-- The number of batches that the provider created in a period, of one agent or of all; counts no further than :most.
 SELECT count(*)
 FROM (
     (SELECT FROM batches
@@ -14,8 +14,8 @@ FROM (
 ) AS b;
 
 -- name: list_outcomes_across(start, until, agent_id, group_by, time_zone, after_no, after_text, limit)
--- Outcomes of the batches that were made in a time, in groups: one page of them in the order of their keys, from the
--- counters and as of one instant. A campaign was made when its test batch was, and then all of it belongs to its group.
+-- Outcomes of the batches created in a period, in groups: one page in the order of their keys, from the counters and as
+-- of one instant. A campaign counts as created with its test batch, and belongs as a whole to that group.
 WITH made AS MATERIALIZED (
     SELECT batch_key, campaign_key, campaign_role
     FROM batches

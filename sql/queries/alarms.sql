@@ -1,16 +1,16 @@
 -- name: note_rejected_signatures(target, rejections)!
--- Adds what a replica has refused since it last told.
+-- Adds the signatures that a replica has rejected since its last report.
 INSERT INTO rejected_signatures AS r (minute, target, rejections)
 VALUES (date_trunc('minute', clock_timestamp()), :target, :rejections)
 ON CONFLICT (minute, target) DO UPDATE SET rejections = r.rejections + excluded.rejections;
 
 -- name: forget_rejected_signatures()!
--- Drops what no alarm looks at any more.
+-- Drops rows that no alarm uses any more.
 DELETE FROM rejected_signatures WHERE minute < clock_timestamp() - interval '7 days';
 
 -- name: list_alarms(counted, shown)
--- What is wrong now: since when, how much of it (at most :counted is counted), and some of the provider's batches it is
--- about. Each part reads a few rows by an index; one with nothing to tell has a count of 0.
+-- What is wrong now: since when, how many (counted up to :counted), and some of the provider's batches concerned. Each
+-- part reads a few rows by an index; an alarm that is off has a count of 0.
 SELECT 'drift' AS name, min(d.verdict_since) AS since, count(*) AS count,
        (array_agg(b.batch_id ORDER BY d.verdict_since))[1 : :shown] AS batches
 FROM (SELECT * FROM batch_schedules
@@ -68,7 +68,7 @@ FROM provider_lists AS p
 WHERE p.odd_entries > 0;
 
 -- name: list_list_flaws()
--- How much was odd in the provider's lists when they were last read, for each reason.
+-- The number of flaws in the provider's lists when they were last read, for each reason.
 SELECT f.key AS reason, sum(f.value::integer)::bigint AS count
 FROM provider_lists AS p
 CROSS JOIN LATERAL jsonb_each_text(p.reasons) AS f

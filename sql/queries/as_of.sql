@@ -1,5 +1,5 @@
 -- name: find_batch_as_of(batch_id, as_of)^
--- A batch with how many recipients it had at a time; null where it was not known here yet. known_since: when it was.
+-- A batch and its number of recipients at a time, null if it was not known here yet. known_since: when it became known.
 SELECT b.batch_key, :as_of::timestamptz > clock_timestamp() AS is_future, v.recipient_count,
        (SELECT f.changed_at FROM batch_versions AS f
         WHERE f.batch_key = b.batch_key AND f.batch_id IS NOT NULL ORDER BY f.changed_at LIMIT 1) AS known_since
@@ -11,8 +11,8 @@ LEFT JOIN LATERAL (
 WHERE b.batch_id = :batch_id;
 
 -- name: find_last_event_as_of(batch_key, after, limit, as_of, since)$
--- When the last event was received that was known of some recipients at a time, where it may be later than :since. An
--- hour allows for clocks of service and database that differ.
+-- When the last event of some recipients that was known at a time was received, if that may be later than :since. An hour
+-- allows for a difference between the clocks of service and database.
 SELECT max(e.received_at)
 FROM known_facts AS f
 CROSS JOIN LATERAL (
@@ -25,7 +25,7 @@ WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <=
   AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';
 
 -- name: get_counts_as_of(time_zone, names, values, as_of, batch_key)^
--- What get_batch_counts gives, as it was at a time: from the recount of then, in the transaction that made it.
+-- Like get_batch_counts, as of a time: from the recount as of then, in the same transaction.
 WITH recounted AS MATERIALIZED (
     SELECT counter, a COLLATE "C" AS a, b COLLATE "C" AS b, c, recipients, talked, talk_seconds FROM list_recounted()
 )
@@ -92,7 +92,7 @@ WHERE b.campaign_key = :campaign_id
 ORDER BY b.campaign_role DESC;
 
 -- name: count_states_as_of(batch_key, after, limit, as_of)
--- How many of some recipients were in which state at a time.
+-- The number of some recipients in each state at a time.
 SELECT o.state, count(*) AS recipients
 FROM (SELECT array_agg(:batch_key::bigint) AS keys, array_agg(n) AS nos
       FROM generate_series(:after::integer + 1, :after::integer + :limit::integer) AS n) AS t
@@ -100,8 +100,8 @@ CROSS JOIN LATERAL outcomes_as_of(t.keys, t.nos, :as_of) AS o
 GROUP BY o.state;
 
 -- name: list_recipients_as_of(batch_id, after, until, state, source, min_attempts, max_attempts, result_name, result_value, as_of)
--- What list_recipients gives, as it was known at a time; versions apart, which are not kept. Of a person who was erased
--- since it tells nothing but that.
+-- Like list_recipients, as of a time, but without versions, which are not kept. A person erased since then shows only as
+-- erased.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, r.withdrawn_at, b.batch_id, e.is_erased,
            CASE WHEN NOT e.is_erased THEN r.phone END AS phone,
@@ -147,7 +147,7 @@ WHERE (:state::text IS NULL OR s.state = :state)
 ORDER BY s.recipient_no;
 
 -- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)
--- What list_recipient_facts gives, as it was known at a time.
+-- Like list_recipient_facts, as of a time.
 SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,

@@ -11,7 +11,7 @@ ORDER BY batch_id DESC
 LIMIT :limit OFFSET :offset;
 
 -- name: count_batches(agent_id, campaign_id, verdict)$
--- How many there are in all.
+-- The number of batches that match.
 SELECT count(*) FROM batches
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)

@@ -7,7 +7,7 @@ SELECT * FROM list_bi_role_changes(:role, :connections, :statement_seconds, :ver
 SELECT grant_bi_reading();
 
 -- name: list_bi_role_bounds(role)
--- The statements that bound what a BI role can use up of the server, and that were not run yet.
+-- The statements, not yet run, that limit which of the server's resources a BI role can use.
 SELECT * FROM list_bi_role_bounds(:role) AS statement;
 
 -- name: list_bi_roles(roles)
@@ -15,7 +15,7 @@ SELECT * FROM list_bi_role_bounds(:role) AS statement;
 SELECT rolname::text AS name FROM pg_roles WHERE rolname = ANY (:roles::text[]) ORDER BY 1;
 
 -- name: list_bi_role_excess(role)
--- What a BI role may do beyond that.
+-- What a BI role may do beyond reading its schemas.
 SELECT * FROM list_bi_role_excess(:role) AS excess;
 
 -- name: set_bi_field(kind, name, is_shown)!
@@ -24,11 +24,11 @@ INSERT INTO bi_fields (kind, name, is_shown) VALUES (:kind, :name, :is_shown)
 ON CONFLICT (kind, name) DO UPDATE SET is_shown = excluded.is_shown;
 
 -- name: close_bi_agent(agent_id)!
--- Hides all results of an agent in the masked views, but for those that are shown by name.
+-- Hides all results of an agent in the masked views, except those that are shown by name.
 INSERT INTO bi_closed_agents (agent_id) VALUES (:agent_id) ON CONFLICT DO NOTHING;
 
 -- name: open_bi_agent(agent_id)!
--- Shows the results of an agent in the masked views as those of any other.
+-- Shows the results of an agent in the masked views like those of any other.
 DELETE FROM bi_closed_agents WHERE agent_id = :agent_id;
 
 -- name: list_bi_closed_agents()

@@ -1,12 +1,12 @@
--- Questions of `outcomes doctor`. Each reads settings, catalogues, or a few rows by an index, and runs as the service's own
--- role: what such a role is not shown comes back as null.
+-- Queries of `outcomes doctor`. Each reads settings, catalogues, or a few rows by an index, and runs as the service's own
+-- role: what that role may not see is null.
 
 -- name: get_clock()^
--- The database's clock, and which of its processes answers.
+-- The database's clock, and the process that answers.
 SELECT clock_timestamp() AS now, pg_backend_pid() AS pid;
 
 -- name: list_server_settings(names)
--- Settings as they hold for us, in their units: ms for times, numbers of unit otherwise. One that the server does not know is not listed.
+-- Settings of this session: times in ms, others in multiples of their unit. Settings that the server does not know are left out.
 SELECT name, setting, unit FROM pg_settings WHERE name = ANY(:names::text[]);
 
 -- name: get_database_facts()^
@@ -20,7 +20,7 @@ LEFT JOIN pg_stat_ssl AS s ON s.pid = pg_backend_pid()
 WHERE d.datname = current_database();
 
 -- name: get_role_facts()^
--- What our role is, and whether it is shown the sessions of other roles.
+-- Our role, and whether it sees the sessions of other roles.
 SELECT r.rolname AS name, r.rolsuper AS is_superuser, r.rolcreaterole OR r.rolcreatedb OR r.rolreplication AS is_powerful,
        coalesce(pg_has_role(c.relowner, 'USAGE'), false) AS is_owner, pg_has_role('pg_read_all_stats', 'USAGE') AS sees_sessions
 FROM pg_roles AS r
@@ -28,7 +28,7 @@ LEFT JOIN pg_class AS c ON c.oid = to_regclass('events')
 WHERE r.rolname = current_user;
 
 -- name: list_missing_rights(limit)
--- Tables, sequences and functions of ours that our role may not use as running the service takes.
+-- Tables, sequences and functions of ours on which our role lacks a right that the service needs.
 SELECT x.name, x.rights
 FROM (
     SELECT c.relname::text AS name, r.rights
@@ -53,17 +53,17 @@ ORDER BY x.name
 LIMIT :limit;
 
 -- name: get_connection_counts()^
--- How many connections there are, and how many of them are this service's, on any replica.
+-- The number of connections, and how many of them belong to this service, on any replica.
 SELECT count(*) AS used, count(*) FILTER (WHERE datname = current_database() AND application_name IN ('outcomes', 'outcomes export')) AS ours
 FROM pg_stat_activity
 WHERE datid IS NOT NULL AND usesysid IS NOT NULL;
 
 -- name: list_standbys()
--- Who follows this server, and whether commits wait for it (null where our role is not shown that).
+-- The standbys of this server, and whether commits wait for them (null if our role may not see that).
 SELECT application_name, sync_state, state FROM pg_stat_replication;
 
 -- name: list_old_sessions(transaction_seconds, idle_seconds, limit)
--- Transactions of this database that have run, or stood idle, for longer than that, oldest first. An export may run for long.
+-- Transactions of this database that have run, or been idle, for longer than that, oldest first. An export may take long.
 SELECT a.pid, a.usename::text AS role, a.application_name AS program, a.state LIKE 'idle in transaction%' AS is_idle,
        extract(epoch FROM clock_timestamp() - CASE WHEN a.state LIKE 'idle in transaction%' THEN a.state_change
                                                    ELSE a.xact_start END)::double precision AS seconds
@@ -80,7 +80,7 @@ ORDER BY a.xact_start
 LIMIT :limit;
 
 -- name: list_prepared_transactions(seconds, limit)
--- Transactions of this database that were prepared so long ago and never ended.
+-- Transactions of this database that were prepared longer ago than that and have not ended.
 SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::double precision AS seconds
 FROM pg_prepared_xacts
 WHERE database = current_database() AND prepared <= clock_timestamp() - make_interval(secs => :seconds::double precision)
@@ -88,13 +88,13 @@ ORDER BY prepared
 LIMIT :limit;
 
 -- name: list_replication_slots()
--- Slots, and how much WAL each keeps on the server's disk.
+-- Replication slots, and how much WAL each keeps on the server's disk.
 SELECT slot_name::text AS name, active AS is_active, wal_status,
        coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::bigint AS held_bytes
 FROM pg_replication_slots;
 
 -- name: list_tables_without_vacuum()
--- Tables of ours that autovacuum was told to leave alone.
+-- Tables of ours with autovacuum turned off.
 SELECT c.relname::text AS name
 FROM pg_class AS c
 WHERE c.relnamespace = to_regnamespace('public') AND c.relkind = 'r'
@@ -110,16 +110,16 @@ WHERE i.inhparent = to_regclass('event_bodies') AND c.relname ~ '^event_bodies_[
 ORDER BY 1;
 
 -- name: has_default_partition()$
--- Whether bodies of months that are missing would find a place.
+-- Whether a default partition exists for bodies of missing months.
 SELECT EXISTS (
     SELECT FROM pg_inherits WHERE inhparent = to_regclass('event_bodies') AND inhrelid = to_regclass('event_bodies_default'));
 
 -- name: get_latest_stray_body()$
--- When the newest body came that is in no month's partition; null when there is none.
+-- When the newest body outside the months' partitions came; null when there is none.
 SELECT recorded_at FROM event_bodies_default ORDER BY arrival_id DESC LIMIT 1;
 
 -- name: get_work_waiting(counted)^
--- How much waits for a person or for the next turn; each counted up to :counted.
+-- How much waits for a person or for the next run; each counted up to :counted.
 SELECT (SELECT count(*) FROM (SELECT FROM quarantine WHERE replayed_at IS NULL ORDER BY quarantine_id LIMIT :counted) AS q) AS quarantined,
        (SELECT count(*) FROM (SELECT FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u) AS unattributed,
        (SELECT count(*) FROM (SELECT FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS b) AS uploads_unknown,
@@ -129,7 +129,7 @@ SELECT (SELECT count(*) FROM (SELECT FROM quarantine WHERE replayed_at IS NULL O
        clock_timestamp() AS now;
 
 -- name: list_last_webhooks(sampled)
--- When the last webhook of each target came that was stored, among the latest :sampled facts by webhook and those that wait.
+-- When the last stored webhook of each target came, among the latest :sampled facts from webhooks and the waiting events.
 SELECT e.target, max(e.received_at) AS received_at
 FROM (
     SELECT f.event_id FROM (SELECT event_id, source FROM facts ORDER BY arrival_id DESC LIMIT :sampled) AS f

@@ -1,6 +1,6 @@
 -- name: claim_lease(name, holder, seconds)$
--- Whether the lease is the holder's from now on for so many seconds: it was free, had run out, or was theirs already; or
--- it runs for so long that the clock must have been set back since.
+-- Takes a lease for so many seconds; returns whether the holder has it. That is so if it was free, had run out, or was
+-- theirs already, or if it runs for so long that the clock must have been set back since.
 INSERT INTO leases AS l (name, holder, expires_at)
 VALUES (:name, :holder, clock_timestamp() + make_interval(secs => :seconds))
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
@@ -9,13 +9,13 @@ WHERE l.holder = excluded.holder OR l.expires_at < clock_timestamp()
 RETURNING true;
 
 -- name: note_batches(batch_id, agent_id, name, status, total_recipients, created_at)$
--- Takes down batches as the provider tells them; how many of them were new or had changed.
+-- Records batches as the provider lists them; returns how many were new or had changed.
 SELECT note_batches(
     :batch_id::bigint[], :agent_id::bigint[], :name::text[], :status::text[], :total_recipients::integer[],
     :created_at::timestamptz[]);
 
 -- name: record_list_reading(name, odd_entries, reasons, batch_ids)!
--- What a reading of one of the provider's lists found odd, in place of what the one before it did.
+-- Replaces the flaws recorded for one of the provider's lists by those of the latest reading.
 INSERT INTO provider_lists AS p (name, read_at, odd_entries, odd_since, reasons, batch_ids)
 VALUES (:name, clock_timestamp(), :odd_entries::integer, CASE WHEN :odd_entries > 0 THEN clock_timestamp() END, :reasons, :batch_ids)
 ON CONFLICT (name) DO UPDATE
@@ -24,7 +24,7 @@ SET read_at = excluded.read_at, odd_entries = excluded.odd_entries, reasons = ex
     odd_since = CASE WHEN excluded.odd_entries > 0 THEN coalesce(p.odd_since, excluded.odd_since) END;
 
 -- name: get_registration(batch_id)^
--- A batch with how far its registration has come.
+-- A batch and the progress of its registration.
 SELECT b.batch_key, b.batch_id, b.agent_id, b.origin, b.total_recipients, r.step, r.cursor, r.file_digest, r.recipients,
        r.matched, r.withdrawn, r.attributed
 FROM batches AS b
@@ -32,7 +32,7 @@ LEFT JOIN registrations AS r USING (batch_key)
 WHERE b.batch_id = :batch_id;
 
 -- name: begin_registration(batch_key, file_digest, columns, recipients)$
--- Begins a registration, in the transaction that stages its rows; null when there is one already.
+-- Begins a registration, in the transaction that stages its rows; returns null when there is one already.
 INSERT INTO registrations AS r (batch_key, step, file_digest, columns, recipients)
 VALUES (:batch_key, 'match', :file_digest, :columns, :recipients)
 ON CONFLICT (batch_key) DO UPDATE
@@ -42,29 +42,29 @@ WHERE r.file_digest IS NULL
 RETURNING true;
 
 -- name: register_step(batch_key, rows)$
--- Takes the next step of a registration; the step that comes then.
+-- Takes the next step of a registration; returns the step that follows.
 SELECT register_step(:batch_key, :rows);
 
 -- name: list_unfinished_registrations()
--- Batches whose registration somebody has to go on with.
+-- Batches with an unfinished registration.
 SELECT b.batch_id FROM registrations AS r JOIN batches AS b USING (batch_key) WHERE r.step <> 'done' ORDER BY batch_key;
 
 -- name: list_placement_jobs(batch_key)
--- Changes after which events have to be placed again, of one batch or of all, oldest first.
+-- Changes that require placing events again, of one batch or of all, oldest first.
 SELECT job_id FROM placement_jobs
 WHERE :batch_key::bigint IS NULL OR batch_key = :batch_key
 ORDER BY job_id;
 
 -- name: placement_step(job_id, rows)$
--- Places the next events of a job again; how many were given a recipient, null when the job is done.
+-- Places the next events of a job again; returns how many got a recipient, null when the job is done.
 SELECT placement_step(:job_id, :rows);
 
 -- name: count_attributed(batch_key, placed)!
--- Adds to what a registration has brought to its place.
+-- Adds to the number of events that a registration has placed.
 UPDATE registrations SET attributed = attributed + :placed WHERE batch_key = :batch_key AND step = 'retry';
 
 -- name: finish_registration(batch_key, file_digest)!
--- Ends a registration when nothing is left to be placed again: unless a file came since that was seen.
+-- Ends a registration when nothing is left to place, unless another file has come since the given one.
 WITH finished AS (
     UPDATE registrations SET step = 'done'
     WHERE batch_key = :batch_key AND step = 'retry' AND file_digest IS NOT DISTINCT FROM :file_digest::bytea
@@ -74,5 +74,5 @@ WITH finished AS (
 DELETE FROM staged_recipients USING finished WHERE staged_recipients.batch_key = finished.batch_key;
 
 -- name: count_waiting(agent_id)$
--- How many events of an agent are unattributed.
+-- The number of unattributed events of an agent.
 SELECT count(*) FROM unattributed WHERE agent_id = :agent_id;

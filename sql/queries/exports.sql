@@ -1,13 +1,13 @@
 -- name: begin_export()$
--- Holds the transaction of an export to reading each range once, by its index, whatever the statistics say: without
--- any, the planner takes a range for a few rows and would read it again for each. Gives the instant of what is shown.
+-- Makes the transaction of an export read each range once, by its index, whatever the statistics say: without statistics,
+-- the planner expects a few rows and would read the range again for each. Returns the instant of the data.
 SELECT max(now())
 FROM (VALUES ('enable_seqscan', 'off'), ('enable_nestloop', 'off'), ('jit', 'off'),
              ('max_parallel_workers_per_gather', '0')) AS v (name, value)
 CROSS JOIN LATERAL set_config(v.name, v.value, true) AS s;
 
 -- name: get_exported_batch(batch_id, state)^
--- What an export of a batch has to know before its rows; matching: how many recipients are in the state, or all.
+-- What an export of a batch needs before its rows; matching: the number of recipients in the state, or of all.
 SELECT b.batch_key, b.recipient_count, b.columns, coalesce(s.verdict, 'unverified') AS verdict,
        (SELECT coalesce(sum(a.attempts), 0)::bigint FROM attempt_counts AS a WHERE a.batch_key = b.batch_key) AS attempts,
        CASE coalesce(:state, '')
@@ -23,7 +23,7 @@ LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 WHERE b.batch_id = :batch_id;
 
 -- name: list_exported_batches(agent_id, since, before, after, until)
--- The batches of an export across batches, by their id, and how many recipients each has.
+-- The batches of an export across batches, by id, and the number of recipients of each.
 SELECT batch_key, batch_id, recipient_count FROM batches
 WHERE batch_id > :after AND batch_id <= :until AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:since::timestamptz IS NULL OR coalesce(created_at, prepared_at) >= :since)
@@ -31,9 +31,9 @@ WHERE batch_id > :after AND batch_id <= :until AND (:agent_id::bigint IS NULL OR
 ORDER BY batch_id;
 
 -- name: list_export_columns(rows)
--- The columns of an export, in their order, and the type of each.
+-- The columns of an export, in order, with their types.
 SELECT name, type FROM export_columns(:rows);
 
 -- name: write_export_query(rows, arguments, format, parameters, escape)$
--- The text of the query that gives an export's file, for COPY.
+-- The text of the query whose result is an export's file, for COPY.
 SELECT export_query(:rows, :arguments, :format, :parameters, :escape);

@@ -1,5 +1,5 @@
 -- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature)^
--- Commits a group of events, and everything that follows from them; counts what became of them.
+-- Commits a group of events and everything that follows from them; returns the number of each disposition.
 SELECT *
 FROM ingest(
     p_event_ids => :event_id, p_digests => :digest, p_event_types => :event_type, p_targets => :target,
@@ -12,12 +12,12 @@ FROM ingest(
     p_results => :results, p_signatures => :signature);
 
 -- name: name_events(event_id, digest, conflicts, unattributed)
--- Some of a group's events that came with another body than before, or fit no recipient or several: so many of each.
+-- Events of a group that came with another body than before, and events that fit no recipient or several: at most so many of each.
 SELECT * FROM name_events(:event_id, :digest, :conflicts, :unattributed);
 
 -- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature, numbers)!
--- Keeps bodies that could not be used, unless one names a person who was erased; the same body again only counts as one more delivery.
--- numbers: those that each body names, as a JSON array.
+-- Keeps unusable bodies, except those that name an erased person. The same body again only counts as one more delivery.
+-- numbers: the phone numbers in each body, as a JSON array.
 INSERT INTO quarantine AS q (
     event_id, digest, target, body, signature, received_at, last_received_at, reason, detail, erased_at, replayed_at)
 SELECT DISTINCT ON (u.target, u.digest)
@@ -37,14 +37,14 @@ SET deliveries = q.deliveries + 1, last_received_at = excluded.last_received_at,
     signature = coalesce(q.signature, excluded.signature);
 
 -- name: find_erased_phones(numbers)
--- For each JSON array of numbers (its place n, from 1) the erased phone that is meant by one of them, where there is one.
+-- For each JSON array of numbers (its place n, from 1) the erased phone that one of them means, if any.
 SELECT u.n, p.phone
 FROM unnest(:numbers::jsonb[]) WITH ORDINALITY AS u (numbers, n)
 CROSS JOIN LATERAL (SELECT find_erased_phone(ARRAY(SELECT jsonb_array_elements_text(u.numbers))) AS phone) AS p
 WHERE p.phone IS NOT NULL;
 
 -- name: list_quarantine(after, limit)
--- What waits in quarantine, oldest first, after a given id.
+-- The bodies in quarantine, oldest first, after a given id.
 SELECT quarantine_id, event_id, target, reason, detail, octet_length(body) AS size_bytes, deliveries, received_at,
        last_received_at
 FROM quarantine
@@ -53,17 +53,17 @@ ORDER BY quarantine_id
 LIMIT :limit;
 
 -- name: get_quarantined(quarantine_id)^
--- One waiting body, whole.
+-- One body in quarantine, whole.
 SELECT quarantine_id, target, body, received_at, signature FROM quarantine
 WHERE quarantine_id = :quarantine_id AND replayed_at IS NULL;
 
 -- name: mark_replayed(quarantine_id)!
--- Notes that a body left quarantine for the ledger.
+-- Records that a body has moved from quarantine to the ledger.
 UPDATE quarantine SET replayed_at = clock_timestamp() WHERE quarantine_id = :quarantine_id;
 
 -- name: get_event(event_id)^
--- What became of an event: from the ledger, or else from quarantine. Whether its fact won is looked up, never stored,
--- since a later event may change it.
+-- The state of an event, from the ledger or else from quarantine. Whether its fact won is looked up, never stored,
+-- because a later event may change it.
 SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        CASE
            WHEN u.arrival_id IS NOT NULL THEN 'unattributed'

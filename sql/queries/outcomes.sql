@@ -1,6 +1,6 @@
 -- name: get_batch_counts(time_zone, names, values, batch_id)^
--- All counters of a batch in one statement, and so of one instant. Costs the same at any number of recipients: per
--- result at most :values values are read, those with more binary digits first.
+-- All counters of a batch in one statement, and so as of one instant. The cost does not depend on the number of
+-- recipients: at most :values values of each result are read, those with more binary digits first.
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_at) AS created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
@@ -45,7 +45,7 @@ LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 WHERE b.batch_id = :batch_id;
 
 -- name: get_batch_version(batch_id)$
--- What tells whether the outcomes of a batch are still as they were; null for no batch. A few look-ups by key.
+-- A digest that changes when the outcomes of a batch change; null for no batch. A few look-ups by key.
 SELECT batch_version(b.batch_key, statement_timestamp()) FROM batches AS b WHERE b.batch_id = :batch_id;
 
 -- name: get_batch_figures(batch_id)^

@@ -1,5 +1,5 @@
 -- name: preview_erasure(phone)^
--- What an erasure would take out: recipients, what waits unattributed, and rows in the files of held batches.
+-- What an erasure would remove: recipients, unattributed events, and rows in the files of held batches.
 SELECT (SELECT count(*) FROM recipients WHERE phone = :phone) AS recipients,
        (SELECT count(*) FROM recipients AS r
         JOIN facts AS f ON f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
@@ -9,46 +9,46 @@ SELECT (SELECT count(*) FROM recipients WHERE phone = :phone) AS recipients,
         WHERE r.phone = :phone AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = r.batch_key)) AS held_rows;
 
 -- name: begin_erasure(phone, actor, key_id, request_id)$
--- Begins an erasure, or goes back to the beginning of one that is under way; its id.
+-- Begins an erasure, or restarts one that is under way; returns its id.
 SELECT begin_erasure(:phone, :actor, :key_id, :request_id);
 
 -- name: reopen_erasures(batch_key)!
--- Begins erasures again for people who were erased and stand in a file that is being registered.
+-- Restarts the erasures of erased people who appear in a file that is being registered.
 SELECT reopen_erasures(:batch_key);
 
 -- name: erase_step(erasure_id, rows)$
--- Takes the next step of an erasure; the step that comes then, finished by the one who ends it.
+-- Takes the next step of an erasure; returns the step that follows, or finished to the caller that ends it.
 SELECT erase_step(:erasure_id, :rows);
 
 -- name: get_erasure_work(erasure_id)^
--- What an erasure has to do next, and for whom.
+-- The next step of an erasure, and its person.
 SELECT name_erasure_step(e) AS step, cursor, phone FROM erasures AS e WHERE erasure_id = :erasure_id;
 
 -- name: note_calling_code(calling_code)!
--- Notes the country code of a person who is erased.
+-- Records the country code of an erased person.
 INSERT INTO erased_calling_codes (calling_code) VALUES (:calling_code) ON CONFLICT DO NOTHING;
 
 -- name: read_unsearched(step, after, rows, bytes)
--- The next bodies that a step of an erasure has to look at.
+-- The next bodies that a step of an erasure has to search.
 SELECT id, body, phone FROM read_unsearched(:step, :after, :rows, :bytes);
 
 -- name: erase_named(erasure_id, step, after, last, named, read)$
--- Takes out the bodies that name the person, and notes how far the step has come; the step that comes then.
+-- Erases the bodies that name the person, and records the step's progress; returns the step that follows.
 SELECT erase_named(:erasure_id, :step, :after, :last, :named::bigint[], :read);
 
 -- name: get_erasure(erasure_id)^
--- How far an erasure has come, without whom it is about; its hash is the same for the same person.
+-- The progress of an erasure, without the person; its hash is the same for the same person.
 SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, name_erasure_step(e) AS step, requested_at, finished_at, recipients, bodies,
        unattributed, quarantined, held_rows, bodies_read, actor, key_id
 FROM erasures AS e
 WHERE erasure_id = :erasure_id;
 
 -- name: list_unfinished_erasures(limit)
--- Erasures that somebody has to go on with.
+-- Unfinished erasures.
 SELECT erasure_id FROM erasures WHERE step <> 'done' ORDER BY erasure_id LIMIT :limit;
 
 -- name: list_held_batches(erasure_id)
--- Held files that may hold a row of a person whose recipients are erased.
+-- Held files that may contain a row of a person whose recipients are erased.
 SELECT DISTINCT k.batch_key, e.phone
 FROM erasures AS e
 JOIN erased_recipients AS k ON k.phone_hash = e.phone_hash
@@ -56,7 +56,7 @@ WHERE e.erasure_id = :erasure_id AND e.phone IS NOT NULL
   AND EXISTS (SELECT FROM held_files AS h WHERE h.batch_key = k.batch_key);
 
 -- name: lock_upload(batch_key)^
--- The state of an upload, held as it is until the transaction ends.
+-- The state of an upload, locked until the transaction ends.
 SELECT upload_state FROM batches WHERE batch_key = :batch_key FOR UPDATE;
 
 -- name: delete_held_file(batch_key)!
@@ -64,7 +64,7 @@ SELECT upload_state FROM batches WHERE batch_key = :batch_key FOR UPDATE;
 DELETE FROM held_files WHERE batch_key = :batch_key;
 
 -- name: withdraw_held_recipients(batch_key, erasure_id)$
--- Notes that the erased recipients of a held batch will not be sent; how many there were.
+-- Records that the erased recipients of a held batch will not be sent; returns their number.
 WITH gone AS (
     UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
     FROM erased_recipients AS k, erasures AS e
@@ -77,7 +77,7 @@ WITH gone AS (
 SELECT count(*) FROM gone;
 
 -- name: end_held_step(erasure_id, rows)!
--- Notes that no held file holds the person any more.
+-- Records that no held file contains the person any more.
 UPDATE erasures SET step = 'late', cursor = 0, held_rows = held_rows + :rows WHERE erasure_id = :erasure_id AND step = 'held';
 
 -- name: list_erased_phones()
@@ -85,9 +85,9 @@ UPDATE erasures SET step = 'late', cursor = 0, held_rows = held_rows + :rows WHE
 SELECT encode(phone_hash, 'hex') AS phone_hash, erased_at FROM erased_phones ORDER BY erased_at, phone_hash;
 
 -- name: get_erasure_key_mark()$
--- What tells two keys of erased people apart, and nothing else about them.
+-- A mark that tells two erasure keys apart, and reveals nothing else about them.
 SELECT left(encode(hash_person('key', 'mark'), 'hex'), 16);
 
 -- name: repeat_erasures(phone_hashes, erased_at, actor)$
--- Begins the erasures again that a restore has undone; how many.
+-- Restarts the erasures that a restore has undone; returns how many.
 SELECT repeat_erasures(:phone_hashes::bytea[], :erased_at::timestamptz[], :actor);

@@ -1,10 +1,10 @@
 -- name: get_recipient_count(batch_id)$
--- How many recipients of a batch are stored: they are numbered from 1 without gaps. Null for no batch.
+-- The number of stored recipients of a batch, which are numbered from 1 without gaps. Null for no batch.
 SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
 
 -- name: list_recipients(batch_id, after, until, state, source, min_attempts, max_attempts, changed_since, result_name, result_value)
--- Recipients of a batch by their number, after a given one until another, each with what decided its outcome. The range
--- bounds what is read, so what is rare costs no more than what is frequent.
+-- Recipients of a batch by number, after a given one up to another, each with what decided its outcome. The range bounds
+-- what is read, so a rare state costs no more than a frequent one.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, b.batch_id
     FROM batches AS b
@@ -29,8 +29,8 @@ WHERE (:state::text IS NULL OR r.state = :state)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)
--- All that is known of a recipient's attempts, in their order. won: it is what counts for its attempt; decided: it is
--- what the outcome stands on.
+-- All facts about a recipient's attempts, in order. won: the fact counts for its attempt; decided: the outcome is based on
+-- it.
 SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,

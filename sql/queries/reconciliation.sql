@@ -3,14 +3,14 @@
 SELECT refusal, wait_seconds FROM claim_provider_call(:account, :reserved, :probe_seconds, :now);
 
 -- name: record_provider_answer(account, failed, limit, remaining, reset_seconds, block_seconds, backoff_seconds, now)$
--- Takes down what an answer tells about the budget.
+-- Records what an answer says about the budget.
 SELECT record_provider_answer(
     :account, :failed, :limit, :remaining, :reset_seconds, :block_seconds, :backoff_seconds, :now);
 
 -- name: schedule_batches(interval_seconds, now)$
--- Gives every batch that the provider knows a schedule, and makes those due again that have changed since they were
--- last compared, were they put off; tells how many. Reads one small row for each batch. What lies further ahead than it is
--- ever put was put there by a clock that has been set back since: that is due now.
+-- Gives every batch that the provider knows a schedule, and makes batches due that have changed since they were last
+-- compared, even deferred ones; returns how many. Reads one small row for each batch. A time further ahead than any that
+-- is ever set comes from a clock that has been set back since: that batch is due now.
 WITH added AS (
     INSERT INTO batch_schedules (batch_key, due_at)
     SELECT b.batch_key, :now
@@ -43,7 +43,7 @@ FROM claim_due_batches(:holder, :limit, :lease_seconds, :now) AS s
 JOIN batches AS b ON b.batch_key = s.batch_key;
 
 -- name: claim_batch(batch_id, holder, lease_seconds, now)^
--- Leases one batch on demand, due or not; nothing while somebody else is at it or the batch is unknown.
+-- Leases one batch on demand, due or not; returns nothing while another worker has it or if it is unknown.
 INSERT INTO batch_schedules AS s (batch_key, due_at, holder, leased_until, fence)
 SELECT b.batch_key, :now, :holder, :now::timestamptz + make_interval(secs => :lease_seconds), 1
 FROM batches AS b
@@ -54,30 +54,30 @@ WHERE s.leased_until <= :now OR s.leased_until > :now + 2 * make_interval(secs =
 RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing;
 
 -- name: save_healing(batch_key, fence, healing, leased_until)$
--- How far the walk has come, and a longer lease; null when the lease was lost.
+-- Records the progress of the walk, and extends the lease; returns null when the lease was lost.
 UPDATE batch_schedules AS s
 SET healing = :healing, leased_until = greatest(s.leased_until, :leased_until)
 WHERE s.batch_key = :batch_key AND s.fence = :fence
 RETURNING s.batch_key;
 
 -- name: renew_batch_lease(batch_key, fence, leased_until)$
--- A longer lease for its holder; null when it was lost or given back.
+-- Extends the lease for its holder; returns null when it was lost or released.
 UPDATE batch_schedules AS s
 SET leased_until = greatest(s.leased_until, :leased_until)
 WHERE s.batch_key = :batch_key AND s.fence = :fence AND s.leased_until > '-infinity'
 RETURNING s.batch_key;
 
 -- name: release_batch(batch_key, fence, due_at)!
--- Gives a lease back after a comparison that failed, to be tried again.
+-- Releases a lease after a failed comparison, to be tried again.
 UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at
 WHERE batch_key = :batch_key AND fence = :fence;
 
 -- name: record_snapshot(batch_key, fence, at, figures)$
--- Keeps the provider's figures; gives the time since when they stand so, or null when the lease was lost.
+-- Stores the provider's figures; returns since when they have been the same, or null when the lease was lost.
 SELECT record_snapshot(:batch_key, :fence, :at, :figures);
 
 -- name: get_snapshot_before(batch_key, at)^
--- The provider's figures as they stood at a given time.
+-- The provider's figures as of a given time.
 SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1;
 
 -- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at)$
@@ -86,7 +86,7 @@ SELECT record_reconciliation(
     :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at);
 
 -- name: list_reconciliations(batch_id, before, limit)
--- What the comparisons of a batch came to, newest first, before a given one.
+-- The results of a batch's comparisons, newest first, before a given one.
 SELECT r.reconciliation_id, r.compared_at, r.last_compared_at, r.comparisons, r.verdict, r.reasons, r.differences,
        r.inconsistencies, r.calls_spent, r.healed
 FROM reconciliations AS r
@@ -96,17 +96,18 @@ ORDER BY r.reconciliation_id DESC
 LIMIT :limit;
 
 -- name: has_event(event_id)$
--- Whether an event is in the ledger already, and has found its place: to ingest one that waits tries it again.
+-- Whether an event is in the ledger and has been placed. A waiting one may be ingested again, which tries it again.
 SELECT EXISTS (
     SELECT FROM events AS e
     WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
--- For each call (its place n in the arrays, from 1) what it may belong to, by the rule of find_places() for a call without
--- parameters: recipients of the agent's batches with its phone, and batches whose recipients are not known
--- (recipient_no null). is_same: facts of this very call are there; then latest_status is what the latest says, is_certain
--- that it is final or a webhook, call_number and known_until are their attempt number and time. is_named: a call of this
--- conversation is there; is_exact: its batch was there, whatever the clocks. is_due: when the call began the batch was there and not finished, and the recipient not final. is_waiting: an event of the call waits already.
+-- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
+-- parameters: recipients of the agent's batches with its phone, and batches whose recipients are unknown (recipient_no
+-- null). is_same: the candidate has facts of this very call; then latest_status is that of the latest, is_certain says that
+-- it is final or a webhook, call_number and known_until are their attempt number and time. is_named: it has a call of this
+-- conversation. is_exact: its batch existed, whatever the clocks. is_due: when the call began, the batch existed and was not
+-- finished, and the recipient was not final. is_waiting: an event of the call already waits.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
        coalesce(c.called_at <@ p.exact, true) AS is_exact,
@@ -171,7 +172,7 @@ WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'un
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_open_recipients(batch_key, recipient_count, limit)
--- Recipients of whom no call is known, by number.
+-- Recipients without a known call, by number.
 SELECT n AS recipient
 FROM generate_series(1, :recipient_count) AS n
 WHERE NOT EXISTS (SELECT FROM outcomes AS o
@@ -187,7 +188,7 @@ ORDER BY recipient_no
 LIMIT :limit;
 
 -- name: list_unmet_recipients(batch_key, met, limit)
--- Recipients of whom a call is known here whose conversation is not among the given ones.
+-- Recipients with a known call whose conversation is not among the given ones.
 SELECT DISTINCT f.recipient_no AS recipient
 FROM facts AS f
 WHERE f.batch_key = :batch_key
@@ -197,15 +198,15 @@ ORDER BY 1
 LIMIT :limit;
 
 -- name: get_comparison(batch_key)^
--- What a comparison needs to know of the batch itself.
+-- What a comparison needs to know about the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, is_registered,
        CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, plausible_time(created_at)) AS began_at
 FROM batches
 WHERE batch_key = :batch_key;
 
 -- name: record_batch_state(batch_key, fence, status, total_recipients)!
--- The provider's present word on a batch, where it says one, and which state of ours it is going to be compared with;
--- nothing from a holder whose lease was lost.
+-- Records the provider's present status of a batch, if it gives one, and which state of ours it will be compared with;
+-- records nothing for a holder whose lease was lost.
 WITH compared AS (
     UPDATE batch_schedules AS s
     SET compared_revision = coalesce((SELECT a.revision FROM batch_activity AS a WHERE a.batch_key = s.batch_key), 0)
@@ -220,7 +221,7 @@ WHERE b.batch_key = c.batch_key
       IS DISTINCT FROM (coalesce(nullif(:status, ''), b.status), coalesce(:total_recipients, b.total_recipients));
 
 -- name: get_oldest_due(now)$
--- Since when the batch has been due whose comparison has waited for longest, of those that nobody is at; null: none is due.
+-- Since when the longest-waiting comparison has been due, among batches without a worker; null: none is due.
 SELECT due_at FROM batch_schedules
 WHERE due_at <= :now AND due_at < 'infinity' AND leased_until <= :now
 ORDER BY due_at

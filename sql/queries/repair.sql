@@ -1,9 +1,9 @@
 -- name: get_repair_cursor(name)$
--- How far a repair has come; null before its first step.
+-- The progress of a repair; null before its first step.
 SELECT cursor FROM repairs WHERE name = :name;
 
 -- name: save_repair(name, cursor, corrected)!
--- How far a repair has come, never back, and how much it has corrected since it last said so.
+-- Records the progress of a repair, which never goes back, and adds what it has corrected since its last report.
 INSERT INTO repairs AS r (name, cursor, corrected) VALUES (:name, :cursor, :corrected)
 ON CONFLICT (name) DO UPDATE
 SET cursor = greatest(r.cursor, excluded.cursor), corrected = r.corrected + excluded.corrected,
@@ -15,7 +15,7 @@ SELECT max(f.arrival_id)
 FROM (SELECT arrival_id FROM facts WHERE arrival_id > :after ORDER BY arrival_id LIMIT :limit) AS f;
 
 -- name: list_implausible_facts(after, until)
--- Facts of a range of arrivals that say what cannot be true, each with its raw body while that is kept.
+-- Facts of a range of arrivals with values that cannot be true, each with its raw body while that is kept.
 SELECT f.arrival_id, f.source, f.status, f.is_final, f.next_retry_at, f.occurred_at, f.started_at, f.ended_at,
        f.duration_seconds, f.attempt_number, f.max_attempts, k.target, k.received_at, x.body
 FROM facts AS f
@@ -35,11 +35,11 @@ WHERE f.arrival_id > :after AND f.arrival_id <= :until
 ORDER BY f.arrival_id;
 
 -- name: correct_facts(arrival_id, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, attempt_number, max_attempts)$
--- Gives facts other times and numbers, and moves all that follows from them; how many were different.
+-- Changes times and numbers of facts, and all that follows from them; returns how many were different.
 SELECT correct_facts(
     :arrival_id, :is_final, :next_retry_at, :occurred_at, :started_at, :ended_at, :duration_seconds, :attempt_number,
     :max_attempts);
 
 -- name: correct_stored_times(limit)$
--- Takes implausible times out of batches, their history and withdrawn facts; how many rows it changed.
+-- Removes implausible times from batches, their history and withdrawn facts; returns how many rows it changed.
 SELECT correct_stored_times(:limit);

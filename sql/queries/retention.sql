@@ -1,17 +1,17 @@
 -- name: forget_bodies(days, rows, now)$
--- Takes a step of dropping raw bodies older than so many days; 0 when there is nothing to drop.
+-- Takes a step of deleting raw bodies older than so many days; returns 0 when nothing is left.
 SELECT forget_bodies(least(clock_timestamp(), :now) - make_interval(days => :days), :rows);
 
 -- name: forget_people(days, rows, now)$
--- Forgets phones and parameters of some recipients of batches quiet for so many days; how many.
+-- Forgets phones and parameters of some recipients of batches quiet for so many days; returns how many.
 SELECT forget_people(least(clock_timestamp(), :now) - make_interval(days => :days), :rows);
 
 -- name: forget_audit(days, rows, now)$
--- Forgets some lines of the audit log; how many.
+-- Deletes some lines of the audit log older than so many days; returns how many.
 SELECT forget_audit(least(clock_timestamp(), :now) - make_interval(days => :days), :rows);
 
 -- name: forget_quarantine(days, rows, now)$
--- Forgets some bodies in quarantine that last came so many days ago, replayed or not; how many.
+-- Deletes some bodies in quarantine that last came so many days ago, replayed or not; returns how many.
 WITH gone AS (
     DELETE FROM quarantine
     WHERE quarantine_id IN (SELECT quarantine_id FROM quarantine
@@ -22,7 +22,7 @@ WITH gone AS (
 SELECT count(*)::integer FROM gone;
 
 -- name: forget_snapshots(days, rows, now)$
--- Forgets some of the provider's figures last seen so many days ago, but never a batch's latest; how many.
+-- Deletes some of the provider's figures last seen so many days ago, but never a batch's latest; returns how many.
 WITH gone AS (
     DELETE FROM provider_metrics AS m
     USING (SELECT o.batch_key, o.taken_at
@@ -36,5 +36,5 @@ WITH gone AS (
 SELECT count(*)::integer FROM gone;
 
 -- name: grant_service(role)$
--- Gives a role what running the service takes, and nothing more.
+-- Grants a role the rights that running the service needs, and nothing more.
 SELECT grant_service(:role);

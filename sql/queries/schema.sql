@@ -1,5 +1,5 @@
 -- name: create_schema_tables()#
--- The records of what was applied; schema_migrations is dbmate's own table with three columns more.
+-- The records of what was applied; schema_migrations is dbmate's own table with three more columns.
 CREATE TABLE IF NOT EXISTS schema_migrations (version varchar(128) PRIMARY KEY);
 ALTER TABLE schema_migrations
     ADD COLUMN IF NOT EXISTS checksum text,
@@ -20,7 +20,7 @@ WHERE NOT a.attisdropped
     OR (a.attrelid = to_regclass('schema_functions') AND a.attname = 'release'));
 
 -- name: list_missing_create_rights()$
--- The commands that give our role what making the schema takes; null: it lacks nothing. BI tools' schemas are made once.
+-- The commands that grant our role what creating the schema needs; null: nothing is missing. BI schemas are created once.
 SELECT array_agg(x.command ORDER BY x.command)
 FROM (
     SELECT 'CREATE SCHEMA public' AS command WHERE to_regnamespace('public') IS NULL
@@ -37,18 +37,18 @@ FROM (
 SELECT set_config('lock_timeout', :timeout, true);
 
 -- name: list_invalid_indexes()
--- What takes away the indexes whose building failed half way.
+-- The commands that drop indexes whose build failed half way.
 SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass) AS statement
 FROM pg_index AS i
 JOIN pg_class AS c ON c.oid = i.indexrelid
 WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relnamespace = 'public'::regnamespace;
 
 -- name: has_migrations_lock()$
--- Whether the table exists that migrators lock.
+-- Whether the table that migrators lock exists.
 SELECT to_regclass('migrations_lock') IS NOT NULL;
 
 -- name: create_migrations_lock()!
--- The table that migrators lock: always empty.
+-- Creates the table that migrators lock; it is always empty.
 CREATE TABLE IF NOT EXISTS migrations_lock ();
 
 -- name: lock_migrations()!
@@ -56,45 +56,45 @@ CREATE TABLE IF NOT EXISTS migrations_lock ();
 LOCK TABLE migrations_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 
 -- name: stay_idle()!
--- The server does not end this transaction for being idle.
+-- Keeps the server from ending this transaction for being idle.
 SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- name: list_migrations()
--- What was applied, with its checksum (null when dbmate applied it), and from which version on one can live with it.
+-- Applied migrations with their checksums (null when dbmate applied one), and the oldest version compatible with each.
 SELECT version, checksum, compatible_from FROM schema_migrations ORDER BY version;
 
 -- name: record_migration(version, checksum, compatible_from)!
--- Notes a migration in the transaction that applied it.
+-- Records a migration, in the transaction that applied it.
 INSERT INTO schema_migrations (version, checksum, compatible_from) VALUES (:version, :checksum, :compatible_from);
 
 -- name: list_functions()
--- The functions and views as they were last applied; no views once somebody has dropped their schemas.
+-- The functions and views as they were last applied; without views when their schemas have been dropped.
 SELECT name, checksum, release FROM schema_functions
 WHERE NOT starts_with(name, 'bi/') OR to_regnamespace('bi') IS NOT NULL AND to_regnamespace('bi_full') IS NOT NULL;
 
 -- name: record_function(name, checksum, release)!
--- Notes a function's text, and the version that it is of, in the transaction that applied it.
+-- Records a function's text and version, in the transaction that applied it.
 INSERT INTO schema_functions (name, checksum, release) VALUES (:name, :checksum, :release)
 ON CONFLICT (name) DO UPDATE SET checksum = excluded.checksum, release = excluded.release, applied_at = now();
 
 -- name: backfill_counters()!
--- Fills counters that are new, for what was there before them.
+-- Fills new counters for data that was there before them.
 SELECT backfill_counters();
 
 -- name: finish_lock_change(wait)!
--- Leaves the advisory lock of earlier versions out of lock_ingest(), once none of their functions runs.
+-- Removes the advisory lock of earlier versions from lock_ingest(), once none of their functions runs.
 SELECT finish_lock_change(:wait);
 
 -- name: is_lock_change_unfinished()$
--- Whether lock_ingest() still takes the lock of earlier versions too, since a migration was ended before its last step.
+-- Whether lock_ingest() still takes the lock of earlier versions too, because a migration ended before its last step.
 SELECT p.prosrc LIKE '%advisory%' FROM pg_proc AS p WHERE p.oid = to_regprocedure('lock_ingest()');
 
 -- name: create_body_partitions()!
--- Makes sure that the months ahead have their partitions.
+-- Creates the partitions of the months ahead, if missing.
 SELECT create_body_partitions(clock_timestamp(), 3);
 
 -- name: prove_ingest(timeout)!
--- Proves that an ingest would get its lock within that time; holds it for this statement only.
+-- Proves that an ingest can acquire its lock within that time; holds the lock for this statement only.
 SELECT set_config('lock_timeout', :timeout, true), lock_ingest();
 
 -- name: commit_heartbeat()!

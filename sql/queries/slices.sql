@@ -1,6 +1,6 @@
 -- name: list_slice_names(batch_id, sampled)$
--- The call parameters that a batch's recipients have: the columns of its CSV, or, where that is not known, those of the
--- first of them. The phone's column is none. Null for no batch.
+-- The call parameters that a batch's recipients have: the columns of its CSV or, if that is not known, the parameters of
+-- its first recipients. The phone column is not one of them. Null for no batch.
 SELECT CASE
     WHEN b.is_registered THEN array_remove(b.columns, 'customer_phone')
     ELSE (SELECT coalesce(array_agg(k.name ORDER BY k.name), '{}')
@@ -21,13 +21,13 @@ CROSS JOIN LATERAL (
 WHERE b.batch_id = :batch_id;
 
 -- name: begin_slice(milliseconds)^
--- Until the transaction ends: gives up what takes longer, and reads a batch by its key, however few batches there are.
+-- Until the transaction ends: cancels what takes longer, and reads a batch by its key, however few batches there are.
 SELECT set_config('statement_timeout', :milliseconds, true), set_config('enable_seqscan', 'off', true),
        set_config('jit', 'off', true);
 
 -- name: slice_batch(batch_id, name, is_result, values)
 -- Recipients of a batch by state for each of the most frequent values of a call parameter, or of a result of the latest
--- attempt, and for all others together. Reads the batch by its key, whole: what it costs grows with the batch.
+-- attempt, and for all other values together. Reads the whole batch by its key: the cost grows with the batch.
 WITH sliced AS (
     SELECT CASE WHEN :is_result::boolean THEN f.results ELSE r.parameters END ->> :name AS value,
            coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
@@ -37,7 +37,7 @@ WITH sliced AS (
         SELECT results FROM facts
         WHERE :is_result::boolean
           AND facts.batch_key = o.batch_key AND facts.recipient_no = o.recipient_no AND facts.arrival_id = o.arrival_id
-        OFFSET 0  -- a look-up by key, whatever the planner believes: that of Postgres 15 would read other batches too
+        OFFSET 0  -- forces a look-up by key: the planner of Postgres 15 would read other batches too
     ) AS f ON true
     WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
 ), counted AS (

@@ -1,12 +1,12 @@
 -- name: begin_upload(agent_id, name, columns, file_digest, ref_token, ref_column, idempotency_key, request_digest, force, lease_seconds, test_name, test_ref_token, promote_at_success_rate)^
--- Takes down that an upload begins, or tells which one it repeats.
+-- Records that an upload begins, or returns the one that it repeats.
 SELECT *
 FROM begin_upload(:agent_id, :name, :columns, :file_digest, :ref_token, :ref_column, :idempotency_key, :request_digest,
                   :force, :lease_seconds, :test_name, :test_ref_token, :promote_at_success_rate);
 
 -- name: renew_upload_lease(batch_keys, rows_checked, seconds, sent_at)
--- Renews the lease on uploads that are still their owner's, and how far the check is; gives those. With ``sent_at``: the
--- owner began to send at that time, and owns nothing any more that was sent again since.
+-- Renews the lease on uploads that still belong to their owner, records how far the check is, and returns these uploads.
+-- With ``sent_at``, the time at which the owner began to send: an upload that was sent again since is not its own any more.
 UPDATE batches
 SET leased_until = clock_timestamp() + make_interval(secs => :seconds),
     rows_checked = greatest(rows_checked, :rows_checked)
@@ -40,7 +40,7 @@ SELECT version, columns FROM agent_columns WHERE agent_id = :agent_id ORDER BY v
 INSERT INTO agent_columns (agent_id, version, columns, batch_key) VALUES (:agent_id, :version, :columns, :batch_key);
 
 -- name: record_prepared(batch_key, state, recipient_count, rows_checked)$
--- Closes the storing of recipients: the upload can be sent, or is held. Null when it was given up meanwhile.
+-- Ends the storing of recipients: the upload can be sent, or is held. Returns null when it was abandoned meanwhile.
 UPDATE batches
 SET upload_state = :state, recipient_count = :recipient_count, rows_checked = :rows_checked,
     upload_changed_at = clock_timestamp()
@@ -48,7 +48,7 @@ WHERE batch_key = :batch_key AND upload_state = 'preparing'
 RETURNING batch_key;
 
 -- name: record_file(batch_keys, rows_digest, people_digest, has_key, force)$
--- Keeps the digests of a file that was checked; the upload that it repeats, and then keeps nothing. Last in its transaction.
+-- Stores the digests of a checked file; or returns the upload that it repeats, and stores nothing. Last in its transaction.
 SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
 
 -- name: insert_held_file(batch_key, part_no, content)!
@@ -60,8 +60,8 @@ INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_n
 SELECT content FROM held_files WHERE batch_key = :batch_key ORDER BY part_no;
 
 -- name: begin_sending(batch_key, seconds)^
--- The step before the one that dials: from here on the upload is never begun again. None when it was given up meanwhile,
--- or when its references came in, so that it was sent before.
+-- The step before the one that dials: from here on the upload is never begun again. Returns nothing when it was abandoned
+-- meanwhile, or when its references came in, which shows that it was sent before.
 UPDATE batches
 SET upload_state = 'uploading', upload_detail = NULL, upload_changed_at = clock_timestamp(), sent_at = clock_timestamp(),
     leased_until = clock_timestamp() + make_interval(secs => :seconds), known_by = NULL
@@ -70,8 +70,8 @@ WHERE batch_key = :batch_key AND upload_state = 'prepared'
 RETURNING agent_id, name, sent_at;
 
 -- name: begin_promotion(batch_id, seconds)^
--- Lets one caller send the main batch behind a test batch. ``main_key`` is null where the batch is no test batch, and
--- ``is_promoted`` tells whether it was held until now.
+-- Lets one caller send the main batch behind a test batch. ``main_key`` is null if the batch is not a test batch;
+-- ``is_promoted`` says whether it was held until now.
 WITH main AS MATERIALIZED (
     SELECT m.batch_key, m.upload_state, m.batch_id
     FROM batches AS t
@@ -91,8 +91,8 @@ FROM (SELECT 1) AS one
 LEFT JOIN main ON true;
 
 -- name: adopt_batch(batch_key, batch_id, status, total_recipients, created_at, rows, known_by, sent_at, actor, key_id, request_id, action, details)^
--- Which batch an upload became, as the provider answered or as was found out later, and its lines in the audit log: one
--- statement, since it takes the ingest lock. batch_key is null when the upload is not one that waits for it;
+-- Records which batch an upload became, from the provider's answer or found later, and its lines in the audit log: in one
+-- statement, because it takes the ingest lock. batch_key is null when the upload does not wait for a batch;
 -- displaced_key is an upload that held the batch by a guess, and is unknown again.
 WITH adopted AS MATERIALIZED (
     SELECT * FROM adopt_batch(:batch_key, :batch_id, :status, :total_recipients, :created_at, :rows, :known_by, :sent_at)
@@ -107,7 +107,7 @@ WITH adopted AS MATERIALIZED (
 SELECT batch_key, displaced_key FROM adopted;
 
 -- name: record_unknown(batch_key, detail, seconds, sent_at)!
--- Sent, and no answer: it is looked for from now on.
+-- Records an upload that was sent without an answer: lookups search for its batch from now on.
 UPDATE batches
 SET upload_state = 'unknown', upload_detail = :detail, upload_changed_at = clock_timestamp(), leased_until = NULL,
     next_lookup_at = clock_timestamp() + make_interval(secs => :seconds)
@@ -115,16 +115,16 @@ WHERE batch_key = :batch_key AND upload_state = 'uploading'
   AND (:sent_at::timestamptz IS NULL OR sent_at = :sent_at);
 
 -- name: fail_upload(batch_key, states, detail, known_by, sent_at)$
--- Nobody was dialled; the state that came of it, or null when the upload was in none of the given states.
+-- Records that an upload dialled nobody; returns its new state, or null when it was in none of the given states.
 SELECT fail_upload(:batch_key, :states, :detail, :known_by, :sent_at);
 
 -- name: settle_abandoned_uploads()^
--- What is left of uploads whose senders are gone.
+-- Settles uploads whose senders are gone.
 SELECT * FROM settle_abandoned_uploads();
 
 -- name: claim_lookup(batch_key, seconds)^
--- Takes an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last,
--- never a day: one that is further ahead was put there by a clock that has been set back since.
+-- Claims an unknown upload to look for: the given one, or any that is due. The next lookup waits twice as long as the last,
+-- but less than a day: one further ahead was set by a clock that has been set back since.
 UPDATE batches AS b
 SET lookups = b.lookups + 1,
     next_lookup_at = clock_timestamp() + make_interval(secs => :seconds * 2 ^ least(b.lookups, 12))
@@ -142,8 +142,8 @@ RETURNING b.batch_key;
 
 -- name: list_contenders(batch_key)
 -- An upload, and every other one of its agent that has no batch and may have been sent: by its own sender, or although
--- somebody said that it was not. To be read after the provider's list: whatever is on that was being sent before.
--- ``is_known``: webhooks of its recipients have come in that bear its references; ``first_call_at``: of the first of them.
+-- somebody said that it was not. Read this after the provider's list: every batch on the list was being sent before.
+-- ``is_known``: webhooks with its references have come in; ``first_call_at``: the time of the first of them.
 -- ``has_calls``: calls were attributed to it, by reference or by phone.
 SELECT u.batch_key, u.agent_id, u.name, u.recipient_count - u.withdrawn_count AS recipients, u.sent_at,
        u.upload_state AS state, k.first_call_at, k.first_call_at IS NOT NULL AS is_known,
@@ -161,9 +161,9 @@ WHERE o.batch_key = :batch_key
 ORDER BY u.batch_key;
 
 -- name: find_callers(agent_id, batch_keys, phone, started_at, people)^
--- Whose calls these are, as far as phones tell. For each of the given uploads in their order: ``called`` counts the phones
--- called that stand in no other batch of the agent that may have been calling then, ``proven_at`` is when so many of them
--- had been called, ``its_people`` counts the phones called that it holds at all. ``strangers``: phones called of none of the agent's batches.
+-- Whose calls these are, as far as phones show. For each of the given uploads in order: ``called`` counts its called phones
+-- that are in no other batch of the agent that may have been calling then, ``proven_at`` is when :people of them had been
+-- called, ``its_people`` counts all its called phones. ``strangers``: called phones in none of the agent's batches.
 WITH calls AS MATERIALIZED (
     SELECT c.phone, min(c.started_at) AS started_at, array_agg(DISTINCT b.batch_key) FILTER (WHERE b.batch_key IS NOT NULL) AS holders
     FROM unnest(:phone::text[], :started_at::timestamptz[]) AS c (phone, started_at)
@@ -188,11 +188,11 @@ SELECT array_agg(called ORDER BY n) AS called, array_agg(proven_at ORDER BY n) A
 FROM counted;
 
 -- name: record_lookup(batch_key, detail)!
--- What a lookup found that did not settle the upload.
+-- Records what a lookup found that did not settle the upload.
 UPDATE batches SET upload_detail = :detail WHERE batch_key = :batch_key AND upload_state = 'unknown';
 
 -- name: select_known_batches(batch_ids)
--- Which of the provider's batches are known here, as which upload (null: as made elsewhere), and how that is known.
+-- The given batches that are known here, the upload of each (null: made elsewhere), and how that is known.
 SELECT b.batch_id, CASE WHEN b.origin = 'upload' THEN b.batch_key END AS upload_id,
        CASE WHEN b.origin = 'upload' THEN read_known_by(b.known_by, b.lookups) END AS known_by
 FROM batches AS b
@@ -210,7 +210,7 @@ FROM batches AS b
 WHERE b.batch_key = :batch_key AND b.origin = 'upload';
 
 -- name: find_withholder(batch_id)$
--- The unknown upload that a batch of the provider's may be, and because of which it is not shown.
+-- The unknown upload that a batch of the provider may be, which is why the batch is not shown.
 SELECT w.upload_key
 FROM withheld_batches AS w
 JOIN batches AS u ON u.batch_key = w.upload_key AND u.upload_state = 'unknown'
@@ -234,8 +234,8 @@ ORDER BY b.batch_key DESC
 LIMIT :limit;
 
 -- name: list_due_promotions()
--- Test batches that are complete with the success rate at which their main batch is to be sent, and it is held still.
--- One that the provider refused to take waits for five minutes.
+-- Complete test batches that have reached the success rate at which their main batch is sent, while that is still held.
+-- After a refusal by the provider, the main batch waits for five minutes.
 SELECT t.batch_id
 FROM batches AS m
 JOIN batches AS t ON t.campaign_key = m.campaign_key AND t.campaign_role = 'test'

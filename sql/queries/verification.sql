@@ -1,19 +1,19 @@
 -- name: list_batch_keys(batch_id)
--- Batches by their key, with how many recipients each has; one by its id, or all.
+-- Batches by key, with the number of recipients of each; one by its id, or all.
 SELECT batch_key, batch_id, recipient_count FROM batches
 WHERE :batch_id::bigint IS NULL OR batch_id = :batch_id
 ORDER BY batch_key;
 
 -- name: begin_recount()$
--- Makes room for a recount, in the transaction that it runs in.
+-- Creates the temporary table of a recount, in the recount's transaction.
 SELECT begin_recount();
 
 -- name: recount_step(batch_key, after, limit, as_of)
--- Recounts some recipients; those whose outcome is not what their facts give. With :as_of, what was known at that time.
+-- Recounts some recipients; returns those whose outcome differs from their facts. With :as_of, as of that time.
 SELECT recipient_no, stored, recounted FROM recount_step(:batch_key, :after, :limit, :as_of);
 
 -- name: list_counter_errors(batch_key)
--- The counters that are not what the recount gave.
+-- The counters that differ from the recount.
 SELECT * FROM list_counter_errors(:batch_key);
 
 -- name: lock_rebuild()!
@@ -21,11 +21,11 @@ SELECT * FROM list_counter_errors(:batch_key);
 LOCK TABLE rebuild_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 
 -- name: mend_outcomes(batch_key, after, limit)$
--- Mends the outcomes of some recipients; how many were wrong.
+-- Repairs the outcomes of some recipients; returns how many were wrong.
 SELECT mend_outcomes(:batch_key, :after, :limit);
 
 -- name: mend_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds, actor, key_id, outcome, details)!
--- Adds what the counters lack, and the rebuild's line in the audit log: one statement, since it takes the ingest lock.
+-- Adds what the counters lack, and the rebuild's line in the audit log: in one statement, because it takes the ingest lock.
 WITH mended AS MATERIALIZED (
     SELECT mend_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds)
 )
@@ -33,7 +33,7 @@ INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
 SELECT :actor, :key_id, 'rebuild', 'upload ' || :batch_key, :outcome, :details::json FROM mended;
 
 -- name: count_recipients(batch_key)$
--- How many recipients are stored, up to the number that there should be.
+-- The number of stored recipients, up to the number that there should be.
 SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
 
 -- name: list_facts_with_bodies(batch_key, after_recipient, after_arrival, limit)
@@ -79,21 +79,21 @@ LEFT JOIN LATERAL (
 ORDER BY u.arrival_id;
 
 -- name: list_quarantined_bodies(after, limit)
--- What waits in quarantine, by its id, each with its digest and raw body.
+-- Bodies in quarantine, by id, each with its digest and raw body.
 SELECT quarantine_id, digest, target, body, signature FROM quarantine
 WHERE replayed_at IS NULL AND quarantine_id > :after
 ORDER BY quarantine_id
 LIMIT :limit;
 
 -- name: check_places(agent_id, phone, keys)
--- Events without a reference that are not where they would be placed today, of the next agents and phones; the last row
--- says how far that has come.
+-- Events without a reference that would be placed elsewhere today, of the next agents and phones; the last row has the
+-- key reached.
 SELECT * FROM check_places(:agent_id, :phone, :keys);
 
 -- name: replace_places(agent_id, phone, keys)
--- As check_places, and places them there.
+-- Like check_places, and also moves them there.
 SELECT * FROM replace_places(:agent_id, :phone, :keys);
 
 -- name: add_evidence(arrival_ids, parameters)$
--- Keeps the evidence on facts that were placed before it was kept; how many.
+-- Stores the evidence on facts that were placed before it was stored; returns how many.
 SELECT add_evidence(:arrival_ids, :parameters);

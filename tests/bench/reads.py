@@ -72,8 +72,8 @@ async def bench_reads(server: PostgresServer, sizes: tuple[int, ...] = SIZES) ->
     configured = read_settings({"OUTCOMES_DATABASE_URL": url, "OUTCOMES_API_KEY": "k", "FORMANT_WEBHOOK_SECRET": "s"})
     headers = {"authorization": "Bearer k"}
     async with (
-        open_app(configured, url) as app,
-        serve_in_background(app, "127.0.0.1", 0) as port,
+        open_app(configured, url) as service,
+        serve_in_background(service, "127.0.0.1", 0) as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60) as client,
     ):
         print(f"Reads: GET /v1/batch-calls/ID/outcomes, {REQUESTS} one after the other")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.server.process import serve_in_background
+from service.server.process import Service, serve_in_background
 from tests.crm.hubspot_server import TOKEN
 
 PATH = "/outcomes"
@@ -32,7 +32,7 @@ class LocalCrm:
     async def serve(self, port: int = 0) -> AsyncIterator["LocalCrm"]:
         """Serves on this machine; ``url`` is its address meanwhile."""
         app = Starlette(routes=[Route(PATH, self._answer, methods=["POST"])])
-        async with serve_in_background(app, "127.0.0.1", port) as taken:
+        async with serve_in_background(Service(app), "127.0.0.1", port) as taken:
             self.url = f"http://127.0.0.1:{taken}{PATH}"
             yield self
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from service.server.process import serve_in_background
+from service.server.process import Service, serve_in_background
 
 TOKEN = "crm-token"
 LARGEST_BATCH = 100
@@ -97,7 +97,7 @@ class LocalHubSpot:
     async def serve(self, port: int = 0) -> AsyncIterator["LocalHubSpot"]:
         """Serves on this machine; ``url`` is its address meanwhile."""
         app = Starlette(routes=[Route("/{path:path}", self._answer, methods=["GET", "POST"])])
-        async with serve_in_background(app, "127.0.0.1", port) as taken:
+        async with serve_in_background(Service(app), "127.0.0.1", port) as taken:
             self.url = f"http://127.0.0.1:{taken}"
             yield self
 

@@ -75,13 +75,12 @@ def test_the_examples_can_be_used(name: str) -> None:
     assert len(mapping.rules()) > 5
 
 
-def test_the_readme_shows_a_mapping_that_can_be_used_and_every_field() -> None:
-    _, _, section = (ROOT / "README.md").read_text().partition("## Sync a CRM\n")
-    section, _, _ = section.partition("\n## ")
-    _, _, shown = section.partition("```toml\n")
-    assert read_mapping(tomllib.loads(shown.partition("```")[0]), "README.md").rules().keys() > {"last_call_outcome"}
+def test_the_docs_show_a_mapping_that_can_be_used_and_every_field() -> None:
+    page = (ROOT / "docs" / "integrate" / "crm.md").read_text()
+    _, _, shown = page.partition("```toml\n")
+    assert read_mapping(tomllib.loads(shown.partition("```")[0]), "crm.md").rules().keys() > {"last_call_outcome"}
     for field in PLAIN_FIELDS:
-        assert f"`{field}`" in section
+        assert f"`{field}`" in page
 
 
 @pytest.mark.parametrize(

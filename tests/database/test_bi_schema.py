@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.store.bi_dictionary import PAGE, write_dictionary
+from docs.generate import DICTIONARY, write_dictionary
 from service.store.database import Database, load_queries
 
 VIEWS = {
@@ -72,4 +72,4 @@ async def test_every_row_says_how_final_it_is_and_as_of_when() -> None:
 
 async def test_the_dictionary_is_the_one_that_the_comments_make(database: Database) -> None:
     async with database.pool.acquire() as connection:
-        assert await write_dictionary(connection) == PAGE.read_text(), "run `make dictionary`"
+        assert await write_dictionary(connection) == DICTIONARY.read_text(), "run `make docs`"

@@ -247,6 +247,6 @@ async def test_a_client_whose_budget_refuses_does_not_insist(database: Database)
     budget = Budget(database, ACCOUNT, now=clock.read, sleep=clock.sleep, longest_wait_seconds=5)
     transport = httpx.MockTransport(lambda request: answer(429, {"retry-after": "600"}))
     async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
-        with pytest.raises(ProviderError, match="not called for now"):
+        with pytest.raises(ProviderError, match="are paused"):
             await FormantClient(http, Metrics(), budget).get_batch(456)
     assert await database.pool.fetchval("SELECT calls_made FROM provider_budgets") == 1

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import ProviderError
 from service.privacy.retention import Retention
-from service.reconciliation.schedule import FOREVER, may_heal_again, place_change
+from service.reconciliation.schedule import FOREVER, correct_change_time, may_heal_again
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from tests.database.ingesting import ingest
@@ -100,7 +100,7 @@ async def test_nothing_that_the_provider_tells_puts_off_calls_for_more_than_an_h
     budget = open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": "999999999"}))
     for _ in range(2):
-        with pytest.raises(ProviderError, match="not called for now"):
+        with pytest.raises(ProviderError, match="are paused"):
             await wait_of(budget)
         clock.now += timedelta(hours=1, seconds=1)
         await call(budget, answer(200, limits(0, clock.now + timedelta(days=30)), now=clock.now))
@@ -150,9 +150,9 @@ def test_a_change_in_the_future_was_long_ago_and_a_walk_there_is_no_reason_to_wa
     now = datetime(2026, 3, 16, tzinfo=UTC)
     for seconds in (-5000, 0, 60, 900):  # clocks of replicas differ a little
         changed_at = now + timedelta(seconds=seconds)
-        assert place_change(changed_at, now=now, grace_seconds=900) == changed_at
+        assert correct_change_time(changed_at, now=now, grace_seconds=900) == changed_at
     for ahead in JUMPS:
-        assert place_change(now + ahead, now=now, grace_seconds=900) <= now - timedelta(seconds=900)
+        assert correct_change_time(now + ahead, now=now, grace_seconds=900) <= now - timedelta(seconds=900)
         assert may_heal_again(now + ahead, now=now, changed_at=now, grace_seconds=900)
     assert not may_heal_again(now + timedelta(seconds=30), now=now, changed_at=now, grace_seconds=900)
 

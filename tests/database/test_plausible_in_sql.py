@@ -8,7 +8,7 @@ from service.formant.plausible import (
     EARLIEST,
     LATEST,
     LONGEST_CALL_SECONDS,
-    MOST_ATTEMPTS,
+    MAX_ATTEMPTS,
     plausible_attempts,
     plausible_duration,
     plausible_time,
@@ -34,7 +34,7 @@ async def test_a_time_is_plausible_to_both_or_neither(database: Database, time: 
 
 
 @pytest.mark.parametrize(
-    "number", [-1, 0, 1, MOST_ATTEMPTS, MOST_ATTEMPTS + 1, LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS + 1, 2**31 - 1]
+    "number", [-1, 0, 1, MAX_ATTEMPTS, MAX_ATTEMPTS + 1, LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS + 1, 2**31 - 1]
 )
 async def test_a_number_is_plausible_to_both_or_neither(database: Database, number: int) -> None:
     is_plausible = "SELECT is_plausible_fact(NULL, NULL, NULL, NULL, $1, $2, $3)"

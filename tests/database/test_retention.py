@@ -9,7 +9,7 @@ from service.formant.events import EventDecoder
 from service.privacy.retention import Retention
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.webhooks.bodies import BodyCheck
+from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload, store_batch

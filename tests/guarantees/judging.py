@@ -50,7 +50,7 @@ class Judge:
         self.held: dict[int, list[Held]] = {}
         self._keys: dict[int, int] = {}
         self.ended: dict[int, datetime] = {}
-        """When the last call began of each batch that is complete."""
+        """When the last call began that was known of each batch when it was found complete."""
 
     async def read(self, connection: Connection) -> None:
         """Reads where everything is. Each event is in one place."""
@@ -73,11 +73,10 @@ class Judge:
         }
         assert self.found.keys() == self.events.keys()
         complete = await connection.fetch(
-            "SELECT batch_key, last_call_at FROM batch_schedules JOIN batch_activity USING (batch_key) "
-            "WHERE batch_key = ANY ($1) AND verdict = 'complete'",
+            "SELECT batch_key, ends_at FROM batch_schedules WHERE batch_key = ANY ($1)",
             list(index_of),
         )
-        self.ended = {index_of[row["batch_key"]]: row["last_call_at"] for row in complete if row["last_call_at"]}
+        self.ended = {index_of[row["batch_key"]]: row["ends_at"] for row in complete if row["ends_at"]}
         self.held = {index: [] for index in self._keys}
         for row in await connection.fetch(
             "SELECT batch_key, recipient_no, phone, parameters FROM recipients "

@@ -16,7 +16,7 @@ import pytest
 
 from service.sandbox import RunningSandbox
 from service.store.database import Database
-from service.uploads.lease import SENDING_SECONDS, Instant, Lease, read_clocks
+from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, Lease, read_clocks
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.test_a_killed_upload_dials_nobody_twice import (
@@ -156,6 +156,20 @@ async def test_the_right_to_send_ends_by_whichever_clock_saw_the_pause(
     lease = await begin_sending(database, clocks)
     clocks.move(since_boot, wall)
     assert lease.holds() == holds
+
+
+@pytest.mark.parametrize("is_renewed", [False, True])
+async def test_the_lease_lasts_twice_as_long_as_the_right_to_send(database: Database, *, is_renewed: bool) -> None:
+    """What is left is for a pause that no clock sees: between the last look at them and the write."""
+    clocks = Clocks()
+    lease = await begin_sending(database, clocks)
+    if is_renewed:
+        await database.pool.execute("UPDATE batches SET leased_until = now()")
+        await lease.confirm()
+    left = await database.pool.fetchval("SELECT extract(epoch FROM leased_until - clock_timestamp()) FROM batches")
+    latest = float(left) / 2 - CONFIRM_SECONDS
+    clocks.move(latest, latest)
+    assert not lease.holds()
 
 
 async def test_a_renewal_extends_the_right_to_send_from_when_it_was_asked_for(database: Database) -> None:

@@ -15,6 +15,7 @@ from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
 from service.store.database import Database
 from service.uploads.registration import Registrar
+from service.webhooks.verification import check_places
 from tests.database.ingesting import get_event, ingest
 from tests.database.test_healer import Provider, Walker, converse
 from tests.factories import AGENT_ID, BEGAN, RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch
@@ -110,6 +111,18 @@ async def record_figures(database: Database, batch_id: int, at: float, *, is_fin
         database.pool, batch_key=key, fence=fence, at=hour(at), figures=encode(figures).decode()
     )
     await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at))
+
+
+async def find_complete(database: Database, batch_id: int, at: float) -> None:
+    """A comparison that finds the provider's figures equal to ours."""
+    row = await database.queries.claim_batch(
+        database.pool, batch_id=batch_id, holder="test", lease_seconds=60.0, now=hour(at)
+    )
+    assert await database.queries.record_reconciliation(
+        database.pool, batch_key=row["batch_key"], fence=row["fence"], at=hour(at), verdict="complete", reasons="[]",
+        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at),
+    )  # fmt: skip
+    await settle(database)
 
 
 async def find(database: Database, *event_ids: str) -> list[Any]:
@@ -402,6 +415,16 @@ async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database:
     assert (held, NOBODY in found) == (2, True), found
 
 
+async def test_a_complete_batch_keeps_its_end_when_its_last_call_leaves_it(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await ingest(database, call("first", 1, 1), call("last", 2, 3))
+    await find_complete(database, 900, 4)
+    await register(database, 900, [(1, {"loan_id": "LN-1"}), (2, {"loan_id": "LN-2"}), (2, {"loan_id": "LN-2"})])
+    assert await find(database, "first", "last") == [(900, 1), SEVERAL]
+    elsewhere = [finding async for finding in check_places(database, database.queries.check_places, lambda count: None)]
+    assert elsewhere == []
+
+
 async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_it(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0, total=1)
     await ingest(database, call("bare", 1, 1, status="busy", bare=True, conversation_id="c"))
@@ -454,6 +477,17 @@ async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_th
     await database.pool.execute("UPDATE batches SET is_registered = true, recipient_count = 1 WHERE batch_id = 900")
     await settle(database)
     assert await find(database, "reached", "copied", "still due") == [(456, 1), (900, 1), (456, 2)]
+
+
+async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_conversation_belongs(
+    database: Database,
+) -> None:
+    await store_batch(database.url, ref_token="feedc0de")
+    await store_batch(database.url, batch_id=457, ref_token="0ther")
+    await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True, conversation_id="shared"))
+    assert await find(database, "first") == [SEVERAL]
+    await ingest(database, call("retry", 1, 2, ref="0ther", conversation_id="shared", attempt=2))
+    assert await find(database, "first", "retry") == [(457, 1), (457, 1)]
 
 
 async def test_a_finished_call_that_is_told_late_still_counts_where_its_reference_says(database: Database) -> None:

@@ -9,7 +9,7 @@ import pytest
 from service.formant.events import EventDecoder
 from service.privacy.erasure import Eraser
 from service.store.database import Database
-from service.webhooks.bodies import BodyCheck
+from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from tests.conftest import StartService
 from tests.database.ingesting import ingest

@@ -155,7 +155,7 @@ async def test_what_older_versions_stored_is_repaired_and_verification_is_clean(
 
 async def test_a_repair_that_stops_anywhere_continues(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair, "PAGE_FACTS", 3)
-    monkeypatch.setattr(repair, "CORRECTED_AT_ONCE", 1)
+    monkeypatch.setattr(repair, "FACTS_PER_COMMIT", 1)
     await fill_as_before(database)
     for name in ("correct_stored_times", "correct_facts", "save_repair"):
         query, calls = getattr(database.queries, name), 0

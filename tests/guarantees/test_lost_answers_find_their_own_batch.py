@@ -22,12 +22,12 @@ from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, serve_
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.contracts import ColumnContracts
+from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder, UploadRecovery
-from service.uploads.requests import UploadRequest
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
-from service.uploads.uploads import Uploader
+from service.uploads.storing import UploadRequest
+from service.uploads.uploader import Uploader
 from tests.database.ingesting import ingest
 from tests.eventually import eventually
 from tests.factories import decode, make_payload

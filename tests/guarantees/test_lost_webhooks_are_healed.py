@@ -12,8 +12,8 @@ import pytest
 from service.formant.client import open_http
 from service.reconciliation.budget import Budget
 from service.reconciliation.healer import Healer
-from service.reconciliation.leasing import LEASE_SECONDS
 from service.reconciliation.reconciler import Reconciler
+from service.reconciliation.schedule import LEASE_SECONDS
 from service.sandbox import RunningSandbox, Sandbox, sample_contacts
 from service.sandbox.calls import Call, draw_call
 from service.sandbox.events import EventWriter

@@ -91,8 +91,8 @@ def harness(database_url: str) -> Iterator[Harness]:
 
         async def start() -> Harness:
             await store_batch(database_url, 5)
-            app = await stack.enter_async_context(open_app(configured, database_url))
-            port = await stack.enter_async_context(serve_in_background(app, "127.0.0.1", 0))
+            service = await stack.enter_async_context(open_app(configured, database_url))
+            port = await stack.enter_async_context(serve_in_background(service, "127.0.0.1", 0))
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}"))
             return Harness(runner, client, await connect(database_url))
 

@@ -75,7 +75,7 @@ async def test_who_comes_while_too_much_waits_is_refused_before_the_body_is_read
     await store_batch(database_url)
     async with start_service() as client, connect_raw(client) as connection:
         with monkeypatch.context() as behind:
-            behind.setattr("service.webhooks.committer.PATIENCE", -1.0)  # as if whatever waits took too long
+            behind.setattr("service.webhooks.committer.MAX_WAIT_SHARE", -1.0)  # as if whatever waits took too long
             await connection.begin_webhook(b"", "Content-Length: 1000")
             answer = await connection.read_to_end()
         assert answer.startswith(b"HTTP/1.1 503 ")

@@ -10,8 +10,8 @@ from service.formant.targets import load_targets
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.uploads.registration import Registrar
-from service.webhooks.bodies import BodyCheck
 from service.webhooks.reattribution import Reattributor
+from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from service.reconciliation.leasing import LEASE_SECONDS
+from service.reconciliation.schedule import LEASE_SECONDS
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.store.database import Database
 from tests.conftest import SECRET, StartService

@@ -12,8 +12,8 @@ from service.formant.events import EventDecoder
 from service.formant.signature import read_signatures, sign
 from service.formant.targets import load_targets
 from service.store.database import Database
-from service.webhooks.bodies import BodyCheck
 from service.webhooks.rebuilding import Rebuilder
+from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Finding, Verifier
 from tests.conftest import SECRET
 from tests.database.ingesting import ingest

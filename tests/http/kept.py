@@ -8,9 +8,8 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.server.keeper import ConnectionKeeper
-from service.server.limits import ConnectionLimits
-from service.server.process import serve_in_background
+from service.server.limits import ConnectionKeeper, ConnectionLimits
+from service.server.process import Service, serve_in_background
 from tests.eventually import eventually
 from tests.http.raw_http import RawConnection, connect_to
 
@@ -110,7 +109,7 @@ class KeptServer:
 async def serve_kept(**limits: Any) -> AsyncIterator[KeptServer]:
     """Serves one with these limits for connections."""
     server = KeptServer(**limits)
-    async with serve_in_background(server, "127.0.0.1", 0) as server.port:
+    async with serve_in_background(Service(server, server.keeper), "127.0.0.1", 0) as server.port:
         try:
             yield server
         finally:

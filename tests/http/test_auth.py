@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from service.access import keyring
+from service.access.auth import Authenticator
 from service.access.keys import Keys
 from service.app import open_app
 from service.errors import UnavailableError
@@ -17,12 +18,19 @@ from service.front import Front
 from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database
-from service.web.auth import Authenticator
 from service.web.scopes import SCOPES, allows
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, post_webhook
 
-OPEN = {"/healthz": 200, "/readyz": 200, "/metrics": 200, "/openapi.json": 200, "/docs": 200, "/docs/file": 404}
+OPEN = {
+    "/": 307,
+    "/healthz": 200,
+    "/readyz": 200,
+    "/metrics": 200,
+    "/openapi.json": 200,
+    "/docs": 200,
+    "/docs/file": 404,
+}
 WRONG_KEYS = {
     "no key": {},
     "an empty one": {"authorization": "Bearer"},
@@ -39,14 +47,15 @@ WRONG_KEYS = {
 async def serve(database_url: str, api_key: str) -> AsyncIterator[tuple[httpx.AsyncClient, list[tuple[str, str]]]]:
     """The service over HTTP, and every method and path that it serves, read from its own table of routes."""
     settings = read_settings({"FORMANT_WEBHOOK_SECRET": SECRET, "OUTCOMES_API_KEY": api_key})
-    async with open_app(settings, database_url) as app, serve_in_background(app, "127.0.0.1", 0) as port:
-        assert isinstance(app, Front)
+    async with open_app(settings, database_url) as service, serve_in_background(service, "127.0.0.1", 0) as port:
+        assert isinstance(service.app, Front)
         routes = [
             (method, route.path.replace("{", "").replace("}", ""))
-            for route in app._routes.routes  # type: ignore[attr-defined]
+            for route in service.app.routes.routes
+            if isinstance(route, Route)
             for method in sorted(route.methods or ())
         ]
-        assert all(isinstance(route, Route) for route in app._routes.routes)  # type: ignore[attr-defined]
+        assert all(isinstance(route, Route) for route in service.app.routes.routes)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30.0) as client:
             yield client, routes
 

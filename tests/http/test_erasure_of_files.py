@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.privacy.held_files import remove_phone
+from service.privacy.erasure import remove_phone
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook

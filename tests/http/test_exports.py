@@ -221,7 +221,14 @@ async def test_batches_and_their_recipients_are_chosen_by_agent_and_time(
     assert await choose() == [1, 2, 3]
     assert await choose(agent_id=9) == [1, 3]
     assert await choose(**{"from": "2026-03-02"}) == [2, 3]
-    assert await choose(**{"from": "2026-03-01T00:00:00Z", "to": "2026-03-03"}) == [1, 2]
+    assert await choose(**{"from": "2026-03-01", "to": "2026-03-02"}) == [1, 2]
+    assert await choose(**{"from": "2026-03-02", "to": "2026-03-02"}) == [2]
+    assert await choose(**{"from": "2026-03-01T00:00:00Z", "to": "2026-03-03T00:00:00Z"}) == [1, 2]
+    # Midnight in UTC is the evening before in New York, and the same day in Kolkata from 18:30 of the day before.
+    assert await choose(to="2026-03-01", time_zone="America/New_York") == [1, 2]
+    assert await choose(**{"from": "2026-03-02", "to": "2026-03-02", "time_zone": "Asia/Kolkata"}) == [2]
+    assert await choose(**{"from": "2026-03-02T05:30:01", "time_zone": "Asia/Kolkata"}) == [3]
+    assert await choose(**{"from": "2026-03-02T05:30", "time_zone": "Asia/Kolkata"}) == [2, 3]
     assert await choose(after=1, until=2) == [2]
     assert await choose(agent_id=7) == []
     shown = csv.DictReader(io.StringIO((await export(service, "/v1/exports/recipients.csv")).text))
@@ -328,8 +335,9 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         (f"{BATCH}/recipients.csv?formulas=run", "formulas: takes one of escape, keep"),
         (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is for csv alone"),
         ("/v1/exports/batches.csv?from=yesterday", "from: takes a day"),
-        ("/v1/exports/batches.csv?to=2026-03-16T10:00:00", "to: takes a day"),
-        ("/v1/exports/batches.csv?from=2026-03-02&to=2026-03-02", "to: takes a time after from"),
+        ("/v1/exports/batches.csv?to=20260316", "to: takes a day"),
+        ("/v1/exports/batches.csv?from=2026-03-02&to=2026-03-01", "from, to: the time has to end after it begins"),
+        ("/v1/exports/batches.csv?time_zone=Mars/Olympus", "time_zone: takes an IANA time zone"),
         ("/v1/exports/recipients.csv?agent_id=me", "agent_id: takes"),
     ],
 )

@@ -134,9 +134,8 @@ def test_any_form_is_answered_by_a_report_or_a_reason(
     if damage is not None:
         at = round(damage[0] * len(form))
         form = form[:at] + form[at + damage[1] :]
-    answer = call(
-        fuzzed, b"POST", b"/v1/batch-call", (b"Content-Type", b"multipart/form-data; boundary=cut"), body=form
-    )
+    path = b"/v1/batch-call?dry_run=true"  # the form's own may be cut out
+    answer = call(fuzzed, b"POST", path, (b"Content-Type", b"multipart/form-data; boundary=cut"), body=form)
     assert answer.status in {200, 400, 413}, answer
     if answer.status == 200:
         report = json.loads(answer.body)["data"]

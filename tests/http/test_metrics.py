@@ -10,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.reconciliation.progress import ProgressWatch
 from service.store.database import Database
 from service.store.migrations import read_migrations
-from service.telemetry.loop_lag import INTERVAL_SECONDS, LoopLag
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import INTERVAL_SECONDS, LoopLag, Metrics
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
@@ -84,7 +83,7 @@ async def test_the_feeds_end_and_the_longest_due_comparison_are_told(database: D
     await ingest(database, *decode(make_payload(), make_payload(recipient=2)))
     now = await database.pool.fetchval("SELECT clock_timestamp()")
     watch = ProgressWatch(database, metrics, now=lambda: now)
-    await watch.look()
+    await watch.refresh()
     assert metrics.registry.get_sample_value("outcomes_feed_position") == 2
     assert metrics.registry.get_sample_value("outcomes_reconciliation_overdue_seconds") == 0
     schedule = (
@@ -94,7 +93,7 @@ async def test_the_feeds_end_and_the_longest_due_comparison_are_told(database: D
     other = await store_batch(database_url, batch_id=457, ref_token="other")
     await database.pool.execute(schedule, key, now, 100, now)
     await database.pool.execute(schedule, other, now, 900, now + timedelta(seconds=1))
-    await watch.look()
+    await watch.refresh()
     assert metrics.registry.get_sample_value("outcomes_reconciliation_overdue_seconds") == 100, (
         "somebody is at the other"
     )

@@ -24,9 +24,15 @@ def assert_problem(answer: httpx.Response, status: int, error_type: str) -> str:
 
 
 async def test_an_unknown_path_is_not_found(service: httpx.AsyncClient) -> None:
-    for path in ("/", "/v1", "/v1/nothing", "/v1/batch-calls/456/nothing", "/webhooks", "/v2/%00"):
+    for path in ("/v1", "/v1/nothing", "/v1/batch-calls/456/nothing", "/webhooks", "/v2/%00"):
         for method in ("GET", "POST", "DELETE"):
-            assert_problem(await service.request(method, path), 404, "not_found")
+            assert "/docs" in assert_problem(await service.request(method, path), 404, "not_found")
+
+
+async def test_the_root_leads_to_the_documentation(service: httpx.AsyncClient) -> None:
+    answer = await service.get("/", headers={"authorization": "", "host": "elsewhere.example"})
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (await service.get("/", follow_redirects=True)).headers["content-type"].startswith("text/html")
 
 
 async def test_a_wrong_method_is_told_with_the_right_ones(service: httpx.AsyncClient) -> None:
@@ -38,7 +44,7 @@ async def test_a_wrong_method_is_told_with_the_right_ones(service: httpx.AsyncCl
         ("POST", "/healthz", {"GET", "HEAD"}),
     ):
         answer = await service.request(method, path)
-        assert_problem(answer, 405, "invalid_request")
+        assert "/docs" in assert_problem(answer, 405, "invalid_request")
         assert {word.strip() for word in answer.headers["allow"].split(",")} == right
 
 

@@ -19,11 +19,11 @@ from service.sandbox.faults import UploadFault
 from service.sandbox.serving import serve_app
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.contracts import ColumnContracts
+from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder
-from service.uploads.requests import UploadRequest
 from service.uploads.sending import Sender
-from service.uploads.uploads import Uploader
+from service.uploads.storing import UploadRequest
+from service.uploads.uploader import Uploader
 from tests.conftest import StartService
 from tests.http.exposition import read_metric
 from tests.http.provider import CONTACTS, KEY, connect_provider, count_uploads, find_free_port, upload

@@ -1,6 +1,8 @@
 """Recipients over HTTP: page by page, by state, and with where each word came from."""
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -48,7 +50,7 @@ async def test_each_recipient_comes_once_with_what_decided_its_outcome(
 async def test_a_state_is_found_however_rare_it_is(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.SCANNED_FOR_A_STATE", scanned)
+    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
     await store_batch(database.url, 12)
     for number in (3, 4, 11):
         await post_webhook(service, make_payload(recipient=number, status="busy"))
@@ -118,7 +120,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
 async def test_filters_narrow_together_whatever_a_page_looks_at(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.SCANNED_FOR_A_STATE", scanned)
+    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
     await fill_for_filters(service, database)
     for params, expected in FILTERS:
         for limit in (1, 100):
@@ -132,6 +134,9 @@ async def test_what_changed_since_a_time_is_found_by_it(service: httpx.AsyncClie
     await post_webhook(service, make_payload(recipient=3, attempt=2))
     assert [row["recipient"] for row in await read_all(service, changed_since=moment)] == [3]
     assert len(await read_all(service, changed_since="2026-03-16")) == 4
+    day = datetime.fromisoformat(moment).astimezone(ZoneInfo("Pacific/Kiritimati")).date()
+    assert len(await read_all(service, changed_since=str(day), time_zone="Pacific/Kiritimati")) == 4
+    assert await read_all(service, changed_since=str(day), time_zone="Etc/GMT+12") == []  # begins 26 hours later
 
 
 WRONG_FILTERS = {

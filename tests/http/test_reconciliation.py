@@ -1,14 +1,17 @@
 """Reconciliation over HTTP and from the command line."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from service.sandbox import sample_contacts
+from service.sandbox import RunningSandbox, sample_contacts
+from service.store.database import Database
 from tests.conftest import StartService
-from tests.factories import BATCH_ID, store_batch
+from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
 from tests.http.processes import OUTCOMES, run
-from tests.http.provider import KEY, connect_provider, upload
+from tests.http.provider import KEY, START, connect_provider, upload
+from tests.http.test_batches_elsewhere import discover, hold_discovery, make_elsewhere
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 
@@ -23,6 +26,51 @@ async def test_a_batch_that_is_still_called_is_open_and_says_why(start_service: 
         outcomes = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
         assert outcomes["verdict"] == "open"
         assert outcomes["reconciliation"]["reasons"] == data["reasons"]
+
+
+async def read_excess(service: httpx.AsyncClient, batch_id: int) -> tuple[str, list[dict[str, Any]]]:
+    """The verdict, and by how many more recipients there are calls of than the provider says it has."""
+    data = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+    shown = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]["reconciliation"]
+    assert shown["reasons"] == data["reasons"]
+    return data["verdict"], [reason for reason in data["reasons"] if reason["code"] == "more_recipients_than_total"]
+
+
+def say_total(sandbox: RunningSandbox, total: int | None) -> None:
+    sandbox.sandbox.records.retell = lambda batch: batch | {"total_recipients": total}
+
+
+async def test_a_total_that_shrinks_below_those_who_were_called_is_drift_and_says_by_how_many(
+    start_service: StartService,
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND, OUTCOMES_GRACE_SECONDS="0") as (
+        service, sandbox,
+    ):  # fmt: skip
+        batch_id = (await upload(service, sample_contacts(5, seed=1))).json()["data"]["id"]
+        await sandbox.sandbox.wait_until_done(batch_id)
+        assert await read_excess(service, batch_id) == ("complete", [])
+        say_total(sandbox, 3)
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 2}
+        assert await read_excess(service, batch_id) == ("drifted", [excess])
+
+
+async def test_strangers_who_fill_a_window_are_more_than_the_total(
+    start_service: StartService, database: Database
+) -> None:
+    await hold_discovery(database)
+    async with connect_provider(start_service, plays=True, **ON_DEMAND, OUTCOMES_GRACE_SECONDS="0") as (
+        service, sandbox,
+    ):  # fmt: skip
+        say_total(sandbox, None)  # so that its window takes whoever is called
+        batch_id = await make_elsewhere(sandbox, sample_contacts(5, seed=1))
+        await discover(database, sandbox)
+        await sandbox.sandbox.wait_until_done(batch_id)
+        call = make_payload(recipient=None, phone="+919900000001", began=datetime.fromtimestamp(START, UTC))
+        await post_webhook(service, call)
+        assert (await read_excess(service, batch_id))[1] == []
+        say_total(sandbox, 5)
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 1}
+        assert await read_excess(service, batch_id) == ("drifted", [excess])
 
 
 async def test_history_is_paged_newest_first(start_service: StartService) -> None:

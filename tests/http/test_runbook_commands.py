@@ -1,4 +1,5 @@
-"""Every command of the runbook works as it stands there: run once against a service with something in it."""
+"""Every command of the runbook, and of backup and upgrade, works as it stands there: run once against a service with
+something in it."""
 
 import asyncio
 import os
@@ -17,7 +18,8 @@ from tests.http.test_batches_elsewhere import make_elsewhere
 from tests.postgres import PostgresServer, find_programs
 
 ROOT = Path(__file__).parents[2]
-RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text()
+PAGES = ("runbook.md", "backup-and-upgrade.md")
+RUNBOOK = "".join((ROOT / "docs" / "operate" / page).read_text() for page in PAGES)
 BLOCKS = re.findall(r"```bash\n(.*?)```", RUNBOOK, re.S)
 INLINE = [
     " ".join(command.split())

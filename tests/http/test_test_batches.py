@@ -10,11 +10,10 @@ from service.formant.regions import Regions
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.contracts import ColumnContracts
+from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder
-from service.uploads.promotion import Promoter
 from service.uploads.sending import Sender
-from service.uploads.uploads import Uploader
+from service.uploads.uploader import Promoter, Uploader
 from tests.conftest import StartService
 from tests.http.provider import KEY, connect_provider, count_uploads, upload
 

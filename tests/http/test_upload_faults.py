@@ -110,6 +110,7 @@ async def test_an_unknown_upload_is_resolved_on_the_command_line(
         assert (wrong.status, "There is no such batch" in wrong.errors) == (2, True)
         for wrong_flags, told in (
             (("--batch-id", "1", "--not-these", "2"), "--not-these goes with --not-sent"),
+            (("--batch-id", "1", "--accept-unreadable"), "--accept-unreadable goes with --not-sent"),
             (("--not-sent", "--accept-difference"), "--accept-difference goes with --batch-id"),
             (("--not-sent", "--not-these", "2,x"), "--not-these takes numbers of batches"),
         ):
@@ -121,7 +122,10 @@ async def test_an_unknown_upload_is_resolved_on_the_command_line(
             await dashboard.post("/v1/batch-call", data={"agent_id": "123", "name": "March Follow Ups"}, files=files)
         doubted = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", **settings)
         assert (doubted.status, '"not_these": [456]' in doubted.errors) == (2, True), doubted.errors
-        done = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--not-these", "456", **settings)
+        sandbox.sandbox.records.retell = lambda batch: batch | {"id": None}
+        hidden = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--not-these", "456", **settings)
+        assert (hidden.status, "1 entry of the provider's list cannot be read" in hidden.errors) == (2, True)
+        done = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--accept-unreadable", **settings)
         assert (done.status, done.output) == (0, "Upload 1 was not sent.\n")
         assert (await service.get("/v1/uploads/1")).json()["data"]["state"] == "failed"
 

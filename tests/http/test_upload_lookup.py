@@ -28,10 +28,10 @@ async def make_elsewhere(sandbox: RunningSandbox, name: str = "March Follow Ups"
         return batch_id
 
 
-async def lose(service: httpx.AsyncClient, sandbox: RunningSandbox) -> int:
+async def lose(service: httpx.AsyncClient, sandbox: RunningSandbox, **form: str) -> int:
     """An upload that the provider never took, and whose answer was lost; gives its id."""
     sandbox.sandbox.faults.next_upload = "refused_after_body"
-    assert (await upload(service, force="true")).status_code == 504
+    assert (await upload(service, force="true", **form)).status_code == 504
     (row, *_) = (await service.get("/v1/uploads")).json()["data"]
     assert row["state"] == "unknown"
     return int(row["upload_id"])
@@ -127,6 +127,7 @@ async def test_a_word_that_the_evidence_contradicts_is_refused(start_service: St
             ({"batch": 1}, 400, "batch_id"),
             ({"not_sent": True, "accept_difference": True}, 400, "accept_difference: "),
             ({"batch_id": other, "not_these": [1]}, 400, "not_these: "),
+            ({"batch_id": other, "accept_unreadable": True}, 400, "accept_unreadable: "),
             ({"not_sent": True, "not_these": ["x"]}, 400, "not_these"),
             ({"not_sent": True, "not_these": list(range(1001))}, 400, "not_these"),
             ({"batch_id": 999}, 404, "no such batch"),
@@ -152,6 +153,9 @@ ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "no count": lambda batch: batch | {"total_recipients": 0},
     "a time in another zone": lambda batch: batch | {"created_at": shift(batch["created_at"], hours=-11)},
     "no time": lambda batch: batch | {"created_at": None},
+    "no time, another name and size": lambda batch: (
+        batch | {"created_at": None, "name": "April", "total_recipients": 2000}
+    ),
     "its name alone": lambda batch: (
         batch
         | {"total_recipients": 7000, "name": "march follow ups", "created_at": shift(batch["created_at"], hours=-999)}

@@ -17,7 +17,7 @@ def test_one_more_request_than_there_is_room_for_is_refused_and_counts_for_nothi
     backlog = Backlog(metrics, Limits(events=2))
     backlog.enter()
     backlog.enter()
-    with pytest.raises(OverloadedError, match="2 events wait already"):
+    with pytest.raises(OverloadedError, match="2 events are already waiting"):
         backlog.enter()
     assert read_gauges(metrics) == (2, 0)
 
@@ -34,7 +34,7 @@ def test_bytes_are_taken_up_to_the_bound_and_refused_beyond_it() -> None:
     backlog = Backlog(metrics, Limits(body_bytes=100))
     backlog.enter()
     backlog.grow(100)
-    with pytest.raises(OverloadedError, match="100 bytes wait already"):
+    with pytest.raises(OverloadedError, match="100 bytes are already waiting"):
         backlog.grow(1)
     assert read_gauges(metrics) == (1, 100)
 

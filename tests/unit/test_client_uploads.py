@@ -137,7 +137,7 @@ async def test_a_success_that_cannot_be_read_leaves_the_upload_unknown(body: byt
     error = await answering(200, body).fail()
     assert error.is_sent_unknown
     assert (error.status, error.type) == (504, "upload_unknown")
-    assert "will not be sent again" in error.message
+    assert "never sent again" in error.message
 
 
 @pytest.mark.parametrize(

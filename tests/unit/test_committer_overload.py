@@ -89,3 +89,25 @@ async def test_who_would_wait_for_longer_than_half_the_hold_time_is_refused_at_o
         (await database.next_write()).outcome.set_result(None)
         await waiting
         database.committer.refuse_if_behind()
+
+
+async def test_a_committer_that_dies_refuses_what_waits_and_what_comes_and_commits_once_it_runs_again() -> None:
+    database = Database()
+    database.seconds = "none"  # type: ignore[assignment]  # it dies of a clock that gives no number
+    task = asyncio.create_task(database.committer.run())
+    writing = database.submit("a")
+    write = await database.next_write()
+    behind = database.submit("b")
+    write.outcome.set_result(None)
+    with pytest.raises(TypeError):
+        await task
+    for future in (behind, database.submit("c")):
+        with pytest.raises(OverloadedError, match="has died"):
+            await future
+    await writing  # it was committed before
+    database.seconds = 0.0
+    async with running(database):
+        await asyncio.sleep(0)  # it begins
+        after = database.submit("d")
+        (await database.next_write()).outcome.set_result(None)
+        await after

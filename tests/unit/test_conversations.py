@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formant.client import FormantClient
-from service.formant.conversations import decode_conversation, decode_conversation_page, recall_event, to_event
+from service.formant.conversations import decode_conversation, decode_conversation_page, restore_event, to_event
 from service.formant.events import STATUSES, Event
 from service.telemetry.metrics import Metrics
 
@@ -69,8 +69,8 @@ def test_a_phone_is_read_in_any_spelling_and_a_call_that_was_healed_keeps_its_na
     assert event is not None
     # Names that the version before gave: with other names these calls would be healed again.
     assert (event.event_id, event.phone) == (f"healed:{name}", "+919876543210")
-    recalled = recall_event(conversation.body, event.event_id, agent_id=123, received_at=RECEIVED, region="IN")
-    assert recalled == event
+    restored = restore_event(conversation.body, event.event_id, agent_id=123, received_at=RECEIVED, region="IN")
+    assert restored == event
 
 
 def test_its_body_is_what_was_received() -> None:

@@ -16,7 +16,7 @@ from service.settings import NAMES, SECRETS
 from service.telemetry.metrics import Metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-RUNBOOK = (DEPLOY / "RUNBOOK.md").read_text()
+RUNBOOK = (DEPLOY.parent / "docs" / "operate" / "runbook.md").read_text()
 KNOWN = NAMES.keys() | {f"{name}_FILE" for name in SECRETS}
 
 

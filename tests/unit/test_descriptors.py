@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import resource
-from service.server.descriptors import allow_descriptors
+from service.server.process import allow_descriptors
 from service.server.limits import ConnectionLimits
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
 allow_descriptors(ConnectionLimits(connections=300, reserve=10))

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formant.batches import ProviderMetrics
-from service.reconciliation.drift import FIGURES, FINALS, VERDICTS, Assessment, Side, assess
+from service.outcomes.shapes import VERDICTS
+from service.reconciliation.drift import FIGURES, FINALS, Assessment, Side, assess
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 GRACE = 900
@@ -162,6 +163,28 @@ def test_nothing_is_complete_that_the_told_figures_cannot_prove() -> None:
 def test_another_number_of_recipients_is_a_difference_where_both_are_known() -> None:
     assert compare(DONE, DONE, seconds=GRACE, our_total=501).verdict == "drifted"
     assert compare(DONE, DONE, seconds=GRACE, our_total=None).verdict == "complete"
+
+
+@pytest.mark.parametrize(
+    ("total", "ours", "excess"),
+    [
+        (500, DONE, []),
+        (499, DONE, [1]),
+        (0, DONE, [500]),
+        (None, DONE, []),
+        (500, SEED, []),  # 485 and 10 waiting for a retry; those in progress may not have been called
+        (490, SEED, [5]),
+        (485, change(SEED, in_progress_count=900), [10]),
+        (400, change(DONE, busy_count=None), []),
+    ],
+)
+def test_more_recipients_with_calls_than_the_provider_says_there_are_is_a_reason(
+    total: int | None, ours: ProviderMetrics, excess: list[int]
+) -> None:
+    assessment = compare(DONE, ours, seconds=GRACE, total=total)
+    found = [reason for reason in assessment.reasons if reason.code == "more_recipients_than_total"]
+    assert [(reason.figure, reason.count) for reason in found] == [("total_recipients", count) for count in excess]
+    assert not excess or assessment.verdict == "drifted"
 
 
 def test_finals_that_they_counted_a_grace_ago_and_we_lack_lag_though_the_batch_is_open_and_moves() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.reconciliation.leasing import LeaseLostError, keep_lease
+from service.reconciliation.schedule import LeaseLostError, keep_lease
 
 SECONDS = 0.15
 

@@ -103,7 +103,7 @@ async def test_a_list_that_never_ends_is_left_and_said_so(
 
 
 async def test_a_list_without_any_end_is_left_after_so_many_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "MOST_PAGES", 50)
+    monkeypatch.setattr(listing, "MAX_PAGES", 50)
     provider = ProviderList(0, random.Random(0), finds="honoured", tells="always", rows=PAGE_ROWS, arriving=lambda: 500)
     assert (await walk_all(provider))[1] == "list_too_long"
     assert provider.answers < 110

@@ -152,8 +152,8 @@ def test_an_event_that_is_no_word_is_withheld() -> None:
     assert [line["event"] for line in lines] == ["(withheld)"] * 4
 
 
-MADE_OF_WORDS = {"event", "self._event", "f\"event_{row['disposition']}\""}
-SPREAD = {"by", "failure", "named", "told"}
+MADE_OF_WORDS = {"failure", "event", "self._event", "f\"event_{row['disposition']}\""}
+SPREAD = {"by", "failure", "named", "extra"}
 
 
 def test_every_line_in_the_code_is_a_static_word_with_fields_of_the_list() -> None:
@@ -176,9 +176,23 @@ def test_every_line_in_the_code_is_a_static_word_with_fields_of_the_list() -> No
                 assert field.arg in FIELDS | {"exc_info"}, f"{place}: {field.arg} would be dropped"
 
 
+def test_every_step_in_the_background_names_its_failure_by_a_static_word() -> None:
+    failures = [
+        (f"{path}:{node.lineno}", node.args[-1])
+        for path in sorted((Path(__file__).parents[2] / "service").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and "every" in [ast.unparse(node.func), *map(ast.unparse, node.args[:1])]
+        if len(node.args) > 2
+    ]
+    assert len(failures) > 10
+    for place, failure in failures:
+        assert isinstance(failure, ast.Constant), place
+        assert re.fullmatch("[a-z][a-z0-9_]*", str(failure.value)), place
+
+
 def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:
     lines = run("""
-from service.telemetry.request_ids import set_request_id
+from service.telemetry.context import set_request_id
 async def work():
     logger.info("deep_down")
 async def main():

@@ -44,6 +44,10 @@ def listed(batch_id: int = 456, *, made: float | None = 1, **values: Any) -> Lis
         (listed(name=None), False, True, True),
         (listed(name="April", recipients=4000), False, False, True),  # made since: its time is enough for a person
         (listed(agent_id=None), False, True, True),
+        # Its size never decides: at an unknown time any batch may be it, and from long before none is.
+        (listed(made=None, name="April", recipients=4000), False, False, True),
+        (listed(made=None, name="April", recipients=2), False, False, True),
+        (listed(made=-25 * 60, name="April", recipients=2), False, False, False),
     ],
 )
 def test_what_fits_what_is_like_it_and_what_could_be_it(
@@ -87,13 +91,56 @@ def test_what_fits_what_is_like_it_and_what_could_be_it(
         ("only what does not fit was there", upload(first_call=5), [], [listed(457, recipients=1),
                                                                          listed(made=10)], None),
         ("its batch has another name", upload(first_call=15), [upload(2)], [listed(), listed(457, name="x")], None),
+        (
+            "the rival's may be one that cannot be read, so the first is not shown to be the rival's",
+            upload(first_call=15), [upload(2, first_call=5)], [listed(), listed(457, made=10), listed(0, made=2)], None,
+        ),
     ],
 )  # fmt: skip
 def test_what_is_adopted_without_a_person(
     case: str, own: Contender, rivals: list[Contender], free: list[Listed], expected: int | None
 ) -> None:
-    decision = decide(own, rivals, free, AGENT, is_contradicted=False)
+    unreadable = [batch for batch in free if not batch.id]
+    free = [batch for batch in free if batch.id]
+    decision = decide(own, rivals, free, AGENT, is_contradicted=False, unreadable=unreadable)
     assert (decision.batch_id, bool(decision.reason)) == (expected, expected is None), case
+
+
+MUTE = listed(0, made=None, name=None, recipients=None)
+
+
+@pytest.mark.parametrize(
+    ("case", "own", "rivals", "entry", "is_adopted"),
+    [
+        ("nothing is known of it", upload(), [], MUTE, False),
+        ("its agent alone is unknown", upload(), [], listed(0, agent_id=None), False),
+        ("made since", upload(), [], MUTE._replace(created_at=SENT), False),
+        ("its size is like it", upload(), [], MUTE._replace(recipients=1), False),
+        ("made long before", upload(), [], MUTE._replace(created_at=SENT - timedelta(days=2)), True),
+        ("another name", upload(), [], MUTE._replace(name="April"), True),
+        ("too large", upload(), [], MUTE._replace(recipients=4), True),
+        ("calls", upload(first_call=5), [], MUTE, True),
+        ("calls, and it bears the name", upload(first_call=5), [], MUTE._replace(name="march"), False),
+        ("called before it was made", upload(first_call=5), [], listed(0, made=10), True),
+        ("calls, and a rival without any", upload(first_call=5), [upload(2)], MUTE, False),
+        ("calls, and a rival of any size", upload(first_call=5), [upload(2)], listed(0, recipients=9), False),
+        ("called before it was made, and a rival", upload(first_call=5), [upload(2)], listed(0, made=10), True),
+    ],
+)  # fmt: skip
+def test_an_entry_that_cannot_be_read_may_be_the_upload_unless_it_says_otherwise_or_calls_decide(
+    case: str, own: Contender, rivals: list[Contender], entry: Listed, *, is_adopted: bool
+) -> None:
+    decision = decide(own, rivals, [listed()], AGENT, is_contradicted=False, unreadable=[entry])
+    assert (decision.batch_id == 456, "1 entry of the provider's list cannot" in decision.reason) == (
+        is_adopted, not is_adopted,
+    ), case  # fmt: skip
+
+
+def test_where_nothing_fits_the_entries_that_cannot_be_read_are_named() -> None:
+    unreadable = [MUTE, MUTE, listed(0, made=-9999, name="x")]
+    decision = decide(upload(), [], [], AGENT, is_contradicted=False, unreadable=unreadable)
+    assert decision.batch_id is None
+    assert "no batch that fits it yet, and 2 entries of the provider's list cannot be read" in decision.reason
 
 
 def test_calls_to_strangers_speak_against_a_batch_until_there_are_calls_of_its_own() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.formant.batches import (
+    OddEntry,
     ProviderBatch,
     ProviderMetrics,
     decode_batch,
@@ -58,7 +59,7 @@ def encode(*entries: Any, **page: Any) -> bytes:
 def test_each_field_is_read_by_itself(field: str, value: Any, expected: Any) -> None:
     page = decode_batch_page(encode(USUAL | {field: value}))
     if field == "id" and expected is None:
-        assert (page.data, page.odd) == ([], ["no_id"])
+        assert (page.data, page.odd) == ([], {0: OddEntry("no_id", 123, USUAL["name"], 2, CREATED)})
     else:
         assert page.data == [msgspec.structs.replace(READ, **{field: expected})]
 
@@ -67,13 +68,16 @@ def test_each_field_is_read_by_itself(field: str, value: Any, expected: Any) -> 
 def test_each_field_may_be_missing(field: str) -> None:
     page = decode_batch_page(encode({name: value for name, value in USUAL.items() if name != field}))
     expected = [] if field == "id" else [msgspec.structs.replace(READ, **{field: None})]
-    assert (page.data, page.odd) == (expected, ["no_id"] if field == "id" else [])
+    assert (page.data, [entry.reason for entry in page.odd.values()]) == (expected, ["no_id"] if field == "id" else [])
 
 
 def test_odd_entries_are_counted_by_reason_beside_the_others() -> None:
     page = decode_batch_page(encode(None, USUAL, 7, [], "x", {}, {"id": "b-1"}, {"id": -1}, has_more="yes"))
     assert page.data == [READ]
-    assert page.odd == ["not_an_object"] * 4 + ["no_id"] * 3
+    assert {place: entry.reason for place, entry in page.odd.items()} == {
+        0: "not_an_object", 2: "not_an_object", 3: "not_an_object", 4: "not_an_object",
+        5: "no_id", 6: "no_id", 7: "no_id",
+    }  # fmt: skip
     assert (len(page.keys), page.has_more) == (8, None)
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from service.telemetry.request_ids import choose_request_id, is_plain
+from service.telemetry.context import choose_request_id, is_plain
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"

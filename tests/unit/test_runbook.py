@@ -8,18 +8,18 @@ import yaml
 
 from service.alarms.alarms import KINDS
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+ROOT = Path(__file__).parents[2]
 PARTS = ["**Means.**", "**Look at.**", "**Do.**", "**Over**"]
 ENTRIES = {
     heading.lower(): text
     for heading, text in re.findall(
-        r"^##? ([^\n]+)\n(.*?)(?=^##? |\Z)", (DEPLOY / "RUNBOOK.md").read_text(), re.S | re.M
+        r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", (ROOT / "docs" / "operate" / "runbook.md").read_text(), re.S | re.M
     )
 }
 
 
 def read_rules() -> list[dict[str, dict[str, str]]]:
-    groups = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yaml").read_text())["groups"]
+    groups = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 

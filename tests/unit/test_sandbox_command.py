@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from service.sandbox import Faults, SandboxOptions
-from service.sandbox.command import read_faults, read_options, sandbox
+from service.sandbox.command import sandbox
 from service.sandbox.flags import FLAGS
+from service.sandbox.run import read_faults, read_options
 
 ALL_FLAGS = """
     --agent 5 --webhook http://a --secret s --transcript --seed 1 --first-batch-id 9 --start 2026-03-16 --speed 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.formant.signature import MOST_SIGNATURES, Signed, Verifier, sign
+from service.formant.signature import MAX_SIGNATURES, Signed, Verifier, sign
 
 BODY = b'{"event_id": "e-1"}'
 # Made with: printf '{"event_id": "e-1"}' | openssl dgst -sha256 -hmac key-1
@@ -45,7 +45,7 @@ def test_a_secret_may_hold_any_text() -> None:
         f"{OTHER}, {SIGNED[7:]}",
         f",, {SIGNED},",
         f"sha1=00,{SIGNED}",
-        ",".join([OTHER] * (MOST_SIGNATURES - 1) + [SIGNED]),
+        ",".join([OTHER] * (MAX_SIGNATURES - 1) + [SIGNED]),
     ],
 )
 def test_a_right_signature_may_be_spelt_in_any_way_that_has_one_meaning(signature: str) -> None:
@@ -66,7 +66,7 @@ def test_a_right_signature_may_be_spelt_in_any_way_that_has_one_meaning(signatur
         SIGNED.encode()[:20] + b" " + SIGNED.encode()[20:],
         b'"' + SIGNED.encode() + b'"',
         SIGNED.replace("1", "１").encode(),
-        ",".join([OTHER] * MOST_SIGNATURES + [SIGNED]).encode(),
+        ",".join([OTHER] * MAX_SIGNATURES + [SIGNED]).encode(),
         b"," * 60_000 + SIGNED.encode(),
         "sha256=é".encode(),
         b"sha256=\xff\xfe\x00",

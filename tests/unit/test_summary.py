@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.formant.events import STATUSES
+from service.outcomes.figures import PRECISION
 from service.outcomes.summary import Counts, summarise, to_provider_metrics
-from service.outcomes.talk_time import PRECISION
 
 AS_OF = datetime(2026, 3, 16, 12, tzinfo=UTC)
 HOURS = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]

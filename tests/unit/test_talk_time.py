@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.outcomes.talk_time import WANTED, TalkTimeCount, find_percentiles
+from service.outcomes.figures import PERCENTILES, TalkTimeCount, find_percentiles
 
 
 def slot_of(seconds: int) -> int:
@@ -26,7 +26,7 @@ def count(durations: list[int]) -> list[TalkTimeCount]:
 @given(st.lists(st.integers(0, 63), min_size=1, max_size=300))
 def test_below_a_minute_percentiles_are_exact(durations: list[int]) -> None:
     ordered = sorted(durations)
-    expected = {f"p{wanted}": ordered[-(-len(ordered) * wanted // 100) - 1] for wanted in WANTED}
+    expected = {f"p{percent}": ordered[-(-len(ordered) * percent // 100) - 1] for percent in PERCENTILES}
     assert find_percentiles(count(durations)) == expected
 
 
@@ -34,9 +34,9 @@ def test_below_a_minute_percentiles_are_exact(durations: list[int]) -> None:
 @given(st.lists(st.integers(0, 8191), min_size=1, max_size=300))
 def test_beyond_they_are_within_what_is_promised(durations: list[int]) -> None:
     ordered = sorted(durations)
-    for wanted in WANTED:
-        exact = ordered[-(-len(ordered) * wanted // 100) - 1]
-        found = find_percentiles(count(durations))[f"p{wanted}"]
+    for percent in PERCENTILES:
+        exact = ordered[-(-len(ordered) * percent // 100) - 1]
+        found = find_percentiles(count(durations))[f"p{percent}"]
         assert found is not None
         assert abs(found - exact) <= 0.016 * exact
 

@@ -1,0 +1,262 @@
+"""Uploads: a file checked, its recipients stored, and then sent to the provider once.
+
+    preparing → prepared → uploading → uploaded | unknown | failed          held → prepared: a test batch is promoted
+
+Every step is committed before the next outside effect. The provider has no idempotency key, and a repeated upload
+calls people again; so an upload whose answer was lost is ``unknown``, is looked for, and is never sent again by itself.
+What a killed service left is settled by the age of its lease: nothing was sent before ``uploading``, nobody knows
+afterwards.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import structlog
+
+from service.access.audit import record_audit
+from service.background import every
+from service.errors import (
+    ApiError,
+    ConflictError,
+    DuplicateRequestError,
+    InvalidRequestError,
+    KeyReusedError,
+    NotFoundError,
+    ProviderError,
+    UnavailableError,
+)
+from service.formant.batches import ProviderBatch
+from service.formant.regions import Regions
+from service.store.database import Database
+from service.telemetry.tracing import span
+from service.uploads.columns import ColumnContracts
+from service.uploads.contacts import ContactsOptions, Part, check_contacts, read_columns
+from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
+from service.uploads.leftovers import make_folder
+from service.uploads.report import ContactsReport
+from service.uploads.sending import Sender
+from service.uploads.storing import Store, StoredPart, UploadRequest, explain_repeat
+
+logger = structlog.get_logger()
+
+
+class Uploader:
+    """Takes CSV files to the provider. ``sender`` is None where no key for the provider is configured."""
+
+    def __init__(
+        self,
+        database: Database,
+        contracts: ColumnContracts,
+        sender: Sender | None,
+        *,
+        ref_column: str,
+        regions: Regions,
+    ) -> None:
+        self._database = database
+        self._contracts = contracts
+        self._store = Store(database, contracts)
+        self._sender = sender
+        self._ref_column = ref_column
+        self._regions = regions
+
+    async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
+        """The report on a file, and what speaks against its columns, if anything: a dry run, which changes nothing."""
+        report = await check_contacts(request.path, self._options(request))
+        try:
+            await self._contracts.check(
+                self._database.pool, request.agent_id, report.columns, accept=request.accept_columns
+            )
+        except InvalidRequestError as error:
+            return report, error.message
+        return report, None
+
+    async def upload(self, request: UploadRequest) -> tuple[ProviderBatch, bool]:
+        """The batch as the provider answered it, once that is stored; and whether it answers an earlier request.
+
+        Raises InvalidRequestError for a file that cannot be used (nothing is stored or sent), DuplicateRequestError,
+        KeyReusedError, ProviderError when the provider refused it or its answer was lost, UnavailableError when there
+        is no key for the provider.
+        """
+        sender = self._require_sender()
+        columns = await asyncio.to_thread(read_columns, request.path, self._ref_column)
+        tokens = (secrets.token_hex(8), secrets.token_hex(8))
+        begun = await self._begin(request, columns, tokens)
+        if begun["refusal"] is not None:
+            return await self._answer_earlier(begun["earlier_key"], begun["refusal"]), True
+        with make_folder() as folder:
+            parts = _plan_parts(begun, tokens, folder)
+            async with self._hold(parts) as lease:
+                with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
+                    await self._prepare(request, columns, parts, lease.move)
+                sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path), lease)
+                return await _finish(sending), False
+
+    async def promote(self, test_batch_id: int) -> ProviderBatch:
+        """Sends the main batch behind a test batch, once; raises NotFoundError or ConflictError when it cannot."""
+        sender = self._require_sender()
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            begun = await self._database.queries.begin_promotion(
+                connection, batch_id=test_batch_id, seconds=LEASE_SECONDS
+            )
+            if begun["is_promoted"]:
+                await record_audit(
+                    self._database, connection, "promotion", f"upload {begun['main_key']}", "begun",
+                    test_batch_id=test_batch_id,
+                )  # fmt: skip
+        if begun["main_key"] is None:
+            raise NotFoundError(f"There is no test batch {test_batch_id}: upload one with test_recipients=N")
+        if not begun["is_promoted"]:
+            became = f" as batch {begun['batch_id']}" if begun["batch_id"] else ""
+            raise ConflictError(
+                f"Batch {test_batch_id} was promoted already: the rest is {begun['upload_state']}{became} "
+                f"(GET /v1/uploads/{begun['main_key']})"
+            )
+        with make_folder() as folder:
+            path = Path(folder) / "contacts.csv"
+            async with hold_lease(self._database, [begun["main_key"]]) as lease:
+                await self._store.restore_file(begun["main_key"], path)
+                return await _finish(sender.send(begun["main_key"], "contacts.csv", path, lease))
+
+    async def _prepare(
+        self, request: UploadRequest, columns: list[str], parts: list[Part], move: Callable[[int], None]
+    ) -> None:
+        """Checks the file and stores what is in it, all or nothing."""
+        await self._contracts.check(self._database.pool, request.agent_id, columns, accept=request.accept_columns)
+        report = await check_contacts(
+            request.path,
+            self._options(request),
+            tuple(parts),
+            test_recipients=request.test_recipients,
+            seed=parts[-1].batch_key,
+            on_progress=move,
+        )
+        refuse_errors(report)
+        states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
+        stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
+        await self._store.store(request, report, stored)
+
+    def _require_sender(self) -> Sender:
+        if self._sender is None:
+            raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
+        return self._sender
+
+    def _options(self, request: UploadRequest) -> ContactsOptions:
+        return ContactsOptions(
+            ref_column=self._ref_column,
+            default_region=self._regions.find(request.agent_id),
+            duplicates=request.duplicates,
+        )
+
+    async def _begin(self, request: UploadRequest, columns: list[str], tokens: tuple[str, str]) -> asyncpg.Record:
+        is_test = request.test_recipients > 0
+        begun: asyncpg.Record = await self._database.queries.begin_upload(
+            self._database.pool,
+            agent_id=request.agent_id,
+            name=request.name,
+            columns=columns,
+            file_digest=request.file_digest,
+            ref_token=tokens[0] if self._ref_column else None,
+            ref_column=self._ref_column or None,
+            idempotency_key=request.idempotency_key,
+            request_digest=request.digest(),
+            force=request.force,
+            lease_seconds=LEASE_SECONDS,
+            test_name=f"{request.name} (test)" if is_test else None,
+            test_ref_token=tokens[1] if is_test and self._ref_column else None,
+            promote_at_success_rate=request.promote_at_success_rate,
+        )
+        return begun
+
+    @contextlib.asynccontextmanager
+    async def _hold(self, parts: list[Part]) -> AsyncIterator[Lease]:
+        """Holds the lease; what fails before it is stored leaves nothing behind."""
+        batch_keys = [part.batch_key for part in parts]
+        async with hold_lease(self._database, batch_keys) as lease:
+            try:
+                yield lease
+            except BaseException:
+                with contextlib.suppress(Exception):  # a database that is away: the lease runs out
+                    await self._database.queries.discard_upload(self._database.pool, batch_keys=batch_keys)
+                raise
+
+    async def _answer_earlier(self, batch_key: int, refusal: str) -> ProviderBatch:
+        """What became of the earlier request that this one repeats."""
+        if refusal == "key_reused":
+            raise KeyReusedError(
+                f"Idempotency-Key: came with another request before (upload {batch_key}): use a new key"
+            )
+        if refusal == "duplicate":
+            raise await explain_repeat(self._database, self._database.pool, batch_key)
+        upload = await self._database.queries.get_upload(self._database.pool, batch_key=batch_key)
+        state = upload["state"] if upload else "gone"
+        if state == "uploaded":
+            row = await self._database.queries.get_batch(self._database.pool, batch_id=upload["batch_id"])
+            return ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
+        if state == "unknown":
+            raise ProviderError(
+                f"The answer to this upload is not known still: {upload['detail']}",
+                status=504,
+                error_type="upload_unknown",
+                is_sent_unknown=True,
+            )
+        raise DuplicateRequestError(
+            f"The same request is being worked on (upload {batch_key}, {state}): ask again in a moment",
+            headers={"retry-after": "2"},
+        )
+
+
+def _plan_parts(begun: asyncpg.Record, tokens: tuple[str, str], folder: str) -> list[Part]:
+    """The main batch and its test batch, or the one batch that there is; the last is sent at once."""
+    keys = [begun["batch_key"]] if begun["main_key"] is None else [begun["main_key"], begun["batch_key"]]
+    return [
+        Part(batch_key=key, ref_token=token, upload_path=f"{folder}/{key}.csv", copy_path=f"{folder}/{key}.copy")
+        for key, token in zip(keys, tokens, strict=False)
+    ]
+
+
+async def _finish(sending: Coroutine[Any, Any, ProviderBatch]) -> ProviderBatch:
+    """Waits until sending has ended, even for a caller that hangs up: what came of it must be recorded, its lease held
+    and its file there until then."""
+    task = asyncio.ensure_future(sending)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def refuse_errors(report: ContactsReport) -> None:
+    """Raises InvalidRequestError with the whole report when it has errors, naming the first."""
+    if not report.error_count:
+        return
+    more = f" (and {report.error_count - 1} more: see details)" if report.error_count > 1 else ""
+    raise InvalidRequestError(f"{report.errors[0]}{more}", details={"report": report})
+
+
+class Promoter:
+    """Looks for test batches that have passed, for as long as it runs."""
+
+    def __init__(self, database: Database, uploader: Uploader, *, interval_seconds: float = 5.0) -> None:
+        self._database = database
+        self._uploader = uploader
+        self._interval_seconds = interval_seconds
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        await every(self._interval_seconds, self.promote_due, "promotion_failed")
+
+    async def promote_due(self) -> None:
+        """One pass."""
+        due = [row["batch_id"] async for row in self._database.queries.list_due_promotions(self._database.pool)]
+        for batch_id in due:
+            try:
+                promoted = await self._uploader.promote(batch_id)
+            except ApiError as error:  # refused, lost, or another replica was faster: the upload's state tells
+                logger.warning("promotion_not_made", batch_id=batch_id, status=error.status)
+            else:
+                logger.info("batch_promoted", batch_id=promoted.id)

@@ -1,0 +1,104 @@
+"""Parameters that are times, and the one meaning that days have everywhere: those of ``time_zone``, first and last
+included.
+"""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from starlette.requests import Request
+
+from service.errors import InvalidRequestError
+from service.web.parameters import Parameter, Schema
+
+EARLIEST, LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9998, 1, 1, tzinfo=UTC)
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+class TimeZone(Parameter[str, str]):
+    """A time zone by its IANA name."""
+
+    def __init__(self, name: str, description: str, *, default: str) -> None:
+        schema: Schema = {"type": "string", "examples": ["Asia/Kolkata"]}
+        super().__init__(name, description, "an IANA time zone such as Asia/Kolkata", schema, default)
+
+    def _parse(self, text: str) -> str:
+        try:
+            return ZoneInfo(text).key
+        except (ZoneInfoNotFoundError, OSError) as error:
+            raise ValueError(text) from error
+
+
+class Moment(Parameter[datetime, None]):
+    """A time with its offset, read as UTC. Where ``day`` is given, also a day of a time zone, for the instant at which
+    it begins or ends, and a time without an offset, for one of that zone.
+
+    A plus sign that was not encoded arrives as a space, and is taken for what it was.
+    """
+
+    def __init__(self, name: str, description: str, *, day: Literal["begins", "ends"] | None = None) -> None:
+        example = "2026-03-16T10:30:00Z"
+        takes = f"a day or an ISO 8601 time, such as {example}" if day else f"a time with its zone, such as {example}"
+        schema: Schema = {"type": "string", "examples": ["2026-03-16", example] if day else [example]}
+        super().__init__(name, description, takes, schema, None)
+        self._day = day
+
+    def read_in(self, request: Request, zone: tzinfo) -> datetime | None:
+        """As ``read``, with days of ``zone``."""
+        text = request.query_params.get(self.name)
+        return None if text is None else self.parse_in(text, zone)
+
+    def parse_in(self, text: str, zone: tzinfo) -> datetime:
+        """As ``parse``, with days of ``zone``."""
+        try:
+            return self._parse_in(text, zone)
+        except (ValueError, OverflowError) as error:
+            raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
+
+    def _parse(self, text: str) -> datetime:
+        return self._parse_in(text, UTC)
+
+    def _parse_in(self, text: str, zone: tzinfo) -> datetime:
+        if self._day and DAY.fullmatch(text):
+            day = date.fromisoformat(text)
+            if self._day == "ends" and day < date.max:
+                day += timedelta(days=1)
+            # A midnight that the clocks skip is the instant at which they do; of one that comes twice, the first.
+            return _to_utc(datetime.combine(day, time.min, zone))
+        if len(text) <= len("2026-03-16"):  # other ways to write a day
+            raise ValueError(text)
+        moment = datetime.fromisoformat(re.sub(r" (?=\d\d:?\d\d$)", "+", text))
+        if moment.tzinfo is None and not self._day:
+            raise ValueError(text)
+        return _to_utc(moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+class Period:
+    """``from``, ``to`` and ``time_zone``. ``what`` they choose completes "WHAT from then on"."""
+
+    def __init__(self, what: str, *, default_time_zone: str) -> None:
+        self._start = Moment("from", f"{what} from then on: a day of `time_zone`, or a time", day="begins")
+        self._end = Moment("to", f"{what} up to and on this day of `time_zone`, or before this time", day="ends")
+        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
+        self.parameters = (self._start, self._end, self._time_zone)
+
+    def read(self, request: Request) -> tuple[datetime | None, datetime | None, ZoneInfo]:
+        """The first instant, the one after the last, in UTC, and the zone; raises InvalidRequestError."""
+        zone = ZoneInfo(self._time_zone.read(request))
+        start, end = self._start.read_in(request, zone), self._end.read_in(request, zone)
+        if start is not None and end is not None:
+            check_order(start, end)
+        return start, end, zone
+
+
+def check_order(start: datetime, end: datetime) -> None:
+    """Raises InvalidRequestError for a period that holds no time."""
+    if not start < end:
+        raise InvalidRequestError("from, to: the time has to end after it begins")
+
+
+def _to_utc(moment: datetime) -> datetime:
+    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
+    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
+    return min(max(moment.astimezone(UTC), EARLIEST), LATEST)

@@ -10,10 +10,10 @@ from service.privacy.retention import Retention
 from service.reconciliation.schedule import FOREVER, correct_change_time, may_heal_again
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
+from tests.database.budgeting import BEGIN, Clock, answer, call, limits, open_budget, wait_of
 from tests.database.ingesting import ingest
-from tests.database.test_budget import BEGIN, Clock, answer, call, limits, open_budget, wait_of
-from tests.database.test_reconciliation import claim, record, schedule
-from tests.database.test_retention import NOW, ingest_then, list_partitions
+from tests.database.retaining import NOW, ingest_then, list_partitions
+from tests.database.scheduling import claim, record, schedule
 from tests.factories import BEGAN, decode, make_payload, store_batch
 
 JUMPS = [timedelta(hours=3), timedelta(days=1), timedelta(days=730)]

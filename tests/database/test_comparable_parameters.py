@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from service.store.database import Database
 from tests.database.ingesting import ingest
 from tests.factories import phone_of
+from tests.guarantees.ambiguous import call, find, make_dashboard_batch, read_states, register, settle
 from tests.guarantees.calls import comparable
-from tests.guarantees.test_ambiguous_worlds import call, find, make_dashboard_batch, read_states, register, settle
 
 EQUAL: list[tuple[dict[str, str], dict[str, Any]]] = [
     ({"loan_id": "1", "note": ""}, {"loan_id": "1"}),

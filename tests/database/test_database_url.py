@@ -12,9 +12,9 @@ from service.doctor.findings import Level
 from service.errors import ConfigurationError
 from service.store.database import connect, open_database
 from tests.doctor.examining import examine, find_one
+from tests.http.commands import assert_refused
 from tests.http.processes import OUTCOMES, run, serve
 from tests.http.provider import find_free_port
-from tests.http.test_command_line import assert_refused
 from tests.postgres import PostgresServer
 
 TAKEN = (

@@ -12,13 +12,13 @@ from service.store.database import Database
 from service.store.migrations import read_migrations
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
-from tests.database.test_note_batches import note
-from tests.database.test_withheld_batches import NAMESAKE, call
+from tests.database.noting import note
+from tests.database.withholding import NAMESAKE, call
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, store_batch
+from tests.http.looking_up import look_again, lose, make_elsewhere, read
 from tests.http.provider import CONTACTS, connect_provider
-from tests.http.test_upload_lookup import look_again, lose, make_elsewhere, read
-from tests.http.test_upload_rivals import OTHERS, adopt_wrongly, states
-from tests.http.test_upload_rivals import lose as lose_of
+from tests.http.rivals import OTHERS, adopt_wrongly, states
+from tests.http.rivals import lose as lose_of
 
 OWN = {"batch_id": BATCH_ID, "agent_id": AGENT_ID}
 TWIN = NAMESAKE | {"total_recipients": 10}

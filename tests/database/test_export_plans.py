@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service.store.database import connect, load_queries
-from tests.database.test_plans import ROWS, TABLES, count_reads, fill
+from tests.database.plans import ROWS, TABLES, count_reads, fill
 from tests.factories import BATCH_ID, REF_TOKEN, store_batch
 
 QUERIES = load_queries()

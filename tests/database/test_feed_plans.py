@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service.store.database import connect
-from tests.database.test_plans import QUERIES, ROWS, fill, reading_little
+from tests.database.plans import QUERIES, ROWS, fill, reading_little
 from tests.factories import BATCH_ID
 
 PAGE = {"limit": 99, "bytes": 2**20}

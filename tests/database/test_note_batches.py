@@ -4,16 +4,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.store.database import Database
+from tests.database.noting import note
 from tests.factories import AGENT_ID, BATCH_ID, store_batch
 
 CREATED = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
-
-
-async def note(database: Database, *batches: dict[str, Any]) -> int:
-    names = ("batch_id", "agent_id", "name", "status", "total_recipients", "created_at")
-    columns = {name: [batch.get(name) for batch in batches] for name in names}
-    changed: int = await database.queries.note_batches(database.pool, **columns)
-    return changed
 
 
 async def read(database: Database) -> list[tuple[Any, ...]]:

@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from service.store.database import connect, load_queries
-from tests.database import test_plans
-from tests.database.test_plans import reading_little
+from tests.database import plans
+from tests.database.plans import reading_little
 from tests.factories import BEGAN, store_batch
 
 BATCHES = 20_000
@@ -68,7 +68,7 @@ async def report(connection: asyncpg.Connection) -> None:
 async def test_a_report_reads_the_batches_of_its_time_and_agent(
     database_url: str, monkeypatch: pytest.MonkeyPatch, is_analysed: bool
 ) -> None:
-    monkeypatch.setattr(test_plans, "TABLES", COUNTERS)
+    monkeypatch.setattr(plans, "TABLES", COUNTERS)
     connection = await connect(database_url)
     await store_many_batches(connection)
     if is_analysed:
@@ -81,7 +81,7 @@ async def test_a_report_reads_the_batches_of_its_time_and_agent(
 @pytest.mark.parametrize("is_result", [False, True])
 async def test_a_slice_reads_its_batch_and_no_other(database_url: str, is_result: bool, is_analysed: bool) -> None:
     connection = await connect(database_url)
-    await test_plans.fill(connection, database_url)
+    await plans.fill(connection, database_url)
     await store_batch(database_url, 50, batch_id=457, ref_token=None, first_phone=RECIPIENTS * 2)
     if is_analysed:
         await connection.execute("ANALYZE")

@@ -11,8 +11,8 @@ import pytest
 from service.app import prepare_schema
 from service.errors import DatabaseError
 from tests.conftest import drop_database
+from tests.http.commands import assert_refused
 from tests.http.processes import OUTCOMES, run, serve
-from tests.http.test_command_line import assert_refused
 from tests.pooling import needs_pooler, pool, set_defaults
 from tests.postgres import PostgresServer
 

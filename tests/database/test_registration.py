@@ -14,21 +14,12 @@ from service.formant.events import STATUSES, Event
 from service.store.database import Database
 from service.uploads.registration import Registrar
 from tests.database.ingesting import Counted, get_event, ingest
+from tests.database.registering import note
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of
 from tests.guarantees.oracle import expect
 from tests.guarantees.recount import find_differences, read_state
 
 Row = tuple[str, dict[str, str]]
-
-
-async def note(database: Database, batch_id: int, total: int, created_at: datetime = BEGAN) -> int:
-    """Takes a batch down as discovery does; returns its key."""
-    await database.queries.note_batches(
-        database.pool, batch_id=[batch_id], agent_id=[AGENT_ID], name=["Dashboard"], status=["pending"],
-        total_recipients=[total], created_at=[created_at],
-    )  # fmt: skip
-    key: int = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch_id)
-    return key
 
 
 def make_rows(dice: random.Random) -> list[Row]:

@@ -1,6 +1,6 @@
 """Retention: each kind of data goes after its time, what is still needed stays, and nothing that is counted changes."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import asyncpg
 import pytest
@@ -12,28 +12,13 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from tests.database.ingesting import ingest
+from tests.database.retaining import MONTHS_AGO, NOW, ingest_then, list_partitions
 from tests.factories import decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
-
-NOW = datetime.now(UTC)
-MONTHS_AGO = (NOW.replace(day=15) - timedelta(days=150)).replace(day=15)
 
 
 def keep(database: Database, **days: int) -> Retention:
     return Retention(database, Metrics(), days)
-
-
-async def ingest_then(database: Database, *payloads: object) -> None:
-    """Ingests events as if they had come months ago: their bodies lie in the partition of that month."""
-    await database.pool.execute("SELECT create_body_partitions($1, 1)", MONTHS_AGO)
-    await ingest(database, *decode(*payloads))
-    await database.pool.execute("UPDATE events SET recorded_at = $1, received_at = $1", MONTHS_AGO)
-    await database.pool.execute("UPDATE event_bodies SET recorded_at = $1", MONTHS_AGO)
-
-
-async def list_partitions(database: Database) -> set[str]:
-    rows = await database.pool.fetch("SELECT relname FROM pg_class WHERE relname ~ '^event_bodies_[0-9_]+$'")
-    return {row["relname"] for row in rows}
 
 
 async def check_sound(database: Database) -> None:

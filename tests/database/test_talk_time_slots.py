@@ -1,7 +1,7 @@
 """The database counts talk time in the steps that percentiles are told from."""
 
 from service.store.database import Database
-from tests.unit.test_talk_time import slot_of
+from tests.unit.talking import slot_of
 
 
 async def test_the_database_counts_in_the_same_steps(database: Database) -> None:

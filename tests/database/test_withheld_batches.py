@@ -8,17 +8,11 @@ import pytest
 
 from service.store.database import Database
 from tests.database.ingesting import ingest
-from tests.database.test_note_batches import note
+from tests.database.noting import note
+from tests.database.withholding import NAMESAKE, call
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
-from tests.guarantees.test_ambiguous_worlds import settle
+from tests.guarantees.ambiguous import settle
 
-NAMESAKE = {
-    "batch_id": 1,
-    "agent_id": AGENT_ID,
-    "name": "march follow ups",
-    "total_recipients": 50,
-    "created_at": BEGAN,
-}
 OTHER = {"batch_id": 2, "agent_id": AGENT_ID, "name": "Wednesday", "total_recipients": 50, "created_at": BEGAN}
 STRANGER = "+917900000001"
 
@@ -27,12 +21,6 @@ async def lose(database: Database, *, began: timedelta = timedelta(hours=-1)) ->
     key = await store_batch(database.url, batch_id=None, prepared_at=BEGAN + began)
     await database.pool.execute("UPDATE batches SET upload_state = 'unknown' WHERE batch_key = $1", key)
     return key
-
-
-async def call(database: Database, phone: str, name: str = "call", **parameters: Any) -> None:
-    payload = make_payload(recipient=None, phone=phone, parameters=parameters or {"loan_id": "x"}, event_id=name)
-    await ingest(database, *decode(payload))
-    await settle(database)
 
 
 async def find(database: Database, name: str = "call") -> tuple[Any, Any]:

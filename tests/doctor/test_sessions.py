@@ -13,7 +13,7 @@ from service.doctor.answering import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
 from service.store.database import Database, load_queries, open_unchecked_database
-from tests.database.test_tls import make_certificate
+from tests.certificates import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.eventually import eventually
 from tests.http.provider import find_free_port

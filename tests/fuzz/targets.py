@@ -28,7 +28,7 @@ from service.web.bodies import read_json
 from service.web.parameters import Parameter
 from tests.factories import RECEIVED, encode, make_payload
 from tests.unit.checked import check as check_contacts
-from tests.unit.test_events_property import check as check_event
+from tests.unit.decoding import check as check_event
 
 SECRET = "fuzzed"
 BODY = b"a body"

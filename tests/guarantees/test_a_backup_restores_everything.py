@@ -18,7 +18,7 @@ from tests.conftest import StartService, create_database, drop_database, make_st
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backing_up import back_up, read_manifest, restore, run_script
 from tests.guarantees.checker import Checker
-from tests.guarantees.test_erased_people_are_gone import PHONE, SECRETS, check_sound, fill, tell
+from tests.guarantees.erasing import PHONE, SECRETS, check_sound, fill, tell
 from tests.guarantees.whole_database import find_everywhere
 from tests.http.feeding import read_on
 from tests.http.processes import OUTCOMES, run, serve

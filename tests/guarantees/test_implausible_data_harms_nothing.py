@@ -28,7 +28,7 @@ from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backing_up import back_up, restore
 from tests.guarantees.recount import find_differences
-from tests.guarantees.test_verify_and_rebuild import verify
+from tests.guarantees.verifying import verify
 from tests.http.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.http.processes import OUTCOMES, run, start
 from tests.postgres import PostgresServer

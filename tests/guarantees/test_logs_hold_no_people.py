@@ -22,7 +22,7 @@ from tests.crm.hubspot_server import TOKEN
 from tests.factories import encode, make_payload, post_webhook, store_batch
 from tests.http.processes import OUTCOMES, Finished, Serving, run, run_in, serve
 from tests.http.provider import START, find_free_port
-from tests.http.test_replay import quarantine
+from tests.http.quarantining import quarantine
 from tests.postgres import PostgresServer
 
 NAME = "Rahul-the-customer"

@@ -16,7 +16,7 @@ from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET
 from tests.database.ingesting import Counted, get_event, ingest
-from tests.database.test_registration import note
+from tests.database.registering import note
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
 

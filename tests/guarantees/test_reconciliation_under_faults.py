@@ -14,14 +14,7 @@ from service.reconciliation.schedule import LEASE_SECONDS
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
-from tests.guarantees.test_lost_webhooks_are_healed import (
-    Hours,
-    assert_healed,
-    open_reconciler_in,
-    play,
-    read_outcomes,
-    wait_until,
-)
+from tests.guarantees.healing import Hours, assert_healed, open_reconciler_in, play, read_outcomes, wait_until
 from tests.http.processes import serve
 from tests.http.provider import KEY, connect_provider, find_free_port, upload
 

@@ -9,8 +9,8 @@ from anyio.from_thread import start_blocking_portal
 from service.sandbox import sample_contacts
 from tests.conftest import make_starter
 from tests.factories import make_payload, post_webhook
+from tests.http.elsewhere import make_elsewhere
 from tests.http.provider import connect_provider, upload
-from tests.http.test_batches_elsewhere import make_elsewhere
 
 
 class Living(NamedTuple):

@@ -1,22 +1,15 @@
 """Alarms: each is told in the situation that it is for, with what to do, and is gone when that is over."""
 
 import time
-from typing import Any
 
 import httpx
 
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook, store_batch
+from tests.http.alarms import read
 from tests.http.exposition import read_metric
 from tests.http.provider import connect_provider, upload
-
-
-async def read(service: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
-    """The alarms by their name."""
-    answer = await service.get("/v1/alarms")
-    assert answer.status_code == 200
-    return {alarm["name"]: alarm for alarm in answer.json()["data"]}
 
 
 async def schedule(database: Database, batch_key: int, verdict: str, reasons: str = "[]", healed: int = 0) -> None:

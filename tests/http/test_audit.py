@@ -11,10 +11,10 @@ from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import StartService
 from tests.factories import encode, make_payload, store_batch
+from tests.http.elsewhere import make_elsewhere
+from tests.http.looking_up import lose
 from tests.http.provider import CONTACTS, connect_provider, upload
-from tests.http.test_batches_elsewhere import make_elsewhere
-from tests.http.test_replay import quarantine
-from tests.http.test_upload_lookup import lose
+from tests.http.quarantining import quarantine
 
 
 async def read_audit(client: httpx.AsyncClient) -> list[tuple[str, str, str, str]]:

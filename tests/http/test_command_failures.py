@@ -15,8 +15,8 @@ import pytest
 
 from service.cli import outcomes
 from tests.conftest import create_database, drop_database
+from tests.http.commands import find_commands
 from tests.http.processes import OUTCOMES, Finished, make_environ, run, run_in
-from tests.http.test_command_line import find_commands
 from tests.pooling import needs_pooler, pool
 from tests.postgres import PostgresServer
 

@@ -12,20 +12,10 @@ import click
 from service.cli import outcomes
 from service.store.database import Database
 from tests.factories import encode, make_payload
-from tests.http.processes import OUTCOMES, Finished, run, run_in, serve
+from tests.http.commands import assert_refused, find_commands
+from tests.http.processes import OUTCOMES, run, run_in, serve
 
 COMMANDS = ("serve", "migrate", "replay")  # those that need the database
-
-
-def assert_refused(finished: Finished, *told: str) -> None:
-    """Checks that it ended with 2 and one sentence, without a traceback."""
-    lines = finished.errors.splitlines()
-    assert finished.status == 2, finished
-    assert "Traceback" not in finished.errors
-    assert lines[-1].startswith("outcomes: ")
-    assert [line for line in lines[:-1] if not line.startswith("{")] == [], "only log lines come before it"
-    assert [word for word in told if word not in lines[-1]] == [], lines[-1]
-    assert finished.output == ""
 
 
 async def test_without_a_secret_it_refuses_to_serve(tmp_path: Path) -> None:
@@ -121,17 +111,6 @@ async def test_a_port_that_is_taken_is_told(database_url: str) -> None:
         port = str(serving.client.base_url.port)
         finished = await run(OUTCOMES, "serve", OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
     assert_refused(finished, f"127.0.0.1:{port}", "OUTCOMES_PORT")
-
-
-def find_commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
-    """Every command and group below, with the words that call it."""
-    found: list[tuple[tuple[str, ...], click.Command]] = [(path, group)]
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found += find_commands(command, (*path, name))
-        else:
-            found.append(((*path, name), command))
-    return found
 
 
 async def test_every_command_says_what_it_is_for() -> None:

@@ -13,9 +13,9 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload
+from tests.http.looking_up import look_again, lose, make_elsewhere, read, shift
 from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.http.test_upload_lookup import look_again, lose, make_elsewhere, read, shift
-from tests.http.test_upload_rivals import OTHERS
+from tests.http.rivals import OTHERS
 
 Retell = Callable[[dict[str, Any]], Any]
 

@@ -12,9 +12,9 @@ from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
+from tests.http.elsewhere import discover, hold_discovery, make_elsewhere, put
 from tests.http.provider import connect_provider, upload
-from tests.http.test_batches_elsewhere import discover, hold_discovery, make_elsewhere, put
-from tests.http.test_test_batches import FILE, phones_of
+from tests.http.trying import FILE, phones_of
 
 HEADER, *ROWS = FILE.splitlines()
 PHONES = [row.split(",")[0] for row in ROWS]

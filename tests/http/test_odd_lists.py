@@ -13,10 +13,10 @@ from service.telemetry.metrics import Metrics
 from service.uploads.discovery import Discoverer
 from service.uploads.registration import Registrar
 from tests.conftest import StartService
-from tests.guarantees.test_lost_webhooks_are_healed import assert_healed, play
+from tests.guarantees.healing import assert_healed, play
+from tests.http.alarms import read as read_alarms
+from tests.http.elsewhere import make_elsewhere
 from tests.http.provider import KEY, connect_provider
-from tests.http.test_alarms import read as read_alarms
-from tests.http.test_batches_elsewhere import make_elsewhere
 
 ODD = {"not_an_object": 4, "no_id": 4, "no_agent": 2}
 

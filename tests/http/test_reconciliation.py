@@ -9,9 +9,9 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
+from tests.http.elsewhere import discover, hold_discovery, make_elsewhere
 from tests.http.processes import OUTCOMES, run
 from tests.http.provider import KEY, START, connect_provider, upload
-from tests.http.test_batches_elsewhere import discover, hold_discovery, make_elsewhere
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 

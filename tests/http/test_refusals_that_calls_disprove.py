@@ -12,9 +12,9 @@ from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload
+from tests.http.looking_up import lose, read
 from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.http.test_test_batches import upload_test
-from tests.http.test_upload_lookup import lose, read
+from tests.http.trying import upload_test
 
 REFUSALS: tuple[UploadFault, ...] = ("400", "401", "404", "429")
 

@@ -1,6 +1,5 @@
 """Replay: a quarantined body goes its way again after a fix, once, and stays where it is while it cannot be used."""
 
-import hashlib
 from pathlib import Path
 
 import httpx
@@ -8,20 +7,7 @@ import httpx
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import encode, make_payload, post_webhook, store_batch
-
-
-async def quarantine(database: Database, body: bytes) -> int:
-    """Puts a body into quarantine, as a version of the service would have done that could not read it yet."""
-    quarantine_id: int = await database.pool.fetchval(
-        """
-        INSERT INTO quarantine (target, reason, detail, digest, body, received_at, last_received_at)
-        VALUES ('default', 'not_json', 'body', $1, $2, '2026-03-16T10:32:00Z', '2026-03-16T10:32:00Z')
-        RETURNING quarantine_id
-        """,
-        hashlib.sha256(body).digest(),
-        body,
-    )
-    return quarantine_id
+from tests.http.quarantining import quarantine
 
 
 async def test_what_still_cannot_be_read_stays_and_says_so(service: httpx.AsyncClient, database: Database) -> None:

@@ -12,9 +12,9 @@ import pytest
 from service.store.database import Database
 from tests.conftest import API_KEY, StartService, create_database
 from tests.factories import make_payload, post_webhook, store_batch
+from tests.http.elsewhere import make_elsewhere
 from tests.http.processes import OUTCOMES, Finished, make_environ
 from tests.http.provider import CONTACTS, KEY, connect_provider, upload
-from tests.http.test_batches_elsewhere import make_elsewhere
 from tests.postgres import PostgresServer, find_programs
 
 ROOT = Path(__file__).parents[2]

@@ -2,12 +2,10 @@
 
 import asyncio
 
-import httpx
 import pytest
 
 from service.formant.client import FormantClient, open_http
 from service.formant.regions import Regions
-from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.uploads.columns import ColumnContracts
@@ -16,17 +14,7 @@ from service.uploads.sending import Sender
 from service.uploads.uploader import Promoter, Uploader
 from tests.conftest import StartService
 from tests.http.provider import KEY, connect_provider, count_uploads, upload
-
-FILE = sample_contacts(50, seed=3)
-
-
-def phones_of(sandbox: RunningSandbox, batch_id: int) -> list[str]:
-    contacts = sandbox.sandbox.find_batch(batch_id).contacts
-    return [contacts.read(row)[0] for row in range(len(contacts))]
-
-
-async def upload_test(service: httpx.AsyncClient, recipients: int = 10, **form: str) -> httpx.Response:
-    return await upload(service, FILE, test_recipients=str(recipients), **form)
+from tests.http.trying import FILE, phones_of, upload_test
 
 
 async def test_a_sample_is_uploaded_and_the_rest_only_when_it_is_promoted(start_service: StartService) -> None:

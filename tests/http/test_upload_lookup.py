@@ -2,57 +2,23 @@
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from service.formant.client import FormantClient, open_http
-from service.sandbox import RunningSandbox
 from service.store.database import Database
-from service.telemetry.metrics import Metrics
-from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.factories import decode, make_payload
-from tests.http.provider import CONTACTS, KEY, connect_provider, count_uploads, upload
-
-
-async def make_elsewhere(sandbox: RunningSandbox, name: str = "March Follow Ups", content: str = CONTACTS) -> int:
-    """A batch that somebody made in the provider's dashboard."""
-    async with httpx.AsyncClient(base_url=sandbox.base_url, headers={"authorization": f"Bearer {KEY}"}) as dashboard:
-        files = {"file": ("contacts.csv", content, "text/csv")}
-        answer = await dashboard.post("/v1/batch-call", data={"agent_id": "123", "name": name}, files=files)
-        batch_id: int = answer.json()["data"]["id"]
-        return batch_id
-
-
-async def lose(service: httpx.AsyncClient, sandbox: RunningSandbox, **form: str) -> int:
-    """An upload that the provider never took, and whose answer was lost; gives its id."""
-    sandbox.sandbox.faults.next_upload = "refused_after_body"
-    assert (await upload(service, force="true", **form)).status_code == 504
-    (row, *_) = (await service.get("/v1/uploads")).json()["data"]
-    assert row["state"] == "unknown"
-    return int(row["upload_id"])
-
-
-async def look_again(database: Database, sandbox: RunningSandbox) -> None:
-    """The next lookup, as if its time had come."""
-    await database.pool.execute("UPDATE batches SET next_lookup_at = now() WHERE upload_state = 'unknown'")
-    async with open_http(sandbox.base_url, KEY) as http:
-        await UploadRecovery(database, UploadFinder(database, FormantClient(http, Metrics()))).settle()
+from tests.http.looking_up import look_again, lose, make_elsewhere, read, shift
+from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
 
 
 async def test_a_word_on_an_upload_that_is_no_word_but_a_file_is_cut_off(service: httpx.AsyncClient) -> None:
     for size, status in ((2**14, 400), (2**14 + 1, 413), (2**24, 413)):
         answer = await service.post("/v1/uploads/1/resolve", content=b" " * size)
         assert answer.status_code == status, size
-
-
-async def read(service: httpx.AsyncClient, upload_id: int) -> dict[str, object]:
-    shown: dict[str, object] = (await service.get(f"/v1/uploads/{upload_id}")).json()["data"]
-    return shown
 
 
 async def test_a_batch_that_turns_up_later_in_the_providers_list_is_adopted(
@@ -161,10 +127,6 @@ ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         | {"total_recipients": 7000, "name": "march follow ups", "created_at": shift(batch["created_at"], hours=-999)}
     ),
 }
-
-
-def shift(time_text: str, *, hours: int) -> str:
-    return (datetime.fromisoformat(time_text) + timedelta(hours=hours)).isoformat()
 
 
 @pytest.mark.parametrize("odd", ODD)

@@ -6,27 +6,15 @@ from typing import Any
 
 import httpx
 
-from service.formant.batches import ProviderBatch
 from service.sandbox import RunningSandbox
 from service.store.database import Database
-from service.uploads.lookup import UploadFinder
 from tests.conftest import StartService
 from tests.database.ingesting import ingest
 from tests.eventually import eventually
 from tests.factories import decode, make_payload
+from tests.http.looking_up import look_again, make_elsewhere, read
 from tests.http.provider import CONTACTS, connect_provider, upload
-from tests.http.test_upload_lookup import look_again, make_elsewhere, read
-
-OTHERS = CONTACTS.replace("+919876543210", "+919900000001").replace("+919812345678", "+919900000002")
-
-
-async def lose(
-    service: httpx.AsyncClient, sandbox: RunningSandbox, content: str, *, is_taken: bool, **form: str
-) -> int:
-    """An upload whose answer was lost; gives its id."""
-    sandbox.sandbox.faults.next_upload = "lost_answer" if is_taken else "refused_after_body"
-    await upload(service, content, force="true", **form)
-    return int((await service.get("/v1/uploads")).json()["data"][0]["upload_id"])
+from tests.http.rivals import OTHERS, adopt_wrongly, lose, states
 
 
 async def begin(service: httpx.AsyncClient, sandbox: RunningSandbox, content: str) -> asyncio.Task[httpx.Response]:
@@ -36,11 +24,6 @@ async def begin(service: httpx.AsyncClient, sandbox: RunningSandbox, content: st
     trying = asyncio.create_task(upload(service, content, force="true"))
     await eventually(lambda: len(sandbox.sandbox.records.batches) != taken)
     return trying
-
-
-async def states(service: httpx.AsyncClient) -> dict[int, tuple[str, int | None]]:
-    rows = (await service.get("/v1/uploads")).json()["data"]
-    return {row["upload_id"]: (row["state"], row["batch_id"]) for row in rows}
 
 
 async def test_an_upload_that_made_nothing_does_not_take_the_batch_of_one_that_is_being_sent(
@@ -110,14 +93,6 @@ async def test_a_batch_of_strangers_is_not_adopted_while_none_of_its_own_people_
         await look_again(database, sandbox)
         shown = await read(service, lost)
         assert (shown["state"], "none of them to its people" in str(shown["detail"])) == ("unknown", True)
-
-
-async def adopt_wrongly(database: Database, known_by: str) -> int:
-    """Gives batch 456 to the first upload, as a guess; gives its key."""
-    key: int = await database.pool.fetchval("SELECT min(batch_key) FROM batches")
-    batch = ProviderBatch(id=456, agent_id=123, name="March Follow Ups", status="pending", total_recipients=2)
-    assert await UploadFinder(database, None).record(key, batch, known_by=known_by)
-    return key
 
 
 async def test_the_providers_own_answer_takes_a_batch_back_from_a_guess_and_says_so(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.phones.bodies import MAX_NUMBERS, calling_code, find_numbers, names_phone
-from tests.unit.test_phones import REGIONS, SPELLINGS, valid_number
+from tests.unit.phones import REGIONS, SPELLINGS, valid_number
 
 PHONE = "+919876543210"
 WRITTEN = [

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -58,12 +59,13 @@ def test_the_table_names_every_command() -> None:
 
 
 async def call(names: Iterable[str], **settings: str) -> dict[str, Finished]:
-    """What came of each command."""
+    """What came of each command, each in a folder of its own: in that of a running demo they take its settings."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def call_one(name: str) -> Finished:
         async with turns:
-            return await run(OUTCOMES, *name.split(), *ARGUMENTS[name], **USUAL | settings)
+            with tempfile.TemporaryDirectory() as folder:
+                return await run_in(Path(folder), OUTCOMES, *name.split(), *ARGUMENTS[name], **USUAL | settings)
 
     names = sorted(names)
     return dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))
@@ -128,7 +130,8 @@ async def test_a_role_that_may_only_read(database_url: str) -> None:
                 assert name in reads | idle
                 assert finished.errors == "" or name == "verify"  # which shows how far it is
             elif "There is no" not in finished.errors:  # batch, upload or role
-                assert_told(name, finished, "OUTCOMES_DATABASE_URL")
+                # What bi role lacks depends on whether the server has the BI roles already, from another test.
+                assert_told(name, finished, "OUTCOMES_" if name == "bi role" else "OUTCOMES_DATABASE_URL")
 
 
 @needs_pooler

@@ -22,7 +22,7 @@ MAX_DAYS = 366
 
 GROUP_BY = Choice("group_by", "What batches of a group have in common", GROUPS, default=GROUPS[0])
 LIMIT = Number("limit", "How many groups to answer at most", default=50, minimum=1, maximum=MAX_GROUPS)
-AFTER = Free("after", "`next` of the page before", "the `next` of a page that was asked for with the same group_by")
+AFTER = Free("after", "`next` of the page before", "the `next` of a page with the same group_by")
 
 
 class Across:

@@ -88,8 +88,9 @@ async def set_up_role(
                 )
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"Our role in the database may not make {role} ({error}): give it CREATEROLE, or have an administrator run "
-            f"what `outcomes bi role --print` prints, and then run this again without OUTCOMES_BI_PASSWORD"
+            f"The role of OUTCOMES_DATABASE_URL may not make {role} ({error}): give it CREATEROLE, or have an "
+            "administrator run what `outcomes bi role --print` prints, and then run this again without "
+            "OUTCOMES_BI_PASSWORD"
         ) from error
     return SetUp(bool(changes), await _bound_role(connection, role))
 

@@ -341,8 +341,10 @@ async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(databas
     await connection.close()
     finished = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=hide_password(database_url))
     assert finished.status == 1
-    (line,) = [json.loads(line) for line in check_log([finished.errors]).splitlines()]
-    assert (line["event"], line["error"], line["sqlstate"]) == ("command_failed", "CheckViolationError", "23514")
+    (line,) = check_log([finished.errors]).splitlines()
+    assert "command failed" in line
+    assert "CheckViolationError" in line
+    assert "23514" in line
 
 
 async def test_the_embedded_postgres_logs_no_row_that_it_refuses(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import contextlib
 import os
 import signal
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -59,13 +59,14 @@ def test_the_table_names_every_command() -> None:
 
 
 async def call(names: Iterable[str], **settings: str) -> dict[str, Finished]:
-    """What came of each command, each in a folder of its own: in that of a running demo they take its settings."""
+    """What came of each command, each with a data folder of its own: beside a demo they would use its settings."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def call_one(name: str) -> Finished:
         async with turns:
-            with tempfile.TemporaryDirectory() as folder:
-                return await run_in(Path(folder), OUTCOMES, *name.split(), *ARGUMENTS[name], **USUAL | settings)
+            with TemporaryDirectory() as folder:
+                own = {"OUTCOMES_DATA_DIR": folder}
+                return await run(OUTCOMES, *name.split(), *ARGUMENTS[name], **USUAL | own | settings)
 
     names = sorted(names)
     return dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))

@@ -67,7 +67,10 @@ def test_the_strings_below_fields_are_their_descriptions_also_where_they_are_inh
     properties = components["RecipientHistory"]["properties"]
     assert properties["version"]["description"] == "How often the outcome has changed; null as of an earlier time."
     assert properties["parameters"] == {"type": "object", "description": "The other columns of its row."}
-    assert components["Fact"]["properties"]["won"]["description"] == "It is what counts for its attempt."
+    assert (
+        components["Fact"]["properties"]["won"]["description"]
+        == "True if this fact is the one that counts for its attempt."
+    )
 
 
 def test_a_docstring_becomes_markdown_on_one_line() -> None:

@@ -13,7 +13,7 @@ from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN, LocalHubSpot
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook
-from tests.http.processes import OUTCOMES, Finished, Process, run_in, start
+from tests.processes import OUTCOMES, Finished, Process, run_in, start
 
 MAPPING = """
 consumer = "hubspot"

@@ -16,8 +16,8 @@ from tests.crm.hubspot_server import LocalHubSpot
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
 from tests.eventually import eventually
 from tests.factories import store_batch
-from tests.http.processes import Process
-from tests.http.provider import connect_provider, upload
+from tests.processes import Process
+from tests.provider import connect_provider, upload
 
 RECIPIENTS, PAGE = 10, 4
 WEEK_SECONDS = 7 * 86_400

@@ -16,9 +16,9 @@ from service.store.database import Database, load_queries, open_unchecked_databa
 from tests.certificates import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.eventually import eventually
-from tests.http.provider import find_free_port
 from tests.pooling import needs_pooler, pool, set_defaults
 from tests.postgres import PostgresServer, find_programs
+from tests.provider import find_free_port
 
 SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where there is none, it is left out
 AT_ONCE = {"idle_seconds": (0.0, 900.0), "transaction_seconds": (0.0, 900.0)}

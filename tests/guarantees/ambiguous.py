@@ -6,8 +6,8 @@ from typing import Any
 from service.formant.events import Event
 from service.store.database import Database
 from service.uploads.registration import Registrar
-from tests.database.ingesting import get_event
 from tests.factories import AGENT_ID, BEGAN, decode, encode, make_payload, phone_of
+from tests.webhooks.ingesting import get_event
 
 
 def hour(number: float) -> Any:

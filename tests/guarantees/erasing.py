@@ -9,9 +9,9 @@ from service.formant.events import EventDecoder
 from service.store.database import Database
 from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
-from tests.database.ingesting import ingest
 from tests.factories import decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
+from tests.webhooks.ingesting import ingest
 
 PHONE = phone_of(1)
 NAME, LOAN, SAID, CALL = "Rahul-the-customer", "LN-secret-77", "i-lost-my-job", "conversation-of-rahul"

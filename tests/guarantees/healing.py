@@ -21,7 +21,7 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 from tests.eventually import eventually
 from tests.guarantees.recount import find_differences
-from tests.http.provider import KEY, upload
+from tests.provider import KEY, upload
 
 RECIPIENTS = 150
 

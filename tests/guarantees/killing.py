@@ -12,7 +12,7 @@ import httpx
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
 from tests.conftest import SECRET
 from tests.eventually import eventually
-from tests.http.provider import KEY
+from tests.provider import KEY
 
 WEEK_SECONDS = 7 * 86_400
 BLOCK = """

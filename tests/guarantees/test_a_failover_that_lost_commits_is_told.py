@@ -12,9 +12,9 @@ from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.feeding import read_on
-from tests.http.processes import OUTCOMES, run
+from tests.feed.feeding import read_on
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run
 
 PATIENT = Limits(hold_seconds=60.0)
 STREAMED = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"

@@ -14,10 +14,10 @@ from service.store.database import Database
 from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService, create_database
 from tests.eventually import eventually
+from tests.exposition import read_metric
 from tests.factories import encode, make_payload, post_webhook, store_batch
-from tests.http.exposition import read_metric
-from tests.http.raw_http import connect_raw
 from tests.postgres import PostgresServer
+from tests.server.raw_http import connect_raw
 
 FORGED = 4000
 GENUINE = 40

@@ -12,8 +12,8 @@ import pytest
 from service.sandbox import RunningSandbox
 from tests.eventually import eventually
 from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
-from tests.http.processes import Serving, serve
-from tests.http.provider import CONTACTS, KEY, find_free_port, upload
+from tests.processes import Serving, serve
+from tests.provider import CONTACTS, KEY, find_free_port, upload
 
 
 async def list_uploads(client: httpx.AsyncClient) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, Lea
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
-from tests.http.processes import Serving, serve
-from tests.http.provider import KEY, find_free_port, upload
+from tests.processes import Serving, serve
+from tests.provider import KEY, find_free_port, upload
 
 
 async def count_dials(sandbox: RunningSandbox) -> Counter[str]:

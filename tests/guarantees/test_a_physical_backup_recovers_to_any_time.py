@@ -14,8 +14,8 @@ from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker
-from tests.http.processes import OUTCOMES, run
 from tests.postgres import PostgresServer, find_programs
+from tests.processes import OUTCOMES, run
 
 RECIPIENTS = 5000
 A_WHILE = 300

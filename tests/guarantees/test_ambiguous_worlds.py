@@ -14,8 +14,6 @@ from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event
 from service.store.database import Database
 from service.webhooks.verification import check_places
-from tests.database.ingesting import ingest
-from tests.database.walking import Provider, Walker, converse
 from tests.factories import RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.ambiguous import (
     call,
@@ -28,6 +26,8 @@ from tests.guarantees.ambiguous import (
     settle,
 )
 from tests.guarantees.recount import find_differences
+from tests.reconciliation.walking import Provider, Walker, converse
+from tests.webhooks.ingesting import ingest
 
 WEEK = 7 * 24
 MONTH = 30 * 24

@@ -8,12 +8,12 @@ import pytest
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 from tests.conftest import StartService
-from tests.database.ingesting import ingest
 from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, phone_of, post_webhook, store_batch
 from tests.guarantees.erasing import CALL, PHONE, RESULTS, SECRETS, check_sound, fill, tell
 from tests.guarantees.whole_database import find_everywhere
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
+from tests.webhooks.ingesting import ingest
 
 
 async def read_counts(service: httpx.AsyncClient, batch_id: int = BATCH_ID) -> dict[str, Any]:

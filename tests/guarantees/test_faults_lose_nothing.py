@@ -14,13 +14,13 @@ from service.app import prepare_schema
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
+from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
 from tests.guarantees.silence import open_network
-from tests.http.exposition import read_metric
-from tests.http.processes import serve
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
+from tests.processes import serve
 
 RECIPIENTS = 5000
 BEFORE = 300

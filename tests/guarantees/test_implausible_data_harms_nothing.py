@@ -23,15 +23,15 @@ from service.store.database import Database
 from service.webhooks import repair
 from service.webhooks.repair import Repairer
 from tests.conftest import StartService, create_database, drop_database
-from tests.database.ingesting import ingest
 from tests.eventually import eventually
+from tests.exports.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backing_up import back_up, restore
 from tests.guarantees.recount import find_differences
 from tests.guarantees.verifying import verify
-from tests.http.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
-from tests.http.processes import OUTCOMES, run, start
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run, start
+from tests.webhooks.ingesting import ingest
 
 YEAR_1, YEAR_9999 = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 EPOCH = 1764000000

@@ -28,10 +28,10 @@ from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
 from service.uploads.storing import UploadRequest
 from service.uploads.uploader import Uploader
-from tests.database.ingesting import ingest
 from tests.eventually import eventually
 from tests.factories import decode, make_payload
-from tests.http.provider import KEY
+from tests.provider import KEY
+from tests.webhooks.ingesting import ingest
 
 HISTORIES = 60
 NAMES = ("March", "March", "March", " march ")

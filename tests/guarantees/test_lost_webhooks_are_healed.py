@@ -20,7 +20,7 @@ from service.webhooks.writer import Writer
 from tests.conftest import StartService
 from tests.factories import post_webhook
 from tests.guarantees.healing import RECIPIENTS, assert_healed, now, play, read_outcomes, wait_until, write_all_webhooks
-from tests.http.provider import KEY, connect_provider
+from tests.provider import KEY, connect_provider
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the service leaves it to the test
 

@@ -10,8 +10,8 @@ from service.app import prepare_schema
 from service.sandbox.faults import UploadFault
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
-from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
 from tests.postgres import PostgresServer
+from tests.provider import CONTACTS, connect_provider, count_uploads, upload
 
 DIALLED: tuple[UploadFault, ...] = ("lost_answer", "accepted_500")
 NOT_DIALLED: tuple[UploadFault, ...] = ("refused_after_body", "500")

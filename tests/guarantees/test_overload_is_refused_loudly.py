@@ -12,8 +12,8 @@ from service.webhooks.backlog import Limits
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.raw_http import connect_raw
 from tests.locks import hold_ingest_lock
+from tests.server.raw_http import connect_raw
 
 WAITING = 40
 LIMITS = Limits(events=WAITING, hold_seconds=1.0)

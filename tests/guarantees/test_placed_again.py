@@ -15,10 +15,10 @@ from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET
-from tests.database.ingesting import Counted, get_event, ingest
-from tests.database.registering import note
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
+from tests.uploads.registering import note
+from tests.webhooks.ingesting import Counted, get_event, ingest
 
 WEEK = timedelta(days=7)
 

@@ -15,8 +15,8 @@ from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
 from tests.guarantees.healing import Hours, assert_healed, open_reconciler_in, play, read_outcomes, wait_until
-from tests.http.processes import serve
-from tests.http.provider import KEY, connect_provider, find_free_port, upload
+from tests.processes import serve
+from tests.provider import KEY, connect_provider, find_free_port, upload
 
 BY_HAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 CONTRACT: dict[str, Any] = {"rate_limit": 50}

@@ -14,7 +14,7 @@ import pytest
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker, following_the_feed
 from tests.guarantees.next_version import ADDS, NextVersion
-from tests.http.processes import OUTCOMES, Finished, Serving, run, serve
+from tests.processes import OUTCOMES, Finished, Serving, run, serve
 
 RECIPIENTS = 50_000
 A_WHILE = 200

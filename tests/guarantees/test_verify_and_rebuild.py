@@ -12,12 +12,12 @@ from service.formant.signature import read_signatures, sign
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import SECRET
-from tests.database.ingesting import ingest
 from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch
 from tests.guarantees.ambiguous import note_dashboard_batch, settle
 from tests.guarantees.recount import find_differences
 from tests.guarantees.verifying import verify, verify_all
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
+from tests.webhooks.ingesting import ingest
 
 RECIPIENTS = 40
 

@@ -53,7 +53,7 @@ async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(
 
         first, second = await start_this(), await start_this()
         migrated = await load_beside(checker, [first, second], migrate_to(version, database_url))
-        assert (migrated.status, "migration_applied" in migrated.errors) == (0, True), migrated.errors
+        assert (migrated.status, migrated.output) == (0, "The schema is up to date.\n"), migrated.errors
         # One of this version ends and comes again, on the schema of the next; and so does its command line.
         assert await load_beside(checker, [second], first.end(signal.SIGTERM)) == 0
         again = await load_beside(checker, [second], start_this())

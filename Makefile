@@ -19,6 +19,10 @@ test: setup ## Set up and run every check and test (ARGS="-k name" narrows the t
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
+.PHONY: test-all
+test-all: ## The same, with all random histories instead of some hundred (HISTORIES=5000)
+	HISTORIES=$(or $(HISTORIES),5000) $(MAKE) --no-print-directory test
+
 .PHONY: faults
 faults: setup ## What is lost when things are killed, stopped, cut off or full: a line for each fault
 	$(BIN)/pytest $(PARALLEL) tests/guarantees/test_*lose*_nothing.py $(ARGS)

@@ -192,8 +192,9 @@ def main() -> None:
     import service.commands
     from service.cli import main as outcomes
 
-    for module in pkgutil.iter_modules(service.commands.__path__, "service.commands."):
-        importlib.import_module(module.name)
+    modules = [module.name for module in pkgutil.iter_modules(service.commands.__path__, "service.commands.")]
+    for name in (*modules, "service.crm.run", "service.sandbox.run"):
+        importlib.import_module(name)
     asked = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = ["outcomes"]
     gc.collect()

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from service.store.session import SESSION
-from tests.http.provider import find_free_port
 from tests.postgres import PostgresServer
+from tests.provider import find_free_port
 
 POOLER = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 needs_pooler = pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debian: apt-get install pgbouncer)")

@@ -1,6 +1,5 @@
 """A real Postgres for the tests: the wheel's, or the one whose programs are in TEST_POSTGRES_BIN."""
 
-import asyncio
 import atexit
 import functools
 import os
@@ -14,6 +13,8 @@ from pathlib import Path
 import asyncpg
 import psutil
 import stamina
+
+from tests.eventually import eventually
 
 
 def find_programs() -> Path:
@@ -171,7 +172,7 @@ async def require_standby(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     await connection.execute("SELECT pg_reload_conf()")
-    async with asyncio.timeout(30):
-        while await connection.fetchval("SELECT sync_state FROM pg_stat_replication") != "sync":
-            await asyncio.sleep(0.05)
+    await eventually(
+        lambda: connection.fetchval("SELECT sync_state FROM pg_stat_replication"), lambda value: value == "sync"
+    )
     await connection.close()

@@ -22,7 +22,7 @@ from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 from tests.bench.load import AGENT_ID
 from tests.conftest import create_database
-from tests.guarantees.test_lost_webhooks_are_healed import recall
+from tests.guarantees.healing import recall
 from tests.postgres import PostgresServer
 
 KEY = "bench-key"

@@ -11,7 +11,7 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.store.bi_roles import ROLES, set_up_role
 from service.store.database import Connection
 from tests.conftest import StartService
-from tests.http.provider import connect_provider, upload
+from tests.provider import connect_provider, upload
 
 TEST, MAIN, LOSSY = 456, 457, 458
 

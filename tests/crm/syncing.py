@@ -11,8 +11,9 @@ import httpx
 
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN, LocalHubSpot
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook
-from tests.http.processes import DEADLINE_SECONDS, OUTCOMES, Finished, Process, run_in, start
+from tests.processes import OUTCOMES, Finished, Process, run_in, start
 
 MAPPING = """
 consumer = "hubspot"
@@ -98,6 +99,4 @@ async def get_acknowledged(service: httpx.AsyncClient) -> int | None:
 
 async def until(condition: Any) -> None:
     """Returns once a condition holds, which other programs bring about."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
+    await eventually(condition)

@@ -15,7 +15,7 @@ from service.crm.errors import SyncError
 from service.crm.mapping import read_mapping
 from service.crm.records import SKIPS, Mapped, Mapper
 from service.crm.telling import WHY
-from tests.crm.test_mapping import make_content
+from tests.crm.mapping_files import make_content
 
 ATTEMPTED = datetime(2026, 3, 16, 20, 30, 0, 250_000, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
 from tests.factories import phone_of, store_batch
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from service.sandbox import RunningSandbox
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
+from tests.eventually import eventually
 from tests.factories import store_batch
-from tests.http.processes import Process
-from tests.http.provider import connect_provider, upload
+from tests.processes import Process
+from tests.provider import connect_provider, upload
 
 RECIPIENTS, PAGE = 10, 4
 WEEK_SECONDS = 7 * 86_400
@@ -88,8 +89,7 @@ async def test_killed_while_it_acknowledges(
     await transaction.start()
     await connection.execute("SELECT pg_advisory_xact_lock(42)")
     async with sync.start("--page", str(PAGE)) as process:
-        while await connection.fetchval(WAITING) == 0:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: connection.fetchval(WAITING), lambda value: value != 0)
         assert [line["key"] for line in sync.read_failures()] == [f"LN-{RECIPIENTS}"]  # before it acknowledged
         await kill(process)
     await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 42 AND NOT granted")

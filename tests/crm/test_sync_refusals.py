@@ -12,7 +12,7 @@ import pytest
 from tests.crm.hubspot_server import LocalHubSpot, problem
 from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged
 from tests.factories import phone_of, store_batch
-from tests.http.processes import Finished
+from tests.processes import Finished
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from service.doctor.findings import Level
 from tests.doctor.examining import STRONG_SECRET, examine, find, find_one
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
 
 
 async def test_every_setting_that_cannot_be_used_is_told_and_the_rest_is_checked_all_the_same() -> None:

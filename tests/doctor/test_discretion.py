@@ -13,7 +13,7 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.doctor.examining import examine, find, find_one
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
 
 PHONE = "+919876500001"
 NAME = "Rahul-the-customer"

@@ -9,7 +9,7 @@ from service.commands import doctor
 from service.doctor.findings import Level
 from service.settings import read_settings
 from tests.doctor.examining import STRONG_KEY, STRONG_SECRET, list_troubles
-from tests.http.processes import OUTCOMES, run, serve
+from tests.processes import OUTCOMES, run, serve
 
 
 async def test_it_looks_into_that_of_a_running_service_and_leaves_it_running(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from service.sandbox import SandboxOptions, serve_sandbox
 from service.store.database import Database
 from tests.doctor.examining import STRONG_KEY, STRONG_SECRET, list_troubles
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, Finished, run, serve
+from tests.processes import OUTCOMES, Finished, run, serve
 
 KEY = "provider-key-of-ours"
 

@@ -1,9 +1,6 @@
 """The provider that refuses, fails, redirects, is slow to be called or somebody else: told each with its remedy."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -13,7 +10,8 @@ import pytest
 from service.doctor.findings import Finding, Level
 from service.sandbox import Faults, SandboxOptions, serve_sandbox
 from service.store.database import Database
-from tests.database.test_tls import make_certificate
+from tests.certificates import make_certificate
+from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one
 
 KEY = "provider-key-of-ours"
@@ -67,26 +65,6 @@ async def test_while_nobody_may_call_the_doctor_does_not_either(database: Databa
         found = find_one(await examine(database.url, settings), "provider.answer", Level.WARNING)
         assert sandbox.sandbox.journal.api["within_limit"] == called
     assert ("not called for now" in found.message, "provider_unreachable" in found.remedy) == (True, True)
-
-
-@asynccontextmanager
-async def answering(make: Callable[[bytes], bytes], secured: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server that answers every request with what ``make`` gives for it."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(make(await reader.readuntil(b"\r\n\r\n")))
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secured)
-    async with server:
-        scheme = "http" if secured is None else "https"
-        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-def answer(status: int, body: str, *headers: str) -> bytes:
-    """The bytes of an answer."""
-    lines = [f"HTTP/1.1 {status} X", f"content-length: {len(body)}", "connection: close", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 from service.doctor.findings import Level
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one, list_troubles
-from tests.doctor.test_provider import answer, answering
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
 
 DUE = {"FORMANT_API_KEY": "x", "FORMANT_BASE_URL": "http://127.0.0.1:9"}
 

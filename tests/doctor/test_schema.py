@@ -9,7 +9,7 @@ from service.doctor.findings import Level
 from service.store.database import Database
 from tests.bi.playing import roles_set_up
 from tests.doctor.examining import examine, find, find_one
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
 
 
 async def test_a_database_without_a_schema_is_told_and_nothing_fails(empty_database_url: str) -> None:

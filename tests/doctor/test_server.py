@@ -14,6 +14,7 @@ from service.doctor.server import check_storage
 from service.store.database import Database, open_unchecked_database
 from tests.conftest import create_database, drop_database
 from tests.doctor.examining import examine, find, find_one
+from tests.eventually import eventually
 from tests.postgres import PostgresServer, find_programs, require_standby
 
 CARELESS = (
@@ -98,8 +99,7 @@ async def test_a_standby_that_is_missing_means_that_nothing_is_acknowledged(own_
     connection = await asyncpg.connect(url)
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (elsewhere)'")
     await connection.execute("SELECT pg_reload_conf()")
-    while not await connection.fetchval("SELECT current_setting('synchronous_standby_names') <> ''"):
-        await asyncio.sleep(0.01)
+    await eventually(lambda: connection.fetchval("SELECT current_setting('synchronous_standby_names') <> ''"))
     findings = await examine(
         url, limits={"commit_seconds": (0.1, 0.2)}, FORMANT_API_KEY="x", FORMANT_BASE_URL="http://127.0.0.1:9"
     )

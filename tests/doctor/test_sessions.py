@@ -13,11 +13,12 @@ from service.doctor.answering import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
 from service.store.database import Database, load_queries, open_unchecked_database
-from tests.database.test_tls import make_certificate
+from tests.certificates import make_certificate
 from tests.doctor.examining import examine, find, find_one
-from tests.http.provider import find_free_port
+from tests.eventually import eventually
 from tests.pooling import needs_pooler, pool, set_defaults
 from tests.postgres import PostgresServer, find_programs
+from tests.provider import find_free_port
 
 SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where there is none, it is left out
 AT_ONCE = {"idle_seconds": (0.0, 900.0), "transaction_seconds": (0.0, 900.0)}
@@ -29,8 +30,9 @@ async def test_transactions_that_hold_vacuum_back_are_told_with_how_to_end_them(
     await idle.execute("BEGIN; SELECT count(*) FROM events")
     sleeping = asyncio.create_task(busy.execute("SELECT pg_sleep(60)"))
     watching = await asyncpg.connect(database_url)
-    while not await watching.fetchval("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')"):
-        await asyncio.sleep(0.01)
+    await eventually(
+        lambda: watching.fetchval("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')")
+    )
     told = find(await examine(database_url, limits=AT_ONCE), "database.sessions")
     assert [finding.level for finding in told] == [Level.WARNING, Level.WARNING]
     assert ("stands idle" in told[0].message, "program a report" in told[0].message) == (True, True)

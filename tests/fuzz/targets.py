@@ -27,8 +27,8 @@ from service.uploads.report import PHONE_COLUMN, ContactsOptions
 from service.web.bodies import read_json
 from service.web.parameters import Parameter
 from tests.factories import RECEIVED, encode, make_payload
-from tests.unit.checked import check as check_contacts
-from tests.unit.test_events_property import check as check_event
+from tests.formant.decoding import check as check_event
+from tests.uploads.checked import check as check_contacts
 
 SECRET = "fuzzed"
 BODY = b"a body"

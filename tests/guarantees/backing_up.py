@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.http.processes import OUTCOMES, Finished, run
 from tests.postgres import find_programs
+from tests.processes import OUTCOMES, Finished, run
 
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "backup"
 

@@ -26,10 +26,10 @@ from service.telemetry.metrics import Metrics
 from service.uploads.registration import Registrar
 from service.webhooks.committer import Item
 from service.webhooks.writer import Writer
-from tests.database.test_healer import Provider
 from tests.factories import BEGAN
 from tests.guarantees.histories import HOUR, Batch, History
-from tests.guarantees.test_counted_once import split
+from tests.guarantees.splitting import split
+from tests.reconciliation.walking import Provider
 
 QUERIES = load_queries()
 Step: TypeAlias = Callable[[], Awaitable[object]]

@@ -16,13 +16,13 @@ from service.store.migrations import read_migrations
 from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService, create_database, drop_database, make_starter
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
+from tests.feed.feeding import read_on
 from tests.guarantees.backing_up import back_up, read_manifest, restore, run_script
 from tests.guarantees.checker import Checker
-from tests.guarantees.test_erased_people_are_gone import PHONE, SECRETS, check_sound, fill, tell
+from tests.guarantees.erasing import PHONE, SECRETS, check_sound, fill, tell
 from tests.guarantees.whole_database import find_everywhere
-from tests.http.feeding import read_on
-from tests.http.processes import OUTCOMES, run, serve
 from tests.postgres import PostgresServer, find_programs
+from tests.processes import OUTCOMES, run, serve
 
 RECIPIENTS = 50_000
 A_WHILE = 300

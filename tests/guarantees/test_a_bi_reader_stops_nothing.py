@@ -17,10 +17,10 @@ from service.store.database import Database
 from tests.bi.playing import as_role, drop_role, roles_set_up
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, run, serve
-from tests.http.provider import CONTACTS, connect_provider, upload
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run, serve
+from tests.provider import CONTACTS, connect_provider, upload
 
 ROOT = Path(__file__).parents[2]
 LOCK_TABLES = (

@@ -10,10 +10,11 @@ import pytest
 from service.app import prepare_schema
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.feeding import read_on
-from tests.http.processes import OUTCOMES, run
+from tests.feed.feeding import read_on
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run
 
 PATIENT = Limits(hold_seconds=60.0)
 STREAMED = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
@@ -29,9 +30,7 @@ class Pair:
     async def catch_up(self) -> None:
         """Returns once the standby has all that there is."""
         connection = await asyncpg.connect(self.primary.url(self.name))
-        async with asyncio.timeout(60):
-            while not await connection.fetchval(STREAMED):
-                await asyncio.sleep(0.05)
+        await eventually(lambda: connection.fetchval(STREAMED), seconds=60)
         await connection.close()
 
     async def fail_over(self) -> None:

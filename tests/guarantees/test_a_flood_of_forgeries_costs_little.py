@@ -13,10 +13,11 @@ from service.formant.signature import SIGNATURE_HEADER, sign
 from service.store.database import Database
 from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService, create_database
+from tests.eventually import eventually
+from tests.exposition import read_metric
 from tests.factories import encode, make_payload, post_webhook, store_batch
-from tests.http.exposition import read_metric
-from tests.http.raw_http import connect_raw
 from tests.postgres import PostgresServer
+from tests.server.raw_http import connect_raw
 
 FORGED = 4000
 GENUINE = 40
@@ -126,15 +127,14 @@ async def test_large_forged_bodies_are_held_within_the_backlogs_bytes_until_thei
         for connection in connections:
             await connection.begin_webhook(b"another", "Content-Length: 5000000")
             await connection.send(bytes(100_000))
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while await read_metric(service, "outcomes_webhooks_total", target="default", answer="overloaded") < 10:
-                await asyncio.sleep(0.01)
+        await eventually(
+            lambda: read_metric(service, "outcomes_webhooks_total", target="default", answer="overloaded"),
+            lambda value: value >= 10,
+        )
         assert 0 < await read_metric(service, "outcomes_backlog_bytes") <= HELD_BYTES
         for connection in connections:
             await connection.hang_up()
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while await read_metric(service, "outcomes_backlog_events"):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: read_metric(service, "outcomes_backlog_events"), lambda value: not value)
         assert await read_metric(service, "outcomes_backlog_bytes") == 0
         # One that comes whole is read whole, since a signature is of the whole body, and leaves nothing.
         answer = await post_webhook(service, bytes(900_000), secret="guessed")

@@ -2,56 +2,27 @@
 
 import asyncio
 import signal
-import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
-from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
-from tests.conftest import SECRET
-from tests.http.processes import Serving, serve
-from tests.http.provider import CONTACTS, KEY, find_free_port, upload
-
-WEEK_SECONDS = 7 * 86_400
-BLOCK = """
-CREATE FUNCTION stop_here() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NEW; END $$;
-CREATE TRIGGER stop_here BEFORE INSERT OR UPDATE OF upload_state ON batches FOR EACH ROW
-    WHEN (NEW.upload_state = '{state}') EXECUTE FUNCTION stop_here();
-"""
-UNBLOCK = "DROP FUNCTION stop_here CASCADE"
-WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+from service.sandbox import RunningSandbox
+from tests.eventually import eventually
+from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.processes import Serving, serve
+from tests.provider import CONTACTS, KEY, find_free_port, upload
 
 
-@asynccontextmanager
-async def provider(service_port: int) -> AsyncIterator[RunningSandbox]:
-    target = Target(url=f"http://127.0.0.1:{service_port}/webhooks/formant", secret=SECRET)
-    options = SandboxOptions(api_keys=(KEY,), targets=(target,), seed=1, rate_limit=10_000, first_batch_id=456)
-    async with serve_sandbox(options, port=0, clock=SteppedClock(time.time(), allowance=0)) as sandbox:
-        yield sandbox
-
-
-async def until(reached: asyncio.Task[Any], trying: asyncio.Task[httpx.Response]) -> None:
-    """Waits until a step is reached, while a caller is trying; it must not be answered before."""
-    async with asyncio.timeout(30):
-        await asyncio.wait({reached, trying}, return_when=asyncio.FIRST_COMPLETED)
-    assert not trying.done(), trying.result().text
-
-
-async def wait_for_block(connection: asyncpg.Connection) -> int:
-    while (pid := await connection.fetchval(WAITING)) is None:
-        await asyncio.sleep(0.01)
-    return int(pid)
+async def list_uploads(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    uploads: list[dict[str, Any]] = (await client.get("/v1/uploads")).json()["data"]
+    return uploads
 
 
 async def wait_for_taken(sandbox: RunningSandbox) -> None:
-    while not sandbox.sandbox.records.batches:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: sandbox.sandbox.records.batches)
 
 
 async def kill(serving: Serving, trying: asyncio.Task[httpx.Response]) -> None:
@@ -68,13 +39,14 @@ async def begin_again_and_count_dials(
     await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
     states: list[str] = []
     async with serve(**settings) as again:
-        while True:
-            uploads = (await again.client.get("/v1/uploads")).json()["data"]
-            if not {row["state"] for row in uploads} & {"preparing", "prepared", "uploading"} and all(
-                "list holds" in row["detail"] for row in uploads if row["state"] == "unknown"
-            ):
-                break
-            await asyncio.sleep(0.02)
+        uploads = await eventually(
+            lambda: list_uploads(again.client),
+            lambda uploads: all(
+                row["state"] not in {"preparing", "prepared", "uploading"}
+                and (row["state"] != "unknown" or "list holds" in row["detail"])
+                for row in uploads
+            ),
+        )
         states += [row["state"] for row in uploads]
         answer = await upload(again.client, key="one-campaign")
         if answer.status_code == 504:  # the provider never took it, which only a person can know
@@ -174,12 +146,11 @@ async def test_a_promotion_killed_before_a_step_was_committed(database_url: str,
         await connection.execute(UNBLOCK)
         await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
         async with serve(**settings) as again:
-            async with asyncio.timeout(30):
-                while True:
-                    states = {row["state"] for row in (await again.client.get("/v1/uploads")).json()["data"]}
-                    if states <= {"held", "uploaded"}:
-                        break
-                    await asyncio.sleep(0.02)
+            uploads = await eventually(
+                lambda: list_uploads(again.client),
+                lambda uploads: all(row["state"] in {"held", "uploaded"} for row in uploads),
+            )
+            states = {row["state"] for row in uploads}
             assert expected in states
             assert ("held" in states) == (expected == "held")
             answer = await again.client.post(f"/v1/batch-calls/{test}/promote")

@@ -17,17 +17,11 @@ import pytest
 from service.sandbox import RunningSandbox
 from service.store.database import Database
 from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, Lease, read_clocks
+from tests.eventually import eventually
 from tests.factories import store_batch
-from tests.guarantees.test_a_killed_upload_dials_nobody_twice import (
-    BLOCK,
-    UNBLOCK,
-    WEEK_SECONDS,
-    provider,
-    until,
-    wait_for_block,
-)
-from tests.http.processes import Serving, serve
-from tests.http.provider import KEY, find_free_port, upload
+from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.processes import Serving, serve
+from tests.provider import KEY, find_free_port, upload
 
 
 async def count_dials(sandbox: RunningSandbox) -> Counter[str]:
@@ -54,9 +48,7 @@ async def paused(
     os.kill(serving.process.pid, signal.SIGSTOP)
     try:
         await connection.execute("SELECT pg_advisory_unlock(42)")
-        async with asyncio.timeout(30):
-            while not await connection.fetchval("SELECT count(*) FROM batches WHERE upload_state = 'uploading'"):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: connection.fetchval("SELECT count(*) FROM batches WHERE upload_state = 'uploading'"))
         await connection.execute(UNBLOCK)
         await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
         yield trying
@@ -66,10 +58,10 @@ async def paused(
 
 async def declare_not_sent(client: httpx.AsyncClient) -> int:
     """Waits until an upload is unknown, and says that it was not sent; gives its id."""
-    async with asyncio.timeout(30):
-        while not (rows := (await client.get("/v1/uploads", params={"state": "unknown"})).json()["data"]):
-            await asyncio.sleep(0.02)
-    (row,) = rows
+    listed = await eventually(
+        lambda: client.get("/v1/uploads", params={"state": "unknown"}), lambda answer: answer.json()["data"]
+    )
+    (row,) = listed.json()["data"]
     answer = await client.post(f"/v1/uploads/{row['upload_id']}/resolve", json={"not_sent": True})
     assert answer.status_code == 200, answer.text
     return int(row["upload_id"])
@@ -109,9 +101,7 @@ async def test_a_promotion_that_wakes_while_it_is_being_sent_a_second_time_sends
                 await declare_not_sent(replica.client)
                 sandbox.sandbox.faults.next_upload = "hang"
                 again = asyncio.create_task(replica.client.post(promote))
-                async with asyncio.timeout(30):
-                    while len(sandbox.sandbox.records.batches) < 2:
-                        await asyncio.sleep(0.01)
+                await eventually(lambda: len(sandbox.sandbox.records.batches) >= 2)
             assert (await trying).status_code == 503
             assert await connection.fetchval("SELECT count(*) FROM batches WHERE upload_state = 'uploading'") == 1
             sandbox.sandbox.faults.release()

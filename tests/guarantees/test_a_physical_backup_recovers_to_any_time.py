@@ -11,10 +11,11 @@ import pytest
 
 from service.app import prepare_schema
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker
-from tests.http.processes import OUTCOMES, run
 from tests.postgres import PostgresServer, find_programs
+from tests.processes import OUTCOMES, run
 
 RECIPIENTS = 5000
 A_WHILE = 300
@@ -50,9 +51,7 @@ def recover(server: PostgresServer, *settings: str) -> PostgresServer:
 
 async def wait_until_recovered(url: str) -> None:
     connection = await asyncpg.connect(url)
-    async with asyncio.timeout(60):
-        while await connection.fetchval("SELECT pg_is_in_recovery()"):
-            await asyncio.sleep(0.05)
+    await eventually(lambda: connection.fetchval("SELECT pg_is_in_recovery()"), lambda value: not value, seconds=60)
     await connection.close()
 
 

@@ -10,9 +10,9 @@ from service.sandbox import sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
-from tests.guarantees.test_lost_webhooks_are_healed import write_all_webhooks
-from tests.http.provider import connect_provider, upload
-from tests.http.test_batches_elsewhere import discover, hold_discovery, make_elsewhere, put
+from tests.guarantees.healing import write_all_webhooks
+from tests.provider import connect_provider, upload
+from tests.uploads.elsewhere import discover, hold_discovery, make_elsewhere, put
 
 FIRST = "customer_phone,loan_id\n" + "".join(f"+91987650001{n},A{n}\n" for n in range(8)) + "+919876500011,B\n"
 SECOND = "customer_phone,loan_id\n+919876500003,C\n+919876500004,D\n"

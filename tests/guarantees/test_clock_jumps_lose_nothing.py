@@ -16,8 +16,8 @@ from tests.conftest import create_database
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker, following_the_feed
 from tests.guarantees.clock import WallClock, find_library
-from tests.http.processes import OUTCOMES, run, serve
 from tests.postgres import PostgresServer, find_programs
+from tests.processes import OUTCOMES, run, serve
 
 RECIPIENTS = 5000
 EACH = 60

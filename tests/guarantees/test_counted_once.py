@@ -16,6 +16,7 @@ from service.store.database import Database, connect, load_queries
 from tests.factories import BEGAN, decode, make_payload, store_batch
 from tests.guarantees.oracle import Expected, expect
 from tests.guarantees.recount import find_differences, read_state
+from tests.guarantees.splitting import split
 
 RECIPIENTS = 3
 _numbers = itertools.count(1)
@@ -58,16 +59,6 @@ def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
         payload["data"]["call"] |= {"started_at": None, "ended_at": None}
     event = decode(payload)[0]
     return event._replace(source="healed") if fact["healed"] else event
-
-
-def split(events: list[Event], sizes: list[int]) -> Iterator[list[Event]]:
-    """``events`` in groups of the given sizes, over and over."""
-    rest = iter(events)
-    for size in itertools.cycle(sizes):
-        group = list(itertools.islice(rest, size))
-        if not group:
-            return
-        yield group
 
 
 async def ingest(connection: Any, events: list[Event]) -> dict[str, int]:

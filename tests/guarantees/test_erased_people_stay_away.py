@@ -14,10 +14,10 @@ from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
-from tests.database.ingesting import get_event, ingest
 from tests.factories import AGENT_ID, decode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
+from tests.webhooks.ingesting import get_event, ingest
 
 PHONE, DIGITS = "+917000000001", "7000000001"  # of the batch's first recipient
 NAME, LOAN, SAID, CALL = "Rahul-the-customer", "LN-secret-77", "i-lost-my-job", "conversation-of-rahul"

@@ -1,7 +1,9 @@
 """A primary with a synchronous standby: what was acknowledged is on both, and stays when the standby takes over."""
 
 import asyncio
+import operator
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import NamedTuple
 
 import asyncpg
@@ -10,6 +12,7 @@ import pytest
 from service.app import prepare_schema
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker
 from tests.postgres import PostgresServer, require_standby
@@ -71,15 +74,10 @@ async def test_a_commit_whose_wait_for_the_standby_was_cut_short_is_not_acknowle
         await asyncio.to_thread(cluster.standby.stop)
         sending = asyncio.create_task(checker.send(service, 11))
         for _ in range(3):  # each time it is committed here, and on no other machine
-            async with asyncio.timeout(30):
-                while (pid := await executioner.fetchval(WAITING_FOR_STANDBY)) is None:
-                    assert not sending.done()
-                    await asyncio.sleep(0.01)
+            pid = await eventually(lambda: executioner.fetchval(WAITING_FOR_STANDBY))
+            assert not sending.done()
             await executioner.execute(f"SELECT {ending}({pid})")
-            async with asyncio.timeout(30):
-                while await executioner.fetchval(WAITING_FOR_STANDBY) == pid:
-                    assert not sending.done()
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: executioner.fetchval(WAITING_FOR_STANDBY), partial(operator.ne, pid))
         assert not sending.done()
         # The provider may send it again meanwhile; that it is known already on this machine is no reason to confirm it.
         again = asyncio.create_task(checker.send(service, 11))

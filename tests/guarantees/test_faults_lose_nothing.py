@@ -13,13 +13,14 @@ import pytest
 from service.app import prepare_schema
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService, create_database
+from tests.eventually import eventually
+from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
 from tests.guarantees.silence import open_network
-from tests.http.exposition import read_metric
-from tests.http.processes import serve
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
+from tests.processes import serve
 
 RECIPIENTS = 5000
 BEFORE = 300
@@ -161,9 +162,7 @@ async def test_clients_that_hang_up_while_their_events_are_in_a_group(
     async with start_service() as service, following_the_feed(batch_url):
         async with hold_ingest_lock(holder):
             loading = asyncio.create_task(checker.load([service], BEFORE))
-            async with asyncio.timeout(30):
-                while await read_metric(service, "outcomes_backlog_events") < CLIENTS:
-                    await asyncio.sleep(0.01)
+            await eventually(lambda: read_metric(service, "outcomes_backlog_events"), lambda held: held >= CLIENTS)
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
         await checker.load([service], BEFORE)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from service.formant.signature import SIGNATURE_HEADER, sign
 from tests.conftest import SECRET
 from tests.factories import encode, make_payload
-from tests.http.fuzzing import Fuzzed, open_fuzzed
+from tests.web.fuzzing import Fuzzed, open_fuzzed
 
 PATH = b"/webhooks/formant"
 EXAMPLES = settings(

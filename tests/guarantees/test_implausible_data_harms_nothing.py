@@ -23,14 +23,15 @@ from service.store.database import Database
 from service.webhooks import repair
 from service.webhooks.repair import Repairer
 from tests.conftest import StartService, create_database, drop_database
-from tests.database.ingesting import ingest
+from tests.eventually import eventually
+from tests.exports.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backing_up import back_up, restore
 from tests.guarantees.recount import find_differences
-from tests.guarantees.test_verify_and_rebuild import verify
-from tests.http.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
-from tests.http.processes import OUTCOMES, run, start
+from tests.guarantees.verifying import verify
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run, start
+from tests.webhooks.ingesting import ingest
 
 YEAR_1, YEAR_9999 = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 EPOCH = 1764000000
@@ -183,9 +184,7 @@ async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(data
         await transaction.start()
         await connection.execute("SELECT lock_ingest()")
         process = await start(OUTCOMES, "repair", settings=environ)
-        async with asyncio.timeout(60):
-            while not await database.pool.fetchval(waits):
-                await asyncio.sleep(0.01)
+        await eventually(lambda: database.pool.fetchval(waits), seconds=60)
         process.kill()
         await process.wait()
         await transaction.rollback()
@@ -198,8 +197,7 @@ async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(data
 async def test_the_service_repairs_when_it_starts(database: Database, start_service: StartService) -> None:
     await fill_as_before(database)
     async with start_service(), asyncio.timeout(30):
-        while await database.pool.fetchval("SELECT count(*) FROM repairs") == 0:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: database.pool.fetchval("SELECT count(*) FROM repairs"), lambda value: value != 0)
     assert await is_sound(database)
 
 

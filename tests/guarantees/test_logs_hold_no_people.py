@@ -20,10 +20,10 @@ from tests.conftest import API_KEY, SECRET, create_database
 from tests.crm.generic_server import LocalCrm
 from tests.crm.hubspot_server import TOKEN
 from tests.factories import encode, make_payload, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, Finished, Serving, run, run_in, serve
-from tests.http.provider import START, find_free_port
-from tests.http.test_replay import quarantine
 from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, Finished, Serving, run, run_in, serve
+from tests.provider import START, find_free_port
+from tests.webhooks.quarantining import quarantine
 
 NAME = "Rahul-the-customer"
 TRANSCRIPT = "a-secret-thing-that-was-said"

@@ -28,9 +28,10 @@ from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
 from service.uploads.storing import UploadRequest
 from service.uploads.uploader import Uploader
-from tests.database.ingesting import ingest
+from tests.eventually import eventually
 from tests.factories import decode, make_payload
-from tests.http.provider import KEY
+from tests.provider import KEY
+from tests.webhooks.ingesting import ingest
 
 HISTORIES = 60
 NAMES = ("March", "March", "March", " march ")
@@ -147,9 +148,7 @@ class History:
             agent_id=123, name=name, file_name=path.name, path=path, file_digest=label.encode(), force=True
         )
         task = asyncio.create_task(self._send(uploader, asked))
-        async with asyncio.timeout(30):
-            while not task.done() and (fate != "slow" or set(self._sandbox.records.batches) == before):
-                await asyncio.sleep(0.002)
+        await eventually(lambda: task.done() or (fate == "slow" and set(self._sandbox.records.batches) != before))
         for batch_id in set(self._sandbox.records.batches) - before:
             assert label not in self._owners.values(), f"{label} was sent twice"
             self._owners[batch_id] = label

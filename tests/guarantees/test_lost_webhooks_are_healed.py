@@ -1,12 +1,11 @@
 """What webhooks lose, healing brings: afterwards each recipient is what the provider says, and nothing counts twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 from service.formant.client import open_http
@@ -14,65 +13,16 @@ from service.reconciliation.budget import Budget
 from service.reconciliation.healer import Healer
 from service.reconciliation.reconciler import Reconciler
 from service.reconciliation.schedule import LEASE_SECONDS
-from service.sandbox import RunningSandbox, Sandbox, sample_contacts
-from service.sandbox.calls import Call, draw_call
-from service.sandbox.events import EventWriter
-from service.sandbox.records import Attempt
+from service.sandbox import RunningSandbox
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
 from tests.conftest import StartService
 from tests.factories import post_webhook
-from tests.guarantees.recount import find_differences
-from tests.http.provider import KEY, connect_provider, upload
+from tests.guarantees.healing import RECIPIENTS, assert_healed, now, play, read_outcomes, wait_until, write_all_webhooks
+from tests.provider import KEY, connect_provider
 
-RECIPIENTS = 150
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the service leaves it to the test
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Hours:
-    """Time that passes only while somebody sleeps: for the reconciler, its budget, and the provider's rate limit."""
-
-    def __init__(self) -> None:
-        self.moment = now()
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def timestamp(self) -> float:
-        return self.moment.timestamp()
-
-    async def sleep(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
-        await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def open_reconciler_in(
-    hours: Hours, database: Database, sandbox: RunningSandbox, hook: Callable[[Any], Awaitable[None]] | None = None
-) -> AsyncIterator[Reconciler]:
-    """A replica's reconciler that never really waits; ``hook`` is called with each answer of the provider."""
-    sandbox.sandbox.real_time = hours.timestamp
-    metrics = Metrics()
-    writer = Writer(database.url, database.queries, metrics)
-
-    async def forget_date(answer: httpx.Response) -> None:
-        answer.headers.pop("date", None)  # the server's clock is another one
-
-    try:
-        async with open_http(sandbox.base_url, KEY) as http:
-            http.event_hooks["response"] = [forget_date, *([] if hook is None else [hook])]
-            budget = Budget(database, "sandbox", now=hours.now, sleep=hours.sleep)
-            yield Reconciler(
-                database, http, metrics, budget, budget, Healer(database, writer, metrics, hours.now),
-                grace_seconds=0, interval_seconds=30, now=hours.now,
-            )  # fmt: skip
-    finally:
-        writer.close()
 
 
 @asynccontextmanager
@@ -92,51 +42,6 @@ async def open_reconciler(
             )  # fmt: skip
     finally:
         writer.close()
-
-
-async def play(
-    service: httpx.AsyncClient,
-    sandbox: RunningSandbox,
-    *,
-    drop: float = 0.3,
-    recipients: int = RECIPIENTS,
-    seed: int = 3,
-) -> int:
-    """A batch from its upload to its last call, with a share of the webhooks lost; returns its id."""
-    sandbox.sandbox.faults.drop = drop
-    answer = await upload(service, sample_contacts(recipients, seed=seed), force="true")
-    batch_id: int = answer.json()["data"]["id"]
-    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
-        answer = await witness.get("/sandbox/wait", params={"batch_id": batch_id, "timeout": 50})
-        assert answer.json()["data"]["done"]
-    return batch_id
-
-
-async def read_truth(sandbox: RunningSandbox, batch_id: int) -> list[dict[str, Any]]:
-    """What really became of each recipient, by row."""
-    async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
-        answer = await witness.get(f"/sandbox/batches/{batch_id}/recipients", params={"limit": 10_000})
-    data: list[dict[str, Any]] = answer.json()["data"]
-    return data
-
-
-async def assert_healed(database: Database, sandbox: RunningSandbox, batch_id: int, *, is_whole: bool = True) -> None:
-    """Each recipient's state and attempts are the provider's, and a recount finds every counter right."""
-    truth = {row["row"] + 1: (row["state"], len(row["attempts"])) for row in await read_truth(sandbox, batch_id)}
-    rows = await database.pool.fetch(
-        "SELECT o.recipient_no, o.state, o.attempts FROM outcomes AS o JOIN batches AS b USING (batch_key) "
-        "WHERE b.batch_id = $1",
-        batch_id,
-    )
-    ours = {row["recipient_no"]: (row["state"], row["attempts"]) for row in rows}
-    assert ours == truth if is_whole else {n: s for n, (s, _) in ours.items()} == {n: s for n, (s, _) in truth.items()}
-    async with database.pool.acquire() as connection:
-        assert await find_differences(connection) == []
-
-
-async def read_outcomes(service: httpx.AsyncClient, batch_id: int) -> dict[str, Any]:
-    data: dict[str, Any] = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
-    return data
 
 
 @pytest.mark.parametrize("ids", ["per-attempt", "per-recipient"])
@@ -175,23 +80,6 @@ async def test_webhooks_that_come_after_their_calls_were_healed_count_nothing_tw
         assert answer.json()["data"]["verdict"] == "complete"
 
 
-async def write_all_webhooks(sandbox: RunningSandbox, batch_id: int) -> list[bytes]:
-    """The bodies of all webhooks of a batch, those that were lost among them."""
-    playing = sandbox.sandbox
-    writer = EventWriter(playing.options, playing.seed)
-    return [
-        writer.write(attempt, recall(playing, attempt), playing.options.targets[0])
-        for attempts in playing.records.batches[batch_id].attempts.values()
-        for attempt in attempts
-    ]
-
-
-def recall(playing: Sandbox, attempt: Attempt) -> Call:
-    """How an attempt went."""
-    share = playing.options.completed_share
-    return draw_call(playing.seed, attempt.batch.ordinal, attempt.row, attempt.number, completed_share=share)
-
-
 async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the_lease_has_run_out(
     start_service: StartService, database: Database
 ) -> None:
@@ -216,13 +104,6 @@ async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the
             assert await third.reconcile_due()
         assert (await read_outcomes(service, batch_id))["verdict"] == "complete"
         await assert_healed(database, sandbox, batch_id)
-
-
-async def wait_until(database: Database, question: str, *, seconds: float = 30) -> None:
-    """Waits for the database to say true."""
-    async with asyncio.timeout(seconds):
-        while not await database.pool.fetchval(question):
-            await asyncio.sleep(0.005)
 
 
 async def test_two_replicas_that_heal_at_once_count_nothing_twice(

@@ -9,8 +9,9 @@ import pytest
 from service.app import prepare_schema
 from service.sandbox.faults import UploadFault
 from tests.conftest import StartService, create_database
-from tests.http.provider import CONTACTS, connect_provider, count_uploads, upload
+from tests.eventually import eventually
 from tests.postgres import PostgresServer
+from tests.provider import CONTACTS, connect_provider, count_uploads, upload
 
 DIALLED: tuple[UploadFault, ...] = ("lost_answer", "accepted_500")
 NOT_DIALLED: tuple[UploadFault, ...] = ("refused_after_body", "500")
@@ -64,9 +65,7 @@ async def test_an_answer_that_comes_while_the_database_is_away_is_taken_down_onc
                 files={"file": ("contacts.csv", CONTACTS, "text/csv")},
             )
         )
-        async with asyncio.timeout(20):
-            while not sandbox.sandbox.records.batches:  # until the provider has taken it
-                await asyncio.sleep(0.01)
+        await eventually(lambda: sandbox.sandbox.records.batches)  # until the provider has taken it
         await asyncio.to_thread(own_postgres.stop)
         assert (await service.get("/v1/uploads")).status_code == 503
         sandbox.sandbox.faults.release()

@@ -10,9 +10,10 @@ import pytest
 from service.store.database import connect
 from service.webhooks.backlog import Limits
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
-from tests.http.raw_http import connect_raw
 from tests.locks import hold_ingest_lock
+from tests.server.raw_http import connect_raw
 
 WAITING = 40
 LIMITS = Limits(events=WAITING, hold_seconds=1.0)
@@ -38,8 +39,7 @@ async def test_what_cannot_be_stored_is_refused_and_what_was_refused_is_taken_la
         blocker = await connect(database_url)
         async with hold_ingest_lock(blocker):
             held = [asyncio.create_task(send(client, recipient)) for recipient in range(1, WAITING + 1)]
-            while await read_backlog(client) < WAITING:
-                await asyncio.sleep(0)
+            await eventually(lambda: read_backlog(client), lambda held: held >= WAITING)
             started = time.monotonic()
             at_once = await asyncio.gather(*(send(client, recipient) for recipient in range(101, 121)))
             assert time.monotonic() - started < LIMITS.hold_seconds

@@ -16,12 +16,11 @@ from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET
-from tests.database.ingesting import Counted, get_event, ingest
-from tests.database.test_ingest_healed import heal
-from tests.database.test_registration import note
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
-from tests.http.processes import OUTCOMES, run
+from tests.processes import OUTCOMES, run
+from tests.uploads.registering import note
+from tests.webhooks.ingesting import Counted, get_event, heal, ingest
 
 WEEK = timedelta(days=7)
 

@@ -14,16 +14,9 @@ from service.reconciliation.schedule import LEASE_SECONDS
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
-from tests.guarantees.test_lost_webhooks_are_healed import (
-    Hours,
-    assert_healed,
-    open_reconciler_in,
-    play,
-    read_outcomes,
-    wait_until,
-)
-from tests.http.processes import serve
-from tests.http.provider import KEY, connect_provider, find_free_port, upload
+from tests.guarantees.healing import Hours, assert_healed, open_reconciler_in, play, read_outcomes, wait_until
+from tests.processes import serve
+from tests.provider import KEY, connect_provider, find_free_port, upload
 
 BY_HAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 CONTRACT: dict[str, Any] = {"rate_limit": 50}

@@ -17,8 +17,8 @@ import pytest
 from service.feed.feed import read_feed
 from service.formant.events import STATUSES, Event
 from service.store.database import Connection, Database, connect
-from tests.database.test_registration import note
 from tests.factories import decode, make_payload, phone_of, store_batch
+from tests.uploads.registering import note
 
 UPLOADS, RECIPIENTS, STRANGERS = 4, 12, 15
 ELSEWHERE, FIRST_ID = 900, 456

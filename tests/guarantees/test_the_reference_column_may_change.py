@@ -12,8 +12,8 @@ from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Verifier
 from service.webhooks.writer import Writer
 from tests.conftest import SECRET, StartService
-from tests.database.ingesting import get_event, ingest
 from tests.factories import BATCH_ID, RECEIVED, REF_TOKEN, encode, make_payload, post_webhook, store_batch
+from tests.webhooks.ingesting import get_event, ingest
 
 COLUMNS = ["outcome_ref", "row_ref", ""]
 

@@ -11,7 +11,7 @@ from service.privacy.retention import Retention
 from service.store.database import Database, open_database
 from service.telemetry.metrics import Metrics
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
-from tests.http.processes import OUTCOMES, run, serve
+from tests.processes import OUTCOMES, run, serve
 
 ROLE = "outcomes_service"
 

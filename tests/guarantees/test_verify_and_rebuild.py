@@ -8,19 +8,16 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from service.formant.events import EventDecoder
 from service.formant.signature import read_signatures, sign
-from service.formant.targets import load_targets
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
-from service.webhooks.signatures import BodyCheck
-from service.webhooks.verification import Finding, Verifier
 from tests.conftest import SECRET
-from tests.database.ingesting import ingest
 from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch
+from tests.guarantees.ambiguous import note_dashboard_batch, settle
 from tests.guarantees.recount import find_differences
-from tests.guarantees.test_ambiguous_worlds import note_dashboard_batch, settle
-from tests.http.processes import OUTCOMES, run
+from tests.guarantees.verifying import verify, verify_all
+from tests.processes import OUTCOMES, run
+from tests.webhooks.ingesting import ingest
 
 RECIPIENTS = 40
 
@@ -66,18 +63,6 @@ async def fill(database: Database) -> int:
         second = make_payload(recipient=number, attempt=2, status="completed" if number % 2 else "no_answer")
         await ingest(database, *decode(*([first] if number % 3 == 0 else [second, first])))
     return key
-
-
-async def verify(database: Database) -> list[str]:
-    """What is found to be wrong."""
-    return [finding.what for finding in (await verify_all(database))[0]]
-
-
-async def verify_all(database: Database, *secrets: str) -> tuple[list[Finding], BodyCheck]:
-    """All findings, and what could not be checked."""
-    bodies = BodyCheck(load_targets(secrets or (SECRET,), allow_unsigned=False, path=None))
-    found = [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), bodies).verify()]
-    return found, bodies
 
 
 async def rebuild(database: Database) -> tuple[int, int]:

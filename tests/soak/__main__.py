@@ -22,11 +22,11 @@ from service.telemetry.logs import configure_logs
 from tests.bench.load import AGENT_ID, SECRET
 from tests.bench.machine import describe_machine, find_port, run_process
 from tests.conftest import API_KEY, create_database
+from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import find_lost
-from tests.http.exposition import read_metric
-from tests.http.processes import OUTCOMES, run
 from tests.postgres import PostgresServer, find_programs
+from tests.processes import OUTCOMES, run
 from tests.soak.stream import ACKNOWLEDGED, BATCH_RECIPIENTS, PREFIX, REFUSED, UNKNOWN, Stream, ref_token
 from tests.soak.watch import Growth, Sample, Watch, find_growth
 

@@ -1,0 +1,223 @@
+"""What the contract leaves open: odd, missing and absurd fields cost themselves, never the event."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.formant.events import Event, Unreadable
+from tests.factories import decode, make_payload
+from tests.formant.bodies import decode_body, make_body
+
+ABSENT = object()
+
+
+def decode_with(path: str, value: object) -> Event:
+    """The usual event with the field at ``path`` replaced."""
+    payload: dict[str, Any] = make_payload(recipient=3, attempt=2)
+    *parents, name = path.split(".")
+    inner = payload
+    for parent in parents:
+        inner = inner[parent]
+    if value is ABSENT:
+        del inner[name]
+    else:
+        inner[name] = value
+    return decode(payload)[0]
+
+
+@pytest.mark.parametrize("value", [ABSENT, None])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("timestamp", {"occurred_at": None}),
+        ("data.results", {"results": "null"}),
+        ("data.retry", {"attempt_number": None, "max_attempts": None, "is_final": True}),
+        ("data.retry_context", {}),
+        ("data.transcript", {}),
+        ("data.call.agent_id", {"agent_id": None}),
+        ("data.call.call_parameters", {"parameters": "null", "ref_token": None, "ref_no": None}),
+        ("data.call.to_phone", {"phone": None}),
+        ("data.call.duration_seconds", {"duration_seconds": None}),
+        ("data.call.started_at", {"started_at": None}),
+        ("data.call.ended_at", {"ended_at": None}),
+        ("data.call.failure_reason", {"failure_reason": None}),
+        ("data.call.status", {}),
+        ("data.retry.attempt_number", {"attempt_number": None}),
+        ("data.retry.max_attempts", {"max_attempts": None}),
+        ("data.retry.is_final_attempt", {"is_final": True}),
+        ("data.retry.next_retry_at", {"next_retry_at": None}),
+    ],
+)
+def test_a_field_that_is_absent_or_null_costs_only_itself(path: str, value: object, fields: dict[str, Any]) -> None:
+    event = decode_with(path, value)
+    usual = decode(make_payload(recipient=3, attempt=2))[0]
+    ids = {name: getattr(event, name) for name in ("event_id", "digest", "body")}
+    assert event == usual._replace(**ids, **fields)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field", "expected"),
+    [
+        ("data.call.duration_seconds", 62.4, "duration_seconds", 62),
+        ("data.call.duration_seconds", "62", "duration_seconds", 62),
+        ("data.call.duration_seconds", "62.9", "duration_seconds", None),
+        ("data.call.duration_seconds", -1, "duration_seconds", None),
+        ("data.call.duration_seconds", 86_400, "duration_seconds", 86_400),
+        ("data.call.duration_seconds", 86_401, "duration_seconds", None),
+        ("data.call.duration_seconds", 1764000000, "duration_seconds", None),
+        ("data.call.duration_seconds", 2**31, "duration_seconds", None),
+        ("data.call.duration_seconds", 1e300, "duration_seconds", None),
+        ("data.call.duration_seconds", True, "duration_seconds", None),
+        ("data.call.duration_seconds", {"seconds": 62}, "duration_seconds", None),
+        ("data.call.agent_id", "123", "agent_id", 123),
+        ("data.call.agent_id", 123.0, "agent_id", 123),
+        ("data.call.agent_id", 2**63, "agent_id", None),
+        ("data.call.agent_id", "agent", "agent_id", None),
+        ("data.call.conversation_id", 77, "conversation_id", "77"),
+        ("event_id", 4711, "event_id", "4711"),
+        ("data.call.to_phone", 919876543210, "phone", "+919876543210"),
+        ("data.call.to_phone", [], "phone", None),
+        ("data.call.failure_reason", 486, "failure_reason", "486"),
+        ("data.call.failure_reason", {"code": 486}, "failure_reason", None),
+        ("data.retry.attempt_number", "2", "attempt_number", 2),
+        ("data.retry.attempt_number", 0, "attempt_number", None),
+        ("data.retry.attempt_number", -3, "attempt_number", None),
+        ("data.retry.attempt_number", 1_000, "attempt_number", 1_000),
+        ("data.retry.attempt_number", 1_001, "attempt_number", None),
+        ("data.retry.max_attempts", 1764000000, "max_attempts", None),
+        ("data.retry.attempt_number", 2**31, "attempt_number", None),
+        ("data.results", [1, "two"], "results", '[1, "two"]'),
+        ("data.results", "free text", "results", '"free text"'),
+        ("data.call.call_parameters", ["a"], "parameters", '["a"]'),
+    ],
+)
+def test_a_field_of_another_type_is_understood_where_it_makes_sense(
+    path: str, value: object, field: str, expected: object
+) -> None:
+    assert getattr(decode_with(path, value), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-03-16T10:31:00", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        ("2026-03-16 10:31:00.5+00:00", datetime(2026, 3, 16, 10, 31, 0, 500_000, tzinfo=UTC)),
+        ("2026-03-16T10:31:00+05:30", datetime(2026, 3, 16, 5, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", None),
+        ("9999-12-31T23:59:59.999999Z", None),
+        ("1970-01-01T00:00:00Z", None),
+        ("1999-12-31T23:59:59.999999Z", None),
+        ("2000-01-01T05:30:00+05:30", datetime(2000, 1, 1, tzinfo=UTC)),
+        ("2099-12-31T23:59:59.999999", datetime(2099, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+        ("2100-01-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+05:30", None),
+        ("9999-12-31T23:59:59-05:30", None),
+        ("0000-00-00T00:00:00Z", None),
+        ("2026-02-30T10:00:00Z", None),
+        ("2026-03-16T25:00:00Z", None),
+        ("+12026-03-16T10:31:00Z", None),
+        ("yesterday", None),
+        ("", None),
+        ("2026-03-16T10:31:00Z" + " " * 100, None),
+        (1_773_657_060, None),
+        (True, None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("timestamp", "occurred_at"),
+        ("data.call.started_at", "started_at"),
+        ("data.call.ended_at", "ended_at"),
+        ("data.retry.next_retry_at", "next_retry_at"),
+    ],
+)
+def test_times_are_told_in_utc_and_absurd_ones_count_as_absent(
+    path: str, field: str, text: object, expected: datetime | None
+) -> None:
+    time = getattr(decode_with(path, text), field)
+    assert time == expected
+    assert time is None or time.tzinfo is UTC
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_beyond_all_measure_cost_only_themselves(digits: int) -> None:
+    number = "9" * digits
+    event = decode_body(make_body(duration=number, agent_id=number, results=f'{{"score": {number}}}'))
+    assert isinstance(event, Event)
+    assert (event.duration_seconds, event.agent_id, event.conversation_id) == (None, None, "c-1")
+    assert list(json.loads(event.results, parse_int=str)) == ["score"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_know_become_text(number: str) -> None:
+    event = decode_body(make_body(duration=number, results=f'{{"score": {number}}}'))
+    assert isinstance(event, Event)
+    assert event.duration_seconds is None
+    assert isinstance(json.loads(event.results)["score"], str)
+
+
+@pytest.mark.parametrize(
+    ("escaped", "stored"),
+    [
+        (r"a\u0000b", "a\ufffdb"),
+        (r"a\ud83db", "a\ufffdb"),
+        (r"a\uDE00b", "a\ufffdb"),
+        (r"\ude00\ud83d", "\ufffd\ufffd"),
+        (r"\ud83d\ude00", "😀"),
+        (r"\uD83D\uDE00", "😀"),
+        (r"\\u0000", r"\u0000"),
+        (r"\\ud83d", r"\ud83d"),
+        ("😀 ₹", "😀 ₹"),
+    ],
+)
+def test_text_that_postgres_cannot_hold_is_replaced_and_all_other_text_kept(escaped: str, stored: str) -> None:
+    text = f'{{"k{escaped}": "{escaped}"}}'
+    body = make_body(event_id=escaped, parameters=text, results=text, reason=f'"{escaped}"')
+    event = decode_body(body)
+    assert isinstance(event, Event)
+    assert (event.event_id, event.failure_reason, event.body) == (stored, stored, body)
+    assert json.loads(event.parameters) == json.loads(event.results) == {f"k{stored}": stored}
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\xc3(", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"])
+@pytest.mark.parametrize("field", ["event_id", "parameters", "results", "reason"])
+def test_bytes_that_are_not_utf8_are_replaced_in_any_field(field: str, raw: bytes) -> None:
+    mark = "@"
+    value = {"event_id": mark, "reason": f'"{mark}"'}.get(field, f'{{"k": "{mark}"}}')
+    event = decode_body(make_body(**{field: value}).replace(mark.encode(), raw))
+    assert isinstance(event, Event)
+    assert "\ufffd" in str(event._replace(body=b"", digest=b""))
+
+
+def test_a_byte_order_mark_is_no_hindrance() -> None:
+    event = decode_body(b"\xef\xbb\xbf" + make_body())
+    assert isinstance(event, Event)
+    assert event.body.startswith(b"\xef\xbb\xbf")
+
+
+def test_of_duplicate_keys_the_last_one_counts() -> None:
+    event = decode_body(make_body().replace(b'"to_phone"', b'"to_phone": "+911", "to_phone"'))
+    assert isinstance(event, Event)
+    assert event.phone == "+919876543210"
+
+
+@pytest.mark.parametrize("field", ["parameters", "results"])
+def test_duplicate_keys_inside_free_form_fields_are_no_hindrance(field: str) -> None:
+    event = decode_body(make_body(**{field: '{"a": 1, "a": 2}'}))
+    assert isinstance(event, Event)
+    assert json.loads(getattr(event, field)) == {"a": 2}
+
+
+def test_ids_that_are_long_numbers_stay_apart_and_one_that_may_be_another_is_none() -> None:
+    """Two of them must not become one float, or the second event is taken for the first's and lost."""
+    numbers = ("1234567890123456781", "1234567890123456782", str(2**63 - 1), str(-(2**63)))
+    events = [decode_body(make_body().replace(b'"e-1"', number.encode())) for number in numbers]
+    assert [event.event_id for event in events] == list(numbers)
+    calls = [decode_body(make_body().replace(b'"c-1"', number.encode())) for number in numbers]
+    assert [call.conversation_id for call in calls if isinstance(call, Event)] == list(numbers)
+    for number in (str(2**63), "1" * 40, "1e300"):
+        assert isinstance(decode_body(make_body().replace(b'"e-1"', number.encode())), Unreadable)
+        assert isinstance(decode_body(make_body().replace(b'"c-1"', number.encode())), Unreadable)

@@ -1,0 +1,40 @@
+"""Percentiles of talk time: exact below a minute, near beyond it, whatever the durations are."""
+
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.outcomes.figures import PERCENTILES, TalkTimeCount, find_percentiles
+from tests.outcomes.talking import slot_of
+
+
+def count(durations: list[int]) -> list[TalkTimeCount]:
+    return [TalkTimeCount(slot, number) for slot, number in Counter(map(slot_of, durations)).items()]
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.integers(0, 63), min_size=1, max_size=300))
+def test_below_a_minute_percentiles_are_exact(durations: list[int]) -> None:
+    ordered = sorted(durations)
+    expected = {f"p{percent}": ordered[-(-len(ordered) * percent // 100) - 1] for percent in PERCENTILES}
+    assert find_percentiles(count(durations)) == expected
+
+
+@settings(derandomize=True, deadline=None)
+@given(st.lists(st.integers(0, 8191), min_size=1, max_size=300))
+def test_beyond_they_are_within_what_is_promised(durations: list[int]) -> None:
+    ordered = sorted(durations)
+    for percent in PERCENTILES:
+        exact = ordered[-(-len(ordered) * percent // 100) - 1]
+        found = find_percentiles(count(durations))[f"p{percent}"]
+        assert found is not None
+        assert abs(found - exact) <= 0.016 * exact
+
+
+def test_calls_of_many_hours_are_told_as_at_least_so_long() -> None:
+    assert find_percentiles(count([8191, 20_000, 90_000]))["p99"] == 8192
+
+
+def test_without_talk_there_is_no_percentile() -> None:
+    assert find_percentiles([]) == dict.fromkeys(("p50", "p90", "p95", "p99"))

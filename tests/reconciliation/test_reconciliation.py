@@ -1,0 +1,120 @@
+"""Reconciliation over HTTP and from the command line."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from service.sandbox import RunningSandbox, sample_contacts
+from service.store.database import Database
+from tests.conftest import StartService
+from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
+from tests.processes import OUTCOMES, run
+from tests.provider import KEY, START, connect_provider, upload
+from tests.uploads.elsewhere import discover, hold_discovery, make_elsewhere
+
+ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
+
+
+async def test_a_batch_that_is_still_called_is_open_and_says_why(start_service: StartService) -> None:
+    async with connect_provider(start_service, **ON_DEMAND) as (service, _):
+        batch_id = (await upload(service)).json()["data"]["id"]
+        answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
+        data = answer.json()["data"]
+        assert (answer.status_code, data["batch_id"], data["verdict"]) == (200, batch_id, "open")
+        assert data["reasons"] == [{"code": "in_progress", "figure": "in_progress_count", "count": 2}]
+        outcomes = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+        assert outcomes["verdict"] == "open"
+        assert outcomes["reconciliation"]["reasons"] == data["reasons"]
+
+
+async def read_excess(service: httpx.AsyncClient, batch_id: int) -> tuple[str, list[dict[str, Any]]]:
+    """The verdict, and by how many more recipients there are calls of than the provider says it has."""
+    data = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+    shown = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]["reconciliation"]
+    assert shown["reasons"] == data["reasons"]
+    return data["verdict"], [reason for reason in data["reasons"] if reason["code"] == "more_recipients_than_total"]
+
+
+def say_total(sandbox: RunningSandbox, total: int | None) -> None:
+    sandbox.sandbox.records.retell = lambda batch: batch | {"total_recipients": total}
+
+
+async def test_a_total_that_shrinks_below_those_who_were_called_is_drift_and_says_by_how_many(
+    start_service: StartService,
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND, OUTCOMES_GRACE_SECONDS="0") as (
+        service, sandbox,
+    ):  # fmt: skip
+        batch_id = (await upload(service, sample_contacts(5, seed=1))).json()["data"]["id"]
+        await sandbox.sandbox.wait_until_done(batch_id)
+        assert await read_excess(service, batch_id) == ("complete", [])
+        say_total(sandbox, 3)
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 2}
+        assert await read_excess(service, batch_id) == ("drifted", [excess])
+
+
+async def test_strangers_who_fill_a_window_are_more_than_the_total(
+    start_service: StartService, database: Database
+) -> None:
+    await hold_discovery(database)
+    async with connect_provider(start_service, plays=True, **ON_DEMAND, OUTCOMES_GRACE_SECONDS="0") as (
+        service, sandbox,
+    ):  # fmt: skip
+        say_total(sandbox, None)  # so that its window takes whoever is called
+        batch_id = await make_elsewhere(sandbox, sample_contacts(5, seed=1))
+        await discover(database, sandbox)
+        await sandbox.sandbox.wait_until_done(batch_id)
+        call = make_payload(recipient=None, phone="+919900000001", began=datetime.fromtimestamp(START, UTC))
+        await post_webhook(service, call)
+        assert (await read_excess(service, batch_id))[1] == []
+        say_total(sandbox, 5)
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 1}
+        assert await read_excess(service, batch_id) == ("drifted", [excess])
+
+
+async def test_history_is_paged_newest_first(start_service: StartService) -> None:
+    async with connect_provider(start_service, **ON_DEMAND) as (service, sandbox):
+        batch_id = (await upload(service)).json()["data"]["id"]
+        path = f"/v1/batch-calls/{batch_id}"
+        assert (await service.get(f"{path}/reconciliations")).json() == {"data": [], "next": None, "has_more": False}
+        await service.post(f"{path}/reconcile")
+        sandbox.sandbox.records.batches[batch_id].pending_retry = 1
+        await service.post(f"{path}/reconcile")
+        first = (await service.get(f"{path}/reconciliations", params={"limit": 1})).json()
+        assert (first["has_more"], len(first["data"])) == (True, 1)
+        assert [reason["code"] for reason in first["data"][0]["reasons"]][:2] == ["in_progress", "waiting_for_retry"]
+        rest = (await service.get(f"{path}/reconciliations", params={"after": first["next"]})).json()
+        assert (rest["has_more"], len(rest["data"])) == (False, 1)
+
+
+async def test_what_cannot_be_reconciled_says_so(start_service: StartService, database_url: str) -> None:
+    async with start_service() as service:
+        assert (await service.post("/v1/batch-calls/456/reconcile")).status_code == 503
+    settings = {"FORMANT_API_KEY": KEY, "FORMANT_BASE_URL": "http://127.0.0.1:1", **ON_DEMAND}
+    async with start_service(**settings) as service:
+        for method, path in (("POST", "reconcile"), ("GET", "reconciliations")):
+            assert (await service.request(method, f"/v1/batch-calls/999/{path}")).status_code == 404
+            refused = await service.request(method, f"/v1/batch-calls/456/{path}", headers={"authorization": ""})
+            assert refused.status_code == 401
+        await store_batch(database_url)
+        answer = await service.post(f"/v1/batch-calls/{BATCH_ID}/reconcile")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (502, "provider_unreachable")
+
+
+async def test_the_command_heals_and_shows_the_verdict(start_service: StartService, database_url: str) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        sandbox.sandbox.faults.drop = 0.5
+        batch_id = (await upload(service, sample_contacts(30, seed=1))).json()["data"]["id"]
+        async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
+            await witness.get("/sandbox/wait", params={"batch_id": batch_id})
+        settings = {
+            "OUTCOMES_DATABASE_URL": database_url, "FORMANT_API_KEY": KEY, "FORMANT_BASE_URL": sandbox.base_url,
+        }  # fmt: skip
+        finished = await run(OUTCOMES, "reconcile", str(batch_id), **settings)
+        assert (finished.status, f"Batch {batch_id}: complete" in finished.output) == (0, True), finished
+        assert "healed" in finished.output
+        unknown = await run(OUTCOMES, "reconcile", "999", **settings)
+        assert (unknown.status, unknown.errors.splitlines()[-1]) == (2, "outcomes: There is no batch 999")
+        keyless = await run(OUTCOMES, "reconcile", "1", **{**settings, "FORMANT_API_KEY": ""})
+        assert (keyless.status, "FORMANT_API_KEY" in keyless.errors) == (2, True)

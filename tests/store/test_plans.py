@@ -1,0 +1,198 @@
+"""What a query costs does not grow with the tables: look-ups read a few index entries and never a whole table.
+
+Measured from the server's own counts of scans and of rows read, so plans inside functions are seen as they really run;
+and in each state that a table may be in when a plan is made: analysed, never analysed, and still empty.
+"""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.outcomes.recipients import NO_FILTERS, Filters
+from service.store.database import connect
+from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of
+from tests.store.plans import QUERIES, ROWS, fill, reading_little
+
+NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
+WITHOUT_CHANGES = {name: value for name, value in NO_FILTERS._asdict().items() if name != "changed_since"}
+NARROW = Filters(
+    state="completed", source="webhook", min_attempts=1, max_attempts=3, changed_since=BEGAN, result_name="intent",
+    result_value="refused",
+)  # fmt: skip
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection as the service uses them."""
+    opened = await connect(database_url)
+    yield opened
+    await opened.close()
+
+
+async def fill_windows(connection: asyncpg.Connection) -> None:
+    """20,000 finished batches from the dashboard, of an agent of their own."""
+    await connection.execute(
+        f"""
+        INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at,
+                             prepared_at, closed_at)
+        SELECT 1000 + n, 777, '', 'uploaded', '{{}}', 'provider', false, t.at, t.at, t.at + interval '1 hour'
+        FROM generate_series(1, {ROWS}) AS n
+        CROSS JOIN LATERAL (SELECT timestamptz '2020-01-01' + n * interval '1 hour' AS at) AS t;
+        """
+    )
+
+
+async def look_up(connection: asyncpg.Connection) -> None:
+    """Every query that a reader calls."""
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("get_event", {"event_id": "old-777"}),
+        ("get_event", {"event_id": "bad-777"}),
+        ("get_event", {"event_id": "stray-777"}),
+        ("get_event", {"event_id": "unknown"}),
+        ("get_batch", {"batch_id": BATCH_ID}),
+        ("get_batch_counts", {"batch_id": BATCH_ID, "time_zone": "Asia/Kolkata", "names": 100, "values": 50}),
+        ("list_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
+        ("list_batches", {"agent_id": None, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
+        ("count_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None}),
+        ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
+        ("list_unattributed", {"after": 0, "limit": 100}),
+        ("list_alarms", {"counted": 100, "shown": 20}),
+        ("get_work_waiting", {"counted": 100}),
+        ("list_last_webhooks", {"sampled": 100}),
+        ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
+        (
+            "list_recipients_as_of",
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **WITHOUT_CHANGES, "as_of": NOW},
+        ),
+        ("list_recipient_facts_as_of", {"batch_id": BATCH_ID, "recipient_no": 777, "as_of": NOW}),
+        ("find_last_event_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW, "since": None}),
+        ("count_states_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW}),
+        ("read_feed", {"after": 0, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS // 2, "limit": 99, "bytes": 2**20}),
+        ("read_feed", {"after": ROWS, "limit": 99, "bytes": 2**20}),
+        ("get_last_position", {}),
+        ("get_last_taken_position", {}),
+        ("get_feed_consumer", {"name": "crm", "counted": 100}),
+        ("list_feed_consumers", {"counted": 100}),
+        ("acknowledge_feed", {"name": "crm", "position": ROWS // 2, "is_reset": False, "limit": 100, "tag": "a"}),
+        ("acknowledge_feed", {"name": "crm", "position": 2 * ROWS, "is_reset": True, "limit": 100, "tag": None}),
+        ("list_fields", {"agent_id": None, "after": None, "limit": 100, "batches": 200, "names": 1000}),
+        (
+            "list_recipients",
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **NO_FILTERS._asdict()},
+        ),
+        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 200, **NARROW._asdict()}),
+        ("get_batch_version", {"batch_id": BATCH_ID}),
+        ("get_batch_figures", {"batch_id": BATCH_ID}),
+        ("list_slice_names", {"batch_id": BATCH_ID, "sampled": 400}),
+        ("list_result_names", {"batch_id": BATCH_ID, "names": 100}),
+        ("list_unattributed", {"after": ROWS + ROWS // 2, "limit": 100}),
+        ("list_quarantine", {"after": 0, "limit": 100}),
+        ("preview_erasure", {"phone": phone_of(777)}),
+        ("list_audit", {"before": 2**62, "limit": 100}),
+        ("list_unfinished_erasures", {"limit": 100}),
+        ("list_quarantine", {"after": ROWS // 2, "limit": 100}),
+        ("get_quarantined", {"quarantine_id": 777}),
+        (
+            "find_called_recipients",
+            {
+                "agent_id": AGENT_ID,
+                "phone": [phone_of(777), "+1", None],
+                "conversation_id": ["old-777", "x", "y"],
+                "status": ["completed", "busy", "busy"],
+                "started_at": [BEGAN, BEGAN, None],
+                "called_at": [BEGAN, BEGAN, None],
+                "until": [BEGAN, BEGAN, None],
+            },
+        ),
+        ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
+        ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
+        ("has_event", {"event_id": "old-777"}),
+        ("get_oldest_due", {"now": NOW}),
+    ]
+    for name, arguments in calls:
+        async with reading_little(connection, f"{name}({arguments})"):
+            found = getattr(QUERIES, name)(connection, **arguments)
+            if hasattr(found, "__aiter__"):
+                assert len([row async for row in found]) <= 100
+            else:
+                await found
+
+
+async def ingest_every_kind(connection: asyncpg.Connection) -> None:
+    """Groups that take every way through ``ingest``."""
+    await connection.execute(
+        "INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at) "
+        "VALUES (900, 777, '', 'uploaded', '{}', 'provider', false, $1) ON CONFLICT DO NOTHING", BEGAN,
+    )  # fmt: skip
+    new = decode(make_payload(recipient=777), make_payload(recipient=778, attempt=2, status="busy", final=False))
+    retried = decode(make_payload(recipient=777, attempt=2))
+    by_phone = decode(make_payload(recipient=None, phone=phone_of(779), began=BEGAN + timedelta(days=1)))
+    stray = decode(make_payload(recipient=None, phone="+19999999999"))
+    elsewhere = decode(*(make_payload(recipient=None, phone=f"+1888888888{n}", agent_id=777) for n in (1, 1, 2)))
+    await connection.execute(
+        "INSERT INTO erased_phones VALUES (hash_person('phone', $1), now()) ON CONFLICT DO NOTHING", phone_of(782)
+    )
+    await connection.execute(
+        "INSERT INTO erased_recipients SELECT min(batch_key), 782, hash_person('phone', $1) FROM batches "
+        "ON CONFLICT DO NOTHING", phone_of(782),
+    )  # fmt: skip
+    erased = decode(make_payload(recipient=782), make_payload(recipient=None, phone=phone_of(782)))
+    conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
+    healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
+    groups = {
+        "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
+        "a duplicate": new,
+        "a waiting duplicate": stray, "a conflict": conflict, "healed": healed, "erased": erased,
+        "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
+    }  # fmt: skip
+    for name, events in groups.items():
+        columns = dict(zip(events[0]._fields, zip(*events, strict=True), strict=True))
+        async with reading_little(connection, f"ingest of {name}"):
+            await QUERIES.ingest(connection, **columns)
+        named = {"event_id": columns["event_id"], "digest": columns["digest"], "conflicts": 3, "unattributed": 3}
+        async with reading_little(connection, f"names of {name}"):
+            assert len([row async for row in QUERIES.name_events(connection, **named)]) <= 6
+
+
+async def test_tables_that_were_never_analysed_are_read_by_their_indexes(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await fill(connection, database_url)
+    await fill_windows(connection)
+    await look_up(connection)
+    await ingest_every_kind(connection)
+
+
+async def test_analysed_tables_are_read_by_their_indexes(connection: asyncpg.Connection, database_url: str) -> None:
+    await fill(connection, database_url)
+    await fill_windows(connection)
+    await connection.execute("ANALYZE")
+    await look_up(connection)
+    await ingest_every_kind(connection)
+
+
+async def test_plans_of_ingest_made_while_the_tables_were_empty_stay_good_when_they_have_grown(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await connection.execute("ANALYZE")
+    for _ in range(6):  # the server keeps a plan from the sixth call on, where it may choose
+        await ingest_every_kind(connection)
+    await fill(connection, database_url)
+    await fill_windows(connection)
+    await ingest_every_kind(connection)
+
+
+async def test_the_measure_sees_a_scan_of_a_whole_table_and_of_a_whole_index(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
+    await fill(connection, database_url)
+    with pytest.raises(AssertionError, match="scans the whole of facts"):
+        async with reading_little(connection, "it"):
+            await connection.execute("SELECT count(*) FROM facts WHERE status = 'busy'")
+    with pytest.raises(AssertionError, match="entries of events_pkey"):
+        async with reading_little(connection, "it"):
+            await connection.execute("SET LOCAL enable_seqscan = off; SELECT count(*) FROM events WHERE event_id > 'a'")

@@ -1,0 +1,64 @@
+"""Several users of one machine: each has an embedded Postgres, and none stands in another's way."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import OUTCOMES, run_in
+
+NOBODY = pwd.getpwnam("nobody")
+ANOTHER_USER = (
+    "setpriv", f"--reuid={NOBODY.pw_uid}", f"--regid={NOBODY.pw_gid}", "--clear-groups",
+    # The Python of these tests may lie in a home that others cannot look into. It may read, then, but write nothing.
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A temporary folder in which everybody may make files, and nobody may open the lock that the wheel has there."""
+    folder = Path(tempfile.mkdtemp(prefix="outcomes-shared-"))
+    folder.chmod(0o1777)
+    lock = folder / ".lockfile"
+    lock.touch()
+    lock.chmod(0)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def require_another_user() -> None:
+    """Skips the test where this process cannot become another user."""
+    is_able = os.geteuid() == 0 and shutil.which("setpriv")
+    if not is_able or subprocess.run([*ANOTHER_USER, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("becoming another user needs root")
+
+
+async def test_the_lock_of_another_user_holds_nobody_up(shared_folder: Path) -> None:
+    command: tuple[str, ...] = (OUTCOMES,)
+    if os.geteuid() == 0:
+        require_another_user()
+        command = (*ANOTHER_USER, OUTCOMES)
+    home = shared_folder / "home"
+    home.mkdir()
+    if os.geteuid() == 0:
+        os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+    migrated = await run_in(home, *command, "migrate", HOME=str(home), TMPDIR=str(shared_folder), XDG_RUNTIME_DIR="")
+    assert (migrated.status, migrated.output) == (0, "The schema is up to date.\n"), migrated
+    assert (home / ".data" / "postgres" / "PG_VERSION").exists()
+
+
+async def test_the_data_of_another_user_are_refused_in_one_line(shared_folder: Path) -> None:
+    require_another_user()
+    mine = await run_in(shared_folder, OUTCOMES, "migrate")
+    assert mine.status == 0, mine
+    for command in ("migrate", "serve"):
+        refused = await run_in(shared_folder, *ANOTHER_USER, OUTCOMES, command, HOME=str(shared_folder))
+        assert refused.status == 2
+        (line,) = refused.errors.splitlines()
+        assert line.startswith("outcomes: OUTCOMES_DATA_DIR: .data cannot be used (Permission denied)"), line

@@ -1,0 +1,69 @@
+"""The first upload of an agent fixes its columns; later files keep to them, or say that they mean to change them."""
+
+import asyncio
+
+from service.store.database import Database
+from tests.conftest import StartService
+from tests.provider import CONTACTS, connect_provider, count_uploads, upload
+
+COLUMNS = ["customer_phone", "customer_name", "loan_id", "due_amount"]
+RENAMED = CONTACTS.replace("loan_id", "Loan_ID")
+WIDER = "customer_phone,customer_name,loan_id,due_amount,city\n+919876543210,Rahul,LN-1,29000,Pune\n"
+
+
+async def test_a_file_that_differs_is_refused_with_the_difference(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        assert (await upload(service)).status_code == 200
+        for content, told in (
+            (RENAMED, "'Loan_ID': did you mean 'loan_id'?"),
+            (WIDER, "'city' is new"),
+            ("customer_phone,customer_name,loan_id\n+919876543210,Rahul,LN-1\n", "'due_amount' is missing"),
+        ):
+            answer = await upload(service, content)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["type"]) == (400, "invalid_request")
+            assert error["message"].startswith("file: ")
+            assert told in error["message"]
+            assert "accept_columns=true" in error["message"]
+        assert error["details"] == {"columns": {"renamed": {}, "missing": ["due_amount"], "added": []}}
+        assert await database.pool.fetchval("SELECT count(*) FROM batches") == 1
+        assert count_uploads(sandbox) == (1, 0)
+
+
+async def test_another_order_or_another_agent_is_no_difference(start_service: StartService) -> None:
+    async with connect_provider(start_service) as (service, _):
+        assert (await upload(service)).status_code == 200
+        reordered = "loan_id,due_amount,customer_name,customer_phone\nLN-1,2,Rahul,+919876543210\n"
+        assert (await upload(service, reordered)).status_code == 200
+        assert (await upload(service, RENAMED, agent_id="124")).status_code == 200
+
+
+async def test_columns_that_are_accepted_bind_from_then_on_and_the_history_shows_both(
+    start_service: StartService,
+) -> None:
+    async with connect_provider(start_service) as (service, _):
+        assert (await service.get("/v1/agents/123/columns")).status_code == 404
+        assert (await upload(service)).status_code == 200
+        assert (await upload(service, WIDER, accept_columns="true")).status_code == 200
+        assert (await upload(service, CONTACTS, name="April")).status_code == 400
+        shown = (await service.get("/v1/agents/123/columns")).json()["data"]
+        assert (shown["agent_id"], shown["version"], shown["columns"]) == (123, 2, [*COLUMNS, "city"])
+        assert [(row["version"], row["columns"], row["batch_id"]) for row in shown["history"]] == [
+            (2, [*COLUMNS, "city"], 457),
+            (1, COLUMNS, 456),
+        ]
+
+
+async def test_an_upload_that_was_never_stored_fixes_nothing(start_service: StartService) -> None:
+    async with connect_provider(start_service) as (service, _):
+        assert (await upload(service, "customer_phone,colour\n12,red\n")).status_code == 400
+        assert (await service.get("/v1/agents/123/columns")).status_code == 404
+
+
+async def test_two_first_uploads_at_once_agree_on_one_set_of_columns(start_service: StartService) -> None:
+    async with connect_provider(start_service) as (service, _):
+        answers = await asyncio.gather(*(upload(service, content) for content in (CONTACTS, RENAMED, WIDER)))
+        assert sorted(answer.status_code for answer in answers) == [200, 400, 400]
+        assert len((await service.get("/v1/agents/123/columns")).json()["data"]["history"]) == 1

@@ -76,7 +76,7 @@ KINDS = {
         "In the last day, webhooks referred to recipients whose phone is not the one called",
         "See GET /v1/contradictions: compare the uploaded file with the phones that the provider called",
     ),
-    "provider_list_odd": _Kind(
+    "provider_list_flawed": _Kind(
         "ticket",
         "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
         "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
@@ -121,7 +121,7 @@ async def list_alarms(database: Database) -> list[Alarm]:
             alarm = Alarm(
                 name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, row["batches"] or []
             )
-            if name == "provider_list_odd":
+            if name == "provider_list_flawed":
                 flaws = database.queries.list_list_flaws(database.pool)
                 alarm.reasons = {flaw["reason"]: flaw["count"] async for flaw in flaws}
             alarms.append(alarm)

@@ -119,7 +119,7 @@ async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_pa
                 except BusyError as error:
                     wait = attempt.next_wait if error.wait_seconds is None else _bound(error.wait_seconds)
                     logger.warning(
-                        "crm_sync_waits", operation=operation, attempt=attempt.num, status=error.status,
+                        "crm_sync_waiting", operation=operation, attempt=attempt.num, status=error.status,
                         wait_seconds=round(wait, 1),
                     )  # fmt: skip
                     raise

@@ -111,7 +111,7 @@ class HubSpotTarget:
         """As ``Target.check``; a token that may not read the properties checks nothing, which is logged."""
         answer = await exchange(self._http, WHO, "GET", self._properties_url, read_wait=_read_wait)
         if answer.status == 403:
-            logger.warning("crm_properties_not_checked", status=answer.status)
+            logger.warning("crm_property_check_failed", status=answer.status)
             return
         try:
             check_refusal(answer)

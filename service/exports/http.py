@@ -10,7 +10,7 @@ from service.exports.export import Exporter, ExportRequest, Kind
 from service.exports.formats import MEDIA_TYPES, Format
 from service.exports.streaming import ExportResponse
 from service.outcomes.http import AGENT_ID, BATCH_ID
-from service.outcomes.recipients import MAX_RECIPIENT, STATUS
+from service.outcomes.recipients import MAX_RECIPIENT, STATE
 from service.telemetry.metrics import Metrics
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Number, PathChoice
@@ -59,7 +59,7 @@ class Exports:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATUS, *SPAN, FORMULAS),
+                parameters=(BATCH_ID, FORMAT, STATE, *SPAN, FORMULAS),
                 answers=ANSWERS,
             ),
             Operation(
@@ -81,7 +81,7 @@ class Exports:
 
     async def export_recipients(self, request: Request) -> Response:
         """The recipients of a batch, each with its parameters and outcome."""
-        return self._export_batch(request, "recipients", STATUS.read(request))
+        return self._export_batch(request, "recipients", STATE.read(request))
 
     async def export_attempts(self, request: Request) -> Response:
         """The attempts of a batch's recipients, each by the fact that counts for it."""

@@ -81,7 +81,7 @@ class FeedWatch:
         try:
             last = await self._database.queries.get_last_position(self._database.pool)
         except Exception:
-            logger.warning("feed_not_watched", exc_info=True)
+            logger.warning("feed_watch_failed", exc_info=True)
             last = None  # the waiters then read, and get the error themselves
         self._wake(last, is_worth_reading=True)
 

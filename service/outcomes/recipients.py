@@ -33,7 +33,7 @@ LIMIT = Number("limit", "Maximum number of recipients", default=100, minimum=1, 
 AFTER = Number(
     "after", "`next` of the previous page, a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT
 )
-STATUS = Choice("status", "Only recipients in this state", STATES, default=None)
+STATE = Choice("state", "Only recipients in this state", STATES, default=None)
 SOURCE = Choice("source", "Only recipients whose outcome comes from this source", SOURCES, default=None)
 MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=MOST_ATTEMPTS)
 MAX_ATTEMPTS = Number(
@@ -136,7 +136,7 @@ class Recipients:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATUS, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
+                parameters=(BATCH_ID, STATE, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
                             RESULT, LIMIT, AFTER, AS_OF),
                 answers=(Answer(Page[Recipient]),),
             ),
@@ -211,7 +211,7 @@ def read_filters(request: Request, zone: ZoneInfo) -> Filters:
     if result is not None and not (name and colon and "\0" not in result):
         raise InvalidRequestError(f"result: takes {RESULT.takes}")
     return Filters(
-        state=STATUS.read(request),
+        state=STATE.read(request),
         source=SOURCE.read(request),
         min_attempts=least,
         max_attempts=most,

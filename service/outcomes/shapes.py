@@ -32,7 +32,7 @@ class Inconsistency(msgspec.Struct, frozen=True):
     """A rule that the provider's own figures break: the figure it reported, and what follows from the others."""
 
     rule: str
-    told: Number
+    reported: Number
     expected: Number
 
 

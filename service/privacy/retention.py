@@ -60,10 +60,10 @@ class Retention:
                 if not count:
                     break
                 gone[kind] = gone.get(kind, 0) + count
-                self._metrics.forgotten.labels(kind).inc(count)
+                self._metrics.retention_deleted.labels(kind).inc(count)
                 await asyncio.sleep(PAUSE_SECONDS)
             if kind in gone:
-                logger.info("forgotten", kind=kind, count=gone[kind])
+                logger.info("retention_deleted", kind=kind, count=gone[kind])
         return gone
 
     async def _hold_lease(self) -> bool:

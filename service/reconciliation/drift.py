@@ -72,7 +72,7 @@ def assess(
     inconsistent = [Reason("provider_inconsistent", found.rule) for found in inconsistencies]
     processed = _count_processed(theirs)
     if processed is None:
-        missing = [Reason("not_told", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
+        missing = [Reason("not_reported", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
         return Assessment("unverified", missing + inconsistent, _compare(theirs, ours), inconsistencies, {}, None)
 
     excess = _find_excess(theirs, ours)
@@ -126,10 +126,10 @@ def _compare(theirs: Side, ours: Side) -> list[Difference]:
     for figure in FIGURES:
         mine, other = getattr(ours.figures, figure), getattr(theirs.figures, figure)
         if mine != other:
-            reason = "not_told" if mine is None or other is None else _find_tolerance(figure, mine, other)
+            reason = "not_reported" if mine is None or other is None else _find_tolerance(figure, mine, other)
             found.append(Difference(figure, mine, other, bool(reason), reason))
     if theirs.total != ours.total:
-        reason = "" if theirs.total is not None and ours.total is not None else "not_told"
+        reason = "" if theirs.total is not None and ours.total is not None else "not_reported"
         found.append(Difference("total_recipients", ours.total, theirs.total, bool(reason), reason))
     return found
 

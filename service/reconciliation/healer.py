@@ -117,7 +117,7 @@ class Healer:
         if walk.ending is not None and walk.ending != "end":
             progress.ending = walk.ending
             self._metrics.list_flaws.labels("conversations", walk.ending).inc()
-            logger.warning("walk_cut_short", agent_id=batch.agent_id, reason=walk.ending)
+            logger.warning("conversation_walk_truncated", agent_id=batch.agent_id, reason=walk.ending)
         return progress
 
     async def _heal_page(

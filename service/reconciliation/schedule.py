@@ -102,4 +102,4 @@ async def _renew_until_lost(renew: Callable[[], Awaitable[bool]], seconds: float
         except TimeoutError:
             return
         except Exception:
-            logger.warning("lease_not_renewed", exc_info=True)
+            logger.warning("lease_renewal_failed", exc_info=True)

@@ -160,4 +160,4 @@ def allow_descriptors(limits: ConnectionLimits) -> None:
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < needed:
-        logger.warning("few_file_descriptors", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")
+        logger.warning("file_descriptors_low", limit=allowed, setting="OUTCOMES_MAX_CONNECTIONS")

@@ -72,7 +72,7 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
             with server._lock:  # the wheel changes its list under it
                 users.forget_dead()
             server.cleanup()
-            logger.info("embedded_postgres_left")
+            logger.info("embedded_postgres_released")
 
 
 def _make_server(data_dir: Path) -> Any:

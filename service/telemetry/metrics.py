@@ -99,7 +99,7 @@ class Metrics:
         self.webhook_seconds = Timings(
             "outcomes_webhook_seconds",
             "Seconds from a webhook's headers to its answer, by answer: stored (204, after its commit), refused (4xx), "
-            "put_off (503). The provider gives up at 10.",
+            "deferred (503). The provider gives up at 10.",
             "answer",
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10),
             registry,
@@ -208,8 +208,8 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
 
-        self.forgotten = Counter(
-            "outcomes_forgotten",
+        self.retention_deleted = Counter(
+            "outcomes_retention_deleted_rows",
             "Rows that retention deleted, by kind; for bodies, steps.",
             ["kind"],
             registry=registry,

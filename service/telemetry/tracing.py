@@ -66,7 +66,7 @@ async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
     except ImportError as error:
         raise ConfigurationError(REMEDY) from error
     _tracer = provider.get_tracer("outcomes", version("formant-outcomes"))
-    logger.info("traces_on")
+    logger.info("tracing_enabled")
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ class Discoverer:
         """Discovers until it is cancelled."""
         await asyncio.gather(
             every(self._interval_seconds, self._discover_in_turn, "discovery_failed"),
-            every(self._lease_seconds / 3, self._keep_lease, "lease_not_renewed"),
+            every(self._lease_seconds / 3, self._keep_lease, "lease_renewal_failed"),
         )
 
     async def _claim(self) -> bool:
@@ -173,7 +173,7 @@ class Discoverer:
         for reason, count in flaws.items():
             self._metrics.list_flaws.labels("batches", reason).inc(count)
         if flaws != self._flaws:
-            logger.warning("provider_list_odd", count=flaws.total(), reason=", ".join(sorted(flaws)) or "none")
+            logger.warning("provider_list_flawed", count=flaws.total(), reason=", ".join(sorted(flaws)) or "none")
         self._flaws = flaws
         await self._database.queries.record_list_reading(
             self._database.pool,
@@ -194,5 +194,5 @@ class Discoverer:
             created_at=[batch.created_at for batch in batches],
         )
         if changed:
-            logger.info("batches_noted", count=changed)
+            logger.info("batches_discovered", count=changed)
         return changed

@@ -99,7 +99,7 @@ async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator
     """Renews the lease on uploads for as long as the block lasts, and records how far the check is."""
     lease = Lease(database, batch_keys)
     # A database that is away for longer than the lease is what the lease is for.
-    renewing = every(RENEW_SECONDS, lease.renew, "lease_not_renewed", is_due_at_once=False)
+    renewing = every(RENEW_SECONDS, lease.renew, "lease_renewal_failed", is_due_at_once=False)
     task = asyncio.create_task(renewing)
     try:
         yield lease

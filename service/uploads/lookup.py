@@ -134,7 +134,7 @@ class UploadFinder:
             logger.warning("upload_lookup_failed", upload_id=key, exc_info=True)
         if found is None:
             await self._database.queries.record_lookup(self._database.pool, batch_key=key, detail=detail)
-        logger.info("upload_looked_for", upload_id=key, batch_id=found.id if found else None)
+        logger.info("upload_looked_up", upload_id=key, batch_id=found.id if found else None)
         return True, found
 
     async def _decide(self, client: FormantClient, key: int) -> tuple[ProviderBatch | None, str]:

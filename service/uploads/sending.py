@@ -87,7 +87,7 @@ class Sender:
             if not await _persist(self._finder.record, batch_key, batch, sent_at=sent_at):
                 raise ConflictError(f"Upload {batch_key} was settled otherwise while it was being sent")
         except Exception as error:
-            logger.error("upload_not_recorded", batch_id=batch.id, upload_id=batch_key, exc_info=True)
+            logger.error("upload_record_failed", batch_id=batch.id, upload_id=batch_key, exc_info=True)
             if isinstance(error, ConflictError):
                 detail = f"the provider answered with batch {batch.id}, which could not be recorded: {error.message}"
                 await _persist(self._finder.record_unknown, batch_key, detail, sent_at)

@@ -257,6 +257,6 @@ class Promoter:
             try:
                 promoted = await self._uploader.promote(batch_id)
             except ApiError as error:  # refused, lost, or another replica was faster: the upload's state tells
-                logger.warning("promotion_not_made", batch_id=batch_id, status=error.status)
+                logger.warning("promotion_failed", batch_id=batch_id, status=error.status)
             else:
                 logger.info("batch_promoted", batch_id=promoted.id)

@@ -140,7 +140,7 @@ class Committer:
                     with attempt:
                         await self._write_once(group)
         except Exception:
-            logger.error("group_not_committed", events=len(group.items), exc_info=True)
+            logger.error("group_commit_failed", events=len(group.items), exc_info=True)
             group.resolve(OverloadedError("The database did not answer in time"))
             fail(traced, "not committed in time")
             return

@@ -136,17 +136,17 @@ class Receiver:
         except ApiError as error:
             request_id = self._note(scope, name, error.type if error.status != 413 else "too_large", error.status)
             await _answer(send, error, request_id)
-            self._observe("refused" if error.status < 500 else "put_off", time.perf_counter() - began)
+            self._observe("refused" if error.status < 500 else "deferred", time.perf_counter() - began)
         except OverloadedError as error:
             request_id = self._note(scope, name, "overloaded", 503)
             answer = UnavailableError(f"{error}: send the event again", retry_after=RETRY_AFTER_SECONDS)
             await _answer(send, answer, request_id)
-            self._observe("put_off", time.perf_counter() - began)
+            self._observe("deferred", time.perf_counter() - began)
         except Exception:
             request_id = self._note(scope, name, "failed", 503, exc_info=True)
             answer = UnavailableError("Not stored: send the event again", retry_after=RETRY_AFTER_SECONDS)
             await _answer(send, answer, request_id)
-            self._observe("put_off", time.perf_counter() - began)
+            self._observe("deferred", time.perf_counter() - began)
         else:
             self._webhooks[name, "stored"] += 1
             await send(_STORED[0])

@@ -145,7 +145,7 @@ class Writer:
                 logger.warning(f"event_{row['disposition']}", event_id=row["event_id"], reason=row["reason"])
         except Exception:
             self.close()
-            logger.warning("events_not_named", exc_info=True)
+            logger.warning("event_naming_failed", exc_info=True)
 
     async def _quarantine(self, connection: asyncpg.Connection, unreadable: list[Unreadable]) -> None:
         columns = dict(zip(Unreadable._fields, zip(*unreadable, strict=True), strict=True))

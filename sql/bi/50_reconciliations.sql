@@ -19,7 +19,7 @@ COMMENT ON COLUMN bi.reconciliations.comparisons IS 'How many comparisons in a r
 COMMENT ON COLUMN bi.reconciliations.verdict IS 'The verdict of this comparison: open, settling, complete, drifted or unverified. The present one is in batches.';
 COMMENT ON COLUMN bi.reconciliations.reasons IS 'The reasons, as a list of {code, figure, count, recipients}.';
 COMMENT ON COLUMN bi.reconciliations.differences IS 'Figures on which the two sides differ, as a list of {figure, ours, theirs, allowed, reason}.';
-COMMENT ON COLUMN bi.reconciliations.inconsistencies IS 'Rules that the provider''s own figures break, as a list of {rule, told, expected}.';
+COMMENT ON COLUMN bi.reconciliations.inconsistencies IS 'Rules that the provider''s own figures break, as a list of {rule, reported, expected}.';
 COMMENT ON COLUMN bi.reconciliations.calls_spent IS 'API calls to the provider that the comparison used.';
 COMMENT ON COLUMN bi.reconciliations.healed_calls IS 'Calls that were missing here and were recovered from their conversations.';
 COMMENT ON COLUMN bi.reconciliations.is_latest IS 'Whether this is the batch''s last line of history.';

@@ -61,7 +61,7 @@ SELECT 'feed_consumer_lagging', min(c.behind_since), count(*), NULL
 FROM list_feed_consumers(NULL, 0) AS c
 WHERE c.behind_since < clock_timestamp() - interval '1 hour'
 UNION ALL
-SELECT 'provider_list_odd', min(p.odd_since), coalesce(sum(p.odd_entries), 0),
+SELECT 'provider_list_flawed', min(p.odd_since), coalesce(sum(p.odd_entries), 0),
        (SELECT (array_agg(DISTINCT u.batch_id))[1 : :shown]
         FROM provider_lists AS k CROSS JOIN LATERAL unnest(k.batch_ids) AS u (batch_id))
 FROM provider_lists AS p

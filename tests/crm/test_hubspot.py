@@ -158,7 +158,7 @@ async def test_what_may_pass_is_repeated_after_as_long_as_hubspot_asks_for(
     assert hubspot.requests[0] == hubspot.requests[1] == hubspot.requests[2]
     assert len(hubspot.requests) == 3
     assert hubspot.objects == {"ln-1": {"loan_id": "LN-1", "outcome": "BUSY"}, "ln-2": {"loan_id": "LN-2"}}
-    told = [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waits"]
+    told = [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waiting"]
     assert len(told) == 2
     if waits is not None:
         assert told == [waits, waits]
@@ -169,7 +169,7 @@ async def test_a_retry_after_may_be_a_date(hubspot: LocalHubSpot) -> None:
     hubspot.faults.append(lambda: too_many("SECONDLY", **{"Retry-After": date}))
     with capture_logs() as log:
         assert await deliver(hubspot, make_record(1)) == []
-    (line,) = (line for line in log if line["event"] == "crm_sync_waits")
+    (line,) = (line for line in log if line["event"] == "crm_sync_waiting")
     assert 200 < line["wait_seconds"] <= 250
 
 
@@ -192,7 +192,7 @@ async def test_a_job_that_follows_asks_again_within_the_hour_however_long_it_is_
     with capture_logs() as log:
         async with connect(hubspot, patient=True) as (delivery, _):
             assert await delivery.deliver([make_record(1)]) == []
-    assert [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waits"] == [3600.0]
+    assert [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waiting"] == [3600.0]
 
 
 async def test_a_job_that_follows_waits_out_any_outage_and_any_limit(hubspot: LocalHubSpot) -> None:
@@ -412,7 +412,7 @@ async def test_a_token_that_may_not_see_the_properties_checks_nothing_and_says_s
     hubspot.property_faults.append(lambda: problem(403, "no scope", "MISSING_SCOPES"))
     with capture_logs() as log:
         await check(hubspot, "nowhere")
-    assert [line["event"] for line in log] == ["crm_properties_not_checked"]
+    assert [line["event"] for line in log] == ["crm_property_check_failed"]
 
 
 @pytest.mark.parametrize(

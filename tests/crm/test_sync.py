@@ -263,7 +263,7 @@ async def test_the_log_has_counts_and_nobody(sync: Sync, service: httpx.AsyncCli
     lines = [json.loads(line) for line in finished.errors.splitlines()]
     (page,) = (line for line in lines if line["event"] == "crm_page_synced")
     assert (page["consumer"], page["sent"], page["failed"], page["skipped"]) == ("hubspot", 1, 1, 0)
-    assert [line["status"] for line in lines if line["event"] == "crm_sync_waits"] == [0]
+    assert [line["status"] for line in lines if line["event"] == "crm_sync_waiting"] == [0]
     for secret in ("LN-1", "LN-2", phone_of(1), phone_of(2), "promise_to_pay", "crm-token"):
         assert secret not in finished.errors
 

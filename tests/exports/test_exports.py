@@ -175,10 +175,10 @@ async def test_recipients_in_one_state_are_exported_alone(
     service: httpx.AsyncClient, database: Database, state: str, numbers: list[int]
 ) -> None:
     await fill(service, database)
-    answer = await export(service, f"{BATCH}/recipients.ndjson", status=state)
+    answer = await export(service, f"{BATCH}/recipients.ndjson", state=state)
     assert [row["recipient"] for row in read_ndjson(answer.content)] == numbers
     assert answer.headers["x-outcomes-rows"] == str(len(numbers))
-    open_ones = await export(service, f"{BATCH}/recipients.ndjson", status="in_progress")
+    open_ones = await export(service, f"{BATCH}/recipients.ndjson", state="in_progress")
     assert open_ones.headers["x-outcomes-rows"] == str(len(read_ndjson(open_ones.content))) == "20"
 
 
@@ -331,7 +331,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         (f"{BATCH}/recipients.csv?after=-1", "after: takes"),
         (f"{BATCH}/recipients.csv?after=5&until=4", "until: takes a whole number from after (5)"),
         (f"{BATCH}/recipients.csv?until=x", "until: takes"),
-        (f"{BATCH}/recipients.csv?status=lost", "status: takes one of in_progress"),
+        (f"{BATCH}/recipients.csv?state=lost", "state: takes one of in_progress"),
         (f"{BATCH}/recipients.csv?formulas=run", "formulas: takes one of escape, keep"),
         (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is for csv alone"),
         ("/v1/exports/batches.csv?from=yesterday", "from: takes a day"),

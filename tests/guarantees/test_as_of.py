@@ -43,7 +43,7 @@ class Notebook:
     async def _ask(self, params: dict[str, Any]) -> dict[str, Any]:
         answers: dict[str, Any] = {}
         for batch_id in self._batches:
-            for path in ("outcomes", "recipients", "recipients?status=busy", "recipients/1", "recipients/2"):
+            for path in ("outcomes", "recipients", "recipients?state=busy", "recipients/1", "recipients/2"):
                 url = httpx.URL(f"/v1/batch-calls/{batch_id}/{path}")
                 answer = await self._service.get(url.copy_merge_params(params))
                 content = answer.json() if answer.status_code == 200 else answer.status_code

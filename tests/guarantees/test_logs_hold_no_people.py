@@ -117,7 +117,7 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
             }  # fmt: skip
         for asked in ({"phone": f"{PHONE}12345"}, {"phone": PHONE, NAME: 1}, {"phone": PHONE, "dry_run": True}):
             assert (await serving.client.post("/v1/erasures", json=asked)).status_code in {200, 400}
-        for path in ("recipients", "recipients/1", "recipients.csv", "outcomes", f"recipients?status={NAME}"):
+        for path in ("recipients", "recipients/1", "recipients.csv", "outcomes", f"recipients?state={NAME}"):
             await serving.client.get(f"/v1/batch-calls/456/{path}")
         for path in (f"feed?after=0&{NAME}=1", f"feed/consumers/{NAME}", "audit", f"quarantine?after={PHONE}"):
             await serving.client.get(f"/v1/{path}")

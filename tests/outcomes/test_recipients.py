@@ -55,9 +55,9 @@ async def test_a_state_is_found_however_rare_it_is(
     for number in (3, 4, 11):
         await post_webhook(service, make_payload(recipient=number, status="busy"))
     for limit in (1, 2, 100):
-        assert [row["recipient"] for row in await read_all(service, status="busy", limit=limit)] == [3, 4, 11]
-    assert len(await read_all(service, status="in_progress")) == 9
-    assert await read_all(service, status="unreachable") == []
+        assert [row["recipient"] for row in await read_all(service, state="busy", limit=limit)] == [3, 4, 11]
+    assert len(await read_all(service, state="in_progress")) == 9
+    assert await read_all(service, state="unreachable") == []
 
 
 async def test_one_recipient_shows_every_word_that_is_known_of_it(

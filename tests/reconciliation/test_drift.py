@@ -146,7 +146,7 @@ def test_a_figure_that_is_no_longer_told_does_not_count_as_none() -> None:
     assessment = compare(change(DONE, busy_count=None), DONE, seconds=GRACE)
     assert assessment.verdict == "complete"  # the total still tells it
     assert [(d.figure, d.theirs, d.allowed, d.reason) for d in assessment.differences] == [
-        ("busy_count", None, True, "not_told"),
+        ("busy_count", None, True, "not_reported"),
     ]  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_nothing_is_complete_that_the_told_figures_cannot_prove() -> None:
     assessment = compare(theirs, DONE, seconds=GRACE)
     assert assessment.verdict == "unverified"
     assert [(reason.code, reason.figure) for reason in assessment.reasons] == [
-        ("not_told", "busy_count"), ("not_told", "failed_count"),
+        ("not_reported", "busy_count"), ("not_reported", "failed_count"),
     ]  # fmt: skip
     assert compare(ProviderMetrics(), DONE, seconds=GRACE).verdict == "unverified"
 
@@ -215,7 +215,7 @@ def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhook
 def test_the_providers_contradictions_are_told_apart_from_drift() -> None:
     theirs = change(DONE, total_processed=501, success_rate=86.6)
     assessment = compare(theirs, theirs, seconds=GRACE)
-    assert [(found.rule, found.told, found.expected) for found in assessment.inconsistencies] == [
+    assert [(found.rule, found.reported, found.expected) for found in assessment.inconsistencies] == [
         ("total_processed_is_the_sum_of_finals", 501, 500),
         ("total_is_processed_in_progress_and_pending", 500, 501),
         ("success_rate_is_success_of_total", 86.6, 84.0),

@@ -66,7 +66,7 @@ async def test_odd_entries_are_skipped_counted_and_shown_until_the_list_is_clean
         second, first = await read_batches(service)
         assert (first, first["name"]) == (known | {"status": "7"}, "First")
         assert (second["agent_id"], second["name"], second["created_at"]) == (123, "", known["created_at"])
-        alarm = (await read_alarms(service))["provider_list_odd"]
+        alarm = (await read_alarms(service))["provider_list_flawed"]
         assert (alarm["count"], alarm["reasons"], alarm["batches"]) == (10, ODD, [900001, 900002])
         assert [replica.count(reason) for reason in ODD] == [2 * count for count in ODD.values()]
 
@@ -86,7 +86,7 @@ async def test_a_batch_without_an_agent_that_is_known_is_no_flaw(
             "VALUES (900001, 123, 'Known', 'uploaded', '{}'), (900002, 123, 'Known', 'uploaded', '{}')"
         )
         await discover(database, sandbox)
-        alarm = (await read_alarms(service))["provider_list_odd"]
+        alarm = (await read_alarms(service))["provider_list_flawed"]
         assert (alarm["reasons"], alarm["batches"]) == ({"not_an_object": 4, "no_id": 4}, [])
         assert {batch["name"] for batch in await read_batches(service)} == {"Known"}
 
@@ -100,7 +100,7 @@ async def test_a_list_of_batches_that_ignores_the_offset_is_left_and_shown_until
         await make_elsewhere(sandbox, sample_contacts(3, seed=1))
         await discover(database, sandbox, passes=2)
         assert len(await read_batches(service)) == 1
-        assert (await read_alarms(service))["provider_list_odd"]["reasons"] == {"list_repeats": 1}
+        assert (await read_alarms(service))["provider_list_flawed"]["reasons"] == {"list_repeats": 1}
         async with open_http(sandbox.base_url, KEY) as http:
             with pytest.raises(ProviderError, match="cannot be read to its end"):
                 await FormantClient(http, Metrics()).list_batches()

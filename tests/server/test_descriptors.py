@@ -30,5 +30,5 @@ def test_one_that_is_high_enough_stays() -> None:
 def test_where_the_system_allows_less_that_is_told_with_the_setting_to_change() -> None:
     output = run(200, 400)
     assert output[-1] == "400"
-    assert "few_file_descriptors" in output
+    assert "file_descriptors_low" in output
     assert "setting=OUTCOMES_MAX_CONNECTIONS" in output

@@ -57,7 +57,7 @@ class Soak:
         """Two readings a second, as a dashboard does."""
         while True:
             batch_id = FIRST_BATCH + max(0, len(self._stream.told) - 1) // (2 * BATCH_RECIPIENTS)
-            for path in ("outcomes", "metrics", "recipients?status=completed&limit=100"):
+            for path in ("outcomes", "metrics", "recipients?state=completed&limit=100"):
                 await self._expect("GET", f"/v1/batch-calls/{batch_id}/{path}", 200, 404)
             await asyncio.sleep(0.5)
 

@@ -37,12 +37,12 @@ async def test_webhooks_are_timed_by_what_they_were_answered(start_service: Star
         assert (await post_webhook(service, make_payload(), path="/webhooks/formant/nobody")).status_code == 404
         await database.pool.execute("DROP FUNCTION ingest")
         assert (await post_webhook(service, make_payload())).status_code == 503
-        for answer, count in (("stored", 1), ("refused", 2), ("put_off", 1)):
+        for answer, count in (("stored", 1), ("refused", 2), ("deferred", 1)):
             assert await read_metric(service, "outcomes_webhook_seconds_count", answer=answer) == count
-        assert await read_metric(service, "outcomes_webhook_seconds_sum", answer="put_off") >= 0.2
-        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="put_off", le="0.1") == 0
-        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="put_off", le="10.0") == 1
-        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="put_off", le="+Inf") == 1
+        assert await read_metric(service, "outcomes_webhook_seconds_sum", answer="deferred") >= 0.2
+        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="deferred", le="0.1") == 0
+        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="deferred", le="10.0") == 1
+        assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="deferred", le="+Inf") == 1
 
 
 async def test_this_version_the_pool_and_the_process_are_told(service: httpx.AsyncClient) -> None:

@@ -131,8 +131,8 @@ async def test_a_failure_is_told_by_its_class_and_its_message_is_not(
         assert (await post_webhook(service, make_payload())).status_code == 503
     (failed,) = collector.find("GET /v1/unattributed")
     assert (has_failed(failed), failed.status.message) == (True, "UndefinedTableError")
-    (put_off,) = collector.find("commit")
-    assert (has_failed(put_off), put_off.status.message) == (True, "not committed in time")
+    (deferred,) = collector.find("commit")
+    assert (has_failed(deferred), deferred.status.message) == (True, "not committed in time")
     assert b"does not exist" not in b"".join(collector.raw)
     assert collector.find("webhook") == []
 

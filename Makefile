@@ -39,7 +39,7 @@ check: setup ## Lint, check types and the direction of imports
 	$(BIN)/lint-imports --no-cache
 
 .PHONY: format
-format: setup ## Format the code and mend what the linter can mend
+format: setup ## Format the code and fix what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -63,7 +63,7 @@ docs: setup ## Write the tables of docs/ that are made from the code, and the da
 	$(BIN)/python -m docs.generate
 
 .PHONY: licences
-licences: setup ## Write deploy/LICENCES.md anew from what is installed
+licences: setup ## Rewrite deploy/LICENCES.md from what is installed
 	$(BIN)/python -m tests.licences
 
 .PHONY: audit
@@ -71,7 +71,7 @@ audit: setup ## Look up the locked dependencies among known vulnerabilities (ask
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 .PHONY: lock
-lock: setup ## Write requirements.lock anew from pyproject.toml
+lock: setup ## Rewrite requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
 

@@ -1,43 +1,43 @@
 #!/bin/sh
-# A logical backup of the database, consistent as of one instant, made while the service goes on.
+# A logical backup of the database, consistent as of one instant, made while the service runs.
 #
 #   OUTCOMES_DATABASE_URL=… backup.sh FOLDER        writes FOLDER/outcomes-YYYYMMDDTHHMMSSZ/
 #     database.dump   pg_dump's custom format, for restore.sh
-#     MANIFEST        what a restored database is held against, and the dump's checksum
+#     MANIFEST        what restore.sh checks the restored database against, and the dump's checksum
 #
-# NAME=…   another name than the time's           KEEP=14  afterwards remove all but the 14 newest (default: none)
+# NAME=…   a name instead of the time             KEEP=14  then remove all but the 14 newest (default: remove none)
 # PG_BIN=… the folder of pg_dump and psql, of the server's major version or a newer one
 #
-# Run it as the owner of the schema. A password belongs into ~/.pgpass: command lines can be seen by others.
-# Ends with 0 when the backup is complete, 1 when it failed (and left nothing), 2 when it was asked for something wrong.
+# Run it as the owner of the schema. Put the password into ~/.pgpass: other users can see command lines.
+# Exit status: 0 when the backup is complete, 1 when it failed (and left nothing), 2 for wrong arguments.
 set -eu
 
 say() { printf '%s\n' "$*" >&2; }
 refuse() { say "backup: $*"; exit 2; }
 
-[ $# -eq 1 ] || refuse "say where to: backup.sh FOLDER"
-[ -d "$1" ] || refuse "$1 is no folder"
+[ $# -eq 1 ] || refuse "name a folder: backup.sh FOLDER"
+[ -d "$1" ] || refuse "$1 is not a folder"
 [ -n "${OUTCOMES_DATABASE_URL:-}" ] || refuse "set OUTCOMES_DATABASE_URL"
-case ${KEEP:-1} in '' | *[!0-9]* | 0) refuse "KEEP takes a number from 1 on" ;; esac
+case ${KEEP:-1} in '' | *[!0-9]* | 0) refuse "KEEP takes a number, 1 or more" ;; esac
 pg_dump=${PG_BIN:+$PG_BIN/}pg_dump
 psql=${PG_BIN:+$PG_BIN/}psql
 name=${NAME:-outcomes-$(date -u +%Y%m%dT%H%M%SZ)}
 case $name in outcomes-*) ;; *) name=outcomes-$name ;; esac
-case $name in */*) refuse "NAME is a name, without slashes" ;; esac
+case $name in */*) refuse "NAME takes a name without slashes" ;; esac
 target=$1/$name
 part=$1/.$name.part
-[ ! -e "$target" ] || refuse "$target is there already"
+[ ! -e "$target" ] || refuse "$target already exists"
 umask 077
-mkdir "$part" || refuse "$part is there already: another backup runs, or one was cut off; then remove it"
+mkdir "$part" || refuse "$part already exists: another backup is running, or one was interrupted; if so, remove it"
 trap 'rm -rf "$part"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# One snapshot for the dump and for what the manifest says of it. Its session stays open while pg_dump reads.
-mkfifo "$part/ask" "$part/tell"
-"$psql" "$OUTCOMES_DATABASE_URL" -XAtq -v ON_ERROR_STOP=1 <"$part/ask" >"$part/tell" &
+# One snapshot for the dump and the manifest. Its session stays open while pg_dump reads.
+mkfifo "$part/ask" "$part/answer"
+"$psql" "$OUTCOMES_DATABASE_URL" -XAtq -v ON_ERROR_STOP=1 <"$part/ask" >"$part/answer" &
 session=$!
-exec 3>"$part/ask" 4<"$part/tell"
-rm "$part/ask" "$part/tell"
+exec 3>"$part/ask" 4<"$part/answer"
+rm "$part/ask" "$part/answer"
 cat >&3 <<'SQL' || true
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SELECT pg_export_snapshot();

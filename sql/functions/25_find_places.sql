@@ -137,7 +137,7 @@ BEGIN
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(c.said),
            array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.bears), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at)
+           array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at)
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
          s_ref_columns, s_named, s_references, s_final_at
     FROM (
@@ -149,7 +149,7 @@ BEGIN
                n.reference,
                p.span, p.exact, f.final_at,
                b.ref_column IS NOT NULL
-               AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS bears
+               AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS has_references
         FROM (
             SELECT k.batch_key, k.recipient_no, k.parameters, false AS is_erased, false AS is_only_same
             FROM recipients AS k WHERE k.phone = p_phone AND k.withdrawn_at IS NULL
@@ -286,14 +286,14 @@ BEGIN
             INTO v_slots, v_equals
             FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_bearing, s_ref_columns, s_final_at)
                 WITH ORDINALITY
-                AS s (parameters, is_window, is_erased, is_only_same, span, bears, ref_column, final_at, n)
+                AS s (parameters, is_window, is_erased, is_only_same, span, has_references, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
               AND (coalesce(v_call.called_at <@ s.span, lower(s.span) <= v_call.received_at) OR s.n = ANY (v_references))
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
               AND (v_references IS NULL OR s.n = ANY (v_references) OR s.parameters = v_call.parameters)
               AND (v_call.parameters IS NULL OR s.n = ANY (v_references)
-                   OR NOT s.bears AND v_call.parameters || s.parameters = v_call.parameters);
+                   OR NOT s.has_references AND v_call.parameters || s.parameters = v_call.parameters);
             v_slots := coalesce(v_slots, '{}');
             v_equals := coalesce(v_equals, '{}');
             -- Open windows.
@@ -408,7 +408,7 @@ BEGIN
     END LOOP;
 
     -- A new recipient may exist already, created by these very events before. Its identity never changes: if its calls
-    -- turn out to belong to somebody else, they create another one (see withdraw_empty()).
+    -- turn out to belong to someone else, they create another one (see withdraw_empty()).
     FOR n IN 1 .. coalesce(cardinality(s_nos), 0) LOOP
         CONTINUE WHEN s_nos[n] > 0;
         SELECT k.recipient_no INTO v_known_no

@@ -189,7 +189,7 @@ WITH empty AS MATERIALIZED (
     UPDATE batches AS b SET withdrawn_count = b.withdrawn_count + e.recipients
     FROM (SELECT batch_key, count(*) AS recipients FROM empty GROUP BY batch_key) AS e
     WHERE b.batch_key = e.batch_key
-), told AS (
+), shown AS (
     UPDATE outcomes AS o SET state = 'withdrawn', attempts = 0
     FROM empty AS e
     WHERE o.batch_key = e.batch_key AND o.recipient_no = e.recipient_no

@@ -39,7 +39,7 @@ BEGIN
         UPDATE batches AS b
         SET upload_state = 'unknown', batch_id = NULL, status = NULL, total_recipients = NULL, created_at = NULL,
             known_by = NULL, upload_changed_at = clock_timestamp(), next_lookup_at = clock_timestamp(),
-            upload_detail = format('it had been taken for batch %s, and ', v_upload.batch_id)
+            upload_detail = format('was linked to batch %s, but ', v_upload.batch_id)
                             || coalesce(format('batch %s fits as well', v_upload.other), 'that calls other people')
         WHERE b.batch_key = v_upload.batch_key;
         DELETE FROM batch_schedules AS s WHERE s.batch_key = v_upload.batch_key;

@@ -7,7 +7,7 @@ AS $$
 UPDATE batches AS b
 SET upload_state = 'unknown', upload_changed_at = clock_timestamp(), leased_until = NULL, known_by = NULL,
     next_lookup_at = clock_timestamp(),
-    upload_detail = 'it was taken for not sent, and calls that bear its references came in'
+    upload_detail = 'was considered not sent, but calls with its references arrived'
 FROM (SELECT k.batch_key FROM batches AS k
       WHERE k.batch_key = ANY (p_batch_keys) AND k.batch_id IS NULL AND k.origin = 'upload'
         AND k.upload_state IN ('failed', 'held', 'prepared')

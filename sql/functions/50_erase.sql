@@ -1,6 +1,6 @@
--- Erasure of a person by phone: begun with a tombstone, under the ingest lock, so that every webhook from then on is
--- measured against it; then step by step, each a commit of at most p_rows rows, so that whoever goes on after a crash
--- finds all of a step or nothing, and no webhook waits for more than one.
+-- Erasure of a person by phone. It begins with a tombstone, written under the ingest lock, so that every later webhook is
+-- checked against it. Then it goes step by step. Each step is a commit of at most p_rows rows: after a crash the next
+-- process finds all of a step or nothing, and no webhook waits for more than one.
 CREATE OR REPLACE FUNCTION begin_erasure(
     p_phone text, p_actor text, p_key_id bigint, p_request_id text DEFAULT NULL
 ) RETURNS bigint

@@ -39,7 +39,7 @@ $$;
 --   full       there are p_limit consumers already
 --
 -- A position beyond what can be seen is taken when it was seen once and is gone since; behind the ingest lock that is
--- certain, for what was just being committed has then become visible, and nobody can have read it before.
+-- certain, because transactions that were in progress have then become visible, and no reader saw them before.
 CREATE OR REPLACE FUNCTION acknowledge_feed(
     p_name text, p_position bigint, p_is_reset boolean, p_limit integer, p_tag text DEFAULT NULL,
     OUT refusal text, OUT at bigint

@@ -1,6 +1,6 @@
 -- A page of the feed: the latest state of each recipient that changed after p_after, in the order of these changes.
 -- One statement, and so of one instant. Positions are taken under the ingest lock, which is released after the commit, so
--- a reader that sees a position sees every one before it. A recipient that changes meanwhile comes later instead.
+-- a reader that sees a position sees every one before it. A recipient that changes in between comes later instead.
 --
 -- At most p_limit entries, and no more once parameters and results reach p_bytes; has_more of the last entry says whether
 -- there are more. Plans live long, and use the index of positions.

@@ -1,5 +1,5 @@
 -- Ends a worker's turn at a batch: records its verdict, one line of history and when it is due next, and releases the
--- lease. Returns false when the lease was lost meanwhile; then it writes nothing, because another worker knows better.
+-- lease. Returns false when the lease has been lost: then it writes nothing, because another worker has a newer result.
 CREATE OR REPLACE FUNCTION record_reconciliation(
     p_batch_key bigint, p_fence bigint, p_at timestamptz, p_verdict text, p_reasons jsonb, p_differences jsonb,
     p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz

@@ -1,6 +1,6 @@
 -- A recount of a batch, in steps of so many recipients. A temporary table collects what its counters should be, so memory
 -- does not grow with the batch. All steps run in one repeatable-read transaction, and so see facts and counters of one
--- instant, however many webhooks come meanwhile.
+-- instant, however many webhooks arrive while it runs.
 CREATE OR REPLACE FUNCTION begin_recount() RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -76,18 +76,18 @@ BEGIN
             talked = r.talked + excluded.talked,
             talk_seconds = r.talk_seconds + excluded.talk_seconds
     )
-    SELECT coalesce(s.recipient_no, t.recipient_no), s.told, t.told
+    SELECT coalesce(s.recipient_no, t.recipient_no), s.shown, t.shown
     FROM (
-        SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS told
+        SELECT o.recipient_no, concat_ws(' ', o.state, o.attempts, o.arrival_id) AS shown
         FROM outcomes AS o
         WHERE o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_after + p_limit
           AND o.attempts > 0
     ) AS s
     FULL JOIN (
-        SELECT l.recipient_no, concat_ws(' ', shown_state(p_batch_key, l.recipient_no, l.state), l.attempts, l.arrival_id) AS told
+        SELECT l.recipient_no, concat_ws(' ', shown_state(p_batch_key, l.recipient_no, l.state), l.attempts, l.arrival_id) AS shown
         FROM latest AS l
     ) AS t ON t.recipient_no = s.recipient_no
-    WHERE p_as_of IS NULL AND s.told IS DISTINCT FROM t.told;
+    WHERE p_as_of IS NULL AND s.shown IS DISTINCT FROM t.shown;
 END
 $$;
 

@@ -55,7 +55,7 @@ BEGIN
         UPDATE batches AS b
         SET upload_state = 'unknown', batch_id = NULL, status = NULL, total_recipients = NULL, created_at = NULL,
             known_by = NULL, upload_changed_at = clock_timestamp(), next_lookup_at = clock_timestamp(),
-            upload_detail = format('it had been taken for batch %s, which is upload %s', p_batch_id, p_batch_key)
+            upload_detail = format('was linked to batch %s, which is upload %s', p_batch_id, p_batch_key)
         WHERE b.batch_key = displaced_key;
     ELSIF v_holder.batch_key IS NOT NULL THEN
         RAISE unique_violation USING MESSAGE = 'the batch belongs to another', DETAIL = v_holder.batch_key::text;

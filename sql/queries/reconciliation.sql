@@ -18,7 +18,7 @@ WITH added AS (
     WHERE b.batch_id IS NOT NULL AND NOT EXISTS (SELECT FROM batch_schedules AS s WHERE s.batch_key = b.batch_key)
     ON CONFLICT DO NOTHING
     RETURNING 1
-), mended AS (
+), corrected AS (
     UPDATE batch_schedules AS s
     SET due_at = :now, last_reconciled_at = least(s.last_reconciled_at, :now)
     WHERE (s.due_at < 'infinity' AND s.due_at > :now + 2 * greatest(interval '1 hour', make_interval(secs => :interval_seconds)))
@@ -31,10 +31,10 @@ WITH added AS (
     WHERE a.batch_key = s.batch_key
       AND (a.revision <> s.compared_revision OR s.compared_revision IS NULL AND a.last_event_at > s.last_reconciled_at)
       AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
-      AND NOT EXISTS (SELECT FROM mended AS m WHERE m.batch_key = s.batch_key)
+      AND NOT EXISTS (SELECT FROM corrected AS m WHERE m.batch_key = s.batch_key)
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM mended) + (SELECT count(*) FROM woken);
+SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM corrected) + (SELECT count(*) FROM woken);
 
 -- name: claim_due_batches(holder, limit, lease_seconds, now)
 -- Leases batches that are due to the holder.

@@ -195,9 +195,9 @@ async def test_a_backup_is_whole_or_not_there_and_replaces_none(database_url: st
     backup = await back_up(database_url, tmp_path, NAME="one")
     before = (backup / "MANIFEST").read_bytes()
     for status, why, folder, settings in (
-        (2, "is there already", tmp_path, {"NAME": "one"}),
+        (2, "already exists", tmp_path, {"NAME": "one"}),
         (2, "KEEP takes a number", tmp_path, {"KEEP": "all"}),
-        (2, "is no folder", tmp_path / "nowhere", {}),
+        (2, "is not a folder", tmp_path / "nowhere", {}),
         (2, "without slashes", tmp_path, {"NAME": "../one"}),
     ):
         refused = await run_script("backup.sh", folder, url=database_url, **settings)
@@ -233,7 +233,7 @@ async def test_what_cannot_be_restored_well_is_refused(database_url: str, new_ur
     for status, why, settings in (
         (2, "the database is not empty", {"url": database_url, "ERASURES": "none"}),
         (2, "set ERASURES", {"url": new_url}),
-        (2, "is not there", {"url": new_url, "ERASURES": "nowhere"}),
+        (2, "does not exist", {"url": new_url, "ERASURES": "nowhere"}),
         (1, "does not answer", {"url": new_url.replace("test_", "no_such_"), "ERASURES": "none"}),
     ):
         refused = await run_script("restore.sh", backup, **settings)
@@ -241,7 +241,7 @@ async def test_what_cannot_be_restored_well_is_refused(database_url: str, new_ur
     manifest = backup / "MANIFEST"
     text = manifest.read_text()
     for changed, why in ((text.replace("events 0", "events 1"), "number of events"),
-                         (text.replace("feed_end 0", "feed_end 5"), "feed does not end")):  # fmt: skip
+                         (text.replace("feed_end 0", "feed_end 5"), "end of the feed")):  # fmt: skip
         manifest.write_text(changed)
         connection = await asyncpg.connect(new_url)
         await connection.execute("DROP SCHEMA IF EXISTS bi, bi_full, public CASCADE")
@@ -254,7 +254,7 @@ async def test_what_cannot_be_restored_well_is_refused(database_url: str, new_ur
         dump.write(b"\xff")
     manifest.write_text(text)
     refused = await run_script("restore.sh", backup, url=new_url, ERASURES="none")
-    assert (refused.status, "not as it was written" in refused.errors) == (1, True), refused
+    assert (refused.status, "changed since it was written" in refused.errors) == (1, True), refused
     manifest.unlink()
     refused = await run_script("restore.sh", backup, url=new_url, ERASURES="none")
-    assert (refused.status, "not a whole backup" in refused.errors) == (2, True), refused
+    assert (refused.status, "not a complete backup" in refused.errors) == (2, True), refused

@@ -40,7 +40,7 @@ async def test_an_upload_that_was_refused_and_whose_calls_come_in_is_unknown_and
         assert (await read(service, 1))["state"] == "failed"
         await call(database)
         shown = await read(service, 1)
-        assert (shown["state"], "bear its references" in str(shown["detail"])) == ("unknown", True)
+        assert (shown["state"], "calls with its references" in str(shown["detail"])) == ("unknown", True)
         assert "uploads_unknown" in await list_alarms(service)
         again = await upload(service)
         assert (again.status_code, again.json()["error"]["details"]["upload_id"]) == (409, 1)

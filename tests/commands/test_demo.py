@@ -15,6 +15,7 @@ import pytest
 from service.commands.demo import CONTACTS, _write_contacts
 from service.commands.running_demo import find_demo, publish_demo
 from service.errors import ConfigurationError
+from tests.eventually import eventually
 from tests.processes import DEADLINE_SECONDS, OUTCOMES, make_environ, run_in
 
 QUICK = ("--recipients", "30", "--speed", "4000", "--drop", "0.3")
@@ -84,9 +85,8 @@ async def test_what_it_prints_can_be_pasted_and_commands_beside_it_find_its_sett
         found = re.search(r'"id":(\d+)', uploaded)
         assert found, uploaded
         show = f'curl -s --noproxy \'*\' "$OUTCOMES/v1/batch-calls/{found[1]}/outcomes" -H "Authorization: Bearer $KEY"'
-        async with asyncio.timeout(DEADLINE_SECONDS):  # of the 15 minutes that it would take by the real clock
-            while '"verdict":"complete"' not in await paste(here, pasted, show):
-                await asyncio.sleep(0.5)
+        # By the real clock it would take 15 minutes.
+        await eventually(lambda: paste(here, pasted, show), lambda shown: '"verdict":"complete"' in shown)
 
         batch = pasted.rpartition("=")[2]
         for command in (("reconcile", batch), ("bi", "role"), ("keys", "list")):

@@ -1,6 +1,5 @@
 """The running service reads phones without a country code, by the region that a target names for its agents."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.sandbox.contacts import Contacts
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, BEGAN, make_payload, phone_of, store_batch
 from tests.guarantees.healing import assert_healed, read_outcomes
 from tests.guarantees.whole_database import find_everywhere
@@ -94,10 +94,8 @@ async def test_calls_show_whose_batch_it_is(start_service: StartService, databas
         assert set((await states(service)).values()) == {("unknown", None)}
         say_nationally(sandbox)
         await sandbox.sandbox.advance(3600)
-        async with asyncio.timeout(30):  # the service looks by itself
-            while (await states(service))[owner][0] == "unknown":
-                await database.pool.execute("UPDATE batches SET next_lookup_at = now() WHERE upload_state = 'unknown'")
-                await asyncio.sleep(0.5)
+        await database.pool.execute("UPDATE batches SET next_lookup_at = now() WHERE upload_state = 'unknown'")
+        await eventually(lambda: states(service), lambda shown: shown[owner][0] != "unknown")  # by the service itself
         assert await states(service) == {made_nothing: ("unknown", None), owner: ("uploaded", 456)}
 
 
@@ -122,9 +120,8 @@ async def test_what_an_earlier_version_stored_as_it_was_said_is_repaired(
     said = f"0{phone_of(1).removeprefix('+91')}"
     await ingest_as_before(database, make_payload(recipient=None, phone=said, parameters={}, began=BEGAN))
     await ask_for_repair(database)
-    async with connect(start_service, tmp_path) as (service, _), asyncio.timeout(30):
-        while (await read_outcomes(service, BATCH_ID))["recipients"]["processed"] == 0:
-            await asyncio.sleep(0.2)
+    async with connect(start_service, tmp_path) as (service, _):
+        await eventually(lambda: read_outcomes(service, BATCH_ID), lambda shown: shown["recipients"]["processed"] == 1)
         assert await list_waiting(service) == []
 
 

@@ -11,8 +11,31 @@ import msgspec
 import stamina
 import structlog
 
-from service.crm.errors import BusyError, SyncError
+from service.errors import OutcomesError
 from service.http_dates import read_retry_after
+
+
+class SyncError(OutcomesError):
+    """The job cannot go on, and repeating would not help; the message says what to do."""
+
+
+class BusyError(OutcomesError):
+    """No usable answer, or one that asks to come again. ``wait_seconds`` is how long the other side asked to wait for;
+    None: it did not say. The same request may be repeated."""
+
+    def __init__(self, message: str, *, status: int = 0, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.wait_seconds = wait_seconds
+
+
+class RefusedError(OutcomesError):
+    """The target refused a batch as a whole, or did not say which of its records failed: it can be split."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reason = message
+
 
 logger = structlog.get_logger()
 

@@ -6,8 +6,7 @@ import httpx
 import msgspec
 
 from service.crm.entries import Entry
-from service.crm.errors import SyncError
-from service.crm.exchange import Answer, exchange, read_message, repeat
+from service.crm.exchange import Answer, SyncError, exchange, read_message, repeat
 
 WHO = "The service (OUTCOMES_URL)"
 READ_SECONDS = 30.0

@@ -20,8 +20,7 @@ import msgspec
 import structlog
 
 from service.crm.entries import suggest
-from service.crm.errors import BusyError, RefusedError, SyncError
-from service.crm.exchange import MESSAGE_CHARACTERS, Answer, exchange
+from service.crm.exchange import MESSAGE_CHARACTERS, Answer, BusyError, RefusedError, SyncError, exchange
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Record
 from service.crm.targets import WHO, Reply, check_refusal

@@ -1,24 +1,72 @@
 """The job: pages of the feed into the CRM, each acknowledged once all of it is there or in the failures file."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
-from service.crm.delivery import Delivery
-from service.crm.entries import Entry, UnreadableError
+from service.crm.delivery import Delivery, Reasons
+from service.crm.entries import OPEN_FIELDS, Entry, UnreadableError, suggest
+from service.crm.exchange import SyncError
 from service.crm.failures import FailuresFile
-from service.crm.feed import FeedReader
+from service.crm.feed import AgentFields, FeedReader, Place
 from service.crm.mapping import Mapping
-from service.crm.preflight import FieldCheck
-from service.crm.reasons import Reasons
-from service.crm.records import Failure, Mapper, Record
+from service.crm.records import Failure, Mapper, Record, list_names
 
 logger = structlog.get_logger()
 
 WAIT_SECONDS = 30  # of a long-poll
 SAMPLES = 3  # records of a dry run
+
+
+def check_unchanged(place: Place, mapping: Mapping) -> None:
+    """Raises SyncError when the consumer came to its place with another mapping: what was sent until then lacks what is
+    new in this one. A place without a tag is of an earlier version, which kept none."""
+    if place.tag not in {None, mapping.digest()}:
+        raise SyncError(
+            f"The mapping has changed since {mapping.consumer} came to position {place.position}: what is in the CRM "
+            "was sent with another one. --from-start sends everything again; --accept goes on from here with this one"
+        )
+
+
+class FieldCheck:
+    """Holds the fields of a mapping against those that the agents' recipients really have, unless they are accepted as
+    they are."""
+
+    def __init__(self, feed: FeedReader, mapping: Mapping, *, is_accepted: bool) -> None:
+        self._feed = feed
+        self._mapping = mapping
+        self._is_done = is_accepted
+
+    async def run(self) -> None:
+        """Raises SyncError for fields that there are not. Checks once, as soon as there is anything to compare with."""
+        if not self._is_done:
+            agents = await self._feed.list_fields()
+            if faults := find_unknown(self._mapping, agents) if agents else []:
+                raise SyncError(
+                    f"{'; '.join(faults)}. Nothing was sent. Repair the mapping file; --accept-unknown goes on all the "
+                    "same, such as for a result that no call has had yet"
+                )
+            self._is_done = bool(agents)
+
+
+def find_unknown(mapping: Mapping, agents: Iterable[AgentFields]) -> list[str]:
+    """What is wrong with each field that no agent has, with the nearest that one has."""
+    known: dict[str, set[str]] = {"parameters": set(), "results": set()}
+    for agent in agents:
+        known["parameters"].update(agent.parameters)
+        known["results"].update(agent.results)
+    fields = {"key.parameter": mapping.key.source} if mapping.key.parameter else {}
+    fields |= {f"properties.{name}": rule.field for name, rule in mapping.rules().items()}
+    faults = []
+    for place, path in fields.items():
+        kind, _, name = path.partition(".")
+        if kind in OPEN_FIELDS and name not in known[kind]:
+            told = "no recipient has" if kind == "parameters" else "no call has had a result"
+            what = "columns" if kind == "parameters" else "results"
+            faults.append(f"{place}: {told} {name!r}{suggest(name, known[kind])}; {list_names(what, known[kind])}")
+    return faults
 
 
 @dataclass

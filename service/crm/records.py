@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from service.crm.entries import NULL, Entry, UnreadableError, read_field, read_names, suggest
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.mapping import Mapping, Property
 
 BLANKS = 10  # so many recipients of a batch with an empty key, and none with one, are no accident

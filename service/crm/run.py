@@ -12,18 +12,15 @@ import structlog
 import uvloop
 
 from service.crm.delivery import Delivery
-from service.crm.errors import SyncError
-from service.crm.exchange import repeat
+from service.crm.exchange import SyncError, repeat
 from service.crm.failures import FailuresFile, open_failures
 from service.crm.feed import FeedReader, Place, open_feed
-from service.crm.generic import GenericTarget
 from service.crm.hubspot import HubSpotTarget
-from service.crm.job import SyncJob, Tell, Totals
+from service.crm.job import FieldCheck, SyncJob, Tell, Totals, check_unchanged
 from service.crm.mapping import HubSpot, Mapping, load_mapping
-from service.crm.preflight import FieldCheck, check_unchanged
 from service.crm.records import Mapper
-from service.crm.targets import Target, open_target
-from service.crm.telling import mask, show_progress, tell_totals
+from service.crm.report import mask, show_progress, tell_totals
+from service.crm.targets import GenericTarget, Target, open_target
 from service.errors import ConfigurationError
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
 from service.telemetry.logs import configure_logs

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.sandbox.clock import RunningClock, SteppedClock
+    from service.sandbox.contacts import sample_contacts
     from service.sandbox.faults import Faults
     from service.sandbox.options import OptionError, SandboxOptions, Target
-    from service.sandbox.sample import sample_contacts
     from service.sandbox.sandbox import Sandbox
     from service.sandbox.serving import RunningSandbox, serve_sandbox
 
@@ -38,7 +38,7 @@ _HOMES = {
     "SandboxOptions": "options",
     "SteppedClock": "clock",
     "Target": "options",
-    "sample_contacts": "sample",
+    "sample_contacts": "contacts",
     "serve_sandbox": "serving",
 }
 

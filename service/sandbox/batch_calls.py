@@ -10,18 +10,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.clock import format_second
+from service.sandbox.clock import Timeline, format_second
 from service.sandbox.contacts import read_contacts
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import ProviderError, ProxyError
 from service.sandbox.faults import Faults, UploadFault
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
+from service.sandbox.http import LateAnswer, ProviderError, ProxyError, Silence, describe_end, read_agent, read_page
 from service.sandbox.options import SandboxOptions
-from service.sandbox.paging import describe_end, read_agent, read_page
-from service.sandbox.records import Batch, Records
-from service.sandbox.silence import LateAnswer, Silence
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Batch, Journal, Records, read_figures
 
 _MAX_DIGITS = 18  # fits a bigint
 

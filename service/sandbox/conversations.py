@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from service.sandbox.calls import write_dialogue
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import ProviderError
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
-from service.sandbox.paging import describe_end, read_agent, read_page
+from service.sandbox.http import ProviderError, describe_end, read_agent, read_page
 from service.sandbox.records import Attempt, Records
-from service.sandbox.talk import write_dialogue
 
 _SAMPLES_PER_SECOND, _TONE_HERTZ = 8000, 440
 

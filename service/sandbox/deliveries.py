@@ -11,11 +11,10 @@ import httpx
 import structlog
 
 from service.formant.signature import SIGNATURE_HEADER
+from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
-from service.sandbox.journal import Journal
 from service.sandbox.options import Target
-from service.sandbox.records import Attempt
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Journal
 
 _RETRY_WAITS_SECONDS = (30.0, 300.0)
 _TOO_MANY_REQUESTS = 429

@@ -7,13 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, draw_call
-from service.sandbox.dice import derive_uuid
+from service.sandbox.calls import Call, derive_uuid, draw_call
+from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
-from service.sandbox.journal import Journal
 from service.sandbox.options import SandboxOptions
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 _PREPARATION_SECONDS = 2.0
 """Between an upload and its first dial: the batch is ``pending``."""

@@ -4,12 +4,10 @@ from typing import Any
 
 import msgspec
 
-from service.sandbox.calls import Call
+from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
 from service.sandbox.clock import format_time
-from service.sandbox.dice import derive_uuid
 from service.sandbox.options import SandboxOptions, Target
 from service.sandbox.records import Attempt
-from service.sandbox.talk import draw_results, join_dialogue, write_dialogue
 
 
 class EventWriter:

@@ -4,6 +4,7 @@ Only what cannot be drawn again is kept: what was said in a call follows from th
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,3 +152,56 @@ class Records:
         self._all.append(attempt)
         self._by_agent.setdefault(attempt.batch.agent_id, []).append(attempt)
         self._by_id[attempt.conversation_id] = attempt
+
+
+@dataclass(slots=True, eq=False)
+class Journal:
+    """Counts since the start. ``uploads`` are those accepted, by the file's SHA-256; so twice means called twice."""
+
+    uploads: Counter[str] = field(default_factory=Counter)
+    uploads_refused: int = 0
+    dials: int = 0
+    events: int = 0
+    deliveries: Counter[str] = field(default_factory=Counter)
+    """attempted (requests that set out, or would have but for an outage), acknowledged (2xx), refused (4xx, never sent
+    again), failed (to be sent again, or not), given_up (after the third), dropped, duplicated, delayed."""
+    api: Counter[str] = field(default_factory=Counter)
+    """Requests to the API with a known key: within_limit, and over_limit (429 by the limit itself, not as a fault)."""
+    forged: Counter[str] = field(default_factory=Counter)
+    """sent, and accepted: answered 2xx, which a receiver that checks signatures never does."""
+
+    def describe(self) -> dict[str, Any]:
+        deliveries = ("attempted", "acknowledged", "refused", "failed", "given_up", "dropped", "duplicated", "delayed")
+        return {
+            "uploads": dict(self.uploads),
+            "uploads_refused": self.uploads_refused,
+            "dials": self.dials,
+            "events": self.events,
+            "deliveries": {name: self.deliveries[name] for name in deliveries},
+            "api": {name: self.api[name] for name in ("within_limit", "over_limit")},
+            "forged": {name: self.forged[name] for name in ("sent", "accepted")},
+        }
+
+
+def read_figures(batch: Batch) -> dict[str, int | float]:
+    """The figures as of now; at any instant processed + in progress + waiting for a retry = all recipients.
+
+    A recipient that nobody has called yet is in progress, and so is one whose retry is being dialled: there is no
+    other figure for it. ``telephony_failed`` has none of its own either and is counted in ``failed_count``.
+    """
+    finished = batch.finished
+    completed = finished["completed"]
+    return {
+        "avg_duration_seconds": round(batch.talk_seconds / completed, 1) if completed else 0.0,
+        "busy_count": finished["busy"],
+        "completed_count": completed,
+        "failed_count": finished["failed"] + finished["telephony_failed"],
+        "in_progress_count": batch.total - batch.processed - batch.pending_retry,
+        "no_answer_count": finished["no_answer"],
+        "pending_retry_count": batch.pending_retry,
+        "socket_failure_count": finished["socket_failure"],
+        "success_count": completed,
+        "success_rate": round(100 * completed / batch.total, 1),
+        "total_processed": batch.processed,
+        "unreachable_count": finished["unreachable"],
+    }

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from service.sandbox.contacts import sample_contacts
 from service.sandbox.faults import Faults
 from service.sandbox.options import OptionError, SandboxOptions, Target
-from service.sandbox.sample import sample_contacts
 from service.sandbox.serving import RunningSandbox, serve_sandbox
 
 

@@ -15,18 +15,15 @@ from starlette.routing import Route
 
 from service.sandbox.api import build_app
 from service.sandbox.batch_calls import BatchCalls
-from service.sandbox.clock import Clock, RunningClock, SteppedClock
+from service.sandbox.clock import Clock, RunningClock, SteppedClock, Timeline
 from service.sandbox.conversations import Conversations
 from service.sandbox.deliveries import Deliveries
 from service.sandbox.dialler import Dialler
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
 from service.sandbox.options import OptionError, SandboxOptions
 from service.sandbox.publisher import Publisher
-from service.sandbox.records import Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Batch, Journal, Records, read_figures
 from service.sandbox.witness import Witness, describe_recipient
 
 _IDS_PER_SECOND = 16

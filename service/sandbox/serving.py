@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.sandbox.clock import Clock
 from service.sandbox.faults import Faults
+from service.sandbox.http import CLOSE_CONNECTION
 from service.sandbox.options import SandboxOptions
 from service.sandbox.sandbox import Sandbox
-from service.sandbox.silence import CLOSE_CONNECTION
 
 _BACKLOG = 512
 _GRACE_SECONDS = 1.0

@@ -20,13 +20,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.clock import format_time
-from service.sandbox.errors import ProviderError
+from service.sandbox.clock import Timeline, format_time
 from service.sandbox.faults import FaultChanges, Faults
-from service.sandbox.journal import Journal
-from service.sandbox.paging import read_number
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.http import ProviderError, read_number
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 1000, 10_000
 _DEFAULT_WAIT_SECONDS, _MAX_WAIT_SECONDS = 60, 600

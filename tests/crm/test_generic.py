@@ -8,11 +8,10 @@ import stamina
 from starlette.responses import JSONResponse, Response
 
 from service.crm.delivery import UNCONFIRMED, Delivery
-from service.crm.errors import SyncError
-from service.crm.generic import GenericTarget
+from service.crm.exchange import SyncError
 from service.crm.mapping import Generic
 from service.crm.records import Record
-from service.crm.targets import open_target
+from service.crm.targets import GenericTarget, open_target
 from tests.crm.generic_server import LocalCrm
 from tests.crm.hubspot_server import TOKEN
 

@@ -13,16 +13,14 @@ import pytest
 import stamina
 
 from service.crm.delivery import Delivery
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.failures import FailuresFile, open_failures
 from service.crm.feed import FeedReader, open_feed
-from service.crm.generic import GenericTarget
 from service.crm.hubspot import HubSpotTarget
-from service.crm.job import SyncJob, Totals
+from service.crm.job import FieldCheck, SyncJob, Totals
 from service.crm.mapping import HubSpot, Mapping, read_mapping
-from service.crm.preflight import FieldCheck
 from service.crm.records import Mapper
-from service.crm.targets import Target, open_target
+from service.crm.targets import GenericTarget, Target, open_target
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN
 from tests.crm.syncing import call

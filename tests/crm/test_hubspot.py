@@ -12,8 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from structlog.testing import capture_logs
 
 from service.crm.delivery import UNCONFIRMED, Delivery
-from service.crm.errors import SyncError
-from service.crm.exchange import ATTEMPTS
+from service.crm.exchange import ATTEMPTS, SyncError
 from service.crm.hubspot import HubSpotTarget, _normalize
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Failure, Record

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crm.entries import SOURCES, STATES, STATUSES, Entry
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.mapping import read_mapping
 from service.crm.records import SKIPS, Mapped, Mapper
-from service.crm.telling import WHY
+from service.crm.report import WHY
 from tests.crm.mapping_files import make_content
 
 ATTEMPTED = datetime(2026, 3, 16, 20, 30, 0, 250_000, tzinfo=UTC)

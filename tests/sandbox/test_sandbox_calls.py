@@ -9,17 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.sandbox import sample_contacts
-from service.sandbox.calls import Call, draw_call
+from service.sandbox.calls import Call, derive_uuid, draw_call, draw_results, join_dialogue, write_dialogue
+from service.sandbox.clock import Timeline
 from service.sandbox.contacts import Contacts, read_contacts
 from service.sandbox.dialler import Dialler
-from service.sandbox.dice import derive_uuid
 from service.sandbox.faults import Faults
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
 from service.sandbox.options import STATUSES, SandboxOptions
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.talk import draw_results, join_dialogue, write_dialogue
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Batch, Journal, Records, read_figures
 
 
 def draw_many(seed: int = 1) -> list[Call]:

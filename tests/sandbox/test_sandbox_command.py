@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.sandbox import Faults, SandboxOptions
-from service.sandbox.command import sandbox
-from service.sandbox.flags import FLAGS
+from service.sandbox.command import FLAGS, sandbox
 from service.sandbox.run import read_faults, read_options
 
 ALL_FLAGS = """

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.sandbox.clock import RunningClock, SteppedClock, format_second, format_time
-from service.sandbox.timeline import Timeline
+from service.sandbox.clock import RunningClock, SteppedClock, Timeline, format_second, format_time
 
 
 @contextlib.asynccontextmanager

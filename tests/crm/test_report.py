@@ -3,7 +3,7 @@
 import pytest
 
 from service.crm.records import SKIPS
-from service.crm.telling import WHY, mask
+from service.crm.report import WHY, mask
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.sandbox.calls import dice
+from service.sandbox.calls import seeded_random
 from service.sandbox.clock import format_time
 from service.sandbox.faults import Faults
 from service.sandbox.http import ProviderError
@@ -153,7 +153,7 @@ class Gate:
         if not has_allowance:
             raise ProviderError(429, "Rate limit exceeded.", headers={"Retry-After": allowance.retry_after()})
         self._requests += 1
-        chance = dice(self._seed, "api", self._requests)
+        chance = seeded_random(self._seed, "api", self._requests)
         if chance.random() < self._faults.api_500:
             raise ProviderError(500, "Internal error (a fault of the sandbox: api_500).")
         if chance.random() < self._faults.api_429:

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from service.sandbox.calls import dice
+from service.sandbox.calls import seeded_random
 from service.sandbox.http import ProviderError
 
 PHONE_COLUMN = "customer_phone"
@@ -111,7 +111,7 @@ _LAST_NAMES = """
 
 def sample_contacts(count: int, seed: int) -> str:
     """CSV text of ``count`` contacts with unique Indian mobile numbers in E.164; the same seed gives the same text."""
-    chance = dice(seed, "sample")
+    chance = seeded_random(seed, "sample")
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from service.formant.signature import sign
-from service.sandbox.calls import Call, dice
+from service.sandbox.calls import Call, seeded_random
 from service.sandbox.clock import Timeline
 from service.sandbox.deliveries import Deliveries, Delivery
 from service.sandbox.events import EventWriter
@@ -76,7 +76,7 @@ class Publisher:
     def _plan_forgery(self, delivery: Delivery) -> None:
         # Without a secret nobody can tell a forgery, so it would prove nothing.
         if delivery.target.secret is not None and self._strikes("forge", delivery, self._faults.bad_signature):
-            chance = dice(self._seed, "forgery", delivery.event_id, delivery.target_index)
+            chance = seeded_random(self._seed, "forgery", delivery.event_id, delivery.target_index)
             # Half of them come at once, before the genuine event: a receiver must not remember the id of a forgery.
             wait = chance.choice((0.0, chance.uniform(0, _LONGEST_FORGERY_SECONDS)))
             self._send_in(wait, forge(delivery, chance))
@@ -101,7 +101,7 @@ class Publisher:
     def _draw_seconds(self, purpose: str, delivery: Delivery, longest: float) -> float:
         if longest <= 0:
             return 0.0
-        return dice(self._seed, purpose, delivery.event_id, delivery.target_index).random() * longest
+        return seeded_random(self._seed, purpose, delivery.event_id, delivery.target_index).random() * longest
 
 
 _UNKNOWN_STATUS_SHARE, _OWN_ID_SHARE = 0.1, 0.5

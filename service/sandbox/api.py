@@ -20,52 +20,43 @@ from service.sandbox.options import SandboxOptions
 from service.sandbox.records import Journal
 
 
-def build_app(
-    routes: Sequence[Route],
-    options: SandboxOptions,
-    seed: int,
-    faults: Faults,
-    journal: Journal,
-    real_time: Callable[[], float],
-) -> ASGIApp:
-    """The routes behind the gate."""
+def build_app(routes: Sequence[Route]) -> ASGIApp:
+    """The routes, with errors in the provider's shape."""
     app = Starlette(
         routes=routes,
         exception_handlers={
             ProviderError: _answer_provider_error,
             HTTPException: _answer_http_exception,
-            ClientDisconnect: _answer_nobody,
+            ClientDisconnect: _answer_disconnected,
             Exception: _answer_exception,
         },
     )
     app.router.redirect_slashes = False
-    return Gate(app, options, seed, faults, journal, real_time)
+    return app
 
 
 async def _answer_provider_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ProviderError):
-        raise error
+    assert isinstance(error, ProviderError)
     return error.to_response()
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+    assert isinstance(error, HTTPException)
     messages = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not allowed here."}
     message = messages.get(error.status_code, error.detail)
     return ProviderError(error.status_code, message, headers=error.headers).to_response()
 
 
-async def _answer_nobody(request: Request, error: Exception) -> Response:
-    return Response()  # the client hung up before its request was complete
+async def _answer_disconnected(request: Request, error: Exception) -> Response:
+    return Response()  # the client disconnected before its request was complete
 
 
 async def _answer_exception(request: Request, error: Exception) -> Response:
     return ProviderError(500, "The sandbox has a bug; see its log.").to_response()
 
 
-class Allowance:
-    """One key's requests in the present window. A window begins with the first request after the last one's end."""
+class RateLimit:
+    """One key's requests in the current window. A window begins with the first request after the last one's end."""
 
     def __init__(self, limit: int, window_seconds: float, real_time: Callable[[], float]) -> None:
         self._limit = limit
@@ -75,7 +66,7 @@ class Allowance:
         self._ends_at = 0.0
 
     def take(self) -> bool:
-        """Spends one request; False when none was left."""
+        """Counts one request; False when none is left."""
         now = self._real_time()
         if now >= self._ends_at:
             self._remaining = self._limit
@@ -86,7 +77,7 @@ class Allowance:
         return True
 
     def headers(self) -> dict[str, str]:
-        """``X-RateLimit-*`` as of the last request taken."""
+        """``X-RateLimit-*`` after the last request taken."""
         return {
             "X-RateLimit-Limit": str(self._limit),
             "X-RateLimit-Remaining": str(self._remaining),
@@ -99,7 +90,11 @@ class Allowance:
 
 
 class Gate:
-    """Lets requests with a known key and something left of its allowance through to ``app``."""
+    """Checks rate limit, key and the API's own faults before a request reaches ``app``.
+
+    It wraps the application, so that the limit's headers are on every answer, errors included. ``/sandbox`` does not
+    belong to the provider and passes unchecked.
+    """
 
     def __init__(
         self,
@@ -115,9 +110,9 @@ class Gate:
         self._faults = faults
         self._journal = journal
         self._requests = 0
-        self._allowances = {
-            key: Allowance(options.rate_limit, options.rate_window_real_seconds, real_time)
-            for key in (*options.api_keys, None)  # None: all who come without a known key share one
+        self._limits = {
+            key: RateLimit(options.rate_limit, options.rate_window_real_seconds, real_time)
+            for key in (*options.api_keys, None)  # None: all requests without a known key share one
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,32 +121,39 @@ class Gate:
             await self._app(scope, receive, send)
             return
         key = self._find_key(Headers(scope=scope).get("authorization", ""))
-        allowance = self._allowances[key]
+        limit = self._limits[key]
         app = self._app
         try:
-            self._check(path, key, allowance)
+            self._check(path, key, limit)
         except ProviderError as error:
             app = error.to_response()
-        await app(scope, receive, _with_headers(send, allowance.headers()))
+        headers = limit.headers()
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
 
     def _find_key(self, authorization: str) -> str | None:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return None
-        for key in self._allowances:
+        for key in self._limits:
             if key is not None and hmac.compare_digest(key.encode(), token.strip().encode()):
                 return key
         return None
 
-    def _check(self, path: str, key: str | None, allowance: Allowance) -> None:
-        has_allowance = allowance.take()
+    def _check(self, path: str, key: str | None, limit: RateLimit) -> None:
+        is_within_limit = limit.take()
         if not path.startswith("/v1/"):
-            return  # there is nothing here: the router answers 404
+            return  # the router answers 404
         if key is None:
             raise ProviderError(401, "Missing or invalid API key. Send it as: Authorization: Bearer KEY")
-        self._journal.api["within_limit" if has_allowance else "over_limit"] += 1
-        if not has_allowance:
-            raise ProviderError(429, "Rate limit exceeded.", headers={"Retry-After": allowance.retry_after()})
+        self._journal.api["within_limit" if is_within_limit else "over_limit"] += 1
+        if not is_within_limit:
+            raise ProviderError(429, "Rate limit exceeded.", headers={"Retry-After": limit.retry_after()})
         self._requests += 1
         chance = seeded_random(self._seed, "api", self._requests)
         if chance.random() < self._faults.api_500:
@@ -159,12 +161,3 @@ class Gate:
         if chance.random() < self._faults.api_429:
             message = "Rate limit exceeded (a fault of the sandbox: api_429)."
             raise ProviderError(429, message, headers={"Retry-After": "1"})
-
-
-def _with_headers(send: Send, headers: dict[str, str]) -> Send:
-    async def send_with_headers(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(headers)
-        await send(message)
-
-    return send_with_headers

@@ -1,4 +1,4 @@
-"""The provider's conversations: "the source of truth for later reconciliation". One record per call attempt."""
+"""The provider's conversations, "the source of truth for later reconciliation": one record per call attempt."""
 
 import io
 import math
@@ -59,7 +59,7 @@ class Conversations:
     async def show_recording(self, request: Request) -> Response:
         if self._find(request).status != "completed":
             raise ProviderError(404, "There is no recording of this conversation.")
-        return Response(make_tone(), media_type="audio/wav")
+        return Response(_make_tone(), media_type="audio/wav")
 
     def _find(self, request: Request) -> Attempt:
         attempt = self._records.find_conversation(request.path_params["conversation_id"])
@@ -85,7 +85,7 @@ def _to_milliseconds(when: float | None) -> int | None:
     return None if when is None else round(when * 1000)
 
 
-def make_tone() -> bytes:
+def _make_tone() -> bytes:
     """A WAV file: a quarter of a second of a quiet tone."""
     samples = (
         round(4000 * math.sin(2 * math.pi * _TONE_HERTZ * index / _SAMPLES_PER_SECOND))

@@ -1,4 +1,4 @@
-"""The provider's errors: ``{"error": {"message", "type"}}`` with the status that belongs to the type."""
+"""What the provider's answers have in common: errors, the parameters of lists, and answers that come late or never."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,6 +10,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.sandbox.faults import Faults
 
+CLOSE_CONNECTION = "sandbox.close_connection"
+"""The ASGI extension, provided by ``serving``, that closes the client's connection at once."""
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 20, 100
 _TYPES = {
     400: "invalid_request",
     401: "authentication_error",
@@ -22,7 +26,7 @@ _TYPES = {
 
 
 class ProviderError(Exception):
-    """The emulated provider refuses a request; the type follows from the status unless ``kind`` is given."""
+    """A refusal: ``{"error": {"message", "type"}}``. The type follows from the status unless ``kind`` is given."""
 
     def __init__(
         self, status: int, message: str, *, kind: str | None = None, headers: Mapping[str, str] | None = None
@@ -31,30 +35,25 @@ class ProviderError(Exception):
         self.status = status
         self.message = message
         self.type = kind or _TYPES.get(status, "invalid_request")
-        self.headers = dict(headers or {})
+        self.headers = headers
 
     def to_response(self) -> Response:
-        """The answer as the provider gives it."""
         body = {"error": {"message": self.message, "type": self.type}}
         return JSONResponse(body, status_code=self.status, headers=self.headers)
 
 
 class ProxyError(ProviderError):
-    """A proxy before the provider answers in its stead, in its own words."""
+    """A proxy in front of the provider answers with an HTML page."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status, "A proxy answered.")
 
     def to_response(self) -> Response:
-        """A page for people."""
         return HTMLResponse(f"<h1>{self.status}</h1>", status_code=self.status)
 
 
-_DEFAULT_LIMIT, _MAX_LIMIT = 20, 100
-
-
 def read_page(request: Request, faults: Faults) -> tuple[int, int]:
-    """(limit, offset); raises ``ProviderError`` 400 when one is no number or out of range."""
+    """(limit, offset); raises ``ProviderError`` 400 when one is not a number or out of range."""
     limit = read_number(request, "limit", _DEFAULT_LIMIT)
     offset = read_number(request, "offset", 0)
     if not 1 <= limit <= _MAX_LIMIT:
@@ -65,32 +64,25 @@ def read_page(request: Request, faults: Faults) -> tuple[int, int]:
 
 
 def describe_end(faults: Faults, end: int, total: int) -> dict[str, Any]:
-    """What a list says of its end."""
+    """The fields of a list that say where it ends."""
     return {"has_more": faults.always_more or end < total, "total": total}
 
 
 def read_agent(request: Request) -> int | None:
-    """The agent to filter by, or None; raises ``ProviderError`` 400 when it is no number."""
+    """The agent to filter by, or None; raises ``ProviderError`` 400 when it is not a number."""
     return read_number(request, "agent_id", 0) if "agent_id" in request.query_params else None
 
 
 def read_number(request: Request, name: str, default: int) -> int:
-    """A query parameter as an integer; raises ``ProviderError`` 400 when it is none."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
+    """A query parameter as an integer; raises ``ProviderError`` 400 when it is not one."""
     try:
-        return int(text)
+        return int(request.query_params.get(name, default))
     except ValueError as error:
         raise ProviderError(400, f"{name} must be an integer.") from error
 
 
-CLOSE_CONNECTION = "sandbox.close_connection"
-"""The ASGI extension, given by ``serving``, that closes the client's connection at once."""
-
-
-class Silence(Response):
-    """Closes the connection without a word."""
+class NoAnswer(Response):
+    """Closes the connection without an answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         close = scope.get("extensions", {}).get(CLOSE_CONNECTION)
@@ -101,7 +93,7 @@ class Silence(Response):
 
 
 class LateAnswer(Response):
-    """Sends ``answer`` once the faults are released; nothing if the client goes away before."""
+    """Sends ``answer`` once the faults are released, or nothing if the client disconnects before."""
 
     def __init__(self, answer: Response, faults: Faults) -> None:
         super().__init__()
@@ -110,14 +102,14 @@ class LateAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         release = asyncio.ensure_future(self._faults.wait_for_release())
-        leaving = asyncio.ensure_future(_wait_for_disconnect(receive))
+        disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
-            await asyncio.wait((release, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not leaving.done():
+            await asyncio.wait((release, disconnect), return_when=asyncio.FIRST_COMPLETED)
+            if not disconnect.done():
                 await self._answer(scope, receive, send)
         finally:
             release.cancel()
-            leaving.cancel()
+            disconnect.cancel()
 
 
 async def _wait_for_disconnect(receive: Receive) -> None:

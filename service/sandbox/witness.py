@@ -1,4 +1,4 @@
-"""The sandbox's own interface under ``/sandbox``: what really happened, for tests and for the curious. No key needed.
+"""The sandbox's own interface under ``/sandbox``: what really happened. No key needed.
 
 | call | answer |
 |---|---|
@@ -6,9 +6,9 @@
 | `GET /sandbox/batches/{id}/recipients?limit&offset` | the truth per recipient: row, phone, call parameters, state, \
 attempts (default 1000 at a time, at most 10000) |
 | `GET /sandbox/log` | counts, and the dials per batch and phone |
-| `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; JSON with those to change; unknown names are refused |
-| `GET /sandbox/wait?batch_id&timeout` | answers once nobody is left to dial and no delivery is outstanding, or with \
-`done: false` after so many real seconds (default 60, at most 600) |
+| `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; POST takes JSON with those to change |
+| `GET /sandbox/wait?batch_id&timeout` | answers once all calls are made and no delivery is outstanding, or with \
+`done: false` after `timeout` real seconds (default 60, at most 600) |
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.clock import Timeline, format_time
+from service.sandbox.clock import Timeline, format_optional
 from service.sandbox.faults import FaultChanges, Faults
 from service.sandbox.http import ProviderError, read_number
 from service.sandbox.records import Attempt, Batch, Journal, Records
@@ -94,7 +94,7 @@ class Witness:
 
 
 def describe_recipient(batch: Batch, row: int) -> dict[str, Any]:
-    """What really became of a row (counted from 0) of a batch."""
+    """What really happened to a row (counted from 0) of a batch."""
     phone, parameters = batch.contacts.read(row)
     return {
         "row": row,
@@ -110,17 +110,13 @@ def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
         "conversation_id": attempt.conversation_id,
         "number": attempt.number,
         "status": attempt.status,
-        "started_at": _format(attempt.started_at),
-        "ended_at": _format(attempt.ended_at),
+        "started_at": format_optional(attempt.started_at),
+        "ended_at": format_optional(attempt.ended_at),
         "duration_seconds": attempt.duration_seconds,
-        "next_retry_at": _format(attempt.next_retry_at),
+        "next_retry_at": format_optional(attempt.next_retry_at),
         "event_id": attempt.event_id,
         "deliveries": attempt.fates,
     }
-
-
-def _format(when: float | None) -> str | None:
-    return None if when is None else format_time(when)
 
 
 async def _count_dials(batch: Batch) -> dict[str, int]:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from service.sandbox import sample_contacts
 from service.sandbox.calls import Call, derive_uuid, draw_call, draw_results, join_dialogue, write_dialogue
-from service.sandbox.clock import Timeline
+from service.sandbox.clock import SteppedClock, Timeline
 from service.sandbox.contacts import Contacts, read_contacts
 from service.sandbox.dialler import Dialler
 from service.sandbox.faults import Faults
 from service.sandbox.options import STATUSES, SandboxOptions
-from service.sandbox.records import Attempt, Batch, Journal, Records, read_figures
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 
 def draw_many(seed: int = 1) -> list[Call]:
@@ -103,21 +103,6 @@ def test_values_come_back_verbatim(cells: list[tuple[str, str]], end: str, has_m
     assert read == [("+919876543210", {"name": name, "note": note}) for name, note in cells]
 
 
-class StillClock:
-    """Is always at 0: the test calls what the timeline would."""
-
-    is_stepped = True
-
-    def now(self) -> float:
-        return 0.0
-
-    def reach(self, when: float | None) -> bool:
-        return False
-
-    def real_seconds_until(self, when: float | None) -> float | None:
-        return None
-
-
 class HandTimeline(Timeline):
     """Keeps what is to be done, for the test to do in any order it likes."""
 
@@ -126,7 +111,7 @@ class HandTimeline(Timeline):
 
 
 def check_identities(batch: Batch) -> None:
-    figures = read_figures(batch)
+    figures = batch.metrics()
     statuses = ("completed", "busy", "failed", "no_answer", "socket_failure", "unreachable")
     assert figures["total_processed"] == sum(figures[f"{status}_count"] for status in statuses)
     waiting = figures["in_progress_count"] + figures["pending_retry_count"]
@@ -145,7 +130,7 @@ def check_identities(batch: Batch) -> None:
 def test_the_figures_agree_with_the_recipients_after_every_step_in_any_order(
     seed: int, total: int, lines: int, data: st.DataObject
 ) -> None:
-    timeline = HandTimeline(StillClock(), asyncio.Event())
+    timeline = HandTimeline(SteppedClock(0.0, 0), asyncio.Event())
     records = Records(1, "per-attempt", "ended")
     ended: list[Attempt] = []
     dialler = Dialler(

@@ -1,7 +1,7 @@
-"""Delivery: what was not confirmed was not sent.
+"""Delivery: a record counts as sent only when the CRM confirms it.
 
-Records go out in batches. Those that an answer neither confirms nor refuses are sent again, half by half, and so is a
-batch that is refused as a whole, until every record is confirmed or refused. None is given up without a reason.
+Records are sent in batches. Those that an answer neither confirms nor refuses are sent again in halves, and so is a
+batch that is refused as a whole, until every record is confirmed or refused with a reason.
 """
 
 import re
@@ -18,8 +18,8 @@ UNCONFIRMED = "the CRM's answer does not confirm this record"
 class Delivery:
     """Sends records to a target, and counts those that it confirmed (``taken``).
 
-    ``is_patient``: an outage of it is waited out, however long it is. ``give_up_after``: so many refusals in a row for
-    one reason stop the delivery; 0: go on all the same.
+    ``is_patient``: outages are waited out. ``give_up_after``: the number of refusals in a row for one reason that stops
+    the delivery; 0: never.
     """
 
     def __init__(self, target: Target, *, is_patient: bool, give_up_after: int) -> None:
@@ -29,9 +29,9 @@ class Delivery:
         self._streak = Streak(give_up_after)
 
     async def deliver(self, records: Sequence[Record]) -> list[Failure]:
-        """Sends records of different keys; returns those that were not taken once all others are in the CRM.
+        """Sends records of different keys; returns the refused ones once all others are in the CRM.
 
-        Raises SyncError when the target takes none, cannot be reached, or refuses one after the other.
+        Raises SyncError when the target accepts none, cannot be reached, or refuses one record after the other.
         """
         size = self._target.batch_size
         failures: list[Failure] = []
@@ -45,7 +45,7 @@ class Delivery:
         except RefusedError as error:
             if len(records) > 1:
                 return await self._send_halves(records)
-            reply = Reply(refused={records[0].key: error.reason})
+            reply = Reply(refused={records[0].key: str(error)})
         refused = dict(reply.refused)
         taken = reply.taken - refused.keys()
         silent = [record for record in records if record.key not in taken and record.key not in refused]
@@ -75,20 +75,23 @@ class Delivery:
                     raise SyncError(
                         f"The CRM has refused {self._streak.length} records in a row for one reason: {summary}. "
                         "They were not acknowledged. Repair the mapping file or the CRM and run it again; "
-                        "--give-up-after 0 goes on all the same"
+                        "--give-up-after 0 continues all the same"
                     )
         return failures
 
 
 MAX_REASONS = 50
 OTHERS = "other reasons"
-EXAMPLES = 3
+MAX_EXAMPLES = 3
 
 _ID = re.compile(r"[\w.+-]+@[\w.-]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4,}", re.IGNORECASE)
 
 
 def generalize(reason: str, own: Iterable[str]) -> str:
-    """The reason without what is the record's own: its key and parameters (``own``), addresses, ids, long numbers."""
+    """The reason without the record's own data: its key and parameters (``own``), addresses, ids, long numbers.
+
+    So the same reason of many records is counted as one.
+    """
     for value in sorted(own, key=len, reverse=True):
         reason = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "…", reason, flags=re.IGNORECASE)
     return _ID.sub("…", reason)
@@ -96,25 +99,24 @@ def generalize(reason: str, own: Iterable[str]) -> str:
 
 @dataclass
 class Group:
-    """How many failed for one reason, and who the first of them were: batch and number, such as 456-7."""
+    """The number of failures for one reason, and the first of them as batch and number, such as 456-7."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
 
 class Reasons:
-    """Failures by reason; bounded, however many reasons there are."""
+    """Failures by reason, with a bounded number of reasons."""
 
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
 
     def add(self, reason: str, example: str) -> None:
-        """Counts one failure."""
         if reason not in self._groups and len(self._groups) >= MAX_REASONS:
             reason = OTHERS
         group = self._groups.setdefault(reason, Group())
         group.count += 1
-        if len(group.examples) < EXAMPLES:
+        if len(group.examples) < MAX_EXAMPLES:
             group.examples.append(example)
 
     def rank(self) -> list[tuple[str, Group]]:
@@ -123,7 +125,7 @@ class Reasons:
 
 
 class Streak:
-    """Stops at ``limit`` refusals in a row for one reason: then it is not the records that are wrong. 0: never."""
+    """Stops at ``limit`` refusals in a row for one reason: then the records are not at fault. 0: never."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -131,11 +133,10 @@ class Streak:
         self.length = 0
 
     def note_taken(self) -> None:
-        """A record was taken."""
         self.length = 0
 
     def note_refused(self, reason: str) -> bool:
-        """A record was refused. True at the limit."""
+        """Returns True at the limit."""
         self.length = self.length + 1 if reason == self._reason else 1
         self._reason = reason
         return 0 < self._limit <= self.length

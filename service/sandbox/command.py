@@ -101,7 +101,7 @@ _GROUPS = {
         ),
         _flag(
             "--speed",
-            "How many times faster than real time calls, retries and redeliveries run.",
+            "Speed of calls, retries and redeliveries, as a multiple of real time.",
             type=click.FloatRange(min=0, min_open=True),
         ),
         _flag("--lines", "Concurrent calls per agent.", type=_COUNT),
@@ -139,7 +139,7 @@ _GROUPS = {
             "rate_window_real_seconds",
             type=click.FloatRange(0, min_open=True),
         ),
-        _flag("--max-active-batches", "Further uploads are refused. Default: no limit.", type=click.IntRange(0)),
+        _flag("--max-active-batches", "Maximum number of active batches. Default: no limit.", type=click.IntRange(0)),
     ),
     "Faults (shares from 0 to 1; times are virtual)": (
         _flag("--drop", "Share of events that are never sent.", type=_SHARE, default=0.0),
@@ -147,12 +147,12 @@ _GROUPS = {
         _flag("--delay", "Share of events that are sent late.", type=_SHARE, default=0.0),
         _flag(
             "--longest-delay",
-            "Maximum delay of an event, and of a duplicate after it.",
+            "Maximum delay in seconds of an event, and of a duplicate after it.",
             "longest_delay_seconds",
             type=_SECONDS,
             default=900.0,
         ),
-        _flag("--reorder", "Window within which events change places.", "reorder_seconds", type=_SECONDS, default=0.0),
+        _flag("--reorder", "Seconds within which events change places.", "reorder_seconds", type=_SECONDS, default=0.0),
         _flag("--bad-signature", "Share of events that get a forged copy.", type=_SHARE, default=0.0),
         _flag(
             "--outage",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from service.crm.entries import SOURCES, STATES, STATUSES, Entry
 from service.crm.exchange import SyncError
 from service.crm.mapping import read_mapping
-from service.crm.records import SKIPS, Mapped, Mapper
-from service.crm.report import WHY
+from service.crm.records import Mapped, Mapper
+from service.crm.report import SKIP_REASONS
 from tests.crm.mapping_files import make_content
 
 ATTEMPTED = datetime(2026, 3, 16, 20, 30, 0, 250_000, tzinfo=UTC)
@@ -108,7 +108,7 @@ def test_times_are_shown_as_the_target_takes_them() -> None:
 def test_who_is_not_sent_is_counted_by_the_reason(fields: Any, changes: Any, reason: str) -> None:
     mapped = apply(make_entry(**fields), **changes)
     assert (mapped.records, mapped.failures, mapped.skipped) == ([], [], Counter({reason: 1}))
-    assert reason in WHY
+    assert reason in SKIP_REASONS
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_nobody_gets_lost_and_no_key_comes_twice(
         erased={"properties": {"x": "gone"} if tells_erased else {}}, **changes,
     )  # fmt: skip
     assert len(mapped.records) + len(mapped.failures) + mapped.skipped.total() == len(entries)
-    assert mapped.skipped.keys() <= set(SKIPS)
+    assert mapped.skipped.keys() <= SKIP_REASONS.keys()
     keys = [record.key for record in mapped.records] + [failure.key for failure in mapped.failures]
     assert len(keys) == len(set(keys))
     by_position = {entry.position: entry for entry in entries}

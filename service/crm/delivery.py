@@ -26,7 +26,8 @@ class Delivery:
         self.taken = 0
         self._target = target
         self._is_patient = is_patient
-        self._streak = Streak(give_up_after)
+        self._give_up_after = give_up_after
+        self._streak, self._streak_reason = 0, ""
 
     async def deliver(self, records: Sequence[Record]) -> list[Failure]:
         """Sends records of different keys; returns the refused ones once all others are in the CRM.
@@ -64,16 +65,18 @@ class Delivery:
         failures = []
         for record in records:
             if record.key in taken:
-                self._streak.note_taken()
+                self._streak = 0
             elif record.key in refused:
                 reason = refused[record.key]
                 summary = generalize(reason, {record.key, *record.own})
                 failures.append(
                     Failure(record.key, record.position, record.batch_id, record.recipient, reason, summary)
                 )
-                if self._streak.note_refused(summary):
+                self._streak = self._streak + 1 if summary == self._streak_reason else 1
+                self._streak_reason = summary
+                if 0 < self._give_up_after <= self._streak:  # then the records are not at fault
                     raise SyncError(
-                        f"The CRM has refused {self._streak.length} records in a row for one reason: {summary}. "
+                        f"The CRM has refused {self._streak} records in a row for one reason: {summary}. "
                         "They were not acknowledged. Repair the mapping file or the CRM and run it again; "
                         "--give-up-after 0 continues all the same"
                     )
@@ -122,21 +125,3 @@ class Reasons:
     def rank(self) -> list[tuple[str, Group]]:
         """The reasons, the most frequent first."""
         return sorted(self._groups.items(), key=lambda item: -item[1].count)
-
-
-class Streak:
-    """Stops at ``limit`` refusals in a row for one reason: then the records are not at fault. 0: never."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._reason = ""
-        self.length = 0
-
-    def note_taken(self) -> None:
-        self.length = 0
-
-    def note_refused(self, reason: str) -> bool:
-        """Returns True at the limit."""
-        self.length = self.length + 1 if reason == self._reason else 1
-        self._reason = reason
-        return 0 < self._limit <= self.length

@@ -1,5 +1,6 @@
 """The service's feed, read over HTTP as a named consumer."""
 
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -46,12 +47,12 @@ class _One(msgspec.Struct, Generic[_Shape]):
     data: _Shape
 
 
+@dataclass(frozen=True)
 class FeedReader:
     """Calls the feed. ``is_patient``: outages of the service are waited out."""
 
-    def __init__(self, http: httpx.AsyncClient, *, is_patient: bool) -> None:
-        self._http = http
-        self._is_patient = is_patient
+    http: httpx.AsyncClient
+    is_patient: bool
 
     async def get_place(self, consumer: str) -> Place:
         """The consumer's place; position 0 without a tag for a new consumer."""
@@ -94,7 +95,7 @@ class FeedReader:
 
     async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> Answer:
         answer = await repeat(
-            lambda: exchange(self._http, WHO, method, path, **request), "feed", is_patient=self._is_patient
+            lambda: exchange(self.http, WHO, method, path, **request), "feed", is_patient=self.is_patient
         )
         if answer.status < 300 or answer.status in allowed:
             return answer

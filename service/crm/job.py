@@ -30,24 +30,24 @@ def check_unchanged(place: Place, mapping: Mapping) -> None:
         )
 
 
+@dataclass
 class FieldCheck:
-    """Compares the fields of a mapping with those that recipients really have, unless ``is_accepted``."""
+    """Compares the fields of a mapping with those that recipients really have, once; ``is_done``: not at all."""
 
-    def __init__(self, feed: FeedReader, mapping: Mapping, *, is_accepted: bool) -> None:
-        self._feed = feed
-        self._mapping = mapping
-        self._is_done = is_accepted
+    feed: FeedReader
+    mapping: Mapping
+    is_done: bool
 
     async def run(self) -> None:
-        """Raises SyncError for unknown fields. Checks once, as soon as an agent has a batch."""
-        if not self._is_done:
-            agents = await self._feed.list_fields()
-            if faults := find_unknown(self._mapping, agents) if agents else []:
+        """Raises SyncError for unknown fields. Done as soon as an agent has a batch."""
+        if not self.is_done:
+            agents = await self.feed.list_fields()
+            if faults := find_unknown(self.mapping, agents) if agents else []:
                 raise SyncError(
                     f"{'; '.join(faults)}. Nothing was sent. Repair the mapping file; --accept-unknown continues all "
                     "the same, such as for a result that no call has had yet"
                 )
-            self._is_done = bool(agents)
+            self.is_done = bool(agents)
 
 
 def find_unknown(mapping: Mapping, agents: Iterable[AgentFields]) -> list[str]:

@@ -130,7 +130,7 @@ class _Run:
 
     async def _prepare(self, feed: FeedReader) -> SyncJob:
         """The job, once the fields of the mapping are checked."""
-        fields = FieldCheck(feed, self.mapping, is_accepted=self.options.accepts_unknown)
+        fields = FieldCheck(feed, self.mapping, is_done=self.options.accepts_unknown)
         await fields.run()
         mapper = Mapper(self.mapping, accepts_keyless=self.options.accepts_unknown)
         return SyncJob(feed, mapper, fields, self.mapping, self.options.page_size, self.report, self.totals)

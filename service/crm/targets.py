@@ -93,8 +93,8 @@ class GenericTarget:
 
     Each batch carries an ``Idempotency-Key`` derived from its content, positions included: a repeated batch has the
     same key, and a record that returns to an earlier state has another. A larger position of the same id is the later
-    state. 2xx without ``results`` confirms the whole batch; ``{"results": [{"id", "status": "ok" | "error", "message"}]}``
-    confirms only those with status ok.
+    state. 2xx without ``results`` confirms the whole batch; with
+    ``{"results": [{"id", "status": "ok" | "error", "message"}]}`` only those with status ok.
     """
 
     def __init__(self, http: httpx.AsyncClient, target: Generic) -> None:

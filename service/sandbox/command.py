@@ -60,33 +60,22 @@ _GROUPS = {
         _flag("--host", "Address to listen on.", default="127.0.0.1"),
         _flag("--port", "Port to listen on; 0 takes a free one.", type=click.IntRange(0, 65535), default=8090),
         _flag(
-            "--api-key",
-            "An accepted key; may be repeated.",
-            "api_keys",
-            type=_CommaSeparated(),
-            multiple=True,
-            envvar="FORMANT_API_KEY",
-            show_envvar=True,
+            "--api-key", "An accepted key; may be repeated.", "api_keys", type=_CommaSeparated(), multiple=True,
+            envvar="FORMANT_API_KEY", show_envvar=True,
         ),
         _flag("--agent", "An existing agent; may be repeated. Default: all exist.", type=int, multiple=True),
     ),
     "Webhooks": (
         _flag("--webhook", "Where webhooks are sent; up to five times.", metavar="URL", multiple=True),
         _flag(
-            "--secret",
-            "Signs webhooks: one for each --webhook, or one for all. Default: unsigned.",
-            type=_CommaSeparated(),
-            multiple=True,
-            envvar="FORMANT_WEBHOOK_SECRET",
-            show_envvar=True,
+            "--secret", "Signs webhooks: one for each --webhook, or one for all. Default: unsigned.",
+            type=_CommaSeparated(), multiple=True, envvar="FORMANT_WEBHOOK_SECRET", show_envvar=True,
         ),
         _flag("--transcript", "Webhooks carry the transcript.", is_flag=True),
         _flag("--recording", "Webhooks carry the recording's address.", is_flag=True),
         _flag("--delivery-concurrency", "Maximum number of concurrent webhooks.", type=_COUNT),
         _flag(
-            "--delivery-timeout",
-            "Real seconds that a receiver has to answer.",
-            "delivery_timeout_real_seconds",
+            "--delivery-timeout", "Real seconds that a receiver has to answer.", "delivery_timeout_real_seconds",
             type=_SECONDS,
         ),
     ),
@@ -94,14 +83,11 @@ _GROUPS = {
         _flag("--seed", "Repeats a run: same outcomes and ids. Default: a new one, printed.", type=int),
         _flag("--first-batch-id", "The first batch's id. Default: from the time.", type=click.IntRange(1, 2**31 - 1)),
         _flag(
-            "--start",
-            "Virtual time (UTC) at the start, such as 2026-03-16T10:30:00. Default: now.",
-            type=click.DateTime(),
-            metavar="TIME",
+            "--start", "Virtual time (UTC) at the start, such as 2026-03-16T10:30:00. Default: now.",
+            type=click.DateTime(), metavar="TIME",
         ),
         _flag(
-            "--speed",
-            "Speed of calls, retries and redeliveries, as a multiple of real time.",
+            "--speed", "Speed of calls, retries and redeliveries, as a multiple of real time.",
             type=click.FloatRange(min=0, min_open=True),
         ),
         _flag("--lines", "Concurrent calls per agent.", type=_COUNT),
@@ -115,18 +101,15 @@ _GROUPS = {
     ),
     "What the provider's documentation leaves open": (
         _flag(
-            "--unanswered",
-            "results and retry_context of unanswered calls: present, null, or absent along with retry.",
+            "--unanswered", "results and retry_context of unanswered calls: present, null, or absent along with retry.",
             type=_choice(UnansweredBlocks),
         ),
         _flag(
-            "--conversation-ids",
-            "Whether each attempt has its own id, or all attempts of a recipient share one.",
+            "--conversation-ids", "Whether each attempt has its own id, or all attempts of a recipient share one.",
             type=_choice(ConversationIds),
         ),
         _flag(
-            "--conversations-shown",
-            "Whether conversations are listed once they have ended, or from the dial on.",
+            "--conversations-shown", "Whether conversations are listed once they have ended, or from the dial on.",
             type=_choice(ConversationsShown),
         ),
         _flag("--list-totals", "The list of batches carries total and has_more.", is_flag=True),
@@ -134,9 +117,7 @@ _GROUPS = {
     "Limits": (
         _flag("--rate-limit", "Requests per window, for each key.", type=_COUNT),
         _flag(
-            "--rate-window",
-            "Real seconds of a window.",
-            "rate_window_real_seconds",
+            "--rate-window", "Real seconds of a window.", "rate_window_real_seconds",
             type=click.FloatRange(0, min_open=True),
         ),
         _flag("--max-active-batches", "Maximum number of active batches. Default: no limit.", type=click.IntRange(0)),
@@ -146,18 +127,13 @@ _GROUPS = {
         _flag("--duplicate", "Share of events that are delivered again later.", type=_SHARE, default=0.0),
         _flag("--delay", "Share of events that are sent late.", type=_SHARE, default=0.0),
         _flag(
-            "--longest-delay",
-            "Maximum delay in seconds of an event, and of a duplicate after it.",
-            "longest_delay_seconds",
-            type=_SECONDS,
-            default=900.0,
+            "--longest-delay", "Maximum delay in seconds of an event, and of a duplicate after it.",
+            "longest_delay_seconds", type=_SECONDS, default=900.0,
         ),
         _flag("--reorder", "Seconds within which events change places.", "reorder_seconds", type=_SECONDS, default=0.0),
         _flag("--bad-signature", "Share of events that get a forged copy.", type=_SHARE, default=0.0),
         _flag(
-            "--outage",
-            "No delivery arrives for SECONDS, starting AFTER seconds after the first dial.",
-            type=_Outage(),
+            "--outage", "No delivery arrives for SECONDS, starting AFTER seconds after the first dial.", type=_Outage(),
             metavar="AFTER:SECONDS",
         ),
         _flag("--api-500", "Share of API requests answered 500.", type=_SHARE, default=0.0),
@@ -167,7 +143,7 @@ _GROUPS = {
         _flag("--odd-entries", "The list of batches has entries that the contract does not allow.", is_flag=True),
     ),
     "Instead of running": (_flag("--print-sample", "Print a CSV of N made-up contacts and exit.", type=_COUNT),),
-}
+}  # fmt: skip
 
 
 FLAGS = [option for group in _GROUPS.values() for option in group]

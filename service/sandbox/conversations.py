@@ -4,6 +4,7 @@ import io
 import math
 import struct
 import wave
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -20,14 +21,14 @@ from service.sandbox.records import Attempt, Records
 _SAMPLES_PER_SECOND, _TONE_HERTZ = 8000, 440
 
 
+@dataclass(frozen=True, eq=False)
 class Conversations:
     """Answers the list, one conversation and its recording."""
 
-    def __init__(self, records: Records, dialler: Dialler, writer: EventWriter, faults: Faults) -> None:
-        self._records = records
-        self._dialler = dialler
-        self._writer = writer
-        self._faults = faults
+    records: Records
+    dialler: Dialler
+    writer: EventWriter
+    faults: Faults
 
     def routes(self) -> list[Route]:
         return [
@@ -37,20 +38,20 @@ class Conversations:
         ]
 
     async def list_conversations(self, request: Request) -> Response:
-        (limit, offset), agent_id = read_page(request, self._faults), read_agent(request)
-        page, total = self._records.list_conversations(agent_id, limit, offset)
+        (limit, offset), agent_id = read_page(request, self.faults), read_agent(request)
+        page, total = self.records.list_conversations(agent_id, limit, offset)
         data = [_summarise(attempt) for attempt in page]
-        return JSONResponse({"data": data, **describe_end(self._faults, offset + len(page), total)})
+        return JSONResponse({"data": data, **describe_end(self.faults, offset + len(page), total)})
 
     async def show_conversation(self, request: Request) -> Response:
         attempt = self._find(request)
-        results = self._writer.draw_results(attempt)
+        results = self.writer.draw_results(attempt)
         _, parameters = attempt.batch.contacts.read(attempt.row)
         dialogue = write_dialogue(parameters, results) if results else []
         details = {
-            "failure_reason": self._dialler.recall(attempt).failure_reason if attempt.status else None,
+            "failure_reason": self.dialler.recall(attempt).failure_reason if attempt.status else None,
             "results": results,
-            "trace_id": self._writer.name_trace(attempt),
+            "trace_id": self.writer.name_trace(attempt),
             # The documentation names no roles; these are the webhook's.
             "transcript": [{"role": role, "message": message} for role, message in dialogue],
         }
@@ -62,7 +63,7 @@ class Conversations:
         return Response(_make_tone(), media_type="audio/wav")
 
     def _find(self, request: Request) -> Attempt:
-        attempt = self._records.find_conversation(request.path_params["conversation_id"])
+        attempt = self.records.find_conversation(request.path_params["conversation_id"])
         if attempt is None:
             raise ProviderError(404, "There is no such conversation.")
         return attempt

@@ -13,6 +13,7 @@ attempts (default 1000 at a time, at most 10000) |
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,14 +31,14 @@ _DEFAULT_WAIT_SECONDS, _MAX_WAIT_SECONDS = 60, 600
 _ROWS_PER_TURN = 1000
 
 
+@dataclass(frozen=True, eq=False)
 class Witness:
     """Answers the calls under ``/sandbox``."""
 
-    def __init__(self, timeline: Timeline, records: Records, faults: Faults, journal: Journal) -> None:
-        self._timeline = timeline
-        self._records = records
-        self._faults = faults
-        self._journal = journal
+    timeline: Timeline
+    records: Records
+    faults: Faults
+    journal: Journal
 
     def routes(self) -> list[Route]:
         return [
@@ -62,18 +63,18 @@ class Witness:
         return JSONResponse({"data": data, "has_more": rows.stop < batch.total, "total": batch.total})
 
     async def show_log(self, request: Request) -> Response:
-        dials = {str(batch.id): await _count_dials(batch) for batch in list(self._records.batches.values())}
-        return JSONResponse({"data": self._journal.describe() | {"dials_by_batch_and_phone": dials}})
+        dials = {str(batch.id): await _count_dials(batch) for batch in list(self.records.batches.values())}
+        return JSONResponse({"data": self.journal.describe() | {"dials_by_batch_and_phone": dials}})
 
     async def show_faults(self, request: Request) -> Response:
-        return JSONResponse({"data": self._faults.describe()})
+        return JSONResponse({"data": self.faults.describe()})
 
     async def change_faults(self, request: Request) -> Response:
         try:
             changes = msgspec.json.decode(await request.body(), type=FaultChanges)
         except msgspec.DecodeError as error:
             raise ProviderError(400, str(error)) from error
-        self._faults.change(changes, self._timeline.now())
+        self.faults.change(changes, self.timeline.now())
         return await self.show_faults(request)
 
     async def wait(self, request: Request) -> Response:
@@ -87,7 +88,7 @@ class Witness:
         return JSONResponse({"data": {"batch_id": batch.id, "done": True}})
 
     def _find(self, batch_id: int) -> Batch:
-        batch = self._records.batches.get(batch_id)
+        batch = self.records.batches.get(batch_id)
         if batch is None:
             raise ProviderError(404, "There is no such batch.")
         return batch

@@ -101,7 +101,7 @@ def test_a_second_job_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_none_of_ours_is_told(tmp_path: Path) -> None:
     path = tmp_path / "failures.ndjson"
     path.write_text('{"position": 1}\n')
-    with open_failures(path) as file, pytest.raises(ConfigurationError, match="line 1 is no failure of crm-sync"):
+    with open_failures(path) as file, pytest.raises(ConfigurationError, match="line 1 is not a failure of crm-sync"):
         file.read()
 
 

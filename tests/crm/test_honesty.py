@@ -73,7 +73,7 @@ class Program:
             if isinstance(given, HubSpot)
             else GenericTarget(self._crm, given)
         )
-        fields = FieldCheck(self.feed, self.mapping, is_accepted=False)
+        fields = FieldCheck(self.feed, self.mapping, is_done=False)
         job = SyncJob(self.feed, Mapper(self.mapping), fields, self.mapping, 10, lambda _: None, Totals())
         return job, Delivery(target, is_patient=False, give_up_after=10)
 

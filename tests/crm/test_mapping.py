@@ -68,18 +68,18 @@ def test_the_docs_show_a_mapping_that_can_be_used_and_every_field() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"consumr": "x"}, ["consumr is no key", "did you mean 'consumer'?", "only_final"]),
+        ({"consumr": "x"}, ["consumr is not a key", "did you mean 'consumer'?", "only_final"]),
         ({"target__objecttype": "x"}, ["target.objecttype", "did you mean 'object_type'?", "batch_size"]),
-        ({"target__id_property": "x"}, ["target.id_property is no key"]),
+        ({"target__id_property": "x"}, ["target.id_property is not a key"]),
         ({"key__paramter": "x"}, ["key.paramter", "did you mean 'parameter'?"]),
         ({"filter__batch": [1]}, ["filter.batch", "did you mean 'batches'?"]),
         ({"erased__property": {}}, ["erased.property", "did you mean 'properties'?"]),
         ({"properties__x": {"feild": "status"}}, ["properties.x.feild", "did you mean 'field'?"]),
         ({"target__kind": "hubspt"}, ["target.kind takes one of hubspot, generic", "did you mean 'hubspot'?"]),
-        ({"properties__x": "statuss"}, ["properties.x: 'statuss' is no field", "'status'", "duration_seconds"]),
+        ({"properties__x": "statuss"}, ["properties.x: 'statuss' is not a field", "'status'", "duration_seconds"]),
         ({"properties__x": "result.intent"}, ["properties.x", "did you mean 'results'?"]),
         ({"properties__x": "results"}, ["properties.x", "results.NAME"]),
-        ({"properties__x": "status.a"}, ["properties.x: 'status.a' is no field"]),
+        ({"properties__x": "status.a"}, ["properties.x: 'status.a' is not a field"]),
         (
             {"properties__x": {"field": "state", "values": {"complete": "X"}}},
             ["properties.x.values.complete", "did you mean 'completed'?", "pending_retry", "null"],
@@ -151,7 +151,7 @@ def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
     if name not in known:
         content = make_content()
         (content.setdefault(table, {}) if table else content)[name] = "x"
-        with pytest.raises(ConfigurationError, match=f"^map.toml: {table}{'.' * bool(table)}{name} is no key"):
+        with pytest.raises(ConfigurationError, match=f"^map.toml: {table}{'.' * bool(table)}{name} is not a key"):
             read_mapping(content, "map.toml")
 
 

@@ -305,7 +305,7 @@ async def test_a_key_with_the_scope_feed_is_enough_and_another_one_is_told(
         await call(service, 1)
         refused = await sync.run("--once", OUTCOMES_FEED_KEY=read_key)
         assert refused.status == 2
-        assert "It takes a key with the scope feed" in refused.errors
+        assert "Set a key with the scope feed" in refused.errors
         assert (await sync.run("--once", OUTCOMES_FEED_KEY=feed_key)).status == 0
     assert hubspot.objects.keys() == {"ln-1"}
 
@@ -316,7 +316,7 @@ async def test_an_unknown_field_in_the_mapping_is_told_with_the_nearest(
     sync = Sync(tmp_path, str(service.base_url), hubspot, more='[properties.x]\nfield = "statsu"')
     finished = await sync.run("--once")
     assert finished.status == 2
-    assert "map.toml: properties.x: 'statsu' is no field of the feed (did you mean 'status'?)" in finished.errors
+    assert "map.toml: properties.x: 'statsu' is not a field of the feed (did you mean 'status'?)" in finished.errors
 
 
 async def test_a_place_beyond_the_end_of_the_feed_is_told_with_the_way_out(
@@ -347,4 +347,4 @@ async def test_another_job_under_the_same_name_is_noticed(
         hubspot.release()
         _, errors = await process.communicate()
     assert process.returncode == 2
-    assert b"Does another job run under the same name?" in errors
+    assert b"Does another job use the same consumer?" in errors

@@ -151,7 +151,7 @@ async def test_a_changed_mapping_that_is_accepted_goes_on_from_there(
     assert ["x" in hubspot.objects[key] for key in ("ln-1", "ln-2")] == [False, True]
     refused = await sync.run("--once", "--accept", "--from-start")
     assert refused.status == 2
-    assert "give one of them" in refused.errors
+    assert "give only one" in refused.errors
 
 
 async def test_a_change_is_not_accepted_before_all_else_is_checked(

@@ -73,7 +73,10 @@ class Mapper:
         and no target accepts a key twice in a batch."""
         mapped, latest = Mapped(), dict[str, Record | Failure]()
         for entry in entries:
-            item = self._try_one(entry)
+            try:
+                item = self._map_one(entry)
+            except UnreadableError as error:
+                item = self._fail(entry, str(error))
             if isinstance(item, str):
                 mapped.skipped[item] += 1
                 continue
@@ -118,12 +121,6 @@ class Mapper:
         """The key as stripped text; "" for an entry without one. Raises UnreadableError."""
         value = read_field(entry, self._key.source)
         return to_text(value).strip() if isinstance(value, str | int | float) else ""
-
-    def _try_one(self, entry: Entry) -> Record | Failure | str:
-        try:
-            return self._map_one(entry)
-        except UnreadableError as error:
-            return self._fail(entry, str(error))
 
     def _fail(self, entry: Entry, reason: str) -> Failure:
         return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, reason, reason)

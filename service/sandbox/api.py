@@ -22,37 +22,22 @@ from service.sandbox.records import Journal
 
 def build_app(routes: Sequence[Route]) -> ASGIApp:
     """The routes, with errors in the provider's shape."""
-    app = Starlette(
-        routes=routes,
-        exception_handlers={
-            ProviderError: _answer_provider_error,
-            HTTPException: _answer_http_exception,
-            ClientDisconnect: _answer_disconnected,
-            Exception: _answer_exception,
-        },
-    )
+    errors = (ProviderError, HTTPException, ClientDisconnect, Exception)
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(errors, _answer_error))
     app.router.redirect_slashes = False
     return app
 
 
-async def _answer_provider_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ProviderError)
+async def _answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, ClientDisconnect):
+        return Response()  # nobody reads it
+    if isinstance(error, HTTPException):
+        messages = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not allowed here."}
+        message = messages.get(error.status_code, error.detail)
+        error = ProviderError(error.status_code, message, headers=error.headers)
+    if not isinstance(error, ProviderError):
+        error = ProviderError(500, "The sandbox has a bug; see its log.")
     return error.to_response()
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    messages = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not allowed here."}
-    message = messages.get(error.status_code, error.detail)
-    return ProviderError(error.status_code, message, headers=error.headers).to_response()
-
-
-async def _answer_disconnected(request: Request, error: Exception) -> Response:
-    return Response()  # the client disconnected before its request was complete
-
-
-async def _answer_exception(request: Request, error: Exception) -> Response:
-    return ProviderError(500, "The sandbox has a bug; see its log.").to_response()
 
 
 class RateLimit:

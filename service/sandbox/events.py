@@ -1,5 +1,6 @@
 """The webhook body of an ended call, for one target."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -10,27 +11,27 @@ from service.sandbox.options import SandboxOptions, Target
 from service.sandbox.records import Attempt
 
 
+@dataclass(eq=False)
 class EventWriter:
     """Writes events: the same attempt and target always give the same bytes."""
 
-    def __init__(self, options: SandboxOptions, seed: int) -> None:
-        self._options = options
-        self._seed = seed
-        self.base_url = ""
-        """The base of recording addresses; known once the sandbox is served."""
+    options: SandboxOptions
+    seed: int
+    base_url: str = ""
+    """The base of recording addresses; known once the sandbox is served."""
 
     def name_event(self, attempt: Attempt) -> str:
-        return "evt_" + derive_uuid(self._seed, "event", attempt.batch.ordinal, attempt.row, attempt.number)
+        return "evt_" + derive_uuid(self.seed, "event", attempt.batch.ordinal, attempt.row, attempt.number)
 
     def draw_results(self, attempt: Attempt) -> dict[str, Any]:
         """The results of an attempt; empty unless it is completed."""
         if attempt.status != "completed" or attempt.started_at is None:
             return {}
         place = (attempt.batch.ordinal, attempt.row, attempt.number)
-        return draw_results(self._seed, *place, attempt.started_at)
+        return draw_results(self.seed, *place, attempt.started_at)
 
     def name_trace(self, attempt: Attempt) -> str:
-        return derive_uuid(self._seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
+        return derive_uuid(self.seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
 
     def write(self, attempt: Attempt, call: Call, target: Target) -> bytes:
         """The raw body."""
@@ -74,9 +75,9 @@ class EventWriter:
     def _describe_outcome(self, attempt: Attempt, results: dict[str, Any]) -> dict[str, Any]:
         is_answered = attempt.status == "completed"
         # Not documented: whether unanswered calls have these blocks. So it is an option.
-        if not is_answered and self._options.unanswered == "absent":
+        if not is_answered and self.options.unanswered == "absent":
             return {}
-        is_bare = not is_answered and self._options.unanswered == "null"
+        is_bare = not is_answered and self.options.unanswered == "null"
         has_context = attempt.number > 1 or not is_answered
         context = {
             "collected_data": {},
@@ -88,7 +89,7 @@ class EventWriter:
             "results": None if is_bare else results,
             "retry": {
                 "attempt_number": attempt.number,
-                "max_attempts": self._options.max_attempts,
+                "max_attempts": self.options.max_attempts,
                 # Taken to mean that no further attempt follows, so it is true for every completed call.
                 "is_final_attempt": attempt.next_retry_at is None,
                 "next_retry_at": format_optional(attempt.next_retry_at),

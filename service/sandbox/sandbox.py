@@ -117,10 +117,6 @@ class Sandbox:
         """The provider's current time, in seconds since the epoch."""
         return self._timeline.now()
 
-    def begin_outage(self, seconds: float) -> None:
-        """Makes every receiver unreachable for ``seconds`` of virtual time."""
-        self.faults.begin_outage(self.now(), seconds)
-
     async def advance(self, seconds: float) -> None:
         """Advances a ``SteppedClock``; returns when everything due by then has run and no delivery is under way."""
         if not isinstance(self.clock, SteppedClock):

@@ -143,7 +143,7 @@ async def test_in_an_outage_nothing_arrives_and_what_outlasts_three_attempts_is_
 async def test_an_outage_can_be_begun_while_running() -> None:
     receiver = Receiver()
     async with run(receiver, Faults()) as running:
-        running.sandbox.begin_outage(1e9)
+        running.sandbox.faults.begin_outage(running.sandbox.now(), 1e9)
         await play(running)
     assert receiver.received == []
 

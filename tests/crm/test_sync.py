@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged, until
 from tests.factories import phone_of, store_batch
 from tests.processes import OUTCOMES, run
 

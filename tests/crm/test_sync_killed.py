@@ -13,7 +13,7 @@ from service.crm.mapping import load_mapping
 from service.sandbox import RunningSandbox
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged, until
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.processes import Process

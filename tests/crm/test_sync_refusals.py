@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.crm.hubspot_server import LocalHubSpot, problem
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged
 from tests.factories import phone_of, store_batch
 from tests.processes import Finished
 

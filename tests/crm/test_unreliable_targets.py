@@ -23,8 +23,8 @@ from service.crm.records import Mapper
 from service.crm.targets import GenericTarget, Target, open_target
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN
-from tests.crm.syncing import call
-from tests.crm.whims import Whims, WhimsicalCrm, WhimsicalHubSpot
+from tests.crm.sync_process import call
+from tests.crm.unreliable_targets import Whims, WhimsicalCrm, WhimsicalHubSpot
 from tests.factories import store_batch
 
 RECIPIENTS = 23

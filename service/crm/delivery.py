@@ -13,6 +13,9 @@ from service.crm.records import Failure, Record
 from service.crm.targets import Reply, Target
 
 UNCONFIRMED = "the CRM's answer does not confirm this record"
+OTHERS = "other reasons"
+MAX_REASONS, MAX_EXAMPLES = 50, 3
+_ID = re.compile(r"[\w.+-]+@[\w.-]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4,}", re.IGNORECASE)
 
 
 class Delivery:
@@ -81,13 +84,6 @@ class Delivery:
                         "--give-up-after 0 continues all the same"
                     )
         return failures
-
-
-MAX_REASONS = 50
-OTHERS = "other reasons"
-MAX_EXAMPLES = 3
-
-_ID = re.compile(r"[\w.+-]+@[\w.-]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4,}", re.IGNORECASE)
 
 
 def generalize(reason: str, own: Iterable[str]) -> str:

@@ -5,7 +5,6 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from starlette.routing import Route
@@ -105,9 +104,7 @@ class Sandbox:
         self._running = asyncio.create_task(self.run())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -50,20 +50,20 @@ def test_a_call_depends_on_seed_batch_row_and_attempt_and_on_nothing_else() -> N
     assert derive_uuid(1, "a", 2) != derive_uuid(1, "a", 3)
 
 
-def test_busy_is_tried_again_sooner_than_no_answer() -> None:
+def test_busy_is_retried_sooner_than_no_answer() -> None:
     longest: dict[str, float] = {}
     for call in draw_many():
         longest[call.status] = max(longest.get(call.status, 0.0), call.retry_factor)
     assert longest["busy"] < 0.5 < 0.9 < longest["no_answer"] <= 1.1
 
 
-def test_a_script_decides_and_its_last_word_holds_on() -> None:
+def test_a_script_sets_the_outcomes_and_its_last_one_applies_to_all_further_attempts() -> None:
     script = ("busy", "completed")
     drawn = [draw_call(1, 1, 0, number, completed_share=0.0, script=script).status for number in (1, 2, 3)]
     assert drawn == ["busy", "completed", "completed"]
 
 
-def test_results_are_the_kind_an_agent_collects() -> None:
+def test_results_are_plausible() -> None:
     drawn = [draw_results(1, 1, row, 1, 1_800_000_000.0) for row in range(500)]
     assert len({results["intent"] for results in drawn}) >= 6
     for results in drawn:
@@ -104,7 +104,7 @@ def test_values_come_back_verbatim(cells: list[tuple[str, str]], end: str, has_m
 
 
 class HandTimeline(Timeline):
-    """Keeps what is to be done, for the test to do in any order it likes."""
+    """Collects the planned callbacks, so that the test can run them in any order."""
 
     def call_at(self, when, callback, *arguments) -> None:  # type: ignore[no-untyped-def]
         self.planned = [*getattr(self, "planned", []), (when, callback, arguments)]

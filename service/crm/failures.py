@@ -1,4 +1,4 @@
-"""The failures file: one JSON line for each outcome that the CRM refused, with the reason.
+"""The failures file: one JSON line for each outcome that did not reach the CRM, with the reason.
 
 ``append`` returns once its lines are on disk. A line cut off by a crash was never acknowledged: it is removed, and
 comes again with its page. The file holds keys and reasons but no outcomes: a retry reads the current state from the

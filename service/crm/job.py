@@ -32,7 +32,7 @@ def check_unchanged(place: Place, mapping: Mapping) -> None:
 
 @dataclass
 class FieldCheck:
-    """Compares the fields of a mapping with those that recipients really have, once; ``is_done``: not at all."""
+    """Compares the fields of a mapping with those that recipients really have. ``is_done``: skips the check."""
 
     feed: FeedReader
     mapping: Mapping

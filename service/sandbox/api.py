@@ -30,7 +30,7 @@ def build_app(routes: Sequence[Route]) -> ASGIApp:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
-        return Response()  # nobody reads it
+        return Response()  # the client is gone
     if isinstance(error, HTTPException):
         messages = {404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not allowed here."}
         message = messages.get(error.status_code, error.detail)

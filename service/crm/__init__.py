@@ -4,8 +4,8 @@ It is a client of the service: it needs the service's address and a key with the
 imports nothing of the service but settings, errors and logs. What it promises:
 
 - A position is acknowledged only after everything up to it is in the CRM or in the failures file (with ``fsync``), so a
-  job that was killed repeats at most its last page, and upserts bear repeating.
-- What was not confirmed was not sent: a record counts as sent only when the CRM's answer says so.
-- Nobody is left out silently: each reason for not being sent is counted and shown, and a mapping that does not fit what
-  there is stops the job before it begins.
+  killed job repeats at most its last page, and upserts can be repeated.
+- A record counts as sent only when the CRM's answer confirms it.
+- No recipient is left out silently: every reason for not sending is counted and printed, and a mapping that does not
+  match the recipients' fields stops the job before it starts.
 """

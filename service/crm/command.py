@@ -1,6 +1,8 @@
-"""The command ``outcomes crm-sync``: what it takes, and what its help says. It is done in ``service.crm.run``."""
+"""The command ``outcomes crm-sync``: its arguments and its help. ``service.crm.run`` runs it."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,72 +13,75 @@ Try it:
   outcomes crm-sync deploy/crm/hubspot.toml            follow the changes
 
 \b
-It ends with
-  0  all that was read is in the CRM, or skipped for a reason that it prints
-  1  some outcomes are in the failures file instead; or it was interrupted
-  2  it could not go on, and acknowledged nothing after the last settled page
+Exit status:
+  0  everything read is in the CRM, or skipped for a reason that it prints
+  1  some outcomes are in the failures file instead, or it was interrupted
+  2  it could not continue; nothing after the last settled page is acknowledged
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncOptions:
+    """The arguments of a run."""
+
+    mapping_file: Path
+    is_once: bool
+    is_dry: bool
+    failures: Path | None
+    retry_failures: Path | None
+    from_start: bool
+    accepts_change: bool
+    accepts_unknown: bool
+    page_size: int
+    give_up_after: int
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether outages are waited out: only the run that follows the feed has no end."""
+        return not (self.is_once or self.is_dry or self.retry_failures)
 
 
 @click.command("crm-sync", epilog=_EXAMPLES, short_help="Upsert recipients' outcomes into a CRM.")
 @click.argument("mapping_file", metavar="MAPPING", type=click.Path(path_type=Path))
-@click.option("--once", is_flag=True, help="End at the end of the feed, instead of waiting for more.")
-@click.option("--dry-run", is_flag=True, help="Show what would be sent, phones masked; send and acknowledge nothing.")
+@click.option("--once", "is_once", is_flag=True, help="Stop at the end of the feed instead of waiting for more.")
+@click.option(
+    "--dry-run", "is_dry", is_flag=True,
+    help="Show what would be sent, with phones masked; send and acknowledge nothing.",
+)  # fmt: skip
 @click.option(
     "--failures", type=click.Path(path_type=Path), show_default="CONSUMER.failures.ndjson",
-    help="Where outcomes are kept that the CRM did not take.",
+    help="File for outcomes that the CRM did not accept.",
 )  # fmt: skip
 @click.option(
     "--retry-failures", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Send the present outcomes of those in such a file, and end; who fails again stays in it.",
+    help="Send the current outcomes of the recipients in such a file, then stop; those that fail again stay in it.",
 )  # fmt: skip
-@click.option("--from-start", is_flag=True, help="Forget what was acknowledged, and send everything again.")
-@click.option("--accept", "accepts_change", is_flag=True, help="Go on from here although the mapping has changed.")
+@click.option("--from-start", is_flag=True, help="Discard the acknowledged position and send everything again.")
+@click.option("--accept", "accepts_change", is_flag=True, help="Continue from here although the mapping has changed.")
 @click.option(
-    "--accept-unknown", is_flag=True,
-    help="Go on although no recipient has a field of the mapping; a batch without the key is skipped.",
+    "--accept-unknown", "accepts_unknown", is_flag=True,
+    help="Continue although no recipient has a field of the mapping; a batch without the key is skipped.",
 )  # fmt: skip
 @click.option(
-    "--page", "limit", default=500, show_default=True, type=click.IntRange(1, 1000),
-    help="Entries of the feed between two acknowledgements.",
+    "--page", "page_size", default=500, show_default=True, type=click.IntRange(1, 1000),
+    help="Feed entries per acknowledgement.",
 )  # fmt: skip
 @click.option(
     "--give-up-after", default=10, show_default=True, type=click.IntRange(0),
-    help="Stop when so many records in a row are refused for one reason; 0: never.",
+    help="Stop when this many records in a row are refused for one reason; 0: never.",
 )  # fmt: skip
-def crm_sync(
-    mapping_file: Path,
-    once: bool,
-    dry_run: bool,
-    failures: Path | None,
-    retry_failures: Path | None,
-    from_start: bool,
-    accepts_change: bool,
-    accept_unknown: bool,
-    limit: int,
-    give_up_after: int,
-) -> None:
-    """Upserts recipients' outcomes into a CRM, as the feed tells them and as the file MAPPING says.
+def crm_sync(**arguments: Any) -> None:
+    """Upsert recipients' outcomes from the feed into a CRM, as the file MAPPING defines.
 
-    It is a client of the service (OUTCOMES_URL, OUTCOMES_FEED_KEY) and of the CRM (OUTCOMES_CRM_TOKEN), and goes on
-    from where its consumer has come to. A position is acknowledged once everything up to it is confirmed by the CRM or
-    in the failures file.
+    It is a client of the service (OUTCOMES_URL, OUTCOMES_FEED_KEY) and of the CRM (OUTCOMES_CRM_TOKEN), and continues
+    from its consumer's position. A position is acknowledged once everything up to it is confirmed by the CRM or in the
+    failures file.
     """
-    if retry_failures and (dry_run or from_start or accepts_change or failures):
-        raise click.UsageError("--retry-failures goes with none of --dry-run, --from-start, --accept and --failures")
-    if from_start and accepts_change:
-        raise click.UsageError("--from-start sends everything again, --accept goes on from here: give one of them")
+    options = SyncOptions(**arguments)
+    if options.retry_failures and (options.is_dry or options.from_start or options.accepts_change or options.failures):
+        raise click.UsageError("--retry-failures excludes --dry-run, --from-start, --accept and --failures")
+    if options.from_start and options.accepts_change:
+        raise click.UsageError("--from-start sends everything again, --accept continues from here: give only one")
     from service.crm.run import run_sync
 
-    run_sync(
-        mapping_file,
-        is_once=once,
-        is_dry=dry_run,
-        failures=failures,
-        retry_failures=retry_failures,
-        from_start=from_start,
-        accepts_change=accepts_change,
-        accepts_unknown=accept_unknown,
-        limit=limit,
-        give_up_after=give_up_after,
-    )
+    run_sync(options)

@@ -1,7 +1,7 @@
-"""An entry of the feed, the fields of it that a mapping can name, and how their values are read.
+"""An entry of the feed, and the fields of it that a mapping can name.
 
-``parameters`` and ``results`` are free-form, so they stay undecoded until a field asks for them: one that cannot be
-decoded (a number beyond any range) fails its own record and no other.
+``parameters`` and ``results`` are free-form and stay undecoded until a field is read: one that cannot be decoded (a
+number out of range) fails only its own record.
 """
 
 import difflib
@@ -25,7 +25,7 @@ OPEN_FIELDS = ("parameters", "results")  # each followed by .NAME
 
 
 class Entry(msgspec.Struct):
-    """The state of one recipient as the feed tells it. Times carry their zone; durations are in seconds."""
+    """The state of one recipient in the feed. Times have a zone; durations are in seconds."""
 
     position: int
     recipient: int
@@ -47,7 +47,7 @@ class Entry(msgspec.Struct):
 
     @property
     def recipient_id(self) -> str | None:
-        """Names batch and recipient, and stays when the person is erased; None until the batch's id is known."""
+        """Batch and recipient number; it survives erasure. None until the batch's id is known."""
         return None if self.batch_id is None else f"{self.batch_id}-{self.recipient}"
 
 
@@ -56,16 +56,16 @@ class UnreadableError(Exception):
 
 
 def read_field(entry: Entry, field: str) -> Any:
-    """The value of a field that ``explain_field`` has nothing against; None where there is none.
+    """The value of a valid field (see ``explain_field``), or None.
 
-    Raises UnreadableError where it stands in an object that cannot be decoded.
+    Raises UnreadableError when it is in an object that cannot be decoded.
     """
     name, _, key = field.partition(".")
     return _read_object(entry, name).get(key) if name in OPEN_FIELDS else getattr(entry, field)
 
 
 def read_names(entry: Entry, name: str) -> set[str]:
-    """The names in an entry's parameters or results; raises UnreadableError as ``read_field``."""
+    """The names in an entry's parameters or results; raises UnreadableError like ``read_field``."""
     return set(_read_object(entry, name))
 
 
@@ -78,7 +78,7 @@ def _read_object(entry: Entry, name: str) -> dict[str, Any]:
 
 
 def explain_field(field: str) -> str:
-    """What is wrong with the name of a field, with the nearest right one; "" if nothing is."""
+    """What is wrong with the name of a field, with the nearest valid one; "" for a valid name."""
     name, dot, key = field.partition(".")
     if name in OPEN_FIELDS:
         return "" if key else f"{field!r} lacks the name: write {name}.NAME, such as {name}.intent"
@@ -86,7 +86,7 @@ def explain_field(field: str) -> str:
         return ""
     nearest = suggest(name, OPEN_FIELDS) if dot else suggest(field, (*PLAIN_FIELDS, *OPEN_FIELDS))
     fields = ", ".join((*PLAIN_FIELDS, *(f"{open_field}.NAME" for open_field in OPEN_FIELDS)))
-    return f"{field!r} is no field of the feed{nearest}; there are {fields}"
+    return f"{field!r} is not a field of the feed{nearest}; valid fields: {fields}"
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

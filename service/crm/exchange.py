@@ -1,6 +1,7 @@
-"""One HTTP exchange, and when it is worth another try: after 408, 423, 425, 429, 477, 5xx, any 4xx with ``Retry-After``
-(RFC 9110) or a lost answer; as late as the other side asks for, else with exponential back-off. Any other refusal is
-final.
+"""One HTTP exchange, its errors and its retries.
+
+A request is repeated after 408, 423, 425, 429, 477, 5xx, any 4xx with ``Retry-After`` (RFC 9110) or a lost answer:
+when the other side asks for it, else with exponential back-off. Any other refusal is final.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,24 +12,43 @@ import msgspec
 import stamina
 import structlog
 
-from service.crm.errors import BusyError, SyncError
+from service.errors import OutcomesError
 from service.http_dates import read_retry_after
+
+
+class SyncError(OutcomesError):
+    """The job cannot continue and repeating would not help; the message says what to do."""
+
+
+class BusyError(OutcomesError):
+    """No usable answer, or one that asks for a retry after ``wait_seconds`` (None: not given). The same request may be
+    repeated."""
+
+    def __init__(self, message: str, *, status: int = 0, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.wait_seconds = wait_seconds
+
+
+class RefusedError(OutcomesError):
+    """The target refused a batch as a whole, or did not say which of its records failed: it can be split."""
+
 
 logger = structlog.get_logger()
 
 ATTEMPTS = 8
-LONGEST_BACKOFF_SECONDS = 60.0
-LONGEST_WAIT_SECONDS = 300.0  # what a job that is to end lets itself be asked to wait for
-LONGEST_PATIENT_WAIT_SECONDS = 3600.0  # after which one that follows asks again
-LARGEST_ANSWER_BYTES = 64 * 2**20
-MESSAGE_CHARACTERS = 500
-_PASSING = frozenset({408, 423, 425, 429, 477})  # 477: HubSpot is moving the account
+MAX_BACKOFF_SECONDS = 60.0
+MAX_WAIT_SECONDS = 300.0  # a job that is not patient stops rather than wait longer
+MAX_PATIENT_WAIT_SECONDS = 3600.0  # a patient job asks again after this
+MAX_ANSWER_BYTES = 64 * 2**20
+MAX_MESSAGE_CHARACTERS = 500
+_TEMPORARY = frozenset({408, 423, 425, 429, 477})  # 477: HubSpot is moving the account
 
-_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 
 
 class Answer(NamedTuple):
-    """What came back: 2xx or 4xx, read to its end."""
+    """A complete answer: 2xx or 4xx."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,28 +66,28 @@ async def exchange(
 ) -> Answer:
     """Sends a request once. ``who`` is the other side's name in messages.
 
-    Raises BusyError for what may pass, and SyncError for a redirect: it would carry the key elsewhere.
+    Raises BusyError when the request may be repeated, and SyncError for a redirect: it would send the key elsewhere.
     """
     try:
         async with http.stream(method, url, **request) as response:
             answer = Answer(response.status_code, response.headers, await _read_body(response, who))
     except httpx.HTTPError as error:
         raise BusyError(f"{who} did not answer ({type(error).__name__})") from error
-    if _may_pass(answer):
+    if _is_temporary(answer):
         raise BusyError(
             f"{who} answered {answer.status}{read_message(answer.body)}",
             status=answer.status,
             wait_seconds=read_wait(answer),
         )
     if 300 <= answer.status < 400:
-        raise SyncError(f"{who} redirects elsewhere ({answer.status}), which is not followed: set its final address")
+        raise SyncError(f"{who} redirects ({answer.status}), which is not followed: set the final address")
     return answer
 
 
-def _may_pass(answer: Answer) -> bool:
-    """Whether the same request may be taken later: then the answer says nothing against the records in it."""
+def _is_temporary(answer: Answer) -> bool:
+    """Whether the same request may succeed later."""
     return (
-        answer.status in _PASSING
+        answer.status in _TEMPORARY
         or answer.status >= 500
         or (400 <= answer.status < 500 and "retry-after" in answer.headers)
     )
@@ -77,26 +97,26 @@ async def _read_body(response: httpx.Response, who: str) -> bytes:
     body = bytearray()
     async for part in response.aiter_bytes():
         body += part
-        if len(body) > LARGEST_ANSWER_BYTES:
-            raise SyncError(f"{who} answered with more than {LARGEST_ANSWER_BYTES // 2**20} MB")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise SyncError(f"{who} answered with more than {MAX_ANSWER_BYTES // 2**20} MB")
     return bytes(body)
 
 
 def read_message(body: bytes) -> str:
-    """The message in an error's body, after a colon; "" without one."""
+    """The message in an error's body, after ": "; "" without one."""
     try:
         content = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ""
     while isinstance(content, dict):
         content = content.get("message") or content.get("error")
-    return f": {content[:MESSAGE_CHARACTERS]}" if isinstance(content, str) else ""
+    return f": {content[:MAX_MESSAGE_CHARACTERS]}" if isinstance(content, str) else ""
 
 
-async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_patient: bool) -> _Given:
-    """What ``call`` gives, tried again while its failure may pass. ``is_patient``: for as long as it takes.
+async def repeat(call: Callable[[], Awaitable[_Result]], operation: str, *, is_patient: bool) -> _Result:
+    """The result of ``call``, repeated while it raises BusyError. ``is_patient``: without a limit.
 
-    Raises SyncError when that has not helped.
+    Raises SyncError when the attempts are used up.
     """
 
     def wait_before_repeating(error: Exception) -> bool | float:
@@ -104,32 +124,32 @@ async def repeat(call: Callable[[], Awaitable[_Given]], operation: str, *, is_pa
             return False
         if error.wait_seconds is None:
             return True
-        return _bound(error.wait_seconds) if is_patient or error.wait_seconds <= LONGEST_WAIT_SECONDS else False
+        return _bound(error.wait_seconds) if is_patient or error.wait_seconds <= MAX_WAIT_SECONDS else False
 
     try:
         async for attempt in stamina.retry_context(
             on=wait_before_repeating,
             attempts=None if is_patient else ATTEMPTS,
             timeout=None,
-            wait_max=LONGEST_BACKOFF_SECONDS,
+            wait_max=MAX_BACKOFF_SECONDS,
         ):
             with attempt:
                 try:
                     return await call()
                 except BusyError as error:
-                    wait = attempt.next_wait if error.wait_seconds is None else _bound(error.wait_seconds)
+                    delay = attempt.next_wait if error.wait_seconds is None else _bound(error.wait_seconds)
                     logger.warning(
                         "crm_sync_waiting", operation=operation, attempt=attempt.num, status=error.status,
-                        wait_seconds=round(wait, 1),
+                        wait_seconds=round(delay, 1),
                     )  # fmt: skip
                     raise
     except BusyError as error:
-        waits = "" if error.wait_seconds is None else f", and asks to wait for {error.wait_seconds:.0f} s"
+        wait = "" if error.wait_seconds is None else f", and asks to wait for {error.wait_seconds:.0f} s"
         raise SyncError(
-            f"{error}{waits}. What was acknowledged is in the CRM; run it again to go on from there"
+            f"{error}{wait}. Everything acknowledged is in the CRM; run it again to continue from there"
         ) from error
     raise AssertionError("unreachable: the last attempt raises")
 
 
 def _bound(seconds: float) -> float:
-    return min(seconds, LONGEST_PATIENT_WAIT_SECONDS)
+    return min(seconds, MAX_PATIENT_WAIT_SECONDS)

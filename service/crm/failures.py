@@ -1,14 +1,15 @@
-"""The failures file: one JSON object per line for each outcome that the CRM did not take, with the reason.
+"""The failures file: one JSON line for each outcome that did not reach the CRM, with the reason.
 
-What is appended is on the disk before ``append`` returns. A line that was cut off by a crash was never acknowledged,
-comes again with its page, and is removed. The file holds keys and reasons and no outcome: a retry reads the present
-state from the feed again, so that an old one can never overwrite a newer one.
+``append`` returns once its lines are on disk. A line cut off by a crash was never acknowledged: it is removed, and
+comes again with its page. The file holds keys and reasons but no outcomes: a retry reads the current state from the
+feed, so an old state never overwrites a newer one.
 """
 
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,45 +28,45 @@ class _Line(msgspec.Struct):
     failed_at: datetime
 
 
+@dataclass(frozen=True)
 class FailuresFile:
-    """A failures file that is ours alone for as long as ``open_failures`` lasts."""
+    """A failures file, locked while ``open_failures`` lasts."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    path: Path
 
     def append(self, failures: Sequence[Failure]) -> None:
-        """Adds failures, durably."""
+        """Adds failures durably."""
         if failures:
-            is_new = not self._path.exists()
-            _write(self._path, os.O_APPEND, _encode(failures))
+            is_new = not self.path.exists()
+            _write(self.path, os.O_APPEND, _encode(failures))
             if is_new:
-                _sync_folder(self._path)
+                _sync_folder(self.path)
 
     def read(self) -> list[Failure]:
-        """All failures in their order; none where there is no file. Raises ConfigurationError for a foreign file."""
-        if not self._path.exists():
+        """All failures in order; none without a file. Raises ConfigurationError for a file of another kind."""
+        if not self.path.exists():
             return []
         failures = []
-        for number, line in enumerate(self._path.read_bytes().splitlines(), 1):
+        for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
             try:
                 read = msgspec.json.decode(line, type=_Line)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ConfigurationError(f"{self._path}: line {number} is no failure of crm-sync: {error}") from error
+                raise ConfigurationError(f"{self.path}: line {number} is not a failure of crm-sync: {error}") from error
             failures.append(Failure(read.key, read.position, read.batch_id, read.recipient, read.reason))
         return failures
 
     def replace(self, failures: Sequence[Failure]) -> None:
-        """Makes these the only ones, durably and at once."""
-        written = self._path.with_name(f"{self._path.name}.new")
+        """Replaces all failures, durably and atomically."""
+        written = self.path.with_name(f"{self.path.name}.new")
         _write(written, os.O_TRUNC, _encode(failures))
-        written.replace(self._path)
-        _sync_folder(self._path)
+        written.replace(self.path)
+        _sync_folder(self.path)
 
 
 @contextmanager
 def open_failures(path: Path) -> Iterator[FailuresFile]:
-    """Gives the file, which need not exist yet. Raises ConfigurationError when it cannot be written, or another job
-    has it: two at once could send an older state after a newer one."""
+    """Yields the file, which need not exist yet. Raises ConfigurationError when it cannot be written or another job
+    uses it: two jobs could send an older state after a newer one."""
     try:
         lock = os.open(f"{path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:

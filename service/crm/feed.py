@@ -1,13 +1,13 @@
 """The service's feed, read over HTTP as a named consumer."""
 
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import httpx
 import msgspec
 
 from service.crm.entries import Entry
-from service.crm.errors import SyncError
-from service.crm.exchange import Answer, exchange, read_message, repeat
+from service.crm.exchange import Answer, SyncError, exchange, read_message, repeat
 
 WHO = "The service (OUTCOMES_URL)"
 READ_SECONDS = 30.0
@@ -16,7 +16,7 @@ _Shape = TypeVar("_Shape")
 
 
 class Page(msgspec.Struct):
-    """Entries in the order of their positions; whoever goes on after ``next`` has missed nothing."""
+    """Entries in the order of their positions; reading on after ``next`` misses nothing."""
 
     data: list[Entry]
     next: int
@@ -24,14 +24,14 @@ class Page(msgspec.Struct):
 
 
 class Place(msgspec.Struct):
-    """How far a consumer is, and what it keeps with that."""
+    """A consumer's acknowledged position, and the tag stored with it."""
 
     position: int = 0
     tag: str | None = None
 
 
 class AgentFields(msgspec.Struct):
-    """What the recipients of an agent really have."""
+    """The names that an agent's recipients have in their parameters and results."""
 
     agent_id: int
     parameters: list[str]
@@ -47,15 +47,15 @@ class _One(msgspec.Struct, Generic[_Shape]):
     data: _Shape
 
 
+@dataclass(frozen=True)
 class FeedReader:
-    """Calls the feed. ``is_patient``: an outage of the service is waited out, however long it is."""
+    """Calls the feed. ``is_patient``: outages of the service are waited out."""
 
-    def __init__(self, http: httpx.AsyncClient, *, is_patient: bool) -> None:
-        self._http = http
-        self._is_patient = is_patient
+    http: httpx.AsyncClient
+    is_patient: bool
 
     async def get_place(self, consumer: str) -> Place:
-        """What the consumer has acknowledged: position 0 without a tag for one that never has."""
+        """The consumer's place; position 0 without a tag for a new consumer."""
         answer = await self._call("GET", f"/v1/feed/consumers/{consumer}", allowed=(404,))
         return Place() if answer.status == 404 else _decode(answer, _One[Place]).data
 
@@ -75,40 +75,40 @@ class FeedReader:
             after = page.next
 
     async def read(self, after: int, limit: int, wait_seconds: int = 0) -> Page:
-        """The entries after a position; waits so long for the first one where there is none yet."""
+        """The entries after a position; waits up to ``wait_seconds`` for the first one."""
         params = {"after": after, "limit": limit} | ({"wait": wait_seconds} if wait_seconds else {})
         timeout = httpx.Timeout(READ_SECONDS, read=READ_SECONDS + wait_seconds)
         page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), Page)
         if page.has_more and page.next <= after:
-            raise SyncError(f"{WHO} tells of more entries after {after}, but not where")
+            raise SyncError(f"{WHO} reports more entries after {after}, but no position to continue from")
         return page
 
     async def acknowledge(self, consumer: str, position: int, tag: str, *, is_reset: bool = False) -> None:
-        """Says that everything up to the position has been dealt with; ``tag`` is kept with it."""
+        """Acknowledges everything up to the position; ``tag`` is stored with it."""
         place = {"position": position, "tag": tag} | ({"reset": True} if is_reset else {})
         answer = await self._call("PUT", f"/v1/feed/consumers/{consumer}", json=place, allowed=(409,))
         if answer.status == 409:
             raise SyncError(
                 f"The feed refuses position {position} of the consumer {consumer}{read_message(answer.body)}. "
-                "Does another job run under the same name? If not, --from-start begins again"
+                "Does another job use the same consumer? If not, --from-start sends everything again"
             )
 
     async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> Answer:
         answer = await repeat(
-            lambda: exchange(self._http, WHO, method, path, **request), "feed", is_patient=self._is_patient
+            lambda: exchange(self.http, WHO, method, path, **request), "feed", is_patient=self.is_patient
         )
         if answer.status < 300 or answer.status in allowed:
             return answer
         message = read_message(answer.body)
         if answer.status in {401, 403}:
-            raise SyncError(f"{WHO} refused OUTCOMES_FEED_KEY{message}. It takes a key with the scope feed")
+            raise SyncError(f"{WHO} refused OUTCOMES_FEED_KEY{message}. Set a key with the scope feed")
         if answer.status == 409:
-            raise SyncError(f"The feed cannot be read from there{message}. --from-start begins again")
+            raise SyncError(f"The feed cannot be read from there{message}. --from-start sends everything again")
         raise SyncError(f"{WHO} refused {method} {path} with {answer.status}{message}")
 
 
 def open_feed(url: str, key: str) -> httpx.AsyncClient:
-    """The connections to the service."""
+    """The HTTP client for the service."""
     return httpx.AsyncClient(
         base_url=url,
         headers={"authorization": f"Bearer {key}"},
@@ -121,4 +121,4 @@ def _decode(answer: Answer, shape: type[_Shape]) -> _Shape:
     try:
         return msgspec.json.decode(answer.body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise SyncError(f"{WHO} answered what is no page of the feed: {error}. Is its address right?") from error
+        raise SyncError(f"{WHO} did not answer with a page of the feed: {error}. Check the address") from error

@@ -20,18 +20,17 @@ import msgspec
 import structlog
 
 from service.crm.entries import suggest
-from service.crm.errors import BusyError, RefusedError, SyncError
-from service.crm.exchange import MESSAGE_CHARACTERS, Answer, exchange
+from service.crm.exchange import MAX_MESSAGE_CHARACTERS, Answer, BusyError, RefusedError, SyncError, exchange
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Record
-from service.crm.targets import WHO, Reply, check_refusal
+from service.crm.targets import WHO, Reply, check_refusal, decode
 from service.http_dates import read_retry_after
 
 logger = structlog.get_logger()
 
 POLICY_SECONDS = {"DAILY": 600.0, "TEN_SECONDLY_ROLLING": 10.0, "SECONDLY": 1.0}
 LOCKED_SECONDS = 2.0  # "a delay of at least 2 seconds" after a 423
-LONGEST_INTERVAL_SECONDS = 60.0
+MAX_INTERVAL_SECONDS = 60.0
 _MISSING = re.compile(r'Property \\*"(?P<name>[^"\\]+)\\*" does not exist|PROPERTY_DOESNT_EXIST')
 _MISSING_NAME = re.compile(r'\\*"(?:name|propertyName)\\*"\s*:\s*\[?\s*\\*"(?P<name>[^"\\]+)\\*"')
 
@@ -42,13 +41,14 @@ class _Error(msgspec.Struct):
     context: dict[str, list[str] | str | None] | None = None
 
     def describe(self) -> str:
-        """Why, in HubSpot's words."""
+        """The reason, in HubSpot's words."""
         return (
-            ": ".join(part for part in (self.category, self.message) if part)[:MESSAGE_CHARACTERS] or "no reason given"
+            ": ".join(part for part in (self.category, self.message) if part)[:MAX_MESSAGE_CHARACTERS]
+            or "no reason given"
         )
 
     def find_keys(self, records: Sequence[Record]) -> list[str]:
-        """The keys of the records that it is about; none where it does not say."""
+        """The keys of the records that it names."""
         traces, ids = self._read("objectWriteTraceId"), self._read("ids") | self._read("id")
         return [each.key for each in records if _to_trace(each) in traces or each.key in ids]
 
@@ -108,33 +108,31 @@ class HubSpotTarget:
         self.batch_size = target.batch_size
 
     async def check(self, properties: Collection[str]) -> None:
-        """As ``Target.check``; a token that may not read the properties checks nothing, which is logged."""
+        """As ``Target.check``; when the token must not read the properties, it logs that and checks nothing."""
         answer = await exchange(self._http, WHO, "GET", self._properties_url, read_wait=_read_wait)
         if answer.status == 403:
             logger.warning("crm_property_check_failed", status=answer.status)
             return
         try:
             check_refusal(answer)
-            known = {each.name: each for each in msgspec.json.decode(answer.body, type=_Properties).results}
         except RefusedError as error:
-            raise SyncError(f"{WHO} does not say which properties there are: {error}") from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BusyError(f"{WHO} answered what cannot be read", status=answer.status) from error
+            raise SyncError(f"{WHO} refused to list its properties: {error}") from error
+        known = {each.name: each for each in decode(answer, _Properties).results}
         faults = [fault for name in sorted(properties) if (fault := self._find_fault(name, known))]
         if faults:
             raise SyncError(f"The mapping does not fit HubSpot's {self._object_type}: {'; '.join(faults)}")
 
     def _find_fault(self, name: str, known: dict[str, _Property]) -> str:
-        """What is wrong with a property that is to be written; "" if nothing is."""
+        """What is wrong with a property of the mapping, or ""."""
         if name not in known:
             return f"there is no property {name!r}{suggest(name, known)}"
-        if name == self._id_property:  # a contact's email is unique, and does not say so
+        if name == self._id_property:  # a contact's email is unique without being marked so
             return "" if known[name].has_unique_value or name == "email" else f"{name!r} does not hold unique values"
         changes = known[name].modification_metadata
         return f"{name!r} is read-only" if changes and changes.read_only_value else ""
 
     async def send(self, records: Sequence[Record]) -> Reply:
-        """As ``Target.send``. Where HubSpot says that nothing more is allowed in its interval, the next call waits."""
+        """As ``Target.send``. When HubSpot allows no more calls in its interval, the next call waits."""
         if self._rest_seconds:
             await self._sleep(self._rest_seconds)
             self._rest_seconds = 0.0
@@ -147,37 +145,33 @@ class HubSpotTarget:
         return self._read_reply(answer, records)
 
     def _check_missing(self, answer: Answer, records: Sequence[Record]) -> None:
-        """Raises SyncError where a property is not there (any more): then it is the mapping that is wrong, and no
-        record."""
+        """Raises SyncError when a property does not exist (any more): the mapping is wrong, not the records."""
         text = answer.body.decode(errors="replace")
         if answer.status not in {207, 400} or not _MISSING.search(text):
             return
         found = {match["name"] for rule in (_MISSING, _MISSING_NAME) for match in rule.finditer(text) if match["name"]}
         names = found & {name for record in records for name in record.properties}
-        told = " and ".join(repr(name) for name in sorted(names)) or "of the mapping"
+        missing = " and ".join(repr(name) for name in sorted(names)) or "of the mapping"
         raise SyncError(
-            f"HubSpot's {self._object_type} have no property {told} (any more). Make it again, or take it out of the "
-            "mapping file; nothing after the last page was acknowledged"
+            f"HubSpot's {self._object_type} have no property {missing} (any more). Create it again, or remove it from "
+            "the mapping file; nothing after the last page was acknowledged"
         )
 
     def _read_reply(self, answer: Answer, records: Sequence[Record]) -> Reply:
-        try:
-            batch = msgspec.json.decode(answer.body, type=_Batch)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise BusyError(f"{WHO} answered what cannot be read", status=answer.status) from error
+        batch = decode(answer, _Batch)
         if batch.status == "CANCELED":
             raise BusyError(f"{WHO} cancelled the batch", status=answer.status)
         if len(records) == 1 and (batch.errors or batch.num_errors):
-            told = batch.errors[0].describe() if batch.errors else "no reason given"
-            return Reply(refused={records[0].key: told})
+            reason = batch.errors[0].describe() if batch.errors else "no reason given"
+            return Reply(refused={records[0].key: reason})
         refused = {key: error.describe() for error in batch.errors for key in error.find_keys(records)}
         return Reply(self._find_taken(batch.results, records, refused.keys()), refused)
 
     def _find_taken(
         self, results: Sequence[_Result], records: Sequence[Record], refused: Collection[str]
     ) -> frozenset[str]:
-        """The keys that results confirm. Results that name no input confirm the rest only where they are as many
-        different objects as records are left: each upsert is of one object, so none was left out."""
+        """The keys that results confirm. Results that name no input confirm the remaining records only when there are
+        as many different objects as such records: each upsert is of one object, so none was left out."""
         by_trace = {_to_trace(record): record.key for record in records}
         by_key = {_normalize(record.key): record.key for record in records}
         taken, nameless, strangers = set[str](), set[str](), 0
@@ -229,10 +223,10 @@ def _normalize(key: str) -> str:
 
 
 def _read_wait(answer: Answer) -> float | None:
-    """Seconds to wait after a 423, 429 or 5xx: as told, else as the exceeded policy has it, else unknown."""
-    told = read_retry_after(answer.headers)
-    if told is not None:
-        return told
+    """Seconds to wait after a 423, 429 or 5xx: from ``Retry-After``, else by the exceeded policy; None: unknown."""
+    asked = read_retry_after(answer.headers)
+    if asked is not None:
+        return asked
     if answer.status == 423:
         return LOCKED_SECONDS
     if answer.status != 429:
@@ -248,4 +242,4 @@ def _read_interval(answer: Answer) -> float:
     value = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
         return 0.0
-    return min(int(value) / 1000, LONGEST_INTERVAL_SECONDS)
+    return min(int(value) / 1000, MAX_INTERVAL_SECONDS)

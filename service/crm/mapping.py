@@ -1,7 +1,7 @@
-"""The mapping file: which target, which key, which outcome goes to which property.
+"""The mapping file: the target, the key, and the property for each field.
 
-TOML, checked as a whole before anything is sent; an error names the key in the file, the allowed values and the nearest
-one. ``deploy/crm`` has commented examples.
+It is TOML, checked as a whole before anything is sent. An error names the key in the file, the allowed values and the
+nearest one. ``deploy/crm`` has commented examples.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from service.errors import ConfigurationError
 from service.values import read_text
 
 HUBSPOT_URL = "https://api.hubapi.com"
-HUBSPOT_BATCH = 100  # HubSpot takes no more
-GENERIC_BATCH = 1000
+MAX_HUBSPOT_BATCH = 100
+MAX_GENERIC_BATCH = 1000
 CONSUMER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 KEY_FIELDS = ("phone", "recipient_id", "conversation_id")
 
@@ -35,18 +35,18 @@ class HubSpot(msgspec.Struct, tag="hubspot", tag_field="kind", forbid_unknown_fi
 
     object_type: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+$")]
     url: str = HUBSPOT_URL
-    batch_size: Annotated[int, msgspec.Meta(ge=1, le=HUBSPOT_BATCH)] = HUBSPOT_BATCH
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_HUBSPOT_BATCH)] = MAX_HUBSPOT_BATCH
 
 
 class Generic(msgspec.Struct, tag="generic", tag_field="kind", forbid_unknown_fields=True):
-    """Any endpoint that takes ``{"records": [...]}``."""
+    """Any endpoint that accepts ``{"records": [...]}``."""
 
     url: str
-    batch_size: Annotated[int, msgspec.Meta(ge=1, le=GENERIC_BATCH)] = HUBSPOT_BATCH
+    batch_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_GENERIC_BATCH)] = MAX_HUBSPOT_BATCH
 
 
 class Key(msgspec.Struct, forbid_unknown_fields=True):
-    """What tells records apart: a call parameter or a field, and the unique property that holds it in the CRM."""
+    """What identifies a record: a call parameter or a field, and the unique property that holds it in the CRM."""
 
     id_property: _Word = msgspec.field(name="property")
     parameter: _Word | None = None
@@ -59,29 +59,29 @@ class Key(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Property(msgspec.Struct, forbid_unknown_fields=True):
-    """Where a property's value comes from, and what becomes of it on the way."""
+    """The source of a property's value, and its conversion."""
 
     field: _Word
     values: dict[str, Constant] = {}
-    default: Constant | None = None  # for what ``values`` does not have
-    empty: Literal["clear", "keep"] = "keep"  # where the field has no value: empty the property, or leave it alone
+    default: Constant | None = None  # for a value that ``values`` lacks
+    empty: Literal["clear", "keep"] = "keep"  # when the field has no value: clear the property or leave it
     format: Literal["datetime", "date", "epoch_ms"] = "datetime"  # of times
 
 
 class Filter(msgspec.Struct, forbid_unknown_fields=True):
-    """Which recipients are sent at all."""
+    """The recipients to send."""
 
     batches: list[int] | None = None
 
 
 class Gone(msgspec.Struct, forbid_unknown_fields=True):
-    """What becomes of recipients who are no more: by default nothing is sent; with ``properties`` these are set."""
+    """What is sent for erased or withdrawn recipients: ``properties``; by default nothing."""
 
     properties: dict[str, Constant] = {}
 
 
 class Mapping(msgspec.Struct, forbid_unknown_fields=True):
-    """A mapping file as a whole."""
+    """A mapping file."""
 
     consumer: str
     target: HubSpot | Generic
@@ -91,11 +91,11 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
     only_final: bool = True
     time_zone: str = "UTC"  # of format = "date"
     filter: Filter = msgspec.field(default_factory=Filter)
-    erased: Gone = msgspec.field(default_factory=Gone)  # the person was
-    withdrawn: Gone = msgspec.field(default_factory=Gone)  # its call counts for another recipient, or for none
+    erased: Gone = msgspec.field(default_factory=Gone)
+    withdrawn: Gone = msgspec.field(default_factory=Gone)  # its call counts for another recipient or none
 
     def rules(self) -> dict[str, Property]:
-        """The properties, the short form written out."""
+        """The properties, with the short form expanded."""
         return {
             name: Property(field=given) if isinstance(given, str) else given for name, given in self.properties.items()
         }
@@ -105,12 +105,12 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
         return ZoneInfo(self.time_zone)
 
     def property_names(self) -> set[str]:
-        """All that is ever written in the CRM."""
+        """All properties that the job writes."""
         gone = (self.erased.properties, self.withdrawn.properties)
         return {self.key.id_property, *self.properties, *self.constants, *gone[0], *gone[1]}
 
     def digest(self) -> str:
-        """The same for two mappings that send the same to the same place, however they are written."""
+        """Equal for two mappings that send the same values to the same place, however they are written."""
         content = msgspec.to_builtins(self)
         content |= {"properties": msgspec.to_builtins(self.rules()), "consumer": None}
         content["target"] |= {"batch_size": None}
@@ -122,7 +122,7 @@ _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Gene
 
 
 def load_mapping(path: Path) -> Mapping:
-    """The mapping in a file; raises ConfigurationError that names file and key for one that cannot be used."""
+    """The mapping in a file; raises ConfigurationError, naming file and key, when it is invalid."""
     try:
         content = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -131,7 +131,7 @@ def load_mapping(path: Path) -> Mapping:
 
 
 def read_mapping(content: dict[str, Any], name: str) -> Mapping:
-    """As ``load_mapping``, from what the file says."""
+    """As ``load_mapping``, from the file's content."""
     try:
         _check_names(content)
         mapping = msgspec.convert(content, Mapping)
@@ -144,7 +144,7 @@ def read_mapping(content: dict[str, Any], name: str) -> Mapping:
 
 
 def _check_names(content: dict[str, Any]) -> None:
-    """Raises ValueError for a key that there is not: it says more than the decoder would."""
+    """Raises ValueError for an unknown key, with more detail than the decoder gives."""
     _check_table("", content, Mapping)
     target = content.get("target")
     if isinstance(target, dict):
@@ -173,11 +173,11 @@ def _check_table(place: str, given: Any, shape: type[msgspec.Struct]) -> None:
     for name in given if isinstance(given, dict) else ():
         if name not in known:
             nearest = suggest(name, known)
-            raise ValueError(f"{place}{name} is no key of a mapping file{nearest}; allowed here: {', '.join(known)}")
+            raise ValueError(f"{place}{name} is not a key of a mapping file{nearest}; allowed here: {', '.join(known)}")
 
 
 def _check_values(place: str, given: Any, shape: Any) -> None:
-    """Raises ValueError that names the key, where the decoder would write three points."""
+    """Raises ValueError that names the key, which the decoder abbreviates as `...`."""
     for name, value in given.items() if isinstance(given, dict) else ():
         try:
             msgspec.convert(value, shape)
@@ -187,7 +187,7 @@ def _check_values(place: str, given: Any, shape: Any) -> None:
 
 
 def _check(mapping: Mapping) -> None:
-    """Raises ValueError for what the types cannot say."""
+    """Raises ValueError for what the types do not check."""
     if not CONSUMER_NAME.fullmatch(mapping.consumer):
         raise ValueError(
             "consumer takes 1 to 63 letters, digits, points, dashes and underscores, a letter or digit first"
@@ -206,9 +206,9 @@ def _check(mapping: Mapping) -> None:
         if not name:
             raise ValueError("a property has no name")
         if name == mapping.key.id_property:
-            raise ValueError(f"{name} is the key's property, and is sent as such: remove it elsewhere")
+            raise ValueError(f"{name} is the key's property, which is always sent: remove it elsewhere")
     if twice := mapping.properties.keys() & mapping.constants.keys():
-        raise ValueError(f"constants.{min(twice)} is set under properties too: keep one of them")
+        raise ValueError(f"constants.{min(twice)} is set under properties too: keep only one")
     try:
         mapping.zone()
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -226,7 +226,7 @@ def _check_rule(place: str, rule: Property) -> None:
                 f"there are {', '.join(words)} and {NULL}"
             )
     if rule.default is not None and not rule.values:
-        raise ValueError(f"{place}.default needs values: it is for what they do not have")
+        raise ValueError(f"{place}.default needs values: it applies to values missing there")
 
 
 def _check_url(url: str) -> None:
@@ -239,7 +239,7 @@ def _check_url(url: str) -> None:
         raise ValueError(f"target.url takes an address such as {HUBSPOT_URL}, not {url!r}")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ValueError(
-            "target.url takes https:// only (http:// to this machine apart): the token must not go in clear"
+            "target.url takes https:// (http:// only to this machine): the token must not be sent in clear text"
         )
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise ValueError("target.url takes no user, password or fragment: the token comes from OUTCOMES_CRM_TOKEN")
@@ -255,6 +255,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _name_place(message: str) -> str:
-    """The decoder's message with the key as one writes it in the file, instead of a path."""
-    told, found, place = message.partition(" - at `$.")
-    return f"{place.rstrip('`')}: {told}" if found else told
+    """The decoder's message with the key as written in the file, instead of a path."""
+    problem, found, place = message.partition(" - at `$.")
+    return f"{place.rstrip('`')}: {problem}" if found else problem

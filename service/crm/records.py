@@ -1,7 +1,7 @@
-"""From entries of the feed to records of a CRM, by the mapping.
+"""Maps entries of the feed to records of a CRM.
 
-Nobody is left out silently: a recipient without a key is a failure, and a batch of whose recipients none has one means
-that the mapping is wrong.
+No recipient is left out silently: one without a key is a failure, and a batch without any key means that the mapping is
+wrong.
 """
 
 from collections import Counter
@@ -14,17 +14,16 @@ from typing import Any
 import msgspec
 
 from service.crm.entries import NULL, Entry, UnreadableError, read_field, read_names, suggest
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.mapping import Mapping, Property
 
-BLANKS = 10  # so many recipients of a batch with an empty key, and none with one, are no accident
-SHOWN_NAMES = 20
-SKIPS = ("overtaken", "not_final", "filtered", "without_key", "erased", "withdrawn", "gone")  # why one is not sent
+MIN_KEYLESS = 10  # recipients with an empty key, and none with one, that show that the key is wrong
+MAX_NAMES = 20
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one record of the CRM is to be. ``position`` is that of the entry it comes from."""
+    """One record to upsert. ``position`` is that of its entry."""
 
     key: str
     properties: dict[str, Any]
@@ -32,12 +31,12 @@ class Record:
     batch_id: int | None
     recipient: int
     own: frozenset[str] = frozenset()
-    """What is this person's and, like the key, stays out of what is shown: the phone, the parameters."""
+    """Personal values (the phone, the parameters) that, like the key, are never printed."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An outcome that is not in the CRM, and why; ``summary`` is the reason without what is the record's own."""
+    """An outcome that is not in the CRM, and why; ``summary`` is the reason without the record's own data."""
 
     key: str
     position: int
@@ -49,7 +48,7 @@ class Failure:
 
 @dataclass
 class Mapped:
-    """Entries as records, one per key: the last. ``skipped`` counts the others by reason."""
+    """The last record of each key. ``skipped`` counts the other entries by reason."""
 
     records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -70,11 +69,14 @@ class Mapper:
         self._zone = mapping.zone()
 
     def map(self, entries: Iterable[Entry]) -> Mapped:
-        """The records of entries that come in the feed's order. An entry that a later one of the same key overtakes is
-        not sent: no target takes a key twice in a batch, and the later one is the state."""
+        """The records of entries in the feed's order. Only the latest entry of a key is sent: it is the current state,
+        and no target accepts a key twice in a batch."""
         mapped, latest = Mapped(), dict[str, Record | Failure]()
         for entry in entries:
-            item = self._try_one(entry)
+            try:
+                item = self._map_one(entry)
+            except UnreadableError as error:
+                item = self._fail(entry, str(error))
             if isinstance(item, str):
                 mapped.skipped[item] += 1
                 continue
@@ -89,8 +91,8 @@ class Mapper:
         return mapped
 
     def check_keys(self, entries: Iterable[Entry]) -> None:
-        """Raises SyncError for a batch that the entries show to have no key: none of its recipients has the column, or
-        many have it and all leave it empty. A recipient without any parameters says nothing about that."""
+        """Raises SyncError for a batch without a key: none of its recipients has the column, or many have it and all
+        leave it empty. Recipients without any parameters are not counted."""
         name = self._key.parameter
         if name is None or self._accepts_keyless:
             return
@@ -103,7 +105,7 @@ class Mapper:
                     batches.setdefault(entry.batch_id, []).append((bool(self.read_key(entry)), names))
         for batch_id, seen in batches.items():
             columns = set[str]().union(*(names for _, names in seen))
-            if any(has_key for has_key, _ in seen) or (name in columns and len(seen) < BLANKS):
+            if any(has_key for has_key, _ in seen) or (name in columns and len(seen) < MIN_KEYLESS):
                 continue
             who = f"no recipient of batch {batch_id} has" if name not in columns else f"batch {batch_id} has nothing in"
             raise SyncError(
@@ -116,28 +118,22 @@ class Mapper:
         return self._batches is not None and entry.batch_id not in self._batches
 
     def read_key(self, entry: Entry) -> str:
-        """The key as text without blanks around it; "" for an entry without one. Raises UnreadableError."""
+        """The key as stripped text; "" for an entry without one. Raises UnreadableError."""
         value = read_field(entry, self._key.source)
         return to_text(value).strip() if isinstance(value, str | int | float) else ""
-
-    def _try_one(self, entry: Entry) -> Record | Failure | str:
-        try:
-            return self._map_one(entry)
-        except UnreadableError as error:
-            return self._fail(entry, str(error))
 
     def _fail(self, entry: Entry, reason: str) -> Failure:
         return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, reason, reason)
 
     def _name(self, entry: Entry) -> str:
-        """What to call an entry whose record cannot be made."""
+        """The name of an entry that cannot be mapped."""
         with suppress(UnreadableError):
             if key := self.read_key(entry):
                 return key
         return entry.recipient_id or f"position {entry.position}"
 
     def _map_one(self, entry: Entry) -> Record | Failure | str:
-        """The record of an entry, or why there is none."""
+        """The record of an entry, or the failure, or the reason for skipping it."""
         if self._is_filtered(entry):
             return "filtered"
         gone = self._gone.get(entry.state)
@@ -154,14 +150,14 @@ class Mapper:
         return Record(key, properties, entry.position, entry.batch_id, entry.recipient, own)
 
     def _explain_keyless(self, entry: Entry) -> Failure | str:
-        """A field may have no value yet, and then the entry comes again. A call parameter should have been there."""
+        """Skips when a field has no value yet, since the entry comes again; a missing call parameter is a failure."""
         name = self._key.parameter
         if name is None or (self._accepts_keyless and name not in read_names(entry, "parameters")):
             return "without_key"
         return self._fail(entry, f"there is no {name!r} among the call parameters, or it is empty")
 
     def _read_own(self, entry: Entry) -> frozenset[str]:
-        """The texts that tell who somebody is."""
+        """The texts that identify a person."""
         fields = [rule.field for rule in self._rules.values() if rule.field.startswith("parameters.")]
         texts = (read_field(entry, field) for field in ("phone", *fields))
         return frozenset(text for text in texts if isinstance(text, str) and len(text) > 1)
@@ -193,14 +189,14 @@ class Mapper:
 
 
 def to_text(value: Any) -> str:
-    """A value as a mapping file writes it: true, 12, null."""
+    """A value as written in a mapping file: true, 12, null."""
     if isinstance(value, str):
         return value
     return NULL if value is None else msgspec.json.encode(value).decode()
 
 
 def list_names(what: str, names: Iterable[str]) -> str:
-    """Names for a message, cut off where there are many."""
+    """At most ``MAX_NAMES`` names, for a message."""
     ordered = sorted(names)
-    more = f" and {len(ordered) - SHOWN_NAMES} more" if len(ordered) > SHOWN_NAMES else ""
-    return f"{what}: {', '.join(ordered[:SHOWN_NAMES]) or 'none'}{more}"
+    more = f" and {len(ordered) - MAX_NAMES} more" if len(ordered) > MAX_NAMES else ""
+    return f"{what}: {', '.join(ordered[:MAX_NAMES]) or 'none'}{more}"

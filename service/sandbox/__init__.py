@@ -1,8 +1,8 @@
-"""The provider, emulated: FormantAI has no sandbox of its own, so this is one to develop, test and demonstrate against.
+"""The provider, emulated, to develop, test and demonstrate against: FormantAI has no sandbox of its own.
 
 It answers the provider's API, plays the calls of uploaded batches on a virtual clock, sends signed webhooks by the
-contract's rules, does wrong on purpose where it is asked to, and tells afterwards what really happened. Everything is
-in memory. Of this project it imports ``formant.signature`` only, which keeps it an independent witness.
+contract's rules, makes faults on request, and reports what really happened. Everything is in memory. It imports only
+``formant.signature`` of this project, which keeps it an independent witness.
 """
 
 from importlib import import_module
@@ -10,41 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.sandbox.clock import RunningClock, SteppedClock
+    from service.sandbox.contacts import sample_contacts
     from service.sandbox.faults import Faults
-    from service.sandbox.options import OptionError, SandboxOptions, Target
-    from service.sandbox.sample import sample_contacts
+    from service.sandbox.options import SandboxOptions, Target
     from service.sandbox.sandbox import Sandbox
     from service.sandbox.serving import RunningSandbox, serve_sandbox
 
 __all__ = [
-    "Faults",
-    "OptionError",
-    "RunningClock",
-    "RunningSandbox",
-    "Sandbox",
-    "SandboxOptions",
-    "SteppedClock",
-    "Target",
-    "sample_contacts",
-    "serve_sandbox",
-]
+    "Faults", "RunningClock", "RunningSandbox", "Sandbox", "SandboxOptions", "SteppedClock", "Target",
+    "sample_contacts", "serve_sandbox",
+]  # fmt: skip
 
-_HOMES = {
-    "Faults": "faults",
-    "OptionError": "options",
-    "RunningClock": "clock",
-    "RunningSandbox": "serving",
-    "Sandbox": "sandbox",
-    "SandboxOptions": "options",
-    "SteppedClock": "clock",
-    "Target": "options",
-    "sample_contacts": "sample",
+_MODULES = {
+    "Faults": "faults", "RunningClock": "clock", "RunningSandbox": "serving", "Sandbox": "sandbox",
+    "SandboxOptions": "options", "SteppedClock": "clock", "Target": "options", "sample_contacts": "contacts",
     "serve_sandbox": "serving",
-}
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for, and only that: the help of the command needs none of it."""
-    if name not in _HOMES:
+    """Imports a module on first use: the help of the command needs none of them."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

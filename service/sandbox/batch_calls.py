@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -10,43 +11,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.clock import format_second
+from service.sandbox.clock import Timeline, format_second
 from service.sandbox.contacts import read_contacts
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import ProviderError, ProxyError
 from service.sandbox.faults import Faults, UploadFault
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
+from service.sandbox.http import LateAnswer, NoAnswer, ProviderError, ProxyError, describe_end, read_agent, read_page
 from service.sandbox.options import SandboxOptions
-from service.sandbox.paging import describe_end, read_agent, read_page
-from service.sandbox.records import Batch, Records
-from service.sandbox.silence import LateAnswer, Silence
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Batch, Journal, Records
 
 _MAX_DIGITS = 18  # fits a bigint
 
 _log = structlog.stdlib.get_logger()
 
 
+@dataclass(kw_only=True, eq=False)
 class BatchCalls:
     """Answers the four calls of the provider's document "Batch Calls"."""
 
-    def __init__(
-        self,
-        *,
-        options: SandboxOptions,
-        timeline: Timeline,
-        records: Records,
-        dialler: Dialler,
-        faults: Faults,
-        journal: Journal,
-    ) -> None:
-        self._options = options
-        self._timeline = timeline
-        self._records = records
-        self._dialler = dialler
-        self._faults = faults
-        self._journal = journal
+    options: SandboxOptions
+    timeline: Timeline
+    records: Records
+    dialler: Dialler
+    faults: Faults
+    journal: Journal
 
     def routes(self) -> list[Route]:
         return [
@@ -57,25 +44,25 @@ class BatchCalls:
         ]
 
     async def upload(self, request: Request) -> Response:
-        fault = self._faults.take_next_upload()
+        fault = self.faults.take_next_upload()
         try:
             async with request.form() as form:
                 agent_id, name = _read_agent_id(form.get("agent_id")), _read_name(form.get("name"))
                 content = await _read_file(form.get("file"))
             self._refuse(fault, agent_id)
             if fault == "refused_after_body":
-                self._journal.uploads_refused += 1
-                return Silence()
+                self.journal.uploads_refused += 1
+                return NoAnswer()
             contacts, digest = await asyncio.to_thread(
                 lambda: (read_contacts(content), hashlib.sha256(content).hexdigest())
             )
         except Exception:
-            self._journal.uploads_refused += 1
+            self.journal.uploads_refused += 1
             raise
-        # Whole milliseconds, here and in all that follows: webhooks and conversations then show the very same times.
-        batch = self._records.add_batch(name, agent_id, contacts, digest, round(self._timeline.now(), 3))
-        self._journal.uploads[digest] += 1
-        self._dialler.begin(batch)
+        # Whole milliseconds, here and later, so that webhooks and conversations show the same times.
+        batch = self.records.add_batch(name, agent_id, contacts, digest, round(self.timeline.now(), 3))
+        self.journal.uploads[digest] += 1
+        self.dialler.begin(batch)
         _log.info("sandbox_batch_accepted", batch_id=batch.id, agent_id=agent_id, recipients=batch.total)
         return self._answer(batch, fault)
 
@@ -85,52 +72,52 @@ class BatchCalls:
         if fault is not None and fault.isdigit():
             headers = {"Retry-After": "1"} if fault == "429" else {}
             raise ProviderError(int(fault), f"A fault of the sandbox: next_upload {fault}.", headers=headers)
-        if self._options.agents and agent_id not in self._options.agents:
+        if self.options.agents and agent_id not in self.options.agents:
             raise ProviderError(404, f"There is no agent {agent_id}.")
-        limit = self._options.max_active_batches
-        if limit is not None and self._records.count_active() >= limit:
+        limit = self.options.max_active_batches
+        if limit is not None and self.records.count_active() >= limit:
             message = f"{limit} batches are being called already."
             raise ProviderError(429, message, kind="concurrent_call_limit_exceeded", headers={"Retry-After": "1"})
 
     def _answer(self, batch: Batch, fault: UploadFault | None) -> Response:
-        answer = JSONResponse({"data": describe_batch(batch)})
+        answer = JSONResponse({"data": _describe_batch(batch)})
         if fault is not None and fault.startswith("accepted_"):
             status = int(fault.removeprefix("accepted_"))
             raise ProviderError(status, "A fault of the sandbox: the batch is being called all the same.")
         if fault == "lost_answer":
-            return Silence()
-        return LateAnswer(answer, self._faults) if fault == "hang" else answer
+            return NoAnswer()
+        return LateAnswer(answer, self.faults) if fault == "hang" else answer
 
     async def list_batches(self, request: Request) -> Response:
-        (limit, offset), agent_id = read_page(request, self._faults), read_agent(request)
-        batches = [b for b in reversed(self._records.batches.values()) if agent_id in (None, b.agent_id)]
+        (limit, offset), agent_id = read_page(request, self.faults), read_agent(request)
+        batches = [b for b in reversed(self.records.batches.values()) if agent_id in (None, b.agent_id)]
         page = batches[offset : offset + limit]
-        if self._faults.odd_entries:
-            body: dict[str, Any] = {"data": [*map(describe_oddly, page), *ODD_ENTRIES]}
+        if self.faults.odd_entries:
+            body: dict[str, Any] = {"data": [*map(_describe_oddly, page), *_ODD_ENTRIES]}
         else:
             body = {"data": [self._show(batch) for batch in page]}
-        if self._options.list_totals or self._faults.always_more:
-            body |= describe_end(self._faults, offset + len(page), len(batches))
+        if self.options.list_totals or self.faults.always_more:
+            body |= describe_end(self.faults, offset + len(page), len(batches))
         return JSONResponse(body)
 
     async def show_batch(self, request: Request) -> Response:
         return JSONResponse({"data": self._show(self._find(request))})
 
     async def show_metrics(self, request: Request) -> Response:
-        return JSONResponse({"data": read_figures(self._find(request))})
+        return JSONResponse({"data": self._find(request).metrics()})
 
     def _show(self, batch: Batch) -> dict[str, Any]:
-        return self._records.retell(describe_batch(batch))
+        return self.records.reshape(_describe_batch(batch))
 
     def _find(self, request: Request) -> Batch:
         text = request.path_params["batch_id"]
-        batch = self._records.batches.get(int(text)) if text.isascii() and text.isdigit() else None
+        batch = self.records.batches.get(int(text)) if text.isascii() and text.isdigit() else None
         if batch is None:
             raise ProviderError(404, "There is no such batch.")
         return batch
 
 
-def describe_batch(batch: Batch) -> dict[str, Any]:
+def _describe_batch(batch: Batch) -> dict[str, Any]:
     """A batch as the provider shows it."""
     return {
         "id": batch.id,
@@ -142,7 +129,7 @@ def describe_batch(batch: Batch) -> dict[str, Any]:
     }
 
 
-ODD_ENTRIES: list[Any] = [
+_ODD_ENTRIES: list[Any] = [
     None,
     7,
     "batch",
@@ -154,11 +141,11 @@ ODD_ENTRIES: list[Any] = [
     {"id": 900001, "agent_id": None, "name": None, "status": 7, "total_recipients": None, "created_at": 0},
     {"id": 900002, "agent_id": {"id": 123}, "name": ["March"], "status": {}, "total_recipients": "many"},
 ]
-"""What the contract does not allow; the last two have an id, and no agent."""
+"""Entries that the contract does not allow; the last two have an id but no agent."""
 
 
-def describe_oddly(batch: Batch) -> dict[str, Any]:
-    """A batch in types that the contract does not name, with half of it missing."""
+def _describe_oddly(batch: Batch) -> dict[str, Any]:
+    """A batch with types that the contract does not name, and with fields missing."""
     return {
         "id": str(batch.id),
         "agent_id": str(batch.agent_id),

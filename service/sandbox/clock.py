@@ -1,35 +1,26 @@
-"""Virtual time, in seconds since the Unix epoch: what "now" is for the emulated provider.
+"""The provider's virtual time, in seconds since the Unix epoch, and the callbacks planned on it.
 
-``RunningClock`` passes by itself, faster than the real one. ``SteppedClock`` passes only as far as it is let, and then
-in jumps from one thing to do to the next: nothing ever waits for real, and every run takes the same course.
+``RunningClock`` runs by itself, faster than the real one. ``SteppedClock`` jumps from one callback to the next, as far
+as it is allowed: nothing waits for real, and every run is the same. Both have three methods:
+
+- ``now()``: the current virtual time
+- ``reach(when)``: whether ``when`` has come; None never comes
+- ``real_seconds_until(when)``: how long to sleep before asking again; None: until woken
 """
 
+import asyncio
+import contextlib
+import heapq
+import itertools
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """What the timeline asks of a clock."""
-
-    is_stepped: bool
-    """Whether time has to stand still while a webhook is under way."""
-
-    def now(self) -> float:
-        """The present virtual time."""
-
-    def reach(self, when: float | None) -> bool:
-        """Whether ``when`` has come; None never comes."""
-
-    def real_seconds_until(self, when: float | None) -> float | None:
-        """How long to sleep before asking again; None: until somebody wakes the sleeper."""
+from typing import Any
 
 
 class RunningClock:
     """Starts at ``start`` (default: the real time) and runs ``speed`` times as fast as the real clock. With ``pauses``
-    it stands while nothing is to be done, since it would soon be days ahead."""
-
-    is_stepped = False
+    it stands still while nothing is planned; otherwise it would soon be days ahead."""
 
     def __init__(self, speed: float, start: float | None = None, *, pauses: bool = False) -> None:
         self._speed = speed
@@ -52,12 +43,10 @@ class RunningClock:
 
 
 class SteppedClock:
-    """Starts at ``start`` (default: the real time) and may pass for ``allowance`` seconds; None means: without end.
+    """Starts at ``start`` (default: the real time) and runs for ``allowance`` seconds; None: without end.
 
-    With an allowance of 0 it stands until ``allow()`` lets it pass for some more seconds.
+    With an allowance of 0 it stands still until ``allow()`` adds some seconds.
     """
-
-    is_stepped = True
 
     def __init__(self, start: float | None = None, allowance: float | None = None) -> None:
         self._now = time.time() if start is None else start
@@ -67,7 +56,7 @@ class SteppedClock:
         return self._now
 
     def allow(self, seconds: float) -> None:
-        """Lets the clock pass for ``seconds`` more; whoever sleeps has to be woken."""
+        """Adds to the allowance; the timeline has to be woken."""
         if self._limit is not None:
             self._limit += seconds
 
@@ -83,11 +72,81 @@ class SteppedClock:
         return None
 
 
+Clock = RunningClock | SteppedClock
+
+
 def format_time(when: float) -> str:
     """ISO 8601 in UTC with milliseconds: ``2026-03-16T10:30:00.250Z``."""
     return datetime.fromtimestamp(round(when, 3), UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
+def format_optional(when: float | None) -> str | None:
+    """As ``format_time``; None for None."""
+    return None if when is None else format_time(when)
+
+
 def format_second(when: float) -> str:
     """ISO 8601 in UTC with whole seconds, as in the provider's example: ``2026-03-16T10:30:00Z``."""
     return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_STEPS_PER_TURN = 20
+"""Callbacks run before other tasks get a turn: some milliseconds, so that the API never stalls."""
+
+_Entry = tuple[float, int, Callable[..., None], tuple[Any, ...]]
+
+
+class Timeline:
+    """Runs callbacks by their virtual time, those of the same time in the order in which they were planned.
+
+    One heap replaces a task per recipient. A callback gets the time it was due at, not the time at which it runs, so a
+    slow machine makes the emulation slower without changing what happens in it. The timeline stops while ``may_pass``
+    is not set: webhooks are waiting to be sent, and more would pile up.
+    """
+
+    def __init__(self, clock: Clock, may_pass: asyncio.Event) -> None:
+        self._clock = clock
+        self._may_pass = may_pass
+        self._entries: list[_Entry] = []
+        self._order = itertools.count()
+        self._woken = asyncio.Event()
+        self.standing = asyncio.Event()
+        """Set while everything due has run."""
+
+    def now(self) -> float:
+        """The current virtual time; never past a callback that is due and has not run."""
+        now = self._clock.now()
+        return min(now, self._entries[0][0]) if self._entries else now
+
+    def call_at(self, when: float, callback: Callable[..., None], *arguments: Any) -> None:
+        """Plans ``callback(when, *arguments)`` for the virtual time ``when``."""
+        heapq.heappush(self._entries, (when, next(self._order), callback, arguments))
+        self.wake()
+
+    def wake(self) -> None:
+        """Has the timeline check again: a callback was added, or the clock's allowance has grown."""
+        self.standing.clear()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Runs callbacks until cancelled."""
+        steps = 0
+        while True:
+            await self._may_pass.wait()
+            due = self._entries[0][0] if self._entries else None
+            if not self._clock.reach(due):
+                await self._sleep(due)
+                continue
+            when, _, callback, arguments = heapq.heappop(self._entries)
+            callback(when, *arguments)
+            steps += 1
+            if steps % _STEPS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _sleep(self, due: float | None) -> None:
+        self._woken.clear()
+        self.standing.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._clock.real_seconds_until(due)):
+                await self._woken.wait()
+        self.standing.clear()

@@ -1,34 +1,34 @@
-"""The provider's conversations: "the source of truth for later reconciliation". One record per call attempt."""
+"""The provider's conversations, "the source of truth for later reconciliation": one record per call attempt."""
 
 import io
 import math
 import struct
 import wave
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from service.sandbox.calls import write_dialogue
 from service.sandbox.dialler import Dialler
-from service.sandbox.errors import ProviderError
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
-from service.sandbox.paging import describe_end, read_agent, read_page
+from service.sandbox.http import ProviderError, describe_end, read_agent, read_page
 from service.sandbox.records import Attempt, Records
-from service.sandbox.talk import write_dialogue
 
 _SAMPLES_PER_SECOND, _TONE_HERTZ = 8000, 440
 
 
+@dataclass(frozen=True, eq=False)
 class Conversations:
     """Answers the list, one conversation and its recording."""
 
-    def __init__(self, records: Records, dialler: Dialler, writer: EventWriter, faults: Faults) -> None:
-        self._records = records
-        self._dialler = dialler
-        self._writer = writer
-        self._faults = faults
+    records: Records
+    dialler: Dialler
+    writer: EventWriter
+    faults: Faults
 
     def routes(self) -> list[Route]:
         return [
@@ -38,20 +38,20 @@ class Conversations:
         ]
 
     async def list_conversations(self, request: Request) -> Response:
-        (limit, offset), agent_id = read_page(request, self._faults), read_agent(request)
-        page, total = self._records.list_conversations(agent_id, limit, offset)
+        (limit, offset), agent_id = read_page(request, self.faults), read_agent(request)
+        page, total = self.records.list_conversations(agent_id, limit, offset)
         data = [_summarise(attempt) for attempt in page]
-        return JSONResponse({"data": data, **describe_end(self._faults, offset + len(page), total)})
+        return JSONResponse({"data": data, **describe_end(self.faults, offset + len(page), total)})
 
     async def show_conversation(self, request: Request) -> Response:
         attempt = self._find(request)
-        results = self._writer.draw_results(attempt)
+        results = self.writer.draw_results(attempt)
         _, parameters = attempt.batch.contacts.read(attempt.row)
         dialogue = write_dialogue(parameters, results) if results else []
         details = {
-            "failure_reason": self._dialler.recall(attempt).failure_reason if attempt.status else None,
+            "failure_reason": self.dialler.recall(attempt).failure_reason if attempt.status else None,
             "results": results,
-            "trace_id": self._writer.name_trace(attempt),
+            "trace_id": self.writer.name_trace(attempt),
             # The documentation names no roles; these are the webhook's.
             "transcript": [{"role": role, "message": message} for role, message in dialogue],
         }
@@ -60,10 +60,10 @@ class Conversations:
     async def show_recording(self, request: Request) -> Response:
         if self._find(request).status != "completed":
             raise ProviderError(404, "There is no recording of this conversation.")
-        return Response(make_tone(), media_type="audio/wav")
+        return Response(_make_tone(), media_type="audio/wav")
 
     def _find(self, request: Request) -> Attempt:
-        attempt = self._records.find_conversation(request.path_params["conversation_id"])
+        attempt = self.records.find_conversation(request.path_params["conversation_id"])
         if attempt is None:
             raise ProviderError(404, "There is no such conversation.")
         return attempt
@@ -86,7 +86,7 @@ def _to_milliseconds(when: float | None) -> int | None:
     return None if when is None else round(when * 1000)
 
 
-def make_tone() -> bytes:
+def _make_tone() -> bytes:
     """A WAV file: a quarter of a second of a quiet tone."""
     samples = (
         round(4000 * math.sin(2 * math.pi * _TONE_HERTZ * index / _SAMPLES_PER_SECOND))

@@ -1,7 +1,7 @@
 """Delivers webhooks by the contract's rule, from the contract's section "Webhooks".
 
 Success is any 2xx within the time-out. Network errors, time-outs, 429 and 5xx are tried again, three times in all: at
-once, 30 s later, 300 s later. Whatever else is answered is final, and the event never comes again.
+once, 30 s later, 300 s later. Any other answer is final.
 """
 
 import asyncio
@@ -11,23 +11,22 @@ import httpx
 import structlog
 
 from service.formant.signature import SIGNATURE_HEADER
+from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
-from service.sandbox.journal import Journal
 from service.sandbox.options import Target
-from service.sandbox.records import Attempt
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Journal
 
 _RETRY_WAITS_SECONDS = (30.0, 300.0)
 _TOO_MANY_REQUESTS = 429
 _QUEUED_PER_WORKER = 8
-"""When more than this is queued, the timeline waits: a slow receiver slows the emulation instead of filling memory."""
+"""The timeline waits when more is queued: a slow receiver slows the emulation instead of filling memory."""
 
 _log = structlog.stdlib.get_logger()
 
 
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A body on its way to a target. A forged one is sent once and judged by nobody."""
+    """A body for a target. A forged one is sent once, and its answer is only counted."""
 
     attempt: Attempt
     target: Target
@@ -41,7 +40,7 @@ class Delivery:
 
 
 class Deliveries:
-    """A queue and a bounded number of workers that share one HTTP client. ``run()`` works until it is cancelled."""
+    """A queue, and a bounded number of workers that share one HTTP client."""
 
     def __init__(self, faults: Faults, journal: Journal, *, concurrency: int, timeout_real_seconds: float) -> None:
         self._faults = faults
@@ -55,16 +54,16 @@ class Deliveries:
         self._note_load(0)
 
     async def run(self, timeline: Timeline) -> None:
-        """Sends what is queued; plans later tries on ``timeline``."""
+        """Sends queued deliveries until cancelled; plans later attempts on ``timeline``."""
         limits = httpx.Limits(max_connections=self._concurrency, keepalive_expiry=2.0)
-        # Only loopback receivers and the like: a proxy of the environment has no business here.
+        # Receivers are local: ignore the environment's proxy.
         client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113 - _post has a limit
         async with client, asyncio.TaskGroup() as workers:
             for _ in range(self._concurrency):
                 workers.create_task(self._work(client, timeline))
 
     def enqueue(self, when: float, delivery: Delivery) -> None:
-        """Has a delivery sent as soon as a worker is free. To be called by the timeline."""
+        """Queues a delivery for the next free worker. The timeline calls it."""
         self._queue.put_nowait(delivery)
         self._note_load(1)
 
@@ -115,9 +114,9 @@ class Deliveries:
     def _finish(self, delivery: Delivery, fate: str) -> None:
         self._journal.deliveries[fate] += 1
         fates = delivery.attempt.fates
-        if fates[delivery.target_index] != "acknowledged":  # a duplicate may fail after the first has arrived
+        if fates[delivery.target_index] != "acknowledged":  # a duplicate may fail after the first arrived
             fates[delivery.target_index] = fate
-        delivery.attempt.batch.take_from_its_way()
+        delivery.attempt.batch.finish_delivery()
 
     async def _send_forged(self, client: httpx.AsyncClient, delivery: Delivery, timeline: Timeline) -> None:
         self._journal.forged["sent"] += 1
@@ -125,10 +124,10 @@ class Deliveries:
         if status is not None and httpx.codes.is_success(status):
             self._journal.forged["accepted"] += 1
             _log.warning("sandbox_forgery_accepted", event_id=delivery.event_id)
-        delivery.attempt.batch.take_from_its_way()
+        delivery.attempt.batch.finish_delivery()
 
     async def _post(self, client: httpx.AsyncClient, delivery: Delivery, now: float) -> int | None:
-        """The status answered, or None for a network error or a time-out."""
+        """The status of the answer, or None for a network error or a time-out."""
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "FormantAI-Webhooks/1.0 (sandbox)",
@@ -139,7 +138,7 @@ class Deliveries:
         if delivery.signature is not None:
             headers[SIGNATURE_HEADER] = delivery.signature
         try:
-            # The contract's limit holds for the answer as a whole, not for each read, so not httpx's own time-out.
+            # The contract limits the whole answer; httpx's time-out limits each read.
             async with asyncio.timeout(self._timeout):
                 response = await client.post(delivery.target.url, content=delivery.body, headers=headers)
         except (httpx.HTTPError, TimeoutError):

@@ -1,29 +1,27 @@
 """Plays the calls: a limited number of lines per agent, retries before fresh recipients, batches in turn.
 
-A recipient that has not been dialled is only a row number. Nothing is held per recipient until its first call.
+A recipient is only a row number until its first call; nothing is kept for it before.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, draw_call
-from service.sandbox.dice import derive_uuid
+from service.sandbox.calls import Call, derive_uuid, draw_call
+from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
-from service.sandbox.journal import Journal
 from service.sandbox.options import SandboxOptions
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 _PREPARATION_SECONDS = 2.0
-"""Between an upload and its first dial: the batch is ``pending``."""
+"""From an upload to its first dial: the batch is ``pending``."""
 _DIALS_PER_STEP = 100
-"""With many free lines, others get a turn after this many dials."""
+"""Maximum number of dials before other callbacks run."""
 
 
 @dataclass(slots=True, eq=False)
 class _Desk:
-    """One agent's lines and what waits for them."""
+    """One agent's lines, and the calls waiting for them."""
 
     free: int
     retries: deque[tuple[Batch, int, int]] = field(default_factory=deque)
@@ -43,48 +41,38 @@ class _Desk:
         return batch, row, 1
 
 
+@dataclass(kw_only=True, eq=False)
 class Dialler:
-    """Dials, ends calls, plans retries; tells ``on_end`` of every call that has ended, at the moment it ends."""
+    """Dials, ends calls and plans retries. ``on_end`` is called for every call at the moment it ends."""
 
-    def __init__(
-        self,
-        *,
-        options: SandboxOptions,
-        seed: int,
-        timeline: Timeline,
-        records: Records,
-        faults: Faults,
-        journal: Journal,
-        on_end: Callable[[Attempt, Call], None],
-    ) -> None:
-        self._options = options
-        self._seed = seed
-        self._timeline = timeline
-        self._records = records
-        self._faults = faults
-        self._journal = journal
-        self._on_end = on_end
-        self._desks: dict[int, _Desk] = {}
+    options: SandboxOptions
+    seed: int
+    timeline: Timeline
+    records: Records
+    faults: Faults
+    journal: Journal
+    on_end: Callable[[Attempt, Call], None]
+    _desks: dict[int, _Desk] = field(default_factory=dict)
 
     def begin(self, batch: Batch) -> None:
-        """Plans the first dial of a batch that has just been uploaded."""
-        self._timeline.call_at(batch.created_at + _PREPARATION_SECONDS, self._open, batch)
+        """Plans the first dial of a batch just uploaded."""
+        self.timeline.call_at(batch.created_at + _PREPARATION_SECONDS, self._open, batch)
 
     def recall(self, attempt: Attempt) -> Call:
-        """How an attempt goes or went."""
+        """The call of an attempt, drawn again."""
         batch = attempt.batch
-        script = self._options.script
+        script = self.options.script
         return draw_call(
-            self._seed,
+            self.seed,
             batch.ordinal,
             attempt.row,
             attempt.number,
-            completed_share=self._options.completed_share,
+            completed_share=self.options.completed_share,
             script=script.get(batch.contacts.read(attempt.row)[0], ()) if script else (),
         )
 
     def _open(self, when: float, batch: Batch) -> None:
-        desk = self._desks.setdefault(batch.agent_id, _Desk(self._options.lines))
+        desk = self._desks.setdefault(batch.agent_id, _Desk(self.options.lines))
         desk.batches.append(batch)
         self._fill_lines(when, desk)
 
@@ -94,36 +82,34 @@ class Dialler:
             if job is None:
                 return
             self._dial(when, desk, *job)
-        self._timeline.call_at(when, self._fill_lines, desk)
+        self.timeline.call_at(when, self._fill_lines, desk)
 
     def _dial(self, when: float, desk: _Desk, batch: Batch, row: int, number: int) -> None:
         desk.free -= 1
-        if not self._journal.dials:
-            self._faults.note_first_dial(when)
-        self._journal.dials += 1
+        if not self.journal.dials:
+            self.faults.note_first_dial(when)
+        self.journal.dials += 1
         if number > 1:
             batch.pending_retry -= 1
-        uuid = derive_uuid(self._seed, "conversation", batch.ordinal, row)
-        attempt = Attempt(batch, row, number, self._records.name_conversation(uuid, number), when)
-        self._records.open_conversation(attempt)
+        uuid = derive_uuid(self.seed, "conversation", batch.ordinal, row)
+        attempt = Attempt(batch, row, number, self.records.name_conversation(uuid, number), when)
+        self.records.open_conversation(attempt)
         call = self.recall(attempt)
         length = call.seconds_before + (call.duration_seconds or 0)
-        self._timeline.call_at(when + length, self._end, desk, attempt, call)
+        self.timeline.call_at(when + length, self._end, desk, attempt, call)
 
     def _end(self, when: float, desk: _Desk, attempt: Attempt, call: Call) -> None:
         attempt.status = call.status
         attempt.closed_at = when
         attempt.duration_seconds = call.duration_seconds
+        attempt.started_at = attempt.dialled_at
         if call.is_connected:
-            attempt.started_at = attempt.dialled_at + call.seconds_before
+            attempt.started_at += call.seconds_before
             attempt.ended_at = when
-        else:
-            # Never connected: there is only the moment of dialling.
-            attempt.started_at = attempt.dialled_at
         self._settle(when, attempt, call, desk)
-        self._records.close_conversation(attempt)
-        self._journal.events += 1
-        self._on_end(attempt, call)
+        self.records.close_conversation(attempt)
+        self.journal.events += 1
+        self.on_end(attempt, call)
         attempt.batch.note_progress()
         desk.free += 1
         self._fill_lines(when, desk)
@@ -132,10 +118,10 @@ class Dialler:
         batch = attempt.batch
         if call.status == "completed":
             batch.talk_seconds += call.duration_seconds or 0
-        elif attempt.number < self._options.max_attempts:
-            attempt.next_retry_at = round(when + self._options.retry_seconds * call.retry_factor, 3)
+        elif attempt.number < self.options.max_attempts:
+            attempt.next_retry_at = round(when + self.options.retry_seconds * call.retry_factor, 3)
             batch.pending_retry += 1
-            self._timeline.call_at(attempt.next_retry_at, self._ready, desk, batch, attempt.row, attempt.number + 1)
+            self.timeline.call_at(attempt.next_retry_at, self._ready, desk, batch, attempt.row, attempt.number + 1)
             return
         batch.finished[call.status] += 1
 

@@ -1,41 +1,40 @@
-"""The webhook body of an ended call, as one target gets it."""
+"""The webhook body of an ended call, for one target."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from service.sandbox.calls import Call
-from service.sandbox.clock import format_time
-from service.sandbox.dice import derive_uuid
+from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
+from service.sandbox.clock import format_optional
 from service.sandbox.options import SandboxOptions, Target
 from service.sandbox.records import Attempt
-from service.sandbox.talk import draw_results, join_dialogue, write_dialogue
 
 
+@dataclass(eq=False)
 class EventWriter:
-    """Writes events. The same attempt gives the same bytes for a target every time."""
+    """Writes events: the same attempt and target always give the same bytes."""
 
-    def __init__(self, options: SandboxOptions, seed: int) -> None:
-        self._options = options
-        self._seed = seed
-        self.base_url = ""
-        """Where recordings are fetched; known once the sandbox is served."""
+    options: SandboxOptions
+    seed: int
+    base_url: str = ""
+    """The base of recording addresses; known once the sandbox is served."""
 
     def name_event(self, attempt: Attempt) -> str:
-        return "evt_" + derive_uuid(self._seed, "event", attempt.batch.ordinal, attempt.row, attempt.number)
+        return "evt_" + derive_uuid(self.seed, "event", attempt.batch.ordinal, attempt.row, attempt.number)
 
     def draw_results(self, attempt: Attempt) -> dict[str, Any]:
-        """The results of an ended attempt; an unanswered one has collected nothing."""
+        """The results of an attempt; empty unless it is completed."""
         if attempt.status != "completed" or attempt.started_at is None:
             return {}
         place = (attempt.batch.ordinal, attempt.row, attempt.number)
-        return draw_results(self._seed, *place, attempt.started_at)
+        return draw_results(self.seed, *place, attempt.started_at)
 
     def name_trace(self, attempt: Attempt) -> str:
-        return derive_uuid(self._seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
+        return derive_uuid(self.seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
 
     def write(self, attempt: Attempt, call: Call, target: Target) -> bytes:
-        """The raw body for a target."""
+        """The raw body."""
         phone, parameters = attempt.batch.contacts.read(attempt.row)
         results = self.draw_results(attempt)
         data: dict[str, Any] = {
@@ -43,12 +42,12 @@ class EventWriter:
             **self._describe_outcome(attempt, results),
         }
         if target.transcript:
-            # Unknown: what an unanswered call carries here.
+            # Not documented: the transcript of an unanswered call.
             data["transcript"] = join_dialogue(write_dialogue(parameters, results)) if results else None
         envelope = {
             "event_id": attempt.event_id,
             "event_type": f"call.{attempt.status}",
-            "timestamp": _format(attempt.closed_at),
+            "timestamp": format_optional(attempt.closed_at),
             "data": data,
         }
         return msgspec.json.encode(envelope)
@@ -63,8 +62,8 @@ class EventWriter:
             "call_parameters": parameters,
             "conversation_id": attempt.conversation_id,
             "duration_seconds": attempt.duration_seconds,
-            "started_at": _format(attempt.started_at),
-            "ended_at": _format(attempt.ended_at),
+            "started_at": format_optional(attempt.started_at),
+            "ended_at": format_optional(attempt.ended_at),
             "failure_reason": call.failure_reason,
             "from_phone": f"+9180471{attempt.batch.agent_id % 100_000:05}",
             "to_phone": phone,
@@ -75,10 +74,10 @@ class EventWriter:
 
     def _describe_outcome(self, attempt: Attempt, results: dict[str, Any]) -> dict[str, Any]:
         is_answered = attempt.status == "completed"
-        # Unknown: whether unanswered calls carry these blocks at all; so it is an option.
-        if not is_answered and self._options.unanswered == "absent":
+        # Not documented: whether unanswered calls have these blocks. So it is an option.
+        if not is_answered and self.options.unanswered == "absent":
             return {}
-        is_bare = not is_answered and self._options.unanswered == "null"
+        is_bare = not is_answered and self.options.unanswered == "null"
         has_context = attempt.number > 1 or not is_answered
         context = {
             "collected_data": {},
@@ -90,14 +89,10 @@ class EventWriter:
             "results": None if is_bare else results,
             "retry": {
                 "attempt_number": attempt.number,
-                "max_attempts": self._options.max_attempts,
-                # Taken to mean that no further attempt follows, so it is true of every completed call.
+                "max_attempts": self.options.max_attempts,
+                # Taken to mean that no further attempt follows, so it is true for every completed call.
                 "is_final_attempt": attempt.next_retry_at is None,
-                "next_retry_at": _format(attempt.next_retry_at),
+                "next_retry_at": format_optional(attempt.next_retry_at),
             },
             "retry_context": context if has_context and not is_bare else None,
         }
-
-
-def _format(when: float | None) -> str | None:
-    return None if when is None else format_time(when)

@@ -1,7 +1,6 @@
-"""What goes wrong on purpose. May be changed at any time while a sandbox runs, by a test or over HTTP.
+"""Faults on purpose. They can be changed at any time while a sandbox runs, by a test or over HTTP.
 
-Rates are shares between 0 and 1. Which events they hit is seeded by event and target, so the same seed hits the same
-events, whatever the timing.
+Rates are shares between 0 and 1. The events they hit follow from seed, event and target, whatever the timing.
 """
 
 import asyncio
@@ -14,35 +13,20 @@ from msgspec import UNSET, Meta, UnsetType
 from service.sandbox.options import OptionError
 
 UploadFault = Literal[
-    "400",
-    "401",
-    "404",
-    "408",
-    "409",
-    "425",
-    "429",
-    "499",
-    "500",
-    "proxy_429",
-    "accepted_408",
-    "accepted_409",
-    "accepted_499",
-    "accepted_500",
-    "lost_answer",
-    "hang",
-    "refused_after_body",
-]
-"""One upload, then none again. A number: that answer, nothing is dialled. ``accepted_N``: dialled, yet answered N.
-``proxy_429``: the answer of a proxy, nothing is dialled.
-``lost_answer``: dialled, then the connection closes without an answer. ``hang``: dialled, no answer until released.
-``refused_after_body``: not dialled, the connection closes without an answer once the whole body has been read."""
+    "400", "401", "404", "408", "409", "425", "429", "499", "500", "proxy_429",
+    "accepted_408", "accepted_409", "accepted_499", "accepted_500", "lost_answer", "hang", "refused_after_body",
+]  # fmt: skip
+"""Hits the next upload only. A number: answered so, not dialled. ``proxy_429``: answered by a proxy, not dialled.
+``accepted_N``: dialled, yet answered N. ``lost_answer``: dialled, then the connection closes without an answer.
+``hang``: dialled, no answer until released. ``refused_after_body``: not dialled; the connection closes without an
+answer once the whole body has been read."""
 
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Seconds = Annotated[float, Meta(ge=0)]
 
 
 class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of ``POST /sandbox/faults``: what is not named stays as it is."""
+    """The body of ``POST /sandbox/faults``: fields left out stay as they are."""
 
     drop: _Share | UnsetType = UNSET
     duplicate: _Share | UnsetType = UNSET
@@ -62,30 +46,30 @@ class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(slots=True, eq=False)
 class Faults:
-    """Plain attributes: assign to them. ``FaultChanges`` are the ones that can be set over HTTP."""
+    """Plain attributes: assign to them. ``FaultChanges`` lists those that can be set over HTTP."""
 
     drop: float = 0.0
     """Events that are never sent."""
     duplicate: float = 0.0
-    """Events that are delivered a second time later on, same bytes."""
+    """Events that are delivered again later, with the same bytes."""
     delay: float = 0.0
-    """Events that set out late, by up to ``longest_delay_seconds``."""
+    """Events that are sent late, by up to ``longest_delay_seconds``."""
     longest_delay_seconds: float = 900.0
     reorder_seconds: float = 0.0
-    """Every event sets out late by a random part of this, so that events within such a window change places."""
+    """Every event is sent late by a random part of this, so that events within this window change places."""
     bad_signature: float = 0.0
-    """Events that are accompanied by a forged copy. The genuine one still comes."""
+    """Events that get a forged copy. The genuine one is still sent."""
     api_500: float = 0.0
     api_429: float = 0.0
     ignore_offset: bool = False
-    """Lists begin at their first entry, whatever offset is asked for."""
+    """Lists begin at their first entry, whatever the offset."""
     always_more: bool = False
     """Lists say has_more on every page."""
     odd_entries: bool = False
-    """The list of batches has entries that the contract does not allow, beside its batches in odd types."""
+    """The list of batches has entries that the contract does not allow, and its batches have odd types."""
     next_upload: UploadFault | None = None
     outage: tuple[float, float] | None = None
-    """(after, seconds): for so long, that long after the first dial of the run, no delivery reaches the receiver."""
+    """(after, seconds): no delivery arrives for ``seconds``, starting ``after`` seconds after the run's first dial."""
     _windows: list[tuple[float, float]] = field(default_factory=list)
     _released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -96,11 +80,11 @@ class Faults:
             raise OptionError(str(error)) from error
 
     def describe(self) -> dict[str, Any]:
-        """The present settings by name."""
+        """The current settings by name."""
         return {item.name: getattr(self, item.name) for item in fields(self) if not item.name.startswith("_")}
 
     def change(self, changes: FaultChanges, now: float) -> None:
-        """Applies what is set; ``outage_seconds`` begins an outage now, ``release`` lets hanging uploads go."""
+        """Applies the fields that are set; ``outage_seconds`` starts an outage, ``release`` answers hanging uploads."""
         for name, value in msgspec.structs.asdict(changes).items():
             if value is not UNSET and name not in ("outage_seconds", "release"):
                 setattr(self, name, value)
@@ -114,7 +98,7 @@ class Faults:
         return fault
 
     def begin_outage(self, start: float, seconds: float) -> None:
-        """Makes the receiver unreachable, as the provider sees it, for a window of virtual time."""
+        """Makes the receiver unreachable for a window of virtual time."""
         self._windows.append((start, start + seconds))
 
     def note_first_dial(self, now: float) -> None:
@@ -126,7 +110,7 @@ class Faults:
         return any(start <= now < end for start, end in self._windows)
 
     def release(self) -> None:
-        """Lets every hanging upload be answered."""
+        """Answers every hanging upload."""
         self._released.set()
         self._released = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""How a sandbox behaves, fixed for its life. What may change while it runs is in ``faults``."""
+"""How a sandbox behaves, fixed at its start. What can change while it runs is in ``faults``."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ MAX_TARGETS = 5
 """The provider allows at most five webhook targets for an agent."""
 
 STATUSES = ("completed", "no_answer", "busy", "unreachable", "failed", "telephony_failed", "socket_failure")
-"""How a call can end: the event types without ``call.``."""
+"""The final statuses of a call: the event types without ``call.``."""
 
 UnansweredBlocks = Literal["full", "null", "absent"]
 ConversationIds = Literal["per-attempt", "per-recipient"]
@@ -18,12 +18,12 @@ ConversationsShown = Literal["ended", "all"]
 
 
 class OptionError(ValueError):
-    """An option of the sandbox makes no sense; the message says which and why."""
+    """An option is invalid; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One webhook target, as it is set up in the provider's dashboard; no secret means unsigned."""
+    """One webhook target, as set up in the provider's dashboard. Without a secret its webhooks are unsigned."""
 
     url: str
     secret: str | None = field(default=None, repr=False)
@@ -41,41 +41,41 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxOptions:
-    """Everything a sandbox can be told at its start. All delays are in virtual seconds unless the name says real."""
+    """The options of a sandbox. Delays are in virtual seconds unless the name says real."""
 
     api_keys: tuple[str, ...] = field(default=("sandbox-key",), repr=False)
     agents: frozenset[int] = frozenset()
-    """The agents that exist; an upload for another one gets 404. Empty: every agent exists."""
+    """The agents that exist; an upload for any other gets 404. Empty: every agent exists."""
     targets: tuple[Target, ...] = ()
 
     seed: int | None = None
-    """None: a new one each time, so that ids of two runs never collide."""
+    """None: a random one, so that ids of two runs never collide."""
     first_batch_id: int | None = None
-    """None: derived from the real time, so that ids of two runs do not collide."""
+    """None: from the real time, so that ids of two runs do not collide."""
     start: float | None = None
     """The virtual time at the start, in seconds since the epoch. None: the real time."""
     speed: float = 60.0
 
     lines: int = 20
-    """Calls at a time, per agent."""
+    """Concurrent calls per agent."""
     completed_share: float = 0.5
-    """The share of dials that are completed; the other outcomes keep their proportions."""
+    """Share of dials that are completed; the other outcomes keep their proportions."""
     max_attempts: int = 3
     retry_seconds: float = 1800.0
-    """The wait after a call nobody answered; the other outcomes wait a fixed multiple of it."""
+    """The wait after an unanswered call; the other outcomes wait a fixed multiple of it."""
     script: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Fixed outcomes for some phones, by attempt; the last one holds for all further attempts."""
+    """Fixed outcomes of some phones, by attempt; the last one applies to all further attempts."""
 
     unanswered: UnansweredBlocks = "full"
     conversation_ids: ConversationIds = "per-attempt"
     conversations_shown: ConversationsShown = "ended"
     list_totals: bool = False
-    """Whether ``GET /v1/batch-calls`` carries ``total`` and ``has_more``: the documentation does not say."""
+    """Whether ``GET /v1/batch-calls`` has ``total`` and ``has_more``: not documented."""
 
     rate_limit: int = 50
     rate_window_real_seconds: float = 1.0
     max_active_batches: int | None = None
-    """More than these at a time are refused with ``concurrent_call_limit_exceeded``. None: no limit."""
+    """An upload beyond this is refused with ``concurrent_call_limit_exceeded``. None: no limit."""
 
     delivery_concurrency: int = 32
     delivery_timeout_real_seconds: float = 10.0
@@ -89,7 +89,7 @@ class SandboxOptions:
             (0 <= self.completed_share <= 1, "the completed share must be between 0 and 1"),
             (self.max_attempts >= 1, "at least one attempt is needed"),
             (self.retry_seconds >= 0, "the retry wait must not be negative"),
-            (all(s in STATUSES for way in self.script.values() for s in way), f"a script has {', '.join(STATUSES)}"),
+            (set().union(*self.script.values()) <= set(STATUSES), f"a script has {', '.join(STATUSES)}"),
             (self.rate_limit >= 1 and self.rate_window_real_seconds > 0, "the rate limit must be above 0"),
             (self.delivery_concurrency >= 1, "at least one delivery at a time is needed"),
         ):

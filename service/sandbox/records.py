@@ -1,9 +1,10 @@
 """What the provider knows: batches, their recipients' attempts, and the conversation record of every attempt.
 
-Only what cannot be drawn again is kept: what was said in a call follows from the seed (``calls``, ``talk``).
+Only what cannot be drawn again is kept: what is said in a call follows from the seed (see ``calls``).
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from service.sandbox.options import STATUSES, ConversationIds, ConversationsShow
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One call. Times are virtual; ``status`` is None while the call is going on."""
+    """One call. Times are virtual; ``status`` is None during the call."""
 
     batch: "Batch"
     row: int
@@ -29,7 +30,7 @@ class Attempt:
     next_retry_at: float | None = None
     event_id: str | None = None
     fates: list[str] = field(default_factory=list)
-    """How the event fared at each target: pending, acknowledged, refused, given_up, dropped or unwanted."""
+    """The state of the event at each target: pending, acknowledged, refused, given_up, dropped or unwanted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -46,13 +47,13 @@ class Batch:
     next_row: int = 0
     attempts: dict[int, list[Attempt]] = field(default_factory=dict)
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
-    """Recipients that are called no more, by the status of their last attempt."""
+    """Number of recipients that get no further call, by the status of their last attempt."""
     pending_retry: int = 0
     talk_seconds: int = 0
     outstanding: int = 0
-    """Deliveries and forged copies on their way, or planned."""
+    """Number of deliveries, forged copies included, that are planned or under way."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once nobody is called any more and nothing is outstanding."""
+    """Set once all recipients are finished and nothing is outstanding."""
 
     @property
     def total(self) -> int:
@@ -69,36 +70,57 @@ class Batch:
             return "pending"
         return "completed" if self.processed == self.total else "in_progress"
 
-    def put_on_its_way(self) -> None:
-        self.outstanding += 1
-
-    def take_from_its_way(self) -> None:
+    def finish_delivery(self) -> None:
         self.outstanding -= 1
         self.note_progress()
 
     def note_progress(self) -> None:
-        """Sets ``settled`` when this was the last thing to do."""
+        """Sets ``settled`` when nothing is left to do."""
         if not self.outstanding and self.processed == self.total:
             self.settled.set()
 
     def find_state(self, row: int) -> str:
-        """What a recipient is counted as: in_progress, pending_retry or the final status."""
+        """A recipient's state: in_progress, pending_retry or the final status."""
         calls = self.attempts.get(row)
         if not calls or calls[-1].status is None:
             return "in_progress"
         return "pending_retry" if calls[-1].next_retry_at is not None else calls[-1].status
 
+    def metrics(self) -> dict[str, int | float]:
+        """The twelve figures of ``GET /v1/batch-calls/{id}/metrics``. They count recipients, not attempts.
+
+        At any instant processed + in progress + waiting for a retry = all recipients. A recipient before its first call
+        is in progress, and so is one during a retry. ``telephony_failed`` has no figure of its own and is counted in
+        ``failed_count``.
+        """
+        finished = self.finished
+        completed = finished["completed"]
+        return {
+            "avg_duration_seconds": round(self.talk_seconds / completed, 1) if completed else 0.0,
+            "busy_count": finished["busy"],
+            "completed_count": completed,
+            "failed_count": finished["failed"] + finished["telephony_failed"],
+            "in_progress_count": self.total - self.processed - self.pending_retry,
+            "no_answer_count": finished["no_answer"],
+            "pending_retry_count": self.pending_retry,
+            "socket_failure_count": finished["socket_failure"],
+            "success_count": completed,
+            "success_rate": round(100 * completed / self.total, 1),
+            "total_processed": self.processed,
+            "unreachable_count": finished["unreachable"],
+        }
+
 
 class Records:
-    """All batches, and all conversations in the order in which they came to be seen."""
+    """All batches, and all conversations in the order in which they were first listed."""
 
     def __init__(self, first_batch_id: int, ids: ConversationIds, shown: ConversationsShown) -> None:
         self._first_batch_id = first_batch_id
         self._ids = ids
         self._shown = shown
         self.batches: dict[int, Batch] = {}
-        self.retell: Callable[[dict[str, Any]], dict[str, Any]] = dict
-        """Changes how batches are listed and shown, for programs that want a provider with quirks."""
+        self.reshape: Callable[[dict[str, Any]], dict[str, Any]] = dict
+        """Changes how batches are listed and shown; tests assign one for a provider with quirks."""
         self._by_agent: dict[int, list[Attempt]] = {}
         self._all: list[Attempt] = []
         self._by_id: dict[str, Attempt] = {}
@@ -118,11 +140,11 @@ class Records:
         return batch
 
     def count_active(self) -> int:
-        """How many batches still have somebody to call."""
+        """The number of batches that still have calls to make."""
         return sum(batch.processed < batch.total for batch in self.batches.values())
 
     def name_conversation(self, recipient_uuid: str, number: int) -> str:
-        # Unknown: whether a retry keeps its conversation_id. The example's suffix suggests the attempt's number.
+        # Not documented: whether a retry keeps its conversation_id. The example's suffix suggests the attempt number.
         return f"{recipient_uuid}_{number if self._ids == 'per-attempt' else 1}"
 
     def open_conversation(self, attempt: Attempt) -> None:
@@ -135,9 +157,9 @@ class Records:
             self._show(attempt)
 
     def list_conversations(self, agent_id: int | None, limit: int, offset: int) -> tuple[list[Attempt], int]:
-        """A page, newest first, and the number of all.
+        """A page, newest first, and the total.
 
-        The newest is what ended last; where calls that go on are shown too, it is what was dialled last.
+        The newest is the call that ended last or, where ongoing calls are shown too, the one dialled last.
         """
         shown = self._all if agent_id is None else self._by_agent.get(agent_id, [])
         end = max(0, len(shown) - offset)
@@ -151,3 +173,32 @@ class Records:
         self._all.append(attempt)
         self._by_agent.setdefault(attempt.batch.agent_id, []).append(attempt)
         self._by_id[attempt.conversation_id] = attempt
+
+
+@dataclass(slots=True, eq=False)
+class Journal:
+    """What the provider did, counted since the start. ``uploads`` counts accepted files by SHA-256: 2 is twice."""
+
+    uploads: Counter[str] = field(default_factory=Counter)
+    uploads_refused: int = 0
+    dials: int = 0
+    events: int = 0
+    deliveries: Counter[str] = field(default_factory=Counter)
+    """attempted (outages included), acknowledged (2xx), refused (4xx, final), failed (an attempt that may be repeated),
+    given_up (after the third attempt), dropped, duplicated, delayed."""
+    api: Counter[str] = field(default_factory=Counter)
+    """Requests with a known key: within_limit, and over_limit (429 from the limit itself, not as a fault)."""
+    forged: Counter[str] = field(default_factory=Counter)
+    """sent, and accepted (answered 2xx, which a receiver that checks signatures never does)."""
+
+    def describe(self) -> dict[str, Any]:
+        deliveries = ("attempted", "acknowledged", "refused", "failed", "given_up", "dropped", "duplicated", "delayed")
+        return {
+            "uploads": dict(self.uploads),
+            "uploads_refused": self.uploads_refused,
+            "dials": self.dials,
+            "events": self.events,
+            "deliveries": {name: self.deliveries[name] for name in deliveries},
+            "api": {name: self.api[name] for name in ("within_limit", "over_limit")},
+            "forged": {name: self.forged[name] for name in ("sent", "accepted")},
+        }

@@ -1,46 +1,38 @@
-"""The emulated provider as one object: put together here, run for as long as it is entered.
-
-It is an independent witness: of this project it knows ``formant.signature`` and nothing else.
-"""
+"""The emulated provider as one object, which runs while it is entered."""
 
 import asyncio
 import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from starlette.routing import Route
 
-from service.sandbox.api import build_app
+from service.sandbox.api import Gate, build_app
 from service.sandbox.batch_calls import BatchCalls
-from service.sandbox.clock import Clock, RunningClock, SteppedClock
+from service.sandbox.clock import Clock, RunningClock, SteppedClock, Timeline
 from service.sandbox.conversations import Conversations
 from service.sandbox.deliveries import Deliveries
 from service.sandbox.dialler import Dialler
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
 from service.sandbox.options import OptionError, SandboxOptions
 from service.sandbox.publisher import Publisher
-from service.sandbox.records import Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Batch, Journal, Records
 from service.sandbox.witness import Witness, describe_recipient
 
 _IDS_PER_SECOND = 16
 _ID_SECONDS = 2**27
-"""Batch ids of a run begin at so many for each second of real time: a run that uploads less never meets the next one's
-ids. They stay below 2**31 and begin again after four years."""
+"""A run's batch ids start at 16 times the real time in seconds, so that they do not collide with those of the next run.
+They stay below 2**31 and repeat after four years."""
 
 
 class Sandbox:
-    """The provider. ``app`` answers requests; calls are played and webhooks sent between entering and leaving.
+    """The provider. ``app`` answers requests; calls are played and webhooks sent while the sandbox is entered.
 
-    ``faults`` may be changed at any time. ``clock`` replaces the one that ``options.speed`` and ``options.start`` ask
-    for: ``SteppedClock()`` for a run without any waiting, ``SteppedClock(allowance=0)`` with ``advance()`` for one
-    that moves only when it is told to.
+    ``faults`` can be changed at any time. ``clock`` replaces the one of ``options.speed`` and ``options.start``:
+    ``SteppedClock()`` never waits, ``SteppedClock(allowance=0)`` moves only by ``advance()``.
     """
 
     def __init__(self, options: SandboxOptions, *, faults: Faults | None, clock: Clock | None) -> None:
@@ -58,13 +50,14 @@ class Sandbox:
             concurrency=options.delivery_concurrency,
             timeout_real_seconds=options.delivery_timeout_real_seconds,
         )
-        self._timeline = Timeline(
-            self.clock, self._deliveries.is_idle if self.clock.is_stepped else self._deliveries.has_room
-        )
-        self._writer = EventWriter(options, self.seed)
+        is_stepped = isinstance(self.clock, SteppedClock)
+        self._timeline = Timeline(self.clock, self._deliveries.is_idle if is_stepped else self._deliveries.has_room)
+        self.writer = EventWriter(options, self.seed)
         self.real_time: Callable[[], float] = time.time
-        """The clock of the rate limit; assign another one, and no test need wait for a window to end."""
-        self.app = build_app(self._build_routes(), options, self.seed, self.faults, self.journal, self._read_real_time)
+        """The clock of the rate limit; tests assign another one."""
+        self.app = Gate(
+            build_app(self._build_routes()), options, self.seed, self.faults, self.journal, self._read_real_time
+        )
         self._running: asyncio.Task[None] | None = None
 
     def _read_real_time(self) -> float:
@@ -74,7 +67,7 @@ class Sandbox:
         publisher = Publisher(
             targets=self.options.targets,
             seed=self.seed,
-            writer=self._writer,
+            writer=self.writer,
             timeline=self._timeline,
             deliveries=self._deliveries,
             faults=self.faults,
@@ -97,21 +90,12 @@ class Sandbox:
             faults=self.faults,
             journal=self.journal,
         )
-        conversations = Conversations(self.records, dialler, self._writer, self.faults)
+        conversations = Conversations(self.records, dialler, self.writer, self.faults)
         witness = Witness(self._timeline, self.records, self.faults, self.journal)
         return [*batch_calls.routes(), *conversations.routes(), *witness.routes()]
 
-    @property
-    def base_url(self) -> str:
-        """Where this sandbox is served; recordings' addresses begin with it. Empty until it is known."""
-        return self._writer.base_url
-
-    @base_url.setter
-    def base_url(self, url: str) -> None:
-        self._writer.base_url = url
-
     async def run(self) -> None:
-        """Plays calls and sends webhooks until it is cancelled."""
+        """Plays calls and sends webhooks until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._deliveries.run(self._timeline))
             tasks.create_task(self._timeline.run())
@@ -120,24 +104,18 @@ class Sandbox:
         self._running = asyncio.create_task(self.run())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._running
 
     def now(self) -> float:
-        """The provider's present time, in seconds since the epoch."""
+        """The provider's current time, in seconds since the epoch."""
         return self._timeline.now()
 
-    def begin_outage(self, seconds: float) -> None:
-        """Makes every receiver unreachable for so many virtual seconds from now."""
-        self.faults.begin_outage(self.now(), seconds)
-
     async def advance(self, seconds: float) -> None:
-        """Lets a ``SteppedClock`` pass; returns when all that was due by then is done and no delivery is under way."""
+        """Advances a ``SteppedClock``; returns when everything due by then has run and no delivery is under way."""
         if not isinstance(self.clock, SteppedClock):
             raise OptionError("only a SteppedClock can be advanced")
         self.clock.allow(seconds)
@@ -145,16 +123,16 @@ class Sandbox:
         await self._wait(self._timeline.standing)
 
     async def wait_until_done(self, batch_id: int) -> None:
-        """Returns once nobody of a batch is left to dial and no delivery of it is outstanding."""
+        """Returns once a batch has no call left to make and no delivery outstanding."""
         await self._wait(self.find_batch(batch_id).settled)
 
     def find_batch(self, batch_id: int) -> Batch:
-        """The batch; raises ``KeyError`` when there is none."""
+        """The batch; raises ``KeyError`` for an unknown id."""
         return self.records.batches[batch_id]
 
     def figures(self, batch_id: int) -> dict[str, int | float]:
-        """The twelve metrics of a batch as of now."""
-        return read_figures(self.find_batch(batch_id))
+        """The twelve metrics of a batch."""
+        return self.find_batch(batch_id).metrics()
 
     def recipients(self, batch_id: int) -> Iterator[dict[str, Any]]:
         """The truth per recipient, as ``GET /sandbox/batches/{id}/recipients`` shows it."""
@@ -162,7 +140,7 @@ class Sandbox:
         return (describe_recipient(batch, row) for row in range(batch.total))
 
     async def _wait(self, event: asyncio.Event) -> None:
-        """Waits for the event, but not for ever when the run has ended or failed."""
+        """Waits for the event, or until the run ends or fails."""
         if self._running is None:
             raise RuntimeError("the sandbox has to be entered first")
         waiting = asyncio.ensure_future(event.wait())

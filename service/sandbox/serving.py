@@ -1,4 +1,4 @@
-"""Serves a sandbox from inside an asyncio program: the command, the demo, a test."""
+"""Serves a sandbox inside an asyncio program: the command, the demo, a test."""
 
 import asyncio
 import contextlib
@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.sandbox.clock import Clock
 from service.sandbox.faults import Faults
+from service.sandbox.http import CLOSE_CONNECTION
 from service.sandbox.options import SandboxOptions
 from service.sandbox.sandbox import Sandbox
-from service.sandbox.silence import CLOSE_CONNECTION
 
 _BACKLOG = 512
 _GRACE_SECONDS = 1.0
-"""How long requests that are being answered may take to end when the server stops."""
+"""How long the server waits for open requests when it stops."""
 _TURNS = 10
 
 
@@ -39,13 +39,13 @@ async def serve_sandbox(
     faults: Faults | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[RunningSandbox]:
-    """Runs a sandbox and serves it until the block is left; port 0 takes a free one. Installs no signal handlers.
+    """Runs and serves a sandbox until the block is left; port 0 takes a free one. Installs no signal handlers.
 
-    Raises ``OSError`` when the address cannot be had.
+    Raises ``OSError`` when the address cannot be bound.
     """
     sandbox = Sandbox(options, faults=faults, clock=clock)
     async with sandbox, serve_app(sandbox.app, host=host, port=port) as base_url:
-        sandbox.base_url = base_url
+        sandbox.writer.base_url = base_url
         try:
             yield RunningSandbox(sandbox, base_url)
         finally:
@@ -54,7 +54,7 @@ async def serve_sandbox(
 
 @contextlib.asynccontextmanager
 async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serves any ASGI application until the block is left; gives its base URL. Raises ``OSError`` as above."""
+    """Serves any ASGI application until the block is left and yields its base URL. Raises ``OSError`` as above."""
     listener = _listen(host, port)
     server = _Server(app)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -73,7 +73,7 @@ async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol has to be named: asyncio sends without delay (TCP_NODELAY) only then, and answers took 40 ms more.
+    # asyncio sets TCP_NODELAY only when the protocol is named; without it answers take 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -86,7 +86,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that leaves signals to the program around it, and starts and stops at once instead of by polling."""
+    """uvicorn that leaves signals to the program around it, and starts and stops without polling."""
 
     def __init__(self, app: ASGIApp) -> None:
         async def app_with_extension(scope: Scope, receive: Receive, send: Send) -> None:
@@ -116,7 +116,7 @@ class _Server(uvicorn.Server):
         await self.stop.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A connection that has just been accepted is one only some turns later, and lost if its server closes before.
+        # A connection becomes known some loop turns after it is accepted; closing the server before would lose it.
         loop = asyncio.get_running_loop()
         if isinstance(loop, asyncio.SelectorEventLoop):
             for listener in [listener for server in self.servers for listener in server.sockets]:
@@ -135,7 +135,7 @@ class _Server(uvicorn.Server):
         await self._turn_over(lambda: not self.server_state.connections)
 
     async def _turn_over(self, is_over: Callable[[], bool]) -> None:
-        """Lets the event loop go round until something is so, or often enough for all that it had begun."""
+        """Lets the event loop turn until ``is_over()``, at most ``_TURNS`` times."""
         for _ in range(_TURNS):
             if is_over():
                 return

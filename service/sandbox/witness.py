@@ -1,4 +1,4 @@
-"""The sandbox's own interface under ``/sandbox``: what really happened, for tests and for the curious. No key needed.
+"""The sandbox's own interface under ``/sandbox``: what really happened. No key needed.
 
 | call | answer |
 |---|---|
@@ -6,13 +6,14 @@
 | `GET /sandbox/batches/{id}/recipients?limit&offset` | the truth per recipient: row, phone, call parameters, state, \
 attempts (default 1000 at a time, at most 10000) |
 | `GET /sandbox/log` | counts, and the dials per batch and phone |
-| `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; JSON with those to change; unknown names are refused |
-| `GET /sandbox/wait?batch_id&timeout` | answers once nobody is left to dial and no delivery is outstanding, or with \
-`done: false` after so many real seconds (default 60, at most 600) |
+| `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; POST takes JSON with those to change |
+| `GET /sandbox/wait?batch_id&timeout` | answers once all calls are made and no delivery is outstanding, or with \
+`done: false` after `timeout` real seconds (default 60, at most 600) |
 """
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -20,27 +21,24 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from service.sandbox.clock import format_time
-from service.sandbox.errors import ProviderError
+from service.sandbox.clock import Timeline, format_optional
 from service.sandbox.faults import FaultChanges, Faults
-from service.sandbox.journal import Journal
-from service.sandbox.paging import read_number
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.timeline import Timeline
+from service.sandbox.http import ProviderError, read_number
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 1000, 10_000
 _DEFAULT_WAIT_SECONDS, _MAX_WAIT_SECONDS = 60, 600
 _ROWS_PER_TURN = 1000
 
 
+@dataclass(frozen=True, eq=False)
 class Witness:
     """Answers the calls under ``/sandbox``."""
 
-    def __init__(self, timeline: Timeline, records: Records, faults: Faults, journal: Journal) -> None:
-        self._timeline = timeline
-        self._records = records
-        self._faults = faults
-        self._journal = journal
+    timeline: Timeline
+    records: Records
+    faults: Faults
+    journal: Journal
 
     def routes(self) -> list[Route]:
         return [
@@ -65,18 +63,18 @@ class Witness:
         return JSONResponse({"data": data, "has_more": rows.stop < batch.total, "total": batch.total})
 
     async def show_log(self, request: Request) -> Response:
-        dials = {str(batch.id): await _count_dials(batch) for batch in list(self._records.batches.values())}
-        return JSONResponse({"data": self._journal.describe() | {"dials_by_batch_and_phone": dials}})
+        dials = {str(batch.id): await _count_dials(batch) for batch in list(self.records.batches.values())}
+        return JSONResponse({"data": self.journal.describe() | {"dials_by_batch_and_phone": dials}})
 
     async def show_faults(self, request: Request) -> Response:
-        return JSONResponse({"data": self._faults.describe()})
+        return JSONResponse({"data": self.faults.describe()})
 
     async def change_faults(self, request: Request) -> Response:
         try:
             changes = msgspec.json.decode(await request.body(), type=FaultChanges)
         except msgspec.DecodeError as error:
             raise ProviderError(400, str(error)) from error
-        self._faults.change(changes, self._timeline.now())
+        self.faults.change(changes, self.timeline.now())
         return await self.show_faults(request)
 
     async def wait(self, request: Request) -> Response:
@@ -90,14 +88,14 @@ class Witness:
         return JSONResponse({"data": {"batch_id": batch.id, "done": True}})
 
     def _find(self, batch_id: int) -> Batch:
-        batch = self._records.batches.get(batch_id)
+        batch = self.records.batches.get(batch_id)
         if batch is None:
             raise ProviderError(404, "There is no such batch.")
         return batch
 
 
 def describe_recipient(batch: Batch, row: int) -> dict[str, Any]:
-    """What really became of a row (counted from 0) of a batch."""
+    """What really happened to a row (counted from 0) of a batch."""
     phone, parameters = batch.contacts.read(row)
     return {
         "row": row,
@@ -113,17 +111,13 @@ def _describe_attempt(attempt: Attempt) -> dict[str, Any]:
         "conversation_id": attempt.conversation_id,
         "number": attempt.number,
         "status": attempt.status,
-        "started_at": _format(attempt.started_at),
-        "ended_at": _format(attempt.ended_at),
+        "started_at": format_optional(attempt.started_at),
+        "ended_at": format_optional(attempt.ended_at),
         "duration_seconds": attempt.duration_seconds,
-        "next_retry_at": _format(attempt.next_retry_at),
+        "next_retry_at": format_optional(attempt.next_retry_at),
         "event_id": attempt.event_id,
         "deliveries": attempt.fates,
     }
-
-
-def _format(when: float | None) -> str | None:
-    return None if when is None else format_time(when)
 
 
 async def _count_dials(batch: Batch) -> dict[str, int]:

@@ -45,10 +45,10 @@ def too_many(policy: str, **headers: str) -> JSONResponse:
 def no_such_property(name: str) -> JSONResponse:
     """The batch is refused since there is no such property."""
     detail = {"isValid": False, "message": f'Property "{name}" does not exist', "error": "PROPERTY_DOESNT_EXIST"}
-    told = json.dumps([detail | {"name": name}])
+    problems = json.dumps([detail | {"name": name}])
     return problem(
-        400, f"Property values were not valid: {told}",
-        errors=[{"message": told, "code": "PROPERTY_DOESNT_EXIST", "context": {"propertyName": [name]}}],
+        400, f"Property values were not valid: {problems}",
+        errors=[{"message": problems, "code": "PROPERTY_DOESNT_EXIST", "context": {"propertyName": [name]}}],
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ class LocalHubSpot:
 
 
 def cut_off() -> Response:
-    """An answer of which only the beginning comes, although the batch was taken."""
+    """An answer that is cut off although the batch was accepted."""
 
     async def half() -> AsyncIterator[bytes]:
         yield json.dumps({"status": "COMPLETE"}).encode()[:10]

@@ -1,4 +1,4 @@
-"""What the other side's refusals say."""
+"""The messages of refusals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The failures file: nothing of it is lost, nothing half is kept, and only one job has it."""
+"""The failures file: no line is lost, no partial line is kept, and only one job uses it."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def test_failures_are_kept_one_a_line_with_their_reason(tmp_path: Path) -> None:
     assert lines[0].keys() == {"position", "batch_id", "recipient", "key", "reason", "failed_at"}
 
 
-def test_nobody_else_may_read_it(tmp_path: Path) -> None:
+def test_no_other_user_can_read_it(tmp_path: Path) -> None:
     path = tmp_path / "failures.ndjson"
     with open_failures(path) as file:
         file.append([make_failure(1)])
@@ -37,9 +37,7 @@ def test_nobody_else_may_read_it(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_is_appended_is_on_the_disk_before_anything_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_appended_lines_are_on_disk_before_anything_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     sync = os.fsync
 
@@ -74,7 +72,7 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path: Path, whole: int) -> N
         assert file.read() == [*failures, make_failure(9)]
 
 
-def test_replacing_leaves_no_moment_without_the_old_ones_or_the_new(tmp_path: Path) -> None:
+def test_replacing_is_atomic(tmp_path: Path) -> None:
     path = tmp_path / "failures.ndjson"
     with open_failures(path) as file:
         file.append([make_failure(1), make_failure(2)])
@@ -98,13 +96,13 @@ def test_a_second_job_is_refused(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_that_is_none_of_ours_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "failures.ndjson"
     path.write_text('{"position": 1}\n')
-    with open_failures(path) as file, pytest.raises(ConfigurationError, match="line 1 is no failure of crm-sync"):
+    with open_failures(path) as file, pytest.raises(ConfigurationError, match="line 1 is not a failure of crm-sync"):
         file.read()
 
 
-def test_a_place_that_cannot_be_written_is_told() -> None:
+def test_a_path_that_cannot_be_written_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be written.*--failures"), open_failures(Path("/nowhere/f")):
         raise AssertionError("unreachable")

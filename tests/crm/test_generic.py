@@ -1,4 +1,4 @@
-"""The generic endpoint: what it is sent, how a repeated batch is known, and what single records' statuses do."""
+"""The generic endpoint: its requests, its idempotency key, and the statuses of single records."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -8,11 +8,10 @@ import stamina
 from starlette.responses import JSONResponse, Response
 
 from service.crm.delivery import UNCONFIRMED, Delivery
-from service.crm.errors import SyncError
-from service.crm.generic import GenericTarget
+from service.crm.exchange import SyncError
 from service.crm.mapping import Generic
 from service.crm.records import Record
-from service.crm.targets import open_target
+from service.crm.targets import GenericTarget, open_target
 from tests.crm.generic_server import LocalCrm
 from tests.crm.hubspot_server import TOKEN
 
@@ -68,7 +67,7 @@ async def test_an_outage_is_tried_again_with_the_same_key(crm: LocalCrm) -> None
 
 
 @pytest.mark.parametrize("has_statuses", [True, False])
-async def test_records_that_are_refused_are_told_and_the_others_taken(crm: LocalCrm, has_statuses: bool) -> None:
+async def test_refused_records_are_returned_and_the_others_are_sent(crm: LocalCrm, has_statuses: bool) -> None:
     crm.has_statuses = has_statuses
     crm.refused = {"LN-3": "no such loan", "LN-8": "closed"}
     async with connect(crm) as delivery:
@@ -78,14 +77,14 @@ async def test_records_that_are_refused_are_told_and_the_others_taken(crm: Local
     assert crm.records.keys() == {f"LN-{n}" for n in range(1, 11)} - {"LN-3", "LN-8"}
 
 
-async def test_a_status_that_is_not_known_is_a_failure_that_tells_it(crm: LocalCrm) -> None:
+async def test_an_unknown_status_is_a_failure_that_names_it(crm: LocalCrm) -> None:
     crm.faults.append(lambda: JSONResponse({"results": [{"id": "LN-1", "status": "queued"}, {"id": "LN-2"}]}))
     async with connect(crm) as delivery:
         failures = await delivery.deliver([make_record(1), make_record(2)])
     assert [(each.key, each.reason) for each in failures] == [("LN-1", "status 'queued': no reason given")]
 
 
-async def test_an_answer_without_json_takes_all(crm: LocalCrm) -> None:
+async def test_an_answer_without_json_confirms_all(crm: LocalCrm) -> None:
     crm.faults.append(lambda: Response("thanks", 202))
     async with connect(crm) as delivery:
         assert await delivery.deliver([make_record(1), make_record(2)]) == []
@@ -102,7 +101,7 @@ def name_only(*numbers: int) -> JSONResponse:
     return JSONResponse({"results": [{"id": f"LN-{number}", "status": "ok"} for number in numbers]})
 
 
-async def test_of_results_only_those_that_are_named_were_sent(crm: LocalCrm) -> None:
+async def test_only_records_named_in_results_count_as_sent(crm: LocalCrm) -> None:
     crm.faults += [lambda: name_only(3, 1, 1, 9), name_only]
     async with connect(crm) as delivery:
         failures = await delivery.deliver([make_record(number) for number in (1, 2, 3)])
@@ -111,7 +110,7 @@ async def test_of_results_only_those_that_are_named_were_sent(crm: LocalCrm) -> 
     assert [(each.key, each.reason) for each in failures] == [("LN-2", UNCONFIRMED)]
 
 
-async def test_a_record_that_is_both_taken_and_refused_is_refused(crm: LocalCrm) -> None:
+async def test_a_record_both_confirmed_and_refused_is_refused(crm: LocalCrm) -> None:
     results = [{"id": "LN-1", "status": "ok"}, {"id": "LN-1", "status": "error", "message": "no"}]
     crm.faults.append(lambda: JSONResponse({"results": [*results, {"id": "LN-2", "status": "ok"}]}))
     async with connect(crm) as delivery:
@@ -119,7 +118,7 @@ async def test_a_record_that_is_both_taken_and_refused_is_refused(crm: LocalCrm)
         assert ([(each.key, each.reason) for each in failures], delivery.taken) == ([("LN-1", "no")], 1)
 
 
-async def test_ids_may_come_back_as_numbers(crm: LocalCrm) -> None:
+async def test_ids_may_be_returned_as_numbers(crm: LocalCrm) -> None:
     crm.faults.append(lambda: JSONResponse({"results": [{"id": 17, "status": "ok"}, {"id": "18", "status": "ok"}]}))
     async with connect(crm) as delivery:
         assert await delivery.deliver([Record(key, {}, int(key), 456, 1) for key in ("17", "18")]) == []
@@ -141,7 +140,7 @@ async def test_a_web_page_confirms_nothing_and_stops_the_job(crm: LocalCrm) -> N
         assert delivery.taken == 0
 
 
-async def test_any_refusal_that_asks_to_come_again_is_tried_again(crm: LocalCrm) -> None:
+async def test_any_refusal_with_retry_after_is_repeated(crm: LocalCrm) -> None:
     crm.faults += [lambda: Response(status_code=422, headers={"retry-after": "1"})] * 3
     async with connect(crm) as delivery:
         assert await delivery.deliver([make_record(1), make_record(2)]) == []

@@ -1,4 +1,4 @@
-"""HubSpot as its public API describes it: what is sent, and what follows from each of its answers."""
+"""HubSpot as its public API describes it: the requests, and the job's reaction to each answer."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,8 +12,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from structlog.testing import capture_logs
 
 from service.crm.delivery import UNCONFIRMED, Delivery
-from service.crm.errors import SyncError
-from service.crm.exchange import ATTEMPTS
+from service.crm.exchange import ATTEMPTS, SyncError
 from service.crm.hubspot import HubSpotTarget, _normalize
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Failure, Record
@@ -25,7 +24,7 @@ PATH = "/crm/v3/objects/contacts/batch/upsert"
 
 @pytest.fixture(autouse=True)
 def _no_waiting() -> Iterator[None]:
-    """Repeats without the waits between, which are told in the log."""
+    """Repeats without the waits between, which the log shows."""
     with stamina.set_testing(True, attempts=100, cap=True):
         yield
 
@@ -49,7 +48,7 @@ async def connect(
     give_up_after: int = 0,
     patient: bool = False,
 ) -> AsyncIterator[tuple[Delivery, list[float]]]:
-    """A delivery to the local HubSpot, and the rests that it took between calls."""
+    """A delivery to the local HubSpot, and its pauses between calls."""
     rests: list[float] = []
 
     async def rest(seconds: float) -> None:
@@ -100,7 +99,7 @@ async def test_no_batch_is_larger_than_100(hubspot: LocalHubSpot) -> None:
 
 
 @pytest.mark.parametrize("partial", ["traces", "ids", "first", "nobody", "whole"])
-async def test_bad_records_are_told_with_the_reason_and_their_neighbours_are_taken(partial: str) -> None:
+async def test_bad_records_fail_with_the_reason_and_their_neighbours_are_sent(partial: str) -> None:
     hubspot = LocalHubSpot(partial)  # type: ignore[arg-type]
     hubspot.options["outcome"] = {"CONNECTED", "BUSY"}
     bad = {7, 41, 42, 100}
@@ -149,7 +148,7 @@ async def test_two_keys_that_are_one_to_hubspot_are_both_sent_the_later_one_last
         ("cut", None),
     ],
 )
-async def test_what_may_pass_is_repeated_after_as_long_as_hubspot_asks_for(
+async def test_a_temporary_failure_is_repeated_after_the_time_that_hubspot_asks_for(
     hubspot: LocalHubSpot, trouble: object, waits: float | None
 ) -> None:
     hubspot.faults += [trouble, trouble]  # type: ignore[list-item]
@@ -158,10 +157,10 @@ async def test_what_may_pass_is_repeated_after_as_long_as_hubspot_asks_for(
     assert hubspot.requests[0] == hubspot.requests[1] == hubspot.requests[2]
     assert len(hubspot.requests) == 3
     assert hubspot.objects == {"ln-1": {"loan_id": "LN-1", "outcome": "BUSY"}, "ln-2": {"loan_id": "LN-2"}}
-    told = [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waiting"]
-    assert len(told) == 2
+    waited = [line["wait_seconds"] for line in log if line["event"] == "crm_sync_waiting"]
+    assert len(waited) == 2
     if waits is not None:
-        assert told == [waits, waits]
+        assert waited == [waits, waits]
 
 
 async def test_a_retry_after_may_be_a_date(hubspot: LocalHubSpot) -> None:
@@ -173,21 +172,21 @@ async def test_a_retry_after_may_be_a_date(hubspot: LocalHubSpot) -> None:
     assert 200 < line["wait_seconds"] <= 250
 
 
-async def test_a_daily_limit_ends_a_run_that_nobody_keeps_waiting_for(hubspot: LocalHubSpot) -> None:
+async def test_a_daily_limit_stops_a_run_that_is_not_patient(hubspot: LocalHubSpot) -> None:
     hubspot.faults.append(lambda: too_many("DAILY"))
     with pytest.raises(SyncError, match=r"daily limit.*asks to wait for 600 s.*run it again"):
         await deliver(hubspot, make_record(1))
     assert len(hubspot.requests) == 1
 
 
-async def test_an_outage_that_does_not_pass_is_told_in_the_end(hubspot: LocalHubSpot) -> None:
+async def test_a_lasting_outage_stops_the_job(hubspot: LocalHubSpot) -> None:
     hubspot.faults += [lambda: problem(500, "internal error")] * ATTEMPTS
     with pytest.raises(SyncError, match="The CRM answered 500: internal error"):
         await deliver(hubspot, make_record(1))
     assert len(hubspot.requests) == ATTEMPTS
 
 
-async def test_a_job_that_follows_asks_again_within_the_hour_however_long_it_is_to_wait(hubspot: LocalHubSpot) -> None:
+async def test_a_job_that_follows_asks_again_within_the_hour_whatever_the_wait(hubspot: LocalHubSpot) -> None:
     hubspot.faults.append(lambda: problem(477, "Migration in progress", headers={"Retry-After": "86400"}))
     with capture_logs() as log:
         async with connect(hubspot, patient=True) as (delivery, _):
@@ -203,7 +202,7 @@ async def test_a_job_that_follows_waits_out_any_outage_and_any_limit(hubspot: Lo
     assert len(hubspot.requests) == 2 * ATTEMPTS + 4
 
 
-async def test_a_hubspot_that_cannot_be_reached_is_told() -> None:
+async def test_an_unreachable_hubspot_stops_the_job() -> None:
     hubspot = LocalHubSpot()
     hubspot.url = "http://127.0.0.1:9"
     with pytest.raises(SyncError, match=r"The CRM did not answer \(ConnectError\)"):
@@ -242,7 +241,7 @@ async def test_a_wrong_token_and_a_wrong_object_type_stop_the_job(hubspot: Local
 async def test_a_redirect_is_not_followed(hubspot: LocalHubSpot) -> None:
     async with LocalHubSpot().serve() as elsewhere:
         hubspot.faults.append(lambda: RedirectResponse(f"{elsewhere.url}{PATH}", 307))
-        with pytest.raises(SyncError, match=r"redirects elsewhere \(307\), which is not followed"):
+        with pytest.raises(SyncError, match=r"redirects \(307\), which is not followed"):
             await deliver(hubspot, make_record(1))
         assert elsewhere.paths == []
 
@@ -376,10 +375,10 @@ async def test_one_record_that_is_left_out_of_every_answer_is_the_only_failure(h
     assert len(hubspot.requests) == 2
 
 
-@pytest.mark.parametrize(("key", "told"), [("LN-1", "ln-1"), ("007", "7"), ("7", "7.0"), ("A@x.com", "a@x.com ")])
-async def test_a_key_is_known_again_as_hubspot_writes_it(hubspot: LocalHubSpot, key: str, told: str) -> None:
+@pytest.mark.parametrize(("key", "returned"), [("LN-1", "ln-1"), ("007", "7"), ("7", "7.0"), ("A@x.com", "a@x.com ")])
+async def test_a_key_is_recognised_as_hubspot_writes_it(hubspot: LocalHubSpot, key: str, returned: str) -> None:
     hubspot.echo = {"property"}
-    hubspot.edit = lambda content: content["results"][0]["properties"].update(loan_id=told)
+    hubspot.edit = lambda content: content["results"][0]["properties"].update(loan_id=returned)
     assert await deliver(hubspot, Record(key, {"loan_id": key}, 1, 456, 1), make_record(2)) == []
     assert len(hubspot.requests) == 1
 
@@ -395,16 +394,16 @@ async def test_properties_are_checked_in_one_call(hubspot: LocalHubSpot) -> None
     assert hubspot.paths == ["/crm/v3/properties/contacts"]
 
 
-async def test_properties_that_there_are_not_are_all_named_with_the_nearest(hubspot: LocalHubSpot) -> None:
+async def test_all_unknown_properties_are_named_with_the_nearest(hubspot: LocalHubSpot) -> None:
     hubspot.properties["due"]["modificationMetadata"] = {"readOnlyValue": True}
     hubspot.properties["loan_id"]["hasUniqueValue"] = False
     with pytest.raises(SyncError) as refused:
         await check(hubspot, "loan_id", "outcme", "due", "intent", "zzz")
-    for told in (
+    for part in (
         "no property 'outcme' (did you mean 'outcome'?)", "no property 'zzz';", "'due' is read-only",
         "'loan_id' does not hold unique values",
     ):  # fmt: skip
-        assert told in str(refused.value) + ";"
+        assert part in str(refused.value) + ";"
     assert "intent" not in str(refused.value)
 
 

@@ -1,4 +1,4 @@
-"""The mapping file: what it takes, and that what it does not take is told by its name with the nearest right one."""
+"""The mapping file: what it accepts, and errors that name the key and the nearest valid one."""
 
 import contextlib
 import tomllib
@@ -21,7 +21,7 @@ DEPLOY = ROOT / "deploy" / "crm"
 
 
 def explain(**changes: Any) -> str:
-    """Why a mapping is refused."""
+    """The message with which a mapping is refused."""
     with pytest.raises(ConfigurationError) as refused:
         read_mapping(make_content(**changes), "map.toml")
     message = str(refused.value)
@@ -66,20 +66,20 @@ def test_the_docs_show_a_mapping_that_can_be_used_and_every_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "parts"),
     [
-        ({"consumr": "x"}, ["consumr is no key", "did you mean 'consumer'?", "only_final"]),
+        ({"consumr": "x"}, ["consumr is not a key", "did you mean 'consumer'?", "only_final"]),
         ({"target__objecttype": "x"}, ["target.objecttype", "did you mean 'object_type'?", "batch_size"]),
-        ({"target__id_property": "x"}, ["target.id_property is no key"]),
+        ({"target__id_property": "x"}, ["target.id_property is not a key"]),
         ({"key__paramter": "x"}, ["key.paramter", "did you mean 'parameter'?"]),
         ({"filter__batch": [1]}, ["filter.batch", "did you mean 'batches'?"]),
         ({"erased__property": {}}, ["erased.property", "did you mean 'properties'?"]),
         ({"properties__x": {"feild": "status"}}, ["properties.x.feild", "did you mean 'field'?"]),
         ({"target__kind": "hubspt"}, ["target.kind takes one of hubspot, generic", "did you mean 'hubspot'?"]),
-        ({"properties__x": "statuss"}, ["properties.x: 'statuss' is no field", "'status'", "duration_seconds"]),
+        ({"properties__x": "statuss"}, ["properties.x: 'statuss' is not a field", "'status'", "duration_seconds"]),
         ({"properties__x": "result.intent"}, ["properties.x", "did you mean 'results'?"]),
         ({"properties__x": "results"}, ["properties.x", "results.NAME"]),
-        ({"properties__x": "status.a"}, ["properties.x: 'status.a' is no field"]),
+        ({"properties__x": "status.a"}, ["properties.x: 'status.a' is not a field"]),
         (
             {"properties__x": {"field": "state", "values": {"complete": "X"}}},
             ["properties.x.values.complete", "did you mean 'completed'?", "pending_retry", "null"],
@@ -119,9 +119,9 @@ def test_the_docs_show_a_mapping_that_can_be_used_and_every_field() -> None:
         ({"only_final": "yes"}, ["only_final: Expected `bool`"]),
     ],
 )
-def test_what_it_does_not_take_is_told_by_its_name(changes: dict[str, Any], told: list[str]) -> None:
+def test_an_error_names_the_key(changes: dict[str, Any], parts: list[str]) -> None:
     message = explain(**changes)
-    assert [part for part in told if part not in message] == [], message
+    assert [part for part in parts if part not in message] == [], message
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9000/x", "http://localhost/x", "http://[::1]:9/x"])
@@ -129,7 +129,7 @@ def test_a_target_on_this_machine_may_be_reached_without_tls(url: str) -> None:
     read_mapping(make_content(target={"kind": "generic", "url": url}), "map.toml")
 
 
-def test_a_file_that_is_no_toml_or_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere.toml: .*No such file"):
         load_mapping(tmp_path / "nowhere.toml")
     (tmp_path / "bad.toml").write_text("consumer = ")
@@ -151,7 +151,7 @@ def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
     if name not in known:
         content = make_content()
         (content.setdefault(table, {}) if table else content)[name] = "x"
-        with pytest.raises(ConfigurationError, match=f"^map.toml: {table}{'.' * bool(table)}{name} is no key"):
+        with pytest.raises(ConfigurationError, match=f"^map.toml: {table}{'.' * bool(table)}{name} is not a key"):
             read_mapping(content, "map.toml")
 
 
@@ -161,7 +161,7 @@ def test_no_unknown_key_is_ever_ignored(name: str, table: str) -> None:
         st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(_NAMES, x)
     )
 )
-def test_whatever_stands_in_a_file_is_taken_or_refused_with_a_sentence(value: Any) -> None:
+def test_any_content_is_accepted_or_refused_with_a_sentence(value: Any) -> None:
     for name in Mapping.__struct_fields__:
         with contextlib.suppress(ConfigurationError):
             read_mapping(make_content(**{name: "x"}) | {name: value}, "map.toml")
@@ -213,6 +213,6 @@ def test_any_change_of_what_is_sent_changes_the_digest() -> None:
     assert len(set(digests)) == len(digests)
 
 
-def test_the_order_of_a_file_is_nothing() -> None:
+def test_the_order_of_a_file_does_not_matter() -> None:
     turned = {name: SMALLEST[name] for name in reversed(SMALLEST)}
     assert read_mapping(turned, "map.toml").digest() == digest()

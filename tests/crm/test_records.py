@@ -1,4 +1,4 @@
-"""From entries to records: values on their way, who is not sent and why, and that nobody gets lost in between."""
+"""From entries to records: converted values, skipped recipients with their reasons, and no recipient lost."""
 
 import json
 from collections import Counter
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crm.entries import SOURCES, STATES, STATUSES, Entry
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.mapping import read_mapping
-from service.crm.records import SKIPS, Mapped, Mapper
-from service.crm.telling import WHY
+from service.crm.records import Mapped, Mapper
+from service.crm.report import SKIP_REASONS
 from tests.crm.mapping_files import make_content
 
 ATTEMPTED = datetime(2026, 3, 16, 20, 30, 0, 250_000, tzinfo=UTC)
@@ -76,7 +76,7 @@ def test_values_are_mapped_and_the_rest_has_a_default_or_stays() -> None:
     assert read_one({"field": "attempts", "values": {"2": "twice"}}) == "twice"
 
 
-def test_what_has_no_value_leaves_its_property_alone_unless_it_is_to_clear_it() -> None:
+def test_an_empty_field_leaves_its_property_unless_it_clears_it() -> None:
     assert read_one({"field": "results.date", "empty": "clear"}) is None
     assert read_one({"field": "results.date", "empty": "keep"}) == "nothing"
     assert read_one("results.date") == "nothing"
@@ -105,10 +105,10 @@ def test_times_are_shown_as_the_target_takes_them() -> None:
         ({"state": "withdrawn"}, {"only_final": False}, "withdrawn"),
     ],
 )
-def test_who_is_not_sent_is_counted_by_the_reason(fields: Any, changes: Any, reason: str) -> None:
+def test_skipped_recipients_are_counted_by_reason(fields: Any, changes: Any, reason: str) -> None:
     mapped = apply(make_entry(**fields), **changes)
     assert (mapped.records, mapped.failures, mapped.skipped) == ([], [], Counter({reason: 1}))
-    assert reason in WHY
+    assert reason in SKIP_REASONS
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_field_that_has_no_value_yet_is_skipped_since_the_entry_comes_again(fi
 
 
 def check_keys(*parameters: Any, accepts: bool = False, batch_id: int = 456, **changes: Any) -> str:
-    """What is said against a page whose recipients have these parameters; "" if nothing is."""
+    """The error for a page whose recipients have these parameters, or ""."""
     mapper = Mapper(read_mapping(make_content(**changes), "map.toml"), accepts_keyless=accepts)
     try:
         mapper.check_keys(
@@ -140,14 +140,14 @@ def check_keys(*parameters: Any, accepts: bool = False, batch_id: int = 456, **c
     return ""
 
 
-def test_a_batch_of_which_nobody_has_the_key_is_refused_with_the_columns_that_it_has() -> None:
+def test_a_batch_without_the_key_is_refused_with_its_columns() -> None:
     row = {"customer_name": "Asha", "loan_id": "LN-1", "due_amount": 5}
-    told = check_keys(row, row, key__parameter="loan")
-    assert told.startswith(
+    message = check_keys(row, row, key__parameter="loan")
+    assert message.startswith(
         "key.parameter: no recipient of batch 456 has 'loan' (did you mean 'loan_id'?); "
         "columns: customer_name, due_amount, loan_id. Nothing of this page was sent or acknowledged."
     )
-    assert "Asha" not in told
+    assert "Asha" not in message
     assert check_keys(row, row) == ""
     assert check_keys(row, key__parameter="loan", accepts=True) == ""
     assert check_keys(row, key__parameter="loan", filter__batches=[457]) == ""
@@ -179,7 +179,7 @@ def test_a_batch_without_the_key_that_is_accepted_is_skipped() -> None:
     assert (mapped.skipped, len(mapped.failures)) == ({"without_key": 1}, 1)
 
 
-def test_what_names_a_person_is_known_to_be_the_records_own() -> None:
+def test_values_that_identify_a_person_are_the_records_own() -> None:
     rules = {"a": "parameters.name", "b": "state", "c": "results.intent"}
     (record,) = apply(make_entry(parameters={"loan_id": "LN-7", "name": "Asha Rao"}), properties=rules).records
     assert record.own == {"+919876543210", "Asha Rao"}
@@ -199,14 +199,14 @@ def test_the_filter_lets_its_batches_through() -> None:
     assert len(apply(make_entry(), filter__batches=[456]).records) == 1
 
 
-def test_a_property_can_tell_that_somebody_was_erased() -> None:
+def test_a_property_can_mark_an_erased_recipient() -> None:
     erased = make_entry(state="erased", is_final=False, parameters=None, results=None, phone=None)
     by_number = {"key": {"field": "recipient_id", "property": "call_id"}}
     (record,) = apply(erased, erased__properties={"call_status": "ERASED"}, **by_number).records
     assert (record.key, record.properties) == ("456-7", {"call_id": "456-7", "call_status": "ERASED"})
 
 
-def test_a_property_can_tell_that_somebody_was_withdrawn_final_or_not() -> None:
+def test_a_property_can_mark_a_withdrawn_recipient_final_or_not() -> None:
     withdrawn = make_entry(state="withdrawn", is_final=False, attempts=0)
     (record,) = apply(withdrawn, withdrawn__properties={"call_status": ""}).records
     assert record.properties == {"loan_id": "LN-7", "call_status": ""}
@@ -231,7 +231,7 @@ def test_of_entries_with_one_key_the_last_is_sent() -> None:
     assert mapped.skipped == {"overtaken": 1}
 
 
-def test_what_cannot_be_decoded_fails_alone_and_only_where_it_is_asked_for() -> None:
+def test_an_undecodable_object_fails_only_its_record_and_only_when_read() -> None:
     broken = make_entry(results=b'{"score": 1e999}')
     good = make_entry(position=4712, parameters={"loan_id": "LN-8"})
     rule = {"properties": {"score": "results.score"}}
@@ -264,7 +264,7 @@ _ENTRIES = st.lists(
 
 @settings(deadline=None, derandomize=True)
 @given(_ENTRIES, st.booleans(), st.booleans(), st.sampled_from([None, [456]]))
-def test_nobody_gets_lost_and_no_key_comes_twice(
+def test_no_recipient_is_lost_and_no_key_is_sent_twice(
     entries: list[Entry], only_final: bool, tells_erased: bool, batches: list[int] | None
 ) -> None:
     for position, entry in enumerate(entries, 1):
@@ -276,7 +276,7 @@ def test_nobody_gets_lost_and_no_key_comes_twice(
         erased={"properties": {"x": "gone"} if tells_erased else {}}, **changes,
     )  # fmt: skip
     assert len(mapped.records) + len(mapped.failures) + mapped.skipped.total() == len(entries)
-    assert mapped.skipped.keys() <= set(SKIPS)
+    assert mapped.skipped.keys() <= SKIP_REASONS.keys()
     keys = [record.key for record in mapped.records] + [failure.key for failure in mapped.failures]
     assert len(keys) == len(set(keys))
     by_position = {entry.position: entry for entry in entries}

@@ -1,4 +1,4 @@
-"""The sync job as a process: what is sent and when, what is shown, and that its place is kept."""
+"""The sync job as a process: what it sends and prints, and that it keeps its position."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged, until
 from tests.factories import phone_of, store_batch
 from tests.processes import OUTCOMES, run
 
@@ -71,7 +71,7 @@ async def test_a_later_change_is_sent_and_clears_only_where_it_is_asked_to(
     assert hubspot.objects["ln-1"].get("intent") == (None if empty == "clear" else "promise_to_pay")
 
 
-async def test_without_once_it_follows_until_it_is_told_to_end(
+async def test_without_once_it_follows_until_sigterm(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     await call(service, 1)
@@ -134,7 +134,7 @@ async def test_recipients_without_the_key_are_failures_and_are_sent_once_they_ha
     assert hubspot.objects.keys() == {"ln-1", "ln-2"}
 
 
-async def test_what_the_crm_refuses_is_kept_with_the_reason_and_it_goes_on_behind(
+async def test_what_the_crm_refuses_is_kept_with_the_reason_and_it_continues(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     hubspot.partial = "whole"
@@ -152,7 +152,7 @@ async def test_what_the_crm_refuses_is_kept_with_the_reason_and_it_goes_on_behin
     assert (await sync.run("--once")).status == 0
 
 
-async def test_a_retry_sends_what_the_outcomes_are_by_then(
+async def test_a_retry_sends_the_current_outcomes(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     hubspot.options["outcome"] = {"CONNECTED"}
@@ -180,7 +180,7 @@ async def test_with_no_failures_there_is_nothing_to_retry(sync: Sync, hubspot: L
     assert hubspot.requests == []
 
 
-async def test_a_retry_knows_that_another_recipient_has_the_same_key_by_now(
+async def test_a_retry_respects_another_recipient_that_has_the_same_key_by_now(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str
 ) -> None:
     hubspot.options["outcome"] = {"CONNECTED"}
@@ -219,7 +219,7 @@ async def test_what_fails_twice_is_one_failure_after_a_retry(
 
 
 @pytest.mark.parametrize("key", ["parameter", "recipient_id"])
-async def test_erased_people_are_counted_and_told_of_where_the_key_is_still_known(
+async def test_erased_people_are_counted_and_sent_where_the_key_is_still_known(
     service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str, tmp_path: Path, key: str
 ) -> None:
     await store_batch(database_url, 3)
@@ -254,7 +254,7 @@ async def test_a_second_job_on_the_same_failures_is_refused(
     assert "in use by another crm-sync" in finished.errors
 
 
-async def test_the_log_has_counts_and_nobody(sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot) -> None:
+async def test_the_log_has_counts_and_no_people(sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot) -> None:
     hubspot.options["outcome"] = {"CONNECTED"}
     hubspot.faults.append("cut")
     await call(service, 1, status="busy")
@@ -269,7 +269,7 @@ async def test_the_log_has_counts_and_nobody(sync: Sync, service: httpx.AsyncCli
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings", "told"),
+    ("arguments", "settings", "parts"),
     [
         (["--once"], {"OUTCOMES_FEED_KEY": ""}, ["OUTCOMES_FEED_KEY is empty"]),
         (["--once"], {"OUTCOMES_FEED_KEY": "wrong"}, ["refused OUTCOMES_FEED_KEY", "scope feed"]),
@@ -279,18 +279,18 @@ async def test_the_log_has_counts_and_nobody(sync: Sync, service: httpx.AsyncCli
         (["--once", "--failures", "/nowhere/f"], {}, ["/nowhere/f cannot be written", "--failures"]),
     ],
 )
-async def test_what_it_cannot_work_with_is_told_in_a_sentence(
-    sync: Sync, service: httpx.AsyncClient, arguments: list[str], settings: dict[str, str], told: list[str]
+async def test_an_error_is_a_sentence(
+    sync: Sync, service: httpx.AsyncClient, arguments: list[str], settings: dict[str, str], parts: list[str]
 ) -> None:
     await call(service, 1)
     finished = await sync.run(*arguments, **settings)
     assert finished.status == 2, finished
     assert "Traceback" not in finished.errors
-    assert [part for part in told if part not in finished.errors] == [], finished.errors
+    assert [part for part in parts if part not in finished.errors] == [], finished.errors
     assert await get_acknowledged(service) is None
 
 
-async def test_a_key_with_the_scope_feed_is_enough_and_another_one_is_told(
+async def test_a_key_with_the_scope_feed_is_enough_and_another_is_refused(
     tmp_path: Path, start_service: StartService, hubspot: LocalHubSpot, database_url: str
 ) -> None:
     await store_batch(database_url, 1)
@@ -305,21 +305,21 @@ async def test_a_key_with_the_scope_feed_is_enough_and_another_one_is_told(
         await call(service, 1)
         refused = await sync.run("--once", OUTCOMES_FEED_KEY=read_key)
         assert refused.status == 2
-        assert "It takes a key with the scope feed" in refused.errors
+        assert "Set a key with the scope feed" in refused.errors
         assert (await sync.run("--once", OUTCOMES_FEED_KEY=feed_key)).status == 0
     assert hubspot.objects.keys() == {"ln-1"}
 
 
-async def test_an_unknown_field_in_the_mapping_is_told_with_the_nearest(
+async def test_an_unknown_field_in_the_mapping_is_named_with_the_nearest(
     tmp_path: Path, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     sync = Sync(tmp_path, str(service.base_url), hubspot, more='[properties.x]\nfield = "statsu"')
     finished = await sync.run("--once")
     assert finished.status == 2
-    assert "map.toml: properties.x: 'statsu' is no field of the feed (did you mean 'status'?)" in finished.errors
+    assert "map.toml: properties.x: 'statsu' is not a field of the feed (did you mean 'status'?)" in finished.errors
 
 
-async def test_a_place_beyond_the_end_of_the_feed_is_told_with_the_way_out(
+async def test_a_position_beyond_the_end_of_the_feed_is_refused_with_the_remedy(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot, database_url: str
 ) -> None:
     await call(service, 1)
@@ -347,4 +347,4 @@ async def test_another_job_under_the_same_name_is_noticed(
         hubspot.release()
         _, errors = await process.communicate()
     assert process.returncode == 2
-    assert b"Does another job run under the same name?" in errors
+    assert b"Does another job use the same consumer?" in errors

@@ -1,4 +1,4 @@
-"""kill -9 at every step of a page: the next run repeats at most that page, and everybody is in the CRM in the end."""
+"""kill -9 at every step of a page: the next run repeats at most that page, and every recipient reaches the CRM."""
 
 import asyncio
 from collections import Counter
@@ -13,7 +13,7 @@ from service.crm.mapping import load_mapping
 from service.sandbox import RunningSandbox
 from tests.conftest import StartService
 from tests.crm.hubspot_server import LocalHubSpot
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged, until
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged, until
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.processes import Process
@@ -105,7 +105,7 @@ async def test_killed_while_it_acknowledges(
     assert sync.read_failures() == []
 
 
-async def test_from_upload_to_crm_through_kills_nobody_is_missing(
+async def test_no_recipient_is_missing_from_upload_to_crm_despite_kills(
     tmp_path: Path, start_service: StartService, hubspot: LocalHubSpot
 ) -> None:
     rows = "".join(f"+9198765{number:05},LN-{number}\n" for number in range(80))
@@ -130,7 +130,7 @@ async def test_from_upload_to_crm_through_kills_nobody_is_missing(
 
 
 def read_truth(sandbox: RunningSandbox, batch_id: int) -> dict[str, str]:
-    """What became of each loan in the end, as the provider has it."""
+    """The final outcome of each loan at the provider."""
     return {
         row["call_parameters"]["loan_id"].lower(): "CONNECTED" if row["state"] == "completed" else row["state"]
         for row in sandbox.sandbox.recipients(batch_id)

@@ -1,4 +1,4 @@
-"""What the sync job refuses to do, as a process: it says why, ends with 2 and acknowledges nothing."""
+"""What the sync job refuses, as a process: it says why, exits with 2 and acknowledges nothing."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.crm.hubspot_server import LocalHubSpot, problem
-from tests.crm.syncing import FAILURES, Sync, call, get_acknowledged
+from tests.crm.sync_process import FAILURES, Sync, call, get_acknowledged
 from tests.factories import phone_of, store_batch
 from tests.processes import Finished
 
@@ -39,10 +39,10 @@ async def set_parameters(database_url: str, parameters: dict[str, Any], batch_id
     await connection.close()
 
 
-def assert_refused(finished: Finished, *told: str) -> None:
+def assert_refused(finished: Finished, *parts: str) -> None:
     assert finished.status == 2, finished
     assert "Traceback" not in finished.errors
-    assert [part for part in told if part not in finished.errors] == [], finished.errors
+    assert [part for part in parts if part not in finished.errors] == [], finished.errors
 
 
 async def get_tag(service: httpx.AsyncClient) -> str | None:
@@ -139,7 +139,7 @@ async def test_a_changed_mapping_asks_what_to_do(sync: Sync, service: httpx.Asyn
     assert len(hubspot.requests) == 2
 
 
-async def test_a_changed_mapping_that_is_accepted_goes_on_from_there(
+async def test_a_changed_mapping_that_is_accepted_continues_from_there(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     await call(service, 1)
@@ -151,7 +151,7 @@ async def test_a_changed_mapping_that_is_accepted_goes_on_from_there(
     assert ["x" in hubspot.objects[key] for key in ("ln-1", "ln-2")] == [False, True]
     refused = await sync.run("--once", "--accept", "--from-start")
     assert refused.status == 2
-    assert "give one of them" in refused.errors
+    assert "give only one" in refused.errors
 
 
 async def test_a_change_is_not_accepted_before_all_else_is_checked(
@@ -166,7 +166,7 @@ async def test_a_change_is_not_accepted_before_all_else_is_checked(
     assert (await get_tag(service), await get_acknowledged(service)) == (tag, end)
 
 
-async def test_a_place_that_an_earlier_version_reached_is_taken_over_with_the_mapping(
+async def test_a_position_of_an_earlier_version_is_adopted_with_the_mapping(
     sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
 ) -> None:
     await call(service, 1)
@@ -248,9 +248,7 @@ async def test_a_row_of_refusals_stops_it_before_they_are_acknowledged_and_says_
     assert len(sync.read_failures()) == 15
 
 
-async def test_reasons_that_are_shown_name_nobody(
-    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
-) -> None:
+async def test_printed_reasons_name_no_person(sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot) -> None:
     await call(service, *range(1, 10))
     hubspot.faults += [
         lambda n=n: problem(400, f"{phone_of(n)} of LN-{n} is nobody")  # type: ignore[misc]

@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.crm.errors import SyncError
-from service.crm.exchange import exchange
+from service.crm.exchange import SyncError, exchange
 from service.crm.feed import open_feed
 from service.crm.targets import open_target
 from service.errors import ProviderError

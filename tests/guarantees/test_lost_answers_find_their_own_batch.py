@@ -99,7 +99,7 @@ class History:
         self._finder = UploadFinder(database, client)
         self._resolver = Resolver(database, client, self._finder)
         self._ref_column = self._dice.choice(["outcome_ref", ""])
-        self._sandbox.records.retell = self._dice.choice(QUIRKS)
+        self._sandbox.records.reshape = self._dice.choice(QUIRKS)
         self._owners: dict[int, str] = {}
         self._labels: dict[int, str] = {}
         self._files: dict[str, tuple[str, str]] = {}

@@ -37,7 +37,7 @@ async def read_excess(service: httpx.AsyncClient, batch_id: int) -> tuple[str, l
 
 
 def say_total(sandbox: RunningSandbox, total: int | None) -> None:
-    sandbox.sandbox.records.retell = lambda batch: batch | {"total_recipients": total}
+    sandbox.sandbox.records.reshape = lambda batch: batch | {"total_recipients": total}
 
 
 async def test_a_total_that_shrinks_below_those_who_were_called_is_drift_and_says_by_how_many(

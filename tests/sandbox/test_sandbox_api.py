@@ -1,4 +1,4 @@
-"""The sandbox's conversations, limits, errors and witness, over real HTTP; no webhook is sent here."""
+"""The sandbox's conversations, limits, errors and witness, over real HTTP and without webhooks."""
 
 import contextlib
 import io
@@ -71,7 +71,7 @@ async def test_every_attempt_has_a_conversation_and_the_pages_show_each_once_new
         assert {c["agent_id"] for c in await read_all(client, 100, "&agent_id=2")} == {2}
 
 
-async def test_a_conversation_tells_what_the_contract_says_and_no_more() -> None:
+async def test_a_conversation_has_exactly_the_fields_of_the_contract() -> None:
     script = {PHONE: ("busy", "completed")}
     async with connect(script=script) as (client, sandbox):
         batch_id = await play(client, sandbox, f"customer_phone,customer_name\n{PHONE},Rahul\n")
@@ -106,7 +106,7 @@ async def test_attempts_of_a_recipient_can_share_one_conversation_id() -> None:
         assert len({conversation["conversation_id"] for conversation in found}) == distinct
 
 
-async def test_calls_that_go_on_are_listed_only_where_that_is_asked_for() -> None:
+async def test_ongoing_calls_are_listed_only_on_request() -> None:
     for shown, statuses in (("ended", []), ("all", ["in_progress"])):
         async with connect(SteppedClock(allowance=0), conversations_shown=shown, script={PHONE: ("completed",)}) as (
             client,
@@ -145,7 +145,7 @@ async def test_every_error_has_the_providers_shape_and_the_limits_headers() -> N
             assert {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"} <= set(answer.headers)
 
 
-async def test_a_spent_allowance_is_refused_and_says_when_to_come_again() -> None:
+async def test_a_request_over_the_limit_is_refused_with_retry_after() -> None:
     async with connect(rate_limit=2, rate_window_real_seconds=3600, api_keys=("one", "two")) as (client, _):
         answers = [await client.get("/v1/batch-calls", headers={"Authorization": "Bearer one"}) for _ in range(3)]
         other = await client.get("/v1/batch-calls", headers={"Authorization": "Bearer two"})
@@ -176,7 +176,7 @@ async def test_the_witness_tells_the_truth_without_a_key() -> None:
     assert "/sandbox/wait" in guide.text
 
 
-async def test_waiting_ends_undone_when_the_time_is_up() -> None:
+async def test_waiting_ends_with_done_false_at_the_timeout() -> None:
     async with connect(SteppedClock(allowance=0)) as (client, _):
         batch_id = await upload(client)
         assert (await client.get(f"/sandbox/wait?batch_id={batch_id}&timeout=0")).json()["data"]["done"] is False

@@ -9,17 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.sandbox import sample_contacts
-from service.sandbox.calls import Call, draw_call
+from service.sandbox.calls import Call, derive_uuid, draw_call, draw_results, join_dialogue, write_dialogue
+from service.sandbox.clock import SteppedClock, Timeline
 from service.sandbox.contacts import Contacts, read_contacts
 from service.sandbox.dialler import Dialler
-from service.sandbox.dice import derive_uuid
 from service.sandbox.faults import Faults
-from service.sandbox.figures import read_figures
-from service.sandbox.journal import Journal
 from service.sandbox.options import STATUSES, SandboxOptions
-from service.sandbox.records import Attempt, Batch, Records
-from service.sandbox.talk import draw_results, join_dialogue, write_dialogue
-from service.sandbox.timeline import Timeline
+from service.sandbox.records import Attempt, Batch, Journal, Records
 
 
 def draw_many(seed: int = 1) -> list[Call]:
@@ -54,20 +50,20 @@ def test_a_call_depends_on_seed_batch_row_and_attempt_and_on_nothing_else() -> N
     assert derive_uuid(1, "a", 2) != derive_uuid(1, "a", 3)
 
 
-def test_busy_is_tried_again_sooner_than_no_answer() -> None:
+def test_busy_is_retried_sooner_than_no_answer() -> None:
     longest: dict[str, float] = {}
     for call in draw_many():
         longest[call.status] = max(longest.get(call.status, 0.0), call.retry_factor)
     assert longest["busy"] < 0.5 < 0.9 < longest["no_answer"] <= 1.1
 
 
-def test_a_script_decides_and_its_last_word_holds_on() -> None:
+def test_a_script_sets_the_outcomes_and_its_last_one_applies_to_all_further_attempts() -> None:
     script = ("busy", "completed")
     drawn = [draw_call(1, 1, 0, number, completed_share=0.0, script=script).status for number in (1, 2, 3)]
     assert drawn == ["busy", "completed", "completed"]
 
 
-def test_results_are_the_kind_an_agent_collects() -> None:
+def test_results_are_plausible() -> None:
     drawn = [draw_results(1, 1, row, 1, 1_800_000_000.0) for row in range(500)]
     assert len({results["intent"] for results in drawn}) >= 6
     for results in drawn:
@@ -107,30 +103,15 @@ def test_values_come_back_verbatim(cells: list[tuple[str, str]], end: str, has_m
     assert read == [("+919876543210", {"name": name, "note": note}) for name, note in cells]
 
 
-class StillClock:
-    """Is always at 0: the test calls what the timeline would."""
-
-    is_stepped = True
-
-    def now(self) -> float:
-        return 0.0
-
-    def reach(self, when: float | None) -> bool:
-        return False
-
-    def real_seconds_until(self, when: float | None) -> float | None:
-        return None
-
-
 class HandTimeline(Timeline):
-    """Keeps what is to be done, for the test to do in any order it likes."""
+    """Collects the planned callbacks, so that the test can run them in any order."""
 
     def call_at(self, when, callback, *arguments) -> None:  # type: ignore[no-untyped-def]
         self.planned = [*getattr(self, "planned", []), (when, callback, arguments)]
 
 
 def check_identities(batch: Batch) -> None:
-    figures = read_figures(batch)
+    figures = batch.metrics()
     statuses = ("completed", "busy", "failed", "no_answer", "socket_failure", "unreachable")
     assert figures["total_processed"] == sum(figures[f"{status}_count"] for status in statuses)
     waiting = figures["in_progress_count"] + figures["pending_retry_count"]
@@ -149,7 +130,7 @@ def check_identities(batch: Batch) -> None:
 def test_the_figures_agree_with_the_recipients_after_every_step_in_any_order(
     seed: int, total: int, lines: int, data: st.DataObject
 ) -> None:
-    timeline = HandTimeline(StillClock(), asyncio.Event())
+    timeline = HandTimeline(SteppedClock(0.0, 0), asyncio.Event())
     records = Records(1, "per-attempt", "ended")
     ended: list[Attempt] = []
     dialler = Dialler(

@@ -1,4 +1,4 @@
-"""The command ``outcomes sandbox``: its help, its flags, and that it stops when it is told to."""
+"""The command ``outcomes sandbox``: its help, its flags, and that it stops on SIGTERM."""
 
 import asyncio
 import shlex
@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.sandbox import Faults, SandboxOptions
-from service.sandbox.command import sandbox
-from service.sandbox.flags import FLAGS
+from service.sandbox.command import FLAGS, sandbox
 from service.sandbox.run import read_faults, read_options
 
 ALL_FLAGS = """
@@ -79,7 +78,7 @@ def test_secrets_are_paired_with_webhooks_and_read_from_the_environment(monkeypa
     "arguments",
     [["--webhook", "nowhere"], ["--outage", "5"], ["--drop", "2"], ["--speed", "0"], ["--webhook", "http://a"] * 6],
 )
-def test_flags_that_make_no_sense_are_refused_with_a_message(arguments: list[str]) -> None:
+def test_invalid_flags_are_refused_with_a_message(arguments: list[str]) -> None:
     answer = CliRunner().invoke(sandbox, arguments)
     assert answer.exit_code == 2
     assert "Error: " in answer.output

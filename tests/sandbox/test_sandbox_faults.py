@@ -1,4 +1,4 @@
-"""The sandbox does wrong where it is told to, and no more than that."""
+"""The sandbox makes the faults it is asked for and no others."""
 
 import asyncio
 import contextlib
@@ -72,14 +72,14 @@ def read_ids(bodies: list[bytes]) -> list[str]:
     return [msgspec.json.decode(body)["event_id"] for body in bodies]
 
 
-async def test_without_faults_every_event_comes_exactly_once() -> None:
+async def test_without_faults_every_event_arrives_exactly_once() -> None:
     receiver = Receiver()
     async with run(receiver, Faults()) as running:
         await play(running)
     assert len(receiver.received) == len(set(read_ids(receiver.genuine))) == 300
 
 
-async def test_dropped_events_never_come_and_are_named_by_the_witness() -> None:
+async def test_dropped_events_never_arrive_and_the_witness_names_them() -> None:
     receiver = Receiver()
     async with run(receiver, Faults(drop=0.2)) as running:
         batch_id = await play(running)
@@ -99,7 +99,7 @@ async def test_duplicates_have_the_same_bytes() -> None:
     assert 0.1 < sum(count == 2 for count in times.values()) / 300 < 0.3
 
 
-async def test_a_forgery_never_verifies_and_the_genuine_event_still_comes() -> None:
+async def test_a_forgery_never_verifies_and_the_genuine_event_still_arrives() -> None:
     receiver = Receiver()
     async with run(receiver, Faults(bad_signature=0.3)) as running:
         await play(running)
@@ -118,7 +118,7 @@ async def test_a_forgery_never_verifies_and_the_genuine_event_still_comes() -> N
     assert {first_with_id[event_id] for event_id in same_id} == {True, False}
 
 
-async def test_reordered_and_delayed_events_all_come_in_another_order() -> None:
+async def test_reordered_and_delayed_events_all_arrive_in_another_order() -> None:
     in_order, shuffled = Receiver(), Receiver()
     async with run(in_order, Faults(), lines=1) as running:
         await play(running)
@@ -140,15 +140,15 @@ async def test_in_an_outage_nothing_arrives_and_what_outlasts_three_attempts_is_
     assert len(receiver.received) == fates["acknowledged"]
 
 
-async def test_an_outage_can_be_begun_while_running() -> None:
+async def test_an_outage_can_start_during_a_run() -> None:
     receiver = Receiver()
     async with run(receiver, Faults()) as running:
-        running.sandbox.begin_outage(1e9)
+        running.sandbox.faults.begin_outage(running.sandbox.now(), 1e9)
         await play(running)
     assert receiver.received == []
 
 
-async def test_the_same_seed_brings_the_same_bytes_whatever_the_lines() -> None:
+async def test_the_same_seed_gives_the_same_bytes_for_any_number_of_lines() -> None:
     few, many, other = Receiver(), Receiver(), Receiver()
     for receiver, lines, seed in ((few, 300, 5), (many, 300, 5), (other, 300, 6)):
         async with run(receiver, Faults(), lines=lines, seed=seed, first_batch_id=1, max_attempts=3) as running:
@@ -193,7 +193,7 @@ async def test_an_upload_can_be_refused_once(fault: Any) -> None:
         await play(running)
 
 
-async def test_the_api_fails_at_the_rate_it_is_told() -> None:
+async def test_the_api_fails_at_the_given_rate() -> None:
     async with (
         run(Receiver(), Faults(api_500=0.2, api_429=0.2), rate_limit=1000) as running,
         connect(running) as client,

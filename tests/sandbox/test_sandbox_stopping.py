@@ -1,4 +1,4 @@
-"""A sandbox that stops leaves no connection open, at whatever moment it was made."""
+"""A sandbox that stops leaves no connection open, whenever it was opened."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from service.sandbox.serving import serve_app
 
 
 @pytest.mark.parametrize("turns", range(8))
-async def test_a_connection_that_is_being_made_while_it_stops_is_closed(turns: int) -> None:
+async def test_a_connection_opened_during_the_stop_is_closed(turns: int) -> None:
     async with serve_app(Starlette()) as url:
         address = ("127.0.0.1", int(url.rpartition(":")[2]))
         client = socket.create_connection(address)

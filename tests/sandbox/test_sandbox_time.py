@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from service.sandbox.clock import RunningClock, SteppedClock, format_second, format_time
-from service.sandbox.timeline import Timeline
+from service.sandbox.clock import RunningClock, SteppedClock, Timeline, format_second, format_time
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +32,7 @@ async def test_callbacks_run_in_the_order_of_their_times_and_get_the_time_they_w
     assert seen == [(110.0, "a"), (120.0, "b"), (120.0, "b2"), (130.0, "c")]
 
 
-async def test_a_clock_that_pauses_stands_while_there_is_nothing_to_do() -> None:
+async def test_a_clock_that_pauses_stands_still_while_nothing_is_planned() -> None:
     clock = RunningClock(speed=1000.0, start=0.0, pauses=True)
     timeline = Timeline(clock, is_free())
     async with running(timeline):
@@ -50,7 +49,7 @@ async def test_a_clock_that_pauses_stands_while_there_is_nothing_to_do() -> None
         assert clock.now() == ended >= began + 50
 
 
-async def test_a_clock_passes_only_as_far_as_it_is_let() -> None:
+async def test_a_stepped_clock_never_passes_its_allowance() -> None:
     clock = SteppedClock(0.0, allowance=0)
     timeline = Timeline(clock, is_free())
     seen: list[float] = []
@@ -79,7 +78,7 @@ async def test_nothing_happens_while_the_timeline_is_held() -> None:
     assert seen == [1.0]
 
 
-async def test_a_sleeping_timeline_is_woken_by_something_sooner() -> None:
+async def test_an_earlier_callback_wakes_a_sleeping_timeline() -> None:
     timeline = Timeline(RunningClock(1.0, start=0.0), is_free())
     done = asyncio.Event()
     timeline.call_at(3600.0, lambda when: None)
@@ -89,13 +88,13 @@ async def test_a_sleeping_timeline_is_woken_by_something_sooner() -> None:
         await done.wait()
 
 
-def test_now_is_never_past_something_that_is_due_and_not_done() -> None:
+def test_now_is_never_past_a_callback_that_is_due_and_has_not_run() -> None:
     timeline = Timeline(RunningClock(1.0, start=1000.0), is_free())
     timeline.call_at(10.0, lambda when: None)
     assert timeline.now() == 10.0
 
 
-def test_a_running_clock_runs_as_fast_as_it_is_told() -> None:
+def test_a_running_clock_runs_at_its_speed() -> None:
     clock = RunningClock(1000.0, start=50.0)
     assert clock.now() >= 50.0
     assert clock.reach(50.0)

@@ -1,4 +1,4 @@
-"""The sandbox takes uploads as the provider's document says, and refuses the others with the provider's errors."""
+"""The sandbox accepts the uploads that the provider's document allows and refuses others with the provider's errors."""
 
 import contextlib
 import hashlib
@@ -20,7 +20,7 @@ START = 1_773_657_000.0  # 2026-03-16T10:30:00Z
 async def connect(
     clock: SteppedClock | None = None, **options: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Sandbox]]:
-    """A client, and a sandbox whose time stands still unless a clock is given."""
+    """A client and a sandbox, whose time stands still unless a clock is given."""
     settings = SandboxOptions(**{"seed": 1, "rate_limit": 10_000, "first_batch_id": 456, **options})
     async with (
         serve_sandbox(settings, clock=clock or SteppedClock(START, allowance=0)) as running,
@@ -51,7 +51,7 @@ async def test_an_upload_is_answered_in_the_documents_shape() -> None:
         assert (await client.get("/v1/batch-calls/456")).json() == answer.json()
 
 
-async def test_a_batch_goes_from_pending_over_in_progress_to_completed() -> None:
+async def test_a_batch_goes_from_pending_through_in_progress_to_completed() -> None:
     async with connect() as (client, sandbox):
         await upload(client)
         seen = [(await client.get("/v1/batch-calls/456")).json()["data"]["status"]]
@@ -96,7 +96,7 @@ async def test_agent_and_name_are_checked(form: dict[str, str]) -> None:
         assert next(iter(form)) in answer.json()["error"]["message"]
 
 
-async def test_a_file_must_be_there_and_be_called_csv() -> None:
+async def test_a_file_is_required_and_must_be_named_csv() -> None:
     async with connect() as (client, _):
         missing = await client.post("/v1/batch-call", data=FORM)
         text = await client.post("/v1/batch-call", data=FORM, files={"file": ("contacts.txt", b"customer_phone")})
@@ -115,7 +115,7 @@ async def test_an_unknown_agent_and_an_unknown_batch_are_not_found() -> None:
             assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
 
 
-async def test_the_same_file_twice_is_two_batches_and_everybody_is_called_twice() -> None:
+async def test_the_same_file_twice_is_two_batches_and_everyone_is_called_twice() -> None:
     async with connect(SteppedClock()) as (client, sandbox):
         for _ in range(2):
             batch_id = (await upload(client)).json()["data"]["id"]
@@ -170,7 +170,7 @@ async def test_the_metrics_hold_the_contracts_identities_at_any_time() -> None:
         assert m["failed_count"] == states.count("failed") + states.count("telephony_failed")
 
 
-async def test_a_carrier_that_failed_is_counted_among_the_failed() -> None:
+async def test_a_carrier_failure_is_counted_as_failed() -> None:
     phones = ("+919876543210", "+919876543211")
     script = {phones[0]: ("telephony_failed",), phones[1]: ("failed",)}
     async with connect(SteppedClock(), script=script) as (client, sandbox):

@@ -28,7 +28,7 @@ START = 1_800_000_000.0
 
 @dataclass
 class Received:
-    """One webhook request as it came in."""
+    """One webhook request as received."""
 
     body: bytes
     headers: dict[str, str]
@@ -47,7 +47,7 @@ class Received:
 
 @dataclass
 class Receiver:
-    """Answers with the given statuses in turn, then 204; notes what came and when (in virtual time)."""
+    """Answers with the given statuses in turn, then 204; records each request and its virtual time."""
 
     statuses: list[int] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
@@ -88,7 +88,7 @@ def waits(receiver: Receiver) -> list[float]:
     return [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
 
 
-async def test_an_acknowledged_event_comes_once_and_as_the_contract_says() -> None:
+async def test_an_acknowledged_event_arrives_once_in_the_contracts_shape() -> None:
     receiver = Receiver()
     async with run(receiver, script={PHONE: ("completed",)}) as running:
         batch_id = await play(running)
@@ -150,7 +150,7 @@ async def test_429_is_repeated() -> None:
     assert waits(receiver) == [30.0]
 
 
-async def test_a_receiver_that_is_not_there_is_tried_three_times() -> None:
+async def test_an_unreachable_receiver_is_tried_three_times() -> None:
     options = SandboxOptions(targets=(Target(url="http://127.0.0.1:9/"),), seed=1, script={PHONE: ("completed",)})
     async with serve_sandbox(options, clock=SteppedClock()) as running:
         await play(running)
@@ -158,7 +158,7 @@ async def test_a_receiver_that_is_not_there_is_tried_three_times() -> None:
         assert running.sandbox.journal.deliveries["given_up"] == 1
 
 
-async def test_an_answer_after_the_time_limit_counts_as_none() -> None:
+async def test_an_answer_after_the_time_out_counts_as_no_answer() -> None:
     receiver = Receiver()
     async with run(receiver, script={PHONE: ("completed",)}, delivery_timeout_real_seconds=0.0) as running:
         await play(running)

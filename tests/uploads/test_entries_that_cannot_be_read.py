@@ -39,7 +39,7 @@ OTHER: dict[str, Retell] = {
 
 def retell(sandbox: RunningSandbox, batch_id: int, odd: Retell) -> None:
     """From now on the provider shows a batch like this."""
-    sandbox.sandbox.records.retell = lambda batch: odd(batch) if batch["id"] == batch_id else batch
+    sandbox.sandbox.records.reshape = lambda batch: odd(batch) if batch["id"] == batch_id else batch
 
 
 async def resolve(service: httpx.AsyncClient, **word: Any) -> httpx.Response:

@@ -122,7 +122,7 @@ async def test_an_unknown_upload_is_resolved_on_the_command_line(
             await dashboard.post("/v1/batch-call", data={"agent_id": "123", "name": "March Follow Ups"}, files=files)
         doubted = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", **settings)
         assert (doubted.status, '"not_these": [456]' in doubted.errors) == (2, True), doubted.errors
-        sandbox.sandbox.records.retell = lambda batch: batch | {"id": None}
+        sandbox.sandbox.records.reshape = lambda batch: batch | {"id": None}
         hidden = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--not-these", "456", **settings)
         assert (hidden.status, "1 entry of the provider's list cannot be read" in hidden.errors) == (2, True)
         done = await run(OUTCOMES, "batches", "resolve", "1", "--not-sent", "--accept-unreadable", **settings)

@@ -134,7 +134,7 @@ async def test_what_could_be_an_upload_is_shown_and_not_adopted_and_speaks_again
     start_service: StartService, database: Database, odd: str
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        sandbox.sandbox.records.retell = ODD[odd]
+        sandbox.sandbox.records.reshape = ODD[odd]
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         await look_again(database, sandbox)
@@ -153,7 +153,7 @@ async def test_what_could_be_an_upload_is_shown_and_not_adopted_and_speaks_again
 
 async def test_a_near_fit_is_shown_in_detail(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        sandbox.sandbox.records.retell = ODD["one recipient fewer"]
+        sandbox.sandbox.records.reshape = ODD["one recipient fewer"]
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         detail = str((await read(service, 1))["detail"])
@@ -165,7 +165,7 @@ async def test_a_count_that_differs_is_refused_with_both_counts_unless_it_is_acc
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        sandbox.sandbox.records.retell = ODD["one recipient fewer"]
+        sandbox.sandbox.records.reshape = ODD["one recipient fewer"]
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         refused = await service.post("/v1/uploads/1/resolve", json={"batch_id": 456})

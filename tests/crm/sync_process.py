@@ -85,18 +85,18 @@ class Sync:
 
 
 async def call(service: httpx.AsyncClient, *recipients: int, **fields: Any) -> None:
-    """Has the provider tell of a call to each of these recipients."""
+    """Sends a webhook of a call to each of these recipients."""
     for recipient in recipients:
         answer = await post_webhook(service, make_payload(recipient=recipient, **fields))
         assert answer.status_code == 204
 
 
 async def get_acknowledged(service: httpx.AsyncClient) -> int | None:
-    """The position that the job has acknowledged; None while there is none."""
+    """The position that the job has acknowledged, or None."""
     answer = await service.get("/v1/feed/consumers/hubspot")
     return None if answer.status_code == 404 else int(answer.raise_for_status().json()["data"]["position"])
 
 
 async def until(condition: Any) -> None:
-    """Returns once a condition holds, which other programs bring about."""
+    """Returns once a condition holds."""
     await eventually(condition)

@@ -1,4 +1,4 @@
-"""Whatever a CRM answers: what is reported as sent is what it confirmed, and every record is in the CRM, or in the
+"""Whatever a CRM answers: only what it confirmed is reported as sent, and every record is in the CRM, or in the
 failures file, or not acknowledged. The CRM itself is the witness."""
 
 from collections import Counter
@@ -13,20 +13,18 @@ import pytest
 import stamina
 
 from service.crm.delivery import Delivery
-from service.crm.errors import SyncError
+from service.crm.exchange import SyncError
 from service.crm.failures import FailuresFile, open_failures
 from service.crm.feed import FeedReader, open_feed
-from service.crm.generic import GenericTarget
 from service.crm.hubspot import HubSpotTarget
-from service.crm.job import SyncJob, Totals
+from service.crm.job import FieldCheck, SyncJob, Totals
 from service.crm.mapping import HubSpot, Mapping, read_mapping
-from service.crm.preflight import FieldCheck
 from service.crm.records import Mapper
-from service.crm.targets import Target, open_target
+from service.crm.targets import GenericTarget, Target, open_target
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN
-from tests.crm.syncing import call
-from tests.crm.whims import Whims, WhimsicalCrm, WhimsicalHubSpot
+from tests.crm.sync_process import call
+from tests.crm.unreliable_targets import Behaviour, UnreliableCrm, UnreliableHubSpot
 from tests.factories import store_batch
 
 RECIPIENTS = 23
@@ -75,7 +73,7 @@ class Program:
             if isinstance(given, HubSpot)
             else GenericTarget(self._crm, given)
         )
-        fields = FieldCheck(self.feed, self.mapping, is_accepted=False)
+        fields = FieldCheck(self.feed, self.mapping, is_done=False)
         job = SyncJob(self.feed, Mapper(self.mapping), fields, self.mapping, 10, lambda _: None, Totals())
         return job, Delivery(target, is_patient=False, give_up_after=10)
 
@@ -83,7 +81,7 @@ class Program:
         return (await self.feed.get_place(self.mapping.consumer)).position
 
     async def run(self, failures: FailuresFile) -> tuple[Totals, bool]:
-        """One run; also whether it came to the end."""
+        """One run; returns whether it completed."""
         job, delivery = self.start()
         try:
             await job.run(await self.get_position(), delivery, failures, is_following=False)
@@ -94,30 +92,30 @@ class Program:
 
 
 @pytest.mark.parametrize("kind", ["hubspot", "generic"])
-async def test_what_was_not_confirmed_was_not_sent_and_nobody_is_missing(
+async def test_only_confirmed_records_count_as_sent_and_no_recipient_is_missing(
     service: httpx.AsyncClient, positions: dict[str, int], tmp_path: Path, kind: str
 ) -> None:
     ends = Counter[bool]()
     async with open_feed(str(service.base_url), API_KEY) as http, open_target(TOKEN) as client:
         for seed in SEEDS:
-            whims = Whims(seed)
-            crm = WhimsicalHubSpot(whims) if kind == "hubspot" else WhimsicalCrm(whims)
+            behaviour = Behaviour(seed)
+            crm = UnreliableHubSpot(behaviour) if kind == "hubspot" else UnreliableCrm(behaviour)
             serving: AbstractAsyncContextManager[Any] = crm.serve()
             async with serving:
                 program = Program(http, client, make_mapping(kind, f"{kind}-{seed}", crm.url))
-                ends += await live(program, whims, positions, tmp_path)
+                ends += await live(program, behaviour, positions, tmp_path)
             await service.delete(f"/v1/feed/consumers/{kind}-{seed}")
     assert min(ends[True], ends[False]) > len(SEEDS) / 2  # of both kinds enough was seen
 
 
-async def live(program: Program, whims: Whims, positions: dict[str, int], folder: Path) -> Counter[bool]:
-    """A life of a job with a CRM, which gets well in the end; how many runs came to their end, and how many not."""
-    witness, ends = whims.witness, Counter[bool]()
+async def live(program: Program, behaviour: Behaviour, positions: dict[str, int], folder: Path) -> Counter[bool]:
+    """Runs a job against a CRM that recovers in the end; returns how many runs completed and how many did not."""
+    witness, ends = behaviour.witness, Counter[bool]()
     name = program.mapping.consumer
     with open_failures(folder / name) as failures:
         for number in range(RUNS + 1):
             if number == RUNS:
-                whims.badness = whims.outage = 0
+                behaviour.badness = behaviour.outage = 0
             witness.confirmed.clear()
             witness.named_twice.clear()
             totals, is_whole = await program.run(failures)

@@ -1,4 +1,4 @@
-"""What ``outcomes crm-sync`` shows: progress on standard error, a table on standard output, people masked in both."""
+"""The output of ``outcomes crm-sync``: progress on standard error, a table on standard output, phones masked."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from service.crm.job import Tell, Totals
-from service.crm.records import SKIPS, to_text
+from service.crm.job import Report, Totals
+from service.crm.records import to_text
 
 _PHONE = re.compile(r"\+\d[\d ().-]{5,}\d|(?<!\w)\d{8,15}(?!\w)|(?<![\w-])\d{3,5}[ -]\d{3,6}(?:[ -]\d{3,5})*(?![\w-])")
 SHOWN_DIGITS = 2
-SMALLEST_PHONE = 10**9  # of those that came as a number
-WHY = {
+MIN_PHONE = 10**9  # a number from here on may be a phone
+SKIP_REASONS = {
     "overtaken": "a later entry of the same key was sent instead",
     "not_final": "not final yet (only_final)",
     "filtered": "of another batch (filter.batches)",
@@ -26,35 +26,34 @@ WHY = {
 
 
 def mask(text: str) -> str:
-    """The text with all but the last digits of phone numbers covered."""
+    """The text with all but the last digits of phone numbers masked."""
     return _PHONE.sub(lambda found: "•••" + found.group()[-SHOWN_DIGITS:], text)
 
 
 @contextmanager
-def show_progress(doing: str) -> Iterator[Tell]:
-    """Gives a function that shows how far it has come, where somebody looks."""
-    with Console(stderr=True).status(doing) as status:
+def show_progress(activity: str) -> Iterator[Report]:
+    """Yields a function that shows the progress on a terminal."""
+    with Console(stderr=True).status(activity) as status:
         yield lambda totals: status.update(
-            f"{doing}: position {totals.position:,}, {totals.sent:,} sent, {totals.failed:,} failed, "
+            f"{activity}: position {totals.position:,}, {totals.sent:,} sent, {totals.failed:,} failed, "
             f"{totals.skipped.total():,} skipped"
         )
 
 
-def tell_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: bool, failures_file: str) -> None:
-    """Prints what a run came to, and why records failed."""
+def print_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: bool, failures_file: str) -> None:
+    """Prints the totals of a run and the reasons for failures. Recipients are named by batch and number alone."""
     console = Console()
     table = Table("outcomes", "", "", title="Dry run: nothing was sent or acknowledged" if is_dry else None)
     table.add_row("read", f"{totals.read:,}", f"up to position {totals.position:,}")
     table.add_row("would be sent" if is_dry else "sent", f"{totals.sent:,}", "")
-    for reason in SKIPS:
-        if count := totals.skipped[reason]:
-            table.add_row("skipped", f"{count:,}", WHY[reason])
-    table.add_row(
-        "would fail" if is_dry else "failed", f"{totals.failed:,}", "" if is_dry else _tell_where(totals, failures_file)
-    )
+    for skip, reason in SKIP_REASONS.items():
+        if count := totals.skipped[skip]:
+            table.add_row("skipped", f"{count:,}", reason)
+    place = f"in {failures_file}; --retry-failures {failures_file} tries again" if totals.failed and not is_dry else ""
+    table.add_row("would fail" if is_dry else "failed", f"{totals.failed:,}", place)
     if is_stopped:
         table.add_row(
-            "unsettled", f"{totals.unsettled:,}", "it was stopped: they were not acknowledged, and come again"
+            "unsettled", f"{totals.unsettled:,}", "the run stopped: they are not acknowledged, and come again"
         )
     console.print(table)
     if is_retry and not totals.read and not is_stopped:
@@ -62,22 +61,13 @@ def tell_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: boo
     for record in totals.samples:
         shown = ", ".join(f"{name}={_show(value)}" for name, value in record.properties.items())
         console.print(f"position {record.position}: {shown}", markup=False, highlight=False, soft_wrap=True)
-    _tell_reasons(console, totals)
-
-
-def _tell_where(totals: Totals, failures_file: str) -> str:
-    return f"in {failures_file}; --retry-failures {failures_file} tries again" if totals.failed else ""
-
-
-def _tell_reasons(console: Console, totals: Totals) -> None:
-    """Each reason once. People are named by batch and number, and by nothing else."""
-    for reason, group in totals.reasons.rank():
+    for summary, group in totals.reasons.rank():
         more = ", …" if group.count > len(group.examples) else ""
-        line = f"{group.count:,} × {mask(reason)} (recipient {', '.join(group.examples)}{more})"
+        line = f"{group.count:,} × {mask(summary)} (recipient {', '.join(group.examples)}{more})"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, int) and abs(value) < SMALLEST_PHONE:
+    if isinstance(value, int) and abs(value) < MIN_PHONE:
         return to_text(value)
     return mask(to_text(value))

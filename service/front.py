@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import ApiError
 from service.telemetry.metrics import Metrics
 from service.web.documentation import Documentation
+from service.web.middleware import Requests
 from service.web.operations import Guard, Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
@@ -19,7 +20,6 @@ from service.web.problems import (
     answer_nobody,
     answer_unavailable,
 )
-from service.web.requests import Requests
 from service.web.safety import make_safe
 from service.webhooks.receiver import read_target
 

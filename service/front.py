@@ -17,10 +17,9 @@ from service.web.problems import (
     answer_api_error,
     answer_failure,
     answer_http_exception,
-    answer_nobody,
+    answer_disconnected,
     answer_unavailable,
 )
-from service.web.safety import make_safe
 from service.webhooks.receiver import read_target
 
 
@@ -37,7 +36,7 @@ class Front:
         if read_target(scope.get("path", "")) is not None:
             await self._receiver(scope, receive, send)
         else:
-            await self._requests(scope, receive, make_safe(send))
+            await self._requests(scope, receive, send)
 
 
 class Handlers(Protocol):
@@ -57,7 +56,7 @@ def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlet
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
             HTTPException: answer_http_exception,
-            ClientDisconnect: answer_nobody,
+            ClientDisconnect: answer_disconnected,
             Exception: answer_failure,
         },
     )

@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.server.limits import PROBES, ConnectionKeeper, ConnectionLimits
+from service.server.limits import ConnectionKeeper, ConnectionLimits
+from service.web.middleware import NO_SNIFFING, PROBES
 from service.web.problems import render_error
-from service.web.safety import NO_SNIFFING
 
 RETRY_AFTER_SECONDS = 5
 NO_PLACE = "All places for connections are taken: try again"

@@ -25,7 +25,6 @@ SWEEPS_PER_LOG_LINE = 10
 
 Place = Literal["open", "reserved", "full"]
 """What a new connection gets: a place, one for a probe, or none."""
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 STAGES = ("silent", "head", "body", "answering", "idle", "rest", "refused", "closing")
 
 

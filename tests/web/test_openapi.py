@@ -149,9 +149,9 @@ async def test_a_parameter_that_is_not_declared_is_refused_with_the_one_that_was
     service: httpx.AsyncClient,
 ) -> None:
     for path, told in (
-        ("/v1/uploads?stat=unknown", "stat: is no parameter of this call; did you mean state?"),
-        ("/v1/uploads?colour=red", "colour: is no parameter of this call; it takes after, limit, state"),
-        ("/v1/alarms?colour=red", "colour: is no parameter of this call; it takes none"),
+        ("/v1/uploads?stat=unknown", "stat: is not a parameter of this call; did you mean state?"),
+        ("/v1/uploads?colour=red", "colour: is not a parameter of this call; it takes after, limit, state"),
+        ("/v1/alarms?colour=red", "colour: is not a parameter of this call; it takes none"),
         ("/v1/uploads?limit=1&limit=2", "limit: was given 2 times; once is enough"),
     ):
         answer = await service.get(path)

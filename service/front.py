@@ -15,9 +15,9 @@ from service.web.operations import Guard, Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
     answer_api_error,
+    answer_disconnected,
     answer_failure,
     answer_http_exception,
-    answer_disconnected,
     answer_unavailable,
 )
 from service.webhooks.receiver import read_target

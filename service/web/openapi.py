@@ -101,7 +101,7 @@ def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
 
 
 def _name(operation: Operation, operations: list[Operation]) -> str:
-    """Such as ``uploads-list``: the handlers' class, the handler, and the path's parameters if paths share the handler."""
+    """Such as ``uploads-list``: class and handler, and the path's parameters where paths share a handler."""
     group, _, handler = operation.handler.__qualname__.rpartition(".")
     is_shared = sum(other.handler == operation.handler for other in operations) > 1
     parts = [group, handler.strip("_"), *(re.findall(r"{(\w+)}", operation.path) if is_shared else ())]

@@ -1,8 +1,8 @@
 """Scopes: what a key is for.
 
-``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``admin`` erases, replays and
-reads the audit log. ``admin`` includes the other three, which are independent of each other: a dashboard's key cannot
-upload, and an uploader's key cannot read recipients.
+``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``admin`` erases, replays
+and reads the audit log. ``admin`` includes the other three, which are independent of each other: a dashboard's key
+cannot upload, and an uploader's key cannot read recipients.
 """
 
 from collections.abc import Collection

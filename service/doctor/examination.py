@@ -12,7 +12,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from service.app import count_connections
-from service.doctor import answering, clock, configuration, provider, running, schema, server, sessions, webhooks, work
+from service.doctor import (
+    clock,
+    configuration,
+    connection,
+    postgres,
+    provider,
+    schema,
+    service,
+    sessions,
+    webhooks,
+    work,
+)
 from service.doctor.findings import Check, Finding, Level, problem, show_seconds, unchecked
 from service.doctor.limits import DEFAULT_THRESHOLDS, Thresholds
 from service.errors import ConfigurationError
@@ -93,7 +104,7 @@ class Examination:
         try:
             read_database_url(self.database_url)
         except ConfigurationError as error:
-            return answering.explain_silence(error)
+            return connection.explain_silence(error)
         return None
 
     def _list_first(self) -> list[Check]:
@@ -110,17 +121,17 @@ class Examination:
         settings, limits, url = self.settings, self.thresholds, database.url
         return [
             self._api_keys(database),
-            Check("database.commit", partial(answering.check_commit, database, limits)),
-            Check("database.pooler", partial(answering.check_pooler, database)),
-            Check("database.encryption", partial(answering.check_encryption, database, url)),
-            Check("database.durability", partial(server.check_durability, database)),
-            Check("database.standby", partial(server.check_standby, database)),
+            Check("database.commit", partial(connection.check_commit, database, limits)),
+            Check("database.pooler", partial(connection.check_pooler, database)),
+            Check("database.encryption", partial(connection.check_encryption, database, url)),
+            Check("database.durability", partial(postgres.check_durability, database)),
+            Check("database.standby", partial(postgres.check_standby, database)),
             Check("database.connections", partial(sessions.check_connections, database, count_connections(settings))),
-            Check("database.session", partial(server.check_session, database)),
-            Check("database.timeouts", partial(server.check_timeouts, database)),
-            Check("database.wal", partial(server.check_wal, database, limits)),
-            Check("database.vacuum", partial(server.check_vacuum, database, limits)),
-            Check("database.storage", partial(server.check_storage, database, self.now())),
+            Check("database.session", partial(postgres.check_session, database)),
+            Check("database.timeouts", partial(postgres.check_timeouts, database)),
+            Check("database.wal", partial(postgres.check_wal, database, limits)),
+            Check("database.vacuum", partial(postgres.check_vacuum, database, limits)),
+            Check("database.storage", partial(postgres.check_storage, database, self.now())),
             Check("database.sessions", partial(sessions.check_old_sessions, database, limits)),
             Check("database.prepared", partial(sessions.check_prepared_transactions, database, limits)),
             Check("database.slots", partial(sessions.check_replication_slots, database, limits)),
@@ -143,7 +154,7 @@ class Examination:
             look = partial(webhooks.check_public_address, self.webhook_url, settings, self.now, limits)
             checks.append(Check("webhooks.address", look))
         if self.service_url is not None:
-            checks.append(Check("service.answer", partial(running.check_service, self.service_url, limits)))
+            checks.append(Check("service.answer", partial(service.check_service, self.service_url, limits)))
         return checks
 
     def _api_keys(self, database: Database | None) -> Check:
@@ -153,9 +164,9 @@ class Examination:
         """Whether it answers at all: everything else about it depends on that."""
         try:
             async with asyncio.timeout(self.thresholds.check_seconds):
-                findings = await answering.check_answer(database, self.thresholds)
+                findings = await connection.check_answer(database, self.thresholds)
         except SILENCE as error:  # TimeoutError is an OSError
-            findings = [answering.explain_silence(error)]
+            findings = [connection.explain_silence(error)]
         return [Told("database.answer", finding) for finding in findings]
 
     async def _look(self, checks: list[Check]) -> AsyncIterator[Told]:

@@ -8,8 +8,8 @@ import httpx
 
 from service.doctor.clock import judge_clock
 from service.doctor.findings import Finding, ok, problem, show_name, show_seconds, unchecked, warning
-from service.doctor.http import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.doctor.limits import Thresholds
+from service.doctor.requests import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.errors import ProviderError
 from service.formant.client import open_http
 from service.http_dates import read_date

@@ -2,7 +2,7 @@
 
 from service.doctor.findings import Finding, ok, problem, show_bytes, show_name, show_seconds, unchecked, warning
 from service.doctor.limits import Thresholds
-from service.doctor.server import SEE_MORE
+from service.doctor.postgres import SEE_MORE
 from service.store.database import Database
 
 SHOWN = 5

@@ -13,8 +13,8 @@ import httpx
 
 from service.doctor.configuration import LOOPBACK
 from service.doctor.findings import Finding, Level, ok, problem, show_name, show_seconds, unchecked, warning
-from service.doctor.http import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.doctor.limits import Thresholds
+from service.doctor.requests import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.errors import ConfigurationError
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, load_targets

@@ -10,7 +10,7 @@ from service.app import prepare_schema
 from service.doctor.examination import Told
 from service.doctor.findings import Level
 from service.doctor.limits import Thresholds
-from service.doctor.server import check_storage
+from service.doctor.postgres import check_storage
 from service.store.database import Database, open_unchecked_database
 from tests.conftest import create_database, drop_database
 from tests.doctor.examining import examine, find, find_one

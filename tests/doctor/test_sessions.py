@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.app import WRITERS, count_connections
-from service.doctor.answering import check_encryption, check_pooler
+from service.doctor.connection import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
 from service.store.database import Database, load_queries, open_unchecked_database

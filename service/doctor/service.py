@@ -7,8 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from service.doctor.findings import Finding, ok, problem, show_name, show_seconds, warning
-from service.doctor.http import ask, explain_no_answer
 from service.doctor.limits import Thresholds
+from service.doctor.requests import ask, explain_no_answer
 
 TIMEOUT_SECONDS = 5.0
 BACKLOG = "outcomes_backlog_events"

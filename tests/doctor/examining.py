@@ -5,10 +5,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from service.doctor.configuration import read_what_is_usable
-from service.doctor.examination import Examination, Told
-from service.doctor.findings import Finding, Level
-from service.doctor.limits import Thresholds
+from service.doctor.configuration import read_usable_settings
+from service.doctor.examination import Examination, Result
+from service.doctor.findings import Finding, Level, Thresholds
 
 STRONG_SECRET = "0f6a7b1c2d3e4f5061728394a5b6c7d8"
 STRONG_KEY = "8d7c6b5a49382716f5e4d3c2b1a09f8e"
@@ -25,7 +24,7 @@ async def examine(
     webhook_url: str | None = None,
     limits: dict[str, Any] | None = None,
     **more: str,
-) -> list[Told]:
+) -> list[Result]:
     """Everything that it finds; ``limits`` are other thresholds, further keyword arguments settings."""
     environ = {
         "FORMANT_WEBHOOK_SECRET": STRONG_SECRET,
@@ -34,7 +33,7 @@ async def examine(
         **settings,
         **more,
     }
-    configured, wrong = read_what_is_usable(environ)
+    configured, wrong = read_usable_settings(environ)
     examination = Examination(
         environ=environ,
         settings=configured,
@@ -55,12 +54,12 @@ def list_troubles(output: str) -> list[str]:
     return [line for line in lines if not line.startswith("ok ") and not any(word in line for word in slow)]
 
 
-def find(findings: list[Told], check: str) -> list[Finding]:
+def find(findings: list[Result], check: str) -> list[Finding]:
     """What one check told."""
     return [told.finding for told in findings if told.check == check]
 
 
-def find_one(findings: list[Told], check: str, level: Level) -> Finding:
+def find_one(findings: list[Result], check: str, level: Level) -> Finding:
     """The one finding of that level that a check told; a bad one has a remedy."""
     (found,) = [finding for finding in find(findings, check) if finding.level is level]
     assert found.remedy or level in {Level.OK, Level.UNCHECKED}

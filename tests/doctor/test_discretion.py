@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.commands.doctor import print_lines
 from service.doctor import schema, work
-from service.doctor.examination import Told
+from service.doctor.examination import Result
 from service.doctor.findings import Finding, Level
-from service.doctor.printing import print_lines
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.doctor.examining import examine, find, find_one
@@ -77,8 +77,8 @@ async def test_a_check_that_fails_or_hangs_is_told_and_hides_no_other(
 
 
 async def test_lines_are_whole_and_plain_when_they_are_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    async def tell() -> AsyncIterator[Told]:
-        yield Told("area.subject", Finding(Level.WARNING, "[red]x[/red] " * 50, "Do [this]"))
+    async def tell() -> AsyncIterator[Result]:
+        yield Result("area.subject", Finding(Level.WARNING, "[red]x[/red] " * 50, "Do [this]"))
 
     assert await print_lines(tell()) == 0
     output: str = capsys.readouterr().out

@@ -140,7 +140,7 @@ async def check_connections(database: Database, needed: int) -> list[Finding]:
     room -= counts["used"] - counts["ours"]
     room = min([room, *(facts[name] for name in ("database_connections", "role_connections") if facts[name] >= 0)])
     replicas = max(room, 0) // needed
-    message = f"A replica opens up to {needed} connections; there is room for {replicas}, {counts['ours']} are open"
+    message = f"A replica opens up to {needed} connections; there is room for {replicas} replicas"
     remedy = "Raise max_connections (or the role's or database's CONNECTION LIMIT), or lower OUTCOMES_MAX_EXPORTS"
     if replicas == 0:
         return [problem(message, remedy)]

@@ -38,10 +38,10 @@ async def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
     ("settings", "level", "message", "remedy"),
     [
         ({"FORMANT_WEBHOOK_SECRET": ""}, Level.PROBLEM, "is empty", "provider's dashboard"),
-        ({"FORMANT_WEBHOOK_SECRET": "", "OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.PROBLEM, "Anybody may post", "unset"),
-        ({"OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.WARNING, "superfluous", "Unset"),
+        ({"FORMANT_WEBHOOK_SECRET": "", "OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.PROBLEM, "Anyone may post", "unset"),
+        ({"OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.WARNING, "has no effect", "Unset"),
         ({"FORMANT_WEBHOOK_SECRET": "short"}, Level.WARNING, "fewer than 16", "openssl rand"),
-        ({"FORMANT_WEBHOOK_SECRET": "demo-secret"}, Level.PROBLEM, "everybody knows", "openssl rand"),
+        ({"FORMANT_WEBHOOK_SECRET": "demo-secret"}, Level.PROBLEM, "public", "openssl rand"),
         ({"FORMANT_WEBHOOK_SECRET": f"{STRONG_SECRET},{STRONG_SECRET}2"}, Level.WARNING, "2 secrets", "rotation"),
     ],
 )
@@ -98,7 +98,7 @@ async def test_the_folder_of_the_embedded_database_has_to_have_room(tmp_path: Pa
     found = find_one(
         await examine(None, data, limits={"free_bytes": (2**60, 2**59)}), "configuration.data_dir", Level.PROBLEM
     )
-    assert "Make room" in found.remedy
+    assert "Free space" in found.remedy
     (tmp_path / "file").write_text("")
     found = find_one(
         await examine(None, OUTCOMES_DATA_DIR=str(tmp_path / "file")), "configuration.data_dir", Level.PROBLEM

@@ -29,7 +29,7 @@ async def test_a_service_that_is_not_there_is_a_problem_unless_it_was_left_out(d
 async def test_somebody_else_at_its_address_is_told() -> None:
     async with answering(lambda _: answer(200, "Welcome")) as url:
         found = find_one(await examine(None, service_url=url), "service.answer", Level.PROBLEM)
-    assert ("not this service" in found.message, "--url" in found.remedy) == (True, True)
+    assert ("Another program answers there" in found.message, "--url" in found.remedy) == (True, True)
 
 
 async def test_another_version_one_that_cannot_commit_and_a_backlog_are_told() -> None:

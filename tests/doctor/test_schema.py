@@ -56,10 +56,10 @@ async def test_roles_with_too_few_and_too_many_rights_are_told(database: Databas
 
 async def test_a_bi_role_that_can_use_up_the_server_is_reported_until_it_is_set_up_again(database: Database) -> None:
     async with roles_set_up(database.url):
-        assert "Bounded: bi_reader, " in find_one(await examine(database.url), "database.bi_roles", Level.OK).message
+        assert "Limited: bi_reader, " in find_one(await examine(database.url), "database.bi_roles", Level.OK).message
         await database.pool.execute("ALTER ROLE bi_reader RESET temp_file_limit")
         found = find_one(await examine(database.url), "database.bi_roles", Level.WARNING)
-        assert found.message == "bi_reader can use up the server: bounds are missing (1)"
+        assert found.message == "bi_reader could use up the server: 1 limits are missing"
         assert "outcomes bi role --print" in found.remedy
 
 

@@ -53,7 +53,7 @@ def test_settings_that_lose_what_was_acknowledged_are_problems(careless: list[Re
 def test_without_autovacuum_tables_grow(careless: list[Result]) -> None:
     assert find_one(careless, "database.vacuum", Level.PROBLEM).remedy == "Set autovacuum = on"
     left, age = [finding for finding in find(careless, "database.vacuum") if finding.level is Level.WARNING]
-    assert (left.message, "RESET" in left.remedy) == ("Autovacuum leaves alone: facts", True)
+    assert (left.message, "RESET" in left.remedy) == ("Autovacuum skips: facts", True)
     assert "VACUUM (FREEZE)" in age.remedy
 
 
@@ -81,7 +81,7 @@ def test_prepared_transactions_that_were_left_are_told(careless: list[Result]) -
 
 def test_a_slot_that_nobody_reads_is_told(careless: list[Result]) -> None:
     found = find_one(careless, "database.slots", Level.WARNING)
-    assert "nobody reads it" in found.message
+    assert "nothing reads it" in found.message
     assert "pg_drop_replication_slot('nobody')" in found.remedy
 
 
@@ -125,7 +125,7 @@ async def test_a_standby_that_follows_is_ok(own_postgres: PostgresServer) -> Non
     await connection.close()
     assert "1 synchronous" in find_one(await examine(url), "database.standby", Level.OK).message
     blind = await examine(url.replace("//postgres@", "//blind@"))
-    assert "not visible to this role" in find_one(blind, "database.standby", Level.UNCHECKED).message
+    assert "this role cannot see" in find_one(blind, "database.standby", Level.UNCHECKED).message
     await asyncio.to_thread(standby.remove)
 
 

@@ -149,7 +149,7 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     in the batch or belong there. Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
     events that are about to be placed are listed, and are no difference.
     """
-    from service.commands.recount import verify as run
+    from service.commands.events import verify as run
 
     run(batch_id, as_json=as_json)
 
@@ -158,7 +158,7 @@ def verify(batch_id: int | None, as_json: bool) -> None:
 @_BATCH
 def rebuild(batch_id: int | None) -> None:
     """Make outcomes and counters again from the facts, in small steps, while webhooks keep coming."""
-    from service.commands.recount import rebuild as run
+    from service.commands.events import rebuild as run
 
     run(batch_id)
 
@@ -171,7 +171,7 @@ def reattribute() -> None:
     itself. It works in small steps while webhooks keep coming, and may be run again. `outcomes verify` lists
     beforehand what it would move.
     """
-    from service.commands.recount import reattribute as run
+    from service.commands.events import reattribute as run
 
     run()
 

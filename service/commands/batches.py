@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import click
 
-from service.commands.starting import read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
 from service.formant.client import FormantClient, open_http
 from service.settings import Settings
 from service.store.database import Database

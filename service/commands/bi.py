@@ -8,7 +8,7 @@ import click
 import uvloop
 
 from service.app import prepare_schema
-from service.commands.starting import open_database_url, start
+from service.commands.startup import open_database_url, start
 from service.settings import Settings
 from service.store import bi_roles
 from service.store.bi_roles import ROLES, list_role_bounds, list_role_changes, set_up_role

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from service.app import open_app
 from service.commands.running_demo import publish_demo
-from service.commands.starting import begin, find_service_url, open_database_url
+from service.commands.startup import begin, find_service_url, open_database_url
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
     Faults,

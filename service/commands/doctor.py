@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from service.commands.starting import find_environ, find_service_url
+from service.commands.startup import find_environ, find_service_url
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
 from service.doctor.findings import Finding, Level, problem, unchecked

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from service.commands.starting import read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
 from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
 from service.phones.written import PhoneError

@@ -6,7 +6,7 @@ import click
 import uvloop
 
 from service.app import prepare_schema
-from service.commands.starting import open_database_url, read_targets, run_on_database, start
+from service.commands.startup import open_database_url, read_targets, run_on_database, start
 from service.privacy.tombstones import Tombstones
 from service.store.database import Database, open_database
 

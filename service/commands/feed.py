@@ -4,7 +4,7 @@ import asyncpg
 import click
 
 from service.access.audit import record_audit
-from service.commands.starting import run_on_database, start
+from service.commands.startup import run_on_database, start
 from service.errors import DatabaseError
 from service.store.database import Database
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.access.keys import Keys, parse_lifetime
-from service.commands.starting import run_on_database, start
+from service.commands.startup import run_on_database, start
 
 _Result = TypeVar("_Result")
 

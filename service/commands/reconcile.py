@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.app import build_reconciler
-from service.commands.starting import read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
 from service.outcomes.shapes import Reason

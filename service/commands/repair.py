@@ -2,7 +2,7 @@
 
 import click
 
-from service.commands.starting import run_on_database, start
+from service.commands.startup import run_on_database, start
 from service.settings import Settings
 from service.store.database import Database
 from service.webhooks.decoding import open_decoder

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from service.commands.starting import read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ import click
 import uvloop
 
 from service.app import prepare_schema
-from service.commands.starting import open_database_url, run_on_database, start
+from service.commands.startup import open_database_url, run_on_database, start
 from service.errors import ConfigurationError
 from service.store.database import Database
 

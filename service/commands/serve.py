@@ -6,7 +6,7 @@ import os
 import uvloop
 
 from service.app import open_app
-from service.commands.starting import begin, open_database_url
+from service.commands.startup import begin, open_database_url
 from service.server.process import serve_until_signal
 from service.settings import Settings
 from service.telemetry.context import SERVICE, set_actor

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from service.commands.starting import read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics

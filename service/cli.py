@@ -6,6 +6,7 @@ imported when the command is called, so that help needs none of them.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -89,17 +90,7 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
     "--sandbox-port", default=0, show_default="a free one", type=click.IntRange(0, 65535), help="The sandbox's port."
 )
 @click.option("--exit", "is_exit", is_flag=True, help="End when the batch has; status 0 only if the figures agree.")
-def demo(
-    recipients: int,
-    seed: int | None,
-    speed: float,
-    drop: float,
-    duplicate: float,
-    reorder_seconds: float,
-    bad_signature: float,
-    sandbox_port: int,
-    is_exit: bool,
-) -> None:
+def demo(**options: Any) -> None:
     """See it at work: Postgres, the provider's sandbox and the service, and one batch from CSV to final figures.
 
     Needs no account and no settings, and may be run again at any time. Afterwards it keeps serving until Ctrl-C, so
@@ -108,19 +99,7 @@ def demo(
     from service.commands.demo import DemoOptions
     from service.commands.demo import demo as run
 
-    run(
-        DemoOptions(
-            recipients=recipients,
-            seed=seed,
-            speed=speed,
-            drop=drop,
-            duplicate=duplicate,
-            reorder_seconds=reorder_seconds,
-            bad_signature=bad_signature,
-            sandbox_port=sandbox_port,
-            is_exit=is_exit,
-        )
-    )
+    run(DemoOptions(**options))
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
@@ -130,7 +109,7 @@ def reconcile(batch_id: int) -> None:
 
     Ends with 1 when the figures differ afterwards.
     """
-    from service.commands.reconcile import reconcile as run
+    from service.commands.batches import reconcile as run
 
     run(batch_id)
 
@@ -183,7 +162,7 @@ def repair() -> None:
     The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be
     stopped at any time and continues where it was.
     """
-    from service.commands.repair import repair as run
+    from service.commands.events import repair as run
 
     run()
 
@@ -195,7 +174,7 @@ def replay(quarantine_id: int | None) -> None:
 
     Ends with 1 when something still cannot be used; it stays in quarantine.
     """
-    from service.commands.replay import replay as run
+    from service.commands.events import replay as run
 
     run(quarantine_id)
 
@@ -298,7 +277,7 @@ def erase(phone: str, dry_run: bool) -> None:
     What became of their calls stays counted. Webhooks that come later bring nobody back. Ends with 1 while something
     is on its way in that names them still; a running service then goes on by itself.
     """
-    from service.commands.erase import erase as run
+    from service.commands.erasures import erase as run
 
     run(phone, is_dry=dry_run)
 
@@ -336,7 +315,7 @@ def restart_feed() -> None:
     read from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if you
     can; again is harmless.
     """
-    from service.commands.feed import restart_feed as run
+    from service.commands.schema import restart_feed as run
 
     run()
 

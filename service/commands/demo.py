@@ -27,8 +27,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.app import open_app
-from service.commands.running_demo import publish_demo
-from service.commands.startup import begin, find_service_url, open_database_url
+from service.commands.startup import begin, find_service_url, open_database_url, publish_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
     Faults,

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.commands.demo import CONTACTS, _write_contacts
-from service.commands.running_demo import find_demo, publish_demo
+from service.commands.startup import find_demo, publish_demo
 from service.errors import ConfigurationError
 from tests.processes import DEADLINE_SECONDS, OUTCOMES, make_environ, run_in
 

@@ -15,7 +15,44 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from service.errors import ConfigurationError
-from service.store.session import SESSION
+
+SESSION = {
+    "TimeZone": "UTC",
+    # Where functions and queries find tables.
+    "search_path": "public, pg_temp",
+    # How statements read and change data.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "row_security": "on",
+    "transform_null_equals": "off",
+    "exit_on_error": "off",
+    "gin_fuzzy_search_limit": "0",
+    # The service has its own time limits, and retries.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # A commit that a standby may lack causes a warning (webhooks/writer.py).
+    "client_min_messages": "notice",
+    # How values are read and written as text.
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "quote_all_identifiers": "off",
+    "timezone_abbreviations": "Default",
+}
+"""Settings of every session, whatever ALTER SYSTEM, DATABASE or ROLE say. Sent when a connection opens, so that RESET
+ALL restores them. Only names that Postgres 15 knows and any role may set. ``client_encoding`` is the driver's: UTF8."""
+CHECKED = {
+    "session_replication_role": ("origin", "triggers and foreign keys do not run"),
+}
+"""Settings that only a superuser may send, with their harm otherwise: checked when the service starts."""
 
 NAME = "OUTCOMES_DATABASE_URL"
 CONNECT_SECONDS = 5.0

@@ -26,9 +26,8 @@ import stamina
 import structlog
 
 from service.errors import DatabaseError
-from service.store.database import Connection, connect_beside, load_queries
+from service.store.database import Connection, connect_beside, find_sql_folder, load_queries
 from service.store.preconditions import check_rights
-from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
 

@@ -5,8 +5,7 @@ import structlog
 
 from service.errors import ConfigurationError, DatabaseError, OutcomesError
 from service.store.database import Connection, connect, load_queries
-from service.store.database_url import read_database_url
-from service.store.session import CHECKED, SESSION
+from service.store.database_url import CHECKED, SESSION, read_database_url
 
 logger = structlog.get_logger()
 

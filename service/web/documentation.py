@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFoundError
 from service.web.openapi import build_document
-from service.web.operations import Answer, Operation
+from service.web.operations import Answer, Handler, Operation
 from service.web.parameters import PathText
 
 STATIC = Path(__file__).parent / "static"
@@ -50,32 +50,18 @@ class Documentation:
         }
 
     def operations(self) -> list[Operation]:
+        redirect = Answer(None, "Redirect to the page", 307, headers=(("Location", "/docs"),))
+        files = tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES)
+        routes: list[tuple[str, Handler, tuple[PathText, ...], tuple[Answer, ...]]] = [
+            ("/", self.go_to_page, (), (redirect,)),
+            ("/openapi.json", self.get_document, (), (Answer(dict[str, Any], "OpenAPI 3.1"),)),
+            ("/docs", self.get_page, (), (Answer(str, "The page", media_type="text/html"),)),
+            ("/docs/{file}", self.get_file, (FILE,), files),
+        ]
         return [
-            Operation(
-                "GET", "/", self.go_to_page, None, "Documentation",
-                parameters=(),
-                answers=(Answer(None, "Redirect to the page", 307, headers=(("Location", "/docs"),)),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/openapi.json", self.get_document, None, "Documentation",
-                parameters=(),
-                answers=(Answer(dict[str, Any], "OpenAPI 3.1"),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/docs", self.get_page, None, "Documentation",
-                parameters=(),
-                answers=(Answer(str, "The page", media_type="text/html"),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/docs/{file}", self.get_file, None, "Documentation",
-                parameters=(FILE,),
-                answers=tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES),
-                is_tolerant=True,
-            ),
-        ]  # fmt: skip
+            Operation("GET", path, handler, None, "Documentation", parameters, answers, is_tolerant=True)
+            for path, handler, parameters, answers in routes
+        ]
 
     async def go_to_page(self, request: Request) -> Response:
         """Redirects to the documentation."""

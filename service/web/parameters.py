@@ -52,8 +52,8 @@ class Parameter(Generic[Value, Default]):
             raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
 
     def _parse(self, text: str) -> Value:
-        """The text's value; raises ValueError, or OverflowError for a time beyond the calendar."""
-        raise NotImplementedError
+        """The text's value, by default the text; raises ValueError, or OverflowError for a time beyond the calendar."""
+        return cast(Value, text)
 
 
 class Number(Parameter[int, Default]):
@@ -134,9 +134,6 @@ class Free(Parameter[str, None]):
     def __init__(self, name: str, description: str, takes: str) -> None:
         super().__init__(name, description, takes, {"type": "string"}, None)
 
-    def _parse(self, text: str) -> str:
-        return text
-
 
 class Id(Parameter[int, None]):
     """An id in the path; anything but a number is an unknown ``what``."""
@@ -202,9 +199,6 @@ class Header(Parameter[str, None]):
     def __init__(self, name: str, description: str, *, is_required: bool = False) -> None:
         super().__init__(name, description, "text", {"type": "string"}, None)
         self.is_required = is_required
-
-    def _parse(self, text: str) -> str:
-        return text
 
 
 class Fields:

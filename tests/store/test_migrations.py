@@ -13,9 +13,8 @@ from service.app import open_app, prepare_schema
 from service.errors import DatabaseError
 from service.settings import read_settings
 from service.store import migrations
-from service.store.database import connect
+from service.store.database import connect, find_sql_folder
 from service.store.migrations import check_schema, migrate, read_functions, read_migrations
-from service.store.sql_files import find_sql_folder
 
 SQL = find_sql_folder()
 

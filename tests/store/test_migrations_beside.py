@@ -12,9 +12,8 @@ import structlog.testing
 
 from service.errors import DatabaseError
 from service.store import migrations
-from service.store.database import connect
+from service.store.database import connect, find_sql_folder
 from service.store.migrations import check_schema, migrate
-from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch

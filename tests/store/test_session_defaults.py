@@ -8,7 +8,7 @@ import pytest
 
 from service.app import prepare_schema
 from service.store.database import connect, open_database
-from service.store.session import SESSION
+from service.store.database_url import SESSION
 from tests.conftest import create_database, drop_database, make_starter
 from tests.factories import BATCH_ID, decode, make_payload, post_webhook, store_batch
 from tests.pooling import set_defaults

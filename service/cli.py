@@ -93,8 +93,7 @@ def demo(**options: Any) -> None:
     Needs no account and no settings, and may be run again at any time. Afterwards it keeps serving until Ctrl-C, so
     that you can explore; commands in the same folder use its settings meanwhile.
     """
-    commands = _load("demo")
-    commands.demo(commands.DemoOptions(**options))
+    _load("demo").demo(**options)
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")

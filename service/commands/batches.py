@@ -1,8 +1,8 @@
 """``outcomes batches``: manual resolution of uploads; ``outcomes reconcile``: one batch against the provider, now."""
 
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import click
 from rich.console import Console
@@ -66,18 +66,14 @@ async def _reconcile(settings: Settings, database: Database, batch_id: int) -> A
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
         _, regions = read_targets(settings)
         writer = Writer(database.url, database.queries, metrics)
-        with closing(writer), _show_progress(batch_id) as report:
+        # Progress goes to standard error, so that the table can be piped.
+        with closing(writer), Console(stderr=True).status(f"Comparing batch {batch_id} with the provider") as status:
+
+            def report(progress: Progress) -> None:
+                status.update(f"Reading the conversations, at {progress.offset}: {progress.healed} healed")
+
             reconciler = build_reconciler(settings, database, http, metrics, writer, regions)
             return await reconciler.reconcile_now(batch_id, report)
-
-
-@contextmanager
-def _show_progress(batch_id: int) -> Iterator[Callable[[Progress], None]]:
-    """Yields a function that shows progress on standard error, so that the table can be piped."""
-    with Console(stderr=True).status(f"Comparing batch {batch_id} with the provider") as status:
-        yield lambda progress: status.update(
-            f"Walking through the conversations, at {progress.offset}: {progress.healed} healed"
-        )
 
 
 def _print_assessment(batch_id: int, assessment: Assessment) -> None:

@@ -75,8 +75,12 @@ class Examination:
 
     async def _list_checks(self, failed: set[str]) -> AsyncIterator[Check]:
         """The checks in their order; ``failed`` has the names of those so far that found a problem."""
-        for check in self._list_first():
-            yield check
+        settings = self.settings
+        yield Check("configuration.settings", partial(configuration.check_settings, self.environ, self.wrong_settings))
+        yield Check("configuration.webhook_secrets", partial(configuration.check_webhook_secrets, settings))
+        yield Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ))
+        yield Check("configuration.provider", partial(configuration.check_provider_settings, settings))
+        yield Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds))
         no_database = self._explain_absence()
         if self.database_url is None or no_database is not None:
             yield _known("database.answer", no_database or unchecked("There is no database to check"))
@@ -106,16 +110,6 @@ class Examination:
         except ConfigurationError as error:
             return connection.explain_silence(error)
         return None
-
-    def _list_first(self) -> list[Check]:
-        settings = self.settings
-        return [
-            Check("configuration.settings", partial(configuration.check_settings, self.environ, self.wrong_settings)),
-            Check("configuration.webhook_secrets", partial(configuration.check_webhook_secrets, settings)),
-            Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ)),
-            Check("configuration.provider", partial(configuration.check_provider_settings, settings)),
-            Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds)),
-        ]
 
     def _list_of_database(self, database: Database) -> list[Check]:
         settings, limits, url = self.settings, self.thresholds, database.url

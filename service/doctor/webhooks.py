@@ -15,7 +15,7 @@ from service.doctor.findings import Finding, Thresholds, judge, ok, problem, sho
 from service.doctor.requests import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.errors import ConfigurationError
 from service.formant.signature import SIGNATURE_HEADER
-from service.formant.targets import DEFAULT_TARGET, load_targets
+from service.formant.targets import DEFAULT_TARGET, Target, load_targets
 from service.settings import Settings
 from service.store.database import Database
 
@@ -75,11 +75,7 @@ async def check_last_webhooks(database: Database, settings: Settings) -> list[Fi
         ok(f"{show_name(target)}: the last webhook was stored {show_seconds((clock['now'] - at).total_seconds())} ago")
         for target, at in last.items()
     ]
-    try:
-        known = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    except ConfigurationError:
-        known = {}
-    for name in sorted(known.keys() - last.keys()):
+    for name in sorted(_load_targets(settings).keys() - last.keys()):
         message = f"{name}: no webhook among the latest {SAMPLED}: its secret is unproven"
         findings.append(unchecked(message, "Make one test call by an agent that reports there"))
     return findings or [unchecked("No webhook has been stored yet", "Make one test call")]
@@ -88,11 +84,16 @@ async def check_last_webhooks(database: Database, settings: Settings) -> list[Fi
 def _is_verified(path: str, settings: Settings) -> bool:
     """Whether unsigned bodies are refused there, by the settings known here."""
     name = path.partition(PATH)[2].strip("/") or DEFAULT_TARGET
-    try:
-        targets = load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
-    except ConfigurationError:
-        return False
+    targets = _load_targets(settings)
     return name in targets and targets[name].verifier is not None
+
+
+def _load_targets(settings: Settings) -> dict[str, Target]:
+    """The configured targets; none where the configuration is invalid, which another check reports."""
+    try:
+        return load_targets(settings.webhook_secrets, allow_unsigned=True, path=settings.targets_file)
+    except ConfigurationError:
+        return {}
 
 
 def _explain_unexpected(answer: Answer, method: str) -> Finding:

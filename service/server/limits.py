@@ -241,7 +241,7 @@ class ConnectionKeeper:
         self._limit_untaken(owing)
 
     def _limit_untaken(self, owing: list[tuple[int, Watched]]) -> None:
-        """Aborts the connections with the most unread bytes until their total, which costs memory, is within its limit."""
+        """Aborts those with the most unread bytes, which cost memory, until the total is within its limit."""
         total = sum(size for size, _ in owing)
         if total <= self.limits.untaken_bytes:
             return

@@ -83,7 +83,20 @@ class _Server(uvicorn.Server):
 
     def __init__(self, service: Service) -> None:
         self.keeper = service.keeper
-        super().__init__(_configure(service.app, self.keeper))
+        config = uvicorn.Config(
+            service.app,
+            loop="none",
+            http=partial(HttpConnection, service.keeper),  # type: ignore[arg-type]  # it is only called
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing depends on the sender's address
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=QUEUED_CONNECTIONS,
+        )
+        super().__init__(config)
         self._end_waits = service.end_waits
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -112,22 +125,6 @@ class _BackgroundServer(_Server):
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
-
-
-def _configure(app: ASGIApp, keeper: ConnectionKeeper) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http=partial(HttpConnection, keeper),  # type: ignore[arg-type]  # it is only called
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing depends on the sender's address
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        backlog=QUEUED_CONNECTIONS,
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,8 +14,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 import psutil
 import stamina
@@ -57,7 +56,8 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
     with ExitStack() as stack:
         try:
             server = _make_server(data_dir)
-            users = stack.enter_context(UserList(server.pgdata))
+            users = UserList(server.pgdata)
+            stack.enter_context(users.join())
             _start(server, start_seconds)
         except OSError as error:
             raise _explain(error, data_dir) from error
@@ -154,7 +154,7 @@ def _forget_dead_server(folder: Path) -> None:
 
 
 class UserList:
-    """The processes that use a data folder. This process is one of them while the block lasts.
+    """The processes that use a data folder.
 
     The wheel lists their numbers, and the last one on the list stops the server; but it never removes killed processes.
     So each process also locks a file named after its number, and the kernel releases the lock however the process ends:
@@ -164,20 +164,17 @@ class UserList:
     def __init__(self, folder: Path) -> None:
         self._list = folder / ".handle_pids.json"
         self._places = folder.parent / f"{folder.name}-users"
-        self._held: BinaryIO | None = None
 
-    def __enter__(self) -> Self:
+    @contextmanager
+    def join(self) -> Iterator[None]:
+        """This process is a user while the block lasts."""
         self._places.mkdir(exist_ok=True)
-        self._held = self._place_of(os.getpid()).open("ab")
-        with suppress(BlockingIOError):  # another block of this process holds the lock
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._held is not None:
-            self._held.close()
+        try:
+            with self._place_of(os.getpid()).open("ab") as held:
+                with suppress(BlockingIOError):  # another block of this process holds the lock
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+        finally:
             self._is_held(os.getpid())
 
     def forget_dead(self) -> None:

@@ -59,7 +59,7 @@ def configure_logs(level: str, *, for_people: bool = False) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # the caller logs its retries, with what failed
+    stamina.instrumentation.set_on_retry_hooks([])  # callers log their retries
     handler = logging.NullHandler() if for_people and level != "debug" else _LibraryHandler()
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 

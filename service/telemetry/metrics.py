@@ -14,16 +14,23 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 
-class Tally:
-    """A counter for the hot path: a plain dict of counts by label values. The library's counter takes a lock for each
-    increment, which costs as much as verifying a signature."""
+class _Collector:
+    """Values that become samples at each scrape."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name = name
         self._help_text = help_text
         self._labels = labels
+        registry.register(self)  # type: ignore[arg-type]  # subclasses collect
+
+
+class Tally(_Collector):
+    """A counter for the hot path: a plain dict of counts by label values. The library's counter takes a lock for each
+    increment, which costs as much as verifying a signature."""
+
+    def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
-        registry.register(self)
+        super().__init__(name, help_text, labels, registry)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """For the registry."""
@@ -33,37 +40,29 @@ class Tally:
         yield family
 
 
-class Levels:
-    """A gauge whose values are all read at each scrape: ``read`` returns the level of each label value."""
+class Levels(_Collector):
+    """A gauge whose values are all read at each scrape: ``read`` returns the level of each value of its one label."""
 
-    def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
-        self._name = name
-        self._help_text = help_text
-        self._label = label
-        self.read: Callable[[], Mapping[str, int]] = dict
-        registry.register(self)
+    read: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """For the registry."""
-        family = GaugeMetricFamily(self._name, self._help_text, labels=[self._label])
+        family = GaugeMetricFamily(self._name, self._help_text, labels=self._labels)
         for value, level in self.read().items():
             family.add_metric([value], level)
         yield family
 
 
-class Timings:
+class Timings(_Collector):
     """A histogram for the hot path, like ``Tally``: a list of counts for each value of its one label."""
 
     def __init__(
-        self, name: str, help_text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
+        self, name: str, help_text: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
     ) -> None:
-        self._name = name
-        self._help_text = help_text
-        self._label = label
         self._bounds = tuple(bounds)
         # A count for each bucket, a count of longer times, and the sum of all seconds.
         self._slots: defaultdict[str, list[float]] = defaultdict(lambda: [0] * (len(bounds) + 2))
-        registry.register(self)
+        super().__init__(name, help_text, labels, registry)
 
     def observe(self, value: str, seconds: float) -> None:
         """Counts one observation under this value of the label."""
@@ -73,7 +72,7 @@ class Timings:
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """For the registry."""
-        family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._help_text, labels=self._labels)
         for value, slots in list(self._slots.items()):
             *counts, seconds = slots
             bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
@@ -100,7 +99,7 @@ class Metrics:
             "outcomes_webhook_seconds",
             "Seconds from a webhook's headers to its answer, by answer: stored (204, after its commit), refused (4xx), "
             "deferred (503). The provider gives up at 10.",
-            "answer",
+            ["answer"],
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10),
             registry,
         )
@@ -137,7 +136,7 @@ class Metrics:
             "outcomes_connections",
             "Open connections by stage: silent (never sent a request), head and body (of a request, coming), "
             "answering, idle, rest (of a body, after its answer), refused, closing.",
-            "stage",
+            ["stage"],
             registry,
         )
         self.connections_cut = tally(

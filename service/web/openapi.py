@@ -43,7 +43,7 @@ SECURITY = {
 def build_document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     """The document as a JSON object."""
     operations = list(operations)
-    shapes = _Shapes(operations)
+    shapes, components = _describe_all(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
@@ -61,33 +61,28 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in tags],
         "paths": paths,
-        "components": {"schemas": shapes.components, "securitySchemes": {"key": SECURITY}},
+        "components": {"schemas": components, "securitySchemes": {"key": SECURITY}},
     }
 
 
-class _Shapes:
-    """The schemas of all types that operations name."""
-
-    def __init__(self, operations: list[Operation]) -> None:
-        shapes: list[Any] = [Error]
-        for operation in operations:
-            bodies = [body.shape for body in operation.bodies if isinstance(body, Json)]
-            answers = [answer.shape for answer in operation.answers if answer.shape is not None]
-            shapes += [shape for shape in (*bodies, *answers) if shape not in shapes]
-        schemas, self.components = describe_shapes(shapes)
-        self._schemas = dict(zip(shapes, schemas, strict=True))
-
-    def __getitem__(self, shape: Any) -> Schema:
-        schema: Schema = self._schemas[shape]
-        return schema
+def _describe_all(operations: list[Operation]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
+    """The schemas of all types that the operations name, and the components that they refer to."""
+    shapes: list[Any] = [Error]
+    for operation in operations:
+        bodies = [body.shape for body in operation.bodies if isinstance(body, Json)]
+        answers = [answer.shape for answer in operation.answers if answer.shape is not None]
+        shapes += [shape for shape in (*bodies, *answers) if shape not in shapes]
+    schemas, components = describe_shapes(shapes)
+    return dict(zip(shapes, schemas, strict=True)), components
 
 
-def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
-    summary, _, _ = to_markdown(operation.handler.__doc__ or "").partition(". ")
+def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
+    text = to_markdown(operation.handler.__doc__ or "")
+    scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
     described: dict[str, Any] = {
         "tags": [operation.tag],
-        "summary": summary.rstrip("."),
-        "description": _describe_needs(operation),
+        "summary": text.partition(". ")[0].rstrip("."),
+        "description": f"{text}\n\nNeeds {scope}.",
     }
     if parameters := list(_list_parameters(operation)):
         described["parameters"] = parameters
@@ -106,12 +101,6 @@ def _name(operation: Operation, operations: list[Operation]) -> str:
     is_shared = sum(other.handler == operation.handler for other in operations) > 1
     parts = [group, handler.strip("_"), *(re.findall(r"{(\w+)}", operation.path) if is_shared else ())]
     return "-".join(parts).lower().replace("_", "-")
-
-
-def _describe_needs(operation: Operation) -> str:
-    text = to_markdown(operation.handler.__doc__ or "")
-    scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
-    return f"{text}\n\nNeeds {scope}."
 
 
 def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
@@ -133,7 +122,7 @@ def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema
     }
 
 
-def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) -> dict[str, Any]:
+def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, Schema]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     text = ""
     for body in bodies:
@@ -157,7 +146,7 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) ->
     return {"required": True, "content": content} | ({"description": text} if text else {})
 
 
-def _describe_answers(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
+def _describe_answers(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for answer in operation.answers:
         _add_answer(described, answer, shapes)
@@ -168,7 +157,7 @@ def _describe_answers(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     return dict(sorted(described.items()))
 
 
-def _add_answer(described: dict[str, Any], answer: Answer, shapes: _Shapes) -> None:
+def _add_answer(described: dict[str, Any], answer: Answer, shapes: dict[Any, Schema]) -> None:
     """Adds an answer to those that have the same status."""
     known = described.setdefault(str(answer.status), {"description": answer.description})
     if known["description"] != answer.description:

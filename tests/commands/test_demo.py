@@ -144,7 +144,7 @@ def test_a_file_of_the_users_is_not_overwritten(tmp_path: Path, monkeypatch: pyt
     assert contents[0] != contents[1]
     file.write_text("mine")
     for _ in range(2):
-        assert _write_contacts(data).startswith("contacts.csv here is yours, and stays as it is; ")
+        assert _write_contacts(data).startswith("contacts.csv here is yours and is kept; ")
         assert file.read_text() == "mine"
         assert (data / CONTACTS).read_text().count("\n") == 101
 

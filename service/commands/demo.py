@@ -66,7 +66,7 @@ class DemoOptions(NamedTuple):
     is_exit: bool
 
 
-def demo(recipients: int, seed: int | None, speed: float, sandbox_port: int, *, is_exit: bool, **faults: float) -> None:
+def demo(recipients: int, seed: int | None, speed: float, sandbox_port: int, *, is_exit: bool, **faults: Any) -> None:
     """Runs it; exits with 0 only if every figure of ours equals the provider's. ``faults`` are fields of ``Faults``."""
     options = DemoOptions(recipients, seed, speed, Faults(**faults), sandbox_port, is_exit)
     environ = make_environ(os.environ, options)

@@ -71,9 +71,7 @@ async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
         yield
     finally:
         _tracer = _OFF
-        closing = threading.Thread(
-            target=provider.shutdown, daemon=True
-        )  # a dead collector must not delay the shutdown
+        closing = threading.Thread(target=provider.shutdown, daemon=True)  # a dead collector must not hang it
         closing.start()
         await asyncio.to_thread(closing.join, FLUSH_SECONDS)
 

@@ -46,10 +46,10 @@ class ConnectionLimits:
     stalled_seconds: float = 10.0
     """Without any byte of a body."""
     body_bytes_per_second: float = 1024.0
-    """Minimum average rate of a body that has taken ``patience_seconds``."""
+    """Minimum average rate of a body that has taken ``rate_grace_seconds``."""
     answer_bytes_per_second: float = 1024.0
     """Minimum average rate at which a client reads an answer, likewise."""
-    patience_seconds: float = 30.0
+    rate_grace_seconds: float = 30.0
     untaken_bytes: int = 256 * 2**20
     """Maximum of ready answers that all clients together may leave unread."""
     linger_seconds: float = 10.0
@@ -144,7 +144,7 @@ def _check_body(limits: ConnectionLimits, connection: Watched, now: float, elaps
     seconds = notes.reading_seconds
     if now - notes.moved_at >= limits.stalled_seconds:
         connection.cut_off("slow_body", f"Nothing of the body arrived for {limits.stalled_seconds:g} s")
-    elif seconds >= limits.patience_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
+    elif seconds >= limits.rate_grace_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
         rate = limits.body_bytes_per_second
         connection.cut_off("slow_body", f"The body arrived at less than {rate:g} bytes a second")
 
@@ -156,7 +156,7 @@ def _takes_too_little(limits: ConnectionLimits, connection: Watched, now: float,
     if notes.stops != connection.stops:
         notes.stops, notes.stopped_at, notes.untaken_bytes = connection.stops, now, size
     seconds, taken = now - notes.stopped_at, notes.untaken_bytes - size
-    is_long = size > 0 and seconds >= 2 * limits.patience_seconds
+    is_long = size > 0 and seconds >= 2 * limits.rate_grace_seconds
     return is_long and taken < limits.answer_bytes_per_second * seconds
 
 

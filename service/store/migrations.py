@@ -35,7 +35,7 @@ LOCK_TIMEOUT = "1s"
 TURN_SECONDS = 0.1
 """Between two attempts to take the migrators' lock."""
 LOCK_WAIT = timedelta(seconds=10)
-LOCK_PATIENCE_SECONDS = 300.0
+LOCK_SECONDS = 300.0
 """How long a migration that cannot acquire a lock is tried again."""
 UP = re.compile(r"^-- migrate:up(?P<alone> transaction:false)?$\n", re.MULTILINE)
 COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d{4})$", re.MULTILINE)
@@ -96,38 +96,36 @@ def read_functions() -> list[SqlFile]:
     return files + [SqlFile(name, text, of_views) for name, text in views.items()]
 
 
-async def migrate(connection: asyncpg.Connection, *, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> SchemaState:
+async def migrate(connection: asyncpg.Connection, *, lock_seconds: float = LOCK_SECONDS) -> SchemaState:
     """Brings the schema up to this version; returns what was applied. Raises DatabaseError when it is ahead of what
-    this version is compatible with, or when a lock was not available for ``patience_seconds``."""
+    this version is compatible with, or when a lock was not available for ``lock_seconds``."""
     queries = load_queries()
     async with _lock(connection):
         if not await queries.has_schema_tables(connection):
             await check_rights(connection)
-            await _retry("the records of migrations", patience_seconds, partial(_create_records, connection))
+            await _retry("the records of migrations", lock_seconds, partial(_create_records, connection))
         state = await find_state(connection)
         if not state.is_current:
             await check_rights(connection)
         for file in state.migrations:
             apply = _apply_alone if file.is_alone else _apply
-            await _retry(file.name, patience_seconds, partial(apply, connection, file))
+            await _retry(file.name, lock_seconds, partial(apply, connection, file))
             logger.info("migration_applied", migration=file.name)
         if state.functions:
-            await _retry(
-                "functions and views", patience_seconds, partial(_apply_functions, connection, state.functions)
-            )
+            await _retry("functions and views", lock_seconds, partial(_apply_functions, connection, state.functions))
             logger.info("functions_applied", count=len(state.functions))
         finish = partial(queries.finish_lock_change, connection, wait=LOCK_WAIT)
-        await _retry("the ingest lock", patience_seconds, finish)
+        await _retry("the ingest lock", lock_seconds, finish)
         await queries.create_body_partitions(connection)
     return state
 
 
-async def _retry(what: str, patience_seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+async def _retry(what: str, lock_seconds: float, do: Callable[[], Awaitable[None]]) -> None:
     """Retries ``do`` while another session holds a lock that it needs."""
     try:
         async for attempt in stamina.retry_context(
             on=(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
-            attempts=None, timeout=patience_seconds, wait_initial=0.5, wait_max=5.0,
+            attempts=None, timeout=lock_seconds, wait_initial=0.5, wait_max=5.0,
         ):  # fmt: skip
             with attempt:
                 if attempt.num > 1:
@@ -135,7 +133,7 @@ async def _retry(what: str, patience_seconds: float, do: Callable[[], Awaitable[
                 await do()
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise DatabaseError(
-            f"{what}: could not acquire a lock within {patience_seconds:.0f} s, and nothing of it was applied: end "
+            f"{what}: could not acquire a lock within {lock_seconds:.0f} s, and nothing of it was applied: end "
             "what holds it (pg_stat_activity, oldest xact_start first), and run `outcomes migrate` again"
         ) from error
 

@@ -43,7 +43,7 @@ logger = structlog.get_logger()
 def configure_logs(level: str, *, for_people: bool = False) -> None:
     """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source.
 
-    ``for_people``: plain lines, of which there are only warnings unless ``level`` is debug; nothing of libraries.
+    ``for_people``: plain lines, only warnings unless ``level`` is debug, and nothing from libraries.
     """
     if for_people and level == "info":
         level = "warning"

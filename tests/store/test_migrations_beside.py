@@ -168,7 +168,7 @@ async def test_a_migration_that_never_gets_its_lock_gives_up_and_has_changed_not
     await reading.start()
     await reader.fetchval("SELECT count(*) FROM facts")
     with pytest.raises(DatabaseError, match=r"9998_a: could not acquire a lock .*pg_stat_activity"):
-        await migrate(connection, patience_seconds=1.5)
+        await migrate(connection, lock_seconds=1.5)
     await reader.close()
     assert len((await migrate(connection)).migrations) == 1
 

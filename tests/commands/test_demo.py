@@ -149,7 +149,7 @@ def test_a_file_of_the_users_is_not_overwritten(tmp_path: Path, monkeypatch: pyt
         assert (data / CONTACTS).read_text().count("\n") == 101
 
 
-def test_a_folder_that_takes_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_takes_no_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").touch()
     assert _write_contacts(tmp_path / "data").startswith(f"{tmp_path}/data cannot be written (File exists)")

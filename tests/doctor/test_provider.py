@@ -1,4 +1,4 @@
-"""The provider that refuses, fails, redirects, is slow to be called or somebody else: told each with its remedy."""
+"""The provider: refusals, failures, redirects, spent limits and impostors are reported with their remedies."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ async def test_a_key_that_is_refused_is_a_problem(database: Database) -> None:
     assert "some-other-key" not in str(found)
 
 
-async def test_a_provider_that_fails_or_has_no_call_left_is_told(database: Database) -> None:
+async def test_a_provider_that_fails_or_has_no_call_left_is_reported(database: Database) -> None:
     (found,) = await ask_sandbox(database, faults=Faults(api_500=1.0))
     assert (found.level, "500" in found.message, "status page" in found.remedy) == (Level.PROBLEM, True, True)
     (found,) = await ask_sandbox(database, faults=Faults(api_429=1.0))
@@ -76,13 +76,13 @@ async def test_while_nobody_may_call_the_doctor_does_not_either(database: Databa
         (b"nonsense\r\n\r\n", "does not answer", "FORMANT_BASE_URL"),
     ],
 )
-async def test_somebody_else_at_the_address_is_told(given: bytes, message: str, remedy: str) -> None:
+async def test_another_program_at_the_address_is_reported(given: bytes, message: str, remedy: str) -> None:
     async with answering(lambda _: given) as url:
-        told = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
-    assert (told[0].level, message in told[0].message, remedy in told[0].remedy) == (Level.PROBLEM, True, True)
+        report = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
+    assert (report[0].level, message in report[0].message, remedy in report[0].remedy) == (Level.PROBLEM, True, True)
 
 
-async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_told() -> None:
+async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_reported() -> None:
     date = format_datetime(datetime.now(UTC) - timedelta(minutes=5), usegmt=True)
     async with answering(lambda _: answer(200, '{"data": []}', f"date: {date}")) as url:
         answers, limits, clock = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
@@ -91,7 +91,7 @@ async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_told(
     assert (clock.level, "5 min behind ours" in clock.message) == (Level.PROBLEM, True)
 
 
-async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_told(
+async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = make_certificate(tmp_path, "provider", "IP:127.0.0.1")

@@ -24,7 +24,7 @@ CARELESS = (
 
 @pytest.fixture(scope="module")
 def careless() -> list[Result]:
-    """What is found at a server that was told not to care, with leftovers in it."""
+    """The findings of a server with careless settings and leftovers."""
     server = PostgresServer(find_programs())
     server.start(*(part for option in CARELESS for part in ("-c", option)))
     with asyncio.Runner() as runner:
@@ -57,11 +57,11 @@ def test_without_autovacuum_tables_grow(careless: list[Result]) -> None:
     assert "VACUUM (FREEZE)" in age.remedy
 
 
-def test_checkpoints_that_come_too_often_are_told(careless: list[Result]) -> None:
+def test_checkpoints_that_come_too_often_are_reported(careless: list[Result]) -> None:
     assert "4GB" in find_one(careless, "database.wal", Level.WARNING).remedy
 
 
-def test_time_limits_that_end_our_work_are_told(careless: list[Result]) -> None:
+def test_time_limits_that_end_our_work_are_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.timeouts", Level.WARNING)
     assert "transaction_timeout = 9 s" in found.message
     assert "ALTER ROLE" in found.remedy
@@ -73,13 +73,13 @@ def test_too_few_connections_for_one_replica_is_a_problem(careless: list[Result]
     assert "max_connections" in found.remedy
 
 
-def test_prepared_transactions_that_were_left_are_told(careless: list[Result]) -> None:
+def test_prepared_transactions_that_were_left_are_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.prepared", Level.WARNING)
     assert "left-behind" in found.message
     assert "ROLLBACK PREPARED" in found.remedy
 
 
-def test_a_slot_that_nobody_reads_is_told(careless: list[Result]) -> None:
+def test_a_slot_that_nobody_reads_is_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.slots", Level.WARNING)
     assert "nothing reads it" in found.message
     assert "pg_drop_replication_slot('nobody')" in found.remedy

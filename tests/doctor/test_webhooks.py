@@ -27,7 +27,7 @@ async def test_the_probe_is_refused_as_it_should_be_stores_nothing_and_raises_no
     assert await database.pool.fetchval(STORED) == 0
 
 
-async def test_an_address_that_leads_elsewhere_is_told(start_service: StartService) -> None:
+async def test_an_address_that_leads_elsewhere_is_reported(start_service: StartService) -> None:
     async with start_service() as service:
         base = str(service.base_url)
         for path, message, remedy in (
@@ -52,7 +52,7 @@ async def test_an_address_that_leads_elsewhere_is_told(start_service: StartServi
         (answer(404, '{"error": {"message": "unknown page"}}'), "by another service"),
     ],
 )
-async def test_what_stands_before_the_service_is_told_by_its_answer(given: bytes, message: str) -> None:
+async def test_what_stands_before_the_service_is_reported_by_its_answer(given: bytes, message: str) -> None:
     async with answering(lambda _: given) as url:
         findings = await examine(None, webhook_url=f"{url}/webhooks/formant")
     assert message in find_one(findings, "webhooks.address", Level.PROBLEM).message
@@ -67,13 +67,13 @@ async def test_where_it_might_be_stored_unsigned_no_post_is_sent(
         found = find_one(await examine(None, unsigned, webhook_url=url), "webhooks.address", Level.UNCHECKED)
         assert "No POST was sent" in found.message
         assert await database.pool.fetchval(STORED) == 0
-        # Settings of another service than the one that answers: then the one probe is in quarantine, and that is told.
+        # With settings of another service the one probe ends in quarantine, and the finding says so.
         found = find_one(await examine(None, webhook_url=url), "webhooks.address", Level.PROBLEM)
         assert "anyone may post" in found.message
         assert await database.pool.fetchval(STORED) == 1
 
 
-async def test_plain_http_and_a_slow_way_are_told(start_service: StartService) -> None:
+async def test_plain_http_and_a_slow_way_are_reported(start_service: StartService) -> None:
     async with start_service() as service:
         url = f"{service.base_url}/webhooks/formant"
         slow = await examine(None, webhook_url=url, limits={"webhook_seconds": (0.0, 8.0)})
@@ -83,7 +83,7 @@ async def test_plain_http_and_a_slow_way_are_told(start_service: StartService) -
     assert find_one(clear, "webhooks.address", Level.PROBLEM)
 
 
-async def test_when_the_last_genuine_webhook_came_is_told_for_each_target(
+async def test_when_the_last_genuine_webhook_came_is_reported_for_each_target(
     start_service: StartService, database: Database
 ) -> None:
     await store_batch(database.url, 3)

@@ -61,7 +61,7 @@ async def test_headers_of_a_further_request_have_a_time_of_their_own() -> None:
         assert (await connection.read_answer()).status == 200
 
 
-async def test_an_idle_connection_is_closed_after_its_time_and_a_request_begins_it_anew() -> None:
+async def test_an_idle_connection_is_closed_after_its_time_which_a_request_starts_again() -> None:
     async with serve_kept(idle_seconds=75) as server, server.connect() as connection:
         for _ in range(2):
             await connection.send(NEXT)

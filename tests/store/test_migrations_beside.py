@@ -108,7 +108,7 @@ async def test_a_version_that_lacks_some_and_is_behind_in_others_is_refused(
         await migrate(connection)
 
 
-async def test_functions_are_those_of_the_newest_version_whoever_restarts(
+async def test_functions_are_those_of_the_newest_version_whichever_restarts(
     connection: asyncpg.Connection, later: Path, versions: Versions
 ) -> None:
     change_a_function(later)
@@ -173,7 +173,7 @@ async def test_a_migration_that_never_gets_its_lock_gives_up_and_has_changed_not
     assert len((await migrate(connection)).migrations) == 1
 
 
-async def test_an_index_is_built_beside_what_goes_on_and_anew_when_that_failed_half_way(
+async def test_an_index_is_built_concurrently_and_again_after_a_failure(
     connection: asyncpg.Connection, later: Path, versions: Versions
 ) -> None:
     (later / "migrations" / "9998_a.sql").write_text(

@@ -11,8 +11,8 @@ from service.doctor.findings import Finding, Level
 from service.sandbox import Faults, SandboxOptions, serve_sandbox
 from service.store.database import Database
 from tests.certificates import make_certificate
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one
+from tests.doctor.http_server import answer, answering
 
 KEY = "provider-key-of-ours"
 

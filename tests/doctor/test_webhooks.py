@@ -6,8 +6,8 @@ from service.doctor.findings import Level
 from service.store.database import Database
 from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one
+from tests.doctor.http_server import answer, answering
 from tests.factories import make_payload, post_webhook, store_batch
 
 STORED = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM quarantine)"

@@ -20,7 +20,7 @@ from service.settings import read_settings
 from service.web.operations import Operation
 from service.web.parameters import Parameter
 from tests.conftest import API_KEY, SECRET
-from tests.web.living import live
+from tests.web.live_service import live
 
 ASKED_OTHERWISE = [
     ("/v1/batch-calls/{batch_id}/outcomes", {"by": "results.intent"}),

@@ -14,7 +14,7 @@ from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi import checks
 
 from tests.conftest import API_KEY
-from tests.web.living import Living, live
+from tests.web.live_service import Living, live
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 RUNS = settings(

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from service.doctor.findings import Level
 from service.store.database import Database
 from tests.conftest import StartService
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one, list_troubles
+from tests.doctor.http_server import answer, answering
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.processes import OUTCOMES, run
 

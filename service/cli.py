@@ -1,11 +1,12 @@
-"""The command line, ``outcomes``: what each command takes, and what its help says.
+"""The command line, ``outcomes``: the arguments, options and help of each command.
 
-The work is in ``service.commands``, and in the packages of the two programs that ship along. A command's module is
-imported when the command is called, so that help needs none of them.
+The commands are in ``service.commands``, and in the packages of the two programs that ship along.
 """
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,6 +25,11 @@ def outcomes() -> None:
     """
 
 
+def _load(name: str) -> Any:
+    """A module of commands, imported when one of them is called, so that help stays fast."""
+    return import_module(f"service.commands.{name}")
+
+
 outcomes.add_command(crm_sync)
 outcomes.add_command(sandbox)
 
@@ -31,45 +37,37 @@ outcomes.add_command(sandbox)
 @outcomes.command(short_help="Run the service until SIGTERM.")
 def serve() -> None:
     """Run the service until SIGTERM, then drain and exit with 0."""
-    from service.commands.serve import serve as run
-
-    run()
+    _load("serve").serve()
 
 
 @outcomes.command(short_help="Bring the database's schema up to date.")
 def migrate() -> None:
-    """Bring the database's schema up to this version (serve does so too, unless told not to)."""
-    from service.commands.schema import migrate as run
-
-    run()
+    """Bring the database's schema up to this version (serve does so too, unless OUTCOMES_MIGRATE_ON_START=0)."""
+    _load("schema").migrate()
 
 
 @outcomes.command("grant-service", short_help="Let a database role run the service.")
 @click.argument("role")
 def grant_service(role: str) -> None:
-    """Give a database role what running the service takes: no DDL, no TRUNCATE, no change of the audit log.
+    """Give a database role the rights that running the service needs: no DDL, no TRUNCATE, no change of the audit log.
 
     Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
     """
-    from service.commands.schema import grant_service as run
-
-    run(role)
+    _load("schema").grant_service(role)
 
 
 @outcomes.command(short_help="Check everything, and say what to do.")
-@click.option("--url", help="Where the running service answers.  [default: from OUTCOMES_HOST and OUTCOMES_PORT]")
-@click.option("--no-service", is_flag=True, help="Leave the running service out, as before a first start.")
+@click.option("--url", help="Address of the running service.  [default: from OUTCOMES_HOST and OUTCOMES_PORT]")
+@click.option("--no-service", is_flag=True, help="Skip the running service, such as before a first start.")
 @click.option("--webhook-url", help="The public address that the provider sends to: https://…/webhooks/formant.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: bool) -> None:
     """Check configuration, database, clocks, provider, webhooks and the running service, and say what to do.
 
-    One line for each finding: ok, unchecked, warning or problem. Ends with 1 when there is a problem, else with 0.
-    Changes nothing, and tells no secret and no person. Needs the settings that the service has: run it where it runs.
+    One line for each finding: ok, unchecked, warning or problem. Exits with 1 if there is a problem, else with 0.
+    Changes nothing; prints no secrets and no personal data. Needs the service's settings: run it where that runs.
     """
-    from service.commands.doctor import doctor as run
-
-    run(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
+    _load("doctor").doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
 
 
 @outcomes.command(short_help="See it at work, without an account.")
@@ -80,7 +78,7 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
 @click.option("--duplicate", default=0.2, show_default=True, type=click.FloatRange(0, 1), help="Share sent twice.")
 @click.option(
     "--reorder", "reorder_seconds", default=300.0, show_default=True, type=click.FloatRange(0),
-    help="Shuffled within so many seconds.",
+    help="Shuffled within this many seconds.",
 )  # fmt: skip
 @click.option(
     "--bad-signature", default=0.05, show_default=True, type=click.FloatRange(0, 1), help="Share with a forged copy."
@@ -88,39 +86,14 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
 @click.option(
     "--sandbox-port", default=0, show_default="a free one", type=click.IntRange(0, 65535), help="The sandbox's port."
 )
-@click.option("--exit", "is_exit", is_flag=True, help="End when the batch has; status 0 only if the figures agree.")
-def demo(
-    recipients: int,
-    seed: int | None,
-    speed: float,
-    drop: float,
-    duplicate: float,
-    reorder_seconds: float,
-    bad_signature: float,
-    sandbox_port: int,
-    is_exit: bool,
-) -> None:
+@click.option("--exit", "is_exit", is_flag=True, help="Exit when the batch is done; with 0 only if the figures agree.")
+def demo(**options: Any) -> None:
     """See it at work: Postgres, the provider's sandbox and the service, and one batch from CSV to final figures.
 
     Needs no account and no settings, and may be run again at any time. Afterwards it keeps serving until Ctrl-C, so
-    that you can look around; commands that are run beside it, in the same folder, use its settings.
+    that you can explore; commands in the same folder use its settings meanwhile.
     """
-    from service.commands.demo import DemoOptions
-    from service.commands.demo import demo as run
-
-    run(
-        DemoOptions(
-            recipients=recipients,
-            seed=seed,
-            speed=speed,
-            drop=drop,
-            duplicate=duplicate,
-            reorder_seconds=reorder_seconds,
-            bad_signature=bad_signature,
-            sandbox_port=sandbox_port,
-            is_exit=is_exit,
-        )
-    )
+    _load("demo").demo(**options)
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
@@ -128,76 +101,64 @@ def demo(
 def reconcile(batch_id: int) -> None:
     """Compare a batch with the provider's figures now, without grace, and heal what is missing.
 
-    Ends with 1 when the figures differ afterwards.
+    Exits with 1 if the figures still differ.
     """
-    from service.commands.reconcile import reconcile as run
-
-    run(batch_id)
+    _load("batches").reconcile(batch_id)
 
 
-_BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch; all without it.")
+_BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch.  [default: all]")
 
 
 @outcomes.command(short_help="Recount everything from the stored events.")
 @_BATCH
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(batch_id: int | None, as_json: bool) -> None:
-    """Recount every outcome and counter from the facts, and hold the facts against the raw events still kept.
+    """Recount every outcome and counter from the facts, and compare the facts with the raw events still kept.
 
-    The bodies are checked against their digests and the provider's signatures; name retired secrets too for the run
-    (FORMANT_WEBHOOK_SECRET=new,old). Events without a reference are placed again on paper; with --batch, those that are
-    in the batch or belong there. Changes nothing, and may run beside webhooks. Ends with 1 when something differs;
-    events that are about to be placed are listed, and are no difference.
+    Bodies are checked against their digests and the provider's signatures; for this run add retired secrets
+    (FORMANT_WEBHOOK_SECRET=new,old). Events without a reference are attributed again without storing the result; with
+    --batch, those that are in the batch or belong to it. Changes nothing, and may run while webhooks arrive. Exits with
+    1 if something differs; events that are about to be attributed are listed, but are not differences.
     """
-    from service.commands.recount import verify as run
-
-    run(batch_id, as_json=as_json)
+    _load("events").verify(batch_id, as_json=as_json)
 
 
-@outcomes.command(short_help="Make outcomes and counters again from the facts.")
+@outcomes.command(short_help="Recompute outcomes and counters from the facts.")
 @_BATCH
 def rebuild(batch_id: int | None) -> None:
-    """Make outcomes and counters again from the facts, in small steps, while webhooks keep coming."""
-    from service.commands.recount import rebuild as run
-
-    run(batch_id)
+    """Recompute outcomes and counters from the facts, in small steps, while webhooks arrive."""
+    _load("events").rebuild(batch_id)
 
 
-@outcomes.command(short_help="Decide again where events without a reference go.")
+@outcomes.command(short_help="Attribute events without a reference again.")
 def reattribute() -> None:
-    """Decide again where events without a reference belong, and move those that are elsewhere.
+    """Attribute events without a reference again, and move those that belong elsewhere.
 
-    Run it once after an upgrade from a version that kept no evidence on them; otherwise the service does this by
-    itself. It works in small steps while webhooks keep coming, and may be run again. `outcomes verify` lists
-    beforehand what it would move.
+    Run it once after an upgrade from a version that kept no evidence on them; otherwise the service does this itself.
+    It works in small steps while webhooks arrive, and may be run again. `outcomes verify` lists in advance what it
+    would move.
     """
-    from service.commands.recount import reattribute as run
-
-    run()
+    _load("events").reattribute()
 
 
-@outcomes.command(short_help="Correct what older versions stored as it came.")
+@outcomes.command(short_help="Correct implausible values from older versions.")
 def repair() -> None:
-    """Remove times and numbers that cannot be true from what older versions stored, beside webhooks.
+    """Remove implausible times and numbers that older versions stored, while webhooks arrive.
 
-    The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be
-    stopped at any time and continues where it was.
+    The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be stopped
+    at any time, and continues where it stopped.
     """
-    from service.commands.repair import repair as run
-
-    run()
+    _load("events").repair()
 
 
-@outcomes.command(short_help="Process again what waits in quarantine.")
+@outcomes.command(short_help="Process quarantined webhooks again.")
 @click.argument("quarantine_id", type=int, required=False)
 def replay(quarantine_id: int | None) -> None:
-    """Send what waits in quarantine on its way again: one body by its id, or all of them.
+    """Process quarantined webhooks again: one body by its id, or all of them.
 
-    Ends with 1 when something still cannot be used; it stays in quarantine.
+    Exits with 1 if one still cannot be used; it stays in quarantine.
     """
-    from service.commands.replay import replay as run
-
-    run(quarantine_id)
+    _load("events").replay(quarantine_id)
 
 
 @outcomes.group(short_help="Batches and their uploads.")
@@ -208,10 +169,10 @@ def batches() -> None:
 @batches.command(short_help="Say what became of an unknown upload.")
 @click.argument("upload_id", type=int)
 @click.option("--batch-id", type=int, help="The provider's batch that the upload became.")
-@click.option("--accept-difference", is_flag=True, help="It is, although the provider counts other recipients.")
-@click.option("--not-sent", is_flag=True, help="The provider has never taken it: nobody is dialled.")
-@click.option("--not-these", metavar="N,N", help="It is none of these batches: all that could be it.")
-@click.option("--accept-unreadable", is_flag=True, help="Nor is it an entry of the list that cannot be read.")
+@click.option("--accept-difference", is_flag=True, help="Accept that the provider counts other recipients.")
+@click.option("--not-sent", is_flag=True, help="The provider never accepted it: nobody is dialled.")
+@click.option("--not-these", metavar="N,N", help="It is none of these batches: name all that it could be.")
+@click.option("--accept-unreadable", is_flag=True, help="It is not an unreadable entry of the list either.")
 def resolve(
     upload_id: int,
     batch_id: int | None,
@@ -223,7 +184,7 @@ def resolve(
 ) -> None:
     """Say what became of an upload that is unknown (GET /v1/uploads?state=unknown).
 
-    The evidence is checked first: the provider's list, and webhooks that have come in.
+    The evidence is checked first: the provider's list, and webhooks received so far.
     """
     if (batch_id is None) == (not not_sent):
         raise click.UsageError("Give either --batch-id N or --not-sent")
@@ -234,9 +195,7 @@ def resolve(
     if accept_unreadable and not not_sent:
         raise click.UsageError("--accept-unreadable goes with --not-sent")
     denied = _read_ids(not_these) if not_these is not None else None
-    from service.commands.batches import resolve as run
-
-    run(
+    _load("batches").resolve(
         upload_id,
         batch_id,
         accept_difference=accept_difference,
@@ -256,115 +215,99 @@ def _read_ids(text: str) -> list[int]:
 def keys() -> None:
     """Keys for the HTTP API: each with its scopes, shown once, stored as a digest.
 
-    read sees figures and recipients, upload also has people called, feed follows the changes; admin may do all of it,
-    and erase. Changes hold within seconds, on every replica.
+    read reads figures and recipients, upload starts calls, feed reads the changes; admin may do all of it, and erase.
+    Changes take effect within seconds, on every replica.
     """
 
 
-@keys.command("create", short_help="Make a key and print it, this once.")
+@keys.command("create", short_help="Create a key and print it once.")
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="May be repeated.  [default: read]")
-@click.option("--expires-in", help="Such as 12h, 90d or 8w; without it the key does not expire.")
+@click.option("--expires-in", help="Such as 12h, 90d or 8w.  [default: never]")
 def create_key(name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
-    """Make a key and print it, this once: nobody can show it again."""
-    from service.commands.keys import create as run
-
-    run(name, scopes or ("read",), expires_in)
+    """Create a key and print it once: it cannot be shown again."""
+    _load("keys").create(name, scopes or ("read",), expires_in)
 
 
 @keys.command("list", short_help="List the keys, and when each was last used.")
 def list_keys() -> None:
-    """List the keys: how each begins, what it is for, and when it was last used."""
-    from service.commands.keys import list_keys as run
-
-    run()
+    """List the keys: their first characters, their scopes, and when each was last used."""
+    _load("keys").list_keys()
 
 
 @keys.command("revoke", short_help="Revoke a key by its name or id.")
 @click.argument("name_or_id")
 def revoke_key(name_or_id: str) -> None:
     """Revoke a key by its name or id: it is refused everywhere within seconds."""
-    from service.commands.keys import revoke as run
-
-    run(name_or_id)
+    _load("keys").revoke(name_or_id)
 
 
 @outcomes.command(short_help="Erase a person by phone.")
 @click.argument("phone")
-@click.option("--dry-run", is_flag=True, help="Only count what would go.")
+@click.option("--dry-run", is_flag=True, help="Only count what would be erased.")
 def erase(phone: str, dry_run: bool) -> None:
-    """Erase a person: phone, parameters, what was said, raw events, and rows of files that are held.
+    """Erase a person: phone, parameters, what was said, raw events, and rows of held files.
 
-    What became of their calls stays counted. Webhooks that come later bring nobody back. Ends with 1 while something
-    is on its way in that names them still; a running service then goes on by itself.
+    The outcomes of their calls stay counted. Later webhooks do not restore the person. Exits with 1 while data that
+    names them is still being processed; a running service then finishes the erasure.
     """
-    from service.commands.erase import erase as run
-
-    run(phone, is_dry=dry_run)
+    _load("erasures").erase(phone, is_dry=dry_run)
 
 
-@outcomes.group(short_help="The list of who was erased.")
+@outcomes.group(short_help="The list of erased people.")
 def erasures() -> None:
-    """Who was erased, as keyed hashes: a list to keep, and to erase by again after a restore."""
+    """The list of erased people, as keyed hashes. Keep it, and repeat the erasures after a restore."""
 
 
-@erasures.command("list", short_help="Print the list of who was erased.")
+@erasures.command("list", short_help="Print the list of erased people.")
 def list_erasures() -> None:
-    """Print the list of who was erased. Keep a copy outside the database, as recent as your promises to people are."""
-    from service.commands.erasures import list_erasures as run
-
-    run()
+    """Print the list of erased people. Keep a recent copy outside the database."""
+    _load("erasures").list_erasures()
 
 
-@erasures.command("repeat", short_help="Erase again whom a backup has brought back.")
+@erasures.command("repeat", short_help="Erase again people whom a backup restored.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def repeat_erasures(file: Path) -> None:
-    """Erase again whom a restored backup has brought back, by a list that was made after it.
+    """Erase again people whom a backup restored, by a list that is newer than the backup.
 
     Every phone is hashed and compared, so it may take minutes; run it before the service.
     """
-    from service.commands.erasures import repeat as run
-
-    run(file)
+    _load("erasures").repeat(file)
 
 
-@outcomes.command("restart-feed", short_help="Say that commits were lost.")
+@outcomes.command("restart-feed", short_help="Declare that commits were lost.")
 def restart_feed() -> None:
-    """Say that commits were lost: the database was restored, or a standby took over that lacked some.
+    """Declare that commits were lost: the database was restored, or a standby that lacked some took over.
 
-    Positions go on far beyond all that were ever read. Readers who had read what is gone are refused (409) until they
-    read from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if you
-    can; again is harmless.
+    Positions continue far beyond all that were ever read. Readers of lost positions are refused (409) until they read
+    from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if possible;
+    it may be run again.
     """
-    from service.commands.feed import restart_feed as run
-
-    run()
+    _load("schema").restart_feed()
 
 
 @outcomes.group(short_help="The roles that BI tools read as.")
 def bi() -> None:
-    """The roles that BI tools read as, and what they are shown."""
+    """The roles that BI tools read as, and what those see."""
 
 
-@bi.command(short_help="Make or repair a role that only reads bi.")
+@bi.command(short_help="Create or repair a role that only reads bi.")
 @click.option("--full", is_flag=True, help="bi_reader_full, which sees phones and call parameters; else bi_reader.")
-@click.option("--connections", default=20, show_default=True, type=click.IntRange(1, 1000), help="At most, at a time.")
+@click.option("--connections", default=20, show_default=True, type=click.IntRange(1, 1000), help="Max. at a time.")
 @click.option(
     "--statement-seconds", default=60, show_default=True, type=click.IntRange(1, 86_400), help="Longest query."
 )
-@click.option("--print", "is_print", is_flag=True, help="Only print what an administrator would have to run.")
+@click.option("--print", "is_print", is_flag=True, help="Only print the SQL for an administrator.")
 def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -> None:
-    """Make or repair a role that reads the schema bi and nothing else.
+    """Create or repair a role that reads the schema bi and nothing else.
 
-    Its password comes from OUTCOMES_BI_PASSWORD; without, the present one stays. Safe to run again.
+    Its password comes from OUTCOMES_BI_PASSWORD; without it the present password stays. May be run again.
     """
-    from service.commands.bi import role as run
-
-    run(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
+    _load("bi").role(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
 
 
 _NAMES = click.argument("names", nargs=-1)
-_RESULT = click.option("--result", "is_result", is_flag=True, help="The names are of results, not of call parameters.")
+_RESULT = click.option("--result", "is_result", is_flag=True, help="Names are of results, not of call parameters.")
 _AGENT = click.option("--agent", "agent_id", type=click.IntRange(0), help="All results of an agent, instead of names.")
 
 
@@ -375,7 +318,7 @@ _AGENT = click.option("--agent", "agent_id", type=click.IntRange(0), help="All r
 def show(names: tuple[str, ...], is_result: bool, agent_id: int | None) -> None:
     """Show call parameters (or results) to bi_reader: those that say nothing about a single person.
 
-    With --result --agent ID the results of that agent are shown as those of any other.
+    With --result --agent ID the results of that agent are shown like those of any other.
     """
     _set_shown(names, is_result, agent_id, is_shown=True)
 
@@ -387,8 +330,8 @@ def show(names: tuple[str, ...], is_result: bool, agent_id: int | None) -> None:
 def hide(names: tuple[str, ...], is_result: bool, agent_id: int | None) -> None:
     """Hide call parameters (or results) from bi_reader.
 
-    Results take patterns: '*name*' hides customer_name too, in any case, unless it is shown by name. With --result
-    --agent ID all results of that agent are hidden that are not shown by name.
+    Results take patterns: '*name*' also hides customer_name, in any case, unless it is shown by name. With --result
+    --agent ID all results of that agent are hidden except those shown by name.
     """
     _set_shown(names, is_result, agent_id, is_shown=False)
 
@@ -398,22 +341,18 @@ def _set_shown(names: tuple[str, ...], is_result: bool, agent_id: int | None, *,
         raise click.UsageError("Give either names or --agent")
     if agent_id is not None and not is_result:
         raise click.UsageError("--agent goes with --result: call parameters are hidden unless they are shown")
-    from service.commands.bi import set_shown as run
-
-    run(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
+    _load("bi").set_shown(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
 
 
 def main() -> None:
-    """The entry point. What fails is told in one line: with 2 as the status where the user can do something about it,
-    with 1 where the fault is ours."""
+    """The entry point. A failure is reported in one line, with exit status 2 if the user can fix it, 1 if the fault is
+    ours."""
     try:
         outcomes.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)  # Ctrl-C, as a shell tells it
+        sys.exit(130)  # Ctrl-C, as shells report it
     except Exception as error:
-        from service.commands.failures import report
-
-        sys.exit(report(error))
+        sys.exit(_load("failures").report(error))

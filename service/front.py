@@ -10,17 +10,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import ApiError
 from service.telemetry.metrics import Metrics
 from service.web.documentation import Documentation
+from service.web.middleware import Requests
 from service.web.operations import Guard, Operation, to_route
 from service.web.problems import (
     UNREACHABLE,
     answer_api_error,
+    answer_disconnected,
     answer_failure,
     answer_http_exception,
-    answer_nobody,
     answer_unavailable,
 )
-from service.web.requests import Requests
-from service.web.safety import make_safe
 from service.webhooks.receiver import read_target
 
 
@@ -37,7 +36,7 @@ class Front:
         if read_target(scope.get("path", "")) is not None:
             await self._receiver(scope, receive, send)
         else:
-            await self._requests(scope, receive, make_safe(send))
+            await self._requests(scope, receive, send)
 
 
 class Handlers(Protocol):
@@ -57,7 +56,7 @@ def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlet
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),
             HTTPException: answer_http_exception,
-            ClientDisconnect: answer_nobody,
+            ClientDisconnect: answer_disconnected,
             Exception: answer_failure,
         },
     )

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.web.json import JsonResponse
 from service.web.operations import RETRY_AFTER, Answer, Operation
+from service.web.responses import JsonResponse
 
 logger = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from service.store.session import SESSION
+from service.store.database_url import SESSION
 from tests.postgres import PostgresServer
 from tests.provider import find_free_port
 

@@ -7,10 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.store.database import Database
-from service.web.answers import Page, Time, to_page
-from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 from service.web.parameters import Number
+from service.web.responses import JsonResponse, Page, Time, raw, to_page
 
 LIMIT = Number("limit", "Maximum number of lines", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the previous page", default=2**62, minimum=1, maximum=2**62)

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.alarms.alarms import AlarmList, AlarmWatch, describe
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
+from service.web.responses import JsonResponse
 
 
 class Alarms:

@@ -1,4 +1,4 @@
-"""What the commands of ``outcomes`` do, one file for each, with what it shows; ``service.cli`` says what they take.
+"""The commands of ``outcomes`` and their output; ``service.cli`` has their arguments and options.
 
 ``crm-sync`` and ``sandbox`` are programs of their own: their commands are in their packages.
 """

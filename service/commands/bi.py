@@ -8,7 +8,7 @@ import click
 import uvloop
 
 from service.app import prepare_schema
-from service.commands.starting import open_database_url, start
+from service.commands.startup import open_database_url, start
 from service.settings import Settings
 from service.store import bi_roles
 from service.store.bi_roles import ROLES, list_role_bounds, list_role_changes, set_up_role
@@ -18,7 +18,7 @@ _Result = TypeVar("_Result")
 
 
 def role(*, is_full: bool, connections: int, statement_seconds: int, is_print: bool) -> None:
-    """Makes or repairs the role, or prints the statements that would."""
+    """Creates or repairs the role, or prints the statements for that."""
     settings = start()
     name = ROLES[1] if is_full else ROLES[0]
     limits = {"connections": connections, "statement_seconds": statement_seconds}
@@ -52,7 +52,7 @@ def set_shown(names: tuple[str, ...], kind: str, agent_id: int | None, *, is_sho
 
 
 def _run(settings: Settings, work: Callable[[asyncpg.Connection], Coroutine[Any, Any, _Result]]) -> _Result:
-    """What ``work`` comes to, on one connection, once the schema was found to fit."""
+    """The result of ``work`` on one connection, after a check of the schema."""
 
     async def run(url: str) -> _Result:
         await prepare_schema(url, may_migrate=False)

@@ -1,8 +1,7 @@
-"""``outcomes demo``: Postgres, the provider's sandbox and the service in one go, and a batch from its CSV to its last
-figure.
+"""``outcomes demo``: Postgres, the provider's sandbox and the service at once, and a batch from CSV to final figures.
 
-It uses the service as a customer would, over HTTP, and ends by holding its figures against the provider's. Runs may
-share a database: each has people, calls and ids of its own.
+It uses the service as a customer does, over HTTP, and finally compares the figures with the provider's. Runs may share
+a database: each has its own people, calls and ids.
 """
 
 import asyncio
@@ -16,9 +15,8 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import uvloop
@@ -27,8 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.app import open_app
-from service.commands.running_demo import publish_demo
-from service.commands.starting import begin, find_service_url, open_database_url
+from service.commands.startup import begin, find_service_url, open_database_url, publish_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
     Faults,
@@ -47,9 +44,9 @@ API_KEY = "demo-key"
 SANDBOX_KEY = "sandbox-key"
 SECRET = "demo-secret"  # noqa: S105  of webhooks from this machine, for as long as the demo runs
 HEAD_START_SECONDS = 6 * 3600
-"""The sandbox's clock runs fast while it calls, so it begins in the past. The demo's own batch takes half of that."""
+"""The sandbox's clock runs fast while it calls, so it starts in the past. The demo's batch takes half of that."""
 GRACE_SECONDS, RECONCILE_SECONDS = 900, 30
-"""Of the provider's time."""
+"""On the provider's clock."""
 POLL_SECONDS = 0.25
 HEALING_SECONDS = 120.0
 AVERAGE_TOLERANCE = 0.1  # both sides round to one decimal
@@ -57,24 +54,21 @@ CONTACTS = "contacts.csv"
 CONTACTS_COUNT = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoOptions:
+class DemoOptions(NamedTuple):
     """How the demo's provider behaves."""
 
     recipients: int
     seed: int | None
-    """None: a new one. The same again gives calls the ids that they had in the run before."""
+    """None: a new one. The same seed gives calls the same ids again."""
     speed: float
-    drop: float
-    duplicate: float
-    reorder_seconds: float
-    bad_signature: float
+    faults: Faults
     sandbox_port: int
     is_exit: bool
 
 
-def demo(options: DemoOptions) -> None:
-    """Runs it; ends with 0 only when every figure of ours equals the provider's."""
+def demo(recipients: int, seed: int | None, speed: float, sandbox_port: int, *, is_exit: bool, **faults: Any) -> None:
+    """Runs it; exits with 0 only if every figure of ours equals the provider's. ``faults`` are fields of ``Faults``."""
+    options = DemoOptions(recipients, seed, speed, Faults(**faults), sandbox_port, is_exit)
     environ = make_environ(os.environ, options)
     settings = begin({"OUTCOMES_LOG_LEVEL": "error", **environ}, for_people=True)
     with publish_demo(settings.data_dir, environ), open_database_url(settings, may_create=True) as url:
@@ -83,8 +77,8 @@ def demo(options: DemoOptions) -> None:
 
 
 def make_environ(environ: Mapping[str, str], options: DemoOptions) -> dict[str, str]:
-    """The demo's settings by their environment names: ours as they are given, the provider's of the sandbox. What takes
-    time at the provider's fits its clock."""
+    """The demo's settings by their environment names: the service's as given, the provider's for the sandbox. Delays
+    fit the provider's clock."""
     given = {name: value for name, value in environ.items() if name.startswith("OUTCOMES_")}
     settings = read_settings(given)
     made = {
@@ -104,10 +98,8 @@ def make_environ(environ: Mapping[str, str], options: DemoOptions) -> dict[str, 
 
 
 def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 async def _run(settings: Settings, database_url: str, options: DemoOptions) -> bool:
@@ -118,17 +110,13 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
         seed=options.seed,
         rate_limit=1000,
     )
-    faults = Faults(
-        drop=options.drop,
-        duplicate=options.duplicate,
-        reorder_seconds=options.reorder_seconds,
-        bad_signature=options.bad_signature,
-    )
     clock = RunningClock(options.speed, time.time() - HEAD_START_SECONDS, pauses=True)
     port = httpx.URL(settings.formant_base_url).port or 0
     async with AsyncExitStack() as stack:
         try:
-            sandbox = await stack.enter_async_context(serve_sandbox(provider, port=port, faults=faults, clock=clock))
+            sandbox = await stack.enter_async_context(
+                serve_sandbox(provider, port=port, faults=options.faults, clock=clock)
+            )
         except OSError as error:
             raise ConfigurationError(
                 f"127.0.0.1:{port} cannot be listened on ({error.strerror}): give another --sandbox-port"
@@ -151,7 +139,7 @@ class _Demo:
         )
 
     async def run(self) -> bool:
-        """Whether all figures agree; False also when a signal stopped it before."""
+        """Whether all figures agree; also False when a signal stopped the demo."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         self._console.print(f"The service answers at {self._url},\nthe provider's sandbox at {self._sandbox.base_url}.")
@@ -163,33 +151,33 @@ class _Demo:
                 return False
             agrees = await self._compare(batch_id)
         if not self._options.is_exit:
-            self._show_ways_on(batch_id)
+            self._print_hints(batch_id)
             await self._stop.wait()
         return agrees
 
     async def _upload(self) -> int:
-        options = self._options
-        # Clocks of several runs overlap. With the same people in both, a lost call could be either batch's, and would
-        # rightly stay ambiguous.
+        options, faults = self._options, self._options.faults
+        # Clocks of several runs overlap. With the same people, a lost call could belong to either batch, and would stay
+        # ambiguous.
         contacts = sample_contacts(options.recipients, secrets.randbits(64))
         batch = await self._ask(
             "POST",
             "/v1/batch-call",
-            # The sandbox calls nobody, so whatever an earlier run or another file has left holds nothing back.
+            # The sandbox calls nobody, so what an earlier run left need not hold the upload.
             data={"agent_id": str(AGENT_ID), "name": "Demo", "force": "true", "accept_columns": "true"},
             files={"file": ("demo.csv", contacts, "text/csv")},
         )
         self._console.print(
             f"Uploaded a CSV: batch {batch['id']}, {batch['total_recipients']:,} recipients. "
-            f"The provider calls them, {options.speed:g} times as fast as real time. It loses {options.drop:.0%} of "
-            f"its webhooks, sends {options.duplicate:.0%} twice, out of order within {options.reorder_seconds:g} s, "
-            f"and forges a copy of {options.bad_signature:.0%}."
+            f"The provider calls them, {options.speed:g} times as fast as real time. It loses {faults.drop:.0%} of "
+            f"its webhooks, sends {faults.duplicate:.0%} twice, out of order within {faults.reorder_seconds:g} s, "
+            f"and forges a copy of {faults.bad_signature:.0%}."
         )
         batch_id: int = batch["id"]
         return batch_id
 
     async def _watch(self, batch_id: int) -> None:
-        """Shows the figures move until the provider has nothing more to dial or to send."""
+        """Shows the figures until the provider has nothing more to dial or send."""
         done = asyncio.ensure_future(self._sandbox.sandbox.wait_until_done(batch_id))
         stopped = asyncio.ensure_future(self._stop.wait())
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=12), TimeElapsedColumn())
@@ -211,10 +199,8 @@ class _Demo:
             future.cancel()
 
     async def _heal(self, batch_id: int) -> bool:
-        """Has the batch compared and healed now, unless the service is at it already; False: it was stopped."""
-        self._console.print(
-            "All webhooks that will come have come. Comparing with the provider, and healing what is lost."
-        )
+        """Compares and heals the batch, waiting while the service does so already; False: stopped by a signal."""
+        self._console.print("All webhooks have arrived. Comparing with the provider, and healing what is lost.")
         give_up_at = time.monotonic() + HEALING_SECONDS
         while not self._stop.is_set():
             answer = await self._client.post(f"/v1/batch-calls/{batch_id}/reconcile", timeout=HEALING_SECONDS)
@@ -239,7 +225,7 @@ class _Demo:
             agrees = agrees and is_equal
             table.add_row(name, str(ours.get(name)), str(theirs.get(name)), "equal" if is_equal else "DIFFERENT")
         table.add_section()
-        table.add_row("calls of which no webhook came", str(lost), "", "lost")
+        table.add_row("calls without a webhook", str(lost), "", "lost")
         healed = outcomes["attempts"]["total"] - (len(calls) - lost)
         table.add_row("of these, fetched from the provider", str(healed), "", "healed")
         table.add_row("verdict", outcomes["verdict"], "", "")
@@ -254,7 +240,7 @@ class _Demo:
         self._console.print("Every figure agrees." if agrees else "The figures differ.")
         return agrees
 
-    def _show_ways_on(self, batch_id: int) -> None:
+    def _print_hints(self, batch_id: int) -> None:
         key = shlex.quote(self._settings.api_key)
         program = "outcomes" if shutil.which("outcomes") else min(sys.argv[0], os.path.relpath(sys.argv[0]), key=len)
         written = _write_contacts(self._settings.data_dir)
@@ -282,8 +268,8 @@ def _read(answer: httpx.Response) -> Any:
 
 
 def _write_contacts(data_dir: Path) -> str:
-    """Writes contacts.csv for an upload of one's own, into this folder unless a file of the user's is there; returns
-    what is to be said of it. A copy beside the data shows the next run whose file it is."""
+    """Writes contacts.csv for the user's first upload, into this folder unless it has a file of the user's; returns a
+    line about it. A copy beside the data lets the next run recognise its own file."""
     path, copy = Path(CONTACTS), data_dir.expanduser() / CONTACTS
     contacts = sample_contacts(CONTACTS_COUNT, secrets.randbits(64)).encode()
     try:
@@ -295,7 +281,7 @@ def _write_contacts(data_dir: Path) -> str:
     except OSError as error:
         return f"{error.filename} cannot be written ({error.strerror}): upload a CSV of your own."
     if not is_ours:
-        return f"{CONTACTS} here is yours, and stays as it is; {copy} has people to upload."
+        return f"{CONTACTS} here is yours and is kept; {copy} has people to upload."
     return f"{CONTACTS} has {CONTACTS_COUNT} more people to upload."
 
 

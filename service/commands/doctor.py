@@ -1,23 +1,31 @@
-"""``outcomes doctor``: looks at everything, and says what to do."""
+"""``outcomes doctor``: checks everything, and prints a line for each finding as it comes, or all of them as JSON."""
 
+import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
 
 import uvloop
+from rich.console import Console
+from rich.text import Text
 
-from service.commands.starting import find_environ, find_service_url
-from service.doctor.configuration import read_what_is_usable
-from service.doctor.examination import Examination
-from service.doctor.findings import Finding, problem, unchecked
-from service.doctor.printing import print_json, print_lines
+from service.commands.startup import find_environ, find_service_url
+from service.doctor.configuration import read_usable_settings
+from service.doctor.examination import Examination, Result
+from service.doctor.findings import Finding, Level, problem, unchecked
 from service.settings import Settings
 from service.store.embedded import run_embedded_postgres
 from service.telemetry.context import COMMAND_LINE, set_actor
 from service.telemetry.logs import configure_logs
 
 EMBEDDED_SECONDS = 30.0
+COLOURS = {Level.OK: "green", Level.UNCHECKED: "cyan", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
+COUNTED = {Level.OK: "ok", Level.UNCHECKED: "unchecked", Level.WARNING: "warnings", Level.PROBLEM: "problems"}
+NAME_WIDTH = 30
 
 
 def doctor(url: str | None, *, is_service_left_out: bool, webhook_url: str | None, as_json: bool) -> None:
@@ -26,7 +34,7 @@ def doctor(url: str | None, *, is_service_left_out: bool, webhook_url: str | Non
     configure_logs("error", for_people=True)
     set_actor(COMMAND_LINE)
     environ = find_environ()
-    settings, wrong = read_what_is_usable(environ)
+    settings, wrong = read_usable_settings(environ)
     found = find_service_url(settings) if settings.port else None
     with _find_database(settings) as (database_url, no_database):
         examination = Examination(
@@ -44,7 +52,7 @@ def doctor(url: str | None, *, is_service_left_out: bool, webhook_url: str | Non
 
 @contextmanager
 def _find_database(settings: Settings) -> Iterator[tuple[str | None, Finding | None]]:
-    """The database's address, or why there is none. The embedded one is started where it was made, and never made."""
+    """The database's address, or why there is none. An embedded one is started if it exists, but not created."""
     if settings.database_url:
         yield settings.database_url, None
         return
@@ -57,7 +65,36 @@ def _find_database(settings: Settings) -> Iterator[tuple[str | None, Finding | N
         failure = database_url = None
         try:
             database_url = stack.enter_context(run_embedded_postgres(settings.data_dir, start_seconds=EMBEDDED_SECONDS))
-        except Exception as error:  # of many kinds, and told in the report like everything else
+        except Exception as error:  # of many kinds; the report lists it like any other finding
             remedy = f"See {folder / 'log'}, and that OUTCOMES_DATA_DIR belongs to this user"
             failure = problem(f"The embedded Postgres does not start ({type(error).__name__})", remedy)
         yield database_url, failure
+
+
+async def print_lines(findings: AsyncIterator[Result]) -> int:
+    """Prints the findings for people, and a last line with their numbers; returns the number of problems."""
+    console, counts = Console(highlight=False, markup=False), Counter[Level]()
+    async for check, finding in findings:
+        level = finding.level
+        counts[level] += 1
+        line = Text.assemble((f"{level:<10}", COLOURS[level]), (f"{check:<{NAME_WIDTH}}", "dim"), finding.message)
+        if finding.remedy:
+            line.append(f" → {finding.remedy}", "italic" if console.is_terminal else "")
+        console.print(line, soft_wrap=True)
+    console.print(", ".join(f"{counts[level]} {name}" for level, name in COUNTED.items()))
+    return counts[Level.PROBLEM]
+
+
+async def print_json(findings: AsyncIterator[Result]) -> int:
+    """Prints the findings as one JSON object; returns the number of problems."""
+    results = [each async for each in findings]
+    counts = Counter(each.finding.level for each in results)
+    report = {
+        "status": "problem" if counts[Level.PROBLEM] else "warning" if counts[Level.WARNING] else "ok",
+        "version": version("formant-outcomes"),
+        "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "counts": {level.value: counts[level] for level in Level},
+        "findings": [{"check": check, **finding._asdict()} for check, finding in results],
+    }
+    print(json.dumps(report, ensure_ascii=False))  # noqa: T201
+    return counts[Level.PROBLEM]

@@ -1,41 +1,59 @@
-"""``outcomes erasures``: the list of who was erased, to be kept outside the database for the day it is restored."""
+"""``outcomes erase`` and ``outcomes erasures``: erase a person, and keep the list of erasures for after a restore."""
 
 from pathlib import Path
+from typing import Any
 
 import click
-import uvloop
 
-from service.app import prepare_schema
-from service.commands.starting import open_database_url, read_targets, run_on_database, start
+from service.commands.startup import read_targets, run_on_database, start
+from service.errors import InvalidRequestError
+from service.phones.canonical import require_phone
+from service.phones.written import PhoneError
+from service.privacy.erasure import Eraser
 from service.privacy.tombstones import Tombstones
-from service.store.database import Database, open_database
+from service.store.database import Database
 
 HASHING_SECONDS = 6 * 3600.0
 
 
+def erase(phone: str, *, is_dry: bool) -> None:
+    """Erases the person; exits with 1 while data that names them is still being processed."""
+    settings = start()
+    _, regions = read_targets(settings)
+    try:
+        number = require_phone(phone, regions.sole)
+    except PhoneError as error:
+        raise InvalidRequestError(f"PHONE {error.problem}: {error.remedy}") from error
+
+    shown = run_on_database(settings, lambda database: _erase(database, number, is_dry))
+    for name, value in shown.items():
+        click.echo(f"{name}: {value}")
+    raise SystemExit(1 if shown["state"] == "running" else 0)
+
+
+async def _erase(database: Database, number: str, is_dry: bool) -> dict[str, Any]:
+    eraser = Eraser(database)
+    if is_dry:
+        return {"state": "dry run", **await eraser.preview(number)}
+    return await eraser.finish(await eraser.begin(number))
+
+
 def list_erasures() -> None:
     """Prints who was erased, as keyed hashes."""
-    run_on_database(start(), _print)
 
+    async def print_lines(database: Database) -> None:
+        async for line in Tombstones(database).list():
+            click.echo(line)
 
-async def _print(database: Database) -> None:
-    async for line in Tombstones(database).list():
-        click.echo(line)
+    run_on_database(start(), print_lines)
 
 
 def repeat(file: Path) -> None:
-    """Erases again whom the list in ``file`` names."""
+    """Erases again everyone on the list in ``file``."""
     settings = start()
     lines = file.read_text().splitlines()
     _, regions = read_targets(settings)
-
-    async def run(url: str) -> int:
-        await prepare_schema(url, may_migrate=False)
-        async with open_database(
-            url, allow_unsafe=settings.allow_unsafe_database, statement_seconds=HASHING_SECONDS
-        ) as database:
-            return await Tombstones(database, regions).repeat(lines)
-
-    with open_database_url(settings) as url:
-        count = uvloop.run(run(url))
+    count = run_on_database(
+        settings, lambda database: Tombstones(database, regions).repeat(lines), statement_seconds=HASHING_SECONDS
+    )
     click.echo(f"{count} erased again.")

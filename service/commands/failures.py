@@ -1,4 +1,4 @@
-"""What a command says when it fails: one line, with the remedy. What a database says of a row is never quoted."""
+"""How commands report failures: in one line, with the remedy. A database's detail of a row is never quoted."""
 
 import asyncpg
 import click
@@ -33,7 +33,7 @@ _REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((asyncpg.InsufficientResourcesError,), "The database has no room ({error}): make some, and run this again"),
     (
         (TimeoutError, asyncpg.QueryCanceledError),
-        "The database took too long: see what it is busy with (pg_stat_activity), and run this again",
+        "The database took too long: see what keeps it busy (pg_stat_activity), and run this again",
     ),
     ((httpx.TransportError,), "No answer over HTTP ({kind}): check that the other side runs, and run this again"),
     ((UnicodeDecodeError,), "The file is not UTF-8: save it as UTF-8, and run this again"),
@@ -41,9 +41,9 @@ _REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError),
         "The database went away ({kind}): check that it runs, and run this again",
     ),
-    ((OSError,), "The system refuses ({error}): see to that, and run this again"),
+    ((OSError,), "The system refuses ({error}): correct that, and run this again"),
 )
-"""By what failed, the first that fits. The words of a database that are quoted name objects, never what is in them."""
+"""The first match counts. Quoted messages of the database name objects, never their content."""
 
 
 def report(error: Exception) -> int:
@@ -59,7 +59,7 @@ def report(error: Exception) -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """What went wrong and what to do; None for a fault of ours."""
+    """What failed and what to do; None for a fault of ours."""
     if isinstance(error, OutcomesError):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:

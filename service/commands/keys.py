@@ -1,4 +1,4 @@
-"""``outcomes keys``: makes, lists and revokes keys for the HTTP API."""
+"""``outcomes keys``: creates, lists and revokes keys for the HTTP API."""
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from service.access.keys import Keys, parse_lifetime
-from service.commands.starting import run_on_database, start
+from service.commands.startup import run_on_database, start
 
 _Result = TypeVar("_Result")
 
 
 def create(name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
-    """Makes a key: prints it, and on standard error what it is for."""
+    """Creates a key: prints it, and its name, scopes and expiry on standard error."""
     lifetime = parse_lifetime(expires_in) if expires_in else None
     created = _run(lambda made: made.create(name, scopes, lifetime))
     row = created.row
@@ -25,7 +25,7 @@ def create(name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
 
 
 def list_keys() -> None:
-    """Prints the keys: how each begins, what it is for, and when it was last used."""
+    """Prints the keys: their first characters, scopes, and last use."""
     table = Table("id", "name", "begins", "scopes", "created", "expires", "last used", "state")
     for row in _run(lambda made: made.list()):
         times = [_show_time(row[name]) for name in ("created_at", "expires_at", "last_used_at")]

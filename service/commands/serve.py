@@ -6,7 +6,7 @@ import os
 import uvloop
 
 from service.app import open_app
-from service.commands.starting import begin, open_database_url
+from service.commands.startup import begin, open_database_url
 from service.server.process import serve_until_signal
 from service.settings import Settings
 from service.telemetry.context import SERVICE, set_actor
@@ -22,9 +22,9 @@ def serve() -> None:
 
 
 async def _serve(settings: Settings, url: str) -> None:
-    set_actor(SERVICE)  # what it does by itself; requests act for their keys
+    set_actor(SERVICE)  # for background work; requests act for their keys
     async with open_app(settings, url) as service:
-        # What was made at the start stays, so no collection need look at it again, in the midst of requests.
+        # Objects of the start stay, so garbage collections during requests need not scan them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)

@@ -1,5 +1,5 @@
-"""``outcomes doctor``: everything that an operator would look at before going live, or at three in the morning.
+"""``outcomes doctor``: everything that an operator would check before going live, or during an incident.
 
-Each check is a small function that gives findings, each with its remedy. They change nothing but the heartbeat's row,
-which proves that commits go through, and the count of calls to the provider. They tell no secret and no person.
+Each check is a function that returns findings with their remedies. Checks write only the heartbeat's row, which proves
+that commits work, and the count of calls to the provider. Findings contain no secrets and no personal data.
 """

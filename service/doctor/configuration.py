@@ -1,4 +1,4 @@
-"""The settings: can they be used, do they mean what was meant, and are their secrets secret."""
+"""The settings: whether they are valid, complete and safe."""
 
 import os
 import shutil
@@ -6,8 +6,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from service.doctor.findings import Finding, ok, problem, show_bytes, unchecked, warning
-from service.doctor.limits import Thresholds
+from service.doctor.findings import Finding, Thresholds, ok, problem, show_bytes, unchecked, warning
 from service.errors import ConfigurationError
 from service.formant.targets import load_targets, read_secrets
 from service.settings import NAMES, SECRETS, Settings, find_unknown_names, read_settings
@@ -19,8 +18,8 @@ TRIAL_SECRETS = ("demo-key", "demo-secret", "sandbox-key")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-def read_what_is_usable(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
-    """The settings, with the default in the place of each that cannot be used; and what is wrong with these."""
+def read_usable_settings(environ: Mapping[str, str]) -> tuple[Settings, list[Finding]]:
+    """The settings, with defaults for those that are invalid, and a finding for each of these."""
     usable = dict(environ)
     findings: list[Finding] = []
     while True:
@@ -28,9 +27,8 @@ def read_what_is_usable(environ: Mapping[str, str]) -> tuple[Settings, list[Find
             return read_settings(usable), findings
         except ConfigurationError as error:
             refused = [name for name in usable if name.removesuffix("_FILE") == _name_of(error)]
-            findings.append(
-                problem(_without_value(str(error)), f"Mend {_name_of(error)}: serve refuses to start with it")
-            )
+            remedy = f"Correct {_name_of(error)}: serve refuses to start with it"
+            findings.append(problem(_without_value(str(error)), remedy))
             if not refused:
                 return read_settings({}), findings
             for name in refused:
@@ -38,80 +36,70 @@ def read_what_is_usable(environ: Mapping[str, str]) -> tuple[Settings, list[Find
 
 
 async def check_settings(environ: Mapping[str, str], wrong: list[Finding]) -> list[Finding]:
-    """Values that cannot be used, and names that are none of ours."""
+    """Invalid values and unknown names."""
     findings = list(wrong)
     for name, nearest in find_unknown_names(environ).items():
         meant = f"Did you mean {nearest}? " if nearest else ""
-        findings.append(
-            warning(f"{name} is set, and is no setting", f"{meant}Unset it, or see docs/operate/settings.md")
-        )
+        remedy = f"{meant}Unset it, or see docs/operate/settings.md"
+        findings.append(warning(f"{name} is set, but is not a setting", remedy))
     if environ.get("OUTCOMES_ALLOW_UNSAFE_DATABASE") == "1":
-        findings.append(
-            warning(
-                "OUTCOMES_ALLOW_UNSAFE_DATABASE=1: a crash may lose what was acknowledged", "Unset it in production"
-            )
-        )
+        message = "OUTCOMES_ALLOW_UNSAFE_DATABASE=1: a crash may lose what was acknowledged"
+        findings.append(warning(message, "Unset it in production"))
     given = sum(name in NAMES for name in environ)
-    return findings or [ok(f"Settings given: {given}, all can be used")]
+    return findings or [ok(f"Settings given: {given}, all valid")]
 
 
 async def check_webhook_secrets(settings: Settings) -> list[Finding]:
-    """Whether webhooks are verified, and with what."""
+    """Whether webhooks are verified, and with which secrets."""
     try:
         targets = load_targets(
             settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file
         )
     except ConfigurationError as error:
         message, _, remedy = str(error).partition(": ")
-        if message == "OUTCOMES_TARGETS_FILE":  # what follows may quote the file, which holds secrets
-            return [
-                problem(
-                    f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used",
-                    "Correct it: see docs/operate/install.md",
-                )
-            ]
+        if message == "OUTCOMES_TARGETS_FILE":  # the rest may quote the file, which contains secrets
+            message += f": {settings.targets_file} cannot be used"
+            return [problem(message, "Correct it: see docs/operate/install.md")]
         return [problem(message, remedy)]
     findings = []
     if settings.allow_unsigned and not settings.webhook_secrets:
         remedy = "Set FORMANT_WEBHOOK_SECRET and unset OUTCOMES_ALLOW_UNSIGNED"
-        findings.append(problem("Anybody may post webhooks: OUTCOMES_ALLOW_UNSIGNED=1 and no secret", remedy))
+        findings.append(problem("Anyone may post webhooks: OUTCOMES_ALLOW_UNSIGNED=1 and no secret", remedy))
     elif settings.allow_unsigned:
-        findings.append(warning("OUTCOMES_ALLOW_UNSIGNED=1, which a secret makes superfluous", "Unset it"))
+        findings.append(warning("OUTCOMES_ALLOW_UNSIGNED=1 has no effect, since there is a secret", "Unset it"))
     for name, secrets in _list_secrets(settings):
         for place, secret in enumerate(secrets, 1):
             what = f"Secret {place} of the target {name}"
             remedy = "Make one of 32 random bytes (openssl rand -hex 32), here and in the provider's dashboard"
             if secret in TRIAL_SECRETS:
-                findings.append(problem(f"{what} is one of the demo's, which everybody knows", remedy))
+                findings.append(problem(f"{what} is one of the demo's, which are public", remedy))
             elif len(secret) < SHORT_SECRET:
                 findings.append(warning(f"{what} has fewer than {SHORT_SECRET} characters", remedy))
         if len(secrets) > 1:
-            remedy = "Remove those that outcomes_webhook_secret_used_total shows unused, once the rotation is done"
+            remedy = "After the rotation remove those that outcomes_webhook_secret_used_total shows as unused"
             findings.append(warning(f"The target {name} takes {len(secrets)} secrets", remedy))
     return findings or [ok(f"Each webhook target has a secret: {', '.join(sorted(targets))}")]
 
 
 async def check_api_keys(settings: Settings, database: Database | None) -> list[Finding]:
-    """Whether anybody is let in to the API, and by what."""
+    """Whether the API has keys, and strong ones."""
     if settings.api_key in TRIAL_SECRETS:
-        return [problem("OUTCOMES_API_KEY is the demo's, which everybody knows", "Set another: openssl rand -hex 32")]
+        return [problem("OUTCOMES_API_KEY is the demo's, which is public", "Set another: openssl rand -hex 32")]
     if settings.api_key and len(settings.api_key) < SHORT_KEY:
         remedy = "Set one of 32 random bytes (openssl rand -hex 32)"
-        return [warning(f"OUTCOMES_API_KEY has fewer than {SHORT_KEY} characters, and every scope", remedy)]
+        return [warning(f"OUTCOMES_API_KEY has fewer than {SHORT_KEY} characters, and all scopes", remedy)]
     if settings.api_key:
-        return [ok("OUTCOMES_API_KEY lets in, with every scope")]
+        return [ok("OUTCOMES_API_KEY is set, with all scopes")]
     if database is None:
-        return [unchecked("No OUTCOMES_API_KEY; the database was not asked for stored keys")]
+        return [unchecked("No OUTCOMES_API_KEY; stored keys were not checked")]
     live = await database.queries.count_live_keys(database.pool)
     if live:
-        return [ok(f"Stored keys that let in: {live}")]
-    return [
-        warning("There is no API key: the API is closed to everybody", "outcomes keys create NAME, or OUTCOMES_API_KEY")
-    ]
+        return [ok(f"Valid stored keys: {live}")]
+    return [warning("There is no API key: nobody can call the API", "outcomes keys create NAME, or OUTCOMES_API_KEY")]
 
 
 async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
-    """Whether others on this machine may read what is secret."""
+    """Whether other users of this machine may read secrets."""
     names = [f"{name}_FILE" for name in SECRETS] + ["OUTCOMES_TARGETS_FILE"]
     given = [name for name in names if environ.get(name)]
     findings = []
@@ -119,7 +107,7 @@ async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
         try:
             mode = os.stat(environ[name]).st_mode  # noqa: PTH116  a few files, once
         except OSError:
-            continue  # told where the settings are read
+            continue  # reported where the settings are read
         if mode & (stat.S_IROTH | stat.S_IWOTH):
             remedy = f"chmod o= {environ[name]} (in Kubernetes: defaultMode: 0440 of the secret's volume)"
             findings.append(warning(f"{name} is open to every user of this machine (mode {mode & 0o777:04o})", remedy))
@@ -127,34 +115,33 @@ async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
 
 
 async def check_provider_settings(settings: Settings) -> list[Finding]:
-    """Whether the provider can be called, and without telling everybody our key."""
+    """Whether the provider can be called, without exposing our key."""
     findings = []
     address = urlsplit(settings.formant_base_url)
     if address.scheme == "http" and address.hostname not in LOOPBACK:
-        message = "FORMANT_BASE_URL is http: our key, and people's phones, go over the network in the clear"
+        message = "FORMANT_BASE_URL is http: our key and people's phone numbers are sent unencrypted"
         findings.append(problem(message, "Set it to https://…"))
     if not settings.formant_api_key:
         message = "FORMANT_API_KEY is empty: nothing can be uploaded, reconciled or healed"
         findings.append(warning(message, "Set it to a key from the provider's dashboard"))
     elif not settings.reconcile_seconds:
-        message = "OUTCOMES_RECONCILE_SECONDS=0: lost webhooks are found on demand only"
+        message = "OUTCOMES_RECONCILE_SECONDS=0: lost webhooks are only found on demand"
         findings.append(warning(message, "Set it to 30"))
     return findings or [ok("The provider is called with our key")]
 
 
 async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Finding]:
-    """Whether the embedded Postgres has somewhere to keep its data."""
+    """Whether the embedded Postgres has room for its data."""
     if settings.database_url:
-        return [ok("OUTCOMES_DATABASE_URL is set: no data are kept in OUTCOMES_DATA_DIR")]
+        return [ok("OUTCOMES_DATABASE_URL is set: OUTCOMES_DATA_DIR is not used")]
     folder = settings.data_dir.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return [
-            problem(f"OUTCOMES_DATA_DIR: {folder} cannot be written", "Give it to the user that the service runs as")
-        ]
+        remedy = "Give it to the user that the service runs as"
+        return [problem(f"OUTCOMES_DATA_DIR: {folder} cannot be written", remedy)]
     free = shutil.disk_usage(folder).free
-    message, remedy = f"{show_bytes(free)} are free in {folder}", "Make room, or shorten OUTCOMES_KEEP_BODIES_DAYS"
+    message, remedy = f"{show_bytes(free)} are free in {folder}", "Free space, or shorten OUTCOMES_KEEP_BODIES_DAYS"
     if free < thresholds.free_bytes[1]:
         return [problem(f"Only {message}", remedy)]
     if free < thresholds.free_bytes[0]:
@@ -174,5 +161,5 @@ def _name_of(error: ConfigurationError) -> str:
 
 
 def _without_value(message: str) -> str:
-    """What a setting takes, without what it was given: that may be a secret in the wrong place."""
+    """What the setting takes, without its value: that may be a misplaced secret."""
     return message.partition(", not ")[0]

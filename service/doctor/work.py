@@ -1,17 +1,16 @@
-"""The work: the alarms that are on, what waits for somebody, and who reads the feed too slowly."""
+"""The work: alarms, reconciliation, items that wait for an operator, and slow consumers of the feed."""
 
 from datetime import datetime
 
 from service.alarms.alarms import COUNTED, list_alarms
-from service.doctor.findings import Finding, ok, problem, show_seconds, unchecked, warning
-from service.doctor.limits import Thresholds
+from service.doctor.findings import Finding, Thresholds, judge, ok, problem, show_seconds, unchecked, warning
 from service.feed.consumers import Consumers
 from service.settings import Settings
 from service.store.database import Database
 
 
 async def check_alarms(database: Database) -> list[Finding]:
-    """Those that GET /v1/alarms tells."""
+    """The alarms at GET /v1/alarms."""
     findings = []
     for alarm in await list_alarms(database):
         make = problem if alarm.severity == "page" else warning
@@ -23,7 +22,7 @@ async def check_alarms(database: Database) -> list[Finding]:
 
 
 async def check_waiting(database: Database, settings: Settings, thresholds: Thresholds) -> list[Finding]:
-    """What waits for a person (the alarms say what to do about that), and whether reconciliation takes its turns."""
+    """What waits for an operator (the alarms have the remedies), and whether reconciliation is on time."""
     row = await database.queries.get_work_waiting(database.pool, counted=COUNTED)
     counts = {name: row[name] for name in ("quarantined", "unattributed", "uploads_unknown")}
     shown = ", ".join(
@@ -31,27 +30,27 @@ async def check_waiting(database: Database, settings: Settings, thresholds: Thre
     )
     return [
         ok(f"{shown} (see the alarms)"),
-        _judge_turns(row["first_due_at"], row["last_compared_at"], row["now"], settings, thresholds),
+        _judge_reconciliation(row["first_due_at"], row["last_compared_at"], row["now"], settings, thresholds),
     ]
 
 
-def _judge_turns(
+def _judge_reconciliation(
     due_at: datetime | None, compared_at: datetime | None, now: datetime, settings: Settings, thresholds: Thresholds
 ) -> Finding:
     ago = f"last {show_seconds((now - compared_at).total_seconds())} ago" if compared_at else "never yet"
     last = f"the provider's figures were read {ago}"
     if not settings.formant_api_key or not settings.reconcile_seconds:
-        return unchecked(f"Reconciliation runs on demand only: {last}")
+        return unchecked(f"Reconciliation runs only on demand: {last}")
     late = (now - due_at).total_seconds() if due_at else 0.0
+    message = f"A batch has been due for comparison for {show_seconds(late)}: {last}"
     if late <= thresholds.due_seconds[0]:
-        return ok(f"Reconciliation takes its turns: {last}")
-    make = problem if late > thresholds.due_seconds[1] else warning
-    remedy = "See that a service runs with FORMANT_API_KEY, the provider's limit, and reconciliation_failed in its log"
-    return make(f"A batch has been due for comparison for {show_seconds(late)}: {last}", remedy)
+        message = f"Reconciliation is on time: {last}"
+    remedy = "Check that a service runs with FORMANT_API_KEY; the provider's limit; reconciliation_failed in its log"
+    return judge(late, thresholds.due_seconds, message, remedy)
 
 
 async def check_consumers(database: Database, thresholds: Thresholds) -> list[Finding]:
-    """Whether the feed's readers keep up."""
+    """Whether the consumers of the feed keep up."""
     findings = []
     consumers = await Consumers(database).list()
     now = (await database.queries.get_clock(database.pool))["now"]

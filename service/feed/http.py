@@ -13,11 +13,9 @@ from service.feed.consumers import Consumers
 from service.feed.feed import read_feed
 from service.feed.watch import FeedWatch
 from service.store.database import Database
-from service.web.answers import One, Page, Time
-from service.web.bodies import read_json
-from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Json, Operation
-from service.web.parameters import Free, Number, PathText
+from service.web.parameters import Free, Number, PathText, read_json
+from service.web.responses import JsonResponse, One, Page, Time, raw
 
 MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30

@@ -11,9 +11,9 @@ from service.outcomes.groups import GROUPS, Scope, read_across
 from service.outcomes.http import AGENT_ID
 from service.outcomes.shapes import GroupPage
 from service.store.database import Database
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Number
+from service.web.responses import JsonResponse
 from service.web.times import Period, check_order
 
 MAX_GROUPS = 200

@@ -12,11 +12,18 @@ from service.outcomes.shapes import VERDICTS, Outcomes
 from service.outcomes.slices import Slicer
 from service.outcomes.summary import read_counts, read_figures, summarise, to_provider_metrics
 from service.store.database import Database
-from service.web.answers import One, Time
-from service.web.caching import answer_unchanged, asks_whether_changed, caching_headers, has_current, make_etag
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Header, Id, Number
+from service.web.responses import (
+    JsonResponse,
+    One,
+    Time,
+    answer_unchanged,
+    asks_whether_changed,
+    caching_headers,
+    has_current,
+    make_etag,
+)
 from service.web.times import Moment, TimeZone
 
 MAX_OFFSET = 2**31 - 1

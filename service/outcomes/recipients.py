@@ -16,10 +16,9 @@ from service.formant.events import STATUSES
 from service.outcomes.as_of import PastReader
 from service.outcomes.http import AS_OF, BATCH_ID
 from service.store.database import Database
-from service.web.answers import One, Page, Time
-from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Id, Number
+from service.web.responses import JsonResponse, One, Page, Time, raw
 from service.web.times import Moment, TimeZone
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")

@@ -11,11 +11,9 @@ from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
 from service.phones.written import PhoneError
 from service.privacy.erasure import Eraser
-from service.web.answers import One, Time
-from service.web.bodies import read_json
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Json, Operation
-from service.web.parameters import Id
+from service.web.parameters import Id, read_json
+from service.web.responses import JsonResponse, One, Time
 
 WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")

@@ -12,10 +12,9 @@ from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
 from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
-from service.web.answers import One, Page, Time, to_page
-from service.web.json import JsonResponse, raw
 from service.web.operations import Answer, Operation
 from service.web.parameters import Number
+from service.web.responses import JsonResponse, One, Page, Time, raw, to_page
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
 LIMIT = Number("limit", "The maximum number of entries", default=20, minimum=1, maximum=100)

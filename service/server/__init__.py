@@ -1,1 +1,1 @@
-"""The server's connections: who gets one, for how long, and what is refused before any application sees it."""
+"""The HTTP server: its process, connections and their limits."""

@@ -1,13 +1,13 @@
-"""One connection to the server: uvicorn's protocol on llhttp, with bounds on what a client may send, and answers in the
-service's own error shape to what is no HTTP.
+"""One connection to the server: uvicorn's protocol on llhttp, with limits on what a client may send, and the service's
+error shape for requests that are not valid HTTP.
 
-What is too slow is answered 503 rather than 408, since the provider never sends a webhook again after a 4xx. What can
-be read in two ways is refused (RFC 9112, sections 3.2, 6.1, 6.3): a proxy in front might have read it the other way.
+A slow request is answered 503 rather than 408, since the provider does not resend a webhook after a 4xx. An ambiguous
+request is refused (RFC 9112, sections 3.2, 6.1, 6.3), because a proxy in front may have read it differently.
 """
 
 import asyncio
 from collections.abc import Callable, Sized
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httptools
 import uvicorn
@@ -21,7 +21,7 @@ from service.server.heads import (
     RefusedError,
     answer_probes_only,
     describe_request,
-    expects_to_be_asked,
+    expects_continue,
     judge_head,
     open_parser,
     render_refusal,
@@ -39,21 +39,16 @@ _STAGES = {HEAD: "head", BODY: "body"}
 _WATCHED = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
 
-class Answers:
+class Answers(NamedTuple):
     """Writes to the transport directly, and lets the connection decide how it closes."""
 
-    __slots__ = ("close", "is_closing", "write")
-
-    def __init__(
-        self, write: Callable[[bytes], None], is_closing: Callable[[], bool], close: Callable[[], None]
-    ) -> None:
-        self.write = write
-        self.is_closing = is_closing
-        self.close = close
+    write: Callable[[bytes], None]
+    is_closing: Callable[[], bool]
+    close: Callable[[], None]
 
 
 class QueueingFlow(FlowControl):
-    """Reads nothing more while there are any ``waiting``: so a connection holds no more of them than came at once."""
+    """Pauses reading while requests are ``waiting``, so a connection holds no more of them than arrived at once."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
         super().__init__(transport)
@@ -65,7 +60,7 @@ class QueueingFlow(FlowControl):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """Reads requests within the keeper's limits, and answers what it refuses itself."""
+    """Reads requests within the keeper's limits, and answers those that it refuses."""
 
     def __init__(
         self,
@@ -88,14 +83,14 @@ class HttpConnection(HttpToolsProtocol):
         self._bare_bytes = 0
         self._hosts = 0
         self._fault: RefusedError | None = None
-        self._is_deaf = False
+        self._is_discarding = False
         self._is_refused = False
         self._is_reserved = False
         self._discarded_bytes = 0
         self._answers: Answers
         self._active: RequestResponseCycle | None = None
 
-    # What the keeper asks
+    # For the keeper
 
     @property
     def is_read_paused(self) -> bool:
@@ -107,7 +102,7 @@ class HttpConnection(HttpToolsProtocol):
         return self.flow.write_paused
 
     def activity(self) -> Activity:
-        """What it is at, for the keeper."""
+        """What it is doing, for the keeper."""
         if self._is_refused:
             stage = "refused"
         elif self.transport.is_closing():
@@ -123,7 +118,7 @@ class HttpConnection(HttpToolsProtocol):
         return Activity(stage, self._begun)
 
     def cut_off(self, reason: str, message: str | None) -> None:
-        """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
+        """Counts the reason, answers 503 if there is a message and an answer is possible, and closes the connection."""
         if message is None or self._reading == NOTHING:
             self._keeper.count_cut(reason)
             self.transport.close()
@@ -136,7 +131,7 @@ class HttpConnection(HttpToolsProtocol):
         place = self._keeper.admit(self)
         if place == "full":
             self.transport = transport
-            self._is_deaf = True
+            self._is_discarding = True
             transport.write(render_refusal(503, NO_PLACE, self.server_state.default_headers))
             transport.close()
             return
@@ -149,7 +144,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._keeper.leave(self)
-        if self._active is not None and self._active is not self.cycle:  # the base knows the last of them only
+        if self._active is not None and self._active is not self.cycle:  # the base knows only the last one
             self._active.disconnected = True
             self._active.message_event.set()
         self.pipeline.clear()
@@ -165,10 +160,10 @@ class HttpConnection(HttpToolsProtocol):
         self.stops += 1
         super().pause_writing()
 
-    # What comes in
+    # Input
 
     def data_received(self, data: bytes) -> None:
-        if self._is_deaf:
+        if self._is_discarding:
             self._discard(len(data))
             return
         self._fed = len(data)
@@ -180,17 +175,17 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "Not an HTTP request"))
         else:
             if self._reading == HEAD:
-                # What a chunk holds of an earlier request is not the head's.
+                # A chunk that also contains an earlier request does not count for the head.
                 is_head_alone = reading == HEAD or (reading == NOTHING and self._begun == begun + 1)
                 self._bound_head(self._fed if is_head_alone else 0)
             elif self._reading == BODY:
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
-                if self._bare_bytes > self._limits.head_bytes:  # extensions of chunks, or trailers, without end
+                if self._bare_bytes > self._limits.head_bytes:  # endless chunk extensions or trailers
                     self._refuse(RefusedError(400, "The body has too many bytes of chunk extensions or trailers"))
 
     def _feed(self, data: bytes) -> None:
-        """Parses. A request that offers another protocol is parsed again without the offer: llhttp takes what follows
-        its head for the other protocol, so the body would be lost, or read as a request."""
+        """Parses. A request that offers another protocol is parsed again without the offer, because llhttp takes what
+        follows its head for the other protocol: the body would be lost, or read as a request."""
         while True:
             try:
                 self.parser.feed_data(data)
@@ -216,7 +211,7 @@ class HttpConnection(HttpToolsProtocol):
                 if len(value) > MAX_LENGTH_DIGITS:
                     self._fault = RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
             elif name == b"expect":
-                self.expect_100_continue = self.expect_100_continue or expects_to_be_asked(value)
+                self.expect_100_continue = self.expect_100_continue or expects_continue(value)
             elif value.lower() != b"chunked":
                 self._fault = RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
             elif self.parser.get_http_version() != "1.1":
@@ -240,7 +235,7 @@ class HttpConnection(HttpToolsProtocol):
             return  # HttpParserUpgrade follows
         cycle = self.cycle = RequestResponseCycle(
             scope=self.scope,
-            transport=self._answers,  # type: ignore[arg-type]  # it only writes and closes
+            transport=self._answers,  # type: ignore[arg-type]  # it needs these methods only
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
@@ -274,7 +269,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if self._reading == HEAD:
-            return  # the head of an upgrade is read again
+            return  # the head of an upgrade is parsed again
         self._reading = NOTHING
         if not self.cycle.response_complete:
             self.cycle.more_body = False
@@ -290,7 +285,7 @@ class HttpConnection(HttpToolsProtocol):
             self._start_asgi_task(self._active, app)
         self.flow.resume_reading()
 
-    # What is refused
+    # Refusals
 
     def _bound_head(self, more_bytes: int) -> None:
         """Refuses a head that has become too large before it is complete."""
@@ -299,29 +294,29 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(too_large(self._limits, self.url))
 
     def _refuse(self, refused: RefusedError) -> None:
-        """Answers a request that was refused, where its turn has come; what else its client sends is thrown away."""
+        """Answers a refused request when its turn comes, and discards what else its client sends."""
         self._keeper.count_cut(refused.reason)
-        reading, active, self._reading, self._is_deaf = self._reading, self._active, NOTHING, True
+        reading, active, self._reading, self._is_discarding = self._reading, self._active, NOTHING, True
         if reading == BODY and active is self.cycle and not active.response_started:
             active.disconnected = True
             active.message_event.set()
         elif reading == BODY and active is None:
-            self._linger()  # it was answered
+            self._linger()  # it is already answered
             return
         elif reading == BODY and active is self.cycle:
-            self.transport.close()  # the answer has begun: there is no place for another one
+            self.transport.close()  # its answer has begun, so there cannot be another
             return
         elif active is not None:
             if reading == BODY:
                 self.pipeline.popleft()
                 self.cycle = self.pipeline[0][0] if self.pipeline else active
-            self.cycle.keep_alive = False  # those before it are answered; then the connection closes
+            self.cycle.keep_alive = False  # requests before it are answered, then the connection closes
             return
         self.transport.write(render_refusal(refused.status, refused.message, self.server_state.default_headers))
         self._linger()
 
     def _end_after_answer(self) -> None:
-        """Closes after an answer, and lingers first where the client is still sending."""
+        """Closes after an answer, and lingers first if the client is still sending."""
         if self.transport.is_closing():
             return
         is_whole = self._active is not None and self._active.response_complete
@@ -333,9 +328,9 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Sends nothing more, and discards what still comes until the client closes or a limit is reached. Closing with
-        anything unread would reset the connection, and the client would lose the answer (RFC 9112, section 9.6)."""
-        self._is_refused = self._is_deaf = True
+        """Sends nothing more, and discards input until the client closes or a limit is reached. Closing with unread
+        input would reset the connection, and the client would lose the answer (RFC 9112, section 9.6)."""
+        self._is_refused = self._is_discarding = True
         self._discarded_bytes = 0
         self.flow.resume_reading()
         if self.transport.can_write_eof():

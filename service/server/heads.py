@@ -1,4 +1,4 @@
-"""What a request's head may be, and how the server itself refuses one: in the one shape that errors have."""
+"""Checks of request heads, and the answers with which the server itself refuses them, in the shape of all errors."""
 
 import urllib.parse
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.server.limits import PROBES, ConnectionKeeper, ConnectionLimits
+from service.server.limits import ConnectionKeeper, ConnectionLimits
+from service.web.middleware import NO_SNIFFING, PROBES
 from service.web.problems import render_error
-from service.web.safety import NO_SNIFFING
 
 RETRY_AFTER_SECONDS = 5
 NO_PLACE = "All places for connections are taken: try again"
@@ -19,7 +19,7 @@ Header = tuple[bytes, bytes]
 
 
 class RefusedError(Exception):
-    """The request is refused with this answer; ``reason`` is for the count."""
+    """The request is refused with this answer; ``reason`` labels the count."""
 
     def __init__(self, status: int, message: str, reason: str = "malformed") -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ def render_refusal(status: int, message: str, more: Sequence[Header]) -> bytes:
 
 
 def answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
-    """The application for a place of the reserve."""
+    """The application of a reserved place."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PROBES:
@@ -63,7 +63,7 @@ def _describe(status: int, message: str) -> tuple[list[Header], bytes]:
 
 
 class _Trailers(list[Header]):
-    """Headers that come after a body: nothing here needs any, and they must not pass for headers."""
+    """Drops headers after a body: they are not needed, and must not count as headers."""
 
     def append(self, header: Header) -> None:
         pass
@@ -82,8 +82,8 @@ def judge_head(
     queued: int,
     fault: RefusedError | None,
 ) -> None:
-    """Raises RefusedError for a head that must not pass. ``hosts``: how often it names one; ``queued``: requests that
-    wait for the answer before theirs; ``fault``: what was found while its headers came."""
+    """Raises RefusedError for a bad head. ``hosts``: number of Host headers; ``queued``: requests that wait for the
+    answer before theirs; ``fault``: an error found while the headers were parsed."""
     size = len(url) + sum(len(name) + len(value) for name, value in headers)
     if size > limits.head_bytes or len(headers) > limits.headers:
         raise too_large(limits, url)
@@ -102,11 +102,11 @@ def too_large(limits: ConnectionLimits, url: bytes) -> RefusedError:
     if len(url) > limits.head_bytes // 2:
         return RefusedError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
     return RefusedError(
-        431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in all", "large_head"
+        431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in total", "large_head"
     )
 
 
-def expects_to_be_asked(value: bytes) -> bool:
+def expects_continue(value: bytes) -> bool:
     """Whether an Expect header asks for ``100 Continue``; others may be ignored (RFC 9110, section 10.1.1)."""
     return any(item.strip().lower() == b"100-continue" for item in value.split(b","))
 
@@ -135,11 +135,10 @@ def open_parser(connection: object) -> httptools.HttpRequestParser:
 
 
 def render_without_upgrade(parser: httptools.HttpRequestParser, url: bytes, headers: list[Header]) -> bytes:
-    """The head that was parsed, without its Upgrade: who offers another protocol is answered as if they did not
-    (RFC 9110, section 7.8).
+    """The parsed head without its Upgrade, since an offer of another protocol may be ignored (RFC 9110, section 7.8).
 
-    The connection stays open only after ``h2c``, which clients offer by default. A proxy in front may take a connection
-    for a tunnel once any other protocol was offered, and nobody may send requests past it.
+    The connection stays open only after ``h2c``, which clients offer by default. After any other offer a proxy in front
+    may take the connection for a tunnel, through which requests would bypass it.
     """
     protocols = [value.strip().lower() for name, value in headers if name == b"upgrade"]
     if protocols == [b"h2c"]:

@@ -1,13 +1,12 @@
-"""The open connections of the server: how many there may be, who goes when there is no room, and which of them have
-kept it waiting for too long.
+"""The server's open connections: their maximum number, which one makes room for a new one, and which are too slow.
 
-One sweep a second looks at all of them, so that a request costs no timer: a connection only notes what it is doing, and
-the sweep since when it has been doing it. So every limit of time is kept to within a sweep.
+One sweep a second checks all of them, so that a request needs no timer: a connection only records what it is doing, and
+the sweep records since when. Time limits are therefore exact to one sweep.
 
-When all places are taken, a newcomer gets that of the connection that has kept us waiting the longest: one that has
-never sent a request, an unfinished head, a body that stands still, and then the one that has been idle for the longest.
-Otherwise whoever opens connections and leaves them alone could lock the provider out. While every one is at work, a few
-places more are kept for the probes: a service that is only busy must not be taken for a dead one and be restarted.
+When all places are taken, a new connection gets that of the one that has kept the server waiting the longest: first
+those that never sent a request, have an unfinished head or a stalled body, then the one that has been idle the longest.
+Otherwise a client that opens connections and leaves them alone could lock the provider out. When all are busy, some
+reserved places serve the probes, so that a busy service is not taken for a dead one and restarted.
 """
 
 import asyncio
@@ -25,17 +24,16 @@ SWEEPS_PER_LOG_LINE = 10
 
 Place = Literal["open", "reserved", "full"]
 """What a new connection gets: a place, one for a probe, or none."""
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 STAGES = ("silent", "head", "body", "answering", "idle", "rest", "refused", "closing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionLimits:
-    """What a client may ask of the server itself, before any application sees it."""
+    """Limits of the server itself, which apply before the application sees a request."""
 
     connections: int = 2000
     reserve: int = 64
-    """Places beyond ``connections``, for one answer each: to a probe, or that the service is full."""
+    """Places beyond ``connections``, each for one answer: to a probe, or that the service is full."""
     head_bytes: int = 64 * 1024
     """Of the URL and the headers together."""
     headers: int = 100
@@ -48,16 +46,16 @@ class ConnectionLimits:
     stalled_seconds: float = 10.0
     """Without any byte of a body."""
     body_bytes_per_second: float = 1024.0
-    """What a body comes with at least, on average, once it has taken ``patience_seconds``."""
+    """Minimum average rate of a body that has taken ``rate_grace_seconds``."""
     answer_bytes_per_second: float = 1024.0
-    """What is taken of an answer at least, likewise."""
-    patience_seconds: float = 30.0
+    """Minimum average rate at which a client reads an answer, likewise."""
+    rate_grace_seconds: float = 30.0
     untaken_bytes: int = 256 * 2**20
-    """What all clients together may leave untaken of answers that are ready."""
+    """Maximum of ready answers that all clients together may leave unread."""
     linger_seconds: float = 10.0
-    """How long what a client still sends after its answer is discarded, so that it comes to read the answer."""
+    """How long input after an answer is discarded, so that the client gets to read the answer."""
     linger_bytes: int = 128 * 2**20
-    """How much of it."""
+    """Maximum of that input."""
     sweep_seconds: float = 1.0
     clock: Callable[[], float] = time.monotonic
 
@@ -66,67 +64,56 @@ DEFAULT_CONNECTION_LIMITS = ConnectionLimits()
 
 
 class Activity(NamedTuple):
-    """What a connection is at, and with which of its requests."""
+    """What a connection is doing, and for which of its requests."""
 
     stage: str
-    """One of ``STAGES``. ``silent``: never sent a request; ``head``, ``body``: of a request, coming; ``answering``: it
-    is our turn; ``idle``: between two requests; ``rest``: answered, and its body still comes; ``refused``: what it
-    still sends is thrown away; ``closing``: only takes what is left of its answer."""
+    """One of ``STAGES``. ``silent``: never sent a request; ``head``, ``body``: receiving that part of a request;
+    ``answering``: it is the service's turn; ``idle``: between two requests; ``rest``: answered, but its body still
+    arrives; ``refused``: its input is discarded; ``closing``: only reads the rest of its answer."""
     request: int
 
 
 class Watched(Protocol):
-    """What the keeper needs of a connection."""
+    """What the keeper needs from a connection."""
 
     transport: asyncio.Transport
     notes: "Notes"
     body_bytes: int
-    """That have come of the present request."""
+    """Received of the present request."""
     stops: int
-    """How often its client has taken too little of an answer to go on writing."""
+    """How often writing was paused because its client read too slowly."""
 
     @property
     def is_read_paused(self) -> bool:
-        """It is us who let the client wait."""
+        """The service makes the client wait."""
 
     @property
     def is_write_paused(self) -> bool:
-        """The client has not taken enough of an answer yet to go on writing."""
+        """The client has not read enough of an answer to continue writing."""
 
     def activity(self) -> Activity:
-        """What it is at."""
+        """What it is doing."""
 
     def cut_off(self, reason: str, message: str | None) -> None:
-        """Counts the reason, answers 503 where there is a message and an answer is possible, and closes it."""
+        """Counts the reason, answers 503 if there is a message and an answer is possible, and closes the connection."""
 
 
+@dataclass(slots=True)
 class Notes:
-    """What a sweep has seen of a connection."""
+    """What the sweeps have seen of a connection."""
 
-    __slots__ = (
-        "activity",
-        "body_bytes",
-        "moved_at",
-        "reading_seconds",
-        "since",
-        "stopped_at",
-        "stops",
-        "untaken_bytes",
-    )
-
-    def __init__(self) -> None:
-        self.activity: Activity | None = None
-        self.since = 0.0
-        self.body_bytes = 0
-        self.moved_at = 0.0
-        self.reading_seconds = 0.0
-        self.stops = -1
-        self.stopped_at = 0.0
-        self.untaken_bytes = 0
+    activity: Activity | None = None
+    since: float = 0.0
+    body_bytes: int = 0
+    moved_at: float = 0.0
+    reading_seconds: float = 0.0
+    stops: int = -1
+    stopped_at: float = 0.0
+    untaken_bytes: int = 0
 
 
-def _look_at(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
-    """Notes what a connection is doing, and cuts it off where that takes too long. ``elapsed``: since the last look."""
+def _check(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
+    """Notes what a connection is doing, and cuts it off if that takes too long. ``elapsed``: since the last sweep."""
     activity, notes = connection.activity(), connection.notes
     if activity != notes.activity:
         notes.activity, notes.since, notes.moved_at = activity, now, now
@@ -144,37 +131,37 @@ def _look_at(limits: ConnectionLimits, connection: Watched, now: float, elapsed:
         case "refused" if waited >= limits.linger_seconds:
             connection.transport.close()
         case "body":
-            _look_at_body(limits, connection, now, elapsed)
+            _check_body(limits, connection, now, elapsed)
 
 
-def _look_at_body(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
+def _check_body(limits: ConnectionLimits, connection: Watched, now: float, elapsed: float) -> None:
     notes = connection.notes
     if connection.is_read_paused or connection.body_bytes != notes.body_bytes:
         notes.moved_at, notes.body_bytes = now, connection.body_bytes
-    if connection.is_read_paused:  # it is ours to go on
+    if connection.is_read_paused:  # the service has to continue
         return
     notes.reading_seconds += min(elapsed, now - notes.since)
     seconds = notes.reading_seconds
     if now - notes.moved_at >= limits.stalled_seconds:
         connection.cut_off("slow_body", f"Nothing of the body arrived for {limits.stalled_seconds:g} s")
-    elif seconds >= limits.patience_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
+    elif seconds >= limits.rate_grace_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
         rate = limits.body_bytes_per_second
-        connection.cut_off("slow_body", f"The body came with less than {rate:g} bytes a second")
+        connection.cut_off("slow_body", f"The body arrived at less than {rate:g} bytes a second")
 
 
 def _takes_too_little(limits: ConnectionLimits, connection: Watched, now: float, size: int) -> bool:
-    """Whether a client takes too little of its answer, of which ``size`` bytes are left. Nothing is added to a
-    transport that is full or closing: what has become less since it stopped was taken."""
+    """Whether a client reads its answer, of which ``size`` bytes are left, too slowly. Nothing is added to a transport
+    that is full or closing, so a decrease since writing stopped is what the client has read."""
     notes = connection.notes
     if notes.stops != connection.stops:
         notes.stops, notes.stopped_at, notes.untaken_bytes = connection.stops, now, size
     seconds, taken = now - notes.stopped_at, notes.untaken_bytes - size
-    is_long = size > 0 and seconds >= 2 * limits.patience_seconds
+    is_long = size > 0 and seconds >= 2 * limits.rate_grace_seconds
     return is_long and taken < limits.answer_bytes_per_second * seconds
 
 
 class ConnectionKeeper:
-    """Lets connections in, sweeps them, and counts those that were refused or cut off in ``cut``, by reason."""
+    """Admits connections, sweeps them, and counts those that were refused or cut off in ``cut``, by reason."""
 
     def __init__(
         self,
@@ -205,13 +192,13 @@ class ConnectionKeeper:
         self._cut[(reason,)] += 1
 
     def admit(self, connection: Watched) -> Place:
-        """The place that it gets, if need be that of one that waits for its client."""
+        """The place of a new connection, if necessary that of one that waits for its client."""
         places: tuple[tuple[Place, set[Watched], int], ...] = (
             ("open", self._open, self.limits.connections),
             ("reserved", self._reserved, self.limits.reserve),
         )
-        for place, taken, most in places:
-            if len(taken) < most or self._make_room(place, taken):
+        for place, taken, maximum in places:
+            if len(taken) < maximum or self._make_room(place, taken):
                 taken.add(connection)
                 return place
         self.count_cut("full")
@@ -236,13 +223,13 @@ class ConnectionKeeper:
                 self.log_cuts()
 
     def sweep(self) -> None:
-        """Cuts off whoever has kept us waiting for too long."""
+        """Cuts off connections that have kept the server waiting for too long."""
         now = self.limits.clock()
         elapsed, self._swept_at = now - self._swept_at, now
         self._victims.clear()
         owing: list[tuple[int, Watched]] = []
         for connection in self.list_open():
-            _look_at(self.limits, connection, now, elapsed)
+            _check(self.limits, connection, now, elapsed)
             if connection.is_write_paused or connection.transport.is_closing():
                 size = connection.transport.get_write_buffer_size()
                 if _takes_too_little(self.limits, connection, now, size):
@@ -251,10 +238,10 @@ class ConnectionKeeper:
                     owing.append((size, connection))
             else:
                 connection.notes.stops = -1
-        self._bound_untaken(owing)
+        self._limit_untaken(owing)
 
-    def _bound_untaken(self, owing: list[tuple[int, Watched]]) -> None:
-        """A client that reads slowly costs memory: those that leave most of it untaken are broken off first."""
+    def _limit_untaken(self, owing: list[tuple[int, Watched]]) -> None:
+        """Aborts those with the most unread bytes, which cost memory, until the total is within its limit."""
         total = sum(size for size, _ in owing)
         if total <= self.limits.untaken_bytes:
             return
@@ -271,8 +258,8 @@ class ConnectionKeeper:
             connection.transport.abort()
 
     def _make_room(self, place: Place, taken: set[Watched]) -> bool:
-        """Closes the connection that has kept us waiting the longest, if there is one. They are listed once between
-        two sweeps at most, so that a flood of connections is not looked through for each of them."""
+        """Closes the connection that has kept the server waiting the longest, if there is one. They are listed at most
+        once between two sweeps, so that a flood of new connections does not list them each time."""
         if place not in self._victims:
             self._victims[place] = self._list_victims(taken)
         victims = self._victims[place]
@@ -286,7 +273,7 @@ class ConnectionKeeper:
         return False
 
     def _list_victims(self, taken: set[Watched]) -> list[tuple[Watched, Activity]]:
-        """Who waits for its client, and did so at the last sweep already; the last is the first to go."""
+        """Those that wait for their client, and did so at the last sweep already; the last is the first to close."""
         found: list[tuple[bool, float, int, Watched, Activity]] = []
         for number, connection in enumerate(taken):
             notes, activity = connection.notes, connection.activity()
@@ -301,7 +288,7 @@ class ConnectionKeeper:
         return [(connection, activity) for _, _, _, connection, activity in found]
 
     def log_cuts(self) -> None:
-        """One line for each reason, however many there were: a flood of bad requests is no flood of log lines."""
+        """Logs one line for each reason, so that a flood of bad requests does not flood the log."""
         for reason, count in list(self._cut.items()):
             if count > self._logged[reason]:
                 logger.warning("connections_cut", reason=reason[0], count=count - self._logged[reason])

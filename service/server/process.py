@@ -1,4 +1,4 @@
-"""Runs an ASGI application under uvicorn inside a program of ours: until a signal, or for as long as a block lasts."""
+"""Runs an ASGI application under uvicorn: until a signal, or while a block lasts."""
 
 import asyncio
 import resource
@@ -28,17 +28,17 @@ OTHER_DESCRIPTORS = 256  # the database's connections, uploads on disk
 
 @dataclass(frozen=True)
 class Service:
-    """An application, and what its server has to know of it."""
+    """An application, and what its server needs to know."""
 
     app: ASGIApp
     keeper: ConnectionKeeper = field(default_factory=ConnectionKeeper)
     """Keeps the connections within their limits."""
     end_waits: Callable[[], None] = lambda: None
-    """Answers the requests that only wait for something to happen, so that they do not hold up a server that stops."""
+    """Answers the requests that wait for an event, so that they do not delay a shutdown."""
 
 
 async def serve_until_signal(service: Service, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT, then answers what it has accepted and returns.
+    """Serves until SIGTERM or SIGINT, then answers the accepted requests and returns.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
@@ -48,8 +48,8 @@ async def serve_until_signal(service: Service, host: str, port: int) -> None:
 
     received: list[int] = []
 
-    # uvicorn raises the signal again once it has drained; it has been obeyed by then. One that comes before uvicorn
-    # looks out for it would be lost without the flag. A handler must not log: it may have interrupted just that.
+    # uvicorn raises the signal again after draining, when it has been handled already. A signal before uvicorn installs
+    # its handlers would be lost without the flag. The handler must not log, because it may have interrupted a log call.
     def obey(number: int, frame: Any) -> None:
         server.should_exit = True
         received.append(number)
@@ -64,7 +64,7 @@ async def serve_until_signal(service: Service, host: str, port: int) -> None:
 
 @asynccontextmanager
 async def serve_in_background(service: Service, host: str, port: int) -> AsyncIterator[int]:
-    """Serves while the block lasts, and leaves signals alone; gives the port, a free one when ``port`` is 0.
+    """Serves while the block lasts, without handling signals; yields the port, a free one if ``port`` is 0.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
@@ -79,12 +79,24 @@ async def serve_in_background(service: Service, host: str, port: int) -> AsyncIt
 
 
 class _Server(uvicorn.Server):
-    """Keeps its connections within their limits for as long as there are any. Once it takes nothing new, it ends the
-    waits before it waits for what it has taken."""
+    """Sweeps its connections while it runs. On shutdown it first ends requests that wait for an event."""
 
     def __init__(self, service: Service) -> None:
         self.keeper = service.keeper
-        super().__init__(_configure(service.app, self.keeper))
+        config = uvicorn.Config(
+            service.app,
+            loop="none",
+            http=partial(HttpConnection, service.keeper),  # type: ignore[arg-type]  # it is only called
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # nothing depends on the sender's address
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            backlog=QUEUED_CONNECTIONS,
+        )
+        super().__init__(config)
         self._end_waits = service.end_waits
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -101,11 +113,11 @@ class _Server(uvicorn.Server):
 
 
 class _BackgroundServer(_Server):
-    """Stops at once when told to, where uvicorn looks ten times a second whether it should."""
+    """Stops at once when ``stop`` is set; uvicorn itself polls ten times a second."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
-        self.config.date_header = False  # it would be kept by those looks
+        self.config.date_header = False  # that polling would keep it up to date
         self.stop = asyncio.Event()
 
     async def main_loop(self) -> None:
@@ -115,29 +127,13 @@ class _BackgroundServer(_Server):
         return nullcontext()
 
 
-def _configure(app: ASGIApp, keeper: ConnectionKeeper) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        http=partial(HttpConnection, keeper),  # type: ignore[arg-type]  # it is only ever called
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here depends on the sender's address
-        timeout_graceful_shutdown=DRAIN_SECONDS,
-        backlog=QUEUED_CONNECTIONS,
-    )
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Without the protocol named, asyncio would leave TCP_NODELAY off, and every answer would take 40 ms longer.
+    # Without an explicit protocol asyncio leaves TCP_NODELAY off, and every answer takes 40 ms longer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        # A client that takes none of its answer would keep a closed connection, and what is left to send, for ever.
+        # Otherwise a client that reads none of its answer would keep a closed connection, and its buffer, forever.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNTAKEN_SECONDS)
     try:
         listener.bind((host, port))
@@ -151,8 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def allow_descriptors(limits: ConnectionLimits) -> None:
-    """Lets this process have as many file descriptors as its connections may need, as far as the system does, and logs
-    where that is too few: a process that has none left accepts nobody."""
+    """Raises this process's limit of file descriptors to what its connections may need, and logs a warning if the
+    system allows fewer: without free descriptors no connection is accepted."""
     needed = limits.connections + limits.reserve + OTHER_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:

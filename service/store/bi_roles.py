@@ -1,4 +1,4 @@
-"""The roles that BI tools connect as: made, kept as they should be, and checked for what they must not be able to do.
+"""The roles that BI tools connect as: created, repaired, and checked for rights that they must not have.
 
 Roles belong to the whole cluster and need CREATEROLE, which the service's own role may lack. What each may read is
 granted by ``grant_bi_reading``, which a migration calls too, so that new views are seen at once.
@@ -22,7 +22,7 @@ SALT_BYTES = 16
 
 
 def to_scram_verifier(password: str, salt: bytes | None = None) -> str:
-    """What Postgres stores of a password (RFC 5803), made here so that no statement and no server log ever holds it.
+    """What Postgres stores of a password (RFC 5803), computed here so that no statement or server log contains it.
 
     Raises ConfigurationError for characters that would have to be normalised first (RFC 4013).
     """
@@ -39,7 +39,7 @@ def to_scram_verifier(password: str, salt: bytes | None = None) -> str:
 async def list_role_changes(
     connection: Connection, role: str, *, connections: int, statement_seconds: int, verifier: str | None
 ) -> list[str]:
-    """The statements that make ``role`` what it should be, in their order; none when it is."""
+    """The statements that create or repair ``role``, in their order; none if it is correct."""
     rows = load_queries().list_bi_role_changes(
         connection, role=role, connections=connections, statement_seconds=statement_seconds, verifier=verifier
     )
@@ -47,15 +47,15 @@ async def list_role_changes(
 
 
 async def list_role_bounds(connection: Connection, role: str) -> list[str]:
-    """The statements that bound what ``role`` can use up of the server, and that were not run yet."""
+    """The statements that limit the resources of ``role`` and have not been run yet."""
     return [row["statement"] async for row in load_queries().list_bi_role_bounds(connection, role=role)]
 
 
 class SetUp(NamedTuple):
-    """What setting up a role came to."""
+    """The result of setting up a role."""
 
     is_changed: bool
-    """Anything but the grants had to be done."""
+    """Whether anything but grants was done."""
     unbounded: list[str]
     """Statements that our own role may not run: the owner of the database or a superuser should."""
 
@@ -63,10 +63,10 @@ class SetUp(NamedTuple):
 async def set_up_role(
     connection: Connection, role: str, *, connections: int, statement_seconds: int, password: str
 ) -> SetUp:
-    """Makes or repairs ``role``, grants it its schemas, and bounds what it can use up as far as our own role may.
+    """Creates or repairs ``role``, grants it its schemas, and limits its resources as far as our own role may.
 
-    An empty password leaves the present one. Raises DatabaseError, with what an administrator should run, where our own
-    role may not do it, and with what to revoke when the role could read or write more than it should.
+    An empty password keeps the present one. Raises DatabaseError, with what an administrator should run, if our own
+    role may not do it, and with what to revoke if the role could read or write more than it should.
     """
     changes = await list_role_changes(
         connection,
@@ -88,7 +88,7 @@ async def set_up_role(
                 )
     except asyncpg.InsufficientPrivilegeError as error:
         raise DatabaseError(
-            f"The role of OUTCOMES_DATABASE_URL may not make {role} ({error}): give it CREATEROLE, or have an "
+            f"The role of OUTCOMES_DATABASE_URL may not create {role} ({error}): give it CREATEROLE, or have an "
             "administrator run what `outcomes bi role --print` prints, and then run this again without "
             "OUTCOMES_BI_PASSWORD"
         ) from error
@@ -96,18 +96,18 @@ async def set_up_role(
 
 
 async def _bound_role(connection: Connection, role: str) -> list[str]:
-    """Runs what our role may run of the bounds; returns what is left."""
+    """Runs the limits that our role may set; returns the statements that are left."""
     for statement in await list_role_bounds(connection, role):
-        with suppress(asyncpg.InsufficientPrivilegeError):  # some are refused with no more than a warning
+        with suppress(asyncpg.InsufficientPrivilegeError):  # some are refused with a warning only
             await connection.execute(statement)
     return await list_role_bounds(connection, role)
 
 
 async def set_shown(connection: Connection, kind: str, names: tuple[str, ...], *, is_shown: bool) -> list[str]:
-    """Shows or hides call parameters (``kind`` parameter) or results; all exceptions that now hold, in words.
+    """Shows or hides call parameters (``kind`` parameter) or results; returns all exceptions now in force, as text.
 
-    Raises ConfigurationError for a pattern, unless it is of results to hide: only names that somebody looked at are
-    shown, and parameters are hidden anyway.
+    Raises ConfigurationError for a pattern, except of results to hide: only names that were reviewed are shown, and
+    parameters are hidden anyway.
     """
     if patterns := [name for name in names if "*" in name and (is_shown or kind == "parameter")]:
         raise ConfigurationError(f"{patterns[0]!r} is a pattern, which only bi hide --result takes: give whole names")
@@ -118,7 +118,7 @@ async def set_shown(connection: Connection, kind: str, names: tuple[str, ...], *
 
 
 async def set_closed(connection: Connection, agent_id: int, *, is_closed: bool) -> list[str]:
-    """Hides all results of an agent that are not shown by name, or no longer does; as ``set_shown``."""
+    """Hides all results of an agent that are not shown by name, or no longer does; returns like ``set_shown``."""
     if is_closed:
         await load_queries().close_bi_agent(connection, agent_id=agent_id)
     else:

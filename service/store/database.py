@@ -1,8 +1,9 @@
-"""The database: a pool of connections, the named queries of ``sql/queries``, and the checks that it can be trusted."""
+"""The database: a pool of connections, the named queries of ``sql/queries``, and checks of its durability settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import aiosql
@@ -10,9 +11,7 @@ import asyncpg
 import structlog
 
 from service.errors import DatabaseError
-from service.store.database_url import read_database_url
-from service.store.session import SESSION
-from service.store.sql_files import find_sql_folder
+from service.store.database_url import SESSION, read_database_url
 
 logger = structlog.get_logger()
 
@@ -20,24 +19,32 @@ Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 POOL_CONNECTIONS = 10
 STATEMENT_SECONDS = 30.0
-"""A network that has gone silent tells nothing, for ever: past this a statement is taken for lost."""
+"""A silent network never reports a failure: after this time a statement counts as lost."""
 COPY_SECONDS = 600.0
 """The same for the rows of a whole file."""
 UNSAFE_SETTINGS = {
     "fsync": "a crash of the machine loses what was acknowledged, or all of it",
-    "synchronous_commit": "a crash of Postgres loses what was acknowledged in the last moments",
+    "synchronous_commit": "a crash of Postgres loses what it acknowledged last",
     "full_page_writes": "a crash of the machine can damage pages beyond repair",
 }
 
 
+def find_sql_folder() -> Path:
+    """The folder of ``migrations``, ``functions`` and ``queries``: in the package of an installed wheel, else beside
+    it."""
+    package = Path(__file__).parent.parent
+    inside = package / "sql"
+    return inside if inside.is_dir() else package.parent / "sql"
+
+
 @cache
 def load_queries() -> Any:
-    """The named queries: each is a method that bears the query's name and takes a connection and its parameters."""
+    """The named queries: each is a method named after the query, which takes a connection and the parameters."""
     return aiosql.from_path(find_sql_folder() / "queries", "asyncpg")
 
 
 class _Connection(asyncpg.Connection):
-    """Knows its address, so that another can be opened beside it."""
+    """Keeps its address, so that another connection to the same database can be opened."""
 
     url: str
 
@@ -45,10 +52,10 @@ class _Connection(asyncpg.Connection):
 async def connect(
     url: str, *, statement_seconds: float | None = STATEMENT_SECONDS, application_name: str = "outcomes"
 ) -> asyncpg.Connection:
-    """One connection as the service uses them. ``url`` may name several hosts: the one that takes writes is chosen.
-    ``application_name`` is what operators see it under in ``pg_stat_activity``.
+    """One connection with the service's settings. ``url`` may name several hosts: the one that takes writes is chosen.
+    Operators see it in ``pg_stat_activity`` as ``application_name``.
 
-    A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: it may take as long as it likes.
+    A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: no limit.
     """
     connection = await asyncpg.connect(
         **_make_options(url, application_name), command_timeout=statement_seconds, connection_class=_Connection
@@ -59,13 +66,13 @@ async def connect(
 
 
 async def connect_beside(connection: asyncpg.Connection) -> asyncpg.Connection:
-    """Another connection to the database of one that ``connect`` opened; its statements have no time limit."""
+    """Another connection to the database of one from ``connect``, without a limit for its statements."""
     assert isinstance(connection, _Connection)
     return await connect(connection.url, statement_seconds=None)
 
 
 class Database:
-    """Connections for readers and for everything but the hot path, which keeps one of its own (``connect``)."""
+    """Connections for everything but the hot path, which has its own (``connect``)."""
 
     def __init__(self, url: str, pool: asyncpg.Pool, queries: Any) -> None:
         self.url = url
@@ -86,7 +93,7 @@ class Database:
 async def open_database(
     url: str, *, allow_unsafe: bool, statement_seconds: float = STATEMENT_SECONDS
 ) -> AsyncIterator[Database]:
-    """Opens the pool after the server was found safe; raises DatabaseError with the remedy when it is not."""
+    """Opens the pool; raises DatabaseError with the remedy when the server's settings are not durable."""
     pool = await asyncpg.create_pool(
         **_make_options(url),
         min_size=1,
@@ -106,7 +113,7 @@ async def open_database(
 async def open_unchecked_database(
     url: str, *, connections: int, statement_seconds: float, application_name: str
 ) -> AsyncIterator[Database]:
-    """The same of a server that nobody has found safe, nor even there: connects with the first statement."""
+    """A pool for a server that may be unsafe or absent: it connects with the first statement."""
     options = _make_options(url, application_name)
     pool = await asyncpg.create_pool(**options, min_size=0, max_size=connections, command_timeout=statement_seconds)
     try:
@@ -116,18 +123,18 @@ async def open_unchecked_database(
 
 
 async def note_server(connection: Connection) -> None:
-    """Each connection of the service asks this first: where the data have come to another server, the feed goes on
-    beyond all that readers can have seen elsewhere (``sql/functions/50_feed_timelines.sql``)."""
+    """Every connection of the service calls this first. When the data are now on another server, the feed continues
+    beyond everything that readers may have seen (``sql/functions/50_feed_timelines.sql``)."""
     try:
         reason = await load_queries().note_server(connection)
     except asyncpg.UndefinedFunctionError:
-        return  # the schema is not there yet, and so no feed
+        return  # there is no schema yet
     if reason is not None:
         logger.warning("feed_timeline_opened", reason=reason)
 
 
 async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
-    """Refuses a server that may lose a commit it has confirmed."""
+    """Raises DatabaseError for a server that may lose confirmed commits."""
     for setting, harm in UNSAFE_SETTINGS.items():
         if await connection.fetchval("SELECT current_setting($1)", setting) != "off":
             continue
@@ -140,7 +147,7 @@ async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
 
 
 def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any]:
-    """How every connection of the service is opened."""
+    """Options of every connection of the service."""
     address = read_database_url(url)
     return {
         "dsn": address.url,

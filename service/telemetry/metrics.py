@@ -4,6 +4,7 @@ import asyncio
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,18 +14,23 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 
-class Tally:
-    """A counter for the hot path: a plain dict of counts by label values, turned into samples at each scrape.
-
-    The library's counter takes a lock for each increment, which costs as much as checking a signature.
-    """
+class _Collector:
+    """Values that become samples at each scrape."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name = name
         self._help_text = help_text
         self._labels = labels
+        registry.register(self)  # type: ignore[arg-type]  # subclasses collect
+
+
+class Tally(_Collector):
+    """A counter for the hot path: a plain dict of counts by label values. The library's counter takes a lock for each
+    increment, which costs as much as verifying a signature."""
+
+    def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self.counts: defaultdict[tuple[str, ...], int] = defaultdict(int)
-        registry.register(self)
+        super().__init__(name, help_text, labels, registry)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """For the registry."""
@@ -34,37 +40,29 @@ class Tally:
         yield family
 
 
-class Levels:
-    """A gauge whose values are all read at each scrape: ``read`` returns the level of each label value."""
+class Levels(_Collector):
+    """A gauge whose values are all read at each scrape: ``read`` returns the level of each value of its one label."""
 
-    def __init__(self, name: str, help_text: str, label: str, registry: CollectorRegistry) -> None:
-        self._name = name
-        self._help_text = help_text
-        self._label = label
-        self.read: Callable[[], Mapping[str, int]] = dict
-        registry.register(self)
+    read: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """For the registry."""
-        family = GaugeMetricFamily(self._name, self._help_text, labels=[self._label])
+        family = GaugeMetricFamily(self._name, self._help_text, labels=self._labels)
         for value, level in self.read().items():
             family.add_metric([value], level)
         yield family
 
 
-class Timings:
+class Timings(_Collector):
     """A histogram for the hot path, like ``Tally``: a list of counts for each value of its one label."""
 
     def __init__(
-        self, name: str, help_text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
+        self, name: str, help_text: str, labels: Sequence[str], bounds: Sequence[float], registry: CollectorRegistry
     ) -> None:
-        self._name = name
-        self._help_text = help_text
-        self._label = label
         self._bounds = tuple(bounds)
         # A count for each bucket, a count of longer times, and the sum of all seconds.
         self._slots: defaultdict[str, list[float]] = defaultdict(lambda: [0] * (len(bounds) + 2))
-        registry.register(self)
+        super().__init__(name, help_text, labels, registry)
 
     def observe(self, value: str, seconds: float) -> None:
         """Counts one observation under this value of the label."""
@@ -74,7 +72,7 @@ class Timings:
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """For the registry."""
-        family = HistogramMetricFamily(self._name, self._help_text, labels=[self._label])
+        family = HistogramMetricFamily(self._name, self._help_text, labels=self._labels)
         for value, slots in list(self._slots.items()):
             *counts, seconds = slots
             bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
@@ -89,188 +87,150 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.webhooks = Tally(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram, tally = partial(Histogram, registry=registry), partial(Tally, registry=registry)
+        self.webhooks = tally(
             "outcomes_webhooks",
             "Webhook requests by target and answer: stored, authentication_error, not_found, too_large, overloaded, "
             "unavailable, disconnected, failed.",
             ["target", "answer"],
-            registry=registry,
         )
         self.webhook_seconds = Timings(
             "outcomes_webhook_seconds",
             "Seconds from a webhook's headers to its answer, by answer: stored (204, after its commit), refused (4xx), "
             "deferred (503). The provider gives up at 10.",
-            "answer",
+            ["answer"],
             (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10),
             registry,
         )
-        self.secret_used = Tally(
+        self.secret_used = tally(
             "outcomes_webhook_secret_used",
             "Webhooks verified, by target and place of the secret in its list from 1: one that does not grow can go.",
             ["target", "secret"],
-            registry=registry,
         )
-        self.events = Counter(
+        self.events = counter(
             "outcomes_events",
             "Events committed, by what became of them: applied, duplicate, conflict, unattributed, quarantined.",
             ["disposition"],
-            registry=registry,
         )
-        self.groups = Counter("outcomes_groups", "Groups committed.", registry=registry)
-        self.group_failures = Counter(
+        self.groups = counter("outcomes_groups", "Groups committed.")
+        self.group_failures = counter(
             "outcomes_group_failures",
             "Failed attempts to write a group; it is retried until its events have waited too long.",
-            registry=registry,
         )
-        self.background_failures = Counter(
-            "outcomes_background_failures",
-            "Background tasks that died and were restarted, by task.",
-            ["task"],
-            registry=registry,
+        self.background_failures = counter(
+            "outcomes_background_failures", "Background tasks that died and were restarted, by task.", ["task"]
         )
-        self.commit_seconds = Histogram(
+        self.commit_seconds = histogram(
             "outcomes_commit_seconds",
             "Time to write and commit one group.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8),
-            registry=registry,
         )
-        self.last_commit = Gauge(
+        self.last_commit = gauge(
             "outcomes_last_commit_timestamp_seconds",
             "When this process last committed a group of webhooks, in Unix time; 0: not since it started.",
-            registry=registry,
         )
-        self.backlog_events = Gauge("outcomes_backlog_events", "Events that wait for their commit.", registry=registry)
-        self.backlog_bytes = Gauge("outcomes_backlog_bytes", "Bytes of their bodies.", registry=registry)
+        self.backlog_events = gauge("outcomes_backlog_events", "Events that wait for their commit.")
+        self.backlog_bytes = gauge("outcomes_backlog_bytes", "Bytes of their bodies.")
         self.connections = Levels(
             "outcomes_connections",
             "Open connections by stage: silent (never sent a request), head and body (of a request, coming), "
             "answering, idle, rest (of a body, after its answer), refused, closing.",
-            "stage",
-            registry=registry,
+            ["stage"],
+            registry,
         )
-        self.connections_cut = Tally(
+        self.connections_cut = tally(
             "outcomes_connections_cut",
             "Connections refused or cut off, by reason: silent, slow_head, large_head, malformed, slow_body, "
             "unread_body, pipelined, untaken (too little of an answer), made_room (for another one), full.",
             ["reason"],
-            registry=registry,
         )
-        self.provider_calls = Counter(
+        self.provider_calls = counter(
             "outcomes_provider_calls",
             "Calls to the provider's API by operation and status (0: no answer).",
             ["operation", "status"],
-            registry=registry,
         )
-
-        self.healed = Counter(
-            "outcomes_healed_calls",
-            "Calls recovered from their conversations, because no webhook reported them.",
-            registry=registry,
+        self.healed = counter(
+            "outcomes_healed_calls", "Calls recovered from their conversations, because no webhook reported them."
         )
-        self.reconciliations = Counter(
+        self.reconciliations = counter(
             "outcomes_reconciliations",
             "Comparisons of a batch with the provider, by verdict; failed: the provider could not be read.",
             ["verdict"],
-            registry=registry,
         )
-
-        self.list_flaws = Counter(
+        self.list_flaws = counter(
             "outcomes_provider_list_flaws",
             "Flaws in the provider's lists, at each reading, by list (batches, conversations) and reason. "
             "Entries skipped: not_an_object, no_id, no_agent; list left before its end: list_repeats, list_too_long.",
             ["list", "reason"],
-            registry=registry,
         )
-        self.last_reconciliation = Gauge(
+        self.last_reconciliation = gauge(
             "outcomes_last_reconciliation_timestamp_seconds",
             "When this process last compared a batch with the provider, in Unix time; 0: not since it started.",
-            registry=registry,
         )
-        self.reconciliation_overdue_seconds = Gauge(
+        self.reconciliation_overdue_seconds = gauge(
             "outcomes_reconciliation_overdue_seconds",
             "Seconds for which the comparison that is due for longest has waited; 0: none is due.",
-            registry=registry,
         )
-
-        self.exports = Counter(
+        self.exports = counter(
             "outcomes_exports",
             "Exports by name, format and ending: done, disconnected, stalled, too_slow, failed.",
             ["name", "format", "ending"],
-            registry=registry,
         )
-
-        self.alarms = Gauge(
-            "outcomes_alarms", "Count of each alarm at GET /v1/alarms, by name; 0: no alarm.", ["name"],
-            registry=registry,
-        )  # fmt: skip
-        self.alarm_age_seconds = Gauge(
-            "outcomes_alarm_age_seconds", "Seconds for which an alarm has lasted, by name.", ["name"],
-            registry=registry,
-        )  # fmt: skip
-
-        self.retention_deleted = Counter(
-            "outcomes_retention_deleted_rows",
-            "Rows that retention deleted, by kind; for bodies, steps.",
-            ["kind"],
-            registry=registry,
+        self.alarms = gauge("outcomes_alarms", "Count of each alarm at GET /v1/alarms, by name; 0: no alarm.", ["name"])
+        self.alarm_age_seconds = gauge(
+            "outcomes_alarm_age_seconds", "Seconds for which an alarm has lasted, by name.", ["name"]
         )
-        self.feed_consumer_lag = Gauge(
+        self.retention_deleted = counter(
+            "outcomes_retention_deleted_rows", "Rows that retention deleted, by kind; for bodies, steps.", ["kind"]
+        )
+        self.feed_consumer_lag = gauge(
             "outcomes_feed_consumer_lag",
             "Entries of the feed that a consumer has not acknowledged; exact up to 1000, an upper bound beyond.",
             ["consumer"],
-            registry=registry,
         )
-        self.feed_consumer_lag_seconds = Gauge(
+        self.feed_consumer_lag_seconds = gauge(
             "outcomes_feed_consumer_lag_seconds",
             "Seconds for which the first entry that a consumer has not acknowledged has been there; 0: no such entry.",
             ["consumer"],
-            registry=registry,
         )
-        self.feed_waiters = Gauge("outcomes_feed_waiters", "Readers that wait for the feed to move.", registry=registry)
-        self.feed_position = Gauge(
+        self.feed_waiters = gauge("outcomes_feed_waiters", "Readers that wait for the feed to move.")
+        self.feed_position = gauge(
             "outcomes_feed_position",
             "Position of the feed's last entry: how fast it grows is how fast outcomes change.",
-            registry=registry,
         )
-
-        self.http_requests = Counter(
+        self.http_requests = counter(
             "outcomes_http_requests",
             "Requests except webhooks, by method, route and status; route: the template of the path, or unknown; "
             "status 0: the service ended before it answered.",
             ["method", "route", "status"],
-            registry=registry,
         )
-        self.http_request_seconds = Histogram(
+        self.http_request_seconds = histogram(
             "outcomes_http_request_seconds",
             "Seconds from such a request's headers to the end of its answer, by route. Waiting for the feed (wait=) "
             "and sending an export are part of it.",
             ["route"],
             buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-            registry=registry,
         )
-
-        self.loop_lag_seconds = Histogram(
+        self.loop_lag_seconds = histogram(
             "outcomes_loop_lag_seconds",
             "Seconds by which a timer of the event loop is late, measured four times a second: everything in this "
             "process waits that long for its turn.",
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
-            registry=registry,
         )
-        self.database_connections = Gauge(
+        self.database_connections = gauge(
             "outcomes_database_connections",
             "Connections of the pool that serves everything but webhooks, by state: used, idle. Readers wait when as "
             "many are used as outcomes_database_connections_max.",
             ["state"],
-            registry=registry,
         )
-        self.database_connections_max = Gauge(
-            "outcomes_database_connections_max", "How many connections that pool may have.", registry=registry
+        self.database_connections_max = gauge(
+            "outcomes_database_connections_max", "How many connections that pool may have."
         )
-        self.build_info = Gauge(
+        self.build_info = gauge(
             "outcomes_build_info",
             "1, with the service's version and the last migration that it knows (schema) as labels.",
             ["version", "schema"],
-            registry=registry,
         )
 
     def render(self) -> bytes:

@@ -1,9 +1,9 @@
 """Optional traces: OpenTelemetry spans of requests, commits, provider calls and background work.
 
-Off, spans are the API's own, which do nothing, and no SDK is imported. On, they go to a collector by OTLP over HTTP;
-where it is and what share is kept is told by OpenTelemetry's own variables (``OTEL_…``), which its SDK reads itself. As
-with the log, there is one tracer for the process, and only listed attributes get out: ids of ours, numbers and static
-words. Nothing is told to the provider: calls to it carry no ``traceparent``.
+When off, spans are the API's own, which do nothing, and no SDK is imported. When on, they go to a collector by OTLP
+over HTTP; OpenTelemetry's own variables (``OTEL_…``) set its address and the sampling. There is one tracer for the
+process, and only listed attributes are sent: our ids, numbers and static words. Calls to the provider carry no
+``traceparent``.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ ATTRIBUTES = {
     )
 }  # fmt: skip
 FLUSH_SECONDS = 3.0
-"""How long a shutdown waits for a collector that does not accept the last spans."""
+"""The longest that a shutdown waits for a collector to accept the last spans."""
 REMEDY = (
     "OUTCOMES_TRACES is 1, and OpenTelemetry's SDK is not installed: pip install 'formant-outcomes[otel]', "
     "or set OUTCOMES_TRACES=0"
@@ -47,13 +47,13 @@ _tracer: Tracer = _OFF
 
 
 def is_tracing() -> bool:
-    """Whether spans go anywhere."""
+    """Whether spans are sent."""
     return _tracer is not _OFF
 
 
 @asynccontextmanager
 async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
-    """Sends spans for as long as the block lasts, if ``is_enabled``; the last ones at its end.
+    """Sends spans while the block lasts, if ``is_enabled``, and the last ones at its end.
 
     Raises ConfigurationError, with the remedy, when the SDK is not installed.
     """
@@ -71,7 +71,7 @@ async def run_traces(*, is_enabled: bool) -> AsyncIterator[None]:
         yield
     finally:
         _tracer = _OFF
-        closing = threading.Thread(target=provider.shutdown, daemon=True)  # a dead collector must not hold up the end
+        closing = threading.Thread(target=provider.shutdown, daemon=True)  # a dead collector must not hang it
         closing.start()
         await asyncio.to_thread(closing.join, FLUSH_SECONDS)
 
@@ -84,13 +84,13 @@ def span(
     context: Context | None = None,
     **attributes: str | int | None,
 ) -> Iterator[Span]:
-    """A span for as long as the block lasts, below the one around it. An exception marks it as failed."""
+    """A span while the block lasts, below the one around it. An exception marks it as failed."""
     with _tracer.start_as_current_span(
         name,
         context=context,
         kind=kind,
         attributes=_select(attributes),
-        record_exception=False,  # it would tell the message and the stack
+        record_exception=False,  # it would contain the message and the stack
         set_status_on_exception=False,
     ) as started:
         try:
@@ -101,24 +101,24 @@ def span(
 
 
 def note(span: Span, **attributes: str | int | None) -> None:
-    """Tells something of a span; what is not on the list is dropped."""
+    """Adds attributes to a span; those that are not listed are dropped."""
     span.set_attributes(_select(attributes))
 
 
 def fail(span: Span, error: str) -> None:
-    """Marks a span as failed, by a static word: an exception's message may quote what it choked on."""
+    """Marks a span as failed with a static word, because an exception's message may quote its input."""
     span.set_status(StatusCode.ERROR, error)
 
 
 def request_span(headers: Iterable[tuple[bytes, bytes]]) -> AbstractContextManager[Span]:
-    """The span of a request, below the caller's where ``traceparent`` names one."""
+    """The span of a request, below the caller's if ``traceparent`` names one."""
     parent = _read_parent(headers) if is_tracing() else None
     return span("request", kind=SpanKind.SERVER, context=parent, request_id=current_request_id())
 
 
 def trace_webhook(headers: Iterable[tuple[bytes, bytes]], began: float, target: str) -> None:
-    """A span for a webhook that has been answered; ``began`` by ``time.perf_counter()``. Only one that was stored gets
-    one: what nobody has signed must not cost that much."""
+    """A span for an answered webhook; ``began`` is from ``time.perf_counter()``. Only stored webhooks get one, because
+    unsigned requests must stay cheap."""
     now = time.time_ns()
     started = _tracer.start_span(
         "webhook",
@@ -135,7 +135,7 @@ def _select(attributes: dict[str, str | int | None]) -> dict[str, str | int]:
 
 
 def _read_parent(headers: Iterable[tuple[bytes, bytes]]) -> Context:
-    """The caller's span, as a context. ``tracestate`` is left where it is: it may hold whatever a caller wrote."""
+    """The caller's span, as a context, without ``tracestate``, which may contain any text."""
     traceparent = find_traceparent(headers)
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent} if traceparent else {}, Context())
 

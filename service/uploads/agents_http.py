@@ -6,10 +6,9 @@ from starlette.responses import Response
 
 from service.errors import NotFoundError
 from service.store.database import Database
-from service.web.answers import One, Page, Time, to_page
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 from service.web.parameters import Id, Number
+from service.web.responses import JsonResponse, One, Page, Time, to_page
 
 AGENT_ID = Id("agent_id", "agent", "The provider's id of the agent")
 MAX_ID = 10**18 - 1

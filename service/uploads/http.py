@@ -25,11 +25,9 @@ from service.uploads.report import ContactError, Duplicate, Duplicates
 from service.uploads.resolution import Resolver
 from service.uploads.storing import UploadRequest
 from service.uploads.uploader import Uploader
-from service.web.answers import One, Page, Time, to_page
-from service.web.bodies import read_json
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Form, Json, Operation
-from service.web.parameters import Choice, Fields, Flag, Id, Number, Parameter, Percent, Text
+from service.web.parameters import Choice, Fields, Flag, Id, Number, Parameter, Percent, Text, read_json
+from service.web.responses import JsonResponse, One, Page, Time, to_page
 
 MAX_NAME_CHARACTERS = 200
 MAX_AGENT_ID = 2**63 - 1

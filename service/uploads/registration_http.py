@@ -8,10 +8,9 @@ from service.outcomes.http import BATCH_ID, Batch, Batches
 from service.uploads.discovery import Discoverer
 from service.uploads.files import receive_file
 from service.uploads.registration import Registrar, Registration
-from service.web.answers import One
-from service.web.json import JsonResponse
 from service.web.operations import Answer, File, Form, Operation
 from service.web.parameters import Flag
+from service.web.responses import JsonResponse, One
 
 FORCE = Flag("force", "Register the file although its rows are not as many as the provider's")
 

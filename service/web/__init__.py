@@ -1,1 +1,1 @@
-"""HTTP in and out, thin: each module turns requests into calls and answers into JSON."""
+"""The HTTP toolkit that every feature uses. It knows no feature."""

@@ -1,7 +1,7 @@
-"""The API's documentation: the OpenAPI document, and a page that shows it. All of it is served from here, so that it
-works where nothing else can be reached, and the browser is told to load nothing from anywhere else.
+"""The API's documentation: the OpenAPI document, and a page that shows it. Everything is served from here, so it works
+without internet access, and a content security policy keeps the browser from loading anything else.
 
-The viewer is swagger-ui, in ``static/swagger-ui-VERSION`` with its licence; CONTRIBUTING tells how to renew it.
+The viewer is swagger-ui, in ``static/swagger-ui-VERSION`` with its licence; CONTRIBUTING says how to upgrade it.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from starlette.staticfiles import StaticFiles
 
 from service.errors import NotFoundError
 from service.web.openapi import build_document
-from service.web.operations import Answer, Operation
+from service.web.operations import Answer, Handler, Operation
 from service.web.parameters import PathText
 
 STATIC = Path(__file__).parent / "static"
 FOREVER = "public, max-age=31536000, immutable"
-ASK_AGAIN = "no-cache"  # kept, and asked for again with its ETag
+REVALIDATE = "no-cache"
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -33,11 +33,11 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 FILE_TYPES = ("text/javascript", "text/css", "image/png")
-FILE = PathText("file", "Its name, as the page has it")
+FILE = PathText("file", "The file's name, as the page refers to it")
 
 
 class Documentation:
-    """Handlers of ``/``, ``/openapi.json`` and ``/docs``. ``operations`` are all but its own."""
+    """Handlers of ``/``, ``/openapi.json`` and ``/docs``. ``operations`` are those of all other handlers."""
 
     def __init__(self, operations: list[Operation]) -> None:
         self._operations = operations
@@ -50,60 +50,46 @@ class Documentation:
         }
 
     def operations(self) -> list[Operation]:
+        redirect = Answer(None, "Redirect to the page", 307, headers=(("Location", "/docs"),))
+        files = tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES)
+        routes: list[tuple[str, Handler, tuple[PathText, ...], tuple[Answer, ...]]] = [
+            ("/", self.go_to_page, (), (redirect,)),
+            ("/openapi.json", self.get_document, (), (Answer(dict[str, Any], "OpenAPI 3.1"),)),
+            ("/docs", self.get_page, (), (Answer(str, "The page", media_type="text/html"),)),
+            ("/docs/{file}", self.get_file, (FILE,), files),
+        ]
         return [
-            Operation(
-                "GET", "/", self.go_to_page, None, "Documentation",
-                parameters=(),
-                answers=(Answer(None, "To the page", 307, headers=(("Location", "/docs"),)),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/openapi.json", self.get_document, None, "Documentation",
-                parameters=(),
-                answers=(Answer(dict[str, Any], "OpenAPI 3.1"),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/docs", self.get_page, None, "Documentation",
-                parameters=(),
-                answers=(Answer(str, "The page", media_type="text/html"),),
-                is_tolerant=True,
-            ),
-            Operation(
-                "GET", "/docs/{file}", self.get_file, None, "Documentation",
-                parameters=(FILE,),
-                answers=tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES),
-                is_tolerant=True,
-            ),
-        ]  # fmt: skip
+            Operation("GET", path, handler, None, "Documentation", parameters, answers, is_tolerant=True)
+            for path, handler, parameters, answers in routes
+        ]
 
     async def go_to_page(self, request: Request) -> Response:
-        """Leads to the documentation."""
+        """Redirects to the documentation."""
         return RedirectResponse("/docs")
 
     async def get_document(self, request: Request) -> Response:
         """This document."""
-        document, tag = await run_in_threadpool(lambda: self._document)  # the first time it is made
-        headers = {"cache-control": ASK_AGAIN, "etag": tag}
+        document, tag = await run_in_threadpool(lambda: self._document)  # building it takes a while
+        headers = {"cache-control": REVALIDATE, "etag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(document, media_type="application/json", headers=headers)
 
     async def get_page(self, request: Request) -> Response:
-        """The documentation as a page to read and to try. It loads nothing from anywhere else."""
+        """The documentation as a page to read and to try. It loads nothing from other hosts."""
         return self._answer_file(request, STATIC / "docs.html")
 
     async def get_file(self, request: Request) -> Response:
         """A file of the page. One with a version in its name never changes."""
         path = self._files.get(FILE.read(request))
         if path is None:
-            raise NotFoundError("There is no such file of /docs")
+            raise NotFoundError("There is no such file in /docs")
         return self._answer_file(request, path)
 
     def _answer_file(self, request: Request, path: Path) -> Response:
-        """The file, or 304 to who has it already."""
+        """The file, or 304 to a client that has it already."""
         answer = self._static.file_response(path, path.stat(), request.scope)
-        answer.headers["cache-control"] = ASK_AGAIN if path.parent == STATIC else FOREVER
+        answer.headers["cache-control"] = REVALIDATE if path.parent == STATIC else FOREVER
         answer.headers.update(HEADERS)
         return answer
 

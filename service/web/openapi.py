@@ -21,18 +21,18 @@ from service.web.scopes import Scope
 
 JSON = "application/json"
 PROVIDER_STATUSES = {
-    400: "The provider refused it, and says why; any other 4xx of its own is passed on too",
+    400: "The provider refused it and says why; its other 4xx answers are passed on too",
     404: "The provider has no such thing",
     429: "The provider's rate limit",
     502: "The provider cannot be reached, refuses our key, or fails",
-    504: "Sent, and the provider's answer was lost: it is looked for, see `GET /v1/uploads`",
+    504: "Sent, but the provider's answer was lost: the service searches for the batch, see `GET /v1/uploads`",
 }
 HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_AFTER}
 INTRODUCTION = """\
 Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
-and limits, and ignore parameters that they do not know; every other call refuses those. A figure of a batch is final
-once its `verdict` is `complete`. Errors always have the one shape `Error`, and say what to do. Each answer bears
-its request's id as `X-Request-Id`: name it when you ask what went wrong."""
+and limits, and ignore unknown parameters; every other call refuses them. A figure of a batch is final once its
+`verdict` is `complete`. Errors always have the shape `Error`, and say what to do. Each answer has its request's id in
+`X-Request-Id`: quote it when you report a problem."""
 SECURITY = {
     "type": "http",
     "scheme": "bearer",
@@ -43,7 +43,7 @@ SECURITY = {
 def build_document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     """The document as a JSON object."""
     operations = list(operations)
-    shapes = _Shapes(operations)
+    shapes, components = _describe_all(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
@@ -61,33 +61,28 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
         "servers": [{"url": "/"}],
         "tags": [{"name": name} for name in tags],
         "paths": paths,
-        "components": {"schemas": shapes.components, "securitySchemes": {"key": SECURITY}},
+        "components": {"schemas": components, "securitySchemes": {"key": SECURITY}},
     }
 
 
-class _Shapes:
-    """The schemas of all types that operations name."""
-
-    def __init__(self, operations: list[Operation]) -> None:
-        shapes: list[Any] = [Error]
-        for operation in operations:
-            bodies = [body.shape for body in operation.bodies if isinstance(body, Json)]
-            answers = [answer.shape for answer in operation.answers if answer.shape is not None]
-            shapes += [shape for shape in (*bodies, *answers) if shape not in shapes]
-        schemas, self.components = describe_shapes(shapes)
-        self._schemas = dict(zip(shapes, schemas, strict=True))
-
-    def __getitem__(self, shape: Any) -> Schema:
-        schema: Schema = self._schemas[shape]
-        return schema
+def _describe_all(operations: list[Operation]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
+    """The schemas of all types that the operations name, and the components that they refer to."""
+    shapes: list[Any] = [Error]
+    for operation in operations:
+        bodies = [body.shape for body in operation.bodies if isinstance(body, Json)]
+        answers = [answer.shape for answer in operation.answers if answer.shape is not None]
+        shapes += [shape for shape in (*bodies, *answers) if shape not in shapes]
+    schemas, components = describe_shapes(shapes)
+    return dict(zip(shapes, schemas, strict=True)), components
 
 
-def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
-    summary, _, _ = to_markdown(operation.handler.__doc__ or "").partition(". ")
+def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
+    text = to_markdown(operation.handler.__doc__ or "")
+    scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
     described: dict[str, Any] = {
         "tags": [operation.tag],
-        "summary": summary.rstrip("."),
-        "description": _tell(operation),
+        "summary": text.partition(". ")[0].rstrip("."),
+        "description": f"{text}\n\nNeeds {scope}.",
     }
     if parameters := list(_list_parameters(operation)):
         described["parameters"] = parameters
@@ -101,26 +96,20 @@ def _describe(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
 
 
 def _name(operation: Operation, operations: list[Operation]) -> str:
-    """Such as ``uploads-list``: the group of handlers and the handler, and what tells it from another of the same."""
+    """Such as ``uploads-list``: class and handler, and the path's parameters where paths share a handler."""
     group, _, handler = operation.handler.__qualname__.rpartition(".")
     is_shared = sum(other.handler == operation.handler for other in operations) > 1
     parts = [group, handler.strip("_"), *(re.findall(r"{(\w+)}", operation.path) if is_shared else ())]
     return "-".join(parts).lower().replace("_", "-")
 
 
-def _tell(operation: Operation) -> str:
-    text = to_markdown(operation.handler.__doc__ or "")
-    scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
-    return f"{text}\n\nNeeds {scope}."
-
-
 def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
     for parameter in operation.parameters:
         yield _describe_parameter(parameter, parameter.description, parameter.schema)
     for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
-        # Without its default: a program that fills it in would contradict what it has in the form.
+        # Without its default: a client that fills it in would contradict its own form field.
         schema = {name: value for name, value in field.schema.items() if name != "default"}
-        yield _describe_parameter(field, f"{field.description}. May stand in the form instead", schema)
+        yield _describe_parameter(field, f"{field.description}. May be a form field instead", schema)
 
 
 def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema: Schema) -> dict[str, Any]:
@@ -133,9 +122,9 @@ def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema
     }
 
 
-def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) -> dict[str, Any]:
+def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, Schema]) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    told = ""
+    text = ""
     for body in bodies:
         match body:
             case Form(fields, needed):
@@ -153,11 +142,11 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: _Shapes) ->
                 content["text/csv"] = {"schema": {"type": "string", "description": description}}
             case Json(shape, description):
                 content[JSON] = {"schema": shapes[shape]}
-                told = description
-    return {"required": True, "content": content} | ({"description": told} if told else {})
+                text = description
+    return {"required": True, "content": content} | ({"description": text} if text else {})
 
 
-def _describe_answers(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
+def _describe_answers(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for answer in operation.answers:
         _add_answer(described, answer, shapes)
@@ -168,8 +157,8 @@ def _describe_answers(operation: Operation, shapes: _Shapes) -> dict[str, Any]:
     return dict(sorted(described.items()))
 
 
-def _add_answer(described: dict[str, Any], answer: Answer, shapes: _Shapes) -> None:
-    """Adds an answer; one of the same status before it stays as another possibility."""
+def _add_answer(described: dict[str, Any], answer: Answer, shapes: dict[Any, Schema]) -> None:
+    """Adds an answer to those that have the same status."""
     known = described.setdefault(str(answer.status), {"description": answer.description})
     if known["description"] != answer.description:
         known["description"] += f". {answer.description}"
@@ -183,7 +172,7 @@ def _add_answer(described: dict[str, Any], answer: Answer, shapes: _Shapes) -> N
 
 
 def _list_errors(operation: Operation) -> dict[int, str]:
-    """What may go wrong, by status. It follows from what the operation takes, and from what it says itself."""
+    """What may go wrong, by status: what follows from the operation's parameters, and what it declares itself."""
     kinds: list[type[ApiError]] = []
     if operation.scope is not None:
         kinds += [AuthenticationError, PermissionDeniedError, UnavailableError]
@@ -201,10 +190,10 @@ def _list_errors(operation: Operation) -> dict[int, str]:
             texts.setdefault(kind.status, []).append(_read_meaning(kind))
     if operation.scope is not None:
         texts[500] = ["The service failed to answer; a read may be repeated"]
-    return {status: ". ".join(dict.fromkeys(told)) for status, told in texts.items()}
+    return {status: ". ".join(dict.fromkeys(lines)) for status, lines in texts.items()}
 
 
 def _read_meaning(kind: type[ApiError]) -> str:
-    """What the error's docstring says behind its status."""
+    """The error's docstring without its status."""
     text = re.sub(r"^\d{3}: ", "", to_markdown(kind.__doc__ or "")).rstrip(".")
     return f"{text[:1].upper()}{text[1:]}"

@@ -1,8 +1,7 @@
-"""Operations: what each route is, told once: its method, path, handler and scope, what it takes and what it answers.
+"""Operations: each route declared once, with its method, path, handler, scope, parameters and answers.
 
-A group of handlers lists its operations; ``to_route`` puts the check of the key in front of each, so that none can
-forget it, and refuses parameters that the operation does not declare. ``service.web.openapi`` documents the same
-operations: nothing about them is written down a second time.
+A group of handlers lists its operations; ``to_route`` checks the key in front of each handler and refuses parameters
+that the operation does not declare. ``service.web.openapi`` documents the same operations.
 """
 
 from collections import Counter
@@ -21,22 +20,22 @@ from service.web.scopes import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
 SHOWN_CHARACTERS = 50
-RETRY_AFTER = ("Retry-After", "Seconds after which to ask again")
+RETRY_AFTER = ("Retry-After", "Seconds to wait before the next try")
 
 
 class Answer(NamedTuple):
-    """What an operation answers when all is well; ``shape`` is a type that msgspec knows, None for no body."""
+    """A successful answer; ``shape`` is a type that msgspec knows, None for no body."""
 
     shape: Any
     description: str = "As asked"
     status: int = 200
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
-    """Names and descriptions of those that a program may want to read."""
+    """Names and descriptions of those that a client may want to read."""
 
 
 class Form(NamedTuple):
-    """A body in ``multipart/form-data``: a CSV as the part ``file``, and fields; the ``needed`` ones must be there."""
+    """A body in ``multipart/form-data``: a CSV as the part ``file``, and fields, of which ``needed`` are required."""
 
     fields: tuple[Parameter[Any, Any], ...] = ()
     needed: tuple[Parameter[Any, Any], ...] = ()
@@ -66,26 +65,26 @@ class Operation(NamedTuple):
     parameters: tuple[Parameter[Any, Any], ...]
     answers: tuple[Answer, ...]
     bodies: tuple[Form | File | Json, ...] = ()
-    """The ways in which the body may be sent."""
+    """The forms that the body may have."""
     errors: tuple[type[ApiError], ...] = ()
-    """What may go wrong, beside what follows from the rest: a key, parameters, bodies, ids in the path."""
+    """Errors beyond those that follow from the scope, the parameters and the bodies."""
     is_tolerant: bool = False
     """Whether unknown parameters are ignored, as the provider does, rather than refused."""
 
     def list_query(self) -> list[Parameter[Any, Any]]:
-        """All that may stand in the query: its parameters, and the fields of a form, since they may stand there too."""
+        """What the query may contain: query parameters, and the fields of a form, which may be sent there too."""
         declared = [parameter for parameter in self.parameters if parameter.place == "query"]
         return declared + [field for body in self.bodies if isinstance(body, Form) for field in body.fields]
 
 
 class Guard(Protocol):
-    """Lets a request pass that may call an operation of this scope; raises ApiError for any other."""
+    """Raises ApiError for a request whose key lacks the scope."""
 
     async def require(self, request: Request, scope: Scope) -> None: ...
 
 
 def to_route(operation: Operation, guard: Guard) -> Route:
-    """The route of an operation: the key is checked before anything else is looked at."""
+    """The route of an operation. It checks the key before anything else."""
     scope = operation.scope
     known = sorted(parameter.name for parameter in operation.list_query())
 
@@ -102,11 +101,11 @@ def to_route(operation: Operation, guard: Guard) -> Route:
 
 
 def _refuse_unknown(request: Request, known: list[str]) -> None:
-    """A filter with a slip in its name would otherwise answer numbers of everything, and look right."""
+    """A filter with a typo in its name would otherwise be ignored, and the numbers of everything would look right."""
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             near = get_close_matches(name[:SHOWN_CHARACTERS], known, 1)
             meant = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
-            raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is no parameter of this call; {meant}")
+            raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is not a parameter of this call; {meant}")
         if count > 1:
             raise InvalidRequestError(f"{name}: was given {count} times; once is enough")

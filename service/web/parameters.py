@@ -1,32 +1,36 @@
 """Parameters, declared once: what each takes, where it stands and what it means. They are read through the declaration
-that documents them, so that the two cannot differ.
+that documents them, so that the two cannot differ. Also small JSON bodies.
 
-``LIMIT = Number("limit", "…", default=20, minimum=1, maximum=100)`` is named in its operation, and its handler calls
-``LIMIT.read(request)``. What is wrong is refused with the parameter's name and with what it takes.
+An operation lists ``LIMIT = Number("limit", "…", default=20, minimum=1, maximum=100)``, and its handler calls
+``LIMIT.read(request)``. A wrong value is refused with the parameter's name and what it takes.
 """
 
 from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
 
+import msgspec
 from starlette.datastructures import FormData, QueryParams
 from starlette.requests import Request
 
-from service.errors import ApiError, InvalidRequestError, NotFoundError
+from service.errors import ApiError, BodyTooLargeError, InvalidRequestError, NotFoundError
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
 Word = TypeVar("Word", bound=str)
+Shape = TypeVar("Shape")
 Place: TypeAlias = Literal["query", "path", "header"]
 Schema: TypeAlias = dict[str, Any]
 
+MAX_JSON_BYTES = 16 * 1024
+
 
 class Parameter(Generic[Value, Default]):
-    """A parameter; ``default`` is what its absence means, and ``takes`` completes "NAME: takes …"."""
+    """A parameter; ``default`` is its value when absent, and ``takes`` completes "NAME: takes …"."""
 
     place: ClassVar[Place] = "query"
     refusal: ClassVar[type[ApiError] | None] = InvalidRequestError
-    """What it raises for a wrong value; None where it takes any."""
+    """What it raises for a wrong value; None where every value is valid."""
     is_required = False
-    """Whether it must be there: in the path always, in a form by its ``Form``."""
+    """Path parameters are always required; ``Form`` says which of its fields are."""
 
     def __init__(self, name: str, description: str, takes: str, schema: Schema, default: Default) -> None:
         self.name = name
@@ -36,7 +40,7 @@ class Parameter(Generic[Value, Default]):
         self.default = default
 
     def read(self, request: Request) -> Value | Default:
-        """What the request has for it, or its default; raises InvalidRequestError."""
+        """Its value in the request, or its default; raises InvalidRequestError."""
         text = (request.headers if self.place == "header" else request.query_params).get(self.name)
         return self.default if text is None else self.parse(text)
 
@@ -48,8 +52,8 @@ class Parameter(Generic[Value, Default]):
             raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
 
     def _parse(self, text: str) -> Value:
-        """The text's value; raises ValueError, or OverflowError for a time beyond the calendar."""
-        raise NotImplementedError
+        """The text's value, by default the text; raises ValueError, or OverflowError for a time beyond the calendar."""
+        return cast(Value, text)
 
 
 class Number(Parameter[int, Default]):
@@ -110,7 +114,7 @@ class Choice(Parameter[Word, Default]):
 
 
 class Text(Parameter[str, Default]):
-    """Some text of a bounded length, without surrounding blanks."""
+    """Text of a bounded length; surrounding whitespace is removed."""
 
     def __init__(self, name: str, description: str, *, default: Default, maximum: int) -> None:
         schema = {"type": "string", "minLength": 1, "maxLength": maximum}
@@ -125,17 +129,14 @@ class Text(Parameter[str, Default]):
 
 
 class Free(Parameter[str, None]):
-    """Text that its reader takes apart and checks itself; ``takes`` says what for."""
+    """Text that its reader parses and checks itself."""
 
     def __init__(self, name: str, description: str, takes: str) -> None:
         super().__init__(name, description, takes, {"type": "string"}, None)
 
-    def _parse(self, text: str) -> str:
-        return text
-
 
 class Id(Parameter[int, None]):
-    """An id in the path; what is no number is an unknown ``what``."""
+    """An id in the path; anything but a number is an unknown ``what``."""
 
     place = "path"
     refusal = NotFoundError
@@ -147,7 +148,7 @@ class Id(Parameter[int, None]):
         self._what = what
 
     def read(self, request: Request) -> int:
-        """The id; raises NotFoundError for what cannot be one."""
+        """The id; raises NotFoundError for text that cannot be one."""
         text: str = request.path_params[self.name]
         if not (text.isascii() and text.isdecimal() and len(text) <= 18):
             raise NotFoundError(f"There is no {self._what} {text!r}")
@@ -199,12 +200,9 @@ class Header(Parameter[str, None]):
         super().__init__(name, description, "text", {"type": "string"}, None)
         self.is_required = is_required
 
-    def _parse(self, text: str) -> str:
-        return text
-
 
 class Fields:
-    """The fields of a form; what it lacks is looked for among the query parameters. A blank field is an absent one."""
+    """The fields of a form, or else query parameters of the same name. A blank field counts as absent."""
 
     def __init__(self, form: FormData, query: QueryParams) -> None:
         self._form = form
@@ -221,8 +219,24 @@ class Fields:
         return parameter.parse(text) if text else parameter.default
 
     def require(self, parameter: Parameter[Value, Default]) -> Value:
-        """As ``read``, of a field that must be there."""
+        """Like ``read``, for a required field."""
         value = self.read(parameter)
         if value is None:
             raise InvalidRequestError(f"{parameter.name}: is missing; it takes {parameter.takes}")
         return cast(Value, value)
+
+
+async def read_json(request: Request, shape: type[Shape], example: str) -> Shape:
+    """The body as ``shape``. Raises InvalidRequestError, which names what is wrong and shows the example, or
+    BodyTooLargeError."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            raise BodyTooLargeError(f"The body is over {MAX_JSON_BYTES} bytes: send JSON such as {example}")
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        raise InvalidRequestError(f"The body: {error}; send JSON such as {example}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"The body is not JSON: send JSON such as {example}") from error

@@ -14,7 +14,7 @@ from service.errors import ApiError
 
 logger = structlog.get_logger()
 
-# What the driver raises when the server is gone, going, or has no room for one more connection.
+# What the driver raises when the server is gone, shutting down, or has no free connection.
 UNREACHABLE = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -23,7 +23,7 @@ UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
 )
 
-_BEFORE_REPEATING = "A read may be repeated; before an upload is, GET /v1/uploads tells what came of it"
+_BEFORE_REPEATING = "A read may be repeated; before you repeat an upload, see GET /v1/uploads for what became of it"
 _TYPES = {400: "invalid_request", 401: "authentication_error", 404: "not_found", 405: "invalid_request"}
 
 
@@ -59,9 +59,9 @@ def answer_api_error(request: Request, error: Exception) -> Response:
 def answer_http_exception(request: Request, error: Exception) -> Response:
     """The answer to an unknown path, a wrong method, or a form that cannot be read."""
     assert isinstance(error, HTTPException)
-    ways_on = ": /docs lists all calls" if error.status_code in {404, 405} else ""
+    hint = ": /docs lists all calls" if error.status_code in {404, 405} else ""
     body = render_error(
-        f"{request.method} {request.url.path}: {error.detail}{ways_on}",
+        f"{request.method} {request.url.path}: {error.detail}{hint}",
         _TYPES.get(error.status_code, "invalid_request"),
     )
     headers = {"allow": _list_methods(request)} if error.status_code == 405 else error.headers
@@ -69,30 +69,30 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
 
 
 def _list_methods(request: Request) -> str:
-    """All methods of the path: each has a route of its own, and the router's own answer names those of one."""
+    """All methods of the path. Each has its own route, and the router's answer names those of one route only."""
     fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in fitting for method in route.methods}))
 
 
-def answer_nobody(request: Request, error: Exception) -> Response:
-    """The answer to a client that went away, or was cut off, before its body had come: nobody gets it."""
+def answer_disconnected(request: Request, error: Exception) -> Response:
+    """The answer to a client that disconnected, or was cut off, before its whole body arrived. It is never sent."""
     return Response(status_code=400)
 
 
 def answer_unavailable(request: Request, error: Exception) -> Response:
-    """The answer while the database is away."""
+    """The answer while the database cannot be reached."""
     logger.warning("database_unavailable", operation=_name_operation(request), exc_info=error)
     body = render_error(f"The database does not answer. {_BEFORE_REPEATING}", "unavailable")
     return Response(body, 503, headers={"retry-after": "5"}, media_type="application/json")
 
 
 def answer_failure(request: Request, error: Exception) -> Response:
-    """The answer to a failure of ours: nothing of its inside is told."""
+    """The answer to an internal failure, without its details."""
     logger.error("request_failed", operation=_name_operation(request), exc_info=error)
     body = render_error(f"The service failed to answer. {_BEFORE_REPEATING}", "internal_error")
     return Response(body, 500, media_type="application/json")
 
 
 def _name_operation(request: Request) -> str | None:
-    """The handler's name: unlike the path, it holds nothing that the caller wrote."""
+    """The handler's name. Unlike the path, it contains nothing from the caller."""
     return getattr(request.scope.get("endpoint"), "__name__", None)

@@ -1,7 +1,6 @@
-"""JSON Schemas of the types that the code itself uses: msgspec's, with the strings below attributes as descriptions.
+"""JSON Schemas of the code's own types: msgspec's, with the strings below attributes as descriptions.
 
-A field of ``msgspec.Raw`` passes JSON through unread; ``Annotated[msgspec.Raw, Meta(extra={"shape": T})]`` tells what
-it holds.
+A field of ``msgspec.Raw`` passes JSON through; ``Annotated[msgspec.Raw, Meta(extra={"shape": T})]`` declares its shape.
 """
 
 import ast
@@ -19,7 +18,7 @@ REF = "#/components/schemas/{name}"
 
 
 def describe_shapes(shapes: list[Any]) -> tuple[list[Schema], dict[str, Schema]]:
-    """The schemas of some types, and by name the components that these refer to."""
+    """The schemas of ``shapes``, and by name the components that they refer to."""
     classes = _list_classes(shapes)
     passed = {(cls, field): shape for cls in classes for field, shape in _read_passed(cls).items()}
     classes += [cls for cls in _list_classes(list(passed.values())) if cls not in classes]
@@ -38,7 +37,7 @@ def describe_shapes(shapes: list[Any]) -> tuple[list[Schema], dict[str, Schema]]
 
 
 def to_markdown(text: str) -> str:
-    """A docstring as documentation has it."""
+    """A docstring as one line of Markdown."""
     return " ".join(text.split()).replace("``", "`")
 
 
@@ -64,14 +63,14 @@ def _walk(info: Any, seen: set[Any]) -> Iterator[Any]:
 
 
 def _read_passed(cls: Any) -> dict[str, Any]:
-    """What the fields hold that pass JSON through."""
+    """The declared shapes of fields that pass JSON through, by field."""
     hints = get_type_hints(get_origin(cls) or cls, include_extras=True)
     metas = {name: get_args(hint)[1] for name, hint in hints.items() if get_origin(hint) is Annotated}
     return {name: meta.extra["shape"] for name, meta in metas.items() if isinstance(meta, msgspec.Meta) and meta.extra}
 
 
 def _read_attribute_docs(cls: Any) -> dict[str, str]:
-    """The strings below the attributes of a class, and of those of ours that it builds on."""
+    """The strings below the attributes of a class and of its bases in this package, by attribute."""
     docs: dict[str, str] = {}
     for base in reversed(inspect.getmro(get_origin(cls) or cls)):
         if base.__module__.startswith("service."):
@@ -81,7 +80,7 @@ def _read_attribute_docs(cls: Any) -> dict[str, str]:
 
 @cache
 def _read_module_docs(module: str) -> dict[str, dict[str, str]]:
-    """By class of a module: the strings below its attributes."""
+    """The strings below attributes, by class of a module and attribute."""
     docs: dict[str, dict[str, str]] = {}
     for tree in ast.parse(inspect.getsource(sys.modules[module])).body:
         if isinstance(tree, ast.ClassDef):
@@ -94,7 +93,7 @@ def _read_module_docs(module: str) -> dict[str, dict[str, str]]:
 
 
 def _simplify(schema: Any) -> Any:
-    """The same, with ``null`` as one more type where that is all that a choice is about, and docstrings as Markdown."""
+    """The schema with docstrings as Markdown, and with a choice between a type and null as a list of types."""
     if isinstance(schema, (list, tuple)):
         return [_simplify(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,8 +1,8 @@
 """Scopes: what a key is for.
 
-``read`` sees figures and recipients, ``upload`` also has people called, ``feed`` follows the changes, ``admin`` erases,
-replays and reads the audit log. ``admin`` lets everything else in too: who may change everything gains nothing from a
-second key. The other three are apart: a dashboard's key uploads nothing, and an uploader's reads nobody.
+``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``admin`` erases, replays
+and reads the audit log. ``admin`` includes the other three, which are independent of each other: a dashboard's key
+cannot upload, and an uploader's key cannot read recipients.
 """
 
 from collections.abc import Collection

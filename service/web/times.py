@@ -1,6 +1,4 @@
-"""Parameters that are times, and the one meaning that days have everywhere: those of ``time_zone``, first and last
-included.
-"""
+"""Parameters that are times. Days are everywhere those of ``time_zone``, and a period includes its first and last."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -31,10 +29,10 @@ class TimeZone(Parameter[str, str]):
 
 
 class Moment(Parameter[datetime, None]):
-    """A time with its offset, read as UTC. Where ``day`` is given, also a day of a time zone, for the instant at which
-    it begins or ends, and a time without an offset, for one of that zone.
+    """A time with its offset, converted to UTC. With ``day``, it also takes a day of a time zone, which means the
+    instant at which the day begins or ends, and a time without an offset, which is one of that zone.
 
-    A plus sign that was not encoded arrives as a space, and is taken for what it was.
+    A plus sign that was not encoded arrives as a space, and is read as a plus.
     """
 
     def __init__(self, name: str, description: str, *, day: Literal["begins", "ends"] | None = None) -> None:
@@ -45,12 +43,12 @@ class Moment(Parameter[datetime, None]):
         self._day = day
 
     def read_in(self, request: Request, zone: tzinfo) -> datetime | None:
-        """As ``read``, with days of ``zone``."""
+        """Like ``read``, with days of ``zone``."""
         text = request.query_params.get(self.name)
         return None if text is None else self.parse_in(text, zone)
 
     def parse_in(self, text: str, zone: tzinfo) -> datetime:
-        """As ``parse``, with days of ``zone``."""
+        """Like ``parse``, with days of ``zone``."""
         try:
             return self._parse_in(text, zone)
         except (ValueError, OverflowError) as error:
@@ -64,7 +62,7 @@ class Moment(Parameter[datetime, None]):
             day = date.fromisoformat(text)
             if self._day == "ends" and day < date.max:
                 day += timedelta(days=1)
-            # A midnight that the clocks skip is the instant at which they do; of one that comes twice, the first.
+            # A skipped midnight means the instant at which the clocks change; of a repeated one, the first counts.
             return _to_utc(datetime.combine(day, time.min, zone))
         if len(text) <= len("2026-03-16"):  # other ways to write a day
             raise ValueError(text)
@@ -75,7 +73,7 @@ class Moment(Parameter[datetime, None]):
 
 
 class Period:
-    """``from``, ``to`` and ``time_zone``. ``what`` they choose completes "WHAT from then on"."""
+    """``from``, ``to`` and ``time_zone``. ``what`` completes "WHAT from then on"."""
 
     def __init__(self, what: str, *, default_time_zone: str) -> None:
         self._start = Moment("from", f"{what} from then on: a day of `time_zone`, or a time", day="begins")
@@ -84,7 +82,7 @@ class Period:
         self.parameters = (self._start, self._end, self._time_zone)
 
     def read(self, request: Request) -> tuple[datetime | None, datetime | None, ZoneInfo]:
-        """The first instant, the one after the last, in UTC, and the zone; raises InvalidRequestError."""
+        """The start (included) and end (excluded) in UTC, and the zone; raises InvalidRequestError."""
         zone = ZoneInfo(self._time_zone.read(request))
         start, end = self._start.read_in(request, zone), self._end.read_in(request, zone)
         if start is not None and end is not None:
@@ -93,12 +91,12 @@ class Period:
 
 
 def check_order(start: datetime, end: datetime) -> None:
-    """Raises InvalidRequestError for a period that holds no time."""
+    """Raises InvalidRequestError for an empty period."""
     if not start < end:
-        raise InvalidRequestError("from, to: the time has to end after it begins")
+        raise InvalidRequestError("from, to: the period must end after it begins")
 
 
 def _to_utc(moment: datetime) -> datetime:
-    """The time in UTC, within ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and a time at the calendar's
-    very ends cannot be moved to another zone. Raises OverflowError for one that cannot be moved even here."""
+    """The time in UTC, clamped to ``EARLIEST`` and ``LATEST``: nothing is stored beyond them, and times at the ends of
+    the calendar cannot be converted to other zones. Raises OverflowError where the conversion to UTC fails."""
     return min(max(moment.astimezone(UTC), EARLIEST), LATEST)

@@ -8,10 +8,9 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
-from service.web.answers import One, Page, Time, to_page
-from service.web.json import JsonResponse
 from service.web.operations import Answer, Operation
 from service.web.parameters import Id, Number, PathText
+from service.web.responses import JsonResponse, One, Page, Time, to_page
 from service.webhooks.quarantine import Replayer
 
 MAX_CURSOR = 2**63 - 1

@@ -32,10 +32,10 @@ from service.telemetry.context import choose_request_id
 from service.telemetry.logs import LineLimit
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import is_tracing, trace_webhook
+from service.web.middleware import NO_SNIFFING
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Header, PathText
 from service.web.problems import render_error
-from service.web.safety import NO_SNIFFING
 from service.webhooks.backlog import Backlog
 from service.webhooks.committer import Committer
 from service.webhooks.signatures import SignatureCheck

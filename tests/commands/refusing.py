@@ -5,14 +5,14 @@ import click
 from tests.processes import Finished
 
 
-def assert_refused(finished: Finished, *told: str) -> None:
+def assert_refused(finished: Finished, *report: str) -> None:
     """Checks that it ended with 2 and one sentence, without a traceback."""
     lines = finished.errors.splitlines()
     assert finished.status == 2, finished
     assert "Traceback" not in finished.errors
     assert lines[-1].startswith("outcomes: ")
     assert [line for line in lines[:-1] if not line.startswith("{")] == [], "only log lines come before it"
-    assert [word for word in told if word not in lines[-1]] == [], lines[-1]
+    assert [word for word in report if word not in lines[-1]] == [], lines[-1]
     assert finished.output == ""
 
 

@@ -75,7 +75,7 @@ async def call(names: Iterable[str], **settings: str) -> dict[str, Finished]:
 
 
 def assert_told(name: str, finished: Finished, *words: str) -> None:
-    """Checks that it failed with one line that has the words; doctor tells it as one of its findings."""
+    """Checks that it failed with one line that has the words; doctor reports it as one of its findings."""
     assert "Traceback" not in finished.output + finished.errors, (name, finished)
     if name == "doctor":
         assert (finished.status, finished.errors) == (1, "")
@@ -166,8 +166,8 @@ async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        told = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
-        for name, finished in told.items():
+        report = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
+        for name, finished in report.items():
             assert_told(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
         arguments = ("demo", "--sandbox-port", port)
         other = await run(OUTCOMES, *arguments, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_DATA_DIR=str(tmp_path))
@@ -222,7 +222,7 @@ async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:
             assert (process.returncode, output, errors.strip()) == (130, b"", b""), name
 
 
-async def test_the_version_is_told() -> None:
+async def test_the_version_is_reported() -> None:
     finished = await run(OUTCOMES, "--version")
     assert (finished.status, finished.errors) == (0, "")
     assert finished.output.startswith("outcomes 0.")

@@ -1,4 +1,4 @@
-"""The commands as real processes: what they refuse, in one sentence with the remedy, and what their help tells."""
+"""The commands as real processes: what they refuse, in one sentence with the remedy, and their help."""
 
 import asyncio
 import hashlib
@@ -52,7 +52,7 @@ async def test_a_name_that_is_nearly_a_setting_is_warned_of(database_url: str) -
     assert (warning["setting"], warning["nearest"]) == ("OUTCOMES_PROT", "OUTCOMES_PORT")
 
 
-async def test_a_database_that_does_not_answer_is_told_without_its_password() -> None:
+async def test_a_database_that_does_not_answer_is_reported_without_its_password() -> None:
     address = "postgresql://bob:pass-word@127.0.0.1:1/x"
     every = await asyncio.gather(*(run(OUTCOMES, command, OUTCOMES_DATABASE_URL=address) for command in COMMANDS))
     for finished in every:
@@ -60,7 +60,7 @@ async def test_a_database_that_does_not_answer_is_told_without_its_password() ->
         assert "pass-word" not in finished.errors
 
 
-async def test_an_address_that_cannot_be_read_is_told_without_its_password() -> None:
+async def test_an_address_that_cannot_be_read_is_reported_without_its_password() -> None:
     address = "postgresql://bob:pass-word@127.0.0.1:no-port/x"
     every = await asyncio.gather(*(run(OUTCOMES, command, OUTCOMES_DATABASE_URL=address) for command in COMMANDS))
     for finished in every:
@@ -70,7 +70,7 @@ async def test_an_address_that_cannot_be_read_is_told_without_its_password() -> 
         assert "pass-word" not in finished.errors
 
 
-async def test_a_database_that_does_not_exist_is_told_with_postgres_own_words(database_url: str) -> None:
+async def test_a_database_that_does_not_exist_is_reported_with_postgres_own_words(database_url: str) -> None:
     address = re.sub(r"/test_\d+", "/not_there", database_url)
     finished = await run(OUTCOMES, "serve", OUTCOMES_DATABASE_URL=address)
     assert_refused(finished, 'database "not_there" does not exist')
@@ -106,7 +106,7 @@ async def test_a_database_that_may_lose_commits_is_refused_unless_that_was_accep
         assert (warning["setting"], warning["level"]) == ("synchronous_commit", "warning")
 
 
-async def test_a_port_that_is_taken_is_told(database_url: str) -> None:
+async def test_a_port_that_is_taken_is_reported(database_url: str) -> None:
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         port = str(serving.client.base_url.port)
         finished = await run(OUTCOMES, "serve", OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
@@ -175,7 +175,7 @@ async def quarantine(database: Database, body: bytes) -> int:
     return quarantine_id
 
 
-async def test_replay_sends_all_that_waits_on_its_way_and_tells_what_stays(
+async def test_replay_sends_all_that_waits_on_its_way_and_shows_what_stays(
     database_url: str, database: Database
 ) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database_url}

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.commands.demo import CONTACTS, _write_contacts
-from service.commands.running_demo import find_demo, publish_demo
+from service.commands.startup import find_demo, publish_demo
 from service.errors import ConfigurationError
 from tests.eventually import eventually
 from tests.processes import DEADLINE_SECONDS, OUTCOMES, make_environ, run_in
@@ -144,12 +144,12 @@ def test_a_file_of_the_users_is_not_overwritten(tmp_path: Path, monkeypatch: pyt
     assert contents[0] != contents[1]
     file.write_text("mine")
     for _ in range(2):
-        assert _write_contacts(data).startswith("contacts.csv here is yours, and stays as it is; ")
+        assert _write_contacts(data).startswith("contacts.csv here is yours and is kept; ")
         assert file.read_text() == "mine"
         assert (data / CONTACTS).read_text().count("\n") == 101
 
 
-def test_a_folder_that_takes_no_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_takes_no_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").touch()
     assert _write_contacts(tmp_path / "data").startswith(f"{tmp_path}/data cannot be written (File exists)")

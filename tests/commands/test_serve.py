@@ -33,7 +33,7 @@ def find_postmaster(data_dir: Path) -> psutil.Process:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """A zombie has: whoever adopted it has only not asked yet how."""
+    """A zombie has: its parent has not read its status yet."""
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
@@ -98,7 +98,7 @@ async def test_a_process_that_got_the_number_of_a_killed_service_is_not_waited_f
         async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as killed, serve(OUTCOMES_DATA_DIR=str(data_dir)) as last:
             postmaster = find_postmaster(data_dir)
             await killed.end(signal.SIGKILL)
-            # What is left of the killed one, once the system has given its number to somebody else.
+            # What is left of the killed one, once the system has given its number to another process.
             places, users = data_dir / "postgres-users", data_dir / "postgres" / ".handle_pids.json"
             (places / str(killed.process.pid)).rename(places / str(bystander.pid))
             users.write_text(users.read_text().replace(str(killed.process.pid), str(bystander.pid)))
@@ -141,7 +141,7 @@ async def test_a_process_that_got_the_number_of_a_server_that_is_gone_is_left_al
         assert await serving.end(signal.SIGTERM) == 0
     bystander = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE)
     try:
-        # What a crash of the machine leaves behind, once the system has given the number to somebody else.
+        # What a crash of the machine leaves behind, once the system has given the number to another process.
         pid_file.write_text("\n".join([str(bystander.pid), *lines[1:], ""]))
         async with serve(OUTCOMES_DATA_DIR=str(data_dir)) as serving:
             assert (await serving.client.get("/readyz")).status_code == 200
@@ -151,7 +151,7 @@ async def test_a_process_that_got_the_number_of_a_server_that_is_gone_is_left_al
         await bystander.communicate(b"\n")
 
 
-async def test_a_signal_is_obeyed_from_the_moment_at_which_it_tells_its_port(database_url: str) -> None:
+async def test_a_signal_is_obeyed_from_the_moment_at_which_it_shows_its_port(database_url: str) -> None:
     for _ in range(3):
         async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
             assert await serving.end(signal.SIGTERM) == 0
@@ -187,7 +187,7 @@ async def can_connect(port: int | None) -> bool:
     return True
 
 
-async def test_its_log_tells_no_body_no_phone_and_no_key(database_url: str) -> None:
+async def test_its_log_shows_no_body_no_phone_and_no_key(database_url: str) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_LOG_LEVEL": "debug", "FORMANT_API_KEY": "our-key"}
     async with serve(**settings) as serving:
         await post_webhook(serving.client, make_payload(recipient=7, results={"intent": "a-word-of-the-body"}))

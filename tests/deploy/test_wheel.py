@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 # Prints where the package and its SQL are, and fails when the checkout can be imported from.
 TELL_PLACES = """
 import service, sys, pathlib
-from service.store.sql_files import find_sql_folder
+from service.store.database import find_sql_folder
 print(pathlib.Path(service.__file__).parent)
 print(find_sql_folder())
 """

@@ -1,19 +1,18 @@
-"""Runs the doctor in this process, with what a test gives it."""
+"""Runs the doctor in this process, with a test's settings."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from service.doctor.configuration import read_what_is_usable
-from service.doctor.examination import Examination, Told
-from service.doctor.findings import Finding, Level
-from service.doctor.limits import Thresholds
+from service.doctor.configuration import read_usable_settings
+from service.doctor.examination import Examination, Result
+from service.doctor.findings import Finding, Level, Thresholds
 
 STRONG_SECRET = "0f6a7b1c2d3e4f5061728394a5b6c7d8"
 STRONG_KEY = "8d7c6b5a49382716f5e4d3c2b1a09f8e"
 PATIENT = {"round_trip_seconds": (5.0, 9.0), "commit_seconds": (5.0, 9.0), "webhook_seconds": (5.0, 9.0)}
-"""So that a busy machine is not taken for a slow database."""
+"""A busy machine must not look like a slow database."""
 
 
 async def examine(
@@ -25,8 +24,8 @@ async def examine(
     webhook_url: str | None = None,
     limits: dict[str, Any] | None = None,
     **more: str,
-) -> list[Told]:
-    """Everything that it finds; ``limits`` are other thresholds, further keyword arguments settings."""
+) -> list[Result]:
+    """All findings; ``limits`` are other thresholds, further keyword arguments settings."""
     environ = {
         "FORMANT_WEBHOOK_SECRET": STRONG_SECRET,
         "OUTCOMES_API_KEY": STRONG_KEY,
@@ -34,7 +33,7 @@ async def examine(
         **settings,
         **more,
     }
-    configured, wrong = read_what_is_usable(environ)
+    configured, wrong = read_usable_settings(environ)
     examination = Examination(
         environ=environ,
         settings=configured,
@@ -45,23 +44,23 @@ async def examine(
         now=now,
         thresholds=Thresholds(**{**PATIENT, **(limits or {})}),
     )
-    return [told async for told in examination.run()]
+    return [report async for report in examination.run()]
 
 
 def list_troubles(output: str) -> list[str]:
-    """Lines of a report that are not ok, but for how slow a busy machine is."""
+    """The lines of a report that are not ok, except those about a busy machine."""
     lines = output.splitlines()[:-1]
     slow = ("takes", "No commit within", "No answer within")
     return [line for line in lines if not line.startswith("ok ") and not any(word in line for word in slow)]
 
 
-def find(findings: list[Told], check: str) -> list[Finding]:
-    """What one check told."""
-    return [told.finding for told in findings if told.check == check]
+def find(findings: list[Result], check: str) -> list[Finding]:
+    """The findings of one check."""
+    return [report.finding for report in findings if report.check == check]
 
 
-def find_one(findings: list[Told], check: str, level: Level) -> Finding:
-    """The one finding of that level that a check told; a bad one has a remedy."""
+def find_one(findings: list[Result], check: str, level: Level) -> Finding:
+    """The one finding of that level of a check; a bad one has a remedy."""
     (found,) = [finding for finding in find(findings, check) if finding.level is level]
     assert found.remedy or level in {Level.OK, Level.UNCHECKED}
     return found

@@ -1,4 +1,4 @@
-"""What is wrong with the settings is told with what to do, all of it at once, and never with a secret."""
+"""Invalid settings are all reported at once, each with its remedy and never with a secret."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,19 @@ from tests.doctor.examining import STRONG_SECRET, examine, find, find_one
 from tests.processes import OUTCOMES, run
 
 
-async def test_every_setting_that_cannot_be_used_is_told_and_the_rest_is_checked_all_the_same() -> None:
+async def test_every_setting_that_cannot_be_used_is_reported_and_the_rest_is_checked_all_the_same() -> None:
     findings = await examine(
         None, OUTCOMES_PORT="65536", OUTCOMES_TIME_ZONE="Mars/Olympus", OUTCOMES_API_KEY_FILE="/nowhere/key",
         OUTCOMES_ALLOW_UNSAFE_DATABASE="1", OUTCOMES_PROT="80", FORMANT_NONSENSE="1",
     )  # fmt: skip
-    told = find(findings, "configuration.settings")
-    problems = [finding for finding in told if finding.level is Level.PROBLEM]
+    settings_findings = find(findings, "configuration.settings")
+    problems = [finding for finding in settings_findings if finding.level is Level.PROBLEM]
     assert len(problems) == 3
     for name in ("OUTCOMES_PORT", "OUTCOMES_TIME_ZONE", "OUTCOMES_API_KEY"):
         assert any(name in finding.message and name in finding.remedy for finding in problems), name
-    warnings = {finding.message.split()[0]: finding.remedy for finding in told if finding.level is Level.WARNING}
+    warnings = {
+        finding.message.split()[0]: finding.remedy for finding in settings_findings if finding.level is Level.WARNING
+    }
     assert warnings["OUTCOMES_PROT"].startswith("Did you mean OUTCOMES_PORT?")
     assert "FORMANT_NONSENSE" in warnings
     assert "OUTCOMES_ALLOW_UNSAFE_DATABASE=1:" in warnings
@@ -38,14 +40,14 @@ async def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
     ("settings", "level", "message", "remedy"),
     [
         ({"FORMANT_WEBHOOK_SECRET": ""}, Level.PROBLEM, "is empty", "provider's dashboard"),
-        ({"FORMANT_WEBHOOK_SECRET": "", "OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.PROBLEM, "Anybody may post", "unset"),
-        ({"OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.WARNING, "superfluous", "Unset"),
+        ({"FORMANT_WEBHOOK_SECRET": "", "OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.PROBLEM, "Anyone may post", "unset"),
+        ({"OUTCOMES_ALLOW_UNSIGNED": "1"}, Level.WARNING, "has no effect", "Unset"),
         ({"FORMANT_WEBHOOK_SECRET": "short"}, Level.WARNING, "fewer than 16", "openssl rand"),
-        ({"FORMANT_WEBHOOK_SECRET": "demo-secret"}, Level.PROBLEM, "everybody knows", "openssl rand"),
+        ({"FORMANT_WEBHOOK_SECRET": "demo-secret"}, Level.PROBLEM, "public", "openssl rand"),
         ({"FORMANT_WEBHOOK_SECRET": f"{STRONG_SECRET},{STRONG_SECRET}2"}, Level.WARNING, "2 secrets", "rotation"),
     ],
 )
-async def test_weak_or_missing_webhook_secrets_are_told(
+async def test_weak_or_missing_webhook_secrets_are_reported(
     settings: dict[str, str], level: Level, message: str, remedy: str
 ) -> None:
     found = find_one(await examine(None, settings), "configuration.webhook_secrets", level)
@@ -67,7 +69,7 @@ async def test_a_targets_file_is_looked_into_and_never_quoted(tmp_path: Path) ->
     assert "tiny-one" not in str(findings)
 
 
-async def test_secret_files_that_others_may_read_are_told(tmp_path: Path) -> None:
+async def test_secret_files_that_others_may_read_are_reported(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(STRONG_SECRET)
     file.chmod(0o644)
@@ -79,7 +81,7 @@ async def test_secret_files_that_others_may_read_are_told(tmp_path: Path) -> Non
     assert find_one(await examine(None, given), "configuration.secret_files", Level.OK)
 
 
-async def test_a_provider_in_the_clear_and_one_without_a_key_are_told() -> None:
+async def test_a_provider_in_the_clear_and_one_without_a_key_are_reported() -> None:
     findings = await examine(None, FORMANT_BASE_URL="http://api.example", FORMANT_API_KEY="")
     assert "https" in find_one(findings, "configuration.provider", Level.PROBLEM).remedy
     assert "FORMANT_API_KEY" in find_one(findings, "configuration.provider", Level.WARNING).message
@@ -98,7 +100,7 @@ async def test_the_folder_of_the_embedded_database_has_to_have_room(tmp_path: Pa
     found = find_one(
         await examine(None, data, limits={"free_bytes": (2**60, 2**59)}), "configuration.data_dir", Level.PROBLEM
     )
-    assert "Make room" in found.remedy
+    assert "Free space" in found.remedy
     (tmp_path / "file").write_text("")
     found = find_one(
         await examine(None, OUTCOMES_DATA_DIR=str(tmp_path / "file")), "configuration.data_dir", Level.PROBLEM
@@ -106,7 +108,7 @@ async def test_the_folder_of_the_embedded_database_has_to_have_room(tmp_path: Pa
     assert "cannot be written" in found.message
 
 
-async def test_an_api_that_nobody_is_let_in_to_is_told(database_url: str) -> None:
+async def test_an_api_that_nobody_is_let_in_to_is_reported(database_url: str) -> None:
     found = find_one(await examine(database_url, OUTCOMES_API_KEY=""), "configuration.api_keys", Level.WARNING)
     assert "outcomes keys create" in found.remedy
     made = await run(OUTCOMES, "keys", "create", "one", OUTCOMES_DATABASE_URL=database_url)

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service.commands.doctor import print_lines
 from service.doctor import schema, work
-from service.doctor.examination import Told
+from service.doctor.examination import Result
 from service.doctor.findings import Finding, Level
-from service.doctor.printing import print_lines
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.doctor.examining import examine, find, find_one
@@ -42,12 +42,12 @@ async def test_no_secret_and_no_person_is_in_what_it_prints(
         asked = ("--url", str(service.base_url), "--webhook-url", f"{service.base_url}/webhooks/formant")
         for url in (with_password, f"postgresql://bob:{PASSWORD}@127.0.0.1:1/x", f"postgresql://bob:{PASSWORD}@[::/x"):
             for form in ((), ("--json",)):
-                told = await run(OUTCOMES, "doctor", *asked, *form, OUTCOMES_DATABASE_URL=url, **settings)
-                assert told.status == 1
-                assert "provider.answer" in told.output
+                report = await run(OUTCOMES, "doctor", *asked, *form, OUTCOMES_DATABASE_URL=url, **settings)
+                assert report.status == 1
+                assert "provider.answer" in report.output
                 for secret in (PASSWORD, API_KEY, PROVIDER_KEY, SECRET, PHONE, PHONE[1:], NAME):
-                    assert secret not in told.output + told.errors, secret
-                assert told.errors == ""
+                    assert secret not in report.output + report.errors, secret
+                assert report.errors == ""
 
 
 async def test_a_secret_that_slips_into_a_finding_is_blotted_out() -> None:
@@ -56,7 +56,7 @@ async def test_a_secret_that_slips_into_a_finding_is_blotted_out() -> None:
     assert SECRET not in str(findings)
 
 
-async def test_a_check_that_fails_or_hangs_is_told_and_hides_no_other(
+async def test_a_check_that_fails_or_hangs_is_reported_and_hides_no_other(
     monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     async def fail(*_: object) -> list[Finding]:
@@ -77,10 +77,10 @@ async def test_a_check_that_fails_or_hangs_is_told_and_hides_no_other(
 
 
 async def test_lines_are_whole_and_plain_when_they_are_piped(capsys: pytest.CaptureFixture[str]) -> None:
-    async def tell() -> AsyncIterator[Told]:
-        yield Told("area.subject", Finding(Level.WARNING, "[red]x[/red] " * 50, "Do [this]"))
+    async def give() -> AsyncIterator[Result]:
+        yield Result("area.subject", Finding(Level.WARNING, "[red]x[/red] " * 50, "Do [this]"))
 
-    assert await print_lines(tell()) == 0
+    assert await print_lines(give()) == 0
     output: str = capsys.readouterr().out
     first, last = output.splitlines()
     assert first == f"warning   area.subject                  {'[red]x[/red] ' * 50} → Do [this]"

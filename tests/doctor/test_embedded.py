@@ -1,4 +1,4 @@
-"""The embedded Postgres: shared with a service that runs, and told where it does not start."""
+"""The embedded Postgres: shared with a service that runs, and reported if it does not start."""
 
 import signal
 from pathlib import Path
@@ -20,10 +20,10 @@ async def test_it_looks_into_that_of_a_running_service_and_leaves_it_running(tmp
     }
     async with serve(**settings) as serving:
         url = str(serving.client.base_url).rstrip("/")
-        told = await run(OUTCOMES, "doctor", "--url", url, **settings)
-        troubles = [line for line in list_troubles(told.output) if line.startswith("problem")]
-        assert (troubles, told.errors) == ([], "")
-        assert "the embedded Postgres' own" in told.output
+        report = await run(OUTCOMES, "doctor", "--url", url, **settings)
+        troubles = [line for line in list_troubles(report.output) if line.startswith("problem")]
+        assert (troubles, report.errors) == ([], "")
+        assert "the embedded Postgres' own" in report.output
         assert (await serving.client.get("/readyz")).status_code == 200
         assert await serving.end(signal.SIGTERM) == 0
     assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()  # the last to leave has stopped it

@@ -42,21 +42,21 @@ async def test_a_healthy_system_is_ok_in_every_line_and_ends_with_0(database: Da
             assert (await post_webhook(serving.client, make_payload(), secret=STRONG_SECRET)).status_code == 204
             url = str(serving.client.base_url).rstrip("/")
             arguments = ("doctor", "--url", url, "--webhook-url", f"{url}/webhooks/formant")
-            told = await run(OUTCOMES, *arguments, **settings)
+            plain = await run(OUTCOMES, *arguments, **settings)
             as_json = await run(OUTCOMES, *arguments, "--json", **settings)
             quarantine = await database.pool.fetchval("SELECT count(*) FROM quarantine")
             events = await database.pool.fetchval("SELECT count(*) FROM events")
-    assert (list_troubles(told.output), told.errors, as_json.errors) == ([], "", "")
-    lines = told.output.splitlines()
+    assert (list_troubles(plain.output), plain.errors, as_json.errors) == ([], "", "")
+    lines = plain.output.splitlines()
     if all(line.startswith("ok ") for line in lines[:-1]):  # else this machine was too busy for a commit in time
-        assert (told.status, lines[-1]) == (0, f"{len(lines) - 1} ok, 0 unchecked, 0 warnings, 0 problems")
+        assert (plain.status, lines[-1]) == (0, f"{len(lines) - 1} ok, 0 unchecked, 0 warnings, 0 problems")
     report = json.loads(as_json.output)
     if report["counts"]["ok"] == len(report["findings"]):
         assert (as_json.status, report["status"]) == (0, "ok")
     assert len(report["findings"]) >= 35
     assert len({finding["check"] for finding in report["findings"]}) >= 33
     assert (quarantine, events) == (0, 1), "probing stored nothing"
-    assert_holds_nothing_secret(told, as_json)
+    assert_holds_nothing_secret(plain, as_json)
 
 
 def assert_holds_nothing_secret(*finished: Finished) -> None:
@@ -68,9 +68,9 @@ def assert_holds_nothing_secret(*finished: Finished) -> None:
 async def test_before_a_first_start_nothing_is_made(tmp_path: Path) -> None:
     settings = {"OUTCOMES_DATA_DIR": f"{tmp_path}/data", "FORMANT_WEBHOOK_SECRET": STRONG_SECRET}
     settings["OUTCOMES_API_KEY"] = STRONG_KEY
-    told = await run(OUTCOMES, "doctor", "--no-service", "--json", **settings)
-    assert told.status == 0, told.output
-    report = json.loads(told.output)
+    plain = await run(OUTCOMES, "doctor", "--no-service", "--json", **settings)
+    assert plain.status == 0, plain.output
+    report = json.loads(plain.output)
     (answer,) = [finding for finding in report["findings"] if finding["check"] == "database.answer"]
     assert (answer["level"], "OUTCOMES_DATABASE_URL" in answer["remedy"]) == ("unchecked", True)
     assert not (tmp_path / "data").exists()

@@ -1,4 +1,4 @@
-"""The provider that refuses, fails, redirects, is slow to be called or somebody else: told each with its remedy."""
+"""The provider: refusals, failures, redirects, spent limits and impostors are reported with their remedies."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -11,8 +11,8 @@ from service.doctor.findings import Finding, Level
 from service.sandbox import Faults, SandboxOptions, serve_sandbox
 from service.store.database import Database
 from tests.certificates import make_certificate
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one
+from tests.doctor.http_server import answer, answering
 
 KEY = "provider-key-of-ours"
 
@@ -43,7 +43,7 @@ async def test_a_key_that_is_refused_is_a_problem(database: Database) -> None:
     assert "some-other-key" not in str(found)
 
 
-async def test_a_provider_that_fails_or_has_no_call_left_is_told(database: Database) -> None:
+async def test_a_provider_that_fails_or_has_no_call_left_is_reported(database: Database) -> None:
     (found,) = await ask_sandbox(database, faults=Faults(api_500=1.0))
     assert (found.level, "500" in found.message, "status page" in found.remedy) == (Level.PROBLEM, True, True)
     (found,) = await ask_sandbox(database, faults=Faults(api_429=1.0))
@@ -76,13 +76,13 @@ async def test_while_nobody_may_call_the_doctor_does_not_either(database: Databa
         (b"nonsense\r\n\r\n", "does not answer", "FORMANT_BASE_URL"),
     ],
 )
-async def test_somebody_else_at_the_address_is_told(given: bytes, message: str, remedy: str) -> None:
+async def test_another_program_at_the_address_is_reported(given: bytes, message: str, remedy: str) -> None:
     async with answering(lambda _: given) as url:
-        told = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
-    assert (told[0].level, message in told[0].message, remedy in told[0].remedy) == (Level.PROBLEM, True, True)
+        report = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
+    assert (report[0].level, message in report[0].message, remedy in report[0].remedy) == (Level.PROBLEM, True, True)
 
 
-async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_told() -> None:
+async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_reported() -> None:
     date = format_datetime(datetime.now(UTC) - timedelta(minutes=5), usegmt=True)
     async with answering(lambda _: answer(200, '{"data": []}', f"date: {date}")) as url:
         answers, limits, clock = find(await examine(None, FORMANT_BASE_URL=url, FORMANT_API_KEY=KEY), "provider.answer")
@@ -91,7 +91,7 @@ async def test_a_clock_of_the_providers_that_is_off_and_missing_limits_are_told(
     assert (clock.level, "5 min behind ours" in clock.message) == (Level.PROBLEM, True)
 
 
-async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_told(
+async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate, key = make_certificate(tmp_path, "provider", "IP:127.0.0.1")
@@ -100,8 +100,8 @@ async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_told(
     async with answering(lambda _: answer(200, '{"data": []}', "x-ratelimit-limit: 50"), context) as url:
         settings = {"FORMANT_BASE_URL": url, "FORMANT_API_KEY": KEY}
         (found,) = find(await examine(None, settings), "provider.answer")
-        assert (found.level, "certificate that does not hold" in found.message) == (Level.PROBLEM, True)
+        assert (found.level, "invalid certificate" in found.message) == (Level.PROBLEM, True)
         assert "SSL_CERT_FILE" in found.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         found = find_one(await examine(None, settings), "provider.answer", Level.WARNING)
-    assert (found.message, found.remedy) == ("The provider's certificate ends in 1 days", "Renew it")
+    assert (found.message, found.remedy) == ("The provider's certificate expires in 1 days", "Renew it")

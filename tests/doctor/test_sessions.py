@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.app import WRITERS, count_connections
-from service.doctor.answering import check_encryption, check_pooler
+from service.doctor.connection import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
 from service.store.database import Database, load_queries, open_unchecked_database
@@ -24,7 +24,7 @@ SECURED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's; where t
 AT_ONCE = {"idle_seconds": (0.0, 900.0), "transaction_seconds": (0.0, 900.0)}
 
 
-async def test_transactions_that_hold_vacuum_back_are_told_with_how_to_end_them(database_url: str) -> None:
+async def test_transactions_that_hold_vacuum_back_are_reported_with_how_to_end_them(database_url: str) -> None:
     idle = await asyncpg.connect(database_url, server_settings={"application_name": "a report"})
     busy = await asyncpg.connect(database_url)
     await idle.execute("BEGIN; SELECT count(*) FROM events")
@@ -33,12 +33,12 @@ async def test_transactions_that_hold_vacuum_back_are_told_with_how_to_end_them(
     await eventually(
         lambda: watching.fetchval("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')")
     )
-    told = find(await examine(database_url, limits=AT_ONCE), "database.sessions")
-    assert [finding.level for finding in told] == [Level.WARNING, Level.WARNING]
-    assert ("stands idle" in told[0].message, "program a report" in told[0].message) == (True, True)
-    assert told[0].remedy.endswith(f"pg_terminate_backend({idle.get_server_pid()})")
-    assert "runs for" in told[1].message
-    assert str(busy.get_server_pid()) in told[1].remedy
+    report = find(await examine(database_url, limits=AT_ONCE), "database.sessions")
+    assert [finding.level for finding in report] == [Level.WARNING, Level.WARNING]
+    assert ("has been idle" in report[0].message, "program a report" in report[0].message) == (True, True)
+    assert report[0].remedy.endswith(f"pg_terminate_backend({idle.get_server_pid()})")
+    assert "has run for" in report[1].message
+    assert str(busy.get_server_pid()) in report[1].remedy
     for_long = find(await examine(database_url, limits={**AT_ONCE, "idle_seconds": (0.0, 0.0)}), "database.sessions")
     assert for_long[0].level is Level.PROBLEM
     usual = find(await examine(database_url), "database.sessions")
@@ -63,11 +63,11 @@ async def test_what_a_role_may_not_see_is_said_to_be_not_visible(database: Datab
     await idle.close()
     await database.pool.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
     found = find_one(findings, "database.sessions", Level.UNCHECKED)
-    assert "not visible to this role" in found.message
+    assert "This role cannot see" in found.message
     assert "pg_read_all_stats" in found.remedy
-    failed = [told for told in findings if "itself failed" in told.finding.message]
+    failed = [report for report in findings if "itself failed" in report.finding.message]
     assert failed == []
-    assert [told for told in findings if told.finding.level is Level.PROBLEM] == []
+    assert [report for report in findings if report.finding.level is Level.PROBLEM] == []
 
 
 async def test_a_limit_of_the_role_or_the_database_counts_too(database: Database) -> None:
@@ -96,12 +96,12 @@ async def test_a_pooler_that_hands_sessions_around_is_found(
     await set_defaults(database_url, search_path="public, pg_temp", timezone="UTC")
     async with pool(postgres, tmp_path, mode) as address:
         findings = await examine(f"{address}{urlsplit(database_url).path}")
-    told = find(findings, "database.pooler") or find(findings, "database.answer")
+    report = find(findings, "database.pooler") or find(findings, "database.answer")
     if mode == "session":
-        assert [finding.level for finding in told] == [Level.OK]
+        assert [finding.level for finding in report] == [Level.OK]
         assert find_one(findings, "database.session", Level.OK)
     else:
-        (found,) = told
+        (found,) = report
         assert (found.level, "transaction mode" in found.message) == (Level.PROBLEM, True)
         assert "past the pooler" in found.remedy
 
@@ -119,7 +119,7 @@ async def test_a_pooler_is_found_where_no_statement_gets_lost_too(
     assert "pool_mode = session" in found.remedy
 
 
-async def test_a_remote_database_without_tls_is_told(database: Database) -> None:
+async def test_a_remote_database_without_tls_is_reported(database: Database) -> None:
     (found,) = await check_encryption(database, "postgresql://service:pass-word@db.example,db2.example/outcomes")
     assert (found.level, "not encrypted" in found.message) == (Level.WARNING, True)
     assert "sslmode=verify-full" in found.remedy
@@ -129,7 +129,7 @@ async def test_a_remote_database_without_tls_is_told(database: Database) -> None
 
 
 @pytest.mark.skipif(not SECURED or not shutil.which("openssl"), reason="the wheel's Postgres was built without TLS")
-async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
+async def test_tls_that_nobody_checks_is_reported(tmp_path: Path) -> None:
     find_programs()  # sees to the user that it runs as
     server = PostgresServer(SECURED[0])
     certificate, key = make_certificate(server.folder, "server", "IP:127.0.0.1")
@@ -146,7 +146,7 @@ async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
     finally:
         server.remove()
     assert (checked.level, checked.message.startswith("TLSv1.")) == (Level.OK, True)
-    assert (unchecked.level, "nobody checks" in unchecked.message) == (Level.WARNING, True)
+    assert (unchecked.level, "not verified" in unchecked.message) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ async def test_tls_that_nobody_checks_is_told(tmp_path: Path) -> None:
         ("postgresql://bob:pass-word@127.0.0.1:no-port/x", "It takes postgresql://"),
     ],
 )
-async def test_a_database_that_is_down_is_told_and_the_rest_goes_on(address: str, remedy: str) -> None:
+async def test_a_database_that_is_down_is_reported_and_the_rest_goes_on(address: str, remedy: str) -> None:
     findings = await examine(address, FORMANT_API_KEY="some-key", FORMANT_BASE_URL="http://127.0.0.1:9")
     assert remedy in find_one(findings, "database.answer", Level.PROBLEM).remedy
     assert "checks were left out" in find_one(findings, "database", Level.UNCHECKED).message
@@ -175,7 +175,7 @@ async def test_a_database_that_is_not_there_and_one_without_a_connection_left_ar
     await database.pool.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
     url = database.url.replace("//postgres@", f"//{role}@")
     found = find_one(await examine(url), "database.answer", Level.PROBLEM)
-    assert (found.message, "max_connections" in found.remedy) == ("It has no connection left", True)
+    assert (found.message, "max_connections" in found.remedy) == ("It has no free connection", True)
     await database.pool.execute(f"DROP ROLE {role}")
 
 

@@ -6,8 +6,8 @@ from service.doctor.findings import Level
 from service.store.database import Database
 from service.webhooks.backlog import Limits
 from tests.conftest import SECRET, StartService
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one
+from tests.doctor.http_server import answer, answering
 from tests.factories import make_payload, post_webhook, store_batch
 
 STORED = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM quarantine)"
@@ -19,7 +19,7 @@ async def test_the_probe_is_refused_as_it_should_be_stores_nothing_and_raises_no
     async with start_service() as service:
         url = f"{service.base_url}/webhooks/formant"
         found = find_one(await examine(None, webhook_url=url), "webhooks.address", Level.OK)
-        assert "refused as it should be" in found.message
+        assert "refused as expected" in found.message
         counted = (await service.get("/metrics")).text
         alarms = (await service.get("/v1/alarms")).json()["data"]
     assert 'outcomes_webhooks_total{answer="authentication_error",target="default"} 1.0' in counted
@@ -27,12 +27,12 @@ async def test_the_probe_is_refused_as_it_should_be_stores_nothing_and_raises_no
     assert await database.pool.fetchval(STORED) == 0
 
 
-async def test_an_address_that_leads_elsewhere_is_told(start_service: StartService) -> None:
+async def test_an_address_that_leads_elsewhere_is_reported(start_service: StartService) -> None:
     async with start_service() as service:
         base = str(service.base_url)
         for path, message, remedy in (
             ("/webhooks/formant/nobody", "no such target", "OUTCOMES_TARGETS_FILE"),
-            ("/webhooks/formants", "speaks of something else", "deploy/nginx.conf"),
+            ("/webhooks/formants", "by another service", "deploy/nginx.conf"),
             ("/healthz", "does not lead to", "/webhooks/formant"),
         ):
             found = find_one(await examine(None, webhook_url=base + path), "webhooks.address", Level.PROBLEM)
@@ -49,10 +49,10 @@ async def test_an_address_that_leads_elsewhere_is_told(start_service: StartServi
         (answer(301, "", "location: https://elsewhere.example/"), "redirect"),
         (answer(502, "<html>Bad Gateway"), "by a proxy"),
         (answer(200, "<html>Welcome"), "not by this service"),
-        (answer(404, '{"error": {"message": "unknown page"}}'), "speaks of something else"),
+        (answer(404, '{"error": {"message": "unknown page"}}'), "by another service"),
     ],
 )
-async def test_what_stands_before_the_service_is_told_by_its_answer(given: bytes, message: str) -> None:
+async def test_what_stands_before_the_service_is_reported_by_its_answer(given: bytes, message: str) -> None:
     async with answering(lambda _: given) as url:
         findings = await examine(None, webhook_url=f"{url}/webhooks/formant")
     assert message in find_one(findings, "webhooks.address", Level.PROBLEM).message
@@ -67,28 +67,28 @@ async def test_where_it_might_be_stored_unsigned_no_post_is_sent(
         found = find_one(await examine(None, unsigned, webhook_url=url), "webhooks.address", Level.UNCHECKED)
         assert "No POST was sent" in found.message
         assert await database.pool.fetchval(STORED) == 0
-        # Settings of another service than the one that answers: then the one probe is in quarantine, and that is told.
+        # With settings of another service the one probe ends in quarantine, and the finding says so.
         found = find_one(await examine(None, webhook_url=url), "webhooks.address", Level.PROBLEM)
-        assert "anybody may post" in found.message
+        assert "anyone may post" in found.message
         assert await database.pool.fetchval(STORED) == 1
 
 
-async def test_plain_http_and_a_slow_way_are_told(start_service: StartService) -> None:
+async def test_plain_http_and_a_slow_way_are_reported(start_service: StartService) -> None:
     async with start_service() as service:
         url = f"{service.base_url}/webhooks/formant"
         slow = await examine(None, webhook_url=url, limits={"webhook_seconds": (0.0, 8.0)})
     assert "gives up after 10 s" in find_one(slow, "webhooks.address", Level.WARNING).remedy
     clear = await examine(None, webhook_url="http://public.invalid/webhooks/formant")
-    assert "in the clear" in find_one(clear, "webhooks.address", Level.WARNING).message
+    assert "unencrypted" in find_one(clear, "webhooks.address", Level.WARNING).message
     assert find_one(clear, "webhooks.address", Level.PROBLEM)
 
 
-async def test_when_the_last_genuine_webhook_came_is_told_for_each_target(
+async def test_when_the_last_genuine_webhook_came_is_reported_for_each_target(
     start_service: StartService, database: Database
 ) -> None:
     await store_batch(database.url, 3)
     found = find_one(await examine(database.url), "webhooks.last", Level.UNCHECKED)
-    assert ("not proven yet" in found.message, "test call" in found.remedy) == (True, True)
+    assert ("is unproven" in found.message, "test call" in found.remedy) == (True, True)
     async with start_service() as service:
         assert (await post_webhook(service, make_payload())).status_code == 204
         assert (await post_webhook(service, make_payload(recipient=None, phone="+1999"))).status_code == 204

@@ -336,7 +336,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is for csv alone"),
         ("/v1/exports/batches.csv?from=yesterday", "from: takes a day"),
         ("/v1/exports/batches.csv?to=20260316", "to: takes a day"),
-        ("/v1/exports/batches.csv?from=2026-03-02&to=2026-03-01", "from, to: the time has to end after it begins"),
+        ("/v1/exports/batches.csv?from=2026-03-02&to=2026-03-01", "from, to: the period must end after it begins"),
         ("/v1/exports/batches.csv?time_zone=Mars/Olympus", "time_zone: takes an IANA time zone"),
         ("/v1/exports/recipients.csv?agent_id=me", "agent_id: takes"),
     ],

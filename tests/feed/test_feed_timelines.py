@@ -158,7 +158,7 @@ async def test_a_person_can_say_that_commits_were_lost(database: Database) -> No
     await write(database, 1, 2)
     await Consumers(database).acknowledge("crm", 2, is_reset=False)
     done = await run(OUTCOMES, "restart-feed", OUTCOMES_DATABASE_URL=database.url)
-    assert (done.status, done.output.startswith("The feed ended at 2 and goes on at ")) == (0, True)
+    assert (done.status, done.output.startswith("The feed ended at 2 and continues at ")) == (0, True)
     with pytest.raises(ConflictError, match="crm may have read what is gone"):
         await Consumers(database).get_position("crm")
     assert await database.pool.fetchval("SELECT action FROM audit_log") == "feed restart"

@@ -24,8 +24,7 @@ from service.privacy.http import Person
 from service.sandbox import sample_contacts
 from service.uploads.http import Resolution
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
-from service.web.bodies import read_json
-from service.web.parameters import Parameter
+from service.web.parameters import Parameter, read_json
 from tests.factories import RECEIVED, encode, make_payload
 from tests.formant.decoding import check as check_event
 from tests.uploads.checked import check as check_contacts

@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from service.store.database import find_sql_folder
 from service.store.migrations import read_migrations
-from service.store.sql_files import find_sql_folder
 
 SERVICE = Path(__file__).parents[2] / "service"
 RELEASE = "99.0.0"

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.store.database import Database, open_database
+from service.store.database import Database, find_sql_folder, open_database
 from service.store.migrations import read_migrations
-from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService, create_database, drop_database, make_starter
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.feed.feeding import read_on

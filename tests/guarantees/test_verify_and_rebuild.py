@@ -152,7 +152,7 @@ async def test_the_commands_tell_what_they_found_and_did(database: Database) -> 
     unknown = await run(OUTCOMES, "verify", "--batch", "999", **settings)
     assert (unknown.status, "There is no batch 999" in unknown.errors) == (2, True)
     mended = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
-    assert (mended.status, "1 outcomes and 0 counters mended" in mended.output) == (0, True)
+    assert (mended.status, "1 outcomes and 0 counters corrected" in mended.output) == (0, True)
     assert (await run(OUTCOMES, "verify", **settings)).status == 0
 
 

@@ -58,7 +58,7 @@ class RawConnection:
             return await self._reader.read()
 
     async def read_answer(self) -> "RawAnswer":
-        """One answer that tells its length; the connection may go on."""
+        """One answer with its length; the connection may stay open."""
         async with asyncio.timeout(20):
             head = await self._reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head)

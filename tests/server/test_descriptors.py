@@ -27,7 +27,7 @@ def test_one_that_is_high_enough_stays() -> None:
     assert run(700, 1000) == ["700"]
 
 
-def test_where_the_system_allows_less_that_is_told_with_the_setting_to_change() -> None:
+def test_where_the_system_allows_less_that_is_reported_with_the_setting_to_change() -> None:
     output = run(200, 400)
     assert output[-1] == "400"
     assert "file_descriptors_low" in output

@@ -53,7 +53,7 @@ async def test_a_client_that_sends_50_mb_before_it_reads_gets_the_413(
             assert "OUTCOMES_MAX_BODY_BYTES" in message
 
 
-async def test_the_end_of_the_answer_is_told_at_once_and_the_rest_is_discarded() -> None:
+async def test_the_end_of_the_answer_is_reported_at_once_and_the_rest_is_discarded() -> None:
     async with serve_kept() as server, server.connect() as connection:
         await connection.send(HEAD + b"Content-Length: 1000000\r\n\r\nx")
         assert (await connection.read_to_end()).startswith(b"HTTP/1.1 200 ")  # which ends with the server's sending

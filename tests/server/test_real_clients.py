@@ -54,10 +54,10 @@ async def test_curl_that_offers_http_2(
 ) -> None:
     url = str(service.base_url.join("/webhooks/formant"))
     for path, signature in make_files(tmp_path):
-        told = ["-H", f"{SIGNATURE_HEADER}: {signature}", "--data-binary", f"@{path}", *more]
+        report = ["-H", f"{SIGNATURE_HEADER}: {signature}", "--data-binary", f"@{path}", *more]
         # Twice, so that the second goes over the first one's connection.
         finished = await run(
-            "curl", "-sS", "--http2", "-w", "%{http_version} %{http_code} %{num_connects}\n", *told, url, url
+            "curl", "-sS", "--http2", "-w", "%{http_version} %{http_code} %{num_connects}\n", *report, url, url
         )
         assert finished.output.splitlines() == ["1.1 204 1", "1.1 204 0"], finished
     assert await count_events(database) == len(SIZES)

@@ -1,5 +1,5 @@
 """Requests that are too large, no HTTP, or HTTP that can be read in two ways (RFC 9112): refused in the one shape that
-errors have, whoever would have answered them."""
+errors have, whatever part of the service would answer them."""
 
 import asyncio
 
@@ -88,7 +88,7 @@ async def test_trailers_are_no_headers() -> None:
         assert server.headers[0] == [(b"host", b"test"), (b"transfer-encoding", b"chunked")]
 
 
-async def test_the_log_tells_that_there_was_something_and_nothing_of_what_it_was() -> None:
+async def test_the_log_shows_that_there_was_something_and_nothing_of_what_it_was() -> None:
     with capture_logs() as log:
         async with serve_kept() as server:
             for count in (20, 5):
@@ -98,9 +98,9 @@ async def test_the_log_tells_that_there_was_something_and_nothing_of_what_it_was
                         assert (await connection.read_answer()).status == 400
                 server.keeper.log_cuts()
                 server.keeper.log_cuts()
-    told = [line for line in log if line["event"] == "connections_cut"]
+    report = [line for line in log if line["event"] == "connections_cut"]
     line = {"event": "connections_cut", "log_level": "warning", "reason": "malformed"}
-    assert told == [{**line, "count": 20}, {**line, "count": 5}]
+    assert report == [{**line, "count": 20}, {**line, "count": 5}]
     assert "secret" not in str(log)
     assert "98765" not in str(log)
 

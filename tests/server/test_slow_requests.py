@@ -61,7 +61,7 @@ async def test_headers_of_a_further_request_have_a_time_of_their_own() -> None:
         assert (await connection.read_answer()).status == 200
 
 
-async def test_an_idle_connection_is_closed_after_its_time_and_a_request_begins_it_anew() -> None:
+async def test_an_idle_connection_is_closed_after_its_time_which_a_request_starts_again() -> None:
     async with serve_kept(idle_seconds=75) as server, server.connect() as connection:
         for _ in range(2):
             await connection.send(NEXT)
@@ -95,7 +95,7 @@ async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() ->
 
 async def test_a_body_that_drips_is_cut_off_once_patience_is_over() -> None:
     async with (
-        serve_kept(stalled_seconds=10, body_bytes_per_second=100, patience_seconds=30) as server,
+        serve_kept(stalled_seconds=10, body_bytes_per_second=100, rate_grace_seconds=30) as server,
         server.connect() as slow,
         server.connect() as fast,
     ):
@@ -168,7 +168,7 @@ async def test_a_refused_client_that_goes_on_sending_is_closed() -> None:
 
 async def test_an_answer_of_which_too_little_is_taken_is_broken_off() -> None:
     async with (
-        serve_kept(answer_bytes_per_second=1000, patience_seconds=30, idle_seconds=1e9) as server,
+        serve_kept(answer_bytes_per_second=1000, rate_grace_seconds=30, idle_seconds=1e9) as server,
         server.connect() as slow,
         server.connect() as fast,
     ):
@@ -234,7 +234,7 @@ async def test_the_time_that_a_client_waited_for_us_is_not_counted_against_it_af
 
 async def test_an_answer_that_is_made_as_it_is_taken_may_take_its_time() -> None:
     async with (
-        serve_kept(answer_bytes_per_second=1000, patience_seconds=30, idle_seconds=1e9) as server,
+        serve_kept(answer_bytes_per_second=1000, rate_grace_seconds=30, idle_seconds=1e9) as server,
         server.connect() as connection,
     ):
         server.large_bytes, server.piece_bytes = 24 * 2**20, 2**20

@@ -37,8 +37,8 @@ UNUSABLE = {
 async def test_what_psql_takes_is_taken(database_url: str, query: str) -> None:
     url = f"{database_url}&{query}"
     if psql := shutil.which("psql"):
-        told = await run(psql, url, "-Atqc", "SELECT 1")
-        assert (told.status, told.output) == (0, "1\n"), told
+        report = await run(psql, url, "-Atqc", "SELECT 1")
+        assert (report.status, report.output) == (0, "1\n"), report
     await prepare_schema(url, may_migrate=False)
     async with open_database(url, allow_unsafe=False) as database:
         assert await database.pool.fetchval("SHOW application_name") == "outcomes"
@@ -60,13 +60,13 @@ async def test_what_is_ignored_is_logged_once_by_name(database_url: str) -> None
         await prepare_schema(url, may_migrate=False)
     (line,) = logs
     assert (line["event"], line["log_level"]) == ("database_parameters_ignored", "warning")
-    assert [told.partition(": ")[0] for told in line["reason"].split("; ")] == [
+    assert [part.partition(": ")[0] for part in line["reason"].split("; ")] == [
         "application_name", "keepalives", "options TimeZone"
     ]  # fmt: skip
     assert "secret-name" not in str(line)
     async with serve(OUTCOMES_DATABASE_URL=url) as serving:
-        (told,) = (line for line in serving.log if line["event"] == "database_parameters_ignored")
-    assert told["reason"] == line["reason"]
+        (report,) = (line for line in serving.log if line["event"] == "database_parameters_ignored")
+    assert report["reason"] == line["reason"]
 
 
 @pytest.mark.parametrize("query", UNUSABLE)

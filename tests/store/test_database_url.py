@@ -130,7 +130,7 @@ def test_what_asks_for_what_is_done_anyway_is_not_mentioned(query: str) -> None:
         ("connect_timeout=2s", ("connect_timeout", "seconds")),
         ("sslmode=verify-full&sslrootcert=/nowhere/ca.pem", ("sslrootcert", "missing")),
         ("sslcert=/nowhere/me.pem", ("sslcert", "missing")),
-        ("sslcrl=/dev/null", ("sslcrl", "something else")),
+        ("sslcrl=/dev/null", ("sslcrl", "of another kind")),
         ("sslmode=require&sslrootcert=system", ("sslrootcert=system", "verify-full")),
         ("keepalive=1", ("keepalive", "did you mean keepalives?")),
         ("ssl_mode=require", ("did you mean sslmode?",)),

@@ -1,4 +1,4 @@
-"""Migrations: a database is brought up to this version once, whoever else tries, and never past what it knows."""
+"""Migrations: a database is brought up to this version once, however many try, and never past what it knows."""
 
 import asyncio
 import shutil
@@ -13,9 +13,8 @@ from service.app import open_app, prepare_schema
 from service.errors import DatabaseError
 from service.settings import read_settings
 from service.store import migrations
-from service.store.database import connect
+from service.store.database import connect, find_sql_folder
 from service.store.migrations import check_schema, migrate, read_functions, read_migrations
-from service.store.sql_files import find_sql_folder
 
 SQL = find_sql_folder()
 
@@ -123,7 +122,7 @@ async def test_a_migration_that_was_edited_after_it_ran_is_refused_by_name(
             await use(connection)
 
 
-async def test_a_schema_that_is_behind_is_told_with_the_command_to_run(
+async def test_a_schema_that_is_behind_is_reported_with_the_command_to_run(
     connection: asyncpg.Connection, sql_folder: Path
 ) -> None:
     with pytest.raises(DatabaseError, match="no schema yet: run `outcomes migrate`"):
@@ -151,7 +150,7 @@ async def test_a_function_whose_text_changed_is_applied_again_and_no_other(
     assert await migrate(connection) == ([], [])
 
 
-async def test_the_views_for_bi_tools_are_applied_together_when_one_changed_or_somebody_dropped_them(
+async def test_the_views_for_bi_tools_are_applied_together_when_one_changed_or_they_were_dropped(
     connection: asyncpg.Connection, sql_folder: Path
 ) -> None:
     await migrate(connection)

@@ -14,10 +14,10 @@ RULES_SINCE = "0014"
 FORBIDDEN = {
     r"\bDROP\s+(TABLE|COLUMN|TYPE|FUNCTION|SEQUENCE|INDEX(?!\s+CONC))\b": "takes away what the version before uses",
     r"\bRENAME\b": "takes away the name that the version before uses",
-    r"\bALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE\b": "writes the whole table anew, and locks everybody out",
+    r"\bALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE\b": "rewrites the whole table, and locks all others out",
     r"\bSET\s+NOT\s+NULL\b": "reads the whole table behind a lock: add a CHECK … NOT VALID, validate it later",
     r"\bADD\s+COLUMN\b(?![^,;]*\bDEFAULT\b)[^,;]*\bNOT\s+NULL\b": "the version before cannot insert rows",
-    r"\bDEFAULT\s+(clock_timestamp|gen_random_uuid|random|nextval)\b": "a volatile default writes the whole table anew",
+    r"\bDEFAULT\s+(clock_timestamp|gen_random_uuid|random|nextval)\b": "a volatile default rewrites the whole table",
     r"\bLOCK\s+TABLE\b": "locks everybody out",
     r"\bADD\s+CONSTRAINT\b(?![^;]*\bNOT\s+VALID\b)": "reads the whole table behind a lock: NOT VALID, validated later",
     r"\bCREATE\s+(UNIQUE\s+)?INDEX\b(?!\s+CONCURRENTLY)": "keeps writers out: CONCURRENTLY, in a file of its own",

@@ -13,7 +13,7 @@ FAR = datetime(2031, 7, 15, 12, tzinfo=UTC)
 
 
 async def list_partitions(connection: Any) -> dict[str, str]:
-    """The partitions of event_bodies with their bounds as the server tells them in UTC."""
+    """The partitions of event_bodies with their bounds as the server shows them in UTC."""
     return dict(
         await connection.fetch(
             """

@@ -15,7 +15,7 @@ from tests.postgres import PostgresServer, find_programs
 
 @pytest.fixture(scope="module")
 def careless_url() -> Iterator[str]:
-    """A server that was told not to care for its data."""
+    """A server with unsafe settings."""
     server = PostgresServer(find_programs())
     server.start("-c", "fsync=off", "-c", "full_page_writes=off")
     yield server.url("postgres")

@@ -8,7 +8,7 @@ import pytest
 
 from service.app import prepare_schema
 from service.store.database import connect, open_database
-from service.store.session import SESSION
+from service.store.database_url import SESSION
 from tests.conftest import create_database, drop_database, make_starter
 from tests.factories import BATCH_ID, decode, make_payload, post_webhook, store_batch
 from tests.pooling import set_defaults
@@ -94,9 +94,9 @@ async def store_batch_as_usual(url: str) -> None:
     await store_batch(f"{url}&options={settings}")
 
 
-def drop_times(told: object) -> object:
-    """Without what tells when it was done."""
-    return json.loads(json.dumps(told), object_hook=lambda found: {
+def drop_times(report: object) -> object:
+    """Without times."""
+    return json.loads(json.dumps(report), object_hook=lambda found: {
         name: value for name, value in found.items() if not name.endswith(("_at", "as_of", "position", "cursor"))
     })  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_fields_that_are_not_on_the_list_are_dropped() -> None:
     assert line.keys() == {"event", "level", "timestamp", "agent_id"}
 
 
-def test_an_exception_is_told_by_its_class_and_place_only() -> None:
+def test_an_exception_is_reported_by_its_class_and_place_only() -> None:
     lines = run("""
 class RefusedError(Exception):
     sqlstate = "22P05"
@@ -74,8 +74,8 @@ try:
 except ValueError:
     logging.getLogger("uvicorn.error").exception("failed with " + PERSON)
 """)
-    told = [(line["event"], line["name"], line["level"], line.get("error")) for line in lines]
-    assert told == [
+    report = [(line["event"], line["name"], line["level"], line.get("error")) for line in lines]
+    assert report == [
         ("library_warning", "asyncpg", "warning", None),
         ("library_warning", "httpx", "error", None),
         ("library_warning", "uvicorn.error", "error", "ValueError"),
@@ -91,7 +91,7 @@ def test_a_library_with_levels_of_its_own_is_no_trouble() -> None:
     assert [line["level"] for line in lines] == ["warning", "warning", "error", "error"]
 
 
-def test_a_failure_that_nobody_waited_for_is_told_without_its_message() -> None:
+def test_a_failure_that_nobody_waited_for_is_reported_without_its_message() -> None:
     (line,) = run("""
 async def fail():
     raise ValueError(PERSON)
@@ -112,11 +112,11 @@ def test_levels_below_the_configured_one_are_not_written() -> None:
 
 def test_an_id_from_outside_that_could_be_a_phone_is_withheld() -> None:
     lines = run('for given in (PERSON, PERSON[1:], 5, "evt-77"): logger.info("seen", event_id=given, request_id=given)')
-    told = [(line["event_id"], line["request_id"]) for line in lines]
-    assert told == [("(withheld)", "(withheld)")] * 3 + [("evt-77", "evt-77")]
+    report = [(line["event_id"], line["request_id"]) for line in lines]
+    assert report == [("(withheld)", "(withheld)")] * 3 + [("evt-77", "evt-77")]
 
 
-def test_a_name_that_somebody_chose_is_withheld_where_a_phone_stands_in_it() -> None:
+def test_a_chosen_name_is_withheld_if_it_contains_a_phone() -> None:
     lines = run("""
 spellings = [
     PERSON, PERSON[1:], PERSON[3:], "crm-" + PERSON, "98765 43210", "98-76-54-32-10", "(98765)43210", "९८७६५४३२१०",
@@ -126,8 +126,8 @@ for name in ("actor", "consumer", "database", "kind", "name", "nearest", "reason
         logger.info("seen", **{name: given})
     logger.info("seen", **{name: "crm-2025.11"})
 """)
-    told = [next(iter(line.keys() - {"event", "level", "timestamp"})) for line in lines]
-    assert [line[name] for line, name in zip(lines, told, strict=True)] == (["(withheld)"] * 8 + ["crm-2025.11"]) * 10
+    report = [next(iter(line.keys() - {"event", "level", "timestamp"})) for line in lines]
+    assert [line[name] for line, name in zip(lines, report, strict=True)] == (["(withheld)"] * 8 + ["crm-2025.11"]) * 10
 
 
 def test_nothing_but_numbers_and_texts_stands_in_a_line() -> None:

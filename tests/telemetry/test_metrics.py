@@ -45,7 +45,7 @@ async def test_webhooks_are_timed_by_what_they_were_answered(start_service: Star
         assert await read_metric(service, "outcomes_webhook_seconds_bucket", answer="deferred", le="+Inf") == 1
 
 
-async def test_this_version_the_pool_and_the_process_are_told(service: httpx.AsyncClient) -> None:
+async def test_this_version_the_pool_and_the_process_are_reported(service: httpx.AsyncClient) -> None:
     schema = read_migrations()[-1].name[:4]
     assert await read_metric(service, "outcomes_build_info", version="0.1.0", schema=schema) == 1
     assert await read_metric(service, "outcomes_database_connections_max") == 10
@@ -77,7 +77,7 @@ async def test_a_late_event_loop_is_seen() -> None:
     assert metrics.registry.get_sample_value("outcomes_loop_lag_seconds_sum") == pytest.approx(0.3)
 
 
-async def test_the_feeds_end_and_the_longest_due_comparison_are_told(database: Database, database_url: str) -> None:
+async def test_the_feeds_end_and_the_longest_due_comparison_are_reported(database: Database, database_url: str) -> None:
     metrics = Metrics()
     key = await store_batch(database_url)
     await ingest(database, *decode(make_payload(), make_payload(recipient=2)))

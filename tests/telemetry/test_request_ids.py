@@ -67,7 +67,7 @@ async def test_the_callers_own_id_comes_back(service: httpx.AsyncClient) -> None
     assert phone_of(1)[1:] not in answer.headers["x-request-id"]
 
 
-async def test_a_refused_webhook_is_told_with_an_id_and_an_accepted_one_needs_none(
+async def test_a_refused_webhook_is_reported_with_an_id_and_an_accepted_one_needs_none(
     service: httpx.AsyncClient,
 ) -> None:
     assert "x-request-id" not in (await post_webhook(service, make_payload())).headers
@@ -96,8 +96,8 @@ async def test_every_line_that_is_written_for_a_request_bears_its_id(database_ur
         assert await serving.end(signal.SIGTERM) == 0
     await connection.close()
     assert [line["event"] for line in find(serving, erasure_id)] == ["person_erased", "request"]
-    failed, told = (line for line in find(serving, "of-a-failure-1") if line["event"] != "library_warning")
-    assert (failed["event"], failed["level"], told["status"]) == ("request_failed", "error", 500)
+    failed, request = (line for line in find(serving, "of-a-failure-1") if line["event"] != "library_warning")
+    assert (failed["event"], failed["level"], request["status"]) == ("request_failed", "error", 500)
     (read,) = find(serving, "of-a-read-1")
     assert read.pop("timestamp")
     assert read.pop("duration_ms") > 0
@@ -106,11 +106,11 @@ async def test_every_line_that_is_written_for_a_request_bears_its_id(database_ur
         "route": "/v1/batch-calls/{batch_id}/recipients/{recipient}", "actor": "setting", "key_id": None,
     }  # fmt: skip
     (refused,) = find(serving, "of-nobody-1")
-    assert (refused["status"], "actor" in refused) == (401, False), "whoever came before on this connection"
+    assert (refused["status"], "actor" in refused) == (401, False), "the actor of an earlier request"
     assert find(serving, "of-a-probe-1") == []
 
 
-async def test_refused_webhooks_are_told_a_few_times_a_second_and_their_events_by_id(database_url: str) -> None:
+async def test_refused_webhooks_are_reported_a_few_times_a_second_and_their_events_by_id(database_url: str) -> None:
     await store_batch(database_url)
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         refusals = [post_webhook(serving.client, make_payload(), secret="wrong") for _ in range(20)]

@@ -120,7 +120,7 @@ def calls_below(collector: Collector, name_parents: object, name: str) -> list[S
     return [span for span in collector.find("provider") if name in name_parents(span)]
 
 
-async def test_a_failure_is_told_by_its_class_and_its_message_is_not(
+async def test_a_failure_is_reported_by_its_class_and_its_message_is_not(
     start_service: StartService, database: Database, collector: Collector
 ) -> None:
     await store_batch(database.url)
@@ -211,5 +211,5 @@ async def test_asked_for_and_not_installed_it_refuses_to_start_and_says_what_to_
 
 
 def test_an_attribute_that_is_not_on_the_list_is_dropped() -> None:
-    told: dict[str, str | int | None] = {"phone": phone_of(1), "name": "Rahul", "batch_id": 456, "key_id": None}
-    assert tracing._select(told) == {"outcomes.batch_id": 456}
+    report: dict[str, str | int | None] = {"phone": phone_of(1), "name": "Rahul", "batch_id": 456, "key_id": None}
+    assert tracing._select(report) == {"outcomes.batch_id": 456}

@@ -49,7 +49,7 @@ _phones = st.sampled_from(["+919876543210", "+919812345678", "+1 650 253 0000", 
 
 @st.composite
 def files(draw: st.DrawFn) -> bytes:
-    """A CSV as somebody may have saved it, with some bytes of it lost, doubled, or from elsewhere."""
+    """A CSV as a person may have saved it, with some bytes lost, doubled or foreign."""
     columns = [PHONE_COLUMN, *draw(st.lists(_cells, max_size=3))]
     columns = draw(st.permutations(columns))
     output = io.StringIO()
@@ -240,14 +240,14 @@ def call(fuzzed: Fuzzed, method: bytes, target: bytes, *headers: tuple[bytes, by
 
 
 def make_call(method: bytes, target: bytes, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
-    told = ((b"Host", b"test"), (b"Connection", b"close"), (b"Authorization", f"Bearer {API_KEY}".encode()), *headers)
+    sent = ((b"Host", b"test"), (b"Connection", b"close"), (b"Authorization", f"Bearer {API_KEY}".encode()), *headers)
     length = ((b"Content-Length", b"%d" % len(body)),) if body or method != b"GET" else ()
-    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in (*told, *length))]
+    lines = [method + b" " + target + b" HTTP/1.1", *(name + b": " + value for name, value in (*sent, *length))]
     return b"\r\n".join([*lines, b"", body])
 
 
 def check_answer(answer: Answer) -> None:
-    """What is refused is told in the one shape; a service that is busy says until when."""
+    """Refusals have the one shape; a busy service says how long to wait."""
     assert answer.status < 500 or b"retry-after" in answer.head.lower(), answer
     if answer.status >= 400 and b"application/json" in answer.head:
         error = json.loads(answer.body)["error"]

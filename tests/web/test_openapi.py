@@ -20,7 +20,7 @@ from service.settings import read_settings
 from service.web.operations import Operation
 from service.web.parameters import Parameter
 from tests.conftest import API_KEY, SECRET
-from tests.web.living import live
+from tests.web.live_service import live
 
 ASKED_OTHERWISE = [
     ("/v1/batch-calls/{batch_id}/outcomes", {"by": "results.intent"}),
@@ -64,7 +64,7 @@ async def test_the_document_is_valid_openapi_3_1(service: httpx.AsyncClient) -> 
         assert name in document["components"]["schemas"]
 
 
-async def test_the_document_tells_version_key_and_scopes(service: httpx.AsyncClient) -> None:
+async def test_the_document_shows_version_key_and_scopes(service: httpx.AsyncClient) -> None:
     document = await read_document(service)
     assert document["info"]["version"] == "0.1.0"
     assert document["servers"] == [{"url": "/"}], "it holds wherever the service is"
@@ -90,7 +90,7 @@ async def test_every_route_is_declared_and_documented_and_nothing_else_is(app: F
     assert [each.path for each in operations_of(app) if not each.answers] == []
 
 
-async def test_everything_is_told_in_words(service: httpx.AsyncClient) -> None:
+async def test_everything_is_reported_in_words(service: httpx.AsyncClient) -> None:
     document = await read_document(service)
     names = [operation["operationId"] for _, _, operation in list_operations(document)]
     assert len(set(names)) == len(names)
@@ -148,14 +148,14 @@ async def ask(
 async def test_a_parameter_that_is_not_declared_is_refused_with_the_one_that_was_meant(
     service: httpx.AsyncClient,
 ) -> None:
-    for path, told in (
-        ("/v1/uploads?stat=unknown", "stat: is no parameter of this call; did you mean state?"),
-        ("/v1/uploads?colour=red", "colour: is no parameter of this call; it takes after, limit, state"),
-        ("/v1/alarms?colour=red", "colour: is no parameter of this call; it takes none"),
+    for path, report in (
+        ("/v1/uploads?stat=unknown", "stat: is not a parameter of this call; did you mean state?"),
+        ("/v1/uploads?colour=red", "colour: is not a parameter of this call; it takes after, limit, state"),
+        ("/v1/alarms?colour=red", "colour: is not a parameter of this call; it takes none"),
         ("/v1/uploads?limit=1&limit=2", "limit: was given 2 times; once is enough"),
     ):
         answer = await service.get(path)
-        assert (answer.status_code, answer.json()["error"]["message"]) == (400, told)
+        assert (answer.status_code, answer.json()["error"]["message"]) == (400, report)
 
 
 async def test_the_providers_own_calls_and_the_open_ones_ignore_parameters_that_they_do_not_know(

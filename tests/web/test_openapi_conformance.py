@@ -18,7 +18,7 @@ from schemathesis.specs.openapi import checks
 from service.formant.signature import SIGNATURE_HEADER, sign
 from service.sandbox import sample_contacts
 from tests.conftest import API_KEY, SECRET
-from tests.web.living import Living, live
+from tests.web.live_service import Living, live
 
 KEY = {"Authorization": f"Bearer {API_KEY}"}
 EXAMPLES = settings(

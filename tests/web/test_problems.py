@@ -1,4 +1,4 @@
-"""Errors have one shape, wherever they come from, and tell nothing of the inside."""
+"""Errors have one shape, wherever they come from, and contain no internals."""
 
 import httpx
 
@@ -35,7 +35,7 @@ async def test_the_root_leads_to_the_documentation(service: httpx.AsyncClient) -
     assert (await service.get("/", follow_redirects=True)).headers["content-type"].startswith("text/html")
 
 
-async def test_a_wrong_method_is_told_with_the_right_ones(service: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_is_reported_with_the_right_ones(service: httpx.AsyncClient) -> None:
     for method, path, right in (
         ("GET", "/v1/batch-call", {"POST"}),
         ("POST", "/v1/batch-calls", {"GET", "HEAD"}),
@@ -56,7 +56,7 @@ async def test_a_wrong_method_is_told_with_all_methods_of_the_path_where_each_ha
     assert answer.headers["allow"] == "GET, HEAD, PUT"
 
 
-async def test_a_wrong_parameter_is_told_in_the_same_shape(service: httpx.AsyncClient) -> None:
+async def test_a_wrong_parameter_is_reported_in_the_same_shape(service: httpx.AsyncClient) -> None:
     assert "limit" in assert_problem(await service.get("/v1/uploads?limit=0"), 400, "invalid_request")
     assert "state" in assert_problem(await service.get("/v1/uploads?state=lost"), 400, "invalid_request")
     answer = await service.get("/v1/batch-calls/456/outcomes?time_zone=Mars/Olympus")
@@ -65,7 +65,7 @@ async def test_a_wrong_parameter_is_told_in_the_same_shape(service: httpx.AsyncC
     assert "time_zone" in assert_problem(answer, 400, "invalid_request")
 
 
-async def test_a_failure_of_ours_tells_nothing_of_the_inside(service: httpx.AsyncClient, database: Database) -> None:
+async def test_a_failure_of_ours_shows_nothing_of_the_inside(service: httpx.AsyncClient, database: Database) -> None:
     await database.pool.execute("DROP TABLE unattributed")
     for path in ("/v1/unattributed", "/v1/events/any"):
         message = assert_problem(await service.get(path), 500, "internal_error")

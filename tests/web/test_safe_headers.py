@@ -1,4 +1,4 @@
-"""What browsers and caches are told of answers: take them for nothing else, show them nowhere, keep nothing."""
+"""Headers that keep browsers and caches from guessing types, framing and storing answers."""
 
 import httpx
 import pytest

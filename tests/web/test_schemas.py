@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from service.outcomes.recipients import RecipientHistory
 from service.web import schemas
-from service.web.answers import One
+from service.web.responses import One
 from service.web.schemas import describe_shapes
 
 Shape = TypeVar("Shape")

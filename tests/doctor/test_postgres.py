@@ -7,10 +7,9 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.doctor.examination import Told
-from service.doctor.findings import Level
-from service.doctor.limits import Thresholds
-from service.doctor.server import check_storage
+from service.doctor.examination import Result
+from service.doctor.findings import Level, Thresholds
+from service.doctor.postgres import check_storage
 from service.store.database import Database, open_unchecked_database
 from tests.conftest import create_database, drop_database
 from tests.doctor.examining import examine, find, find_one
@@ -24,8 +23,8 @@ CARELESS = (
 
 
 @pytest.fixture(scope="module")
-def careless() -> list[Told]:
-    """What is found at a server that was told not to care, with leftovers in it."""
+def careless() -> list[Result]:
+    """The findings of a server with careless settings and leftovers."""
     server = PostgresServer(find_programs())
     server.start(*(part for option in CARELESS for part in ("-c", option)))
     with asyncio.Runner() as runner:
@@ -34,7 +33,7 @@ def careless() -> list[Told]:
     return findings
 
 
-async def leave_things_behind(server: PostgresServer) -> list[Told]:
+async def leave_things_behind(server: PostgresServer) -> list[Result]:
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
     connection = await asyncpg.connect(url)
@@ -45,44 +44,44 @@ async def leave_things_behind(server: PostgresServer) -> list[Told]:
     return await examine(url, limits={"prepared_seconds": 0.0, "frozen_age_transactions": (1, 2**40)})
 
 
-def test_settings_that_lose_what_was_acknowledged_are_problems(careless: list[Told]) -> None:
+def test_settings_that_lose_what_was_acknowledged_are_problems(careless: list[Result]) -> None:
     found = find(careless, "database.durability")
     assert [finding.level for finding in found] == [Level.PROBLEM, Level.PROBLEM]
     assert [finding.remedy.split()[1] for finding in found] == ["fsync", "full_page_writes"]
 
 
-def test_without_autovacuum_tables_grow(careless: list[Told]) -> None:
+def test_without_autovacuum_tables_grow(careless: list[Result]) -> None:
     assert find_one(careless, "database.vacuum", Level.PROBLEM).remedy == "Set autovacuum = on"
     left, age = [finding for finding in find(careless, "database.vacuum") if finding.level is Level.WARNING]
-    assert (left.message, "RESET" in left.remedy) == ("Autovacuum leaves alone: facts", True)
+    assert (left.message, "RESET" in left.remedy) == ("Autovacuum skips: facts", True)
     assert "VACUUM (FREEZE)" in age.remedy
 
 
-def test_checkpoints_that_come_too_often_are_told(careless: list[Told]) -> None:
+def test_checkpoints_that_come_too_often_are_reported(careless: list[Result]) -> None:
     assert "4GB" in find_one(careless, "database.wal", Level.WARNING).remedy
 
 
-def test_time_limits_that_end_our_work_are_told(careless: list[Told]) -> None:
+def test_time_limits_that_end_our_work_are_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.timeouts", Level.WARNING)
     assert "transaction_timeout = 9 s" in found.message
     assert "ALTER ROLE" in found.remedy
 
 
-def test_too_few_connections_for_one_replica_is_a_problem(careless: list[Told]) -> None:
+def test_too_few_connections_for_one_replica_is_a_problem(careless: list[Result]) -> None:
     found = find_one(careless, "database.connections", Level.PROBLEM)
     assert "up to 17 connections" in found.message
     assert "max_connections" in found.remedy
 
 
-def test_prepared_transactions_that_were_left_are_told(careless: list[Told]) -> None:
+def test_prepared_transactions_that_were_left_are_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.prepared", Level.WARNING)
     assert "left-behind" in found.message
     assert "ROLLBACK PREPARED" in found.remedy
 
 
-def test_a_slot_that_nobody_reads_is_told(careless: list[Told]) -> None:
+def test_a_slot_that_nobody_reads_is_reported(careless: list[Result]) -> None:
     found = find_one(careless, "database.slots", Level.WARNING)
-    assert "nobody reads it" in found.message
+    assert "nothing reads it" in found.message
     assert "pg_drop_replication_slot('nobody')" in found.remedy
 
 
@@ -126,7 +125,7 @@ async def test_a_standby_that_follows_is_ok(own_postgres: PostgresServer) -> Non
     await connection.close()
     assert "1 synchronous" in find_one(await examine(url), "database.standby", Level.OK).message
     blind = await examine(url.replace("//postgres@", "//blind@"))
-    assert "not visible to this role" in find_one(blind, "database.standby", Level.UNCHECKED).message
+    assert "this role cannot see" in find_one(blind, "database.standby", Level.UNCHECKED).message
     await asyncio.to_thread(standby.remove)
 
 

@@ -1,4 +1,4 @@
-"""HTTP for the checks: what an answer, or the lack of one, says about the way there."""
+"""HTTP requests of the checks, and what their answers say about DNS, TLS and certificates."""
 
 import json
 import ssl
@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from service.doctor.findings import Finding, problem, warning
-from service.doctor.limits import Thresholds
+from service.doctor.findings import Finding, Thresholds, problem, warning
 
-LARGEST_BYTES = 2**20
+MAX_BYTES = 2**20
 
 
 class Answer(NamedTuple):
-    """What came back; ``expires_at`` is the certificate's end, None without TLS."""
+    """An answer; ``expires_at`` is the end of the certificate, None without TLS."""
 
     status: int
     headers: httpx.Headers
@@ -25,7 +24,7 @@ class Answer(NamedTuple):
 
     @property
     def content(self) -> Any:
-        """The body as JSON; None when it is none."""
+        """The body as JSON; None when it is not JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -33,7 +32,7 @@ class Answer(NamedTuple):
 
     @property
     def error_message(self) -> str:
-        """The message of an error in our shape; "" when it has another."""
+        """The message of an error in our shape; "" for any other body."""
         content = self.content
         error = content.get("error") if isinstance(content, dict) else None
         message = error.get("message") if isinstance(error, dict) else None
@@ -41,26 +40,26 @@ class Answer(NamedTuple):
 
 
 async def ask(http: httpx.AsyncClient, method: str, url: str, **given: Any) -> tuple[Answer, httpx.Response]:
-    """Sends one request, and reads at most 1 MB of what it is answered."""
+    """Sends one request, and reads about 1 MB of the answer at most."""
     began = time.perf_counter()
     async with http.stream(method, url, **given) as response:
         expires_at = _read_expiry(response)
         body = b""
         async for chunk in response.aiter_bytes():
             body += chunk
-            if len(body) > LARGEST_BYTES:
+            if len(body) > MAX_BYTES:
                 break
     return Answer(response.status_code, response.headers, body, time.perf_counter() - began, expires_at), response
 
 
 def explain_no_answer(whose: str, error: httpx.HTTPError, remedy: str) -> Finding:
-    """Why there was no answer, without the address, which may hold a password."""
+    """Why there was no answer, without the address, which may contain a password."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return problem(
-                f"{whose} has a certificate that does not hold ({cause.verify_message})",
-                "Renew it, or have the whole chain sent; a private authority goes into SSL_CERT_FILE",
+                f"{whose} has an invalid certificate ({cause.verify_message})",
+                "Renew it, or send the whole chain; add a private authority to SSL_CERT_FILE",
             )
         if isinstance(cause, OSError) and "Name or service not known" in str(cause):
             return problem(f"{whose}: the name cannot be resolved", "Check the name, and this machine's DNS")
@@ -69,18 +68,18 @@ def explain_no_answer(whose: str, error: httpx.HTTPError, remedy: str) -> Findin
 
 
 def judge_expiry(whose: str, answer: Answer, now: datetime, thresholds: Thresholds) -> list[Finding]:
-    """A warning when the certificate ends soon."""
+    """A warning when the certificate expires soon."""
     if answer.expires_at is None:
         return []
     days = (answer.expires_at - now).total_seconds() / 86_400
     if days > thresholds.certificate_days:
         return []
-    return [warning(f"{whose}'s certificate ends in {days:.0f} days", "Renew it")]
+    return [warning(f"{whose}'s certificate expires in {days:.0f} days", "Renew it")]
 
 
 def describe_expiry(answer: Answer) -> str:
-    """Until when the certificate holds, for the end of a sentence."""
-    return f"; its certificate holds until {answer.expires_at:%Y-%m-%d}" if answer.expires_at else ""
+    """The end of a sentence, on the certificate's expiry."""
+    return f"; its certificate is valid until {answer.expires_at:%Y-%m-%d}" if answer.expires_at else ""
 
 
 def _read_expiry(response: httpx.Response) -> datetime | None:

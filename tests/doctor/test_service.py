@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from service.doctor.findings import Level
 from service.store.database import Database
 from tests.conftest import StartService
-from tests.doctor.answering import answer, answering
 from tests.doctor.examining import examine, find, find_one, list_troubles
+from tests.doctor.http_server import answer, answering
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.processes import OUTCOMES, run
 
@@ -26,13 +26,13 @@ async def test_a_service_that_is_not_there_is_a_problem_unless_it_was_left_out(d
     assert left_out.status == (1 if "\nproblem" in left_out.output else 0)
 
 
-async def test_somebody_else_at_its_address_is_told() -> None:
+async def test_another_program_at_its_address_is_reported() -> None:
     async with answering(lambda _: answer(200, "Welcome")) as url:
         found = find_one(await examine(None, service_url=url), "service.answer", Level.PROBLEM)
-    assert ("not this service" in found.message, "--url" in found.remedy) == (True, True)
+    assert ("Another program answers there" in found.message, "--url" in found.remedy) == (True, True)
 
 
-async def test_another_version_one_that_cannot_commit_and_a_backlog_are_told() -> None:
+async def test_another_version_one_that_cannot_commit_and_a_backlog_are_reported() -> None:
     def make(request: bytes) -> bytes:
         path = request.split()[1].decode()
         bodies = {
@@ -56,12 +56,12 @@ async def test_a_running_service_is_asked_all_of_it(start_service: StartService)
     async with start_service() as service:
         assert (await post_webhook(service, make_payload())).status_code == 204
         assert (await post_webhook(service, make_payload(), secret="wrong")).status_code == 401
-        told = find(await examine(None, service_url=str(service.base_url)), "service.answer")
-    assert [finding.level for finding in told] == [Level.OK] * 5
-    assert "verified 1 by secret 1 of default; 1 refused" in told[-1].message
+        report = find(await examine(None, service_url=str(service.base_url)), "service.answer")
+    assert [finding.level for finding in report] == [Level.OK] * 5
+    assert "verified 1 by secret 1 of default; 1 refused" in report[-1].message
 
 
-async def test_alarms_are_told_with_their_remedies_and_pages_are_problems(
+async def test_alarms_are_reported_with_their_remedies_and_pages_are_problems(
     start_service: StartService, database: Database
 ) -> None:
     await store_batch(database.url, 3, batch_id=None)
@@ -81,7 +81,7 @@ async def test_alarms_are_told_with_their_remedies_and_pages_are_problems(
     assert phone_of(9) not in str(findings)
 
 
-async def test_reconciliation_that_takes_no_turns_is_told(database: Database) -> None:
+async def test_reconciliation_that_takes_no_turns_is_reported(database: Database) -> None:
     key = await store_batch(database.url, 3)
     await database.pool.execute("INSERT INTO batch_schedules (batch_key, due_at) VALUES ($1, now())", key)
     assert find(await examine(database.url, DUE), "work.waiting")[1].level is Level.OK
@@ -92,7 +92,7 @@ async def test_reconciliation_that_takes_no_turns_is_told(database: Database) ->
     assert find(await examine(database.url), "work.waiting")[1].level is Level.UNCHECKED
 
 
-async def test_a_consumer_that_does_not_keep_up_is_told(service: object, database: Database) -> None:
+async def test_a_consumer_that_does_not_keep_up_is_reported(service: object, database: Database) -> None:
     key = await store_batch(database.url, 3)
     await database.pool.execute("INSERT INTO feed_consumers (name, position) VALUES ('crm', 0)")
     assert find_one(await examine(database.url), "work.consumers", Level.OK)

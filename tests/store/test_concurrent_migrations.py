@@ -12,9 +12,8 @@ import structlog.testing
 
 from service.errors import DatabaseError
 from service.store import migrations
-from service.store.database import connect
+from service.store.database import connect, find_sql_folder
 from service.store.migrations import check_schema, migrate
-from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
@@ -109,7 +108,7 @@ async def test_a_version_that_lacks_some_and_is_behind_in_others_is_refused(
         await migrate(connection)
 
 
-async def test_functions_are_those_of_the_newest_version_whoever_restarts(
+async def test_functions_are_those_of_the_newest_version_whichever_restarts(
     connection: asyncpg.Connection, later: Path, versions: Versions
 ) -> None:
     change_a_function(later)
@@ -168,13 +167,13 @@ async def test_a_migration_that_never_gets_its_lock_gives_up_and_has_changed_not
     reading = reader.transaction()
     await reading.start()
     await reader.fetchval("SELECT count(*) FROM facts")
-    with pytest.raises(DatabaseError, match=r"9998_a: a lock was not to be had .*pg_stat_activity"):
-        await migrate(connection, patience_seconds=1.5)
+    with pytest.raises(DatabaseError, match=r"9998_a: could not acquire a lock .*pg_stat_activity"):
+        await migrate(connection, lock_seconds=1.5)
     await reader.close()
     assert len((await migrate(connection)).migrations) == 1
 
 
-async def test_an_index_is_built_beside_what_goes_on_and_anew_when_that_failed_half_way(
+async def test_an_index_is_built_concurrently_and_again_after_a_failure(
     connection: asyncpg.Connection, later: Path, versions: Versions
 ) -> None:
     (later / "migrations" / "9998_a.sql").write_text(

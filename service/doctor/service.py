@@ -1,4 +1,4 @@
-"""The running service: does it answer, can it commit, is it this version, does it keep up."""
+"""The running service: whether it answers, commits, is this version, and keeps up."""
 
 from importlib.metadata import version
 
@@ -6,25 +6,24 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from service.doctor.findings import Finding, ok, problem, show_name, show_seconds, warning
-from service.doctor.http import ask, explain_no_answer
-from service.doctor.limits import Thresholds
+from service.doctor.findings import Finding, Thresholds, ok, problem, show_name, show_seconds, warning
+from service.doctor.requests import ask, explain_no_answer
 
 TIMEOUT_SECONDS = 5.0
 BACKLOG = "outcomes_backlog_events"
 VERIFIED = "outcomes_webhook_secret_used_total"
 ANSWERED = "outcomes_webhooks_total"
-NOT_THERE = "Start it (outcomes serve), or name where it answers with --url; --no-service before a first start"
+NOT_THERE = "Start it (outcomes serve), or pass its address as --url; --no-service before a first start"
 
 
 async def check_service(url: str, thresholds: Thresholds) -> list[Finding]:
-    """Asks what everybody may ask: health, readiness, version and metrics."""
-    # Not by a proxy of the environment's: it is this very machine that is asked, or one beside it.
+    """Requests health, readiness, version and metrics, which need no key."""
+    # Not through a proxy of the environment: the service is on this machine or in its network.
     async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as http:
         try:
             alive, _ = await ask(http, "GET", "/healthz")
             if alive.status != 200 or not _is_ok(alive.content):
-                return [problem(f"What answers there is not this service ({alive.status})", NOT_THERE)]
+                return [problem(f"Another program answers there ({alive.status})", NOT_THERE)]
             ready, _ = await ask(http, "GET", "/readyz")
             document, _ = await ask(http, "GET", "/openapi.json")
             metrics, _ = await ask(http, "GET", "/metrics")
@@ -37,7 +36,7 @@ async def check_service(url: str, thresholds: Thresholds) -> list[Finding]:
         remedy = "See the database's findings above; RUNBOOK: Overload"
         findings.append(problem(f"Not ready ({ready.status}): it cannot commit, and refuses webhooks", remedy))
     samples = _read_samples(metrics.body.decode(errors="replace"))
-    return [*findings, _judge_version(document.content), _judge_backlog(samples, thresholds), _tell_verified(samples)]
+    return [*findings, _judge_version(document.content), _judge_backlog(samples, thresholds), _count_verified(samples)]
 
 
 def _is_ok(content: object) -> bool:
@@ -46,11 +45,11 @@ def _is_ok(content: object) -> bool:
 
 def _judge_version(document: object) -> Finding:
     info = document.get("info") if isinstance(document, dict) else None
-    theirs = show_name(str(info.get("version"))) if isinstance(info, dict) else "none that it tells"
+    theirs = show_name(str(info.get("version"))) if isinstance(info, dict) else "unknown"
     ours = version("formant-outcomes")
     if theirs == ours:
-        return ok(f"Its version is ours, {ours}")
-    remedy = "Finish the upgrade, or run the doctor of its version: this one may judge it wrongly"
+        return ok(f"Its version is the doctor's, {ours}")
+    remedy = "Finish the upgrade, or run the doctor of its version"
     return warning(f"Its version is {theirs}, the doctor's {ours}", remedy)
 
 
@@ -63,8 +62,8 @@ def _judge_backlog(samples: list[Sample], thresholds: Thresholds) -> Finding:
     return ok(f"{values[0]:,.0f} events wait for their commit")
 
 
-def _tell_verified(samples: list[Sample]) -> Finding:
-    """Which secrets genuine webhooks were signed with since it started: nothing else proves that they are right."""
+def _count_verified(samples: list[Sample]) -> Finding:
+    """The secrets that verified webhooks since it started: only a genuine webhook proves that a secret is right."""
     verified = [
         f"{sample.value:,.0f} by secret {show_name(sample.labels['secret'])} of {show_name(sample.labels['target'])}"
         for sample in samples
@@ -75,8 +74,8 @@ def _tell_verified(samples: list[Sample]) -> Finding:
         for sample in samples
         if sample.name == ANSWERED and sample.labels.get("answer") == "authentication_error"
     )
-    told = f"Webhooks since it started: verified {', '.join(verified) or 'none'}"
-    return ok(f"{told}; {refused:,.0f} refused for their signature")
+    shown = ", ".join(verified) or "none"
+    return ok(f"Webhooks since it started: verified {shown}; {refused:,.0f} refused for their signature")
 
 
 def _read_samples(exposition: str) -> list[Sample]:

@@ -1,22 +1,23 @@
-"""The database's answer: does it, how fast, does it commit, and what lies between it and us."""
+"""The connection to the database: latency, commits, poolers, encryption; and the database's clock."""
 
 import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
 from service.doctor.configuration import LOOPBACK
-from service.doctor.findings import Finding, Level, ok, problem, show_seconds, warning
-from service.doctor.limits import Thresholds
+from service.doctor.findings import Finding, Thresholds, judge, ok, problem, show_seconds, warning
 from service.errors import OutcomesError
 from service.store.database import Database
 from service.store.preconditions import OLDEST_VERSION, STATEMENTS_LOST, explain_failure, find_pooler
 
 SAMPLES = 5
-POOLER = "Connect past the pooler, or with pool_mode = session: the service pools for itself"
+POOLER = "Connect past the pooler, or with pool_mode = session: the service has its own pool"
+CLOCK_REMEDY = "Set both clocks by NTP (chrony, systemd-timesyncd): see `timedatectl`"
 
 
 async def check_answer(database: Database, thresholds: Thresholds) -> list[Finding]:
@@ -27,7 +28,7 @@ async def check_answer(database: Database, thresholds: Thresholds) -> list[Findi
             version = int(await connection.fetchval("SHOW server_version_num"))
     except STATEMENTS_LOST:
         return [problem("Statements get lost between us and Postgres: a pooler in transaction mode", POOLER)]
-    findings = [_judge("A round trip", seconds, thresholds.round_trip_seconds, "Bring service and database closer")]
+    findings = [_judge_duration("A round trip", seconds, thresholds.round_trip_seconds, "Move them closer together")]
     if version < OLDEST_VERSION:
         findings.append(problem(f"Postgres {version // 10000} is too old", "Upgrade it to 15 or newer"))
     else:
@@ -42,11 +43,11 @@ def explain_silence(error: BaseException) -> Finding:
         asyncpg.InvalidAuthorizationSpecificationError: (
             "It refuses our role", "Check the role in OUTCOMES_DATABASE_URL, and pg_hba.conf",
         ),
-        asyncpg.InvalidCatalogNameError: ("There is no such database", "Create it, or mend OUTCOMES_DATABASE_URL"),
+        asyncpg.InvalidCatalogNameError: ("There is no such database", "Create it, or correct OUTCOMES_DATABASE_URL"),
         asyncpg.TooManyConnectionsError: (
-            "It has no connection left", "See who holds them in pg_stat_activity; raise max_connections",
+            "It has no free connection", "See who holds them in pg_stat_activity; raise max_connections",
         ),
-        asyncpg.CannotConnectNowError: ("It is starting up, or shutting down", "Wait; see its log when it stays so"),
+        asyncpg.CannotConnectNowError: ("It is starting up, or shutting down", "Wait; see its log if it stays so"),
         asyncpg.TargetServerAttributeNotMatched: (
             "None of the hosts takes writes", "Promote a standby, or name the primary in OUTCOMES_DATABASE_URL",
         ),
@@ -62,7 +63,7 @@ def explain_silence(error: BaseException) -> Finding:
 
 
 async def check_commit(database: Database, thresholds: Thresholds) -> list[Finding]:
-    """How long a commit takes: nothing is acknowledged before it."""
+    """How long a commit takes, since webhooks are acknowledged after it."""
     severities: list[str | None] = []
 
     def note(_: object, message: asyncpg.PostgresLogMessage) -> None:
@@ -81,17 +82,17 @@ async def check_commit(database: Database, thresholds: Thresholds) -> list[Findi
                 )
             ]
         except asyncpg.UndefinedTableError:
-            return [problem("There is nothing to commit to: the database has no schema", "Run `outcomes migrate`")]
+            return [problem("Commits cannot be tried: the database has no schema", "Run `outcomes migrate`")]
         finally:
             connection.remove_log_listener(note)
     if "WARNING" in severities:
-        return [problem("Postgres warned while it committed: its standby may not have it", "See Postgres' log")]
-    remedy = "Look at the disk's fsync, the standby's distance, and what else writes"
-    return [_judge("A commit", seconds, thresholds.commit_seconds, remedy)]
+        return [problem("Postgres warned about the commit: the standby may lack it", "See Postgres' log")]
+    remedy = "Check the disk's fsync, the distance to the standby, and what else writes"
+    return [_judge_duration("A commit", seconds, thresholds.commit_seconds, remedy)]
 
 
 async def check_pooler(database: Database) -> list[Finding]:
-    """Whether sessions are ours: a pooler in transaction mode hands one's server to the next, and locks with it."""
+    """Whether a pooler in transaction mode is in between: it would share sessions, and their locks, among clients."""
     async with database.pool.acquire() as first, database.pool.acquire() as second:
         found = await find_pooler(first, second)
     if found is not None:
@@ -100,7 +101,7 @@ async def check_pooler(database: Database) -> list[Finding]:
 
 
 async def check_encryption(database: Database, database_url: str) -> list[Finding]:
-    """Whether what goes to a remote database can be read on the way, or reach an impostor."""
+    """Whether the traffic to a remote database could be read on the way, or reach an impostor."""
     address = urlsplit(database_url)
     asked = parse_qs(address.query)
     named = asked.get("host", [address.hostname or ""])[0].split(",")
@@ -113,12 +114,43 @@ async def check_encryption(database: Database, database_url: str) -> list[Findin
         return [warning("The connection to a remote host is not encrypted", remedy)]
     mode = asked.get("sslmode", [os.environ.get("PGSSLMODE", "prefer")])[0]
     if mode != "verify-full":
-        return [warning(f"{facts['tls_version']}, but nobody checks whose certificate it is (sslmode={mode})", remedy)]
-    return [ok(f"{facts['tls_version']}, certificate and name are checked")]
+        return [
+            warning(f"{facts['tls_version']}, but the server's certificate is not verified (sslmode={mode})", remedy)
+        ]
+    return [ok(f"{facts['tls_version']}, certificate and name are verified")]
+
+
+async def check_database_clock(
+    database: Database, now: Callable[[], datetime], thresholds: Thresholds
+) -> list[Finding]:
+    """How far the database's clock is from ours, beyond the uncertainty of the round trip."""
+    async with database.pool.acquire() as connection:
+        await database.queries.get_clock(connection)
+        before = now()
+        theirs = (await database.queries.get_clock(connection))["now"]
+        after = now()
+    return [judge_clock("The database's clock", theirs, before, after, 0.0, thresholds)]
+
+
+def judge_clock(
+    whose: str, theirs: datetime, before: datetime, after: datetime, resolution_seconds: float, thresholds: Thresholds
+) -> Finding:
+    """The finding of a clock that showed ``theirs`` between ``before`` and ``after``, truncated to that resolution."""
+    offset = (theirs - before).total_seconds() + resolution_seconds / 2 - (after - before).total_seconds() / 2
+    blur = (after - before).total_seconds() / 2 + resolution_seconds / 2
+    certain = max(0.0, abs(offset) - blur)
+    message = f"{whose} is {show_seconds(abs(offset))} {'ahead of' if offset > 0 else 'behind'} ours"
+    if certain <= thresholds.clock_seconds[0]:
+        message = f"{whose} agrees with ours, within {show_seconds(max(certain, blur))}"
+    return judge(certain, thresholds.clock_seconds, message, CLOCK_REMEDY)
+
+
+def _judge_duration(what: str, seconds: float, limits: tuple[float, float], remedy: str) -> Finding:
+    return judge(seconds, limits, f"{what} takes {show_seconds(seconds)}", remedy)
 
 
 async def _measure(do: Callable[[], Awaitable[object]]) -> float:
-    """Seconds that it takes: the median of a few, after one that prepares."""
+    """Seconds that it takes: the median of ``SAMPLES``, after one warm-up."""
     await do()
     taken = []
     for _ in range(SAMPLES):
@@ -126,10 +158,3 @@ async def _measure(do: Callable[[], Awaitable[object]]) -> float:
         await do()
         taken.append(time.perf_counter() - began)
     return sorted(taken)[SAMPLES // 2]
-
-
-def _judge(what: str, seconds: float, limits: tuple[float, float], remedy: str) -> Finding:
-    message = f"{what} takes {show_seconds(seconds)}"
-    if seconds <= limits[0]:
-        return ok(message)
-    return Finding(Level.WARNING if seconds <= limits[1] else Level.PROBLEM, message, remedy)

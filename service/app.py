@@ -51,8 +51,8 @@ from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
 from service.uploads.columns import ColumnContracts
 from service.uploads.discovery import Discoverer
+from service.uploads.folders import SWEEP_SECONDS, remove_leftovers
 from service.uploads.http import Uploads
-from service.uploads.leftovers import SWEEP_SECONDS, remove_leftovers
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.phone_repair import PhoneRepair
 from service.uploads.registration import Registrar

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from service.errors import BodyTooLargeError, InvalidRequestError
-from service.uploads.leftovers import make_folder
+from service.uploads.folders import make_folder
 
 MAX_FILE_BYTES = 100 * 2**20
 MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16

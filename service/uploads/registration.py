@@ -17,7 +17,7 @@ from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import COPY_SECONDS, Database
 from service.uploads.contacts import ContactsOptions, Part, check_contacts
-from service.uploads.leftovers import make_folder
+from service.uploads.folders import make_folder
 from service.uploads.uploader import refuse_errors
 
 logger = structlog.get_logger()

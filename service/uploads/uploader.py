@@ -36,8 +36,8 @@ from service.store.database import Database
 from service.telemetry.tracing import span
 from service.uploads.columns import ColumnContracts
 from service.uploads.contacts import ContactsOptions, Part, check_contacts, read_columns
+from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
-from service.uploads.leftovers import make_folder
 from service.uploads.report import ContactsReport
 from service.uploads.sending import Sender
 from service.uploads.storing import Store, StoredPart, UploadRequest, explain_repeat

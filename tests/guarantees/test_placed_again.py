@@ -19,7 +19,7 @@ from tests.conftest import SECRET
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
 from tests.processes import OUTCOMES, run
-from tests.uploads.registering import note
+from tests.uploads.listed import note
 from tests.webhooks.ingesting import Counted, get_event, heal, ingest
 
 WEEK = timedelta(days=7)

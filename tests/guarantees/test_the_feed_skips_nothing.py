@@ -18,7 +18,7 @@ from service.feed.feed import read_feed
 from service.formant.events import STATUSES, Event
 from service.store.database import Connection, Database, connect
 from tests.factories import decode, make_payload, phone_of, store_batch
-from tests.uploads.registering import note
+from tests.uploads.listed import note
 
 UPLOADS, RECIPIENTS, STRANGERS = 4, 12, 15
 ELSEWHERE, FIRST_ID = 900, 456

@@ -19,7 +19,7 @@ from tests.guarantees.healing import assert_healed, read_outcomes
 from tests.guarantees.whole_database import find_everywhere
 from tests.processes import OUTCOMES, run
 from tests.provider import CONTACTS, connect_provider, upload
-from tests.uploads.elsewhere import discover, hold_discovery, list_waiting, make_elsewhere, put
+from tests.uploads.dashboard import discover, hold_discovery, list_waiting, make_elsewhere, put
 from tests.uploads.repairing import ask_for_repair, ingest_as_before
 from tests.uploads.rivals import OTHERS, lose, states
 

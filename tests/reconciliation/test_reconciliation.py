@@ -11,7 +11,7 @@ from tests.conftest import StartService
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
 from tests.processes import OUTCOMES, run
 from tests.provider import KEY, START, connect_provider, upload
-from tests.uploads.elsewhere import discover, hold_discovery, make_elsewhere
+from tests.uploads.dashboard import discover, hold_discovery, make_elsewhere
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 

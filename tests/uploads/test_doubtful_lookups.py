@@ -13,7 +13,7 @@ from service.store.migrations import read_migrations
 from tests.conftest import StartService
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, store_batch
 from tests.provider import CONTACTS, connect_provider
-from tests.uploads.looking_up import look_again, lose, make_elsewhere, read
+from tests.uploads.lost_uploads import look_again, lose, make_elsewhere, read
 from tests.uploads.noting import note
 from tests.uploads.rivals import OTHERS, adopt_wrongly, states
 from tests.uploads.rivals import lose as lose_of

@@ -12,8 +12,8 @@ from service.uploads.lookup import UploadFinder, UploadRecovery
 from tests.conftest import StartService
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.uploads.looking_up import lose, read
-from tests.uploads.trying import upload_test
+from tests.uploads.lost_uploads import lose, read
+from tests.uploads.sampling import upload_test
 from tests.webhooks.ingesting import ingest
 
 REFUSALS: tuple[UploadFault, ...] = ("400", "401", "404", "429")

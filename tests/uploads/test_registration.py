@@ -16,7 +16,7 @@ from service.uploads.registration import Registrar
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of
 from tests.guarantees.oracle import expect
 from tests.guarantees.recount import find_differences, read_state
-from tests.uploads.registering import note
+from tests.uploads.listed import note
 from tests.webhooks.ingesting import Counted, get_event, ingest
 
 Row = tuple[str, dict[str, str]]

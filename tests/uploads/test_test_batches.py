@@ -14,7 +14,7 @@ from service.uploads.sending import Sender
 from service.uploads.uploader import Promoter, Uploader
 from tests.conftest import StartService
 from tests.provider import KEY, connect_provider, count_uploads, upload
-from tests.uploads.trying import FILE, phones_of, upload_test
+from tests.uploads.sampling import FILE, phones_of, upload_test
 
 
 async def test_a_sample_is_uploaded_and_the_rest_only_when_it_is_promoted(start_service: StartService) -> None:

@@ -12,7 +12,7 @@ from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, upload
-from tests.uploads.looking_up import look_again, make_elsewhere, read
+from tests.uploads.lost_uploads import look_again, make_elsewhere, read
 from tests.uploads.rivals import OTHERS, adopt_wrongly, lose, states
 from tests.webhooks.ingesting import ingest
 

@@ -9,7 +9,7 @@ import pytest
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 from tests.factories import BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
-from tests.uploads.registering import note
+from tests.uploads.listed import note
 from tests.webhooks.ingesting import ingest
 
 STRANGER = "+917900000001"

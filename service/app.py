@@ -56,9 +56,10 @@ from service.uploads.http import Uploads
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.phone_repair import PhoneRepair
 from service.uploads.registration import Registrar
-from service.uploads.registration_http import Elsewhere
+from service.uploads.registration_http import Registrations
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
+from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
 from service.webhooks.backlog import Backlog, Limits
 from service.webhooks.committer import Committer
@@ -143,7 +144,7 @@ async def open_app(
             ref_column=settings.ref_column,
             regions=regions,
         )
-        registrar = Registrar(database, regions=regions)
+        registrar = Registrar(database, regions)
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = None
         if settings.formant_api_key:
@@ -190,8 +191,9 @@ async def open_app(
             Authenticator(keys),
             receiver,
             batches,
-            Elsewhere(batches, discoverer, registrar),
-            Uploads(database, uploader, Resolver(database, client, finder)),
+            Registrations(batches, discoverer, registrar),
+            Uploads(uploader),
+            UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Recipients(database, default_time_zone=settings.time_zone),
             Exports(

@@ -9,7 +9,6 @@ from service.formant.client import FormantClient, open_http
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.lookup import UploadFinder
 from service.uploads.resolution import Resolver
 
 
@@ -38,4 +37,4 @@ async def _resolve(settings: Settings, database: Database, settle: Callable[[Res
     _, regions = read_targets(settings)
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
         client = FormantClient(http, Metrics()) if settings.formant_api_key else None
-        await settle(Resolver(database, client, UploadFinder(database, client, regions)))
+        await settle(Resolver(database, client, regions))

@@ -61,9 +61,7 @@ def _tell_assessment(batch_id: int, assessment: Assessment) -> None:
             table.add_row(item.figure, _show(item.ours), _show(item.theirs), item.reason)
         console.print(table)
     for found in assessment.inconsistencies:
-        console.print(
-            f"  The provider contradicts itself: {found.rule}, reported {found.reported}, expected {found.expected}"
-        )
+        console.print(f"  The provider contradicts itself: {found.rule}, reported {found.reported}, expected {found.expected}")
 
 
 def _describe(reason: Reason) -> str:

@@ -1,5 +1,5 @@
-"""The column contract: the first file of an agent fixes its columns, since prompts, webhooks and CRM mappings rely on
-their names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
+"""The column contract: an agent's first file fixes its columns, because prompts, webhooks and CRM mappings use the
+names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
 
 import difflib
 
@@ -10,11 +10,11 @@ from service.access.audit import record_audit
 from service.errors import InvalidRequestError
 from service.store.database import Connection, Database
 
-NEAR = 0.8
+MIN_SIMILARITY = 0.8
 
 
 class ColumnDifference(msgspec.Struct):
-    """How a file's columns differ from those that bind; ``renamed`` has those that come near to one that binds."""
+    """How a file's columns differ from the agent's. ``renamed`` maps a new name to the missing one it resembles."""
 
     renamed: dict[str, str]
     missing: list[str]
@@ -32,7 +32,7 @@ class ColumnDifference(msgspec.Struct):
 
 
 def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
-    """What sets a file's ``columns`` apart from the ``binding`` ones; their order does not matter."""
+    """How a file's ``columns`` differ from the ``binding`` ones; their order does not matter."""
     missing = [name for name in binding if name not in columns]
     added = [name for name in columns if name not in binding]
     renamed: dict[str, str] = {}
@@ -48,9 +48,9 @@ def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
 
 
 def _find_near(name: str, candidates: list[str]) -> str | None:
-    """The candidate that ``name`` was probably meant to be: the same but for case and punctuation, or nearly so."""
+    """The candidate that ``name`` probably means: the same apart from case and punctuation, or nearly so."""
     by_letters = {_reduce(candidate): candidate for candidate in candidates}
-    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=NEAR)
+    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=MIN_SIMILARITY)
     return by_letters[nearest[0]] if nearest else None
 
 
@@ -67,7 +67,7 @@ class ColumnContracts:
     async def check(
         self, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
     ) -> int | None:
-        """The version under which ``columns`` are to be recorded, or None when they are those that bind already.
+        """The version under which to record ``columns``, or None when they are the agent's already.
 
         Raises InvalidRequestError with the difference, unless it is accepted.
         """
@@ -80,15 +80,15 @@ class ColumnContracts:
         if accept:
             return int(binding["version"]) + 1
         raise InvalidRequestError(
-            f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Mend the file, or send "
-            f"accept_columns=true to make them the agent's from now on (GET /v1/agents/{agent_id}/columns shows those)",
+            f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Correct the file, or send "
+            f"accept_columns=true to replace the agent's columns (GET /v1/agents/{agent_id}/columns shows them)",
             details={"columns": difference},
         )
 
     async def bind(
         self, connection: Connection, agent_id: int, columns: list[str], batch_key: int, *, accept: bool
     ) -> None:
-        """Checks once more, and records what is new; to be called in the transaction that stores the recipients."""
+        """Checks again and records new columns. Call it in the transaction that stores the recipients."""
         await self._database.queries.lock_agent_columns(connection, agent_id=agent_id)
         version = await self.check(connection, agent_id, columns, accept=accept)
         if version is not None:

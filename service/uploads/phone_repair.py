@@ -1,7 +1,7 @@
 """Repair of phones that older versions stored as the provider wrote them: recipients made on the fly, waiting events.
 
-It goes through all of them in small committed steps, which any replica goes on with, and then once more a day later:
-a replica of the version before may have run beside the first pass. Then nothing is left to do, for ever.
+It reads all of them in small committed steps, which any replica can continue, and again a day later, because a replica
+of the previous version may still have run during the first pass. After that it is finished for good.
 """
 
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from service.uploads.registration import Registrar
 logger = structlog.get_logger()
 
 STEP_ROWS = 1000
+INTERVAL_SECONDS = 60.0
 
 
 class _Repaired(NamedTuple):
@@ -25,27 +26,19 @@ class _Repaired(NamedTuple):
 
 
 class PhoneRepair:
-    """Repairs. ``registrar`` then places what waits; None leaves that to the running service."""
+    """Repairs phones. ``registrar`` then places the waiting events; None leaves that to the running service."""
 
-    def __init__(
-        self,
-        database: Database,
-        regions: Regions,
-        registrar: Registrar | None = None,
-        *,
-        interval_seconds: float = 60.0,
-    ) -> None:
+    def __init__(self, database: Database, regions: Regions, registrar: Registrar | None = None) -> None:
         self._database = database
         self._regions = regions
         self._registrar = registrar
-        self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        await every(self._interval_seconds, self.finish, "maintenance_failed")
+        await every(INTERVAL_SECONDS, self.finish, "maintenance_failed")
 
     async def finish(self) -> int:
-        """Takes all steps that are due; how many phones were repaired."""
+        """Takes all steps that are due. Returns the number of repaired phones."""
         count = 0
         while (repaired := await self.take_step()) is not None:
             count += repaired
@@ -56,7 +49,7 @@ class PhoneRepair:
         return count
 
     async def take_step(self) -> int | None:
-        """Takes the next step; how many phones it repaired, or None when none is due."""
+        """Takes the next step. Returns the number of phones it repaired, or None when no step is due."""
         queries, pool = self._database.queries, self._database.pool
         await queries.begin_phone_repair(pool)
         work = await queries.get_phone_repair(pool)
@@ -97,6 +90,6 @@ class PhoneRepair:
         return len(repaired) if is_ours else 0
 
     def _read(self, page: list[Any]) -> list[_Repaired]:
-        """The rows whose phone is stored otherwise than it is compared."""
+        """The rows whose stored phone is not canonical."""
         found = [(row, canonical_phone(row["phone"], self._regions.find(row["agent_id"]))) for row in page]
         return [_Repaired(row, phone) for row, phone in found if phone is not None and phone != row["phone"]]

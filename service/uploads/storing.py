@@ -1,4 +1,4 @@
-"""Storing: the recipients of an upload, all or nothing, before anything is sent."""
+"""Storing: all recipients of an upload in one transaction, before anything is sent."""
 
 import hashlib
 from pathlib import Path
@@ -13,8 +13,7 @@ from service.access.audit import record_audit
 from service.errors import ConflictError, DuplicateRequestError, UnavailableError
 from service.store.database import COPY_SECONDS, Connection, Database
 from service.uploads.columns import ColumnContracts
-from service.uploads.contacts import Part
-from service.uploads.report import ContactsReport, Duplicates
+from service.uploads.report import ContactsReport, Duplicates, Part
 
 logger = structlog.get_logger()
 
@@ -23,7 +22,7 @@ RECIPIENT_COLUMNS = ("batch_key", "recipient_no", "phone", "parameters")
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload as asked for. ``path`` is the file as received, ``file_digest`` its SHA-256."""
+    """A request to upload. ``path`` is the received file, ``file_digest`` its SHA-256."""
 
     agent_id: int
     name: str
@@ -38,7 +37,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     promote_at_success_rate: float | None = None
 
     def digest(self) -> bytes:
-        """Of everything that makes it the same request or another."""
+        """SHA-256 of everything that distinguishes it from another request."""
         asked = (
             self.agent_id,
             self.name,
@@ -53,7 +52,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredPart(NamedTuple):
-    """A part of the file, and the state that its batch takes once it is stored."""
+    """A part of the file, and the state of its batch once it is stored."""
 
     part: Part
     recipients: int
@@ -61,7 +60,7 @@ class StoredPart(NamedTuple):
 
 
 class Store:
-    """Stores what was checked. ``held`` parts keep their file in the database until they are sent."""
+    """Stores checked parts. A ``held`` part keeps its file in the database until it is sent."""
 
     def __init__(self, database: Database, contracts: ColumnContracts) -> None:
         self._database = database
@@ -70,8 +69,8 @@ class Store:
     async def store(self, request: UploadRequest, report: ContactsReport, parts: list[StoredPart]) -> None:
         """One transaction for all parts and the column contract.
 
-        Raises InvalidRequestError for columns that were bound otherwise meanwhile, ConflictError when the upload was
-        given up, DuplicateRequestError when it repeats another, UnavailableError when the database has no room.
+        Raises InvalidRequestError when other columns were bound meanwhile, ConflictError when the upload was given
+        up, DuplicateRequestError when it repeats another, UnavailableError when the database has no space.
         """
         try:
             async with self._database.pool.acquire() as connection, connection.transaction():

@@ -22,8 +22,8 @@ from service.formant.events import STATUSES
 from service.formant.signature import Signed, Verifier, read_signatures, sign
 from service.privacy.http import Person
 from service.sandbox import sample_contacts
-from service.uploads.http import Resolution
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
+from service.uploads.states_http import Resolution
 from service.web.bodies import read_json
 from service.web.parameters import Parameter
 from tests.factories import RECEIVED, encode, make_payload

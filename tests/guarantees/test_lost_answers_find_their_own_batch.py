@@ -97,7 +97,7 @@ class History:
         client = FormantClient(http, Metrics())
         self._client = client
         self._finder = UploadFinder(database, client)
-        self._resolver = Resolver(database, client, self._finder)
+        self._resolver = Resolver(database, client, ANYWHERE)
         self._ref_column = self._dice.choice(["outcome_ref", ""])
         self._sandbox.records.retell = self._dice.choice(QUIRKS)
         self._owners: dict[int, str] = {}
@@ -210,7 +210,7 @@ class History:
             return
         key = self._dice.choice(unknown)["batch_key"]
         try:
-            await self._resolver.declare_not_sent(key)
+            await self._resolver.declare_not_sent(key, None, accept_unreadable=False)
         except ConflictError:
             self.seen["not sent refused"] += 1
             return

@@ -5,7 +5,7 @@ import httpx
 from service.formant.batches import ProviderBatch
 from service.sandbox import RunningSandbox
 from service.store.database import Database
-from service.uploads.lookup import UploadFinder
+from service.uploads.results import record_batch
 from tests.provider import CONTACTS, upload
 
 OTHERS = CONTACTS.replace("+919876543210", "+919900000001").replace("+919812345678", "+919900000002")
@@ -29,5 +29,5 @@ async def adopt_wrongly(database: Database, known_by: str) -> int:
     """Gives batch 456 to the first upload, as a guess; gives its key."""
     key: int = await database.pool.fetchval("SELECT min(batch_key) FROM batches")
     batch = ProviderBatch(id=456, agent_id=123, name="March Follow Ups", status="pending", total_recipients=2)
-    assert await UploadFinder(database, None).record(key, batch, known_by=known_by)
+    assert await record_batch(database, key, batch, known_by=known_by)
     return key

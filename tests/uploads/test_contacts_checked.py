@@ -15,7 +15,8 @@ from service.errors import InvalidRequestError, UnavailableError
 from service.phones.written import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from service.uploads import contacts
 from service.uploads.checking import Task
-from service.uploads.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
+from service.uploads.contacts import check_contacts, read_columns
+from service.uploads.report import ContactsOptions, Duplicates
 from tests.uploads.checked import check, make_part, read, read_copy
 
 TWICE = b"customer_phone\n+919876543210\n+14155550100\n+91 98765-43210\n"

@@ -11,9 +11,8 @@ import asyncpg
 import httpx
 import structlog
 
-from service.access.auth import Authenticator
+from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
-from service.access.keyring import KeyRing
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
@@ -49,7 +48,6 @@ from service.store.preconditions import open_checked
 from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
-from service.uploads.columns import ColumnContracts
 from service.uploads.discovery import Discoverer
 from service.uploads.folders import SWEEP_SECONDS, remove_leftovers
 from service.uploads.http import Uploads
@@ -139,7 +137,6 @@ async def open_app(
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,
-            ColumnContracts(database),
             Sender(database, client, finder) if client else None,
             ref_column=settings.ref_column,
             regions=regions,

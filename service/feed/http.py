@@ -23,7 +23,6 @@ MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
 TAG = r"^[!-~]{1,200}$"
 
-
 AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
 CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not with `after`", "a name")
 LIMIT = Number("limit", "Maximum number of changes", default=100, minimum=1, maximum=1000)

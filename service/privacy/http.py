@@ -19,8 +19,6 @@ from service.web.parameters import Id
 
 WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
-
-
 ERASURE_ID = Id("erasure_id", "erasure", "Its id, from the answer that began it")
 
 
@@ -72,7 +70,7 @@ class Erasures:
                 bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
                     Answer(One[Erasure], "Done, or only counted"),
-                    Answer(One[Erasure], "It goes on by itself", 202),
+                    Answer(One[Erasure], "It continues in the background", 202),
                 ),
                 errors=(InvalidRequestError,),
             ),

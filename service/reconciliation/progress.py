@@ -6,13 +6,9 @@ They are read from the database, so every replica reports the same values, even 
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import structlog
-
 from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-
-logger = structlog.get_logger()
 
 INTERVAL_SECONDS = 15.0
 
@@ -21,24 +17,16 @@ class ProgressWatch:
     """Reads the metrics at an interval."""
 
     def __init__(
-        self,
-        database: Database,
-        metrics: Metrics,
-        *,
-        interval_seconds: float = INTERVAL_SECONDS,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        self, database: Database, metrics: Metrics, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._database = database
         self._metrics = metrics
-        self._interval_seconds = interval_seconds
         self._now = now
 
     async def run(self) -> None:
-        """Reads the metrics until it is cancelled."""
-        await every(self._interval_seconds, self.refresh, "progress_not_read")
+        await every(INTERVAL_SECONDS, self.refresh, "progress_not_read")
 
     async def refresh(self) -> None:
-        """Reads the metrics once."""
         now = self._now()
         queries, pool = self._database.queries, self._database.pool
         self._metrics.feed_position.set(await queries.get_last_position(pool))

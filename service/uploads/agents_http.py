@@ -31,15 +31,10 @@ class ColumnsVersion(msgspec.Struct):
     batch_id: int | None
 
 
-class AgentColumns(msgspec.Struct):
+class AgentColumns(ColumnsVersion):
     """The columns that an agent's next file must have, and all their versions, newest first."""
 
     agent_id: int
-    version: int
-    columns: list[str]
-    accepted_at: Time
-    upload_id: int
-    batch_id: int | None
     history: list[ColumnsVersion]
 
 

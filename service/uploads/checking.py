@@ -36,12 +36,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The program's output: rows checked so far; at the end a report, why the file is refused, or the error's class."""
+    """The program's output: rows checked so far; at the end the report or why the file is refused."""
 
     progress: int | None = None
     report: ContactsReport | None = None
     refused: str | None = None
-    failed: str | None = None
 
 
 def check_file(task: Task, on_progress: Callable[[int], None]) -> ContactsReport:
@@ -193,17 +192,16 @@ class _PartWriter:
 
 
 def main() -> None:
-    """The program. Nothing of the file reaches standard error: of an unexpected error only the class is reported."""
+    """The program. Nothing of the file reaches standard error, so an unexpected error ends it without a word."""
     os.nice(10)
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
-        answer = Message(report=check_file(task, lambda rows: _say(Message(progress=rows))))
+        _write(Message(report=check_file(task, lambda rows: _write(Message(progress=rows)))))
     except InvalidRequestError as error:
-        answer = Message(refused=error.message)
-    except Exception as error:
-        answer = Message(failed=type(error).__name__)
-    _say(answer)
+        _write(Message(refused=error.message))
+    except Exception:
+        os._exit(1)
     os._exit(0)  # a normal exit would wait for the thread, which holds standard input's lock
 
 
@@ -212,7 +210,7 @@ def _end_with_caller() -> None:
     os._exit(1)
 
 
-def _say(message: Message) -> None:
+def _write(message: Message) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -24,7 +24,6 @@ class ColumnDifference(msgspec.Struct):
         return bool(self.renamed or self.missing or self.added)
 
     def describe(self) -> str:
-        """The difference in one line."""
         parts = [f"{found!r}: did you mean {meant!r}?" for found, meant in self.renamed.items()]
         parts += [f"{name!r} is missing" for name in self.missing]
         parts += [f"{name!r} is new" for name in self.added]
@@ -58,44 +57,39 @@ def _reduce(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-class ColumnContracts:
-    """Checks files against their agent's columns, and records new ones."""
+async def check_columns(
+    database: Database, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
+) -> int | None:
+    """The version under which to record ``columns``, or None when they are the agent's already.
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    Raises InvalidRequestError with the difference, unless it is accepted.
+    """
+    binding = await database.queries.get_agent_columns(connection, agent_id=agent_id)
+    if binding is None:
+        return 1
+    difference = compare_columns(binding["columns"], columns)
+    if not difference:
+        return None
+    if accept:
+        return int(binding["version"]) + 1
+    raise InvalidRequestError(
+        f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Correct the file, or send "
+        f"accept_columns=true to replace the agent's columns (GET /v1/agents/{agent_id}/columns shows them)",
+        details={"columns": difference},
+    )
 
-    async def check(
-        self, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
-    ) -> int | None:
-        """The version under which to record ``columns``, or None when they are the agent's already.
 
-        Raises InvalidRequestError with the difference, unless it is accepted.
-        """
-        binding = await self._database.queries.get_agent_columns(connection, agent_id=agent_id)
-        if binding is None:
-            return 1
-        difference = compare_columns(binding["columns"], columns)
-        if not difference:
-            return None
-        if accept:
-            return int(binding["version"]) + 1
-        raise InvalidRequestError(
-            f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Correct the file, or send "
-            f"accept_columns=true to replace the agent's columns (GET /v1/agents/{agent_id}/columns shows them)",
-            details={"columns": difference},
+async def bind_columns(
+    database: Database, connection: Connection, agent_id: int, columns: list[str], batch_key: int, *, accept: bool
+) -> None:
+    """Checks again and records new columns. Call it in the transaction that stores the recipients."""
+    await database.queries.lock_agent_columns(connection, agent_id=agent_id)
+    version = await check_columns(database, connection, agent_id, columns, accept=accept)
+    if version is not None:
+        await database.queries.insert_agent_columns(
+            connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
         )
-
-    async def bind(
-        self, connection: Connection, agent_id: int, columns: list[str], batch_key: int, *, accept: bool
-    ) -> None:
-        """Checks again and records new columns. Call it in the transaction that stores the recipients."""
-        await self._database.queries.lock_agent_columns(connection, agent_id=agent_id)
-        version = await self.check(connection, agent_id, columns, accept=accept)
-        if version is not None:
-            await self._database.queries.insert_agent_columns(
-                connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
-            )
-            await record_audit(
-                self._database, connection, "columns_changed", f"agent {agent_id}", "changed",
-                version=version, upload_id=batch_key,
-            )  # fmt: skip
+        await record_audit(
+            database, connection, "columns_changed", f"agent {agent_id}", "changed", version=version,
+            upload_id=batch_key,
+        )  # fmt: skip

@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -48,7 +47,11 @@ async def check_contacts(
     if os.stat(path).st_size >= PROCESS_BYTES:  # noqa: PTH116 a local file
         return await _check_in_process(task, report)
     loop = asyncio.get_running_loop()
-    return await asyncio.to_thread(check_file, task, partial(loop.call_soon_threadsafe, report))
+
+    def report_to_loop(rows: int) -> None:
+        loop.call_soon_threadsafe(report, rows)
+
+    return await asyncio.to_thread(check_file, task, report_to_loop)
 
 
 async def _check_in_process(task: Task, report: Callable[[int], None]) -> ContactsReport:
@@ -70,8 +73,6 @@ async def _check_in_process(task: Task, report: Callable[[int], None]) -> Contac
                 return message.report
             elif message.refused is not None:
                 raise InvalidRequestError(message.refused)
-            else:
-                break
     finally:
         process.stdin.close()
         if process.returncode is None:

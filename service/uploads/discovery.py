@@ -60,7 +60,6 @@ class Discoverer:
         self._requested_at: deque[float] = deque(maxlen=MAX_REQUESTS)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await asyncio.gather(
             every(self._interval_seconds, self._discover_in_turn, "discovery_failed"),
             every(self._lease_seconds / 3, self._keep_lease, "lease_renewal_failed"),

@@ -46,7 +46,6 @@ class Evidence(NamedTuple):
 
     @property
     def free(self) -> list[Listed]:
-        """The listed batches that are not known here."""
         return [batch for batch in self.listed if batch.id not in self.known]
 
 

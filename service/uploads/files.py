@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from service.errors import BodyTooLargeError, InvalidRequestError
 from service.uploads.folders import make_folder
@@ -77,21 +77,17 @@ def _bound(request: Request) -> Request:
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_FORM_BYTES:
         raise _too_large()
-    return Request(request.scope, _bound_receive(request.receive))
-
-
-def _bound_receive(receive: Receive) -> Receive:
     received = 0
 
-    async def receive_bounded() -> Message:
+    async def receive() -> Message:
         nonlocal received
-        message = await receive()
+        message = await request.receive()
         received += len(message.get("body", b""))
         if received > MAX_FORM_BYTES:
             raise _too_large()
         return message
 
-    return receive_bounded
+    return Request(request.scope, receive)
 
 
 def _copy(source: BinaryIO, path: Path) -> bytes:

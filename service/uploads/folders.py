@@ -40,7 +40,6 @@ def make_folder() -> Iterator[str]:
 
 
 async def remove_leftovers() -> None:
-    """Removes the folders without an owner."""
     count = await asyncio.to_thread(_remove)
     if count:
         logger.warning("leftovers_removed", count=count)

@@ -7,13 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import (
-    ConflictError,
-    DuplicateRequestError,
-    InvalidRequestError,
-    KeyReusedError,
-    ProviderError,
-)
+from service.errors import ConflictError, DuplicateRequestError, InvalidRequestError, KeyReusedError, ProviderError
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
 from service.uploads.files import ReceivedFile, keep_file, receive_form

@@ -31,7 +31,6 @@ class UploadFinder:
         self._regions = regions
 
     async def find_all(self) -> None:
-        """Looks up every unknown upload that is due."""
         while self._client is not None and (await self._look_up(self._client, None))[0]:
             pass
 
@@ -103,11 +102,9 @@ class UploadRecovery:
         self._finder = finder
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await every(RECOVERY_SECONDS, self.settle, "upload_recovery_failed")
 
     async def settle(self) -> None:
-        """One pass."""
         left = await self._database.queries.settle_abandoned_uploads(self._database.pool)
         if left["failed"] or left["unknown"]:
             logger.warning("uploads_abandoned", failed=left["failed"], unknown=left["unknown"])

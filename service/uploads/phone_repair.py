@@ -4,7 +4,7 @@ It reads all of them in small committed steps, which any replica can continue, a
 of the previous version may still have run during the first pass. After that it is finished for good.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -20,11 +20,6 @@ STEP_ROWS = 1000
 INTERVAL_SECONDS = 60.0
 
 
-class _Repaired(NamedTuple):
-    row: Any
-    phone: str
-
-
 class PhoneRepair:
     """Repairs phones. ``registrar`` then places the waiting events; None leaves that to the running service."""
 
@@ -34,7 +29,6 @@ class PhoneRepair:
         self._registrar = registrar
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await every(INTERVAL_SECONDS, self.finish, "maintenance_failed")
 
     async def finish(self) -> int:
@@ -68,10 +62,10 @@ class PhoneRepair:
             after=work["cursor"],
             batch_key=page[-1]["batch_key"] if page else None,
             cursor=page[-1]["recipient_no"] if page else None,
-            batch_keys=[found.row["batch_key"] for found in repaired],
-            recipient_nos=[found.row["recipient_no"] for found in repaired],
-            said=[found.row["phone"] for found in repaired],
-            phones=[found.phone for found in repaired],
+            batch_keys=[row["batch_key"] for row, _ in repaired],
+            recipient_nos=[row["recipient_no"] for row, _ in repaired],
+            said=[row["phone"] for row, _ in repaired],
+            phones=[phone for _, phone in repaired],
         )
         return len(repaired) if is_ours else 0
 
@@ -83,13 +77,13 @@ class PhoneRepair:
             pool,
             after=work["cursor"],
             cursor=page[-1]["arrival_id"] if page else None,
-            arrival_ids=[found.row["arrival_id"] for found in repaired],
-            said=[found.row["phone"] for found in repaired],
-            phones=[found.phone for found in repaired],
+            arrival_ids=[row["arrival_id"] for row, _ in repaired],
+            said=[row["phone"] for row, _ in repaired],
+            phones=[phone for _, phone in repaired],
         )
         return len(repaired) if is_ours else 0
 
-    def _read(self, page: list[Any]) -> list[_Repaired]:
-        """The rows whose stored phone is not canonical."""
+    def _read(self, page: list[Any]) -> list[tuple[Any, str]]:
+        """The rows whose stored phone is not canonical, each with the canonical one."""
         found = [(row, canonical_phone(row["phone"], self._regions.find(row["agent_id"]))) for row in page]
-        return [_Repaired(row, phone) for row, phone in found if phone is not None and phone != row["phone"]]
+        return [(row, phone) for row, phone in found if phone is not None and phone != row["phone"]]

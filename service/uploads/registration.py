@@ -69,7 +69,6 @@ class Registrar:
         return await asyncio.shield(self.finish(batch_id))
 
     async def finish(self, batch_id: int) -> Registration:
-        """Takes the remaining steps of a registration."""
         queries, pool = self._database.queries, self._database.pool
         key = (await self._get(batch_id))["batch_key"]
         while await queries.register_step(pool, batch_key=key, rows=STEP_ROWS) in {"match", "withdraw"}:
@@ -91,7 +90,6 @@ class Registrar:
         }
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await every(INTERVAL_SECONDS, self.finish_all, "placing_failed")
 
     async def finish_all(self) -> None:

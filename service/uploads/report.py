@@ -93,5 +93,4 @@ def mask_phone(value: str) -> str:
 
 
 def mask_cell(value: str) -> str:
-    """The length of a cell."""
     return f"({len(value)} characters)"

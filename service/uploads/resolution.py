@@ -58,13 +58,7 @@ class Resolver:
                 )
             details = {"recipients": upload["recipients"], "provider_recipients": listed.recipients}
         is_recorded = await record_batch(
-            self._database,
-            batch_key,
-            batch,
-            known_by="person",
-            sent_at=upload["sent_at"],
-            action="resolution",
-            details=details,
+            self._database, batch_key, batch, known_by="person", sent_at=upload["sent_at"], details=details
         )
         if not is_recorded:
             raise _resolved_meanwhile(batch_key)
@@ -100,7 +94,6 @@ class Resolver:
             "declared not sent",
             known_by="person",
             sent_at=upload["sent_at"],
-            action="resolution",
             details=details | ({"unreadable_entries": unreadable} if unreadable else {}),
         )
         if state is None:

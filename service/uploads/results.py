@@ -28,7 +28,6 @@ async def record_batch(
     *,
     known_by: str = "answer",
     sent_at: datetime | None = None,
-    action: str = "upload",
     details: dict[str, Any] | None = None,
 ) -> bool:
     """Records which batch an upload became; False when the upload no longer waits for that.
@@ -51,7 +50,7 @@ async def record_batch(
             actor=actor.name,
             key_id=actor.key_id,
             request_id=current_request_id(),
-            action=action,
+            action=_name_action(known_by),
             details=json.dumps(details or {}),
         )
     except asyncpg.UniqueViolationError as error:
@@ -69,7 +68,6 @@ async def record_failure(
     *,
     known_by: str = "answer",
     sent_at: datetime | None = None,
-    action: str = "upload",
     details: dict[str, Any] | None = None,
 ) -> str | None:
     """Records that nobody was dialled. Returns the resulting state: ``unknown`` when calls disprove it, None when the
@@ -79,7 +77,9 @@ async def record_failure(
             connection, batch_key=batch_key, states=states, detail=detail, known_by=known_by, sent_at=sent_at
         )
         if state is not None:
-            await record_audit(database, connection, action, f"upload {batch_key}", state, **(details or {}))
+            await record_audit(
+                database, connection, _name_action(known_by), f"upload {batch_key}", state, **(details or {})
+            )
     return state
 
 
@@ -96,3 +96,7 @@ async def move_entries(database: Database) -> None:
     """Moves the feed entries of batches whose id was found late to the end of the feed, ``MAX_MOVED`` at a time."""
     while await database.queries.move_feed_entries(database.pool, rows=MAX_MOVED):
         pass
+
+
+def _name_action(known_by: str) -> str:
+    return "resolution" if known_by == "person" else "upload"

@@ -34,13 +34,13 @@ from service.formant.batches import ProviderBatch
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
-from service.uploads.columns import ColumnContracts
+from service.uploads.columns import check_columns
 from service.uploads.contacts import check_contacts, read_columns
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
 from service.uploads.report import ContactsOptions, ContactsReport, Part
 from service.uploads.sending import Sender
-from service.uploads.storing import Store, StoredPart, UploadRequest, explain_repeat
+from service.uploads.storing import StoredPart, UploadRequest, explain_repeat, restore_file, store_parts
 
 logger = structlog.get_logger()
 
@@ -50,18 +50,8 @@ PROMOTION_SECONDS = 5.0
 class Uploader:
     """Uploads CSV files. ``sender`` is None where no key for the provider is configured."""
 
-    def __init__(
-        self,
-        database: Database,
-        contracts: ColumnContracts,
-        sender: Sender | None,
-        *,
-        ref_column: str,
-        regions: Regions,
-    ) -> None:
+    def __init__(self, database: Database, sender: Sender | None, *, ref_column: str, regions: Regions) -> None:
         self._database = database
-        self._contracts = contracts
-        self._store = Store(database, contracts)
         self._sender = sender
         self._ref_column = ref_column
         self._regions = regions
@@ -70,9 +60,7 @@ class Uploader:
         """A dry run, which changes nothing: the report on a file, and why its columns would be refused, if so."""
         report = await check_contacts(request.path, self._options(request))
         try:
-            await self._contracts.check(
-                self._database.pool, request.agent_id, report.columns, accept=request.accept_columns
-            )
+            await self._check_columns(request, report.columns)
         except InvalidRequestError as error:
             return report, error.message
         return report, None
@@ -121,14 +109,14 @@ class Uploader:
         with make_folder() as folder:
             path = Path(folder) / "contacts.csv"
             async with hold_lease(self._database, [begun["main_key"]]) as lease:
-                await self._store.restore_file(begun["main_key"], path)
+                await restore_file(self._database, begun["main_key"], path)
                 return await _finish(sender.send(begun["main_key"], "contacts.csv", path, lease))
 
     async def _prepare(
         self, request: UploadRequest, columns: list[str], parts: list[Part], on_progress: Callable[[int], None]
     ) -> None:
         """Checks the file and stores its recipients, all or none."""
-        await self._contracts.check(self._database.pool, request.agent_id, columns, accept=request.accept_columns)
+        await self._check_columns(request, columns)
         report = await check_contacts(
             request.path,
             self._options(request),
@@ -140,7 +128,11 @@ class Uploader:
         refuse_errors(report)
         states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
-        await self._store.store(request, report, stored)
+        await store_parts(self._database, request, report, stored)
+
+    async def _check_columns(self, request: UploadRequest, columns: list[str]) -> None:
+        pool = self._database.pool
+        await check_columns(self._database, pool, request.agent_id, columns, accept=request.accept_columns)
 
     def _require_sender(self) -> Sender:
         if self._sender is None:
@@ -248,11 +240,9 @@ class Promoter:
         self._uploader = uploader
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await every(PROMOTION_SECONDS, self.promote_due, "promotion_failed")
 
     async def promote_due(self) -> None:
-        """One pass."""
         due = [row["batch_id"] async for row in self._database.queries.list_due_promotions(self._database.pool)]
         for batch_id in due:
             try:

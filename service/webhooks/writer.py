@@ -107,10 +107,7 @@ class Writer:
                 detail = getattr(error, "sqlstate", None) or type(error).__name__
                 return [to_unreadable(events[0], "refused_by_database", detail)]
             middle = len(events) // 2
-            return [
-                *await self._ingest(connection, events[:middle]),
-                *await self._ingest(connection, events[middle:]),
-            ]
+            return [*await self._ingest(connection, events[:middle]), *await self._ingest(connection, events[middle:])]
         for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
             self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
         if counts["conflicts"] or counts["unattributed"]:

@@ -173,14 +173,14 @@ async def test_lag_is_a_metric_for_as_long_as_there_is_the_consumer(database: Da
     await consumers.acknowledge("crm", positions[0], is_reset=False)
     await consumers.acknowledge("bi", positions[-1], is_reset=False)
     watch = LagWatch(consumers, metrics)
-    await watch.look()
+    await watch.refresh()
     read = metrics.registry.get_sample_value
     assert read("outcomes_feed_consumer_lag", {"consumer": "crm"}) == 3
     assert read("outcomes_feed_consumer_lag", {"consumer": "bi"}) == 0
     assert (read("outcomes_feed_consumer_lag_seconds", {"consumer": "crm"}) or 0) > 0
     assert read("outcomes_feed_consumer_lag_seconds", {"consumer": "bi"}) == 0
     await consumers.forget("crm")
-    await watch.look()
+    await watch.refresh()
     assert read("outcomes_feed_consumer_lag", {"consumer": "crm"}) is None
     assert read("outcomes_feed_consumer_lag_seconds", {"consumer": "crm"}) is None
 

@@ -22,7 +22,6 @@ from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, serve_
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
@@ -139,7 +138,7 @@ class History:
         is_killed = fate.startswith("killed")
         finder = DeadFinder(self._database, self._client) if is_killed else self._finder
         uploader = Uploader(
-            self._database, ColumnContracts(self._database), Sender(self._database, self._client, finder),
+            self._database, Sender(self._database, self._client, finder),
             ref_column=self._ref_column, regions=ANYWHERE,
         )  # fmt: skip
         self._sandbox.faults.next_upload = FATES[fate]

@@ -1,6 +1,7 @@
 """Comparisons that an earlier version stored read like today's."""
 
 import json
+from typing import Any
 
 import httpx
 
@@ -8,7 +9,7 @@ from service.store.database import Database
 from service.store.migrations import read_migrations
 from tests.factories import BATCH_ID, store_batch
 
-EARLIER = {
+EARLIER: dict[str, list[dict[str, Any]]] = {
     "reasons": [{"code": "not_told", "figure": "busy_count"}],
     "differences": [{"figure": "busy_count", "ours": 1, "theirs": None, "allowed": True, "reason": "not_told"}],
     "inconsistencies": [{"rule": "success_rate_is_success_of_total", "told": 60.0, "expected": 50.0}],

@@ -37,8 +37,8 @@ from service.privacy.retention import Retention
 from service.reconciliation.budget import Budget, name_account
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
-from service.reconciliation.progress import ProgressWatch
 from service.reconciliation.reconciler import Reconciler
+from service.reconciliation.schedule import ProgressWatch
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings

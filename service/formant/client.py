@@ -161,7 +161,7 @@ class FormantClient:
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
-        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as record:
+        async with self._pacer.spend() if self._pacer else nullcontext(lambda response: None) as record:
             try:
                 with span("provider", kind=SpanKind.CLIENT, operation=operation) as traced:
                     response = await self._http.get(path, params=params)
@@ -190,10 +190,6 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
         timeout=httpx.Timeout(60.0, connect=5.0, pool=5.0),
         follow_redirects=False,
     )
-
-
-def _ignore(response: httpx.Response) -> None:
-    """Takes the answer when there is no pacer."""
 
 
 def _retry_after(error: Exception) -> bool | float:

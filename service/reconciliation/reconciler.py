@@ -159,7 +159,16 @@ class Reconciler:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease, grace_seconds)
-                may_heal = on_demand or progress.offset or self._may_heal(compared, progress)
+                may_heal = (
+                    on_demand
+                    or progress.offset
+                    or may_heal_again(
+                        progress.walked_at,
+                        now=self._now(),
+                        changed_at=compared.changed_at,
+                        grace_seconds=self._grace_seconds,
+                    )
+                )
                 if compared.assessment.needs_healing and may_heal:
                     with span("heal", batch_id=lease.batch_id) as healing:
                         compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
@@ -235,11 +244,6 @@ class Reconciler:
         )
         if kept is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
-
-    def _may_heal(self, compared: Compared, progress: Progress) -> bool:
-        return may_heal_again(
-            progress.walked_at, now=self._now(), changed_at=compared.changed_at, grace_seconds=self._grace_seconds
-        )
 
     async def _record(
         self, lease: Lease, compared: Compared, assessment: Assessment, calls: int, progress: Progress

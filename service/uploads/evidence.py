@@ -76,9 +76,13 @@ async def gather_evidence(database: Database, client: FormantClient, batch_key: 
 
 
 async def add_calls(
-    database: Database, client: FormantClient, evidence: Evidence, since: datetime | None, regions: Regions
+    database: Database, client: FormantClient, evidence: Evidence, batches: Sequence[Listed], regions: Regions
 ) -> Evidence:
-    """The evidence, with what the agent's conversations since then show; raises ProviderError."""
+    """The evidence, with what the agent's conversations show since the first of ``batches`` was made, or else since the
+    upload was sent; raises ProviderError."""
+    times = [batch.created_at for batch in batches if batch.created_at is not None]
+    begin = min(times, default=None) or evidence.upload.sent_at
+    since = begin - CLOCK_SLACK if begin is not None else None
     calls = await _read_calls(client, evidence.agent_id, since, regions.find(evidence.agent_id))
     contenders = [evidence.upload, *evidence.rivals]
     found = await database.queries.find_callers(
@@ -101,13 +105,6 @@ async def add_calls(
         called_people=found["called"][0],
         is_contradicted=has_strangers_only and not evidence.is_known_sent,
     )
-
-
-def begin_of_calls(evidence: Evidence, batches: Sequence[Listed]) -> datetime | None:
-    """The earliest time of calls of these batches; None where it is unknown."""
-    times = [batch.created_at for batch in batches if batch.created_at is not None]
-    begin = min(times, default=None) or evidence.upload.sent_at
-    return begin - CLOCK_SLACK if begin is not None else None
 
 
 def _read_contender(row: asyncpg.Record) -> Contender:

@@ -13,7 +13,7 @@ from service.formant.client import FormantClient
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import Database
-from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
+from service.uploads.evidence import Evidence, add_calls, gather_evidence
 from service.uploads.matching import Decision, decide, fits, is_plausible
 from service.uploads.results import FIRST_WAIT_SECONDS, move_entries, record_batch
 
@@ -64,8 +64,7 @@ class UploadFinder:
         evidence = await gather_evidence(self._database, client, key)
         fitting = [batch for batch in evidence.free if fits(evidence.upload, batch, evidence.agent_id)]
         if fitting:
-            since = begin_of_calls(evidence, fitting)
-            evidence = await add_calls(self._database, client, evidence, since, self._regions)
+            evidence = await add_calls(self._database, client, evidence, fitting, self._regions)
         decision = decide(
             evidence.upload,
             evidence.rivals,

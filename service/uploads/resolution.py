@@ -15,7 +15,7 @@ from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.client import FormantClient
 from service.formant.regions import Regions
 from service.store.database import Database
-from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
+from service.uploads.evidence import Evidence, add_calls, gather_evidence
 from service.uploads.matching import Listed, could_be, describe_unreadable
 from service.uploads.results import record_batch, record_failure
 
@@ -78,7 +78,7 @@ class Resolver:
         evidence = await gather_evidence(self._database, client, batch_key)
         if evidence.is_known_sent:
             raise _was_sent(batch_key)
-        evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._regions)
+        evidence = await add_calls(self._database, client, evidence, [], self._regions)
         candidates = find_candidates(evidence)
         unreadable = sum(could_be(evidence.upload, entry) for entry in evidence.unreadable)
         has_calls = evidence.has_calls or evidence.called_people > 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.store.database import Database
 from tests.factories import AGENT_ID, BATCH_ID, store_batch
-from tests.uploads.noting import note
+from tests.uploads.listed import note
 
 CREATED = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""The audit log: who did what to what, and what came of it; in the same commit, only ever added to, naming nobody."""
+"""The audit log: who did what to what, and the outcome; in the same commit, append-only, without people."""
 
 from typing import Any
 

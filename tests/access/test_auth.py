@@ -196,7 +196,7 @@ async def test_a_key_made_or_revoked_holds_on_every_running_replica(
 async def test_a_flood_of_wrong_keys_asks_the_database_nothing(start_service: StartService, database: Database) -> None:
     made = await Keys(database).create("known", ("read",), None)
     async with start_service() as client:
-        await database.pool.execute("ALTER TABLE api_keys RENAME TO gone")  # whoever asks for a key now fails
+        await database.pool.execute("ALTER TABLE api_keys RENAME TO gone")  # reading keys now fails
         for number in range(200):
             answer = await client.get("/v1/batch-calls", headers=bearer(f"outcomes_{number}"))
             assert answer.status_code == 401

@@ -1,4 +1,4 @@
-"""The feed over HTTP: a snapshot and then the tail, entries whole, and what cannot be asked is told."""
+"""The feed over HTTP: a snapshot, then the tail, whole entries, and errors for invalid requests."""
 
 from typing import Any
 

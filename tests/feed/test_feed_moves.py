@@ -1,4 +1,4 @@
-"""An id that becomes known late is told to readers of the feed step by step, each entry once, and survives a crash."""
+"""A batch id that comes late reaches readers of the feed step by step, each entry once, even after a crash."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ANSWER = ProviderBatch(id=BATCH_ID, agent_id=AGENT_ID, total_recipients=10)
 
 
 async def store_unanswered(database: Database, called: int) -> int:
-    """An upload of ten whose answer has not come, of whom some were called; gives its key."""
+    """An upload of ten whose answer has not come, with some called; returns its key."""
     key = await store_batch(database.url, batch_id=None)
     await database.pool.execute("UPDATE batches SET upload_state = 'unknown', next_lookup_at = 'infinity'")
     if called:

@@ -1,4 +1,4 @@
-"""Erasure and files: who is erased is not dialled from a held file, and a CSV registered later brings nobody back."""
+"""Erasure and files: an erased person is not dialled from a held file, and a CSV registered later restores nobody."""
 
 import json
 from typing import Any

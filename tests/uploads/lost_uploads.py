@@ -18,7 +18,7 @@ OTHERS = CONTACTS.replace("+919876543210", "+919900000001").replace("+9198123456
 
 
 async def make_elsewhere(sandbox: RunningSandbox, name: str = "March Follow Ups", content: str = CONTACTS) -> int:
-    """A batch that somebody made in the provider's dashboard."""
+    """A batch that was made in the provider's dashboard."""
     return await dashboard.make_elsewhere(sandbox, content, name)
 
 

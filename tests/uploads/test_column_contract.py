@@ -1,4 +1,4 @@
-"""The first upload of an agent fixes its columns; later files keep to them, or say that they mean to change them."""
+"""The first upload of an agent fixes its columns; later files must have them, or ask to change them."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ async def test_a_file_that_differs_is_refused_with_the_difference(
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         assert (await upload(service)).status_code == 200
-        for content, told in (
+        for content, expected in (
             (RENAMED, "'Loan_ID': did you mean 'loan_id'?"),
             (WIDER, "'city' is new"),
             ("customer_phone,customer_name,loan_id\n+919876543210,Rahul,LN-1\n", "'due_amount' is missing"),
@@ -30,7 +30,7 @@ async def test_a_file_that_differs_is_refused_with_the_difference(
             error = answer.json()["error"]
             assert (answer.status_code, error["type"]) == (400, "invalid_request")
             assert error["message"].startswith("file: ")
-            assert told in error["message"]
+            assert expected in error["message"]
             assert "accept_columns=true" in error["message"]
         assert error["details"] == {"columns": {"renamed": {}, "missing": ["due_amount"], "added": []}}
         assert await database.pool.fetchval("SELECT count(*) FROM batches") == 1

@@ -105,8 +105,8 @@ async def test_the_process_ends_when_its_caller_is_gone(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "service.uploads.checking", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    _, told = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
-    assert (process.returncode, told) == (1, b"")
+    _, errors = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
+    assert (process.returncode, errors) == (1, b"")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a killed service left in the temporary folder names people, and is removed as soon as anybody looks."""
+"""Folders that a killed service left name people, and are removed by the next sweep."""
 
 import os
 import signal

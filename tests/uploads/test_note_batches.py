@@ -1,4 +1,4 @@
-"""What the provider's list does not say never replaces what is known."""
+"""A field that the provider's list omits never replaces a known value."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The provider refuses an upload, fails or falls silent: we tell what is known, and nobody is dialled twice."""
+"""The provider refuses an upload, fails or does not answer: the state is reported, and nobody is dialled twice."""
 
 from collections.abc import Callable
 from pathlib import Path

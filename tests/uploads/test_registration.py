@@ -1,4 +1,4 @@
-"""A CSV that is registered late gives what it would have given had it been there from the start."""
+"""A CSV that is registered late has the same result as one that was there from the start."""
 
 import io
 import json

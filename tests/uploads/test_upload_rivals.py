@@ -120,8 +120,8 @@ async def test_the_providers_own_answer_takes_a_batch_back_from_a_guess_and_says
             alarms = (await service.get("/v1/alarms")).json()["data"]
             assert [alarm["name"] for alarm in alarms if alarm["name"] == "uploads_unknown"] == ["uploads_unknown"]
             lines = (await service.get("/v1/audit")).json()["data"]
-            told = {(line["subject"], line["outcome"]) for line in lines}
-            assert {(f"upload {lost + 1}", "uploaded"), (f"upload {lost}", "unknown")} <= told
+            audited = {(line["subject"], line["outcome"]) for line in lines}
+            assert {(f"upload {lost + 1}", "uploaded"), (f"upload {lost}", "unknown")} <= audited
             await database.pool.execute("UPDATE batches SET next_lookup_at = now() + interval '1 hour'")
 
 

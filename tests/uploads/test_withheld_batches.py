@@ -1,4 +1,4 @@
-"""What may be an unknown upload is withheld, and its calls are placed nowhere else."""
+"""A batch that may be an unknown upload is withheld, and its calls are placed nowhere else."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Group commit: who is written together, and when a caller is told that it is done."""
+"""Group commit: which events are written together, and when a caller learns that it is done."""
 
 import asyncio
 

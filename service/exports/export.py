@@ -113,10 +113,8 @@ class Exporter:
 
     @asynccontextmanager
     async def begin(self, request: ExportRequest) -> AsyncIterator[Export]:
-        """An export that lasts as long as the block.
-
-        Raises UnavailableError when ``max_exports`` are running, and NotFoundError for an unknown batch.
-        """
+        """An export that lasts as long as the block. Raises UnavailableError when ``max_exports`` are running, and
+        NotFoundError for an unknown batch."""
         if self._running >= self._max_exports:
             raise UnavailableError(
                 f"{self._max_exports} exports run already, as many as OUTCOMES_MAX_EXPORTS allows: "

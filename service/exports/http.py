@@ -63,13 +63,11 @@ class Exports:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *SPAN, FORMULAS),
-                answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, *SPAN, FORMULAS),
-                answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, *SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",

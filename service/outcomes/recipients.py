@@ -142,8 +142,7 @@ class Recipients:
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
-                parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory]),),
+                parameters=(BATCH_ID, RECIPIENT, AS_OF), answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
 
@@ -201,8 +200,7 @@ class Recipients:
 
 
 def read_filters(request: Request, zone: ZoneInfo) -> Filters:
-    """The filters in the query, with days of ``zone``. Raises InvalidRequestError, naming the parameter, for an
-    unusable one."""
+    """The filters in the query, with days of ``zone``. Raises InvalidRequestError, which names the parameter."""
     least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
     if least > most:
         raise InvalidRequestError("min_attempts, max_attempts: the minimum is above the maximum")

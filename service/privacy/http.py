@@ -66,8 +66,7 @@ class Erasures:
         return [
             Operation(
                 "POST", "/v1/erasures", self.erase, "admin", "Privacy",
-                parameters=(),
-                bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
+                parameters=(), bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
                     Answer(One[Erasure], "Done, or only counted"),
                     Answer(One[Erasure], "It continues in the background", 202),
@@ -76,8 +75,7 @@ class Erasures:
             ),
             Operation(
                 "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
-                parameters=(ERASURE_ID,),
-                answers=(Answer(One[Erasure]),),
+                parameters=(ERASURE_ID,), answers=(Answer(One[Erasure]),),
             ),
         ]  # fmt: skip
 

@@ -59,14 +59,11 @@ class Reconciliation:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/reconciliations", self.list, "read", "Reconciliation",
-                parameters=(BATCH_ID, LIMIT, BEFORE),
-                answers=(Answer(Page[Comparison]),),
+                parameters=(BATCH_ID, LIMIT, BEFORE), answers=(Answer(Page[Comparison]),),
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/reconcile", self.reconcile, "upload", "Reconciliation",
-                parameters=(BATCH_ID,),
-                answers=(Answer(One[Reconciled]),),
-                errors=(ProviderError,),
+                parameters=(BATCH_ID,), answers=(Answer(One[Reconciled]),), errors=(ProviderError,),
             ),
         ]  # fmt: skip
 

@@ -58,13 +58,11 @@ class Agents:
         return [
             Operation(
                 "GET", "/v1/agents/{agent_id}/columns", self.get_columns, "read", "Uploads",
-                parameters=(AGENT_ID,),
-                answers=(Answer(One[AgentColumns]),),
+                parameters=(AGENT_ID,), answers=(Answer(One[AgentColumns]),),
             ),
             Operation(
                 "GET", "/v1/fields", self.list_fields, "feed", "Feed",
-                parameters=(ONLY_AGENT, AFTER, LIMIT),
-                answers=(Answer(Page[AgentFields]),),
+                parameters=(ONLY_AGENT, AFTER, LIMIT), answers=(Answer(Page[AgentFields]),),
             ),
         ]  # fmt: skip
 

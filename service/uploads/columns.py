@@ -60,10 +60,8 @@ def _reduce(name: str) -> str:
 async def check_columns(
     database: Database, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
 ) -> int | None:
-    """The version under which to record ``columns``, or None when they are the agent's already.
-
-    Raises InvalidRequestError with the difference, unless it is accepted.
-    """
+    """The version under which to record ``columns``, or None when they are the agent's already. Raises
+    InvalidRequestError with the difference, unless it is accepted."""
     binding = await database.queries.get_agent_columns(connection, agent_id=agent_id)
     if binding is None:
         return 1

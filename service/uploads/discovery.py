@@ -85,10 +85,7 @@ class Discoverer:
                 logger.warning("discovery_failed", status=error.status)
 
     async def discover(self) -> None:
-        """One pass: reads the list, and places events again that may belong to new batches.
-
-        Raises ProviderError when the provider does not answer.
-        """
+        """One pass over the list; then places events again that may belong to new batches. Raises ProviderError."""
         if self._client is None:
             return
         now = time.monotonic()

@@ -102,8 +102,7 @@ class Uploads:
                     ),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
-                errors=(DuplicateRequestError, KeyReusedError, ProviderError),
-                is_tolerant=True,
+                errors=(DuplicateRequestError, KeyReusedError, ProviderError), is_tolerant=True,
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",

@@ -28,17 +28,13 @@ class Registrations:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}", self.get_batch, "read", "Batches",
-                parameters=(BATCH_ID,),
-                answers=(Answer(One[Batch]),),
-                errors=(ProviderError,),
+                parameters=(BATCH_ID,), answers=(Answer(One[Batch]),), errors=(ProviderError,),
                 is_tolerant=True,
             ),
             Operation(
                 "PUT", "/v1/batch-calls/{batch_id}/recipients", self.register, "upload", "Batches",
-                parameters=(BATCH_ID, FORCE),
-                bodies=(Form(), File("The CSV that the batch was made with")),
-                answers=(Answer(One[Registration]),),
-                errors=(ConflictError, ProviderError),
+                parameters=(BATCH_ID, FORCE), bodies=(Form(), File("The CSV that the batch was made with")),
+                answers=(Answer(One[Registration]),), errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip
 

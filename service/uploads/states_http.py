@@ -81,20 +81,17 @@ class UploadStates:
         return [
             Operation(
                 "GET", "/v1/uploads", self.list, "read", "Uploads",
-                parameters=(STATE, LIMIT, BEFORE),
-                answers=(Answer(Page[Upload]),),
+                parameters=(STATE, LIMIT, BEFORE), answers=(Answer(Page[Upload]),),
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}", self.get, "read", "Uploads",
-                parameters=(UPLOAD_ID,),
-                answers=(Answer(One[Upload]),),
+                parameters=(UPLOAD_ID,), answers=(Answer(One[Upload]),),
             ),
             Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
                 parameters=(UPLOAD_ID,),
                 bodies=(Json(Resolution, f"Either `{RESOLUTIONS.replace(' or ', '` or `')}`"),),
-                answers=(Answer(One[Upload]),),
-                errors=(ConflictError, ProviderError),
+                answers=(Answer(One[Upload]),), errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip
 

@@ -83,7 +83,7 @@ async def test_what_is_not_there_or_cannot_be_asked_is_told(service: httpx.Async
     await store_batch(database.url, 3)
     for path in (f"{PATH}/4", f"{PATH}/0", f"{PATH}/x", f"{PATH}/99999999999", "/v1/batch-calls/999/recipients"):
         assert (await service.get(path)).status_code == 404, path
-    for params, name in (({"status": "done"}, "status"), ({"limit": 0}, "limit"), ({"after": "x"}, "after")):
+    for params, name in (({"state": "done"}, "state"), ({"limit": 0}, "limit"), ({"after": "x"}, "after")):
         answer = await service.get(PATH, params=params)
         assert (answer.status_code, answer.json()["error"]["message"].split(":")[0]) == (400, name)
     assert (await service.get(PATH, headers={"authorization": ""})).status_code == 401
@@ -112,7 +112,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
     ({"result": "intent:no: never"}, [3]),
     ({"result": "amount:7"}, [2]),
     ({"result": "amount:"}, []),
-    ({"status": "completed", "result": "intent:paid", "min_attempts": "2"}, [1]),
+    ({"state": "completed", "result": "intent:paid", "min_attempts": "2"}, [1]),
 ]
 
 

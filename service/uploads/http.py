@@ -97,9 +97,7 @@ class Uploads:
                 parameters=(IDEMPOTENCY_KEY,),
                 bodies=(Form((AGENT_ID, NAME, *options), needed=(AGENT_ID, NAME)),),
                 answers=(
-                    Answer(
-                        One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,),
-                    ),
+                    Answer(One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,)),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
                 errors=(DuplicateRequestError, KeyReusedError, ProviderError), is_tolerant=True,

@@ -79,7 +79,6 @@ class ContactsReport(msgspec.Struct):
             self.errors.append(ContactError(line, column, value, kind, problem, remedy))
 
     def add_duplicate(self, line: int, first_line: int, phone: str) -> None:
-        """Counts a repeated phone, and lists it while there is room."""
         self.duplicate_count += 1
         if len(self.duplicates) < MAX_LISTED:
             self.duplicates.append(Duplicate(line, first_line, mask_phone(phone)))

@@ -27,7 +27,7 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
-from service.outcomes.groups_http import Across
+from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
 from service.outcomes.recipients import Recipients
 from service.outcomes.slices import Slicer
@@ -199,7 +199,7 @@ async def open_app(
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
-            Across(database, default_time_zone=settings.time_zone),
+            OutcomeGroups(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Health(database, metrics, background.stopped),
             Reconciliation(database, reconciler),

@@ -35,7 +35,7 @@ def _declare_span(maximum: int) -> Span:
 
 
 FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
-SPAN, SPAN_ACROSS = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
+RECIPIENT_SPAN, BATCH_SPAN = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
 FORMULAS = Choice(
     "formulas", "In CSV: `escape` cells that a spreadsheet would run (the default), or `keep` them",
     ("escape", "keep"), default=None,
@@ -63,20 +63,20 @@ class Exports:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, *SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
-                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
                 answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
-                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
                 answers=ANSWERS,
             ),
         ]  # fmt: skip
@@ -91,22 +91,22 @@ class Exports:
 
     async def export_batches(self, request: Request) -> Response:
         """Batches with the figures of their outcomes."""
-        return self._export_across(request, "batches")
+        return self._export_batches_of_period(request, "batches")
 
     async def export_all_recipients(self, request: Request) -> Response:
         """The recipients of many batches."""
-        return self._export_across(request, "recipients")
+        return self._export_batches_of_period(request, "recipients")
 
     def _export_batch(self, request: Request, kind: Kind, state: str | None) -> Response:
         batch_id = BATCH_ID.read(request)
         return self._answer(
-            request, kind, SPAN, MAX_RECIPIENT, f"batch-{batch_id}-{kind}", batch_id=batch_id, state=state
+            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, f"batch-{batch_id}-{kind}", batch_id=batch_id, state=state
         )
 
-    def _export_across(self, request: Request, kind: Kind) -> Response:
+    def _export_batches_of_period(self, request: Request, kind: Kind) -> Response:
         since, before, _ = self._period.read(request)
         agent_id = AGENT_ID.read(request)
-        return self._answer(request, kind, SPAN_ACROSS, MAX_ID, kind, agent_id=agent_id, since=since, before=before)
+        return self._answer(request, kind, BATCH_SPAN, MAX_ID, kind, agent_id=agent_id, since=since, before=before)
 
     def _answer(self, request: Request, kind: Kind, span: Span, maximum: int, name: str, **filters: Any) -> Response:
         """The export as a file with this name and its span."""

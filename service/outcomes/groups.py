@@ -41,7 +41,7 @@ class Page(NamedTuple):
     as_of: datetime | None
 
 
-async def read_across(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
+async def read_groups(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
     """One page of groups: agents and names ascending, days and campaigns newest first.
 
     Raises InvalidRequestError for an invalid cursor, a time zone that the database does not know, and a period with

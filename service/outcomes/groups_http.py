@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError
-from service.outcomes.groups import GROUPS, Scope, read_across
+from service.outcomes.groups import GROUPS, Scope, read_groups
 from service.outcomes.http import AGENT_ID
 from service.outcomes.shapes import GroupPage
 from service.store.database import Database
@@ -25,7 +25,7 @@ LIMIT = Number("limit", "Maximum number of groups", default=50, minimum=1, maxim
 AFTER = Free("after", "`next` of the previous page", "the `next` of a page with the same group_by")
 
 
-class Across:
+class OutcomeGroups:
     """Handlers of ``/v1/outcomes``."""
 
     def __init__(self, database: Database, *, default_time_zone: str) -> None:
@@ -47,7 +47,7 @@ class Across:
         or to ``to``."""
         group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
         scope = self._read_scope(request)
-        page = await read_across(self._database, scope, group_by, AFTER.read(request), limit)
+        page = await read_groups(self._database, scope, group_by, AFTER.read(request), limit)
         return JsonResponse(
             {
                 "data": page.groups,

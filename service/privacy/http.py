@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
-from service.phones.written import PhoneError
+from service.phones.parsing import PhoneError
 from service.privacy.erasure import Eraser
 from service.web.answers import One, Time
 from service.web.bodies import read_json

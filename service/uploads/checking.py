@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from service.errors import InvalidRequestError
-from service.phones.written import PhoneError, normalise_phone
+from service.phones.parsing import PhoneError, normalise_phone
 from service.uploads.report import PHONE_COLUMN, ContactsOptions, ContactsReport, Part, mask_cell, mask_phone
 from service.uploads.rows import Rows, is_text, open_rows
 

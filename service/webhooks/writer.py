@@ -15,7 +15,7 @@ import structlog
 from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.phones.bodies import find_numbers
-from service.phones.written import E164
+from service.phones.parsing import E164
 from service.store.database import connect, note_server
 from service.telemetry.logs import LineLimit
 from service.telemetry.metrics import Metrics

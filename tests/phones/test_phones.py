@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat
 
 from service.phones.canonical import canonical_phone, require_phone
-from service.phones.written import E164, PhoneError, normalise_phone
+from service.phones.parsing import E164, PhoneError, normalise_phone
 from tests.phones.numbers import REGIONS, SPELLINGS, valid_number
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnavailableError
-from service.phones.written import PhoneError, is_plain_e164, normalise_phone, parse_phone
+from service.phones.parsing import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from service.uploads import contacts
 from service.uploads.checking import Task
 from service.uploads.contacts import check_contacts, read_columns

@@ -11,9 +11,8 @@ import asyncpg
 import httpx
 import structlog
 
-from service.access.auth import Authenticator
+from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
-from service.access.keyring import KeyRing
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
@@ -28,7 +27,7 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
-from service.outcomes.groups_http import Across
+from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
 from service.outcomes.recipients import Recipients
 from service.outcomes.slices import Slicer
@@ -38,8 +37,8 @@ from service.privacy.retention import Retention
 from service.reconciliation.budget import Budget, name_account
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
-from service.reconciliation.progress import ProgressWatch
 from service.reconciliation.reconciler import Reconciler
+from service.reconciliation.schedule import ProgressWatch
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
@@ -49,16 +48,16 @@ from service.store.preconditions import open_checked
 from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
-from service.uploads.columns import ColumnContracts
 from service.uploads.discovery import Discoverer
+from service.uploads.folders import SWEEP_SECONDS, remove_leftovers
 from service.uploads.http import Uploads
-from service.uploads.leftovers import SWEEP_SECONDS, remove_leftovers
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.phone_repair import PhoneRepair
 from service.uploads.registration import Registrar
-from service.uploads.registration_http import Elsewhere
+from service.uploads.registration_http import Registrations
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
+from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
 from service.webhooks.backlog import Backlog, Limits
 from service.webhooks.committer import Committer
@@ -138,12 +137,11 @@ async def open_app(
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,
-            ColumnContracts(database),
             Sender(database, client, finder) if client else None,
             ref_column=settings.ref_column,
             regions=regions,
         )
-        registrar = Registrar(database, regions=regions)
+        registrar = Registrar(database, regions)
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = None
         if settings.formant_api_key:
@@ -190,8 +188,9 @@ async def open_app(
             Authenticator(keys),
             receiver,
             batches,
-            Elsewhere(batches, discoverer, registrar),
-            Uploads(database, uploader, Resolver(database, client, finder)),
+            Registrations(batches, discoverer, registrar),
+            Uploads(uploader),
+            UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Recipients(database, default_time_zone=settings.time_zone),
             Exports(
@@ -200,7 +199,7 @@ async def open_app(
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
-            Across(database, default_time_zone=settings.time_zone),
+            OutcomeGroups(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Health(database, metrics, background.stopped),
             Reconciliation(database, reconciler),

@@ -1,13 +1,130 @@
-"""Who may call: bearer keys with scopes, looked up in memory."""
+"""Authentication by bearer keys: every live key is in memory, so checking a key, known or unknown, never touches the
+database.
+
+The keys are reloaded every two seconds: within that time a revoked key is refused everywhere, and a new one is
+accepted. A flood of wrong keys costs a digest each. While the database is unavailable the last load stays valid for
+``TRUSTED_SECONDS``. After that a key may have been revoked unseen, so requests with stored keys get a 503, not a 401.
+"""
+
+import hmac
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 from starlette.requests import Request
 
-from service.access.keyring import KeyRing
+from service.access.keys import digest_key
+from service.background import every
 from service.errors import AuthenticationError, PermissionDeniedError, UnavailableError
-from service.telemetry.context import set_actor
-from service.web.scopes import Scope, allows
+from service.store.database import Database
+from service.telemetry.context import SETTING, Actor, set_actor
+from service.web.scopes import SCOPES, Scope, allows
 
+REFRESH_SECONDS = 2.0
+TRUSTED_SECONDS = 30.0
+NOTED_SECONDS = 60.0
 MAX_KEY_CHARACTERS = 500
+
+
+class KnownKey(NamedTuple):
+    """The actor and the scopes of a key."""
+
+    actor: Actor
+    scopes: tuple[str, ...]
+
+
+class _Stored(NamedTuple):
+    digest: bytes
+    known: KnownKey
+    expires_at: datetime | None
+
+
+class KeyRing:
+    """Finds keys. ``api_key`` is the key in the settings, with every scope and no expiry; "" for none."""
+
+    def __init__(
+        self,
+        database: Database,
+        api_key: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._setting = digest_key(api_key) if api_key else None
+        self._stored: dict[bytes, _Stored] = {}
+        self._read_at = float("-inf")
+        self._used: dict[int, datetime] = {}
+        self._noted: dict[int, float] = {}
+        self._clock = clock
+        self._now = now
+
+    @property
+    def is_empty(self) -> bool:
+        return self._setting is None and not self._stored
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the stored keys were last read too long ago to be relied on."""
+        return self._clock() - self._read_at > TRUSTED_SECONDS
+
+    def find(self, key: str) -> KnownKey | None:
+        """The actor and scopes of a key; None when it is unknown, revoked or expired, without saying which.
+
+        Compares digests, never keys: timing reveals something about a digest only, which an attacker cannot choose.
+        """
+        digest = digest_key(key)
+        if self._setting is not None and hmac.compare_digest(digest, self._setting):
+            return KnownKey(SETTING, SCOPES)
+        stored = self._stored.get(digest)
+        if stored is None or not hmac.compare_digest(digest, stored.digest):
+            return None
+        now = self._now()
+        if stored.expires_at is not None and stored.expires_at <= now:
+            return None
+        assert stored.known.actor.key_id is not None
+        self._used[stored.known.actor.key_id] = now
+        return stored.known
+
+    async def run(self) -> None:
+
+        async def step() -> None:
+            await self.refresh()
+            await self.note_uses()
+
+        await every(REFRESH_SECONDS, step, "keys_not_read", is_due_at_once=False)
+
+    async def refresh(self) -> None:
+        began = self._clock()
+        rows = [row async for row in self._database.queries.list_live_keys(self._database.pool)]
+        self._stored = {
+            row["digest"]: _Stored(
+                row["digest"],
+                KnownKey(Actor(f"key: {row['name']}", row["key_id"]), tuple(row["scopes"])),
+                row["expires_at"],
+            )
+            for row in rows
+        }
+        self._read_at = began
+        live = {row["key_id"] for row in rows}
+        self._noted = {key_id: at for key_id, at in self._noted.items() if key_id in live}
+
+    async def note_uses(self) -> None:
+        """Records when keys were last used: in one statement for all, at most once a minute for each."""
+        now = self._clock()
+        due = {
+            key_id: at
+            for key_id, at in self._used.items()
+            if now - self._noted.get(key_id, float("-inf")) >= NOTED_SECONDS
+        }
+        if not due:
+            return
+        await self._database.queries.note_key_uses(self._database.pool, key_ids=list(due), used_at=list(due.values()))
+        for key_id, at in due.items():
+            self._noted[key_id] = now
+            if self._used.get(key_id) == at:
+                del self._used[key_id]
 
 
 class Authenticator:

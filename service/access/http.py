@@ -43,8 +43,7 @@ class Audit:
         return [
             Operation(
                 "GET", "/v1/audit", self.list_audit, "admin", "Privacy",
-                parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[AuditLine]),),
+                parameters=(LIMIT, AFTER), answers=(Answer(Page[AuditLine]),),
             ),
         ]  # fmt: skip
 

@@ -18,7 +18,6 @@ from service.reconciliation.healer import Progress
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.lookup import UploadFinder
 from service.uploads.resolution import Resolver
 from service.webhooks.writer import Writer
 
@@ -48,7 +47,7 @@ async def _resolve(settings: Settings, database: Database, settle: Callable[[Res
     _, regions = read_targets(settings)
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
         client = FormantClient(http, Metrics()) if settings.formant_api_key else None
-        await settle(Resolver(database, client, UploadFinder(database, client, regions)))
+        await settle(Resolver(database, client, regions))
 
 
 def reconcile(batch_id: int) -> None:

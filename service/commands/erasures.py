@@ -8,7 +8,7 @@ import click
 from service.commands.startup import read_targets, run_on_database, start
 from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
-from service.phones.written import PhoneError
+from service.phones.parsing import PhoneError
 from service.privacy.erasure import Eraser
 from service.privacy.tombstones import Tombstones
 from service.store.database import Database

@@ -1,11 +1,11 @@
 """Exports: recipients, attempts or batches as files, streamed from the server's own COPY with constant memory.
 
-An export is one read-only transaction, so all of it is of one instant. It runs on a connection of its own, which is
-closed as soon as its reader is done or gone: it takes nothing from the pool that other requests live on. So many run
-at once and no more, since each holds back the server's clean-up for as long as it lasts.
+An export is one read-only transaction, so all of it describes one instant. It has its own connection, which is closed
+when its reader is done or gone, so it takes none from the pool. The number of exports is limited, because each holds
+back vacuum while it runs.
 
-It goes through its rows by ranges of the key. That bounds what the server sorts, starts the stream at once, and holds
-every range to look-ups by index.
+It reads its rows by ranges of the key. That bounds what the server sorts, starts the stream at once, and keeps every
+range on the index.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import asyncpg
 
 from service.errors import NotFoundError, UnavailableError
-from service.exports.formats import Column, CsvEncoder, Encoder, Format, NdjsonEncoder, name_cells
+from service.exports.formats import CSV, JSON_LINES, Column, Encoder, Format, TextEncoder, write_header
 from service.store.database import COPY_SECONDS, Database, connect
 
 Kind: TypeAlias = Literal["recipients", "attempts", "batches"]
@@ -27,14 +27,14 @@ Arguments: TypeAlias = tuple[str | None, ...]
 RANGE = 10_000  # recipients in one query
 RETRY_SECONDS = 15
 CLOSE_SECONDS = 5.0
-MAX_CELLS = 1500  # the server gives no more than 1,664
-PHONE_COLUMN = "customer_phone"  # a column of its own already
+MAX_CELLS = 1500  # Postgres returns at most 1,664 columns
+PHONE_COLUMN = "customer_phone"  # exported as a column already
 _ROWS: dict[Kind, str] = {"recipients": "recipient_rows", "attempts": "attempt_rows", "batches": "batch_rows"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRequest:
-    """What is asked for. ``after`` and ``until`` are numbers of recipients within a batch, else ids of batches."""
+    """A request to export. ``after`` and ``until`` are recipient numbers within one batch, else batch ids."""
 
     kind: Kind
     file_format: Format
@@ -48,8 +48,8 @@ class ExportRequest:
     escapes_formulas: bool
 
 
-class Choice(NamedTuple):
-    """Which rows: the function that gives them and what to call it with, range after range."""
+class Selection(NamedTuple):
+    """The rows to export: the SQL function that returns them, and its arguments for each range."""
 
     function: str
     ranges: Iterator[Arguments]
@@ -59,57 +59,52 @@ class Choice(NamedTuple):
     verdict: str | None
 
 
+@dataclass(frozen=True)
 class Export:
-    """One that has begun: what is known of it before its rows, and the rows."""
+    """An export that has begun: its instant, and the selection that ``stream`` writes."""
 
-    def __init__(
-        self, connection: asyncpg.Connection, queries: Any, request: ExportRequest, as_of: datetime, choice: Choice
-    ) -> None:
-        self.as_of = as_of
-        self.verdict = choice.verdict
-        self.rows = choice.rows
-        self.until = choice.until
-        self._connection = connection
-        self._queries = queries
-        self._request = request
-        self._choice = choice
+    connection: asyncpg.Connection
+    queries: Any
+    request: ExportRequest
+    as_of: datetime
+    selection: Selection
 
     async def stream(self, write: Write) -> int:
-        """Writes the file, in pieces; gives how many rows it had. What ``write`` raises ends it."""
-        choice = self._choice
-        found = self._queries.list_export_columns(self._connection, rows=choice.function)
+        """Writes the file in pieces. Returns its number of rows. An error of ``write`` ends it."""
+        selection = self.selection
+        found = self.queries.list_export_columns(self.connection, rows=selection.function)
         columns = [Column(*row) async for row in found]
-        is_for_people = self._request.file_format == "csv"  # Parquet is made of CSV too, with all parameters in a map
-        parameters = choice.parameters if is_for_people else None
-        encoder = make_encoder(self._request.file_format, columns, parameters)
+        is_for_people = self.request.file_format == "csv"  # Parquet has all parameters in one map
+        parameters = selection.parameters if is_for_people else None
+        encoder = make_encoder(self.request.file_format, columns, parameters)
         await write(encoder.begin())
         rows = 0
-        for arguments in choice.ranges:
+        for arguments in selection.ranges:
             rows += await self._copy(encoder, arguments, parameters, write)
         await write(await encoder.end())
         return rows
 
     async def _copy(self, encoder: Encoder, arguments: Arguments, parameters: list[str] | None, write: Write) -> int:
-        query = await self._queries.write_export_query(
-            self._connection,
-            rows=self._choice.function,
+        query = await self.queries.write_export_query(
+            self.connection,
+            rows=self.selection.function,
             arguments=arguments,
             format=encoder.query_format,
             parameters=parameters,
-            escape=self._request.escapes_formulas,
+            escape=self.request.escapes_formulas,
         )
 
         async def pass_on(rows: bytes) -> None:
             await write(await encoder.encode(rows))
 
-        status = await self._connection.copy_from_query(
+        status = await self.connection.copy_from_query(
             query, output=pass_on, timeout=COPY_SECONDS, **encoder.copy_options
         )
         return int(status.removeprefix("COPY "))
 
 
 class Exporter:
-    """Begins exports, so many at once."""
+    """Starts exports, at most ``max_exports`` at a time."""
 
     def __init__(self, database: Database, *, max_exports: int) -> None:
         self._database = database
@@ -118,10 +113,8 @@ class Exporter:
 
     @asynccontextmanager
     async def begin(self, request: ExportRequest) -> AsyncIterator[Export]:
-        """An export, for as long as the block lasts.
-
-        Raises UnavailableError when as many run as may, and NotFoundError for an unknown batch.
-        """
+        """An export that lasts as long as the block. Raises UnavailableError when ``max_exports`` are running, and
+        NotFoundError for an unknown batch."""
         if self._running >= self._max_exports:
             raise UnavailableError(
                 f"{self._max_exports} exports run already, as many as OUTCOMES_MAX_EXPORTS allows: "
@@ -134,16 +127,15 @@ class Exporter:
             try:
                 await connection.transaction(isolation="repeatable_read", readonly=True).start()
                 as_of = await self._database.queries.begin_export(connection)
-                choice = await self._choose(connection, request)
-                yield Export(connection, self._database.queries, request, as_of, choice)
+                selection = await self._choose(connection, request)
+                yield Export(connection, self._database.queries, request, as_of, selection)
             finally:
-                # Ends the transaction with it, and first cancels what may still run. A server that does not take that
-                # in time loses the connection.
+                # Cancels a running query and ends the transaction. If that takes too long, the connection is dropped.
                 await connection.close(timeout=CLOSE_SECONDS)
         finally:
             self._running -= 1
 
-    async def _choose(self, connection: asyncpg.Connection, request: ExportRequest) -> Choice:
+    async def _choose(self, connection: asyncpg.Connection, request: ExportRequest) -> Selection:
         if request.batch_id is not None:
             return await self._choose_batch(connection, request)
         filters = {"agent_id": request.agent_id, "since": request.since, "before": request.before}
@@ -154,16 +146,16 @@ class Exporter:
         if request.kind == "batches":
             arguments = [*filters.values(), *span.values()]
             ranges = iter([tuple(None if value is None else str(value) for value in arguments)])
-            return Choice(_ROWS["batches"], ranges, None, until, len(batches), None)
+            return Selection(_ROWS["batches"], ranges, None, until, len(batches), None)
         ranges = (
             (str(key), str(first), str(last), request.state)
             for key, _, count in batches
             for first, last in _split(0, count)
         )
         rows = sum(count for _, _, count in batches)
-        return Choice(_ROWS["recipients"], ranges, None, until, rows, None)
+        return Selection(_ROWS["recipients"], ranges, None, until, rows, None)
 
-    async def _choose_batch(self, connection: asyncpg.Connection, request: ExportRequest) -> Choice:
+    async def _choose_batch(self, connection: asyncpg.Connection, request: ExportRequest) -> Selection:
         batch = await self._database.queries.get_exported_batch(
             connection, batch_id=request.batch_id, state=request.state
         )
@@ -174,32 +166,32 @@ class Exporter:
         key, spans = str(batch["batch_key"]), _split(request.after, until)
         if request.kind == "attempts":
             ranges: Iterator[Arguments] = ((key, str(first), str(last)) for first, last in spans)
-            return Choice(_ROWS["attempts"], ranges, None, until, rows, batch["verdict"])
+            return Selection(_ROWS["attempts"], ranges, None, until, rows, batch["verdict"])
         ranges = ((key, str(first), str(last), request.state) for first, last in spans)
         parameters = choose_parameters(batch["columns"])
-        return Choice(_ROWS["recipients"], ranges, parameters, until, rows, batch["verdict"])
+        return Selection(_ROWS["recipients"], ranges, parameters, until, rows, batch["verdict"])
 
 
 def make_encoder(file_format: Format, columns: Sequence[Column], parameters: Sequence[str] | None) -> Encoder:
-    """The encoder of a format; ``parameters`` are the call parameters that have columns of their own in a CSV."""
+    """The encoder of a format; ``parameters`` are the call parameters that have their own columns in a CSV."""
     if file_format == "csv":
-        return CsvEncoder(name_cells(columns, parameters))
+        return TextEncoder("csv", CSV, write_header(columns, parameters))
     if file_format == "ndjson":
-        return NdjsonEncoder()
-    from service.exports.parquet import ParquetEncoder  # 60 MB that a service without such exports does without
+        return TextEncoder("json", JSON_LINES, b"")
+    from service.exports.parquet import ParquetEncoder  # 60 MB that a service without Parquet exports does not load
 
     return ParquetEncoder(columns)
 
 
 def choose_parameters(columns: list[str]) -> list[str] | None:
-    """The call parameters that get columns of their own in a CSV; None: all of them stand in one, as JSON. That is so
-    for a batch whose columns are not known, and for one that has more of them than the server can give."""
+    """The call parameters that get their own columns in a CSV. None: one column has all of them as JSON, because the
+    batch's columns are unknown or too many."""
     names = [name for name in columns if name != PHONE_COLUMN]
     return names if columns and len(names) <= MAX_CELLS else None
 
 
 def _count_rows(request: ExportRequest, until: int, batch: asyncpg.Record) -> int | None:
-    """How many rows there will be. None where only reading them would tell: a range's attempts, or those in a state."""
+    """The number of rows. None where only reading them could show it: for a state, or the attempts of a range."""
     if request.kind == "recipients" and request.state is None:
         return until - request.after  # they are numbered without gaps
     if request.after > 0 or until < batch["recipient_count"]:

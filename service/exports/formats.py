@@ -1,7 +1,7 @@
-"""How an export's rows become a file. CSV and NDJSON come from the server as they are sent; Parquet is made of CSV.
+"""Formats of exports. CSV and NDJSON are passed on as the database server sends them; Parquet is made from its CSV.
 
-An encoder says what it needs of the server, and turns the bytes that come into bytes that go: ``begin``, then
-``encode`` for whatever comes, then ``end``.
+An encoder names the format that it needs from the server and converts the bytes: call ``begin``, then ``encode`` for
+each piece, then ``end``.
 """
 
 import csv
@@ -16,48 +16,43 @@ MEDIA_TYPES: dict[Format, str] = {
     "ndjson": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
-# COPY's text format would escape JSON's backslashes; its CSV format quotes only what holds one of these two, which JSON
-# never does, since it escapes control characters itself.
-_JSON_LINES = {"format": "csv", "delimiter": "\x02", "quote": "\x01"}
+CSV = {"format": "csv"}
+# COPY's text format would escape JSON's backslashes. Its CSV format quotes only values with one of these two control
+# characters, which JSON itself escapes.
+JSON_LINES = {"format": "csv", "delimiter": "\x02", "quote": "\x01"}
 
 
 class Column(NamedTuple):
-    """A column of an export: its name, and its type as Postgres calls it."""
+    """A column of an export: its name, and its Postgres type."""
 
     name: str
     type: str
 
 
 class Encoder(Protocol):
-    """Makes a file of what the server gives."""
+    """Converts the server's rows into a file."""
 
     query_format: Literal["csv", "json"]
     copy_options: dict[str, Any]
 
-    def begin(self) -> bytes:
-        """What stands before the rows."""
+    def begin(self) -> bytes: ...
 
     async def encode(self, rows: bytes) -> bytes:
-        """The file's next bytes, if there are some yet; ``rows`` ends where a row ends."""
+        """The file's next bytes, possibly none; ``rows`` ends at the end of a row."""
 
-    async def end(self) -> bytes:
-        """What stands after the rows."""
+    async def end(self) -> bytes: ...
 
 
-class CsvEncoder:
-    """A header and the server's own CSV. The header is written here: a column's name may be longer than the server
-    takes."""
+class TextEncoder:
+    """A header and the server's own text."""
 
-    query_format: Literal["csv", "json"] = "csv"
-    copy_options: dict[str, Any] = {"format": "csv"}  # noqa: RUF012 (constant)
-
-    def __init__(self, header: Sequence[str]) -> None:
+    def __init__(self, query_format: Literal["csv", "json"], copy_options: dict[str, Any], header: bytes) -> None:
+        self.query_format = query_format
+        self.copy_options = copy_options
         self._header = header
 
     def begin(self) -> bytes:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(self._header)
-        return line.getvalue().encode()
+        return self._header
 
     async def encode(self, rows: bytes) -> bytes:
         return rows
@@ -66,28 +61,14 @@ class CsvEncoder:
         return b""
 
 
-class NdjsonEncoder:
-    """One JSON object in each line."""
-
-    query_format: Literal["csv", "json"] = "json"
-    copy_options: dict[str, Any] = _JSON_LINES
-
-    def begin(self) -> bytes:
-        return b""
-
-    async def encode(self, rows: bytes) -> bytes:
-        return rows
-
-    async def end(self) -> bytes:
-        return b""
-
-
-def name_cells(columns: Sequence[Column], parameters: Sequence[str] | None) -> list[str]:
-    """The header of a CSV."""
+def write_header(columns: Sequence[Column], parameters: Sequence[str] | None) -> bytes:
+    """The header of a CSV. The server cannot write it: a parameter's name may be longer than a column's."""
     names: list[str] = []
     for column in columns:
         if column.name == "parameters" and parameters is not None:
             names += [f"parameters.{name}" for name in parameters]
         else:
             names.append(column.name)
-    return names
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(names)
+    return line.getvalue().encode()

@@ -1,6 +1,6 @@
 """Exports over HTTP: recipients, attempts and batches as CSV, NDJSON or Parquet."""
 
-from typing import TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,23 +24,27 @@ Span: TypeAlias = tuple[Number[int], Number[int]]
 def _declare_span(maximum: int) -> Span:
     return (
         Number(
-            "after", "Only rows with a higher key: where another export ended", default=0, minimum=0, maximum=maximum
+            "after",
+            "Only rows with a higher key, such as an earlier export's last one",
+            default=0,
+            minimum=0,
+            maximum=maximum,
         ),
         Number("until", "Only rows up to this key", default=maximum, minimum=0, maximum=maximum),
     )
 
 
 FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
-SPAN, SPAN_ACROSS = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
+RECIPIENT_SPAN, BATCH_SPAN = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
 FORMULAS = Choice(
-    "formulas", "In CSV: `escape` cells that a spreadsheet would run, as it does unless told otherwise, or `keep` them",
+    "formulas", "In CSV: `escape` cells that a spreadsheet would run (the default), or `keep` them",
     ("escape", "keep"), default=None,
 )  # fmt: skip
 ANSWERS = tuple(
     Answer(
-        str, "The file; one that could not be finished is broken off without HTTP's last chunk",
+        str, "The file; one that could not be finished ends without HTTP's last chunk",
         media_type=kind.partition(";")[0],
-        headers=(("X-Outcomes-As-Of", "The instant of all of it"), ("X-Outcomes-Until", "Its last key, for `after`")),
+        headers=(("X-Outcomes-As-Of", "The instant of all rows"), ("X-Outcomes-Until", "Its last key, for `after`")),
     )
     for kind in MEDIA_TYPES.values()
 )  # fmt: skip
@@ -59,22 +63,20 @@ class Exports:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *SPAN, FORMULAS),
-                answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, *SPAN, FORMULAS),
-                answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
-                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
                 answers=ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
-                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *SPAN_ACROSS, FORMULAS),
+                parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
                 answers=ANSWERS,
             ),
         ]  # fmt: skip
@@ -89,55 +91,42 @@ class Exports:
 
     async def export_batches(self, request: Request) -> Response:
         """Batches with the figures of their outcomes."""
-        return self._export_across(request, "batches")
+        return self._export_batches_of_period(request, "batches")
 
     async def export_all_recipients(self, request: Request) -> Response:
         """The recipients of many batches."""
-        return self._export_across(request, "recipients")
+        return self._export_batches_of_period(request, "recipients")
 
     def _export_batch(self, request: Request, kind: Kind, state: str | None) -> Response:
         batch_id = BATCH_ID.read(request)
-        after, until = _read_span(request, SPAN, MAX_RECIPIENT)
-        asked = ExportRequest(
-            kind=kind,
-            file_format=FORMAT.read(request),
-            batch_id=batch_id,
-            state=state,
-            after=after,
-            until=until,
-            escapes_formulas=_read_formulas(request),
+        return self._answer(
+            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, f"batch-{batch_id}-{kind}", batch_id=batch_id, state=state
         )
-        return self._answer(asked, f"batch-{batch_id}-{kind}")
 
-    def _export_across(self, request: Request, kind: Kind) -> Response:
+    def _export_batches_of_period(self, request: Request, kind: Kind) -> Response:
         since, before, _ = self._period.read(request)
-        after, until = _read_span(request, SPAN_ACROSS, MAX_ID)
+        agent_id = AGENT_ID.read(request)
+        return self._answer(request, kind, BATCH_SPAN, MAX_ID, kind, agent_id=agent_id, since=since, before=before)
+
+    def _answer(self, request: Request, kind: Kind, span: Span, maximum: int, name: str, **filters: Any) -> Response:
+        """The export as a file with this name and its span."""
+        after, until = _read_span(request, span, maximum)
         asked = ExportRequest(
             kind=kind,
             file_format=FORMAT.read(request),
-            agent_id=AGENT_ID.read(request),
-            since=since,
-            before=before,
             after=after,
             until=until,
             escapes_formulas=_read_formulas(request),
+            **filters,
         )
-        return self._answer(asked, kind)
-
-    def _answer(self, asked: ExportRequest, name: str) -> Response:
-        name += f"-after-{asked.after}" if asked.after else ""
-        name += f"-until-{asked.until}" if asked.until not in {MAX_RECIPIENT, MAX_ID} else ""
-        return ExportResponse(
-            self._exporter,
-            asked,
-            self._metrics,
-            file_name=f"{name}.{asked.file_format}",
-            max_seconds=self._max_seconds,
-        )
+        name += f"-after-{after}" if after else ""
+        name += f"-until-{until}" if until not in {MAX_RECIPIENT, MAX_ID} else ""
+        file_name = f"{name}.{asked.file_format}"
+        return ExportResponse(self._exporter, asked, self._metrics, file_name=file_name, max_seconds=self._max_seconds)
 
 
 def _read_span(request: Request, span: Span, maximum: int) -> tuple[int, int]:
-    """What stands in ``after`` and ``until``: everything where they are absent."""
+    """The values of ``after`` and ``until``; without them, all keys."""
     after, until = (parameter.read(request) for parameter in span)
     if until < after:
         raise InvalidRequestError(f"until: takes a whole number from after ({after}) to {maximum}")
@@ -145,8 +134,7 @@ def _read_span(request: Request, span: Span, maximum: int) -> tuple[int, int]:
 
 
 def _read_formulas(request: Request) -> bool:
-    """Whether cells that a spreadsheet would run are made harmless: ``formulas=escape``, the default, or ``keep``."""
+    """Whether to escape cells that a spreadsheet would run: ``formulas=escape``, the default, or ``keep``."""
     if FORMULAS.name in request.query_params and request.path_params["format"] != "csv":
-        raise InvalidRequestError("formulas: is for csv alone; the other formats hold every text as it is")
-    text = FORMULAS.read(request)
-    return text != "keep" and request.path_params["format"] == "csv"
+        raise InvalidRequestError("formulas: is only for csv; the other formats keep every text unchanged")
+    return FORMULAS.read(request) != "keep" and request.path_params["format"] == "csv"

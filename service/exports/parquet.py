@@ -1,8 +1,8 @@
-"""Parquet, written row group by row group while the rows come: memory holds one group, whatever the file's size.
+"""Parquet, written row group by row group as the rows arrive: memory holds one group, whatever the file's size.
 
 Types: times are microseconds in UTC, rates and averages ``decimal128(28, 4)``, ``parameters`` and ``results`` maps from
-text to text. In a map a string stands as it is and anything else as its JSON, so that an agent may change the type of a
-result without making the column unreadable.
+text to text. A map has strings unchanged and anything else as JSON, so an agent may change the type of a result without
+making the column unreadable.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from service.exports.formats import Column
+from service.exports.formats import CSV, Column
 
-SLICE_BYTES = 2**18  # of CSV, read at once: a millisecond or two of the event loop
+SLICE_BYTES = 2**18  # of CSV, parsed at once: blocks the event loop for a millisecond or two
 GROUP_BYTES = 2**24  # of CSV in a row group
 
 _TEXT_MAP = pa.map_(pa.string(), pa.string())
@@ -35,14 +35,14 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class ParquetEncoder:
-    """Makes a Parquet file of the server's CSV."""
+    """Converts the server's CSV to Parquet."""
 
     query_format: Literal["csv", "json"] = "csv"
-    copy_options: dict[str, Any] = {"format": "csv"}  # noqa: RUF012 (constant)
+    copy_options: dict[str, Any] = CSV
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._schema = pa.schema([(column.name, _TYPES[column.type]) for column in columns])
-        # As Postgres writes it: nothing at all is null, two quotes are an empty text, and no word means anything else.
+        # As Postgres writes CSV: an unquoted empty cell is null, a quoted one is an empty text.
         self._convert = pa_csv.ConvertOptions(
             column_types={field.name: pa.string() if field.type == _TEXT_MAP else field.type for field in self._schema},
             null_values=[""],
@@ -103,7 +103,7 @@ class ParquetEncoder:
 
 
 class _Outbox(io.RawIOBase):
-    """A file that hands on what was written into it."""
+    """A file in memory, emptied by ``take``."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -121,13 +121,13 @@ class _Outbox(io.RawIOBase):
         return self._size
 
     def take(self) -> bytes:
-        """What was written since the last time."""
+        """The bytes written since the last call."""
         taken, self._parts = b"".join(self._parts), []
         return taken
 
 
 def _read_maps(column: pa.ChunkedArray) -> pa.Array:
-    """A column of JSON as maps from text to text."""
+    """A column of JSON texts as maps from text to text."""
     maps = _decode_maps([text or "null" for text in column.to_pylist()])
     offsets, names, values = [0], [], []  # type: tuple[list[int], list[str], list[str | None]]
     for one in maps:
@@ -142,7 +142,7 @@ def _read_maps(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _decode_maps(texts: list[str]) -> Sequence[dict[str, str | None] | None]:
-    """All at once where every value is a string, as in most columns."""
+    """Decodes all texts at once where every value is a string, as in most columns."""
     try:
         return _decode_texts("[" + ",".join(texts) + "]")
     except msgspec.ValidationError:
@@ -150,7 +150,7 @@ def _decode_maps(texts: list[str]) -> Sequence[dict[str, str | None] | None]:
 
 
 def _decode_map(text: str) -> dict[str, str | None] | None:
-    """One value: an object's members; null is none; what is no object stands alone under the empty name."""
+    """The members of an object; None for null; any other value under the empty name."""
     if text == "null":
         return None
     try:

@@ -1,13 +1,12 @@
-"""Streams an export to a client, which may be slow, may stand still, or may hang up.
+"""Streams an export to a client, which may be slow, stall or disconnect.
 
-Nothing is ever cut short in silence: an answer that cannot be finished is broken off without the last chunk that HTTP
-ends one with, so that every client reports it, and a Parquet file without its end cannot be opened. A client that takes
-nothing for so long, or not everything in so long, is broken off too, since an export holds a snapshot of the database.
+No file is ever truncated silently. An answer that cannot be finished ends without HTTP's last chunk, so every client
+reports an error; a Parquet file without its end cannot be opened. A client that stalls or takes too long in all is cut
+off in the same way, because an export holds a snapshot of the database.
 """
 
 import asyncio
 import time
-from datetime import datetime
 
 import structlog
 from starlette.responses import Response
@@ -25,7 +24,7 @@ CHUNK_BYTES = 2**16
 
 
 class ExportResponse(Response):
-    """An export as an answer. What keeps it from beginning is raised, and answered like any other error."""
+    """An export as an answer. An error before it begins is raised and answered like any other."""
 
     def __init__(
         self, exporter: Exporter, request: ExportRequest, metrics: Metrics, *, file_name: str, max_seconds: float
@@ -47,29 +46,30 @@ class ExportResponse(Response):
                 return
             began = time.monotonic()
             with span("export", exported=self._request.kind, format=self._request.file_format) as traced:
-                ending = await self._send_while_there(export, receive, send)
+                ending = await self._send(export, receive, send)
                 note(traced, ending=ending)
         self._metrics.exports.labels(self._request.kind, self._request.file_format, ending).inc()
         seconds = round(time.monotonic() - began, 3)
         logger.info("export_ended", name=self._request.kind, state=ending, seconds=seconds)
 
     def _describe(self, export: Export) -> dict[str, str]:
+        selection = export.selection
         headers = {
             "content-type": MEDIA_TYPES[self._request.file_format],
             "content-disposition": f'attachment; filename="{self._file_name}"',
             "cache-control": "private, no-store",
-            "x-outcomes-as-of": _format_time(export.as_of),
-            "x-outcomes-until": str(export.until),
+            "x-outcomes-as-of": export.as_of.isoformat().replace("+00:00", "Z"),
+            "x-outcomes-until": str(selection.until),
         }
-        if export.rows is not None:
-            headers["x-outcomes-rows"] = str(export.rows)
-        if export.verdict is not None:
-            headers["x-outcomes-verdict"] = export.verdict
+        if selection.rows is not None:
+            headers["x-outcomes-rows"] = str(selection.rows)
+        if selection.verdict is not None:
+            headers["x-outcomes-verdict"] = selection.verdict
         return headers
 
-    async def _send_while_there(self, export: Export, receive: Receive, send: Send) -> str:
-        """Sends the rows until they end, the client is gone, or the time is up; how it ended. Returning before the last
-        chunk makes the server break the connection off."""
+    async def _send(self, export: Export, receive: Receive, send: Send) -> str:
+        """Sends the rows until they end, the client disconnects, or the time is up. Returns how it ended. Without the
+        last chunk the server closes the connection."""
         sending = asyncio.create_task(self._send_rows(export, send))
         leaving = asyncio.create_task(_wait_until_gone(receive))
         try:
@@ -102,13 +102,13 @@ class ExportResponse(Response):
                 size = 0
 
         rows = await export.stream(write)
-        if export.rows not in {None, rows}:
-            logger.error("export_rows_differ", name=self._request.kind, count=rows, recipients=export.rows)
+        if export.selection.rows not in {None, rows}:
+            logger.error("export_rows_differ", name=self._request.kind, count=rows, recipients=export.selection.rows)
         await _send_chunk(send, b"".join(pending), more=False)
 
 
 class _StalledError(Exception):
-    """The client took nothing for too long."""
+    """The client received nothing for too long."""
 
 
 async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
@@ -122,7 +122,3 @@ async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
 async def _wait_until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _format_time(instant: datetime) -> str:
-    return instant.isoformat().replace("+00:00", "Z")

@@ -14,7 +14,7 @@ from service.telemetry.metrics import Metrics
 logger = structlog.get_logger()
 
 MAX_CONSUMERS = 100
-COUNTED = 1000
+MAX_COUNTED = 1000
 """A lag up to this is counted; a larger one is the distance between the positions."""
 INTERVAL_SECONDS = 15.0
 
@@ -25,7 +25,7 @@ class Consumers:
     """Reads and writes consumers. Each method that takes a name raises InvalidRequestError for an invalid name, and
     NotFoundError when there is no such consumer, unless it says otherwise."""
 
-    def __init__(self, database: Database, *, max_consumers: int = MAX_CONSUMERS, counted: int = COUNTED) -> None:
+    def __init__(self, database: Database, *, max_consumers: int = MAX_CONSUMERS, counted: int = MAX_COUNTED) -> None:
         self._database = database
         self._max_consumers = max_consumers
         self._counted = counted
@@ -51,7 +51,10 @@ class Consumers:
         if row is None:
             raise _unknown(name)
         if row["is_cut_off"]:
-            raise _cut_off(name)
+            raise ConflictError(
+                f"consumer: this database was restored, and {name} may have read what is gone: discard what was read, "
+                f'and send PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
+            )
         position: int = row["position"]
         return position
 
@@ -83,7 +86,6 @@ class Consumers:
                 )
 
     async def forget(self, name: str) -> None:
-        """Deletes a consumer."""
         if await self._database.queries.delete_feed_consumer(self._database.pool, name=_check(name)) is None:
             raise _unknown(name)
 
@@ -91,17 +93,15 @@ class Consumers:
 class LagWatch:
     """Keeps the metrics of consumers up to date."""
 
-    def __init__(self, consumers: Consumers, metrics: Metrics, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(self, consumers: Consumers, metrics: Metrics) -> None:
         self._consumers = consumers
         self._metrics = metrics
-        self._interval_seconds = interval_seconds
         self._reported: set[str] = set()
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
-        await every(self._interval_seconds, self.look, "feed_lag_not_read")
+        await every(INTERVAL_SECONDS, self.refresh, "feed_lag_not_read")
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """One pass. Removes the metrics of forgotten consumers."""
         lag, lag_seconds = self._metrics.feed_consumer_lag, self._metrics.feed_consumer_lag_seconds
         rows = await self._consumers.list()
@@ -120,13 +120,6 @@ def _check(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidRequestError("consumer: a name takes 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     return name
-
-
-def _cut_off(name: str) -> ConflictError:
-    return ConflictError(
-        f"consumer: this database was restored, and {name} may have read what is gone: discard what was read, and send "
-        f'PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
-    )
 
 
 def _unknown(name: str) -> NotFoundError:

@@ -21,7 +21,6 @@ MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
 TAG = r"^[!-~]{1,200}$"
 
-
 AFTER = Number("after", "Changes after this position", default=0, minimum=0, maximum=MAX_POSITION)
 CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not with `after`", "a name")
 LIMIT = Number("limit", "Maximum number of changes", default=100, minimum=1, maximum=1000)
@@ -102,31 +101,25 @@ class Feed:
         return [
             Operation(
                 "GET", "/v1/feed", self.read, "feed", "Feed",
-                parameters=(AFTER, CONSUMER, LIMIT, WAIT),
-                answers=(Answer(FeedPage),),
+                parameters=(AFTER, CONSUMER, LIMIT, WAIT), answers=(Answer(FeedPage),),
                 errors=(NotFoundError, ConflictError),
             ),
             Operation(
                 "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
-                parameters=(),
-                answers=(Answer(Page[Consumer]),),
+                parameters=(), answers=(Answer(Page[Consumer]),),
             ),
             Operation(
                 "GET", "/v1/feed/consumers/{name}", self.get_consumer, "feed", "Feed",
-                parameters=(NAME,),
-                answers=(Answer(One[Consumer]),),
+                parameters=(NAME,), answers=(Answer(One[Consumer]),),
             ),
             Operation(
                 "PUT", "/v1/feed/consumers/{name}", self.acknowledge, "feed", "Feed",
-                parameters=(NAME,),
-                bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
-                answers=(Answer(One[Consumer]),),
-                errors=(ConflictError,),
+                parameters=(NAME,), bodies=(Json(Acknowledgement, 'Such as `{"position": 123}`'),),
+                answers=(Answer(One[Consumer]),), errors=(ConflictError,),
             ),
             Operation(
                 "DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed", "Feed",
-                parameters=(NAME,),
-                answers=(Answer(None, "The consumer is forgotten", 204),),
+                parameters=(NAME,), answers=(Answer(None, "The consumer is forgotten", 204),),
             ),
         ]  # fmt: skip
 

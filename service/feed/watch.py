@@ -23,12 +23,7 @@ class FeedWatch:
     """Wakes waiters once the feed has moved beyond their positions."""
 
     def __init__(
-        self,
-        database: Database,
-        metrics: Metrics,
-        *,
-        max_waiters: int,
-        interval_seconds: float = INTERVAL_SECONDS,
+        self, database: Database, metrics: Metrics, *, max_waiters: int, interval_seconds: float = INTERVAL_SECONDS
     ) -> None:
         self._database = database
         self._max_waiters = max_waiters

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.formant.lenient import EXACT_FLOAT, decode_leniently, to_float, to_int, to_text, to_time
+from service.formant.lenient import EXACT_FLOAT, decode_leniently, read_data, to_float, to_int, to_text, to_time
 from service.formant.plausible import (
     LARGEST_COUNT,
     LARGEST_ID,
@@ -34,7 +34,7 @@ class ProviderBatch(msgspec.Struct):
 
 
 class OddEntry(msgspec.Struct):
-    """An entry of the list that is not usable: why, and what it says of its batch all the same."""
+    """An entry of the list that is not usable, with the reason and its readable fields."""
 
     reason: str
     agent_id: int | None = None
@@ -102,8 +102,7 @@ def decode_batch_page(body: bytes) -> BatchPage:
 
 def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
     """One batch. Raises msgspec.ValidationError when it is not a batch, or not ``batch_id``."""
-    content = decode_leniently(body)
-    data = content.get("data") if isinstance(content, dict) else None
+    data = read_data(body)
     if isinstance(data, dict) and batch_id is not None and data.get("id") is None:
         data["id"] = batch_id
     batch = _read_batch(data)
@@ -115,8 +114,7 @@ def decode_batch(body: bytes, batch_id: int | None = None) -> ProviderBatch:
 def decode_metrics(body: bytes) -> ProviderMetrics:
     """The figures of one batch; an absent or impossible figure is None. Raises msgspec.ValidationError when ``data`` is
     not an object."""
-    content = decode_leniently(body)
-    data = content.get("data") if isinstance(content, dict) else None
+    data = read_data(body)
     if not isinstance(data, dict):
         raise msgspec.ValidationError("no figures")
     limits = {"avg_duration_seconds": LONGEST_CALL_SECONDS, "success_rate": 100}

@@ -28,12 +28,7 @@ from service.formant.batches import (
     decode_batch_page,
     decode_metrics,
 )
-from service.formant.conversations import (
-    Conversation,
-    ConversationPage,
-    decode_conversation,
-    decode_conversation_page,
-)
+from service.formant.conversations import Conversation, ConversationPage, decode_conversation, decode_conversation_page
 from service.formant.fencing import Fence, FencedBody, FencedError
 from service.formant.listing import PAGE_ROWS, ListWalk
 from service.formant.refusals import UNDECODABLE, is_certain_refusal, read_problem
@@ -68,7 +63,7 @@ class FormantClient:
     async def upload_batch(
         self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
     ) -> ProviderBatch:
-        """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be being called all the same."""
+        """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be called nevertheless."""
         with span("provider", kind=SpanKind.CLIENT, operation="upload_batch", agent_id=agent_id) as traced:
             request = self._http.build_request(
                 "POST",
@@ -97,7 +92,6 @@ class FormantClient:
         raise _lost_answer(f"it answered {response.status_code}")
 
     async def get_batch(self, batch_id: int) -> ProviderBatch:
-        """One batch."""
         path = f"/v1/batch-calls/{batch_id}"
         return await self._read("get_batch", path, partial(decode_batch, batch_id=batch_id))
 
@@ -128,7 +122,7 @@ class FormantClient:
         return ListWalk(fetch)
 
     async def list_batches(self, agent_id: int | None = None) -> BatchList:
-        """The whole list. Raises ProviderError where it cannot be read to its end: then nobody can say that a batch is
+        """The whole list. Raises ProviderError where it cannot be read to its end, because then no batch is known to be
         missing."""
         walk = self.walk_batches(agent_id)
         batches: dict[int, ProviderBatch] = {}
@@ -152,9 +146,7 @@ class FormantClient:
         """Reads, with retries where the contract allows them. With a pacer, only the pacer waits."""
         is_paced = self._pacer is not None
         async for attempt in stamina.retry_context(
-            on=_retry_at_once if is_paced else _retry_after,
-            attempts=READ_ATTEMPTS,
-            timeout=None if is_paced else 60.0,
+            on=_retry_at_once if is_paced else _retry_after, attempts=READ_ATTEMPTS, timeout=None if is_paced else 60.0
         ):
             with attempt:
                 response = await self._get(operation, path, params)
@@ -169,7 +161,7 @@ class FormantClient:
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _get(self, operation: str, path: str, params: dict[str, int] | None) -> httpx.Response:
-        async with self._pacer.spend() if self._pacer else nullcontext(_ignore) as record:
+        async with self._pacer.spend() if self._pacer else nullcontext(lambda response: None) as record:
             try:
                 with span("provider", kind=SpanKind.CLIENT, operation=operation) as traced:
                     response = await self._http.get(path, params=params)
@@ -200,10 +192,6 @@ def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
     )
 
 
-def _ignore(response: httpx.Response) -> None:
-    """Takes the answer when there is no pacer."""
-
-
 def _retry_after(error: Exception) -> bool | float:
     """For stamina: whether to retry, or the seconds to wait before that."""
     if not isinstance(error, ProviderError):
@@ -216,12 +204,9 @@ def _retry_after(error: Exception) -> bool | float:
 
 def _retry_at_once(error: Exception) -> bool | float:
     """For stamina, with a pacer: retry at once, since the pacer makes all replicas wait as long as needed."""
-    is_retryable = isinstance(error, ProviderError) and error.type not in (*_NON_RETRYABLE, "provider_paused")
-    return 0.0 if is_retryable and isinstance(error, ProviderError) and _is_temporary(error.status) else False
-
-
-def _is_temporary(status: int) -> bool:
-    return status == 429 or status >= 500
+    if not isinstance(error, ProviderError) or error.type in (*_NON_RETRYABLE, "provider_paused"):
+        return False
+    return 0.0 if error.status == 429 or error.status >= 500 else False
 
 
 def _explain_no_answer(error: Exception, body: FencedBody) -> ProviderError:

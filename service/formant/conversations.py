@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.formant.events import STATUSES, TEXT_LIMIT, Event
-from service.formant.lenient import decode_leniently, to_int, to_json, to_text
+from service.formant.lenient import decode_leniently, read_data, to_int, to_json, to_text
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.phones.canonical import canonical_phone
 
@@ -79,8 +79,7 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
 
 def decode_conversation(body: bytes) -> Conversation:
     """One conversation, in full. Raises msgspec.MsgspecError when it is not a conversation."""
-    content = decode_leniently(body)
-    data = content.get("data") if isinstance(content, dict) else None
+    data = read_data(body)
     conversation = _read(data, body) if isinstance(data, dict) else None
     if conversation is None:
         raise msgspec.ValidationError("no conversation")

@@ -161,13 +161,7 @@ class EventDecoder:
         return _read_leniently(body)
 
     def _build(
-        self,
-        envelope: Webhook,
-        digest: bytes,
-        target: str,
-        body: bytes,
-        received_at: datetime,
-        signature: bytes | None,
+        self, envelope: Webhook, digest: bytes, target: str, body: bytes, received_at: datetime, signature: bytes | None
     ) -> Event:
         call = envelope.data.call
         retry = envelope.data.retry or _NO_RETRY

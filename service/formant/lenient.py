@@ -35,6 +35,12 @@ def decode_leniently(body: bytes) -> object:
     return "not_an_object" if isinstance(content, str) else content
 
 
+def read_data(body: bytes) -> object:
+    """The value of ``data`` in an answer's body, read leniently; None where there is none."""
+    content = decode_leniently(body)
+    return content.get("data") if isinstance(content, dict) else None
+
+
 def to_text(value: object) -> str | None:
     """Text unchanged, numbers in their usual form, otherwise None. A float too large to be exact is None too: as an id
     it could stand for several."""
@@ -79,7 +85,6 @@ def to_time(value: object) -> datetime | None:
 
 
 def to_json(value: object) -> msgspec.Raw:
-    """``value`` as JSON text."""
     return msgspec.Raw(msgspec.json.encode(value))
 
 

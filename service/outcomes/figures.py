@@ -11,7 +11,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -36,6 +36,25 @@ def to_ratio(count: int, whole: int, denominator: str) -> dict[str, Any]:
         "count": count,
         "of": whole,
         "denominator": denominator,
+    }
+
+
+def describe_recipients(total: int, processed: int, *, in_progress: int, pending_retry: int) -> dict[str, Any]:
+    """Recipients by how far they are."""
+    return {"total": total, "processed": processed, "in_progress": in_progress, "pending_retry": pending_retry}
+
+
+def describe_rates(
+    *, total: int, processed: int, completed: int, attempts: int, connects: int, attempted: int, contacted: int | None
+) -> dict[str, Any]:
+    """The rates of a batch or a group of batches. ``attempted`` and ``contacted`` count recipients."""
+    return {
+        "success_rate": to_rate(completed, total, "recipients.total"),
+        "completion_rate": to_rate(completed, processed, "recipients.processed"),
+        "connect_rate": to_rate(connects, attempts, "attempts.total"),
+        "penetration": to_rate(attempted, total, "recipients.total"),
+        "contact_rate": to_rate(contacted, attempted, "attempts.recipients"),
+        "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
     }
 
 
@@ -104,20 +123,16 @@ def _find_middle(from_seconds: int) -> int:
 WEEKDAYS = range(1, 8)
 
 
-class TimedAttempts(Protocol):
+class AttemptCount(msgspec.Struct):
     """Attempts of one status that began in the same hour of the same weekday."""
 
-    @property
-    def weekday(self) -> int | None: ...
-    @property
-    def hour(self) -> int | None: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def attempts(self) -> int: ...
+    hour: int | None
+    status: str
+    attempts: int
+    weekday: int | None = None
 
 
-def group_by_weekday(counts: Sequence[TimedAttempts]) -> list[dict[str, int]]:
+def group_by_weekday(counts: Sequence[AttemptCount]) -> list[dict[str, int]]:
     """Seven rows of ``weekday``, ``attempts`` and ``connects``."""
     return [
         {"weekday": row["weekday"], "attempts": sum(row["attempts"]), "connects": sum(row["connects"])}
@@ -125,7 +140,7 @@ def group_by_weekday(counts: Sequence[TimedAttempts]) -> list[dict[str, int]]:
     ]
 
 
-def group_by_weekday_and_hour(counts: Sequence[TimedAttempts]) -> list[dict[str, Any]]:
+def group_by_weekday_and_hour(counts: Sequence[AttemptCount]) -> list[dict[str, Any]]:
     """Seven rows, whose ``attempts`` and ``connects`` are lists of 24: one number for each hour."""
     rows: list[dict[str, Any]] = [
         {"weekday": weekday, "attempts": [0] * 24, "connects": [0] * 24} for weekday in WEEKDAYS

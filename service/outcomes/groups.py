@@ -14,7 +14,7 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.formant.events import STATUSES
-from service.outcomes.figures import to_rate, to_ratio
+from service.outcomes.figures import describe_rates, describe_recipients
 from service.store.database import Database
 
 GROUPS = ("agent", "day", "name", "campaign")
@@ -41,7 +41,7 @@ class Page(NamedTuple):
     as_of: datetime | None
 
 
-async def read_across(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
+async def read_groups(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
     """One page of groups: agents and names ascending, days and campaigns newest first.
 
     Raises InvalidRequestError for an invalid cursor, a time zone that the database does not know, and a period with
@@ -111,7 +111,7 @@ def _show_key(group_by: str, row: asyncpg.Record) -> dict[str, Any]:
 def _show(row: asyncpg.Record) -> dict[str, Any]:
     states: dict[str, int] = msgspec.json.decode(row["states"])
     statuses = {status: states.get(status, 0) for status in STATUSES}
-    processed, completed = sum(statuses.values()), statuses["completed"]
+    processed = sum(statuses.values())
     total, attempted, attempts, connects = row["total"], row["attempted"], row["attempts"], row["connects"]
     return {
         "batches": row["batches"],
@@ -119,20 +119,18 @@ def _show(row: asyncpg.Record) -> dict[str, Any]:
         "first_created_at": row["first_created_at"],
         "last_created_at": row["last_created_at"],
         "last_event_at": row["last_event_at"],
-        "recipients": {
-            "total": total,
-            "processed": processed,
-            "in_progress": row["in_progress"],
-            "pending_retry": states.get("pending_retry", 0),
-        },
+        "recipients": describe_recipients(
+            total, processed, in_progress=row["in_progress"], pending_retry=states.get("pending_retry", 0)
+        ),
         "statuses": statuses,
         "attempts": {"total": attempts, "recipients": attempted, "connects": connects},
-        "rates": {
-            "success_rate": to_rate(completed, total, "recipients.total"),
-            "completion_rate": to_rate(completed, processed, "recipients.processed"),
-            "penetration": to_rate(attempted, total, "recipients.total"),
-            "connect_rate": to_rate(connects, attempts, "attempts.total"),
-            "contact_rate": to_rate(row["contacted"], attempted, "attempts.recipients"),
-            "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
-        },
+        "rates": describe_rates(
+            total=total,
+            processed=processed,
+            completed=statuses["completed"],
+            attempts=attempts,
+            connects=connects,
+            attempted=attempted,
+            contacted=row["contacted"],
+        ),
     }

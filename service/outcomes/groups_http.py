@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError
-from service.outcomes.groups import GROUPS, Scope, read_across
+from service.outcomes.groups import GROUPS, Scope, read_groups
 from service.outcomes.http import AGENT_ID
 from service.outcomes.shapes import GroupPage
 from service.store.database import Database
@@ -21,11 +21,11 @@ DEFAULT_DAYS = 30
 MAX_DAYS = 366
 
 GROUP_BY = Choice("group_by", "What batches of a group have in common", GROUPS, default=GROUPS[0])
-LIMIT = Number("limit", "How many groups to answer at most", default=50, minimum=1, maximum=MAX_GROUPS)
-AFTER = Free("after", "`next` of the page before", "the `next` of a page with the same group_by")
+LIMIT = Number("limit", "Maximum number of groups", default=50, minimum=1, maximum=MAX_GROUPS)
+AFTER = Free("after", "`next` of the previous page", "the `next` of a page with the same group_by")
 
 
-class Across:
+class OutcomeGroups:
     """Handlers of ``/v1/outcomes``."""
 
     def __init__(self, database: Database, *, default_time_zone: str) -> None:
@@ -42,12 +42,12 @@ class Across:
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """Outcomes across batches: those made in a time, in groups. A batch belongs to the time in which the provider
-        made it, a campaign as a whole to that of its test batch. At most 366 days; unless told otherwise, the 30 up to
-        today or to ``to``."""
+        """Outcomes across the batches made in a period, in groups. A batch belongs to the period in which the provider
+        made it, a campaign as a whole to that of its test batch. At most 366 days; by default the 30 days up to today
+        or to ``to``."""
         group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
         scope = self._read_scope(request)
-        page = await read_across(self._database, scope, group_by, AFTER.read(request), limit)
+        page = await read_groups(self._database, scope, group_by, AFTER.read(request), limit)
         return JsonResponse(
             {
                 "data": page.groups,
@@ -67,12 +67,10 @@ class Across:
         end = end or _find_midnight(datetime.now(zone).date() + timedelta(days=1), zone)
         start = start or _find_midnight(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
         check_order(start, end)
-        if end - start > timedelta(
-            days=MAX_DAYS, hours=2
-        ):  # a year may begin and end on different sides of the clocks' change
+        # Two hours more, because the clocks may change in between.
+        if end - start > timedelta(days=MAX_DAYS, hours=2):
             raise InvalidRequestError(f"from, to: take at most {MAX_DAYS} days")
-        agent_id = AGENT_ID.read(request)
-        return Scope(start, end, agent_id, zone.key)
+        return Scope(start, end, AGENT_ID.read(request), zone.key)
 
 
 def _find_midnight(day: date, zone: ZoneInfo) -> datetime:

@@ -86,15 +86,13 @@ class Batches:
         return [
             Operation(
                 "GET", "/v1/batch-calls", self.list, "read", "Batches",
-                parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT),
-                answers=(Answer(BatchList),),
+                parameters=(LIMIT, OFFSET, AGENT_ID, CAMPAIGN_ID, VERDICT), answers=(Answer(BatchList),),
                 is_tolerant=True,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/metrics", self.get_metrics, "read", "Batches",
                 parameters=(BATCH_ID, IF_NONE_MATCH),
-                answers=(Answer(One[ProviderMetrics], headers=(ETAG,)), UNCHANGED),
-                is_tolerant=True,
+                answers=(Answer(One[ProviderMetrics], headers=(ETAG,)), UNCHANGED), is_tolerant=True,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read", "Outcomes",

@@ -23,7 +23,7 @@ from service.web.times import Moment, TimeZone
 
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
-MOST_ATTEMPTS = 2**31 - 1
+ATTEMPTS_LIMIT = 2**31 - 1
 FILTER_SCAN_RECIPIENTS = 10_000
 SOURCES = ("webhook", "healed")
 
@@ -34,9 +34,9 @@ AFTER = Number(
 )
 STATE = Choice("state", "Only recipients in this state", STATES, default=None)
 SOURCE = Choice("source", "Only recipients whose outcome comes from this source", SOURCES, default=None)
-MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=MOST_ATTEMPTS)
+MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=ATTEMPTS_LIMIT)
 MAX_ATTEMPTS = Number(
-    "max_attempts", "Maximum number of attempts", default=MOST_ATTEMPTS, minimum=0, maximum=MOST_ATTEMPTS
+    "max_attempts", "Maximum number of attempts", default=ATTEMPTS_LIMIT, minimum=0, maximum=ATTEMPTS_LIMIT
 )
 CHANGED_SINCE = Moment(
     "changed_since", "Only recipients whose outcome changed since then: a day of `time_zone`, or a time", day="begins"
@@ -45,7 +45,7 @@ RESULT = Free("result", "Only recipients with this result", "NAME:VALUE, such as
 
 
 class Recipient(msgspec.Struct):
-    """A recipient: what it was called with, and its outcome, which is that of its latest attempt."""
+    """A recipient: its call parameters, and its outcome, which is that of its latest attempt."""
 
     batch_id: int
     recipient: int
@@ -114,7 +114,7 @@ class Filters(NamedTuple):
     state: str | None = None
     source: str | None = None
     min_attempts: int = 0
-    max_attempts: int = MOST_ATTEMPTS
+    max_attempts: int = ATTEMPTS_LIMIT
     changed_since: datetime | None = None
     result_name: str | None = None
     result_value: str | None = None
@@ -129,7 +129,7 @@ class Recipients:
     def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
         self._past = PastReader(database)
-        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
+        self._time_zone = TimeZone("time_zone", "Time zone of days: an IANA name", default=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
@@ -141,8 +141,7 @@ class Recipients:
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients/{recipient}", self.get, "read", "Outcomes",
-                parameters=(BATCH_ID, RECIPIENT, AS_OF),
-                answers=(Answer(One[RecipientHistory]),),
+                parameters=(BATCH_ID, RECIPIENT, AS_OF), answers=(Answer(One[RecipientHistory]),),
             ),
         ]  # fmt: skip
 
@@ -180,7 +179,7 @@ class Recipients:
         return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
 
     async def _count(self, batch_id: int, as_of: datetime | None) -> int:
-        """How many recipients have a number, now or as of that time."""
+        """The number of recipients, now or as of that time."""
         if as_of is not None:
             return (await self._past.find(batch_id, as_of))[1]
         count: int | None = await self._database.queries.get_recipient_count(self._database.pool, batch_id=batch_id)
@@ -200,8 +199,7 @@ class Recipients:
 
 
 def read_filters(request: Request, zone: ZoneInfo) -> Filters:
-    """The filters in the query, with days of ``zone``; raises InvalidRequestError, naming the parameter, for one that
-    cannot be used."""
+    """The filters in the query, with days of ``zone``. Raises InvalidRequestError, which names the parameter."""
     least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
     if least > most:
         raise InvalidRequestError("min_attempts, max_attempts: the minimum is above the maximum")

@@ -1,16 +1,16 @@
 """The JSON shapes of a batch's outcomes; ``summary`` fills them and defines the figures."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 from msgspec import Meta
 
 from service.formant.events import STATUSES
+from service.web.responses import Time
 
 VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
 """How far a batch's numbers can be trusted; ``service.reconciliation.drift`` decides."""
-Time = Annotated[datetime, Meta(tz=True)]
 Verdict = Annotated[str, Meta(extra_json_schema={"enum": [*VERDICTS]})]
 Number = int | float
 ByStatus = Annotated[

@@ -13,7 +13,7 @@ import asyncpg
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.formant.events import STATUSES
-from service.outcomes.figures import to_rate
+from service.outcomes.figures import describe_recipients, to_rate
 from service.store.database import Connection, Database
 
 MAX_VALUES = 50
@@ -89,12 +89,9 @@ def _show(row: asyncpg.Record) -> dict[str, Any]:
     processed = sum(statuses.values())
     return {
         "value": row["value"],
-        "recipients": {
-            "total": row["recipients"],
-            "processed": processed,
-            "in_progress": row["in_progress"],
-            "pending_retry": row["pending_retry"],
-        },
+        "recipients": describe_recipients(
+            row["recipients"], processed, in_progress=row["in_progress"], pending_retry=row["pending_retry"]
+        ),
         "statuses": statuses,
         "attempts": {"total": row["attempts"], "recipients": row["attempted"]},
         "rates": {

@@ -16,14 +16,16 @@ from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
 from service.outcomes.figures import (
     PRECISION,
+    AttemptCount,
     RetryCounts,
     TalkTimeCount,
+    describe_rates,
+    describe_recipients,
     describe_retries,
     find_percentiles,
     group_by_weekday,
     group_by_weekday_and_hour,
     to_rate,
-    to_ratio,
 )
 from service.store.database import Connection, Database
 
@@ -38,13 +40,6 @@ class _OutcomeCount(msgspec.Struct):
     recipients: int
     talked: int
     talk_seconds: int
-
-
-class _AttemptCount(msgspec.Struct):
-    hour: int | None
-    status: str
-    attempts: int
-    weekday: int | None = None
 
 
 class _ResultCount(msgspec.Struct):
@@ -77,7 +72,7 @@ class Counts(msgspec.Struct):
     as_of: datetime
     last_event_at: datetime | None
     outcomes: list[_OutcomeCount]
-    attempts: list[_AttemptCount]
+    attempts: list[AttemptCount]
     results: list[_ResultCount]
     campaign_id: int | None = None
     campaign: list[CampaignBatch] = []
@@ -94,7 +89,6 @@ class Counts(msgspec.Struct):
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
     def count_state(self, *states: str) -> int:
-        """Recipients in any of the given states."""
         return sum(count.recipients for count in self.outcomes if count.state in states)
 
     def count_open(self) -> int:
@@ -104,7 +98,7 @@ class Counts(msgspec.Struct):
 
 _SHAPES: dict[str, Any] = {
     "outcomes": list[_OutcomeCount],
-    "attempts": list[_AttemptCount],
+    "attempts": list[AttemptCount],
     "results": list[_ResultCount],
     "campaign": list[CampaignBatch],
     "talk_times": list[TalkTimeCount],
@@ -164,8 +158,8 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
 
 def summarise(counts: Counts) -> dict[str, Any]:
     """The data of ``…/outcomes``."""
-    completed = counts.count_state("completed")
-    processed = counts.count_state(*STATUSES)
+    total, processed = counts.total_recipients, counts.count_state(*STATUSES)
+    pending_retry = counts.count_state("pending_retry")
     attempts = sum(count.attempts for count in counts.attempts)
     connects = _sum_attempts(counts, "completed")
     attempted = sum(count.recipients for count in counts.outcomes)
@@ -181,12 +175,9 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
-        "recipients": {
-            "total": counts.total_recipients,
-            "processed": processed,
-            "in_progress": counts.count_open(),
-            "pending_retry": counts.count_state("pending_retry"),
-        },
+        "recipients": describe_recipients(
+            total, processed, in_progress=counts.count_open(), pending_retry=pending_retry
+        ),
         "statuses": {status: counts.count_state(status) for status in STATUSES},
         "attempts": {
             "total": attempts,
@@ -195,15 +186,16 @@ def summarise(counts: Counts) -> dict[str, Any]:
             "recipients": attempted,
             "connects": connects,
         },
-        "rates": {
-            "success_rate": to_rate(completed, counts.total_recipients, "recipients.total"),
-            "completion_rate": to_rate(completed, processed, "recipients.processed"),
-            "connect_rate": to_rate(connects, attempts, "attempts.total"),
-            "penetration": to_rate(attempted, counts.total_recipients, "recipients.total"),
-            "contact_rate": to_rate(counts.contacted if attempted else 0, attempted, "attempts.recipients"),
-            "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
-        },
-        "retries": describe_retries(counts.retries, counts.count_state("pending_retry")),
+        "rates": describe_rates(
+            total=total,
+            processed=processed,
+            completed=counts.count_state("completed"),
+            attempts=attempts,
+            connects=connects,
+            attempted=attempted,
+            contacted=counts.contacted if attempted else 0,
+        ),
+        "retries": describe_retries(counts.retries, pending_retry),
         "duration_seconds": _talk_time(counts) | find_percentiles(counts.talk_times) | {"precision": PRECISION},
         "results": _group_results(counts),
         "by_hour": _group_by_hour(counts),
@@ -233,12 +225,9 @@ def summarise_campaign(campaign_id: int, batches: list[CampaignBatch]) -> dict[s
             }
             for batch in batches
         ],
-        "recipients": {
-            "total": total,
-            "processed": processed,
-            "in_progress": max(0, total - processed - pending_retry),
-            "pending_retry": pending_retry,
-        },
+        "recipients": describe_recipients(
+            total, processed, in_progress=max(0, total - processed - pending_retry), pending_retry=pending_retry
+        ),
         "statuses": statuses,
         "rates": {"success_rate": to_rate(statuses["completed"], total, "recipients.total")},
     }

@@ -34,7 +34,7 @@ _MARKS = (
 
 def names_phone(body: bytes, phone: str) -> bool:
     """Whether ``body`` contains ``phone``, which is in E.164."""
-    sought = _pattern_for(phone)
+    sought = _find_pattern(phone)
     if not _is_plain(body):
         return sought.pattern.search(read_text(body)) is not None
     # A fast check that rules out most bodies.
@@ -79,9 +79,7 @@ class _PhonePattern:
         self.pattern = re.compile(rf"(?<![0-9]){prefix}{written}(?![0-9])")
 
 
-@lru_cache(maxsize=16)
-def _pattern_for(phone: str) -> _PhonePattern:
-    return _PhonePattern(phone)
+_find_pattern = lru_cache(maxsize=16)(_PhonePattern)
 
 
 def _is_plain(body: bytes) -> bool:

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import NumberParseException
 
-from service.phones.written import E164, PhoneError, is_plain_e164, normalise_phone, parse_national, to_e164
+from service.phones.parsing import E164, PhoneError, is_plain_e164, normalise_phone, parse_national, to_e164
 
 MAX_CHARACTERS = 200
 """A longer text is not a phone."""

@@ -28,15 +28,15 @@ STEP_ROWS = 100
 SEARCH_ROWS = 500
 SEARCH_BYTES = 8 * 2**20
 SEARCHING = {"unattributed", "quarantine", "bodies"}
-LISTED = 100
+MAX_LISTED = 100
+INTERVAL_SECONDS = 5.0
 
 
 class Eraser:
     """Erases people, and continues what other replicas began."""
 
-    def __init__(self, database: Database, *, interval_seconds: float = 5.0) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._interval_seconds = interval_seconds
 
     async def preview(self, phone: str) -> dict[str, Any]:
         """Counts what an erasure would remove. Changes nothing."""
@@ -105,14 +105,12 @@ class Eraser:
         return {"state": "done" if step == "done" else "running", "step": step, **shown}
 
     async def finish_all(self) -> None:
-        """Continues unfinished erasures."""
-        rows = self._database.queries.list_unfinished_erasures(self._database.pool, limit=LISTED)
+        rows = self._database.queries.list_unfinished_erasures(self._database.pool, limit=MAX_LISTED)
         for erasure_id in [row["erasure_id"] async for row in rows]:
             await self.finish(erasure_id)
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
-        await every(self._interval_seconds, self.finish_all, "erasure_failed")
+        await every(INTERVAL_SECONDS, self.finish_all, "erasure_failed")
 
     async def _rewrite_held(self, erasure_id: int) -> bool:
         """Removes the person from the files of held batches; returns False while one of them is being promoted."""
@@ -145,7 +143,6 @@ class Eraser:
 
 
 def _find_named(page: list[Any], phone: str) -> list[int]:
-    """The ids of the rows that name the phone."""
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
 
 

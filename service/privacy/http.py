@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError
 from service.phones.canonical import require_phone
-from service.phones.written import PhoneError
+from service.phones.parsing import PhoneError
 from service.privacy.erasure import Eraser
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Id, read_json
@@ -17,8 +17,6 @@ from service.web.responses import JsonResponse, One, Time
 
 WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
-
-
 ERASURE_ID = Id("erasure_id", "erasure", "Its id, from the answer that began it")
 
 
@@ -66,18 +64,16 @@ class Erasures:
         return [
             Operation(
                 "POST", "/v1/erasures", self.erase, "admin", "Privacy",
-                parameters=(),
-                bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
+                parameters=(), bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
                     Answer(One[Erasure], "Done, or only counted"),
-                    Answer(One[Erasure], "It goes on by itself", 202),
+                    Answer(One[Erasure], "It continues in the background", 202),
                 ),
                 errors=(InvalidRequestError,),
             ),
             Operation(
                 "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
-                parameters=(ERASURE_ID,),
-                answers=(Answer(One[Erasure]),),
+                parameters=(ERASURE_ID,), answers=(Answer(One[Erasure]),),
             ),
         ]  # fmt: skip
 

@@ -25,6 +25,7 @@ logger = structlog.get_logger()
 LEASE_SECONDS = 120.0
 STEP_ROWS = 500
 PAUSE_SECONDS = 0.05
+INTERVAL_SECONDS = 60.0
 
 
 class Retention:
@@ -36,19 +37,16 @@ class Retention:
         metrics: Metrics,
         keep_days: Mapping[str, int],
         *,
-        interval_seconds: float = 60.0,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._metrics = metrics
         self._keep_days = keep_days
-        self._interval_seconds = interval_seconds
         self._now = now
         self._holder = secrets.token_hex(8)
 
     async def run(self) -> None:
-        """Runs until it is cancelled."""
-        await every(self._interval_seconds, self.forget_all, "retention_failed")
+        await every(INTERVAL_SECONDS, self.forget_all, "retention_failed")
 
     async def forget_all(self) -> dict[str, int]:
         """One pass, while this process holds the lease. Returns the number of rows (of bodies: steps) by kind."""

@@ -119,7 +119,6 @@ class Meter:
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
-        """Counts a call and passes it to the pacer."""
         async with self.pacer.spend() as note:
             self.calls += 1
             yield note

@@ -87,7 +87,6 @@ class Comparer:
         return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 
     async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
-        """The batch, as the healer needs it."""
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)

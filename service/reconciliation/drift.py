@@ -23,7 +23,8 @@ from typing import NamedTuple
 import msgspec
 
 from service.formant.batches import ProviderMetrics
-from service.outcomes.shapes import Difference, Inconsistency, Number, Reason
+from service.outcomes.shapes import Difference, Inconsistency, Number, Reason, Verdict
+from service.web.responses import Time
 
 FINALS = (
     "completed_count", "busy_count", "failed_count", "no_answer_count", "socket_failure_count", "unreachable_count",
@@ -44,17 +45,17 @@ class Side(NamedTuple):
     """When they last changed."""
 
 
-class Assessment(NamedTuple):
+class Assessment(msgspec.Struct, frozen=True):
     """The verdict on one comparison and its grounds."""
 
-    verdict: str
+    verdict: Verdict
     reasons: list[Reason]
     differences: list[Difference]
     inconsistencies: list[Inconsistency]
     lagging: dict[str, int]
     """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
-    settles_at: datetime | None
-    """When the grace period ends; None when none is running."""
+    settles_at: Time | None
+    """When the grace period ends; null when none is running."""
 
     @property
     def needs_healing(self) -> bool:
@@ -86,11 +87,11 @@ def assess(
     ]
     if unfinished and is_over:
         lagging |= _find_behind(differences)
-    unsettled = [difference for difference in differences if not difference.allowed or _waits(difference)]
+    unsettled = [one for one in differences if not one.allowed or one.reason == "within_grace"]
     reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled]]
     reasons += [*inconsistent, *excess]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
-    if lagging and _is_silent(ours, now, grace_seconds):
+    if lagging and (ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)):
         reasons.append(Reason("webhooks_silent"))
     if unfinished:
         verdict = "open"
@@ -155,15 +156,6 @@ def _judge(difference: Difference, unfinished: list[Reason], lagging: dict[str, 
     if unfinished and difference.figure in ("in_progress_count", "pending_retry_count"):
         return msgspec.structs.replace(difference, allowed=True, reason="under_way")
     return msgspec.structs.replace(difference, reason="beyond_grace")
-
-
-def _is_silent(ours: Side, now: datetime, grace_seconds: float) -> bool:
-    """Whether nothing has arrived for a whole grace period."""
-    return ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)
-
-
-def _waits(difference: Difference) -> bool:
-    return difference.reason == "within_grace"
 
 
 def _count_processed(theirs: Side) -> int | None:

@@ -87,12 +87,7 @@ class Healer:
         self._turn = asyncio.Lock()
 
     async def walk(
-        self,
-        client: FormantClient,
-        batch: HealedBatch,
-        progress: Progress,
-        save: Save,
-        met: set[str],
+        self, client: FormantClient, batch: HealedBatch, progress: Progress, save: Save, met: set[str]
     ) -> Progress:
         """Walks the conversations once, starting at ``progress``, and adds the id of each to ``met``. ``save`` stores
         the progress, renews the lease and raises when the lease is lost. Raises ProviderError when the provider cannot
@@ -107,7 +102,7 @@ class Healer:
             wanted = [
                 record
                 for record in page.data
-                if record.agent_id in {None, batch.agent_id} and not _is_before(record, since)
+                if record.agent_id in {None, batch.agent_id} and (record.started_at or since) >= since
             ]
             await self._heal_page(client, batch, wanted, progress, save)
             if walk.ending is not None or _is_past(pages, since):
@@ -121,12 +116,7 @@ class Healer:
         return progress
 
     async def _heal_page(
-        self,
-        client: FormantClient,
-        batch: HealedBatch,
-        records: list[Conversation],
-        progress: Progress,
-        save: Save,
+        self, client: FormantClient, batch: HealedBatch, records: list[Conversation], progress: Progress, save: Save
     ) -> None:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
@@ -228,10 +218,6 @@ async def _fetch(client: FormantClient, record: Conversation) -> Conversation:
     else:
         is_same = abs(conversation.started_at - record.started_at) <= SAME_CALL
     return conversation if is_same and conversation.is_terminal else record
-
-
-def _is_before(record: Conversation, since: datetime) -> bool:
-    return record.started_at is not None and record.started_at < since
 
 
 def _is_past(pages: list[list[Conversation]], since: datetime) -> bool:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
+from service.reconciliation.drift import Assessment
 from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
 from service.web.operations import Answer, Operation
@@ -40,17 +41,9 @@ class Comparison(msgspec.Struct):
     """Calls healed: their webhooks were lost."""
 
 
-class Reconciled(msgspec.Struct):
+class Reconciled(Assessment, frozen=True):
     """The verdict on a batch and its grounds."""
 
-    verdict: Verdict
-    reasons: list[Reason]
-    differences: list[Difference]
-    inconsistencies: list[Inconsistency]
-    lagging: dict[str, int]
-    """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
-    settles_at: Time | None
-    """When the grace period ends; null when none is running."""
     batch_id: int
 
 
@@ -65,14 +58,11 @@ class Reconciliation:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/reconciliations", self.list, "read", "Reconciliation",
-                parameters=(BATCH_ID, LIMIT, BEFORE),
-                answers=(Answer(Page[Comparison]),),
+                parameters=(BATCH_ID, LIMIT, BEFORE), answers=(Answer(Page[Comparison]),),
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/reconcile", self.reconcile, "upload", "Reconciliation",
-                parameters=(BATCH_ID,),
-                answers=(Answer(One[Reconciled]),),
-                errors=(ProviderError,),
+                parameters=(BATCH_ID,), answers=(Answer(One[Reconciled]),), errors=(ProviderError,),
             ),
         ]  # fmt: skip
 
@@ -93,4 +83,4 @@ class Reconciliation:
         if self._reconciler is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")
         assessment = await self._reconciler.reconcile_now(batch_id)
-        return JsonResponse(One(Reconciled(**assessment._asdict(), batch_id=batch_id)))
+        return JsonResponse(One(Reconciled(**msgspec.structs.asdict(assessment), batch_id=batch_id)))

@@ -78,7 +78,6 @@ class Reconciler:
         self._holder = secrets.token_hex(4)
 
     async def run(self) -> None:
-        """Reconciles due batches until it is cancelled."""
         seconds = min(TICK_SECONDS, self._interval.total_seconds())
         await asyncio.gather(
             *[every(seconds, self._reconcile_all_due, "reconciliation_failed") for _ in range(WORKERS)]
@@ -95,7 +94,9 @@ class Reconciler:
         )
         rows = [row async for row in claimed]
         for row in rows:
-            lease = Lease(row["batch_key"], row["batch_id"], row["fence"], _read_progress(row["healing"]))
+            healing = row["healing"]
+            progress = Progress() if healing is None else msgspec.json.decode(healing, type=Progress)
+            lease = Lease(row["batch_key"], row["batch_id"], row["fence"], progress)
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
             except Exception as error:  # a failing batch must not stop the others
@@ -151,30 +152,34 @@ class Reconciler:
         on_demand: bool,
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> Assessment:
-        with span("reconcile", batch_id=lease.batch_id) as traced:
-            assessment, calls = await self._compare(lease, grace_seconds, on_demand=on_demand, report=report)
-            note(traced, verdict=assessment.verdict, calls=calls)
-            return assessment
-
-    async def _compare(
-        self, lease: Lease, grace_seconds: float, *, on_demand: bool, report: Callable[[Progress], None]
-    ) -> tuple[Assessment, int]:
-        """The recorded assessment, and the number of calls to the provider."""
+        """Compares and heals a leased batch, and records the assessment."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
         progress = lease.progress
-        async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
-            compared = await self._comparer.compare(client, lease, grace_seconds)
-            may_heal = on_demand or progress.offset or self._may_heal(compared, progress)
-            if compared.assessment.needs_healing and may_heal:
-                with span("heal", batch_id=lease.batch_id) as traced:
-                    compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
-                    note(traced, healed=progress.healed)
-            assessment = compared.assessment
-            reasons = assessment.reasons + _explain(progress) + await self._comparer.show_recipients(lease, assessment)
-            assessment = assessment._replace(reasons=reasons)
-        await self._record(lease, compared, assessment, meter.calls, progress)
-        return assessment, meter.calls
+        with span("reconcile", batch_id=lease.batch_id) as traced:
+            async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+                compared = await self._comparer.compare(client, lease, grace_seconds)
+                may_heal = (
+                    on_demand
+                    or progress.offset
+                    or may_heal_again(
+                        progress.walked_at,
+                        now=self._now(),
+                        changed_at=compared.changed_at,
+                        grace_seconds=self._grace_seconds,
+                    )
+                )
+                if compared.assessment.needs_healing and may_heal:
+                    with span("heal", batch_id=lease.batch_id) as healing:
+                        compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
+                        note(healing, healed=progress.healed)
+                assessment = compared.assessment
+                shown = await self._comparer.show_recipients(lease, assessment)
+                reasons = assessment.reasons + _explain(progress) + shown
+                assessment = msgspec.structs.replace(assessment, reasons=reasons)
+            await self._record(lease, compared, assessment, meter.calls, progress)
+            note(traced, verdict=assessment.verdict, calls=meter.calls)
+            return assessment
 
     async def _heal(
         self,
@@ -240,11 +245,6 @@ class Reconciler:
         if kept is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
 
-    def _may_heal(self, compared: Compared, progress: Progress) -> bool:
-        return may_heal_again(
-            progress.walked_at, now=self._now(), changed_at=compared.changed_at, grace_seconds=self._grace_seconds
-        )
-
     async def _record(
         self, lease: Lease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
     ) -> None:
@@ -270,10 +270,7 @@ class Reconciler:
 
     async def _release(self, lease: Lease, wait: timedelta) -> None:
         await self._database.queries.release_batch(
-            self._database.pool,
-            batch_key=lease.batch_key,
-            fence=lease.fence,
-            due_at=self._now() + wait,
+            self._database.pool, batch_key=lease.batch_key, fence=lease.fence, due_at=self._now() + wait
         )
 
 
@@ -293,10 +290,6 @@ def _explain(progress: Progress) -> list[Reason]:
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained
-
-
-def _read_progress(text: str | None) -> Progress:
-    return Progress() if text is None else msgspec.json.decode(text, type=Progress)
 
 
 def _encode(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""When a batch is compared again, and the lease of the worker that compares it."""
+"""When a batch is compared again, the lease of the worker that compares it, and how long comparisons are overdue."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from service.background import every
 from service.errors import OutcomesError
 from service.reconciliation.drift import Assessment
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
@@ -19,6 +22,7 @@ CLOSED_AFTER = timedelta(days=1)
 REPEAT_HEALING = timedelta(hours=6)
 SKEW_SECONDS = 60.0
 """The most by which replica clocks may differ."""
+WATCH_SECONDS = 15.0
 FOREVER = datetime.max.replace(tzinfo=UTC)
 """Stored as infinity in Postgres."""
 
@@ -103,3 +107,27 @@ async def _renew_until_lost(renew: Callable[[], Awaitable[bool]], seconds: float
             return
         except Exception:
             logger.warning("lease_renewal_failed", exc_info=True)
+
+
+class ProgressWatch:
+    """Sets the metrics of progress: the end of the feed, and how long a comparison has been overdue.
+
+    They are read from the database, so every replica reports the same values, even an idle one.
+    """
+
+    def __init__(
+        self, database: Database, metrics: Metrics, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._now = now
+
+    async def run(self) -> None:
+        await every(WATCH_SECONDS, self.refresh, "progress_not_read")
+
+    async def refresh(self) -> None:
+        now = self._now()
+        queries, pool = self._database.queries, self._database.pool
+        self._metrics.feed_position.set(await queries.get_last_position(pool))
+        due_at: datetime | None = await queries.get_oldest_due(pool, now=now)
+        self._metrics.reconciliation_overdue_seconds.set((now - due_at).total_seconds() if due_at else 0)

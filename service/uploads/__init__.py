@@ -1,1 +1,1 @@
-"""Batches: from a CSV of contacts to recipients that are stored, and an upload that never dials twice."""
+"""Uploads: a CSV of contacts becomes stored recipients, then a batch that is sent exactly once."""

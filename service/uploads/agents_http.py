@@ -1,4 +1,4 @@
-"""Agents over HTTP: the columns that bind their files, and the fields that their recipients really have."""
+"""Agents over HTTP: the columns that their files must have, and the fields that their recipients really have."""
 
 import msgspec
 from starlette.requests import Request
@@ -14,14 +14,14 @@ AGENT_ID = Id("agent_id", "agent", "The provider's id of the agent")
 MAX_ID = 10**18 - 1
 ONLY_AGENT = Number("agent_id", "Only this agent", default=None, minimum=0, maximum=MAX_ID)
 AFTER = Number("after", "Agents after this one", default=None, minimum=0, maximum=MAX_ID)
-LIMIT = Number("limit", "How many agents to answer at most", default=100, minimum=1, maximum=100)
+LIMIT = Number("limit", "Maximum number of agents", default=100, minimum=1, maximum=100)
 
-READ_BATCHES = 200
+MAX_BATCHES = 200
 MAX_NAMES = 1000
 
 
 class ColumnsVersion(msgspec.Struct):
-    """The columns that an upload fixed, or changed with ``accept_columns=true``."""
+    """The columns that an upload fixed, or replaced with ``accept_columns=true``."""
 
     version: int
     columns: list[str]
@@ -30,20 +30,15 @@ class ColumnsVersion(msgspec.Struct):
     batch_id: int | None
 
 
-class AgentColumns(msgspec.Struct):
-    """The columns that bind an agent's next file, and every version of them, the present one first."""
+class AgentColumns(ColumnsVersion):
+    """The columns that an agent's next file must have, and all their versions, newest first."""
 
     agent_id: int
-    version: int
-    columns: list[str]
-    accepted_at: Time
-    upload_id: int
-    batch_id: int | None
     history: list[ColumnsVersion]
 
 
 class AgentFields(msgspec.Struct):
-    """What the recipients of an agent have in the feed: at most 1,000 names of each kind, of its newest 200 batches."""
+    """The fields of an agent's recipients in the feed: at most 1,000 names of each kind, of its newest 200 batches."""
 
     agent_id: int
     parameters: list[str]
@@ -62,18 +57,16 @@ class Agents:
         return [
             Operation(
                 "GET", "/v1/agents/{agent_id}/columns", self.get_columns, "read", "Uploads",
-                parameters=(AGENT_ID,),
-                answers=(Answer(One[AgentColumns]),),
+                parameters=(AGENT_ID,), answers=(Answer(One[AgentColumns]),),
             ),
             Operation(
                 "GET", "/v1/fields", self.list_fields, "feed", "Feed",
-                parameters=(ONLY_AGENT, AFTER, LIMIT),
-                answers=(Answer(Page[AgentFields]),),
+                parameters=(ONLY_AGENT, AFTER, LIMIT), answers=(Answer(Page[AgentFields]),),
             ),
         ]  # fmt: skip
 
     async def get_columns(self, request: Request) -> Response:
-        """The columns of an agent's files, and those that it had before. The agent's first upload fixes them."""
+        """The columns of an agent's files, now and before. The agent's first upload fixes them."""
         agent_id = AGENT_ID.read(request)
         rows = self._database.queries.list_agent_columns(self._database.pool, agent_id=agent_id)
         history = [ColumnsVersion(**row) async for row in rows]
@@ -83,11 +76,11 @@ class Agents:
         return JsonResponse(One(AgentColumns(agent_id=agent_id, **present, history=history)))
 
     async def list_fields(self, request: Request) -> Response:
-        """The names in ``parameters`` and ``results`` of the feed's entries, by agent: what a mapping can use. An agent
-        that has no batch yet is not listed."""
+        """The names in ``parameters`` and ``results`` of the feed's entries, by agent, for mappings. An agent without a
+        batch is not listed."""
         limit = LIMIT.read(request)
         rows = self._database.queries.list_fields(
             self._database.pool, agent_id=ONLY_AGENT.read(request), after=AFTER.read(request), limit=limit + 1,
-            batches=READ_BATCHES, names=MAX_NAMES,
+            batches=MAX_BATCHES, names=MAX_NAMES,
         )  # fmt: skip
         return JsonResponse(to_page([AgentFields(**row) async for row in rows], limit, "agent_id"))

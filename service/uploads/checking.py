@@ -1,7 +1,7 @@
-"""The check of a contacts file, as one function; and as a program, so that a large file does not hold up the service.
+"""The check of a contacts file, as a function and as a program, so that a large file does not block the service.
 
-``python -m service.uploads.checking`` takes a Task on one line of standard input and answers Messages, one per line.
-It ends when its standard input closes: whoever asked is gone.
+``python -m service.uploads.checking`` reads a Task on one line of standard input and writes Messages, one per line.
+It exits when its standard input closes, because its caller is gone.
 """
 
 import csv
@@ -17,15 +17,8 @@ from pathlib import Path
 import msgspec
 
 from service.errors import InvalidRequestError
-from service.phones.written import PhoneError, normalise_phone
-from service.uploads.report import (
-    PHONE_COLUMN,
-    ContactsOptions,
-    ContactsReport,
-    Part,
-    mask_cell,
-    mask_phone,
-)  # fmt: skip
+from service.phones.parsing import PhoneError, normalise_phone
+from service.uploads.report import PHONE_COLUMN, ContactsOptions, ContactsReport, Part, mask_cell, mask_phone
 from service.uploads.rows import Rows, is_text, open_rows
 
 CHUNK_ROWS = 2000
@@ -33,7 +26,7 @@ PROGRESS_ROWS = 20_000
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """What the program is to do: the arguments of ``check_file``."""
+    """The program's input: the arguments of ``check_file``."""
 
     path: str
     options: ContactsOptions
@@ -43,16 +36,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What the program says: rows checked so far, or at its end a report, why a file is refused, or what broke."""
+    """The program's output: rows checked so far; at the end the report or why the file is refused."""
 
     progress: int | None = None
     report: ContactsReport | None = None
     refused: str | None = None
-    failed: str | None = None
 
 
 def check_file(task: Task, on_progress: Callable[[int], None]) -> ContactsReport:
-    """Checks the file and writes its parts; raises InvalidRequestError for a file that cannot be read as a whole."""
+    """Checks the file and writes its parts. Raises InvalidRequestError for a file that cannot be checked row by row."""
     if not task.test_recipients:
         return _Check(task, frozenset(), on_progress).run(task.parts)
     report = _Check(task, frozenset(), on_progress).run(())
@@ -61,14 +53,14 @@ def check_file(task: Task, on_progress: Callable[[int], None]) -> ContactsReport
         return report
     if task.test_recipients >= report.recipients:
         raise InvalidRequestError(
-            f"test_recipients: takes fewer than the file's recipients, which are {report.recipients}"
+            f"test_recipients: must be less than the file's number of recipients, {report.recipients}"
         )
     sample = random.Random(task.seed).sample(range(report.recipients), task.test_recipients)  # noqa: S311 no secret
     return _Check(task, frozenset(sample), on_progress).run(task.parts)
 
 
 class _Check:
-    """One pass over the file. ``sample`` holds the recipients, counted from 0, that go to the second part."""
+    """One pass over the file. ``sample`` holds the recipients, counted from 0, of the second part."""
 
     def __init__(self, task: Task, sample: frozenset[int], on_progress: Callable[[int], None]) -> None:
         self._task = task
@@ -106,7 +98,7 @@ class _Check:
                 continue
             if row is None:
                 return
-            if not row:  # a blank line is none
+            if not row:  # a blank line
                 continue
             count += 1
             if count % PROGRESS_ROWS == 0:
@@ -159,12 +151,12 @@ class _Check:
 
 
 def _join_cells(row: list[str]) -> bytes:
-    """A row as it is compared: without blanks around cells; their number keeps rows apart."""
+    """A row as it is compared: the number of cells, then the cells without surrounding blanks."""
     return "\0".join([str(len(row)), *map(str.strip, row), ""]).encode()
 
 
 class _PartWriter:
-    """Writes one part's two files, some thousands of rows at a time."""
+    """Writes one part's two files, ``CHUNK_ROWS`` at a time."""
 
     def __init__(self, part: Part, columns: list[str], ref_column: str, stack: ExitStack) -> None:
         self._part = part
@@ -200,26 +192,25 @@ class _PartWriter:
 
 
 def main() -> None:
-    """The program. Nothing of the file reaches standard error: what breaks is told by its class alone."""
+    """The program. Nothing of the file reaches standard error, so an unexpected error ends it without a word."""
     os.nice(10)
     task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
-        answer = Message(report=check_file(task, lambda rows: _say(Message(progress=rows))))
+        _write(Message(report=check_file(task, lambda rows: _write(Message(progress=rows)))))
     except InvalidRequestError as error:
-        answer = Message(refused=error.message)
-    except Exception as error:
-        answer = Message(failed=type(error).__name__)
-    _say(answer)
-    os._exit(0)  # the thread holds standard input's lock, on which an orderly end would wait
+        _write(Message(refused=error.message))
+    except Exception:
+        os._exit(1)
+    os._exit(0)  # a normal exit would wait for the thread, which holds standard input's lock
 
 
 def _end_with_caller() -> None:
-    os.read(0, 1)  # nothing more is ever sent: this returns when the caller closed it, or is gone
+    os.read(0, 1)  # no more input comes: this returns when the caller closes it or dies
     os._exit(1)
 
 
-def _say(message: Message) -> None:
+def _write(message: Message) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -1,5 +1,5 @@
-"""The column contract: the first file of an agent fixes its columns, since prompts, webhooks and CRM mappings rely on
-their names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
+"""The column contract: an agent's first file fixes its columns, because prompts, webhooks and CRM mappings use the
+names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
 
 import difflib
 
@@ -10,11 +10,11 @@ from service.access.audit import record_audit
 from service.errors import InvalidRequestError
 from service.store.database import Connection, Database
 
-NEAR = 0.8
+MIN_SIMILARITY = 0.8
 
 
 class ColumnDifference(msgspec.Struct):
-    """How a file's columns differ from those that bind; ``renamed`` has those that come near to one that binds."""
+    """How a file's columns differ from the agent's. ``renamed`` maps a new name to the missing one it resembles."""
 
     renamed: dict[str, str]
     missing: list[str]
@@ -24,7 +24,6 @@ class ColumnDifference(msgspec.Struct):
         return bool(self.renamed or self.missing or self.added)
 
     def describe(self) -> str:
-        """The difference in one line."""
         parts = [f"{found!r}: did you mean {meant!r}?" for found, meant in self.renamed.items()]
         parts += [f"{name!r} is missing" for name in self.missing]
         parts += [f"{name!r} is new" for name in self.added]
@@ -32,7 +31,7 @@ class ColumnDifference(msgspec.Struct):
 
 
 def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
-    """What sets a file's ``columns`` apart from the ``binding`` ones; their order does not matter."""
+    """How a file's ``columns`` differ from the ``binding`` ones; their order does not matter."""
     missing = [name for name in binding if name not in columns]
     added = [name for name in columns if name not in binding]
     renamed: dict[str, str] = {}
@@ -48,9 +47,9 @@ def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
 
 
 def _find_near(name: str, candidates: list[str]) -> str | None:
-    """The candidate that ``name`` was probably meant to be: the same but for case and punctuation, or nearly so."""
+    """The candidate that ``name`` probably means: the same apart from case and punctuation, or nearly so."""
     by_letters = {_reduce(candidate): candidate for candidate in candidates}
-    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=NEAR)
+    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=MIN_SIMILARITY)
     return by_letters[nearest[0]] if nearest else None
 
 
@@ -58,44 +57,37 @@ def _reduce(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold()))
 
 
-class ColumnContracts:
-    """Checks files against their agent's columns, and records new ones."""
+async def check_columns(
+    database: Database, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
+) -> int | None:
+    """The version under which to record ``columns``, or None when they are the agent's already. Raises
+    InvalidRequestError with the difference, unless it is accepted."""
+    binding = await database.queries.get_agent_columns(connection, agent_id=agent_id)
+    if binding is None:
+        return 1
+    difference = compare_columns(binding["columns"], columns)
+    if not difference:
+        return None
+    if accept:
+        return int(binding["version"]) + 1
+    raise InvalidRequestError(
+        f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Correct the file, or send "
+        f"accept_columns=true to replace the agent's columns (GET /v1/agents/{agent_id}/columns shows them)",
+        details={"columns": difference},
+    )
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
-    async def check(
-        self, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
-    ) -> int | None:
-        """The version under which ``columns`` are to be recorded, or None when they are those that bind already.
-
-        Raises InvalidRequestError with the difference, unless it is accepted.
-        """
-        binding = await self._database.queries.get_agent_columns(connection, agent_id=agent_id)
-        if binding is None:
-            return 1
-        difference = compare_columns(binding["columns"], columns)
-        if not difference:
-            return None
-        if accept:
-            return int(binding["version"]) + 1
-        raise InvalidRequestError(
-            f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Mend the file, or send "
-            f"accept_columns=true to make them the agent's from now on (GET /v1/agents/{agent_id}/columns shows those)",
-            details={"columns": difference},
+async def bind_columns(
+    database: Database, connection: Connection, agent_id: int, columns: list[str], batch_key: int, *, accept: bool
+) -> None:
+    """Checks again and records new columns. Call it in the transaction that stores the recipients."""
+    await database.queries.lock_agent_columns(connection, agent_id=agent_id)
+    version = await check_columns(database, connection, agent_id, columns, accept=accept)
+    if version is not None:
+        await database.queries.insert_agent_columns(
+            connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
         )
-
-    async def bind(
-        self, connection: Connection, agent_id: int, columns: list[str], batch_key: int, *, accept: bool
-    ) -> None:
-        """Checks once more, and records what is new; to be called in the transaction that stores the recipients."""
-        await self._database.queries.lock_agent_columns(connection, agent_id=agent_id)
-        version = await self.check(connection, agent_id, columns, accept=accept)
-        if version is not None:
-            await self._database.queries.insert_agent_columns(
-                connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
-            )
-            await record_audit(
-                self._database, connection, "columns_changed", f"agent {agent_id}", "changed",
-                version=version, upload_id=batch_key,
-            )  # fmt: skip
+        await record_audit(
+            database, connection, "columns_changed", f"agent {agent_id}", "changed", version=version,
+            upload_id=batch_key,
+        )  # fmt: skip

@@ -1,7 +1,7 @@
-"""Discovery: batches made elsewhere, found through the provider's list, and ours kept in step with it.
+"""Discovery: finds batches made elsewhere in the provider's list, and updates ours from it.
 
-Most passes read a page or two; once an hour one walks the whole list, since its order is only probably newest first.
-Whatever a pass cannot do because the provider fails is tried again in the next one.
+Most passes read a page or two. Once an hour one reads the whole list, because its order is only probably newest first.
+What fails because of the provider is tried again in the next pass.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ logger = structlog.get_logger()
 
 WHOLE_LIST_SECONDS = 3600.0
 LEASE_SECONDS = 30.0
-ASKED_AT_MOST = 10  # questions for unknown ids in any ASK_SECONDS, whoever asks
-ASK_SECONDS = 10.0
-SHOWN_BATCHES = 20
+MAX_REQUESTS = 10  # for unknown ids, within any REQUEST_SECONDS, over all callers
+REQUEST_SECONDS = 10.0
+MAX_SHOWN = 20
 
 
 class Discoverer:
-    """Keeps our batches as the provider tells them. Several replicas take turns by a lease."""
+    """Keeps our batches as the provider lists them. One replica at a time does this, under a lease."""
 
     def __init__(
         self,
@@ -53,14 +53,13 @@ class Discoverer:
         self._is_holder = False
         self._walked_at: float | None = None
         self._ending: Ending = "end"
-        """How the last reading of the whole list ended."""
+        """How the last walk over the whole list ended."""
         self._odd_pages = 0
-        """How many pages every reading goes through, so that it sees whether what was odd still is."""
+        """Pages that every pass reads, to see whether the odd entries of the last pass are still odd."""
         self._flaws = Counter[str]()
-        self._asked_at: deque[float] = deque(maxlen=ASKED_AT_MOST)
+        self._requested_at: deque[float] = deque(maxlen=MAX_REQUESTS)
 
     async def run(self) -> None:
-        """Discovers until it is cancelled."""
         await asyncio.gather(
             every(self._interval_seconds, self._discover_in_turn, "discovery_failed"),
             every(self._lease_seconds / 3, self._keep_lease, "lease_renewal_failed"),
@@ -74,7 +73,7 @@ class Discoverer:
         return self._is_holder
 
     async def _keep_lease(self) -> None:
-        """Renews the lease between rounds too: it stays with one replica for as long as that one lives."""
+        """Renews the lease between passes, so that it stays with one replica while that one lives."""
         if self._is_holder:
             await self._claim()
 
@@ -86,10 +85,7 @@ class Discoverer:
                 logger.warning("discovery_failed", status=error.status)
 
     async def discover(self) -> None:
-        """One pass: reads the list, and places events again that new batches concern.
-
-        Raises ProviderError when the provider does not answer.
-        """
+        """One pass over the list; then places events again that may belong to new batches. Raises ProviderError."""
         if self._client is None:
             return
         now = time.monotonic()
@@ -99,21 +95,21 @@ class Discoverer:
             self._walked_at = now
         await self._registrar.finish_all()
 
-    async def ask_for(self, batch_id: int) -> bool:
-        """Asks the provider for a batch that we do not know, and takes it down; whether we know it now.
+    async def _fetch(self, batch_id: int) -> bool:
+        """Requests an unknown batch from the provider and records it. Returns whether it is known now.
 
-        Only so many questions are asked in a while, so unknown ids cannot use up the provider's allowance: beyond them
-        raises UnavailableError. Raises ProviderError when the provider fails.
+        Raises UnavailableError beyond ``MAX_REQUESTS``, so that unknown ids cannot use up the rate limit, and
+        ProviderError when the provider fails.
         """
         if self._client is None:
             return False
         now = time.monotonic()
-        if len(self._asked_at) == ASKED_AT_MOST and now - self._asked_at[0] < ASK_SECONDS:
+        if len(self._requested_at) == MAX_REQUESTS and now - self._requested_at[0] < REQUEST_SECONDS:
             raise UnavailableError(
-                f"Batch {batch_id} is not known here (yet), and the provider was just asked for many: ask again later",
-                retry_after=round(ASK_SECONDS),
+                f"Batch {batch_id} is not known here (yet), and many others were just requested: try again later",
+                retry_after=round(REQUEST_SECONDS),
             )
-        self._asked_at.append(now)
+        self._requested_at.append(now)
         try:
             batch = await self._client.get_batch(batch_id)
         except ProviderError as error:
@@ -122,13 +118,14 @@ class Discoverer:
             raise
         await self._note([batch])
         await self._registrar.finish_all()
+        return await self._is_known(batch_id)
+
+    async def _is_known(self, batch_id: int) -> bool:
         return await self._database.queries.get_registration(self._database.pool, batch_id=batch_id) is not None
 
     async def require(self, batch_id: int) -> None:
-        """Makes sure that a batch is known; raises NotFoundError when the provider does not know it either."""
-        if await self._database.queries.get_registration(self._database.pool, batch_id=batch_id) is not None:
-            return
-        if not await self.ask_for(batch_id):
+        """Raises NotFoundError when neither this service nor the provider knows the batch; see also ``_fetch``."""
+        if not await self._is_known(batch_id) and not await self._fetch(batch_id):
             upload_id = await self._database.queries.find_withholder(self._database.pool, batch_id=batch_id)
             if upload_id is not None:
                 raise NotFoundError(
@@ -138,18 +135,18 @@ class Discoverer:
             raise NotFoundError(f"There is no batch {batch_id}")
 
     async def _read_list(self, client: FormantClient, *, is_whole: bool) -> None:
-        """Notes each page before the next one is asked for, and after its answer came (see note_batches)."""
+        """Records each page before it requests the next one (see note_batches)."""
         walk = client.walk_batches()
-        flaws, homeless = Counter[str](), list[int]()
+        flaws, orphans = Counter[str](), list[int]()
         pages = odd_pages = 0
         while (page := await walk.read()) is not None:
             pages += 1
             changed = await self._note(page.data)
-            nowhere = await self._find_homeless(page.data)
-            if page.odd or nowhere:
+            without_agent = await self._find_orphans(page.data)
+            if page.odd or without_agent:
                 odd_pages = pages
-            flaws.update([*[entry.reason for entry in page.odd.values()], *["no_agent" for _ in nowhere]])
-            homeless += nowhere
+            flaws.update([*[entry.reason for entry in page.odd.values()], *["no_agent" for _ in without_agent]])
+            orphans += without_agent
             if not (changed or is_whole or pages < self._odd_pages):
                 break
         if is_whole:
@@ -157,10 +154,10 @@ class Discoverer:
         if self._ending != "end":
             flaws[self._ending] += 1
         self._odd_pages = odd_pages + 1 if odd_pages else 0
-        await self._record_flaws(flaws, homeless)
+        await self._record_flaws(flaws, orphans)
 
-    async def _find_homeless(self, batches: Sequence[ProviderBatch]) -> list[int]:
-        """Batches without an agent that we do not know: they cannot be placed, so they are skipped."""
+    async def _find_orphans(self, batches: Sequence[ProviderBatch]) -> list[int]:
+        """The ids of unknown batches without an agent. They are skipped, because they belong to no known agent."""
         without = [batch.id for batch in batches if batch.agent_id is None]
         if not without:
             return []
@@ -168,8 +165,8 @@ class Discoverer:
         known = {row["batch_id"] async for row in rows}
         return [batch_id for batch_id in without if batch_id not in known]
 
-    async def _record_flaws(self, flaws: Counter[str], homeless: list[int]) -> None:
-        """Records what this reading found odd, in place of what the last one did: alarms and the doctor show it."""
+    async def _record_flaws(self, flaws: Counter[str], orphans: list[int]) -> None:
+        """Replaces the flaws of the last pass by those of this one, for alarms and the doctor."""
         for reason, count in flaws.items():
             self._metrics.list_flaws.labels("batches", reason).inc(count)
         if flaws != self._flaws:
@@ -180,7 +177,7 @@ class Discoverer:
             name="batches",
             odd_entries=flaws.total(),
             reasons=msgspec.json.encode(flaws).decode(),
-            batch_ids=homeless[:SHOWN_BATCHES],
+            batch_ids=orphans[:MAX_SHOWN],
         )
 
     async def _note(self, batches: Sequence[ProviderBatch]) -> int:

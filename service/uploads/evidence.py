@@ -1,4 +1,4 @@
-"""What speaks for and against a batch being an upload: the provider's list, its conversations, and webhooks."""
+"""Evidence for and against a batch being an upload: the provider's list, its conversations, and webhooks."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,19 +13,19 @@ from service.formant.regions import Regions
 from service.store.database import Database
 from service.uploads.matching import CLOCK_SLACK, PEOPLE_OF_PROOF, Contender, Listed
 
-MOST_PAGES = 10
-"""Of conversations: enough to see who is being called, whatever else the agent does."""
+MAX_PAGES = 10
+"""Pages of conversations: enough to see who is being called, whatever else the agent does."""
 
 
 class KnownBatch(NamedTuple):
-    """A batch that is known here: as which upload (None: as made elsewhere), and how that is known."""
+    """A batch that is known here: its upload (None: it was made elsewhere), and how that is known."""
 
     upload_id: int | None
     known_by: str | None
 
 
 class Evidence(NamedTuple):
-    """An upload, what else may have become the batches that ``free`` lists, and how that is known of the others."""
+    """An upload, the rivals that may have become the ``free`` batches instead, and what is known of the others."""
 
     upload: Contender
     rivals: list[Contender]
@@ -34,27 +34,26 @@ class Evidence(NamedTuple):
     unreadable: list[Listed]
     """Entries of the list without a usable id: any of them could be a batch of the agent."""
     answers: dict[int, ProviderBatch]
-    """The listed batches as the provider said it."""
+    """The listed batches as the provider sent them, by id."""
     known: dict[int, KnownBatch]
     is_known_sent: bool
-    """Webhooks came in that bear its references."""
+    """Webhooks with its references have come in."""
     has_calls: bool
     """Calls were attributed to it, by phone at least."""
     called_people: int = 0
-    """How many phones were called since that stand in it alone."""
+    """Phones called since that are in this upload alone."""
     is_contradicted: bool = False
 
     @property
     def free(self) -> list[Listed]:
-        """The listed batches that are not known here."""
         return [batch for batch in self.listed if batch.id not in self.known]
 
 
 async def gather_evidence(database: Database, client: FormantClient, batch_key: int) -> Evidence:
-    """The evidence on an upload, of the provider's list and of webhooks; raises ProviderError.
+    """The evidence on an upload from the provider's list and from webhooks; raises ProviderError.
 
-    The list comes first: an upload is committed as being sent before the provider can know its batch, so what made a
-    batch that is on the list is seen afterwards.
+    The list is read first. An upload is committed as being sent before the provider can list its batch, so the upload
+    behind every listed batch is visible afterwards.
     """
     agent_id = await database.queries.get_upload_agent(database.pool, batch_key=batch_key)
     answers, odd = await client.list_batches(agent_id)
@@ -77,9 +76,13 @@ async def gather_evidence(database: Database, client: FormantClient, batch_key: 
 
 
 async def add_calls(
-    database: Database, client: FormantClient, evidence: Evidence, since: datetime | None, regions: Regions
+    database: Database, client: FormantClient, evidence: Evidence, batches: Sequence[Listed], regions: Regions
 ) -> Evidence:
-    """The same, with what the agent's conversations since then show; raises ProviderError."""
+    """The evidence, with what the agent's conversations show since the first of ``batches`` was made, or else since the
+    upload was sent; raises ProviderError."""
+    times = [batch.created_at for batch in batches if batch.created_at is not None]
+    begin = min(times, default=None) or evidence.upload.sent_at
+    since = begin - CLOCK_SLACK if begin is not None else None
     calls = await _read_calls(client, evidence.agent_id, since, regions.find(evidence.agent_id))
     contenders = [evidence.upload, *evidence.rivals]
     found = await database.queries.find_callers(
@@ -90,7 +93,7 @@ async def add_calls(
         started_at=[started_at for _, started_at in calls],
         people=PEOPLE_OF_PROOF,
     )
-    # Webhooks with its references come first: they are proof, phones are when there are several.
+    # Webhooks with its references are proof and take precedence. Phones are proof only when there are several.
     upload, *rivals = (
         contender if contender.first_call_at else contender._replace(first_call_at=proven_at)
         for contender, proven_at in zip(contenders, found["proven_at"], strict=True)
@@ -102,13 +105,6 @@ async def add_calls(
         called_people=found["called"][0],
         is_contradicted=has_strangers_only and not evidence.is_known_sent,
     )
-
-
-def begin_of_calls(evidence: Evidence, batches: Sequence[Listed]) -> datetime | None:
-    """From when on calls may be those of these batches; None where nothing says it."""
-    times = [batch.created_at for batch in batches if batch.created_at is not None]
-    begin = min(times, default=None) or evidence.upload.sent_at
-    return begin - CLOCK_SLACK if begin is not None else None
 
 
 def _read_contender(row: asyncpg.Record) -> Contender:
@@ -125,10 +121,10 @@ def _read_contender(row: asyncpg.Record) -> Contender:
 async def _read_calls(
     client: FormantClient, agent_id: int, since: datetime | None, region: str
 ) -> list[tuple[str, datetime]]:
-    """The phones that the agent called since then, and when; of a bounded number of conversations."""
+    """The phones that the agent called since then, and when, from at most ``MAX_PAGES`` pages."""
     calls: list[tuple[str, datetime]] = []
     offset = 0
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         page = await client.list_conversations(agent_id, PAGE_ROWS, offset)
         recent = [
             record

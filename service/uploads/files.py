@@ -1,4 +1,4 @@
-"""Files over HTTP: a CSV received with a bounded size, as a form's part or as the body itself, and kept on disk."""
+"""Files over HTTP: a CSV of bounded size, received as a form's part or as the body itself, and kept on disk."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -9,17 +9,17 @@ from typing import BinaryIO, NamedTuple
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.types import Message, Receive
+from starlette.types import Message
 
 from service.errors import BodyTooLargeError, InvalidRequestError
-from service.uploads.leftovers import make_folder
+from service.uploads.folders import make_folder
 
 MAX_FILE_BYTES = 100 * 2**20
 MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16
 
 
 class ReceivedFile(NamedTuple):
-    """A file as received: where it is, the sender's name for it, and its SHA-256."""
+    """A received file: its path here, its name at the sender, and its SHA-256."""
 
     path: Path
     name: str
@@ -37,7 +37,7 @@ async def receive_form(request: Request) -> AsyncIterator[FormData]:
 
 @asynccontextmanager
 async def keep_file(form: FormData) -> AsyncIterator[ReceivedFile]:
-    """The form's file, for as long as the block lasts."""
+    """The form's file, on disk while the block runs."""
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise InvalidRequestError("file: is missing; send the CSV as a file part (curl: -F file=@contacts.csv)")
@@ -51,7 +51,7 @@ async def keep_file(form: FormData) -> AsyncIterator[ReceivedFile]:
 
 @asynccontextmanager
 async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
-    """The CSV of a request, sent as a form's part ``file`` or as the body itself."""
+    """The CSV of a request, sent as the form part ``file`` or as the body itself."""
     if _is_form(request):
         async with receive_form(request) as form, keep_file(form) as received:
             yield received
@@ -73,25 +73,21 @@ def _is_form(request: Request) -> bool:
 
 
 def _bound(request: Request) -> Request:
-    """The same request, cut off where its body goes on past the limit, whatever its length was said to be."""
+    """The request, with a body that is refused beyond the limit, whatever Content-Length says."""
     length = request.headers.get("content-length", "0")
     if length.isdecimal() and int(length) > MAX_FORM_BYTES:
         raise _too_large()
-    return Request(request.scope, _bound_receive(request.receive))
-
-
-def _bound_receive(receive: Receive) -> Receive:
     received = 0
 
-    async def receive_bounded() -> Message:
+    async def receive() -> Message:
         nonlocal received
-        message = await receive()
+        message = await request.receive()
         received += len(message.get("body", b""))
         if received > MAX_FORM_BYTES:
             raise _too_large()
         return message
 
-    return receive_bounded
+    return Request(request.scope, receive)
 
 
 def _copy(source: BinaryIO, path: Path) -> bytes:

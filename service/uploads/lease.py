@@ -1,9 +1,9 @@
 """The lease on an upload: renewed while its owner works on it, and the fence around sending it.
 
-The lease in the database lasts ``LEASE_SECONDS``. The owner itself relies on it for ``SENDING_SECONDS`` only, counted
-from before it asked for it, by clocks that go on while the machine sleeps. The difference is how long the owner may be
-paused between its last look at the clock and the write that follows: when another settles the upload, both are past. So
-the lease is twice as long as the right to send and its confirmation.
+The lease in the database lasts ``LEASE_SECONDS``. The owner relies on it for ``SENDING_SECONDS`` only, counted from
+before the request for it, by clocks that also run while the machine sleeps. The difference is how long the owner may be
+paused between its last check of the clocks and the write that follows: before another process settles the upload, both
+are over. So the lease lasts more than twice as long as the right to send and its confirmation together.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # macOS: it
 
 
 class Instant(NamedTuple):
-    """This moment by two clocks: neither alone sees every pause of a process or of a virtual machine."""
+    """The current time by two clocks; neither alone sees every pause of a process or a virtual machine."""
 
     since_boot: float
     wall: float
 
 
 def read_clocks() -> Instant:
-    """This moment. On Linux ``time.monotonic`` stands still while the machine is suspended, so it is not asked."""
+    """The current time. ``time.monotonic`` is not used: on Linux it stops while the machine is suspended."""
     return Instant(time.clock_gettime(_BOOT_CLOCK), time.time())
 
 
 class Lease:
-    """The lease on some uploads, the last of which is the one to be sent. A ``Fence`` for the client."""
+    """The lease on some uploads, the last of which is sent. A ``Fence`` for the client."""
 
     def __init__(self, database: Database, batch_keys: list[int], clocks: Callable[[], Instant] = read_clocks) -> None:
         self._database = database
@@ -52,12 +52,12 @@ class Lease:
         self._sent_at: datetime | None = None
         self._asked_at: Instant | None = None
 
-    def move(self, rows: int) -> None:
-        """Says that so many rows of the file have been checked in all."""
+    def report_progress(self, rows: int) -> None:
+        """Sets the number of rows checked so far; ``renew`` stores it."""
         self._rows = rows
 
     async def begin_sending(self) -> asyncpg.Record | None:
-        """Commits that sending begins: the upload's agent, name and time of sending; None when it was given up."""
+        """Commits that sending begins. Returns the upload's agent, name and sending time; None when it was given up."""
         asked_at = self._clocks()
         upload: asyncpg.Record | None = await self._database.queries.begin_sending(
             self._database.pool, batch_key=self._batch_keys[-1], seconds=LEASE_SECONDS
@@ -74,13 +74,13 @@ class Lease:
         return all(seconds < SENDING_SECONDS for seconds in passed)
 
     async def confirm(self) -> None:
-        """Renews the lease now, or learns that it was lost; a database that is away leaves it to the clocks."""
+        """Renews the lease now, or finds that it was lost. While the database is unreachable, the clocks decide."""
         with contextlib.suppress(Exception):
             async with asyncio.timeout(CONFIRM_SECONDS):
                 await self.renew()
 
     async def renew(self) -> None:
-        """Renews the lease; where the upload was settled by another, it has ended for good."""
+        """Renews the lease. It ends for good when another process has settled the upload."""
         asked_at = self._clocks()
         renewed = self._database.queries.renew_upload_lease(
             self._database.pool,
@@ -96,11 +96,10 @@ class Lease:
 
 @asynccontextmanager
 async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[Lease]:
-    """Renews the lease on uploads for as long as the block lasts, and records how far the check is."""
+    """Renews the lease on uploads while the block runs, and stores the progress of the check."""
     lease = Lease(database, batch_keys)
-    # A database that is away for longer than the lease is what the lease is for.
-    renewing = every(RENEW_SECONDS, lease.renew, "lease_renewal_failed", is_due_at_once=False)
-    task = asyncio.create_task(renewing)
+    # A failed renewal is only logged: the lease may run out.
+    task = asyncio.create_task(every(RENEW_SECONDS, lease.renew, "lease_renewal_failed", is_due_at_once=False))
     try:
         yield lease
     finally:

@@ -1,9 +1,9 @@
-"""Which batch in the provider's list an upload became: pure rules over what is known, without any I/O.
+"""Which batch of the provider's list an upload became: pure rules, without I/O.
 
-A batch *fits* an upload when everything about it is as it was sent. It *could be* the upload when nothing rules that
-out: a provider may drop recipients, change blanks and case of a name, and give times by another clock. Only what fits
-is adopted without a person, and only where no other upload and no other batch can explain it; else calls decide. An
-entry of the list that cannot be read is a batch too, and could be the upload unless what it does say rules that out.
+A batch *fits* an upload when everything about it is as sent. It *could be* the upload when nothing rules that out: a
+provider may drop recipients, change blanks and case of a name, and use another clock. Only a batch that fits is adopted
+without a person, and only where no other upload and no other batch can explain it; else calls decide. An unreadable
+entry of the list is a batch too, and could be the upload unless its readable fields rule that out.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from service.formant.batches import OddEntry, ProviderBatch
 
 CLOCK_SLACK = timedelta(minutes=5)
 ZONE_SLACK = timedelta(days=1)
-"""A time without its zone may be anybody's: some 14 hours off."""
+"""A time without a zone may be off by up to 14 hours."""
 CALL_SLACK = timedelta(minutes=1)
 PEOPLE_OF_PROOF = 2
-"""One person who stands in one upload alone may have called by themselves; so many did not."""
+"""A single person of an upload may have called in on their own; this many did not."""
 
 
 class Listed(NamedTuple):
-    """A batch of the provider's list; None is what it does not say. Without an id that can be read it is 0."""
+    """A batch of the provider's list. None: not given. ``id`` is 0 when it cannot be read."""
 
     id: int
     agent_id: int | None
@@ -31,12 +31,12 @@ class Listed(NamedTuple):
 
     @classmethod
     def read(cls, batch: ProviderBatch | OddEntry) -> Self:
-        """What the provider says; no batch is empty, so a count of 0 says nothing."""
+        """From the provider's entry. No batch is empty, so a count of 0 is taken as not given."""
         batch_id = batch.id if isinstance(batch, ProviderBatch) else 0
         return cls(batch_id, batch.agent_id, batch.name, batch.total_recipients or None, batch.created_at)
 
     def describe(self) -> str:
-        """In words, for a person who has to decide."""
+        """In words, for the person who has to decide."""
         name = "no name" if self.name is None else f"“{self.name[:100]}”"
         count = "an unknown number of" if self.recipients is None else self.recipients
         made = "at an unknown time" if self.created_at is None else self.created_at.isoformat(timespec="seconds")
@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """An upload that may have become a batch. ``first_call_at``: of the first call that is surely its own."""
+    """An upload that may have become a batch. ``first_call_at``: when the first call came that is certainly its own."""
 
     key: int
     name: str
@@ -55,7 +55,7 @@ class Contender(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The batch to adopt, or None and why not. ``waits``: it decides itself, once another upload is answered."""
+    """The batch to adopt, or None and why not. ``waits``: the answer to another upload will decide."""
 
     batch_id: int | None
     reason: str = ""
@@ -63,32 +63,31 @@ class Decision(NamedTuple):
 
 
 def fold(name: str) -> str:
-    """A name as a provider may give it back: blanks trimmed and collapsed, whatever its case."""
+    """A name as it is compared: blanks trimmed and collapsed, case ignored. Providers may change both."""
     return " ".join(name.split()).casefold()
 
 
 def fits(upload: Contender, batch: Listed, agent_id: int) -> bool:
-    """Whether all that the provider says of a batch is as the upload was sent."""
+    """Whether everything that the provider lists of a batch is as the upload was sent."""
     is_same = (batch.agent_id, batch.name, batch.recipients) == (agent_id, upload.name, upload.recipients)
     return is_same and _is_made_after(batch, upload, CLOCK_SLACK)
 
 
 def could_be(upload: Contender, batch: Listed) -> bool:
-    """Whether a batch may be the upload: it was made since, by whatever clock, or has its name.
+    """Whether a batch may be the upload: it was made since, by any clock, or has its name.
 
-    Its size is not asked. A batch that was made since, or at an unknown time, counts whatever its size; size would only
-    add batches of another name from a day and more before the upload was sent, and none of those is it.
+    Its size does not matter: that could only add batches of another name from a day or more before the upload.
     """
     return is_recent(upload, batch) or (batch.name is not None and fold(batch.name) == fold(upload.name))
 
 
 def is_recent(upload: Contender, batch: Listed) -> bool:
-    """Whether a batch was made since the upload was sent, by whatever clock."""
+    """Whether a batch was made since the upload was sent, by any clock."""
     return _is_made_after(batch, upload, ZONE_SLACK)
 
 
 def is_plausible(upload: Contender, batch: Listed) -> bool:
-    """Whether a batch looks like the upload: a few recipients dropped, one too many, its name a little changed."""
+    """Whether a batch looks like the upload: some recipients dropped or one added, its name slightly changed."""
     return (
         is_recent(upload, batch)
         and (batch.name is None or fold(batch.name) == fold(upload.name))
@@ -107,8 +106,8 @@ def decide(
 ) -> Decision:
     """Which of the ``free`` batches, those of no other upload, the ``upload`` became.
 
-    ``rivals`` are the agent's other uploads without a batch that may have been sent. ``is_contradicted``: calls were
-    made that nothing else explains, and none of them to the upload's people. ``unreadable``: entries of the list.
+    ``rivals`` are the agent's other uploads without a batch that may have been sent. ``is_contradicted``: there are
+    calls that nothing else explains, and none of them is to the upload's people. ``unreadable``: entries of the list.
     """
     fitting = [batch for batch in free if fits(upload, batch, agent_id)]
     if not fitting:
@@ -126,7 +125,7 @@ def decide(
     if len(options) != 1 or options[0] not in fitting:
         return Decision(None, "no single batch is certainly it")
     hidden = _before_first_call(upload, [entry for entry in unreadable if looks_like_it(upload, entry)])
-    # Calls show that it was sent. Which batch they are of they show where only a coincidence could be the other.
+    # Calls prove that it was sent. They also identify the batch, unless a rival or a named entry may explain them.
     if hidden and (upload.first_call_at is None or contesting or any(entry.name is not None for entry in hidden)):
         return Decision(None, describe_unreadable(len(hidden)))
     doubt = _find_doubt(upload, contesting, options[0], is_contradicted=is_contradicted)
@@ -134,7 +133,7 @@ def decide(
 
 
 def describe_unreadable(count: int) -> str:
-    """What speaks against a decision by the list alone."""
+    """Why the list alone does not decide."""
     entries = "1 entry" if count == 1 else f"{count} entries"
     return f"{entries} of the provider's list cannot be read and could be it: look in the provider's dashboard"
 
@@ -142,7 +141,7 @@ def describe_unreadable(count: int) -> str:
 def _find_doubt(
     upload: Contender, contesting: Sequence[Contender], batch: Listed, *, is_contradicted: bool
 ) -> str | None:
-    """What speaks against the only batch that an upload can be; calls of its own leave no doubt."""
+    """A reason to doubt the only batch that an upload can be. Its own calls leave no doubt."""
     if upload.first_call_at is not None:
         return None
     rivals = [rival.key for rival in contesting if is_plausible(rival, batch) and _before_first_call(rival, [batch])]
@@ -154,7 +153,7 @@ def _find_doubt(
 
 
 def _pin(contenders: Sequence[Contender], free: Sequence[Listed]) -> set[int]:
-    """The batches that are shown to be another's: the only one from which its first call can have come."""
+    """The batches that belong to contenders: for each, the only one from which its first call can have come."""
     pinned: set[int] = set()
     for contender in contenders:
         possible = _before_first_call(contender, [batch for batch in free if is_recent(contender, batch)])
@@ -164,7 +163,7 @@ def _pin(contenders: Sequence[Contender], free: Sequence[Listed]) -> set[int]:
 
 
 def _before_first_call(contender: Contender, batches: Sequence[Listed]) -> list[Listed]:
-    """Those that were there when its first call was made; all of them while there is none."""
+    """Those that existed when its first call was made; all of them while it has none."""
     if contender.first_call_at is None:
         return list(batches)
     latest = contender.first_call_at + CALL_SLACK

@@ -1,10 +1,10 @@
 """Repair of phones that older versions stored as the provider wrote them: recipients made on the fly, waiting events.
 
-It goes through all of them in small committed steps, which any replica goes on with, and then once more a day later:
-a replica of the version before may have run beside the first pass. Then nothing is left to do, for ever.
+It reads all of them in small committed steps, which any replica can continue, and again a day later, because a replica
+of the previous version may still have run during the first pass. After that it is finished for good.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -17,35 +17,22 @@ from service.uploads.registration import Registrar
 logger = structlog.get_logger()
 
 STEP_ROWS = 1000
-
-
-class _Repaired(NamedTuple):
-    row: Any
-    phone: str
+INTERVAL_SECONDS = 60.0
 
 
 class PhoneRepair:
-    """Repairs. ``registrar`` then places what waits; None leaves that to the running service."""
+    """Repairs phones. ``registrar`` then places the waiting events; None leaves that to the running service."""
 
-    def __init__(
-        self,
-        database: Database,
-        regions: Regions,
-        registrar: Registrar | None = None,
-        *,
-        interval_seconds: float = 60.0,
-    ) -> None:
+    def __init__(self, database: Database, regions: Regions, registrar: Registrar | None = None) -> None:
         self._database = database
         self._regions = regions
         self._registrar = registrar
-        self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        await every(self._interval_seconds, self.finish, "maintenance_failed")
+        await every(INTERVAL_SECONDS, self.finish, "maintenance_failed")
 
     async def finish(self) -> int:
-        """Takes all steps that are due; how many phones were repaired."""
+        """Takes all steps that are due. Returns the number of repaired phones."""
         count = 0
         while (repaired := await self.take_step()) is not None:
             count += repaired
@@ -56,7 +43,7 @@ class PhoneRepair:
         return count
 
     async def take_step(self) -> int | None:
-        """Takes the next step; how many phones it repaired, or None when none is due."""
+        """Takes the next step. Returns the number of phones it repaired, or None when no step is due."""
         queries, pool = self._database.queries, self._database.pool
         await queries.begin_phone_repair(pool)
         work = await queries.get_phone_repair(pool)
@@ -75,10 +62,10 @@ class PhoneRepair:
             after=work["cursor"],
             batch_key=page[-1]["batch_key"] if page else None,
             cursor=page[-1]["recipient_no"] if page else None,
-            batch_keys=[found.row["batch_key"] for found in repaired],
-            recipient_nos=[found.row["recipient_no"] for found in repaired],
-            said=[found.row["phone"] for found in repaired],
-            phones=[found.phone for found in repaired],
+            batch_keys=[row["batch_key"] for row, _ in repaired],
+            recipient_nos=[row["recipient_no"] for row, _ in repaired],
+            said=[row["phone"] for row, _ in repaired],
+            phones=[phone for _, phone in repaired],
         )
         return len(repaired) if is_ours else 0
 
@@ -90,13 +77,13 @@ class PhoneRepair:
             pool,
             after=work["cursor"],
             cursor=page[-1]["arrival_id"] if page else None,
-            arrival_ids=[found.row["arrival_id"] for found in repaired],
-            said=[found.row["phone"] for found in repaired],
-            phones=[found.phone for found in repaired],
+            arrival_ids=[row["arrival_id"] for row, _ in repaired],
+            said=[row["phone"] for row, _ in repaired],
+            phones=[phone for _, phone in repaired],
         )
         return len(repaired) if is_ours else 0
 
-    def _read(self, page: list[Any]) -> list[_Repaired]:
-        """The rows whose phone is stored otherwise than it is compared."""
+    def _read(self, page: list[Any]) -> list[tuple[Any, str]]:
+        """The rows whose stored phone is not canonical, each with the canonical one."""
         found = [(row, canonical_phone(row["phone"], self._regions.find(row["agent_id"]))) for row in page]
-        return [_Repaired(row, phone) for row, phone in found if phone is not None and phone != row["phone"]]
+        return [(row, phone) for row, phone in found if phone is not None and phone != row["phone"]]

@@ -1,7 +1,7 @@
-"""Registration: the CSV of a batch made elsewhere, brought in late, as if it had been there from the start.
+"""Registration: the CSV of a batch made elsewhere, imported late, with the same result as if it had come first.
 
-staged → match → withdraw → retry → done. Each step is committed, bounded, and safe to take twice; so any replica goes
-on where another died. The last one places events again, as does every other change of what events may belong to.
+staged → match → withdraw → retry → done. Each step is committed, bounded and safe to repeat, so any replica can
+continue. The last one places events again, as does every other change of what events may belong to.
 """
 
 import asyncio
@@ -16,8 +16,9 @@ from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.events import ANYWHERE
 from service.formant.regions import Regions
 from service.store.database import COPY_SECONDS, Database
-from service.uploads.contacts import ContactsOptions, Part, check_contacts
-from service.uploads.leftovers import make_folder
+from service.uploads.contacts import check_contacts
+from service.uploads.folders import make_folder
+from service.uploads.report import ContactsOptions, Part
 from service.uploads.uploader import refuse_errors
 
 logger = structlog.get_logger()
@@ -29,15 +30,15 @@ STAGED_COLUMNS = ("batch_key", "row_no", "phone", "parameters")
 
 
 class Registration(TypedDict):
-    """What came of a registration, in recipients and in events."""
+    """The result of a registration, in recipients and in events."""
 
     batch_id: int
     recipients: int
-    """Those in the file."""
+    """In the file."""
     matched: int
-    """Those that had been made on the fly before."""
+    """Made on the fly before, and in the file."""
     withdrawn: int
-    """Those made on the fly that the file does not hold."""
+    """Made on the fly before, and not in the file."""
     attributed: int
     """Waiting events that found their recipient."""
     still_unattributed: int
@@ -47,14 +48,14 @@ class Registration(TypedDict):
 class Registrar:
     """Registers CSV files, and has events placed again after any change of what they may belong to."""
 
-    def __init__(self, database: Database, *, regions: Regions = ANYWHERE) -> None:
+    def __init__(self, database: Database, regions: Regions = ANYWHERE) -> None:
         self._database = database
         self._regions = regions
 
     async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
-        """Registers a file and returns what came of it, in recipients and events. The same file again is harmless.
+        """Registers a file. The same file again is harmless.
 
-        Raises InvalidRequestError for a file that cannot be used, ConflictError for a batch that needs or takes none.
+        Raises InvalidRequestError for an unusable file, ConflictError for a batch that has its recipients already.
         """
         row = await self._get(batch_id)
         if row["origin"] != "provider":
@@ -64,11 +65,10 @@ class Registrar:
             row = await self._get(batch_id)
         if row["file_digest"] != digest:
             raise ConflictError(f"Batch {batch_id} is registered already, with another file")
-        # Shielded: a caller that hangs up must not leave it half done until the next pass.
+        # Shielded: a caller that disconnects must not leave it unfinished until the next pass.
         return await asyncio.shield(self.finish(batch_id))
 
     async def finish(self, batch_id: int) -> Registration:
-        """Takes all steps that a registration still lacks."""
         queries, pool = self._database.queries, self._database.pool
         key = (await self._get(batch_id))["batch_key"]
         while await queries.register_step(pool, batch_key=key, rows=STEP_ROWS) in {"match", "withdraw"}:
@@ -79,7 +79,7 @@ class Registrar:
         if row["step"] == "retry":
             await queries.finish_registration(pool, batch_key=key, file_digest=row["file_digest"])
             logger.info("registration_finished", batch_id=batch_id, applied=row["attributed"])
-        row = await self._get(batch_id)
+            row = await self._get(batch_id)
         return {
             "batch_id": batch_id,
             "recipients": row["recipients"],
@@ -90,12 +90,11 @@ class Registrar:
         }
 
     async def run(self) -> None:
-        """Until it is cancelled."""
         await every(INTERVAL_SECONDS, self.finish_all, "placing_failed")
 
     async def finish_all(self) -> None:
-        """Finishes what was left unfinished, by any replica: registrations, and events to place again. A registration
-        that fails is tried again the next time."""
+        """Finishes registrations and placements that any replica left unfinished. A registration that fails is tried
+        again in the next pass."""
         rows = self._database.queries.list_unfinished_registrations(self._database.pool)
         for batch_id in [row["batch_id"] async for row in rows]:
             try:
@@ -105,9 +104,9 @@ class Registrar:
         await self._place_again(None)
 
     async def _place_again(self, batch_key: int | None) -> int:
-        """Places events again that changes of one batch, or of any, concern; returns how many got a recipient."""
+        """Places events again after changes of one batch (None: of any). Returns how many got a recipient."""
         queries, pool, placed = self._database.queries, self._database.pool, 0
-        # Events that leave a batch make room there for others: that is a job more.
+        # Events that leave a batch make room there for others, which adds a job.
         while jobs := [row["job_id"] async for row in queries.list_placement_jobs(pool, batch_key=batch_key)]:
             for job_id in jobs:
                 while (count := await queries.placement_step(pool, job_id=job_id, rows=PLACED_EVENTS)) is not None:
@@ -121,18 +120,18 @@ class Registrar:
         return row
 
     async def _stage(self, row: Any, path: Path, digest: bytes, *, force: bool) -> None:
-        """Stores the file's rows, all or none; nothing where another request is ahead."""
+        """Stores the file's rows, all or none; none when another request was faster."""
         key, total = row["batch_key"], row["total_recipients"]
         with make_folder() as folder:
             part = Part(batch_key=key, ref_token="", upload_path=f"{folder}/upload", copy_path=f"{folder}/copy")
-            # The provider calls each row, so a phone that comes twice is two recipients.
+            # The provider calls every row, so a repeated phone is two recipients.
             options = ContactsOptions(default_region=self._regions.find(row["agent_id"]), duplicates="all")
             report = await check_contacts(path, options, (part,))
             refuse_errors(report)
             if report.recipients != total and not force:
                 raise InvalidRequestError(
                     f"file: has {report.recipients} recipients, the provider's batch {row['batch_id']} has {total}: "
-                    "send the file that it was made with, or force=true if this is it all the same"
+                    "send the file that it was made with, or force=true if this is that file"
                 )
             queries = self._database.queries
             async with self._database.pool.acquire() as connection, connection.transaction():

@@ -1,6 +1,6 @@
-"""What a check of contacts is told and what it answers: plain values that travel between processes as JSON.
+"""Input and output of a check of contacts: plain values, which travel between processes as JSON.
 
-No phone and no other cell is ever given in clear: see ``mask_phone`` and ``mask_cell``.
+No phone and no other cell is ever shown in full: see ``mask_phone`` and ``mask_cell``.
 """
 
 import re
@@ -15,7 +15,7 @@ _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
 
 
 class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a file is read. ``ref_column`` "" adds none; ``default_region`` "" accepts international numbers only."""
+    """How to read a file. ``ref_column`` "" adds none; ``default_region`` "" accepts international numbers only."""
 
     ref_column: str = ""
     default_region: str = ""
@@ -23,7 +23,7 @@ class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch to be written: the file for the provider, and the rows for COPY of ``recipients``."""
+    """One batch to write: the file for the provider, and the rows for COPY into ``recipients``."""
 
     batch_key: int
     ref_token: str
@@ -32,7 +32,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContactError(msgspec.Struct):
-    """What is wrong with one row; ``value`` is masked."""
+    """An error in one row; ``value`` is masked."""
 
     line: int
     column: str | None
@@ -47,7 +47,7 @@ class ContactError(msgspec.Struct):
 
 
 class Duplicate(msgspec.Struct):
-    """A row whose phone came before, in ``first_line``."""
+    """A row with the phone of an earlier row, on ``first_line``."""
 
     line: int
     first_line: int
@@ -55,7 +55,7 @@ class Duplicate(msgspec.Struct):
 
 
 class ContactsReport(msgspec.Struct):
-    """What a file holds. The lists name the first 100; the counts are of all."""
+    """The report on a file. The lists hold the first 100; the counts cover all."""
 
     columns: list[str]
     recipients: int = 0
@@ -67,9 +67,9 @@ class ContactsReport(msgspec.Struct):
     duplicates: list[Duplicate] = []
     part_counts: list[int] = []
     rows_digest: str = ""
-    """SHA-256, in hex, of the columns and the normalised rows: the same however the file is written."""
+    """SHA-256, in hex, of the columns and the normalised rows; encoding and delimiter do not change it."""
     people_digest: str = ""
-    """SHA-256, in hex, of the phones, whatever their order."""
+    """SHA-256, in hex, of the sorted phones."""
 
     def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str) -> None:
         """Counts an error, and lists it while there is room."""
@@ -79,19 +79,17 @@ class ContactsReport(msgspec.Struct):
             self.errors.append(ContactError(line, column, value, kind, problem, remedy))
 
     def add_duplicate(self, line: int, first_line: int, phone: str) -> None:
-        """Counts a repeated phone, and lists it while there is room."""
         self.duplicate_count += 1
         if len(self.duplicates) < MAX_LISTED:
             self.duplicates.append(Duplicate(line, first_line, mask_phone(phone)))
 
 
 def mask_phone(value: str) -> str:
-    """The first three and last two characters of what looks like a phone; of anything else its length."""
+    """The first three and last two characters of a value that looks like a phone; else its length."""
     if _DIGITS_OF_A_PHONE.fullmatch(value):
         return f"{value[:3]}…{value[-2:]}"
     return mask_cell(value)
 
 
 def mask_cell(value: str) -> str:
-    """The length of a cell."""
     return f"({len(value)} characters)"

@@ -1,7 +1,7 @@
-"""A person's decision on an unknown upload, held against the evidence: what it became, or that it was never sent.
+"""Manual resolution of an unknown upload, checked against the evidence: what it became, or that it was never sent.
 
-Both can be wrong, and a wrong "not sent" dials everybody twice. So what speaks against it is named, and a person who
-knows better has to name it too.
+Both can be wrong, and a wrong "not sent" dials everyone twice. So a refusal names the evidence against it, and a person
+who knows better has to repeat those names.
 """
 
 import json
@@ -13,29 +13,30 @@ import structlog
 
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.formant.client import FormantClient
+from service.formant.regions import Regions
 from service.store.database import Database
-from service.uploads.evidence import Evidence, add_calls, begin_of_calls, gather_evidence
-from service.uploads.lookup import UploadFinder
+from service.uploads.evidence import Evidence, add_calls, gather_evidence
 from service.uploads.matching import Listed, could_be, describe_unreadable
+from service.uploads.results import record_batch, record_failure
 
 logger = structlog.get_logger()
 
-SHOWN = 20
+MAX_SHOWN = 20
 
 
 class Resolver:
-    """Settles unknown uploads, and corrects guesses of a lookup, on a person's word.
+    """Settles unknown uploads and corrects guesses of a lookup, as a person decides.
 
     ``client`` is None where no key for the provider is configured.
     """
 
-    def __init__(self, database: Database, client: FormantClient | None, finder: UploadFinder) -> None:
+    def __init__(self, database: Database, client: FormantClient | None, regions: Regions) -> None:
         self._database = database
         self._client = client
-        self._finder = finder
+        self._regions = regions
 
     async def adopt(self, batch_key: int, batch_id: int, *, accept_difference: bool) -> None:
-        """The upload became batch ``batch_id``.
+        """Records that the upload became batch ``batch_id``.
 
         Raises NotFoundError, ConflictError when the upload is not unknown or the batch is another's,
         InvalidRequestError when their counts differ and that is not accepted, ProviderError.
@@ -56,28 +57,28 @@ class Resolver:
                     'if it is this upload all the same, send "accept_difference": true'
                 )
             details = {"recipients": upload["recipients"], "provider_recipients": listed.recipients}
-        is_recorded = await self._finder.record(
-            batch_key, batch, known_by="person", sent_at=upload["sent_at"], action="resolution", details=details
+        is_recorded = await record_batch(
+            self._database, batch_key, batch, known_by="person", sent_at=upload["sent_at"], details=details
         )
         if not is_recorded:
             raise _resolved_meanwhile(batch_key)
         logger.info("upload_resolved", upload_id=batch_key, batch_id=batch_id)
 
     async def declare_not_sent(
-        self, batch_key: int, not_these: Collection[int] | None = None, *, accept_unreadable: bool = False
+        self, batch_key: int, not_these: Collection[int] | None, *, accept_unreadable: bool
     ) -> None:
-        """The upload was never sent, and neither a batch of ``not_these`` nor, with ``accept_unreadable``, an entry of
-        the list that cannot be read is it.
+        """Records that the upload was never sent: it is no batch of ``not_these`` and, with ``accept_unreadable``, none
+        of the list's unreadable entries.
 
-        Raises NotFoundError, ConflictError when the upload is not unknown, was sent for certain, or may be a batch that
-        ``not_these`` does not name or an entry that cannot be read, ProviderError.
+        Raises NotFoundError, ConflictError when the upload is not unknown, was certainly sent, or may be an unreadable
+        entry or a batch that ``not_these`` does not name, ProviderError.
         """
         upload = await self._require_open(batch_key)
         client = self._require_client()
         evidence = await gather_evidence(self._database, client, batch_key)
         if evidence.is_known_sent:
             raise _was_sent(batch_key)
-        evidence = await add_calls(self._database, client, evidence, begin_of_calls(evidence, []), self._finder.regions)
+        evidence = await add_calls(self._database, client, evidence, [], self._regions)
         candidates = find_candidates(evidence)
         unreadable = sum(could_be(evidence.upload, entry) for entry in evidence.unreadable)
         has_calls = evidence.has_calls or evidence.called_people > 0
@@ -86,13 +87,13 @@ class Resolver:
         if not is_denied or (unreadable and not accept_unreadable):
             raise _refuse(batch_key, candidates, unreadable, has_calls=has_calls)
         details: dict[str, Any] = {} if not_these is None else {"not_these": sorted(denied)}
-        state = await self._finder.fail(
+        state = await record_failure(
+            self._database,
             batch_key,
             ["unknown"],
             "declared not sent",
             known_by="person",
             sent_at=upload["sent_at"],
-            action="resolution",
             details=details | ({"unreadable_entries": unreadable} if unreadable else {}),
         )
         if state is None:
@@ -102,7 +103,7 @@ class Resolver:
         logger.info("upload_resolved", upload_id=batch_key, state=state)
 
     async def _require_open(self, batch_key: int, *, known_by_lookup: int | None = None) -> asyncpg.Record:
-        """The upload, when a person may decide on it: it is unknown, or a lookup took it for another batch."""
+        """The upload, when a person may decide on it: it is unknown, or a lookup guessed another batch."""
         upload: asyncpg.Record | None = await self._database.queries.get_upload(
             self._database.pool, batch_key=batch_key
         )
@@ -123,21 +124,19 @@ class Resolver:
 
 
 def find_candidates(evidence: Evidence) -> list[Listed]:
-    """The listed batches that could be the upload; not those that the provider's own answer gave to another."""
-    return [
-        batch for batch in evidence.listed if could_be(evidence.upload, batch) and not _is_anothers(evidence, batch)
-    ]
-
-
-def _is_anothers(evidence: Evidence, batch: Listed) -> bool:
-    known = evidence.known.get(batch.id)
-    return known is not None and known.upload_id is not None and known.known_by == "answer"
+    """The listed batches that could be the upload, without those that the provider's own answer gave to another."""
+    answered = {
+        batch_id
+        for batch_id, known in evidence.known.items()
+        if known.upload_id is not None and known.known_by == "answer"
+    }
+    return [batch for batch in evidence.listed if could_be(evidence.upload, batch) and batch.id not in answered]
 
 
 def _refuse(batch_key: int, candidates: list[Listed], unreadable: int, *, has_calls: bool) -> ConflictError:
     why = []
     if candidates:
-        shown = "; ".join(batch.describe() for batch in candidates[:SHOWN])
+        shown = "; ".join(batch.describe() for batch in candidates[:MAX_SHOWN])
         why.append(f"the provider lists {len(candidates)} that could be it: {shown}")
     if unreadable:
         why.append(describe_unreadable(unreadable))
@@ -146,7 +145,7 @@ def _refuse(batch_key: int, candidates: list[Listed], unreadable: int, *, has_ca
     ids = [batch.id for batch in candidates]
     word: dict[str, Any] = {"not_sent": True}
     if candidates or has_calls:
-        word["not_these"] = ids[:SHOWN]
+        word["not_these"] = ids[:MAX_SHOWN]
     if unreadable:
         word["accept_unreadable"] = True
     return ConflictError(

@@ -1,6 +1,6 @@
-"""Rows of a contacts file, with the line that each begins in; any usual encoding, delimiter and line end.
+"""Rows of a contacts file, with the line on which each begins; any usual encoding, delimiter and line ending.
 
-Memory is bounded: a cell by ``MAX_CELL_CHARACTERS`` (which also ends a quote that nobody closed), a line likewise.
+Memory is bounded: a cell by ``MAX_CELL_CHARACTERS``, which also ends an unclosed quote, and a line likewise.
 """
 
 import csv
@@ -19,7 +19,7 @@ _DELIMITERS = ",;\t|"
 
 
 class Rows:
-    """The rows after the header: iterate over ``next_row`` until it gives None. Closed by ``close``."""
+    """The rows of a file, header included. Call ``next_row`` until it returns None, then ``close``."""
 
     def __init__(self, path: Path, delimiter: str) -> None:
         csv.field_size_limit(MAX_CELL_CHARACTERS)
@@ -28,21 +28,20 @@ class Rows:
         self.line = 1
 
     def next_row(self) -> list[str] | None:
-        """The next row, [] for a blank line, None at the end; raises csv.Error for one that is none.
+        """The next row, [] for a blank line, None at the end; raises csv.Error for an invalid row.
 
-        ``line`` is where it began, as an editor counts; after an error reading goes on with the next line.
+        ``line`` is the line on which it began, as an editor counts. After an error the next call reads the next line.
         """
         self.line = self._rows.line_num + 1
         try:
             return next(self._rows, None)
         except UnicodeError as error:  # UTF-16 cut short; UTF-8 never fails, see _open_text
             raise InvalidRequestError(
-                f"file: line {self._rows.line_num + 1} is not the UTF-16 that its first bytes say: "
+                f"file: line {self._rows.line_num + 1} is not the UTF-16 that the file's first bytes announce: "
                 "save the file as CSV UTF-8"
             ) from error
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -57,7 +56,7 @@ def open_rows(path: Path, ref_column: str) -> tuple[list[str], Rows]:
 
 
 def is_text(cell: str) -> bool:
-    """Whether a cell was UTF-8: what was not stands in it as lone surrogates."""
+    """Whether a cell was UTF-8: invalid bytes are read as lone surrogates."""
     return cell.isascii() or not any("\ud800" <= character <= "\udfff" for character in cell)
 
 
@@ -77,7 +76,7 @@ def _read_lines(file: TextIO) -> Iterator[str]:
 
 
 def _read_header(path: Path) -> tuple[list[str], str]:
-    """The first row and the delimiter: the one by which the phone's column comes out, or else the most columns."""
+    """The first row and the delimiter: the one that yields the phone's column, or else the most columns."""
     found: list[tuple[bool, int, list[str], str]] = []
     problem: csv.Error | None = None
     for delimiter in _DELIMITERS:
@@ -112,7 +111,7 @@ def _check_header(columns: list[str], ref_column: str) -> None:
         if not name or "\x00" in name or len(name) > MAX_NAME_CHARACTERS:
             raise InvalidRequestError(f"{where} has no usable name")
         if name in seen:
-            raise InvalidRequestError(f"{where} {name!r} is there twice; every column needs a name of its own")
+            raise InvalidRequestError(f"{where} {name!r} is there twice; every column needs its own name")
         if name == ref_column:
             raise InvalidRequestError(
                 f"{where} {name!r} is reserved for the reference that this service adds; "
@@ -122,7 +121,7 @@ def _check_header(columns: list[str], ref_column: str) -> None:
 
 
 def _explain_missing(columns: list[str]) -> str:
-    if any(sum(map(str.isdigit, name)) >= 7 for name in columns):  # a contact, so nothing of it is quoted
+    if any(sum(map(str.isdigit, name)) >= 7 for name in columns):  # a contact, so it is not quoted in the message
         return f"names no columns: put a line above it that does, {PHONE_COLUMN} among them"
     near = [name for name in columns if name.lower().replace(" ", "_") == PHONE_COLUMN]
     names = ", ".join(repr(name[:50]) for name in columns[:20]) or "none"

@@ -1,4 +1,4 @@
-"""Sending: the one place from which people are dialled. Each step is committed before the next outside effect."""
+"""Sending: the only place that has people dialled. Each step is committed before the next outside effect."""
 
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +13,13 @@ from service.store.database import Database
 from service.telemetry.tracing import note, span
 from service.uploads.lease import Lease
 from service.uploads.lookup import UploadFinder
+from service.uploads.results import record_batch, record_failure, record_unknown
 
 logger = structlog.get_logger()
 
 RECORD_SECONDS = 30.0
 
-# What is known about an upload must not be lost to a database that is away for a moment.
+# A result must survive a short outage of the database.
 _persist = stamina.AsyncRetryingCaller(attempts=None, timeout=RECORD_SECONDS, wait_max=2.0).on(
     lambda error: not isinstance(error, ApiError)
 )
@@ -35,8 +36,8 @@ class Sender:
     async def send(self, batch_key: int, file_name: str, path: Path, lease: Lease) -> ProviderBatch:
         """The batch that the prepared upload became, once that is stored. Sends only while ``lease`` holds.
 
-        Raises ProviderError when the provider refused it (nobody is dialled), or when its answer was lost and cannot be
-        found out; ConflictError when the upload was given up before it was sent.
+        Raises ProviderError when the provider refused it (nobody is dialled) or when its answer was lost and the batch
+        is not found; ConflictError when the upload was given up before it was sent.
         """
         with span("upload_send", upload_id=batch_key) as traced:
             batch = await self._send(batch_key, file_name, path, lease)
@@ -54,9 +55,8 @@ class Sender:
         except ProviderError as error:
             if error.is_sent_unknown:
                 return await self._find(batch_key, sent_at, error)
-            state = await _persist(
-                self._finder.fail, batch_key, ["uploading", "unknown"], error.message, sent_at=sent_at
-            )
+            states = ["uploading", "unknown"]
+            state = await _persist(record_failure, self._database, batch_key, states, error.message, sent_at=sent_at)
             logger.warning("upload_refused", agent_id=upload["agent_id"], state=state, status=error.status)
             if state == "unknown":
                 raise ProviderError(
@@ -73,9 +73,9 @@ class Sender:
         return batch
 
     async def _find(self, batch_key: int, sent_at: datetime, error: ProviderError) -> ProviderBatch:
-        """The batch, when the provider's list shows it at once; else raises the error that says how things stand."""
-        await _persist(self._finder.record_unknown, batch_key, error.message, sent_at)
-        batch = await self._finder.look_for(batch_key)
+        """The batch, when the provider's list shows it at once; else raises ``error`` with the upload's state added."""
+        await _persist(record_unknown, self._database, batch_key, error.message, sent_at)
+        batch = await self._finder.find(batch_key)
         if batch is not None:
             return batch
         logger.warning("upload_unknown", upload_id=batch_key)
@@ -84,13 +84,13 @@ class Sender:
 
     async def _record(self, batch_key: int, sent_at: datetime, batch: ProviderBatch) -> None:
         try:
-            if not await _persist(self._finder.record, batch_key, batch, sent_at=sent_at):
+            if not await _persist(record_batch, self._database, batch_key, batch, sent_at=sent_at):
                 raise ConflictError(f"Upload {batch_key} was settled otherwise while it was being sent")
         except Exception as error:
             logger.error("upload_record_failed", batch_id=batch.id, upload_id=batch_key, exc_info=True)
             if isinstance(error, ConflictError):
                 detail = f"the provider answered with batch {batch.id}, which could not be recorded: {error.message}"
-                await _persist(self._finder.record_unknown, batch_key, detail, sent_at)
+                await _persist(record_unknown, self._database, batch_key, detail, sent_at)
             raise ProviderError(
                 f"The provider took the batch as {batch.id} and is calling, but that could not be recorded: "
                 f"do not upload it again (upload {batch_key}: see GET /v1/uploads/{batch_key})",

@@ -1,4 +1,4 @@
-"""Storing: the recipients of an upload, all or nothing, before anything is sent."""
+"""Storing: all recipients of an upload in one transaction, before anything is sent."""
 
 import hashlib
 from pathlib import Path
@@ -12,9 +12,8 @@ import structlog
 from service.access.audit import record_audit
 from service.errors import ConflictError, DuplicateRequestError, UnavailableError
 from service.store.database import COPY_SECONDS, Connection, Database
-from service.uploads.columns import ColumnContracts
-from service.uploads.contacts import Part
-from service.uploads.report import ContactsReport, Duplicates
+from service.uploads.columns import bind_columns
+from service.uploads.report import ContactsReport, Duplicates, Part
 
 logger = structlog.get_logger()
 
@@ -23,7 +22,7 @@ RECIPIENT_COLUMNS = ("batch_key", "recipient_no", "phone", "parameters")
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """An upload as asked for. ``path`` is the file as received, ``file_digest`` its SHA-256."""
+    """A request to upload. ``path`` is the received file, ``file_digest`` its SHA-256."""
 
     agent_id: int
     name: str
@@ -38,7 +37,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     promote_at_success_rate: float | None = None
 
     def digest(self) -> bytes:
-        """Of everything that makes it the same request or another."""
+        """SHA-256 of everything that distinguishes it from another request."""
         asked = (
             self.agent_id,
             self.name,
@@ -53,92 +52,92 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredPart(NamedTuple):
-    """A part of the file, and the state that its batch takes once it is stored."""
+    """A part of the file, and the state of its batch once it is stored."""
 
     part: Part
     recipients: int
     state: str
 
 
-class Store:
-    """Stores what was checked. ``held`` parts keep their file in the database until they are sent."""
+async def store_parts(
+    database: Database, request: UploadRequest, report: ContactsReport, parts: list[StoredPart]
+) -> None:
+    """Stores checked parts and the column contract in one transaction. A ``held`` part keeps its file in the database
+    until it is sent.
 
-    def __init__(self, database: Database, contracts: ColumnContracts) -> None:
-        self._database = database
-        self._contracts = contracts
+    Raises InvalidRequestError when other columns were bound meanwhile, ConflictError when the upload was given
+    up, DuplicateRequestError when it repeats another, UnavailableError when the database has no space.
+    """
+    try:
+        async with database.pool.acquire() as connection, connection.transaction():
+            await bind_columns(
+                database,
+                connection,
+                request.agent_id,
+                report.columns,
+                parts[0].part.batch_key,
+                accept=request.accept_columns,
+            )
+            for stored in parts:
+                await _store_part(database, connection, stored, report.recipients)
+                await record_audit(
+                    database, connection, "upload", f"upload {stored.part.batch_key}", stored.state,
+                    agent_id=request.agent_id, recipients=stored.recipients,
+                )  # fmt: skip
+            repeated = await database.queries.record_file(
+                connection,
+                batch_keys=[stored.part.batch_key for stored in parts],
+                rows_digest=bytes.fromhex(report.rows_digest),
+                people_digest=bytes.fromhex(report.people_digest),
+                has_key=request.idempotency_key is not None,
+                force=request.force,
+            )
+            if repeated is not None:
+                raise await explain_repeat(database, connection, repeated)
+    except asyncpg.DiskFullError as error:
+        raise UnavailableError(
+            "The database has no room left: nothing was stored and nothing was sent", retry_after=60
+        ) from error
+    logger.info("upload_prepared", agent_id=request.agent_id, recipients=report.recipients)
 
-    async def store(self, request: UploadRequest, report: ContactsReport, parts: list[StoredPart]) -> None:
-        """One transaction for all parts and the column contract.
 
-        Raises InvalidRequestError for columns that were bound otherwise meanwhile, ConflictError when the upload was
-        given up, DuplicateRequestError when it repeats another, UnavailableError when the database has no room.
-        """
-        try:
-            async with self._database.pool.acquire() as connection, connection.transaction():
-                await self._contracts.bind(
-                    connection,
-                    request.agent_id,
-                    report.columns,
-                    parts[0].part.batch_key,
-                    accept=request.accept_columns,
-                )
-                for stored in parts:
-                    await self._store_part(connection, stored, report.recipients)
-                    await record_audit(
-                        self._database, connection, "upload", f"upload {stored.part.batch_key}", stored.state,
-                        agent_id=request.agent_id, recipients=stored.recipients,
-                    )  # fmt: skip
-                repeated = await self._database.queries.record_file(
-                    connection,
-                    batch_keys=[stored.part.batch_key for stored in parts],
-                    rows_digest=bytes.fromhex(report.rows_digest),
-                    people_digest=bytes.fromhex(report.people_digest),
-                    has_key=request.idempotency_key is not None,
-                    force=request.force,
-                )
-                if repeated is not None:
-                    raise await explain_repeat(self._database, connection, repeated)
-        except asyncpg.DiskFullError as error:
-            raise UnavailableError(
-                "The database has no room left: nothing was stored and nothing was sent", retry_after=60
-            ) from error
-        logger.info("upload_prepared", agent_id=request.agent_id, recipients=report.recipients)
+async def _store_part(database: Database, connection: Connection, stored: StoredPart, rows_checked: int) -> None:
+    part = stored.part
+    await connection.copy_to_table(
+        "recipients", source=Path(part.copy_path), columns=RECIPIENT_COLUMNS, format="csv", timeout=COPY_SECONDS
+    )
+    if stored.state == "held":
+        await _hold_file(database, connection, part)
+    recorded = await database.queries.record_prepared(
+        connection,
+        batch_key=part.batch_key,
+        state=stored.state,
+        recipient_count=stored.recipients,
+        rows_checked=rows_checked,
+    )
+    if recorded is None:
+        raise ConflictError(f"Upload {part.batch_key} was given up while its file was checked: upload it again")
 
-    async def _store_part(self, connection: Connection, stored: StoredPart, rows_checked: int) -> None:
-        part = stored.part
-        await connection.copy_to_table(
-            "recipients", source=Path(part.copy_path), columns=RECIPIENT_COLUMNS, format="csv", timeout=COPY_SECONDS
-        )
-        if stored.state == "held":
-            await self._hold_file(connection, part)
-        recorded = await self._database.queries.record_prepared(
-            connection,
-            batch_key=part.batch_key,
-            state=stored.state,
-            recipient_count=stored.recipients,
-            rows_checked=rows_checked,
-        )
-        if recorded is None:
-            raise ConflictError(f"Upload {part.batch_key} was given up while its file was checked: upload it again")
 
-    async def _hold_file(self, connection: Connection, part: Part) -> None:
-        async with await anyio.open_file(part.upload_path, "rb") as file:
-            part_no = 0
-            while content := await file.read(HELD_PART_BYTES):
-                part_no += 1
-                await self._database.queries.insert_held_file(
-                    connection, batch_key=part.batch_key, part_no=part_no, content=content
-                )
+async def _hold_file(database: Database, connection: Connection, part: Part) -> None:
+    async with await anyio.open_file(part.upload_path, "rb") as file:
+        part_no = 0
+        while content := await file.read(HELD_PART_BYTES):
+            part_no += 1
+            await database.queries.insert_held_file(
+                connection, batch_key=part.batch_key, part_no=part_no, content=content
+            )
 
-    async def restore_file(self, batch_key: int, path: Path) -> None:
-        """Writes the file of a held batch to ``path``."""
-        async with (
-            await anyio.open_file(path, "wb") as file,
-            self._database.pool.acquire() as connection,
-            connection.transaction(readonly=True),
-        ):
-            async for row in self._database.queries.read_held_file(connection, batch_key=batch_key):
-                await file.write(row["content"])
+
+async def restore_file(database: Database, batch_key: int, path: Path) -> None:
+    """Writes the file of a held batch to ``path``."""
+    async with (
+        await anyio.open_file(path, "wb") as file,
+        database.pool.acquire() as connection,
+        connection.transaction(readonly=True),
+    ):
+        async for row in database.queries.read_held_file(connection, batch_key=batch_key):
+            await file.write(row["content"])
 
 
 async def explain_repeat(

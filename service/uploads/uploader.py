@@ -3,9 +3,9 @@
     preparing → prepared → uploading → uploaded | unknown | failed          held → prepared: a test batch is promoted
 
 Every step is committed before the next outside effect. The provider has no idempotency key, and a repeated upload
-calls people again; so an upload whose answer was lost is ``unknown``, is looked for, and is never sent again by itself.
-What a killed service left is settled by the age of its lease: nothing was sent before ``uploading``, nobody knows
-afterwards.
+calls people again. So an upload whose answer was lost is ``unknown``, is looked up, and is never sent again
+automatically. When the lease of a killed service runs out, its upload is settled: before ``uploading`` nothing was
+sent, from then on the outcome is unknown.
 """
 
 import asyncio
@@ -34,51 +34,41 @@ from service.formant.batches import ProviderBatch
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
-from service.uploads.columns import ColumnContracts
-from service.uploads.contacts import ContactsOptions, Part, check_contacts, read_columns
+from service.uploads.columns import check_columns
+from service.uploads.contacts import check_contacts, read_columns
+from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
-from service.uploads.leftovers import make_folder
-from service.uploads.report import ContactsReport
+from service.uploads.report import ContactsOptions, ContactsReport, Part
 from service.uploads.sending import Sender
-from service.uploads.storing import Store, StoredPart, UploadRequest, explain_repeat
+from service.uploads.storing import StoredPart, UploadRequest, explain_repeat, restore_file, store_parts
 
 logger = structlog.get_logger()
 
+PROMOTION_SECONDS = 5.0
+
 
 class Uploader:
-    """Takes CSV files to the provider. ``sender`` is None where no key for the provider is configured."""
+    """Uploads CSV files. ``sender`` is None where no key for the provider is configured."""
 
-    def __init__(
-        self,
-        database: Database,
-        contracts: ColumnContracts,
-        sender: Sender | None,
-        *,
-        ref_column: str,
-        regions: Regions,
-    ) -> None:
+    def __init__(self, database: Database, sender: Sender | None, *, ref_column: str, regions: Regions) -> None:
         self._database = database
-        self._contracts = contracts
-        self._store = Store(database, contracts)
         self._sender = sender
         self._ref_column = ref_column
         self._regions = regions
 
     async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
-        """The report on a file, and what speaks against its columns, if anything: a dry run, which changes nothing."""
+        """A dry run, which changes nothing: the report on a file, and why its columns would be refused, if so."""
         report = await check_contacts(request.path, self._options(request))
         try:
-            await self._contracts.check(
-                self._database.pool, request.agent_id, report.columns, accept=request.accept_columns
-            )
+            await self._check_columns(request, report.columns)
         except InvalidRequestError as error:
             return report, error.message
         return report, None
 
     async def upload(self, request: UploadRequest) -> tuple[ProviderBatch, bool]:
-        """The batch as the provider answered it, once that is stored; and whether it answers an earlier request.
+        """The batch as the provider answered it, once stored, and whether it is the answer to an earlier request.
 
-        Raises InvalidRequestError for a file that cannot be used (nothing is stored or sent), DuplicateRequestError,
+        Raises InvalidRequestError for an unusable file (nothing is stored or sent), DuplicateRequestError,
         KeyReusedError, ProviderError when the provider refused it or its answer was lost, UnavailableError when there
         is no key for the provider.
         """
@@ -92,12 +82,12 @@ class Uploader:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
-                    await self._prepare(request, columns, parts, lease.move)
+                    await self._prepare(request, columns, parts, lease.report_progress)
                 sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path), lease)
                 return await _finish(sending), False
 
     async def promote(self, test_batch_id: int) -> ProviderBatch:
-        """Sends the main batch behind a test batch, once; raises NotFoundError or ConflictError when it cannot."""
+        """Sends the main batch of a test batch, once; raises NotFoundError or ConflictError when it cannot."""
         sender = self._require_sender()
         async with self._database.pool.acquire() as connection, connection.transaction():
             begun = await self._database.queries.begin_promotion(
@@ -119,26 +109,30 @@ class Uploader:
         with make_folder() as folder:
             path = Path(folder) / "contacts.csv"
             async with hold_lease(self._database, [begun["main_key"]]) as lease:
-                await self._store.restore_file(begun["main_key"], path)
+                await restore_file(self._database, begun["main_key"], path)
                 return await _finish(sender.send(begun["main_key"], "contacts.csv", path, lease))
 
     async def _prepare(
-        self, request: UploadRequest, columns: list[str], parts: list[Part], move: Callable[[int], None]
+        self, request: UploadRequest, columns: list[str], parts: list[Part], on_progress: Callable[[int], None]
     ) -> None:
-        """Checks the file and stores what is in it, all or nothing."""
-        await self._contracts.check(self._database.pool, request.agent_id, columns, accept=request.accept_columns)
+        """Checks the file and stores its recipients, all or none."""
+        await self._check_columns(request, columns)
         report = await check_contacts(
             request.path,
             self._options(request),
             tuple(parts),
             test_recipients=request.test_recipients,
             seed=parts[-1].batch_key,
-            on_progress=move,
+            on_progress=on_progress,
         )
         refuse_errors(report)
         states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
-        await self._store.store(request, report, stored)
+        await store_parts(self._database, request, report, stored)
+
+    async def _check_columns(self, request: UploadRequest, columns: list[str]) -> None:
+        pool = self._database.pool
+        await check_columns(self._database, pool, request.agent_id, columns, accept=request.accept_columns)
 
     def _require_sender(self) -> Sender:
         if self._sender is None:
@@ -174,21 +168,21 @@ class Uploader:
 
     @contextlib.asynccontextmanager
     async def _hold(self, parts: list[Part]) -> AsyncIterator[Lease]:
-        """Holds the lease; what fails before it is stored leaves nothing behind."""
+        """Holds the lease. An upload that fails before it is stored is discarded."""
         batch_keys = [part.batch_key for part in parts]
         async with hold_lease(self._database, batch_keys) as lease:
             try:
                 yield lease
             except BaseException:
-                with contextlib.suppress(Exception):  # a database that is away: the lease runs out
+                with contextlib.suppress(Exception):  # without the database the lease runs out
                     await self._database.queries.discard_upload(self._database.pool, batch_keys=batch_keys)
                 raise
 
     async def _answer_earlier(self, batch_key: int, refusal: str) -> ProviderBatch:
-        """What became of the earlier request that this one repeats."""
+        """The answer to the earlier request that this one repeats, or the error that describes its state."""
         if refusal == "key_reused":
             raise KeyReusedError(
-                f"Idempotency-Key: came with another request before (upload {batch_key}): use a new key"
+                f"Idempotency-Key: was used for another request before (upload {batch_key}): use a new key"
             )
         if refusal == "duplicate":
             raise await explain_repeat(self._database, self._database.pool, batch_key)
@@ -199,19 +193,19 @@ class Uploader:
             return ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
         if state == "unknown":
             raise ProviderError(
-                f"The answer to this upload is not known still: {upload['detail']}",
+                f"The answer to this upload is still not known: {upload['detail']}",
                 status=504,
                 error_type="upload_unknown",
                 is_sent_unknown=True,
             )
         raise DuplicateRequestError(
-            f"The same request is being worked on (upload {batch_key}, {state}): ask again in a moment",
+            f"The same request is being processed (upload {batch_key}, {state}): try again in a moment",
             headers={"retry-after": "2"},
         )
 
 
 def _plan_parts(begun: asyncpg.Record, tokens: tuple[str, str], folder: str) -> list[Part]:
-    """The main batch and its test batch, or the one batch that there is; the last is sent at once."""
+    """The main batch and its test batch, or the only batch. The last one is sent at once."""
     keys = [begun["batch_key"]] if begun["main_key"] is None else [begun["main_key"], begun["batch_key"]]
     return [
         Part(batch_key=key, ref_token=token, upload_path=f"{folder}/{key}.csv", copy_path=f"{folder}/{key}.copy")
@@ -220,8 +214,8 @@ def _plan_parts(begun: asyncpg.Record, tokens: tuple[str, str], folder: str) -> 
 
 
 async def _finish(sending: Coroutine[Any, Any, ProviderBatch]) -> ProviderBatch:
-    """Waits until sending has ended, even for a caller that hangs up: what came of it must be recorded, its lease held
-    and its file there until then."""
+    """Waits until sending has ended, even when the caller disconnects: the lease and the file must last until the
+    result is recorded."""
     task = asyncio.ensure_future(sending)
     try:
         return await asyncio.shield(task)
@@ -239,24 +233,21 @@ def refuse_errors(report: ContactsReport) -> None:
 
 
 class Promoter:
-    """Looks for test batches that have passed, for as long as it runs."""
+    """Promotes test batches that have passed."""
 
-    def __init__(self, database: Database, uploader: Uploader, *, interval_seconds: float = 5.0) -> None:
+    def __init__(self, database: Database, uploader: Uploader) -> None:
         self._database = database
         self._uploader = uploader
-        self._interval_seconds = interval_seconds
 
     async def run(self) -> None:
-        """Until it is cancelled."""
-        await every(self._interval_seconds, self.promote_due, "promotion_failed")
+        await every(PROMOTION_SECONDS, self.promote_due, "promotion_failed")
 
     async def promote_due(self) -> None:
-        """One pass."""
         due = [row["batch_id"] async for row in self._database.queries.list_due_promotions(self._database.pool)]
         for batch_id in due:
             try:
                 promoted = await self._uploader.promote(batch_id)
-            except ApiError as error:  # refused, lost, or another replica was faster: the upload's state tells
+            except ApiError as error:  # refused, lost, or another replica was faster: see the upload's state
                 logger.warning("promotion_failed", batch_id=batch_id, status=error.status)
             else:
                 logger.info("batch_promoted", batch_id=promoted.id)

@@ -105,29 +105,23 @@ class Events:
         return [
             Operation(
                 "GET", "/v1/events/{event_id}", self.get_event, "read", "Events",
-                parameters=(EVENT_ID,),
-                answers=(Answer(One[EventState]),),
+                parameters=(EVENT_ID,), answers=(Answer(One[EventState]),),
             ),
             Operation(
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
-                parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Unattributed]),),
+                parameters=(LIMIT, AFTER), answers=(Answer(Page[Unattributed]),),
             ),
             Operation(
                 "GET", "/v1/contradictions", self.list_contradictions, "read", "Events",
-                parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Contradiction]),),
+                parameters=(LIMIT, AFTER), answers=(Answer(Page[Contradiction]),),
             ),
             Operation(
                 "GET", "/v1/quarantine", self.list_quarantine, "read", "Events",
-                parameters=(LIMIT, AFTER),
-                answers=(Answer(Page[Quarantined]),),
+                parameters=(LIMIT, AFTER), answers=(Answer(Page[Quarantined]),),
             ),
             Operation(
                 "POST", "/v1/quarantine/{quarantine_id}/replay", self.replay, "admin", "Events",
-                parameters=(QUARANTINE_ID,),
-                answers=(Answer(One[Replayed]),),
-                errors=(InvalidRequestError,),
+                parameters=(QUARANTINE_ID,), answers=(Answer(One[Replayed]),), errors=(InvalidRequestError,),
             ),
         ]  # fmt: skip
 

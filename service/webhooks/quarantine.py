@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 
 from service.access.audit import record_audit
 from service.errors import NotFoundError
 from service.formant.events import EventDecoder, Unreadable
 from service.formant.targets import Target
 from service.store.database import Database
+from service.webhooks.verification import read_pages
 from service.webhooks.writer import Writer
-
-PAGE = 100
 
 
 class Replayer:
@@ -52,14 +52,7 @@ class Replayer:
 
     async def replay_all(self) -> AsyncIterator[tuple[int, str | None]]:
         """Replays everything in quarantine; yields each quarantine id with the result of ``replay``."""
-        after = 0
-        while True:
-            page = [
-                row["quarantine_id"]
-                async for row in self._database.queries.list_quarantine(self._database.pool, after=after, limit=PAGE)
-            ]
-            if not page:
-                return
-            for quarantine_id in page:
-                yield quarantine_id, await self.replay(quarantine_id)
-            after = page[-1]
+        query = partial(self._database.queries.list_quarantine, self._database.pool)
+        async for page in read_pages(query, after="quarantine_id"):
+            for row in page:
+                yield row["quarantine_id"], await self.replay(row["quarantine_id"])

@@ -5,6 +5,7 @@ stored no evidence: it reads the evidence from the bodies still kept. Another ru
 """
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any
 
 from service.formant.conversations import TARGET as CONVERSATIONS
@@ -13,7 +14,7 @@ from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
 from service.formant.regions import Regions
 from service.formant.targets import Target
 from service.store.database import Database
-from service.webhooks.verification import PAGE_FACTS, Finding, Report, check_places, list_batches
+from service.webhooks.verification import Finding, Report, check_places, list_batches, read_facts, read_pages
 from service.webhooks.writer import Writer
 
 
@@ -46,33 +47,21 @@ class Reattributor:
             yield finding
 
     async def _add_evidence(self, key: int) -> None:
-        queries, pool, after = self._database.queries, self._database.pool, (0, 0)
-        while True:
-            page = [
-                row
-                async for row in queries.list_facts_with_bodies(
-                    pool, batch_key=key, after_recipient=after[0], after_arrival=after[1], limit=PAGE_FACTS
-                )
-            ]
+        async for page in read_facts(self._database, key):
             lacking = [row for row in page if row["lacks_evidence"]]
             if lacking:
-                await queries.add_evidence(
-                    pool,
+                await self._database.queries.add_evidence(
+                    self._database.pool,
                     arrival_ids=[row["arrival_id"] for row in lacking],
                     parameters=[self._read_parameters(row) for row in lacking],
                 )
             self._report(len(page))
-            if len(page) < PAGE_FACTS:
-                return
-            after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
     async def _ingest_waiting(self) -> None:
         """Ingests waiting events again that were stored without their content by an older version, and those with a
         reference, which may have arrived while its column was not read."""
-        after = 0
-        while True:
-            query = self._database.queries.list_waiting_bodies
-            page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
+        query = partial(self._database.queries.list_waiting_bodies, self._database.pool)
+        async for page in read_pages(query, after="arrival_id"):
             events = [
                 event
                 for row in page
@@ -83,9 +72,6 @@ class Reattributor:
             if events:
                 await self._writer.write(events)
             self._report(len(page))
-            if len(page) < PAGE_FACTS:
-                return
-            after = page[-1]["arrival_id"]
 
     def _read_parameters(self, row: Any) -> str | None:
         """The call parameters in a fact's body; None for a conversation or a body no longer kept."""

@@ -22,10 +22,8 @@ PAGE_FACTS = 5000
 FACTS_PER_COMMIT = 200
 """Facts per commit. Webhooks wait for the ingest lock meanwhile, a few hundredths of a second."""
 RETRY_SECONDS = 30.0
-FIELDS = (
-    "is_final", "next_retry_at", "occurred_at", "started_at", "ended_at", "duration_seconds", "attempt_number",
-    "max_attempts",
-)  # fmt: skip
+TIMES = ("next_retry_at", "occurred_at", "started_at", "ended_at")
+FIELDS = (*TIMES, "duration_seconds", "attempt_number", "max_attempts", "is_final")
 
 
 class Repairer:
@@ -82,10 +80,7 @@ class Repairer:
             if not isinstance(event, Unreadable):
                 return {name: getattr(event, name) for name in FIELDS}
         fact: dict[str, Any] = {
-            "next_retry_at": plausible_time(row["next_retry_at"]),
-            "occurred_at": plausible_time(row["occurred_at"]),
-            "started_at": plausible_time(row["started_at"]),
-            "ended_at": plausible_time(row["ended_at"]),
+            **{name: plausible_time(row[name]) for name in TIMES},
             "duration_seconds": plausible_duration(row["duration_seconds"]),
             "attempt_number": plausible_attempts(row["attempt_number"]),
             "max_attempts": plausible_attempts(row["max_attempts"]),

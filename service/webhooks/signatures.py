@@ -76,14 +76,14 @@ def decode_content(body: bytes, encoding: bytes, max_bytes: int) -> bytes | None
     return None
 
 
-def _inflate(body: bytes, most_bytes: int) -> bytes | None:
+def _inflate(body: bytes, max_bytes: int) -> bytes | None:
     inflater = zlib.decompressobj(ZLIB_OR_GZIP)
     try:
-        content = inflater.decompress(body, most_bytes + 1)
+        content = inflater.decompress(body, max_bytes + 1)
     except zlib.error:
         return None
     is_whole = inflater.eof and not inflater.unused_data
-    return content if is_whole and len(content) <= most_bytes else None
+    return content if is_whole and len(content) <= max_bytes else None
 
 
 class Flaw(NamedTuple):

@@ -94,38 +94,19 @@ class Verifier:
             yield Finding(key, row["counter"], name, row["stored"], row["recounted"])
 
     async def _check_facts(self, key: int) -> AsyncIterator[Finding]:
-        after = (0, 0)
-        while True:
-            page = [
-                row
-                async for row in self._database.queries.list_facts_with_bodies(
-                    self._database.pool,
-                    batch_key=key,
-                    after_recipient=after[0],
-                    after_arrival=after[1],
-                    limit=PAGE_FACTS,
-                )
-            ]
+        async for page in read_facts(self._database, key):
             for row in page:
                 for what, stored, expected in self._check_fact(row):
                     yield Finding(key, what, row["event_id"], stored, expected)
             self._report(len(page))
-            if len(page) < PAGE_FACTS:
-                return
-            after = (page[-1]["recipient_no"], page[-1]["arrival_id"])
 
     async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Finding]:
         """Checks the bodies that belong to no batch."""
-        after = 0
-        while True:
-            page = [row async for row in query(self._database.pool, after=after, limit=PAGE_FACTS)]
+        async for page in read_pages(partial(query, self._database.pool), after=name):
             for row in page:
                 if (flaw := self._bodies.find_flaw(row)) is not None:
                     yield Finding(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
             self._report(len(page))
-            if len(page) < PAGE_FACTS:
-                return
-            after = page[-1][name]
 
     def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
         """What differs between a fact, its event and its body. Of the body it contains only field names."""
@@ -135,9 +116,8 @@ class Verifier:
         flaws: list[tuple[str, str, str]] = [] if flaw is None else [flaw]
         if row["lacks_evidence"]:
             flaws.append(("placement", "without its evidence", "run `outcomes reattribute` once"))
-        if row["body"] is None:  # no longer kept
-            return flaws
-        if row["target"] == CONVERSATIONS:  # the fact depends on when the conversation was healed
+        # A body may no longer be kept. A conversation's fact depends on when it was healed.
+        if row["body"] is None or row["target"] == CONVERSATIONS:
             return flaws
         event = self._decoder.decode_event(row["body"], row["target"], row["received_at"], None)
         if isinstance(event, Unreadable):
@@ -145,6 +125,24 @@ class Verifier:
         if row["method"] == "reference" and (event.ref_token, event.ref_no) != (row["ref_token"], row["recipient_no"]):
             flaws.append(("placement", "by reference", "the recipient that its reference names"))
         return [*flaws, *[("fact", name, "as in its body") for name in _find_differing(row, event)]]
+
+
+async def read_pages(query: Callable[..., Any], **columns: str) -> AsyncIterator[list[Any]]:
+    """The rows of a query in pages. ``columns`` maps each argument that positions a page to the column it continues
+    from."""
+    position: dict[str, Any] = dict.fromkeys(columns, 0)
+    while True:
+        page = [row async for row in query(**position, limit=PAGE_FACTS)]
+        yield page
+        if len(page) < PAGE_FACTS:
+            return
+        position = {argument: page[-1][column] for argument, column in columns.items()}
+
+
+def read_facts(database: Database, key: int) -> AsyncIterator[list[Any]]:
+    """The facts of a batch with their bodies, in pages."""
+    query = partial(database.queries.list_facts_with_bodies, database.pool, batch_key=key)
+    return read_pages(query, after_recipient="recipient_no", after_arrival="arrival_id")
 
 
 async def check_places(

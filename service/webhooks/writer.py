@@ -15,7 +15,7 @@ import structlog
 from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.phones.bodies import find_numbers
-from service.phones.written import E164
+from service.phones.parsing import E164
 from service.store.database import connect, note_server
 from service.telemetry.logs import LineLimit
 from service.telemetry.metrics import Metrics
@@ -107,10 +107,7 @@ class Writer:
                 detail = getattr(error, "sqlstate", None) or type(error).__name__
                 return [to_unreadable(events[0], "refused_by_database", detail)]
             middle = len(events) // 2
-            return [
-                *await self._ingest(connection, events[:middle]),
-                *await self._ingest(connection, events[middle:]),
-            ]
+            return [*await self._ingest(connection, events[:middle]), *await self._ingest(connection, events[middle:])]
         for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
             self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
         if counts["conflicts"] or counts["unattributed"]:

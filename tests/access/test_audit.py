@@ -1,4 +1,4 @@
-"""The audit log: who did what to what, and what came of it; in the same commit, only ever added to, naming nobody."""
+"""The audit log: who did what to what, and the outcome; in the same commit, append-only, without people."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import StartService
 from tests.factories import encode, make_payload, store_batch
 from tests.provider import CONTACTS, connect_provider, upload
-from tests.uploads.elsewhere import make_elsewhere
-from tests.uploads.looking_up import lose
+from tests.uploads.dashboard import make_elsewhere
+from tests.uploads.lost_uploads import lose
 from tests.webhooks.quarantining import quarantine
 
 

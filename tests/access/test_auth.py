@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 from starlette.routing import Route
 
-from service.access import keyring
+from service.access import auth
 from service.access.auth import Authenticator
 from service.access.keys import Keys
 from service.app import open_app
@@ -172,7 +172,7 @@ async def test_a_key_expires_while_the_service_holds_it(database: Database) -> N
     made = await Keys(database).create("short", ("read",), timedelta(hours=1))
     expires_at = made.row["expires_at"]
     times = iter([expires_at - timedelta(seconds=1), expires_at])
-    ring = keyring.KeyRing(database, "", now=lambda: next(times))
+    ring = auth.KeyRing(database, "", now=lambda: next(times))
     await ring.refresh()
     assert ring.find(made.key) is not None
     assert ring.find(made.key) is None
@@ -181,7 +181,7 @@ async def test_a_key_expires_while_the_service_holds_it(database: Database) -> N
 async def test_a_key_made_or_revoked_holds_on_every_running_replica(
     start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(auth, "REFRESH_SECONDS", 0.01)
     async with start_service() as one, start_service() as another:
         made = await Keys(database).create("late", ("read",), None)
         for client in (one, another):
@@ -196,7 +196,7 @@ async def test_a_key_made_or_revoked_holds_on_every_running_replica(
 async def test_a_flood_of_wrong_keys_asks_the_database_nothing(start_service: StartService, database: Database) -> None:
     made = await Keys(database).create("known", ("read",), None)
     async with start_service() as client:
-        await database.pool.execute("ALTER TABLE api_keys RENAME TO gone")  # whoever asks for a key now fails
+        await database.pool.execute("ALTER TABLE api_keys RENAME TO gone")  # reading keys now fails
         for number in range(200):
             answer = await client.get("/v1/batch-calls", headers=bearer(f"outcomes_{number}"))
             assert answer.status_code == 401
@@ -208,10 +208,10 @@ async def test_while_the_database_is_away_for_long_stored_keys_are_put_off_and_t
 ) -> None:
     made = await Keys(database).create("known", ("read",), None)
     seconds = [0.0]
-    ring = keyring.KeyRing(database, API_KEY, clock=lambda: seconds[0])
+    ring = auth.KeyRing(database, API_KEY, clock=lambda: seconds[0])
     await ring.refresh()
     authenticator = Authenticator(ring)
-    for at, stored in ((keyring.TRUSTED_SECONDS, None), (keyring.TRUSTED_SECONDS + 1, UnavailableError)):
+    for at, stored in ((auth.TRUSTED_SECONDS, None), (auth.TRUSTED_SECONDS + 1, UnavailableError)):
         seconds[0] = at
         await authenticator.require(ask(API_KEY), "admin")
         if stored is None:
@@ -228,7 +228,7 @@ def ask(key: str) -> Request:
 async def test_the_last_use_is_noted_beside_the_requests_and_once_a_minute(database: Database) -> None:
     made = await Keys(database).create("used", ("read",), None)
     seconds, now = [0.0], [datetime(2026, 3, 16, tzinfo=UTC)]
-    rings = [keyring.KeyRing(database, "", clock=lambda: seconds[0], now=lambda: now[0]) for _ in range(2)]
+    rings = [auth.KeyRing(database, "", clock=lambda: seconds[0], now=lambda: now[0]) for _ in range(2)]
     noted = []
     for elapsed in (0, 10, 59, 61, 200):
         seconds[0] = float(elapsed)

@@ -50,7 +50,7 @@ async def test_a_key_is_revoked_by_name_or_id_and_its_name_is_free_again(databas
 
 async def test_what_cannot_be_used_is_refused_by_name(database_url: str) -> None:
     assert (await run_keys(database_url, "create", "taken")).status == 0
-    for arguments, told in (
+    for arguments, expected in (
         (("create", "taken"), "already"),
         (("create", ""), "name: takes"),
         (("create", "7"), "digits alone"),
@@ -60,7 +60,7 @@ async def test_what_cannot_be_used_is_refused_by_name(database_url: str) -> None
     ):
         done = await run_keys(database_url, *arguments)
         assert done.status == 2, arguments
-        assert told in done.errors
+        assert expected in done.errors
         assert done.output == ""
 
 

@@ -6,7 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from service.uploads.contacts import ContactsOptions, Part, check_contacts
+from service.uploads.contacts import check_contacts
+from service.uploads.report import ContactsOptions, Part
 
 
 def run_contacts(rows: int = 500_000) -> None:

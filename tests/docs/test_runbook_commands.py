@@ -15,7 +15,7 @@ from tests.factories import make_payload, post_webhook, store_batch
 from tests.postgres import PostgresServer, find_programs
 from tests.processes import OUTCOMES, Finished, make_environ
 from tests.provider import CONTACTS, KEY, connect_provider, upload
-from tests.uploads.elsewhere import make_elsewhere
+from tests.uploads.dashboard import make_elsewhere
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("runbook.md", "backup-and-upgrade.md")

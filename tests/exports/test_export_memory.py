@@ -16,7 +16,7 @@ BOUNDS = (
 
 
 async def store_large_batch(url: str) -> None:
-    """200,000 recipients, of which every second was called: 150 MB and more in each text format."""
+    """200,000 recipients, every second one called: 150 MB and more in each text format."""
     key = await store_batch(url, ROWS)
     connection = await asyncpg.connect(url)
     await connection.execute(

@@ -1,4 +1,4 @@
-"""Exports as streams: clients that hang up, stand still or dawdle; a server that goes away; too many at once."""
+"""Exports as streams: clients that disconnect, stall or are slow; a server that goes away; too many at once."""
 
 import json
 

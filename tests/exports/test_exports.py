@@ -333,7 +333,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         (f"{BATCH}/recipients.csv?until=x", "until: takes"),
         (f"{BATCH}/recipients.csv?state=lost", "state: takes one of in_progress"),
         (f"{BATCH}/recipients.csv?formulas=run", "formulas: takes one of escape, keep"),
-        (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is for csv alone"),
+        (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is only for csv"),
         ("/v1/exports/batches.csv?from=yesterday", "from: takes a day"),
         ("/v1/exports/batches.csv?to=20260316", "to: takes a day"),
         ("/v1/exports/batches.csv?from=2026-03-02&to=2026-03-01", "from, to: the period must end after it begins"),

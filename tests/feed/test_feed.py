@@ -1,4 +1,4 @@
-"""The feed over HTTP: a snapshot and then the tail, entries whole, and what cannot be asked is told."""
+"""The feed over HTTP: a snapshot, then the tail, whole entries, and errors for invalid requests."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 
 from service.formant.batches import ProviderBatch
 from service.store.database import Database
-from service.uploads.lookup import UploadFinder
+from service.uploads.results import record_batch
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.feed.feeding import read_on, read_page
 from tests.webhooks.ingesting import ingest
@@ -144,7 +144,7 @@ async def test_calls_of_a_batch_whose_id_is_not_known_are_told_at_once_and_again
     (early,) = await read_on(service)
     assert (early["batch_id"], early["recipient"], early["phone"]) == (None, 1, phone_of(1))
     batch = ProviderBatch(id=BATCH_ID, name="", agent_id=AGENT_ID, status="pending", total_recipients=10)
-    assert await UploadFinder(database, None).record(key, batch)
+    assert await record_batch(database, key, batch)
     await post_webhook(service, make_payload(recipient=2))
     again, other = await read_on(service, early["position"])
     assert (again["batch_id"], again["recipient"], again["version"]) == (BATCH_ID, 1, 2)

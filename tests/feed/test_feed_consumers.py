@@ -1,4 +1,4 @@
-"""Consumers of the feed: they acknowledge forwards, within the feed, and their lag is told."""
+"""Consumers of the feed: they acknowledge forwards, within the feed, and their lag is shown."""
 
 import asyncio
 from typing import Any
@@ -23,7 +23,7 @@ async def put(service: httpx.AsyncClient, name: str, position: Any, **more: Any)
 
 
 async def fill(database: Database, recipients: int) -> list[int]:
-    """So many changes; gives their positions."""
+    """Makes this number of changes; returns their positions."""
     await store_batch(database.url, recipients)
     await ingest(database, *decode(*(make_payload(recipient=n + 1) for n in range(recipients))))
     return [row["position"] for row in await database.pool.fetch("SELECT position FROM outcomes ORDER BY position")]
@@ -129,7 +129,7 @@ async def test_a_name_that_cannot_be_one_is_refused(service: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
         (b"", "no JSON"),
         (b"{", "no JSON"),
@@ -143,10 +143,10 @@ async def test_a_name_that_cannot_be_one_is_refused(service: httpx.AsyncClient, 
         (b'{"position": 0, "reset": "yes"}', "$.reset"),
     ],
 )
-async def test_a_body_that_cannot_be_read_says_why(service: httpx.AsyncClient, body: bytes, told: str) -> None:
+async def test_a_body_that_cannot_be_read_says_why(service: httpx.AsyncClient, body: bytes, expected: str) -> None:
     answer = await service.put(f"{PATH}/crm", content=body)
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request")
-    assert told in answer.json()["error"]["message"]
+    assert expected in answer.json()["error"]["message"]
 
 
 async def test_a_large_body_is_not_read(service: httpx.AsyncClient) -> None:
@@ -173,14 +173,14 @@ async def test_lag_is_a_metric_for_as_long_as_there_is_the_consumer(database: Da
     await consumers.acknowledge("crm", positions[0], is_reset=False)
     await consumers.acknowledge("bi", positions[-1], is_reset=False)
     watch = LagWatch(consumers, metrics)
-    await watch.look()
+    await watch.refresh()
     read = metrics.registry.get_sample_value
     assert read("outcomes_feed_consumer_lag", {"consumer": "crm"}) == 3
     assert read("outcomes_feed_consumer_lag", {"consumer": "bi"}) == 0
     assert (read("outcomes_feed_consumer_lag_seconds", {"consumer": "crm"}) or 0) > 0
     assert read("outcomes_feed_consumer_lag_seconds", {"consumer": "bi"}) == 0
     await consumers.forget("crm")
-    await watch.look()
+    await watch.refresh()
     assert read("outcomes_feed_consumer_lag", {"consumer": "crm"}) is None
     assert read("outcomes_feed_consumer_lag_seconds", {"consumer": "crm"}) is None
 

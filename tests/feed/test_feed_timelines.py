@@ -1,4 +1,4 @@
-"""After a restore or a failover the feed goes on far beyond all that was read; who had read what is gone is told."""
+"""After a restore or failover the feed continues far beyond all that was read; readers of lost entries get an error."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -119,8 +119,8 @@ async def test_an_answer_that_was_kept_from_before_a_restore_is_not_taken_for_th
 
 async def test_replicas_that_come_together_open_one_timeline(copied: str) -> None:
     connections = [await asyncpg.connect(copied) for _ in range(6)]
-    told = await asyncio.gather(*(load_queries().note_server(connection) for connection in connections))
-    assert sorted(told, key=str) == [None] * 5 + ["moved"]
+    notes = await asyncio.gather(*(load_queries().note_server(connection) for connection in connections))
+    assert sorted(notes, key=str) == [None] * 5 + ["moved"]
     assert await load_queries().note_server(connections[0]) is None
     for connection in connections:
         await connection.close()

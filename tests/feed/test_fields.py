@@ -1,4 +1,4 @@
-"""``GET /v1/fields``: the names that really stand in the feed's parameters and results, by agent."""
+"""``GET /v1/fields``: the names that the feed's parameters and results really have, by agent."""
 
 import asyncpg
 import httpx

@@ -13,11 +13,13 @@ from service.formant.plausible import (
     EARLIEST,
     LATEST,
     LONGEST_CALL_SECONDS,
+    MAX_ATTEMPTS,
     plausible_attempts,
     plausible_duration,
     plausible_epoch,
     plausible_time,
 )
+from service.store.database import Database
 from tests.factories import decode, make_payload
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-12))])
@@ -93,3 +95,31 @@ def assert_plausible(event: Event) -> None:
     assert event.duration_seconds is None or 0 <= event.duration_seconds <= LONGEST_CALL_SECONDS
     assert event.attempt_number is None or 1 <= event.attempt_number <= 1000
     assert event.max_attempts is None or 1 <= event.max_attempts <= 1000
+
+
+MOMENT = timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), EARLIEST - MOMENT, EARLIEST,
+        LATEST - MOMENT, LATEST, datetime(2026, 3, 16, tzinfo=UTC), None,
+    ],
+)  # fmt: skip
+async def test_a_time_is_plausible_to_both_or_neither(database: Database, time: datetime | None) -> None:
+    assert await database.pool.fetchval("SELECT plausible_time($1)", time) == plausible_time(time)
+    is_plausible = "SELECT is_plausible_fact($1, $2, $3, $4, 1, 1, 1)"
+    for place in range(4):
+        times = [time if n == place else None for n in range(4)]
+        assert await database.pool.fetchval(is_plausible, *times) == (plausible_time(time) == time)
+
+
+@pytest.mark.parametrize(
+    "number", [-1, 0, 1, MAX_ATTEMPTS, MAX_ATTEMPTS + 1, LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS + 1, 2**31 - 1]
+)
+async def test_a_number_is_plausible_to_both_or_neither(database: Database, number: int) -> None:
+    is_plausible = "SELECT is_plausible_fact(NULL, NULL, NULL, NULL, $1, $2, $3)"
+    assert await database.pool.fetchval(is_plausible, number, None, None) == (plausible_duration(number) == number)
+    for numbers in [(None, number, None), (None, None, number)]:
+        assert await database.pool.fetchval(is_plausible, *numbers) == (plausible_attempts(number) == number)

@@ -22,8 +22,8 @@ from service.formant.events import STATUSES
 from service.formant.signature import Signed, Verifier, read_signatures, sign
 from service.privacy.http import Person
 from service.sandbox import sample_contacts
-from service.uploads.http import Resolution
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
+from service.uploads.states_http import Resolution
 from service.web.parameters import Parameter, read_json
 from tests.factories import RECEIVED, encode, make_payload
 from tests.formant.decoding import check as check_event

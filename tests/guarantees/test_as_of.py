@@ -12,7 +12,7 @@ from tests.conftest import StartService
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
 from tests.guarantees.healing import write_all_webhooks
 from tests.provider import connect_provider, upload
-from tests.uploads.elsewhere import discover, hold_discovery, make_elsewhere, put
+from tests.uploads.dashboard import discover, hold_discovery, make_elsewhere, put
 
 FIRST = "customer_phone,loan_id\n" + "".join(f"+91987650001{n},A{n}\n" for n in range(8)) + "+919876500011,B\n"
 SECOND = "customer_phone,loan_id\n+919876500003,C\n+919876500004,D\n"

@@ -22,7 +22,6 @@ from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, serve_
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder, UploadRecovery
 from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
@@ -97,7 +96,7 @@ class History:
         client = FormantClient(http, Metrics())
         self._client = client
         self._finder = UploadFinder(database, client)
-        self._resolver = Resolver(database, client, self._finder)
+        self._resolver = Resolver(database, client, ANYWHERE)
         self._ref_column = self._dice.choice(["outcome_ref", ""])
         self._sandbox.records.reshape = self._dice.choice(QUIRKS)
         self._owners: dict[int, str] = {}
@@ -139,7 +138,7 @@ class History:
         is_killed = fate.startswith("killed")
         finder = DeadFinder(self._database, self._client) if is_killed else self._finder
         uploader = Uploader(
-            self._database, ColumnContracts(self._database), Sender(self._database, self._client, finder),
+            self._database, Sender(self._database, self._client, finder),
             ref_column=self._ref_column, regions=ANYWHERE,
         )  # fmt: skip
         self._sandbox.faults.next_upload = FATES[fate]
@@ -210,7 +209,7 @@ class History:
             return
         key = self._dice.choice(unknown)["batch_key"]
         try:
-            await self._resolver.declare_not_sent(key)
+            await self._resolver.declare_not_sent(key, None, accept_unreadable=False)
         except ConflictError:
             self.seen["not sent refused"] += 1
             return

@@ -19,7 +19,7 @@ from tests.conftest import SECRET
 from tests.factories import BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences
 from tests.processes import OUTCOMES, run
-from tests.uploads.registering import note
+from tests.uploads.listed import note_batch
 from tests.webhooks.ingesting import Counted, get_event, heal, ingest
 
 WEEK = timedelta(days=7)
@@ -158,7 +158,7 @@ async def test_a_recipient_whose_only_call_is_taken_back_is_in_progress_again_fo
 ) -> None:
     await store_batch(database.url, 3, ref_token=None)
     await ingest(database, *decode(make_payload(recipient=None, phone=phone_of(1), parameters={}, began=BEGAN)))
-    await note(database, 900, 5, created_at=BEGAN - timedelta(hours=1))  # its window was open, too
+    await note_batch(database, 900, 5, created_at=BEGAN - timedelta(hours=1))  # its window was open, too
     await Registrar(database).finish_all()
     assert await read_states(database) == {}
     feed = [row async for row in database.queries.read_feed(database.pool, after=0, limit=10, bytes=2**20)]
@@ -218,7 +218,7 @@ async def test_what_the_room_of_a_window_made_ambiguous_is_placed_once_others_ha
     database: Database,
 ) -> None:
     await store_batch(database.url, 2)
-    await note(database, 900, total=1)
+    await note_batch(database, 900, total=1)
     own = make_payload(
         recipient=None, phone=phone_of(1), parameters={}, began=BEGAN, conversation_id="own", event_id="own"
     )

@@ -18,7 +18,7 @@ from service.feed.feed import read_feed
 from service.formant.events import STATUSES, Event
 from service.store.database import Connection, Database, connect
 from tests.factories import decode, make_payload, phone_of, store_batch
-from tests.uploads.registering import note
+from tests.uploads.listed import note_batch
 
 UPLOADS, RECIPIENTS, STRANGERS = 4, 12, 15
 ELSEWHERE, FIRST_ID = 900, 456
@@ -121,7 +121,7 @@ class History:
 
     async def prepare(self) -> None:
         """Uploads without an answer yet, and a batch made elsewhere, whose file holds few of those that were called."""
-        self._elsewhere_key = await note(self._database, ELSEWHERE, STRANGERS)
+        self._elsewhere_key = await note_batch(self._database, ELSEWHERE, STRANGERS)
         for number in range(UPLOADS):
             first_phone = 1000 * number + 1
             key = await store_batch(

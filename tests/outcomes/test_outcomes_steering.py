@@ -37,10 +37,10 @@ async def test_a_recipient_that_any_attempt_reached_is_contacted_though_its_last
     await post(service, recipient=2, attempt=2, status="busy")
     await post(service, recipient=3, attempt=1, status="no_answer", final=False)
     await post(service, recipient=4, status="unreachable")
-    told = await read(service)
-    assert told["attempts"]["recipients"] == 4
-    assert told["attempts"]["connects"] == 2
-    rates = told["rates"]
+    shown = await read(service)
+    assert shown["attempts"]["recipients"] == 4
+    assert shown["attempts"]["connects"] == 2
+    rates = shown["rates"]
     assert (rates["penetration"]["count"], rates["penetration"]["of"], rates["penetration"]["percent"]) == (4, 8, 50.0)
     assert (rates["contact_rate"]["count"], rates["contact_rate"]["of"]) == (2, 4)
     assert (rates["connect_rate"]["count"], rates["connect_rate"]["of"]) == (2, 5)
@@ -60,22 +60,22 @@ async def test_retries_outstanding_tell_how_many_are_late_soon_and_later_and_whe
     for recipient, moment in enumerate(times, start=1):
         payload = make_payload(recipient=recipient, status="busy", final=False)
         assert (await post_webhook(service, due_in(payload, moment))).status_code == 204
-    told = (await read(service))["retries"]
-    assert (told["outstanding"], told["overdue"], told["due_within_hour"]) == (6, 2, 2)
-    assert (told["due_later"], told["without_time"]) == (1, 1)
+    shown = (await read(service))["retries"]
+    assert (shown["outstanding"], shown["overdue"], shown["due_within_hour"]) == (6, 2, 2)
+    assert (shown["due_later"], shown["without_time"]) == (1, 1)
 
     def minute(moment: datetime) -> str:
         return moment.replace(second=0).isoformat().replace("+00:00", "Z")
 
-    assert (told["earliest_at"], told["next_at"]) == (
+    assert (shown["earliest_at"], shown["next_at"]) == (
         minute(now - timedelta(hours=3)),
         minute(now + timedelta(minutes=20)),
     )
     for recipient in range(1, 7):
         await post(service, recipient=recipient, attempt=2)
-    told = (await read(service))["retries"]
-    assert (told["outstanding"], told["overdue"], told["due_later"]) == (0, 0, 0)
-    assert (told["earliest_at"], told["next_at"]) == (None, None)
+    shown = (await read(service))["retries"]
+    assert (shown["outstanding"], shown["overdue"], shown["due_later"]) == (0, 0, 0)
+    assert (shown["earliest_at"], shown["next_at"]) == (None, None)
 
 
 async def test_talk_time_has_percentiles_of_the_completed_and_says_how_exact_they_are(
@@ -84,10 +84,10 @@ async def test_talk_time_has_percentiles_of_the_completed_and_says_how_exact_the
     await store_batch(database.url, 10)
     for recipient, seconds in enumerate((10, 20, 30, 40, 50, 60, 61, 62, 63, 200), start=1):
         await post(service, recipient=recipient, duration_seconds=seconds)
-    told = (await read(service))["duration_seconds"]
-    assert (told["p50"], told["p90"], told["average"], told["count"]) == (50, 63, 59.6, 10)
-    assert abs(told["p99"] - 200) <= 0.016 * 200
-    assert told["precision"]["within_percent"] == 1.6
+    shown = (await read(service))["duration_seconds"]
+    assert (shown["p50"], shown["p90"], shown["average"], shown["count"]) == (50, 63, 59.6, 10)
+    assert abs(shown["p99"] - 200) <= 0.016 * 200
+    assert shown["precision"]["within_percent"] == 1.6
     await post(service, recipient=10, attempt=2, duration_seconds=5)
     assert (await read(service))["duration_seconds"]["p99"] == 63
 
@@ -100,10 +100,10 @@ async def test_hours_and_weekdays_are_those_of_the_time_zone_that_was_asked_for(
     await post(service, recipient=1, began=late_on_monday)
     await post(service, recipient=2, began=late_on_monday, status="busy")
     for zone, weekday, hour in (("UTC", 1, 22), ("Asia/Kolkata", 2, 4), ("America/Los_Angeles", 1, 15)):
-        told = await read(service, time_zone=zone)
-        assert told["by_weekday"][weekday - 1] == {"weekday": weekday, "attempts": 2, "connects": 1}
-        assert sum(row["attempts"] for row in told["by_weekday"]) == 2
-        assert told["by_weekday_hour"][weekday - 1]["attempts"][hour] == 2
-        assert told["by_hour"][hour] == {"hour": hour, "attempts": 2, "connects": 1}
+        shown = await read(service, time_zone=zone)
+        assert shown["by_weekday"][weekday - 1] == {"weekday": weekday, "attempts": 2, "connects": 1}
+        assert sum(row["attempts"] for row in shown["by_weekday"]) == 2
+        assert shown["by_weekday_hour"][weekday - 1]["attempts"][hour] == 2
+        assert shown["by_hour"][hour] == {"hour": hour, "attempts": 2, "connects": 1}
     refused = await service.get(PATH, params={"time_zone": "Mars/Olympus"})
     assert (refused.status_code, refused.json()["error"]["message"][:10]) == (400, "time_zone:")

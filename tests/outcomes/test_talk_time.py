@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.outcomes.figures import PERCENTILES, TalkTimeCount, find_percentiles
-from tests.outcomes.talking import slot_of
+from service.store.database import Database
+
+
+def slot_of(seconds: int) -> int:
+    """Written from the table's comment alone: 32 steps to each doubling from 64 on, all from 8192 on together."""
+    if seconds < 64:
+        return seconds
+    step = 1
+    while step * 64 <= seconds:
+        step *= 2
+    return 8192 if seconds >= 8192 else seconds - seconds % step
 
 
 def count(durations: list[int]) -> list[TalkTimeCount]:
@@ -38,3 +48,10 @@ def test_calls_of_many_hours_are_told_as_at_least_so_long() -> None:
 
 def test_without_talk_there_is_no_percentile() -> None:
     assert find_percentiles([]) == dict.fromkeys(("p50", "p90", "p95", "p99"))
+
+
+async def test_the_database_counts_in_the_same_steps(database: Database) -> None:
+    rows = await database.pool.fetch("SELECT n, talk_time_slot(n) AS slot FROM generate_series(-5, 9000) AS n")
+    assert {row["n"]: row["slot"] for row in rows} == {n: slot_of(max(n, 0)) for n in range(-5, 9001)}
+    assert len({row["slot"] for row in rows}) == 289
+    assert await database.pool.fetchval("SELECT talk_time_slot(2147483647)") == 8192

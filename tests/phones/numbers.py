@@ -40,7 +40,7 @@ SPELLINGS: list[Callable[[str, random.Random], str]] = [
 
 
 def valid_number(region: str, dice: random.Random) -> phonenumbers.PhoneNumber:
-    """A valid number: an example of the library's, some of its digits drawn anew while that leaves it valid."""
+    """A valid number: an example of the library, with some digits changed while it stays valid."""
     kind = dice.choice([PhoneNumberType.MOBILE, PhoneNumberType.FIXED_LINE])
     number = phonenumbers.example_number_for_type(region, kind) or phonenumbers.example_number(region)
     assert number is not None

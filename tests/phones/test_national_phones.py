@@ -19,9 +19,9 @@ from tests.guarantees.healing import assert_healed, read_outcomes
 from tests.guarantees.whole_database import find_everywhere
 from tests.processes import OUTCOMES, run
 from tests.provider import CONTACTS, connect_provider, upload
-from tests.uploads.elsewhere import discover, hold_discovery, list_waiting, make_elsewhere, put
+from tests.uploads.dashboard import discover, hold_discovery, list_waiting, make_elsewhere, put
+from tests.uploads.lost_uploads import OTHERS, lose, states
 from tests.uploads.repairing import ask_for_repair, ingest_as_before
-from tests.uploads.rivals import OTHERS, lose, states
 
 TARGETS = """
 [targets.india]
@@ -89,7 +89,7 @@ async def test_webhooks_and_healing_find_their_recipients_and_an_erasure_the_per
 
 async def test_calls_show_whose_batch_it_is(start_service: StartService, database: Database, tmp_path: Path) -> None:
     async with connect(start_service, tmp_path, start=time.time()) as (service, sandbox):
-        made_nothing = await lose(service, sandbox, CONTACTS, is_taken=False)
+        made_nothing = await lose(service, sandbox, CONTACTS)
         owner = await lose(service, sandbox, OTHERS, is_taken=True)
         assert set((await states(service)).values()) == {("unknown", None)}
         say_nationally(sandbox)

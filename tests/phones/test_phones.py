@@ -1,4 +1,4 @@
-"""A phone is compared in one form, whoever wrote it and however."""
+"""A phone is compared in one form, however it is written."""
 
 import random
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat
 
 from service.phones.canonical import canonical_phone, require_phone
-from service.phones.written import E164, PhoneError, normalise_phone
+from service.phones.parsing import E164, PhoneError, normalise_phone
 from tests.phones.numbers import REGIONS, SPELLINGS, valid_number
 
 
@@ -49,7 +49,7 @@ def test_one_number_is_one_phone_in_every_spelling(said: str, region: str) -> No
         ("0039 06 698 12345", "", "+390669812345"),  # Italy keeps its zero
         ("+31 0 0 6446794", "", "+316446794"),
         ("09100000001", "IN", "+919100000001"),  # valid as a national number, though it begins with the country code
-        ("0919100000001", "", "0919100000001"),  # of which country nobody said
+        ("0919100000001", "", "0919100000001"),  # without a country
         ("0919100000001", "US", "0919100000001"),
         ("0447911123456", "GB", "+447911123456"),
     ],

@@ -1,4 +1,4 @@
-"""Erasure and files: who is erased is not dialled from a held file, and a CSV registered later brings nobody back."""
+"""Erasure and files: an erased person is not dialled from a held file, and a CSV registered later restores nobody."""
 
 import json
 from typing import Any
@@ -13,8 +13,8 @@ from tests.factories import make_payload, post_webhook
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
 from tests.provider import connect_provider, upload
-from tests.uploads.elsewhere import discover, hold_discovery, make_elsewhere, put
-from tests.uploads.trying import FILE, phones_of
+from tests.uploads.dashboard import discover, hold_discovery, make_elsewhere, put
+from tests.uploads.sampling import FILE, phones_of
 
 HEADER, *ROWS = FILE.splitlines()
 PHONES = [row.split(",")[0] for row in ROWS]

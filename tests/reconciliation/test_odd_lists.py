@@ -16,7 +16,7 @@ from tests.alarms.showing import read as read_alarms
 from tests.conftest import StartService
 from tests.guarantees.healing import assert_healed, play
 from tests.provider import KEY, connect_provider
-from tests.uploads.elsewhere import make_elsewhere
+from tests.uploads.dashboard import make_elsewhere
 
 ODD = {"not_an_object": 4, "no_id": 4, "no_agent": 2}
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.reconciliation.progress import ProgressWatch
+from service.reconciliation.schedule import ProgressWatch
 from service.store.database import Database
 from service.store.migrations import read_migrations
 from service.telemetry.metrics import INTERVAL_SECONDS, LoopLag, Metrics

@@ -9,8 +9,8 @@ from tests.webhooks.ingesting import ingest
 
 
 async def ingest_as_before(database: Database, *payloads: dict[str, Any]) -> None:
-    """As an older version did: with the phone as it was written. A number stands in for it meanwhile: today, text that
-    is no number makes nobody."""
+    """Ingests as an older version did, with the phone as written. A number replaces it meanwhile, because text that is
+    not a number no longer makes a recipient."""
     for payload, event in zip(payloads, decode(*payloads), strict=True):
         said = payload["data"]["call"]["to_phone"]
         stand_in = f"+1{int.from_bytes(blake2b(said.encode(), digest_size=6).digest()) % 10**12:012}"

@@ -55,13 +55,13 @@ async def test_a_file_that_cannot_be_used_is_refused_by_line_and_column_before_a
     provider: tuple[httpx.AsyncClient, RunningSandbox], database: Database, subtests: pytest.Subtests
 ) -> None:
     service, sandbox = provider
-    for name, (content, told) in BAD_FILES.items():
+    for name, (content, expected) in BAD_FILES.items():
         with subtests.test(name):
             answer = await upload(service, content)
             error = answer.json()["error"]
             assert (answer.status_code, error["type"]) == (400, "invalid_request")
             assert error["message"].startswith("file: ")
-            assert [word for word in told if word not in error["message"]] == [], error["message"]
+            assert [word for word in expected if word not in error["message"]] == [], error["message"]
             await assert_nothing_happened(database, sandbox)
 
 

@@ -1,8 +1,13 @@
-"""The first upload of an agent fixes its columns; later files keep to them, or say that they mean to change them."""
+"""The first upload of an agent fixes its columns; later files must have them, or ask to change them."""
 
 import asyncio
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from service.store.database import Database
+from service.uploads.columns import compare_columns
 from tests.conftest import StartService
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
 
@@ -16,7 +21,7 @@ async def test_a_file_that_differs_is_refused_with_the_difference(
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         assert (await upload(service)).status_code == 200
-        for content, told in (
+        for content, expected in (
             (RENAMED, "'Loan_ID': did you mean 'loan_id'?"),
             (WIDER, "'city' is new"),
             ("customer_phone,customer_name,loan_id\n+919876543210,Rahul,LN-1\n", "'due_amount' is missing"),
@@ -25,7 +30,7 @@ async def test_a_file_that_differs_is_refused_with_the_difference(
             error = answer.json()["error"]
             assert (answer.status_code, error["type"]) == (400, "invalid_request")
             assert error["message"].startswith("file: ")
-            assert told in error["message"]
+            assert expected in error["message"]
             assert "accept_columns=true" in error["message"]
         assert error["details"] == {"columns": {"renamed": {}, "missing": ["due_amount"], "added": []}}
         assert await database.pool.fetchval("SELECT count(*) FROM batches") == 1
@@ -67,3 +72,35 @@ async def test_two_first_uploads_at_once_agree_on_one_set_of_columns(start_servi
         answers = await asyncio.gather(*(upload(service, content) for content in (CONTACTS, RENAMED, WIDER)))
         assert sorted(answer.status_code for answer in answers) == [200, 400, 400]
         assert len((await service.get("/v1/agents/123/columns")).json()["data"]["history"]) == 1
+
+
+BINDING = ["customer_phone", "customer_name", "loan_id", "due_amount"]
+
+
+def test_the_same_columns_in_another_order_do_not_differ() -> None:
+    assert not compare_columns(BINDING, BINDING[::-1])
+
+
+@pytest.mark.parametrize("found", ["Loan_ID", "loan id", "LoanId", "loan-id", "loan_ids", "lone_id"])
+def test_a_column_under_nearly_its_name_is_recognised(found: str) -> None:
+    difference = compare_columns(BINDING, ["customer_phone", "customer_name", found, "due_amount"])
+    assert (difference.renamed, difference.missing, difference.added) == ({found: "loan_id"}, [], [])
+    assert difference.describe() == f"{found!r}: did you mean 'loan_id'?"
+
+
+def test_a_missing_and_a_new_column_are_told() -> None:
+    difference = compare_columns(BINDING, ["customer_phone", "customer_name", "loan_id", "city"])
+    assert difference.describe() == "'due_amount' is missing; 'city' is new"
+
+
+def test_two_columns_that_come_near_to_one_are_not_both_taken_for_it() -> None:
+    difference = compare_columns(["customer_phone", "loan_id"], ["customer_phone", "Loan_ID", "loan-id"])
+    assert (difference.renamed, difference.missing, difference.added) == ({"Loan_ID": "loan_id"}, [], ["loan-id"])
+
+
+@given(st.lists(st.text(max_size=12), unique=True), st.lists(st.text(max_size=12), unique=True))
+def test_every_difference_is_told_once(binding: list[str], columns: list[str]) -> None:
+    difference = compare_columns(binding, columns)
+    assert sorted([*difference.renamed.values(), *difference.missing]) == sorted(set(binding) - set(columns))
+    assert sorted([*difference.renamed, *difference.added]) == sorted(set(columns) - set(binding))
+    assert bool(difference) == (set(binding) != set(columns))

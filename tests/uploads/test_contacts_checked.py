@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError, UnavailableError
-from service.phones.written import PhoneError, is_plain_e164, normalise_phone, parse_phone
+from service.phones.parsing import PhoneError, is_plain_e164, normalise_phone, parse_phone
 from service.uploads import contacts
 from service.uploads.checking import Task
-from service.uploads.contacts import ContactsOptions, Duplicates, check_contacts, read_columns
+from service.uploads.contacts import check_contacts, read_columns
+from service.uploads.report import ContactsOptions, Duplicates
 from tests.uploads.checked import check, make_part, read, read_copy
 
 TWICE = b"customer_phone\n+919876543210\n+14155550100\n+91 98765-43210\n"
@@ -104,8 +105,8 @@ async def test_the_process_ends_when_its_caller_is_gone(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "service.uploads.checking", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
-    _, told = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
-    assert (process.returncode, told) == (1, b"")
+    _, errors = await asyncio.wait_for(process.communicate(msgspec.json.encode(task) + b"\n"), 20)
+    assert (process.returncode, errors) == (1, b"")
 
 
 @pytest.mark.parametrize(

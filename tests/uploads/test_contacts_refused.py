@@ -127,13 +127,13 @@ def test_a_row_that_cannot_be_used_is_refused_at_its_line(row: bytes, problem: s
 def test_any_bytes_are_read_or_refused_and_nothing_else(file: bytes) -> None:
     for content in (file, HEADER + file):
         numbers: list[int] = []
-        told: list[str] = []
+        messages: list[str] = []
         try:
             report, contacts, _ = check(content, ContactsOptions(duplicates="all"))
             numbers = [contact.recipient_no for contact in contacts]
-            told = [f"{error} {error.value}" for error in report.errors]
+            messages = [f"{error} {error.value}" for error in report.errors]
         except InvalidRequestError as error:
-            told = [str(error)]
+            messages = [str(error)]
         assert numbers == list(range(1, len(numbers) + 1))
-        assert numbers or told
-        assert all(one.startswith("file: ") and "+919876543210" not in one.partition("such as")[0] for one in told)
+        assert numbers or messages
+        assert all(one.startswith("file: ") and "+919876543210" not in one.partition("such as")[0] for one in messages)

@@ -13,11 +13,8 @@ from service.store.migrations import read_migrations
 from tests.conftest import StartService
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, store_batch
 from tests.provider import CONTACTS, connect_provider
-from tests.uploads.looking_up import look_again, lose, make_elsewhere, read
-from tests.uploads.noting import note
-from tests.uploads.rivals import OTHERS, adopt_wrongly, states
-from tests.uploads.rivals import lose as lose_of
-from tests.uploads.withholding import NAMESAKE, call
+from tests.uploads.listed import NAMESAKE, call, note
+from tests.uploads.lost_uploads import OTHERS, adopt_wrongly, look_again, lose, make_elsewhere, read, states
 from tests.webhooks.ingesting import ingest
 
 OWN = {"batch_id": BATCH_ID, "agent_id": AGENT_ID}
@@ -130,8 +127,8 @@ async def test_the_true_owner_of_what_an_earlier_version_adopted_for_another_upl
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        wrong = await lose_of(service, sandbox, CONTACTS, is_taken=False)
-        owner = await lose_of(service, sandbox, OTHERS, is_taken=True)
+        wrong = await lose(service, sandbox, CONTACTS)
+        owner = await lose(service, sandbox, OTHERS, is_taken=True)
         await adopt_wrongly(database, "lookup")
         await database.pool.execute("UPDATE batches SET known_by = NULL, lookups = 1 WHERE batch_id = 456")
         word = {"batch_id": 456}

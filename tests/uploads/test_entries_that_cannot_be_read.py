@@ -13,8 +13,7 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.uploads.looking_up import look_again, lose, make_elsewhere, read, shift
-from tests.uploads.rivals import OTHERS
+from tests.uploads.lost_uploads import OTHERS, look_again, lose, make_elsewhere, read, shift
 from tests.webhooks.ingesting import ingest
 
 Retell = Callable[[dict[str, Any]], Any]

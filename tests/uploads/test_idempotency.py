@@ -1,4 +1,4 @@
-"""Asking for the same upload twice: one batch, whoever asks, however often, at whatever instant."""
+"""The same upload requested again: one batch, for any caller, any number of requests, at any time."""
 
 import asyncio
 from typing import Any

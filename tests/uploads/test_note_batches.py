@@ -1,11 +1,11 @@
-"""What the provider's list does not say never replaces what is known."""
+"""A field that the provider's list omits never replaces a known value."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from service.store.database import Database
 from tests.factories import AGENT_ID, BATCH_ID, store_batch
-from tests.uploads.noting import note
+from tests.uploads.listed import note
 
 CREATED = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 

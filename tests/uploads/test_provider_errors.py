@@ -1,4 +1,4 @@
-"""The provider refuses an upload, fails or falls silent: we tell what is known, and nobody is dialled twice."""
+"""The provider refuses an upload, fails or does not answer: the state is reported, and nobody is dialled twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,6 @@ from service.sandbox.faults import UploadFault
 from service.sandbox.serving import serve_app
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder
 from service.uploads.sending import Sender
 from service.uploads.storing import UploadRequest
@@ -148,9 +147,7 @@ async def test_a_provider_that_takes_too_long_leaves_the_upload_unknown(
             sender = Sender(database, client, UploadFinder(database, client))
             path = tmp_path / "contacts.csv"
             path.write_text(CONTACTS)
-            uploader = Uploader(
-                database, ColumnContracts(database), sender, ref_column="outcome_ref", regions=Regions()
-            )
+            uploader = Uploader(database, sender, ref_column="outcome_ref", regions=Regions())
             asked = UploadRequest(
                 agent_id=123, name="March Follow Ups", file_name=path.name, path=path, file_digest=b"\x00" * 32
             )

@@ -9,11 +9,12 @@ import pytest
 from service.sandbox.faults import UploadFault
 from service.store.database import Database
 from service.uploads.lookup import UploadFinder, UploadRecovery
+from service.uploads.results import record_failure
 from tests.conftest import StartService
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.uploads.looking_up import lose, read
-from tests.uploads.trying import upload_test
+from tests.uploads.lost_uploads import lose, read
+from tests.uploads.sampling import upload_test
 from tests.webhooks.ingesting import ingest
 
 REFUSALS: tuple[UploadFault, ...] = ("400", "401", "404", "429")
@@ -69,7 +70,7 @@ async def test_a_refusal_that_comes_after_its_calls_leaves_the_upload_unknown(
         await lose(service, sandbox)
         await call(database)
         await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
-        assert await UploadFinder(database, None).fail(1, states, "refused") == "unknown"
+        assert await record_failure(database, 1, states, "refused") == "unknown"
         assert (await read(service, 1))["state"] == "unknown"
 
 

@@ -1,4 +1,4 @@
-"""A CSV that is registered late gives what it would have given had it been there from the start."""
+"""A CSV that is registered late has the same result as one that was there from the start."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from service.uploads.registration import Registrar
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of
 from tests.guarantees.oracle import expect
 from tests.guarantees.recount import find_differences, read_state
-from tests.uploads.registering import note
+from tests.uploads.listed import note_batch
 from tests.webhooks.ingesting import Counted, get_event, ingest
 
 Row = tuple[str, dict[str, str]]
@@ -64,7 +64,7 @@ async def test_events_before_during_and_after_a_registration_come_to_what_they_w
 ) -> None:
     dice = random.Random(seed)
     rows, events = make_rows(dice), make_events(dice)
-    key = await note(database, 900, len(rows))
+    key = await note_batch(database, 900, len(rows))
     registrar = Registrar(database)
     waiting = list(events)
 
@@ -118,7 +118,7 @@ def stray(phone: str = "+15550001", **fields: Any) -> Event:
 
 
 async def test_two_events_of_a_new_phone_in_one_group_make_one_recipient(database: Database) -> None:
-    await note(database, 900, 5)
+    await note_batch(database, 900, 5)
     first = stray(parameters={"a": "1"})
     second = stray(parameters={"a": "1"}, conversation_id="second")
     assert await ingest(database, first, second) == Counted(applied=2)
@@ -131,7 +131,7 @@ async def test_two_events_of_a_new_phone_in_one_group_make_one_recipient(databas
 
 
 async def test_a_recipient_known_by_its_phone_alone_gets_its_parameters_from_a_later_event(database: Database) -> None:
-    await note(database, 900, 5)
+    await note_batch(database, 900, 5)
     await ingest(database, stray(parameters={}))
     await ingest(database, stray(parameters={"a": "1"}))
     await ingest(database, stray(parameters={}))
@@ -142,8 +142,8 @@ async def test_a_recipient_known_by_its_phone_alone_gets_its_parameters_from_a_l
 async def test_windows_that_overlap_leave_an_event_ambiguous_and_one_without_a_phone_fits_none(
     database: Database,
 ) -> None:
-    await note(database, 900, 5)
-    await note(database, 901, 5)
+    await note_batch(database, 900, 5)
+    await note_batch(database, 901, 5)
     event, no_phone = stray(), stray()._replace(phone=None)
     assert await ingest(database, event, no_phone) == Counted(unattributed=2)
     assert (await get_event(database, event.event_id))["reason"] == "ambiguous"
@@ -151,7 +151,7 @@ async def test_windows_that_overlap_leave_an_event_ambiguous_and_one_without_a_p
 
 
 async def test_a_call_outside_the_window_fits_no_batch(database: Database) -> None:
-    await note(database, 900, 5)
+    await note_batch(database, 900, 5)
     early = stray(began=datetime(2026, 3, 16, 10, 24, tzinfo=UTC))
     await database.pool.execute("UPDATE batches SET closed_at = '2026-03-16 11:00Z'")
     late = stray(began=datetime(2026, 3, 16, 11, 6, tzinfo=UTC))
@@ -170,7 +170,7 @@ async def test_a_batch_that_an_upload_of_ours_may_have_made_is_not_taken_for_one
         "INSERT INTO batches (agent_id, name, upload_state, columns, recipient_count, prepared_at) "
         "VALUES ($1, $2, $3, '{}', 3, $4)", AGENT_ID, name, state, BEGAN,
     )  # fmt: skip
-    await note(database, 900, 7)
+    await note_batch(database, 900, 7)
     assert await database.pool.fetchval("SELECT count(*) FROM batches WHERE batch_id = 900") == int(is_foreign)
 
 

@@ -49,7 +49,7 @@ async def test_a_cell_of_a_megabyte_is_kept(start_service: StartService, databas
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         (write_csv(["customer_phone", *(f"c{n}" for n in range(2000))], [["+919876543210", *["1"] * 2000]]), "2001"),
         (write_csv(["customer_phone", "note"], [["+919876543210", "x" * (2**20 + 10)]]), "line 2"),
@@ -58,11 +58,11 @@ async def test_a_cell_of_a_megabyte_is_kept(start_service: StartService, databas
     ],
 )
 async def test_what_is_beyond_the_limits_is_refused_and_stores_nothing(
-    start_service: StartService, database: Database, content: str, told: str
+    start_service: StartService, database: Database, content: str, expected: str
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         answer = await upload(service, content)
-        assert (answer.status_code, told in answer.json()["error"]["message"]) == (400, True), answer.text[:500]
+        assert (answer.status_code, expected in answer.json()["error"]["message"]) == (400, True), answer.text[:500]
         assert not sandbox.sandbox.records.batches
     assert await database.pool.fetchval("SELECT count(*) FROM batches") == 0
 

@@ -8,13 +8,12 @@ from service.formant.client import FormantClient, open_http
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.uploads.columns import ColumnContracts
 from service.uploads.lookup import UploadFinder
 from service.uploads.sending import Sender
 from service.uploads.uploader import Promoter, Uploader
 from tests.conftest import StartService
 from tests.provider import KEY, connect_provider, count_uploads, upload
-from tests.uploads.trying import FILE, phones_of, upload_test
+from tests.uploads.sampling import FILE, phones_of, upload_test
 
 
 async def test_a_sample_is_uploaded_and_the_rest_only_when_it_is_promoted(start_service: StartService) -> None:
@@ -159,9 +158,7 @@ async def promote_by_itself(
         async with open_http(sandbox.base_url, KEY) as http:
             client = FormantClient(http, Metrics())
             sender = Sender(database, client, UploadFinder(database, client))
-            uploader = Uploader(
-                database, ColumnContracts(database), sender, ref_column="outcome_ref", regions=Regions()
-            )
+            uploader = Uploader(database, sender, ref_column="outcome_ref", regions=Regions())
             await Promoter(database, uploader).promote_due()
             await Promoter(database, uploader).promote_due()
         return list(sandbox.sandbox.records.batches)

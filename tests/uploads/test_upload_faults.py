@@ -1,4 +1,4 @@
-"""What breaks in the middle of an upload: nothing half-stored, nobody dialled."""
+"""Failures in the middle of an upload: nothing is half-stored, and nobody is dialled."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -108,14 +108,14 @@ async def test_an_unknown_upload_is_resolved_on_the_command_line(
         assert (neither.status, "either --batch-id N or --not-sent" in neither.errors) == (2, True)
         wrong = await run(OUTCOMES, "batches", "resolve", "1", "--batch-id", "999", **settings)
         assert (wrong.status, "There is no such batch" in wrong.errors) == (2, True)
-        for wrong_flags, told in (
+        for wrong_flags, expected in (
             (("--batch-id", "1", "--not-these", "2"), "--not-these goes with --not-sent"),
             (("--batch-id", "1", "--accept-unreadable"), "--accept-unreadable goes with --not-sent"),
             (("--not-sent", "--accept-difference"), "--accept-difference goes with --batch-id"),
             (("--not-sent", "--not-these", "2,x"), "--not-these takes numbers of batches"),
         ):
             refused = await run(OUTCOMES, "batches", "resolve", "1", *wrong_flags, **settings)
-            assert (refused.status, told in refused.errors) == (2, True), wrong_flags
+            assert (refused.status, expected in refused.errors) == (2, True), wrong_flags
         files = {"file": ("contacts.csv", CONTACTS, "text/csv")}
         headers = {"authorization": f"Bearer {KEY}"}
         async with httpx.AsyncClient(base_url=sandbox.base_url, headers=headers) as dashboard:

@@ -11,7 +11,7 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
-from tests.uploads.looking_up import look_again, lose, make_elsewhere, read, shift
+from tests.uploads.lost_uploads import look_again, lose, make_elsewhere, read, shift
 from tests.webhooks.ingesting import ingest
 
 
@@ -87,7 +87,7 @@ async def test_a_word_that_the_evidence_contradicts_is_refused(start_service: St
         upload_id = await lose(service, sandbox)
         other = await make_elsewhere(sandbox, content=CONTACTS + "+919812345679,Eve,LN-1,1\n")
         path = f"/v1/uploads/{upload_id}/resolve"
-        for word, status, told in (
+        for word, status, expected in (
             ({}, 400, "batch_id"),
             ({"batch_id": 1, "not_sent": True}, 400, "batch_id"),
             ({"batch": 1}, 400, "batch_id"),
@@ -100,7 +100,7 @@ async def test_a_word_that_the_evidence_contradicts_is_refused(start_service: St
             ({"batch_id": other}, 400, "3 recipients"),
         ):
             answer = await service.post(path, json=word)
-            assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), word
+            assert (answer.status_code, expected in answer.json()["error"]["message"]) == (status, True), word
         await make_elsewhere(sandbox)
         answer = await service.post(path, json={"not_sent": True})
         assert (answer.status_code, "457" in answer.json()["error"]["message"]) == (409, True)

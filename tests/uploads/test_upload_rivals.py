@@ -12,8 +12,7 @@ from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import decode, make_payload
 from tests.provider import CONTACTS, connect_provider, upload
-from tests.uploads.looking_up import look_again, make_elsewhere, read
-from tests.uploads.rivals import OTHERS, adopt_wrongly, lose, states
+from tests.uploads.lost_uploads import OTHERS, adopt_wrongly, look_again, lose, make_elsewhere, read, states
 from tests.webhooks.ingesting import ingest
 
 
@@ -30,7 +29,7 @@ async def test_an_upload_that_made_nothing_does_not_take_the_batch_of_one_that_i
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        lost = await lose(service, sandbox, CONTACTS, is_taken=False)
+        lost = await lose(service, sandbox, CONTACTS)
         trying = await begin(service, sandbox, OTHERS)
         await look_again(database, sandbox)
         shown = await read(service, lost)
@@ -43,7 +42,7 @@ async def test_an_upload_that_made_nothing_does_not_take_the_batch_of_one_that_i
 
 async def test_people_who_are_called_decide_whose_batch_it_is(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service, start=time.time(), OUTCOMES_REF_COLUMN="") as (service, sandbox):
-        made_nothing = await lose(service, sandbox, CONTACTS, is_taken=False)
+        made_nothing = await lose(service, sandbox, CONTACTS)
         owner = await lose(service, sandbox, OTHERS, is_taken=True)
         await look_again(database, sandbox)
         assert set((await states(service)).values()) == {("unknown", None)}
@@ -58,7 +57,7 @@ async def test_a_webhook_with_a_reference_decides_whose_batch_it_is(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        made_nothing = await lose(service, sandbox, CONTACTS, is_taken=False)
+        made_nothing = await lose(service, sandbox, CONTACTS)
         owner = await lose(service, sandbox, CONTACTS, is_taken=True)  # the very same people
         await look_again(database, sandbox)
         assert set((await states(service)).values()) == {("unknown", None)}
@@ -86,7 +85,7 @@ async def test_a_batch_of_strangers_is_not_adopted_while_none_of_its_own_people_
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time(), OUTCOMES_REF_COLUMN="") as (service, sandbox):
-        lost = await lose(service, sandbox, CONTACTS, is_taken=False)
+        lost = await lose(service, sandbox, CONTACTS)
         await make_elsewhere(sandbox, content=OTHERS)
         await sandbox.sandbox.advance(600)
         await database.pool.execute("DELETE FROM unattributed")
@@ -121,8 +120,8 @@ async def test_the_providers_own_answer_takes_a_batch_back_from_a_guess_and_says
             alarms = (await service.get("/v1/alarms")).json()["data"]
             assert [alarm["name"] for alarm in alarms if alarm["name"] == "uploads_unknown"] == ["uploads_unknown"]
             lines = (await service.get("/v1/audit")).json()["data"]
-            told = {(line["subject"], line["outcome"]) for line in lines}
-            assert {(f"upload {lost + 1}", "uploaded"), (f"upload {lost}", "unknown")} <= told
+            audited = {(line["subject"], line["outcome"]) for line in lines}
+            assert {(f"upload {lost + 1}", "uploaded"), (f"upload {lost}", "unknown")} <= audited
             await database.pool.execute("UPDATE batches SET next_lookup_at = now() + interval '1 hour'")
 
 
@@ -130,7 +129,7 @@ async def test_a_guess_takes_no_batch_from_anything_that_is_known_better(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        lost = await lose(service, sandbox, CONTACTS, is_taken=False)
+        lost = await lose(service, sandbox, CONTACTS)
         assert (await upload(service, OTHERS, force="true")).json()["data"]["id"] == 456
         answer = await service.post(f"/v1/uploads/{lost}/resolve", json={"batch_id": 456})
         assert (answer.status_code, "known already" in answer.json()["error"]["message"]) == (409, True)
@@ -139,7 +138,7 @@ async def test_a_guess_takes_no_batch_from_anything_that_is_known_better(
 
 async def test_a_person_corrects_what_a_lookup_guessed(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        first = await lose(service, sandbox, CONTACTS, is_taken=False)
+        first = await lose(service, sandbox, CONTACTS)
         second = await lose(service, sandbox, OTHERS, is_taken=True)
         await adopt_wrongly(database, "lookup")
         answer = await service.post(f"/v1/uploads/{second}/resolve", json={"batch_id": 456})
@@ -184,7 +183,7 @@ async def test_a_batch_that_was_taken_for_one_made_elsewhere_is_given_back_to_it
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        lost = await lose(service, sandbox, CONTACTS, is_taken=False)
+        lost = await lose(service, sandbox, CONTACTS)
         await make_elsewhere(sandbox, name="April", content=CONTACTS + "+919812345679,Eve,LN-1,1\n" * 2)
         await database.pool.execute("UPDATE batches SET recipient_count = 2")
         await database.queries.note_batches(
@@ -203,7 +202,7 @@ async def test_a_batch_that_may_be_an_unknown_upload_is_not_taken_for_one_made_e
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        await lose(service, sandbox, CONTACTS, is_taken=False)
+        await lose(service, sandbox, CONTACTS)
         for batch_id, (name, total, is_held_back) in enumerate(
             [
                 ("March Follow Ups", 2, True), (" march  FOLLOW ups ", 900, True), ("", 1, True), ("April", 3, True),

@@ -1,4 +1,4 @@
-"""What may be an unknown upload is withheld, and its calls are placed nowhere else."""
+"""A batch that may be an unknown upload is withheld, and its calls are placed nowhere else."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,8 +9,7 @@ import pytest
 from service.store.database import Database
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
 from tests.guarantees.ambiguous import settle
-from tests.uploads.noting import note
-from tests.uploads.withholding import NAMESAKE, call
+from tests.uploads.listed import NAMESAKE, call, note
 from tests.webhooks.ingesting import ingest
 
 OTHER = {"batch_id": 2, "agent_id": AGENT_ID, "name": "Wednesday", "total_recipients": 50, "created_at": BEGAN}

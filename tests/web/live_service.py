@@ -10,7 +10,7 @@ from service.sandbox import sample_contacts
 from tests.conftest import make_starter
 from tests.factories import make_payload, post_webhook
 from tests.provider import connect_provider, upload
-from tests.uploads.elsewhere import make_elsewhere
+from tests.uploads.dashboard import make_elsewhere
 
 
 class Living(NamedTuple):

@@ -39,7 +39,7 @@ async def list_outcomes(database: Database) -> list[dict[str, Any]]:
 
 
 async def read_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything derived from events that does not tell when or in which order they came."""
+    """Everything derived from events except the times and the order of their arrival."""
     queries = {
         "outcomes": "SELECT o.batch_key, o.recipient_no, o.state, o.attempts, f.status, f.conversation_id, f.results, "
         "f.duration_seconds, f.source FROM outcomes AS o JOIN facts AS f USING (batch_key, recipient_no, arrival_id)",

@@ -1,4 +1,4 @@
-"""The backlog: memory stays bounded, what leaves makes room, and the gauges tell the truth."""
+"""The backlog: memory stays bounded, what leaves makes room, and the gauges are right."""
 
 import pytest
 

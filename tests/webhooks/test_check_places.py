@@ -9,7 +9,7 @@ import pytest
 from service.privacy.erasure import Eraser
 from service.store.database import Database
 from tests.factories import BATCH_ID, BEGAN, decode, make_payload, phone_of, store_batch
-from tests.uploads.registering import note
+from tests.uploads.listed import note_batch
 from tests.webhooks.ingesting import ingest
 
 STRANGER = "+917900000001"
@@ -46,7 +46,7 @@ async def make_recipient(database: Database) -> None:
 
 async def make_window(database: Database) -> None:
     await call(database, STRANGER)
-    await note(database, BATCH_ID, total=5)
+    await note_batch(database, BATCH_ID, total=5)
 
 
 async def make_contradiction(database: Database) -> None:

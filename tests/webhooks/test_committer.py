@@ -1,8 +1,13 @@
-"""Group commit: who is written together, and when a caller is told that it is done."""
+"""Group commit: which events are written together, and when a caller learns that it is done."""
 
 import asyncio
 
-from service.webhooks.committer import MAX_GROUP_BYTES, MAX_GROUP_EVENTS
+import httpx
+import pytest
+
+from service.webhooks.committer import MAX_GROUP_BYTES, MAX_GROUP_EVENTS, Committer
+from tests.exposition import read_metric
+from tests.factories import make_payload, post_webhook
 from tests.webhooks.committing import Database, let_others_run, running
 
 
@@ -143,3 +148,26 @@ async def test_draining_an_idle_committer_ends_it_at_once() -> None:
     database.committer.drain()
     await let_others_run()
     assert task.done()
+
+
+DEADLINE_SECONDS = 20.0
+
+
+async def test_while_the_committer_is_dead_webhooks_are_refused_and_the_service_is_not_ready(
+    service: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(*_: object) -> None:
+        raise ValueError("died")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Committer, "_commit", die)
+        refused = await post_webhook(service, make_payload(event_id="refused"))
+        assert (refused.status_code, int(refused.headers["retry-after"]) > 0) == (503, True)
+        unready = await service.get("/readyz")
+        assert (unready.status_code, "has died" in unready.json()["status"]) == (503, True)
+    assert await read_metric(service, "outcomes_background_failures_total", task="committer") >= 1
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (await service.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
+    assert (await post_webhook(service, make_payload(event_id="refused"))).status_code == 204
+    assert (await service.get("/v1/events/refused")).status_code == 200

@@ -1,4 +1,4 @@
-"""Group commit when the database does not answer: every caller is told in time to send again, and it passes."""
+"""Group commit while the database does not answer: every caller is asked in time to send again."""
 
 import asyncio
 

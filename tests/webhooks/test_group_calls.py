@@ -50,27 +50,27 @@ def test_the_database_and_the_oracle_group_the_same_events_into_calls(
 ) -> None:
     connection = runner.run(asyncpg.connect(database_url))
 
-    async def ask(told: list[Event]) -> list[int]:
+    async def ask(received: list[Event]) -> list[int]:
         calls: list[int] = await connection.fetchval(
             "SELECT group_calls($1, $2, $3, $4, $5, $6::text[]::jsonb[])",
-            [event.conversation_id for event in told],
-            [event.started_at for event in told],
-            [get_began(event) for event in told],
+            [event.conversation_id for event in received],
+            [event.started_at for event in received],
+            [get_began(event) for event in received],
             [
                 max((t for t in (event.started_at, event.ended_at, event.occurred_at) if t), default=None)
-                for event in told
+                for event in received
             ],
-            [event.attempt_number for event in told],
-            [event.parameters if json.loads(event.parameters) else None for event in told],
+            [event.attempt_number for event in received],
+            [event.parameters if json.loads(event.parameters) else None for event in received],
         )
         return calls
 
     @settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(told=events())
-    def check(told: list[Event]) -> None:
-        calls = runner.run(ask(told))
+    @given(received=events())
+    def check(received: list[Event]) -> None:
+        calls = runner.run(ask(received))
         found = {frozenset(n for n, call in enumerate(calls) if call == each) for each in calls}
-        assert found == {frozenset(told.index(event) for event in call) for call in group_calls(told)}
+        assert found == {frozenset(received.index(event) for event in call) for call in group_calls(received)}
 
     check()
     runner.run(connection.close())

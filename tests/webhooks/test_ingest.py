@@ -1,4 +1,4 @@
-"""Ingest, the ledger: what is new, what came before, and that every body is kept as it came."""
+"""Ingest, the ledger: new and repeated events, and every body kept as it came."""
 
 import itertools
 

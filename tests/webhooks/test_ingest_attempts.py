@@ -33,7 +33,7 @@ async def count_attempts(database: Database) -> dict[str, int]:
 
 
 def heal(event: Event, **changes: Any) -> Event:
-    """What the call's conversation tells: no retry block, and an event id of our own."""
+    """The event of the call's conversation: without a retry block, with an event id of our own."""
     healed = event._replace(
         event_id=f"healed-{event.conversation_id}", digest=b"healed", source="healed", attempt_number=None,
         max_attempts=None, next_retry_at=None, occurred_at=event.ended_at, is_final=True,

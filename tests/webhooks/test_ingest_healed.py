@@ -107,8 +107,8 @@ async def test_healing_twice_is_one_event_and_its_body_is_the_conversation_as_re
     assert await ingest(database, *healed) == Counted(applied=1, duplicates=1)
     assert await ingest(database, healed[0]) == Counted(duplicates=1)
     assert await database.pool.fetchval("SELECT body FROM event_bodies") == body
-    told = await get_event(database, healed[0].event_id)
-    assert (told["disposition"], told["target"], told["attempt_number"]) == ("applied", "conversations", None)
+    state = await get_event(database, healed[0].event_id)
+    assert (state["disposition"], state["target"], state["attempt_number"]) == ("applied", "conversations", None)
 
 
 async def test_without_a_reference_agent_and_phone_decide_and_several_batches_are_left_ambiguous(

@@ -127,10 +127,10 @@ def frame(framing: str, body: bytes) -> tuple[str, bytes]:
 
 async def send(service: httpx.AsyncClient, form: Form, body: bytes, signature: str) -> RawAnswer:
     """The answer to one webhook; where it expects to be asked for its body, it waits until it is."""
-    told, framed = frame(form.framing, body)
+    framing, framed = frame(form.framing, body)
     digest = signature.removeprefix("sha256=")
     names = {"{signature}": signature, "{digest}": digest, "{DIGEST}": digest.upper()}
-    lines = [f"POST {form.target} HTTP/{form.version}", *form.headers, told, "", ""]
+    lines = [f"POST {form.target} HTTP/{form.version}", *form.headers, framing, "", ""]
     head = "\r\n".join(lines)
     for name, value in names.items():
         head = head.replace(name, value)

@@ -1,4 +1,4 @@
-"""The whole service under its connections' limits: what is cut off is not stored and may come again."""
+"""The whole service under its connections' limits: a request that is cut off is not stored and may be repeated."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
-"""Folders for files of contacts, and the removal of those that a killed process left: they name people.
+"""Folders for files of contacts, and the removal of those that a killed process left, because they name people.
 
-Beside each folder lies a file that its owner holds locked (``flock``). The kernel releases the lock when the process
-ends, however it ends; so a folder whose lock can be taken has no owner, and is removed.
+Next to each folder is a file that its owner keeps locked (``flock``). The kernel releases the lock however the process
+ends. So a folder whose lock can be acquired has no owner and is removed.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ PREFIX = "outcomes-contacts-"
 SWEEP_SECONDS = 60.0
 _LOCK = ".lock"
 _UNLOCKED_SECONDS = 6 * 3600
-"""Versions before this one locked nothing; one that still runs beside it may hold a folder for as long."""
+"""Older versions lock nothing; one that still runs may use a folder for this long."""
 
 
 @contextmanager
 def make_folder() -> Iterator[str]:
-    """A folder for one request, readable by this user alone and removed with the context."""
+    """A folder for one request, readable only by this user and removed when the block ends."""
     folder, lock = _lock_new_folder()
     try:
         folder.mkdir(mode=0o700)
@@ -40,7 +40,6 @@ def make_folder() -> Iterator[str]:
 
 
 async def remove_leftovers() -> None:
-    """Removes the folders that nobody owns."""
     count = await asyncio.to_thread(_remove)
     if count:
         logger.warning("leftovers_removed", count=count)
@@ -51,13 +50,13 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _lock_new_folder() -> tuple[Path, int]:
-    """The path of a folder that is yet to be made, and the lock on it."""
+    """The path of a folder to create, and the lock on it."""
     while True:
         folder = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
         path = _lock_path(folder)
         lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # A sweep may have found it before it was locked, and removed it.
+        # A sweep may have removed it before it was locked.
         if path.exists():
             return folder, lock
         os.close(lock)
@@ -70,13 +69,13 @@ def _remove() -> int:
 
 
 def _remove_if_left(folder: Path) -> bool:
-    """Removes a folder and its lock unless somebody holds it; whether there was a folder."""
+    """Removes a folder and its lock unless a process holds the lock. Returns whether there was a folder."""
     try:
         lock = os.open(_lock_path(folder), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return _remove_if_old(folder)
     except OSError:
-        return False  # another user's
+        return False  # belongs to another user
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         was_there = folder.exists()

@@ -1,4 +1,4 @@
-"""Batches that were made elsewhere, and their registration."""
+"""Batches that were made in the provider's dashboard, and their registration."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ PATH = "/v1/batch-calls/456/recipients"
 
 
 async def make_elsewhere(sandbox: RunningSandbox, content: str, name: str = "Dashboard") -> int:
-    """Makes a batch as the dashboard does: we are not told."""
+    """Makes a batch as the dashboard does, without the service."""
     async with httpx.AsyncClient(base_url=sandbox.base_url, headers={"authorization": f"Bearer {KEY}"}) as provider:
         answer = await provider.post(
             "/v1/batch-call", data={"agent_id": "123", "name": name}, files={"file": ("c.csv", content, "text/csv")}

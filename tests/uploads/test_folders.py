@@ -1,4 +1,4 @@
-"""What a killed service left in the temporary folder names people, and is removed as soon as anybody looks."""
+"""Folders that a killed service left name people, and are removed by the next sweep."""
 
 import os
 import signal
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from service.uploads.leftovers import PREFIX, make_folder, remove_leftovers
+from service.uploads.folders import PREFIX, make_folder, remove_leftovers
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from service.uploads.leftovers import make_folder
+from service.uploads.folders import make_folder
 with make_folder() as folder:
     (Path(folder) / "contacts.csv").write_text("+919876543210")
     print(folder, flush=True)

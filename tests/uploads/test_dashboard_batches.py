@@ -15,7 +15,7 @@ from tests.factories import store_batch
 from tests.guarantees.recount import find_differences
 from tests.processes import serve
 from tests.provider import KEY, connect_provider, upload
-from tests.uploads.elsewhere import PATH, discover, hold_discovery, list_waiting, make_elsewhere, put
+from tests.uploads.dashboard import PATH, discover, hold_discovery, list_waiting, make_elsewhere, put
 
 
 async def check_figures(service: httpx.AsyncClient, sandbox: RunningSandbox, batch_id: int = 456) -> None:

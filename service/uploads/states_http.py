@@ -1,0 +1,130 @@
+"""The states of uploads over HTTP, and the manual resolution of unknown ones."""
+
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
+from service.store.database import Database
+from service.uploads.resolution import Resolver
+from service.web.operations import Answer, Json, Operation
+from service.web.parameters import Choice, Id, Number, read_json
+from service.web.responses import JsonResponse, One, Page, Time, to_page
+
+UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
+UPLOAD_ID = Id("upload_id", "upload", "Its number, from `GET /v1/uploads`")
+STATE = Choice("state", "Only those in this state", UPLOAD_STATES, default=None)
+LIMIT = Number("limit", "Maximum number of uploads", default=20, minimum=1, maximum=100)
+BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+
+
+class Upload(msgspec.Struct):
+    """An upload and its progress."""
+
+    upload_id: int
+    state: Annotated[str, Meta(extra_json_schema={"enum": [*UPLOAD_STATES]})]
+    """``unknown``: sent without an answer; looked up in the provider's list, never sent again. ``held``: waits for its
+    promotion."""
+    detail: str | None
+    """Why it is in that state, where that is known."""
+    batch_id: int | None
+    """The provider's id, once it is known."""
+    agent_id: int
+    name: str
+    recipients: int
+    rows_checked: int | None
+    campaign_id: int | None
+    campaign_role: str | None
+    """``test`` or ``main``."""
+    promote_at_success_rate: Annotated[Decimal | None, Meta(extra={"shape": float | None})]
+    prepared_at: Time
+    sent_at: Time | None
+    changed_at: Time
+    lookups: int
+    """Lookups in the provider's list so far."""
+    next_lookup_at: Time | None
+    withheld_batches: list[int]
+    """Listed batches that are not shown, because they may be this upload while it is ``unknown``."""
+
+
+RESOLUTIONS = '{"batch_id": 456} or {"not_sent": true}'
+MAX_DENIED = 1000
+
+
+class Resolution(msgspec.Struct, forbid_unknown_fields=True):
+    """The manual resolution of an unknown upload: the batch that it became, or that it was never sent."""
+
+    batch_id: int | None = None
+    accept_difference: bool = False
+    """With ``batch_id``: accept that the provider counts another number of recipients."""
+    not_sent: bool = False
+    not_these: Annotated[list[int], Meta(max_length=MAX_DENIED)] | None = None
+    """With ``not_sent``: all batches that could be it, as the 409 lists them; none of them is it."""
+    accept_unreadable: bool = False
+    """With ``not_sent``: by the provider's dashboard, no unreadable entry of the provider's list is it either."""
+
+
+class UploadStates:
+    """Handlers of ``/v1/uploads``."""
+
+    def __init__(self, database: Database, resolver: Resolver) -> None:
+        self._database = database
+        self._resolver = resolver
+
+    def operations(self) -> list[Operation]:
+        return [
+            Operation(
+                "GET", "/v1/uploads", self.list, "read", "Uploads",
+                parameters=(STATE, LIMIT, BEFORE), answers=(Answer(Page[Upload]),),
+            ),
+            Operation(
+                "GET", "/v1/uploads/{upload_id}", self.get, "read", "Uploads",
+                parameters=(UPLOAD_ID,), answers=(Answer(One[Upload]),),
+            ),
+            Operation(
+                "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
+                parameters=(UPLOAD_ID,),
+                bodies=(Json(Resolution, f"Either `{RESOLUTIONS.replace(' or ', '` or `')}`"),),
+                answers=(Answer(One[Upload]),), errors=(ConflictError, ProviderError),
+            ),
+        ]  # fmt: skip
+
+    async def list(self, request: Request) -> Response:
+        """Uploads with their state, newest first. An upload whose answer was lost is ``unknown``."""
+        limit, before, state = LIMIT.read(request), BEFORE.read(request) or 2**62, STATE.read(request)
+        page = self._database.queries.list_uploads(self._database.pool, state=state, before=before, limit=limit + 1)
+        return JsonResponse(to_page([Upload(**row) async for row in page], limit, "upload_id"))
+
+    async def get(self, request: Request) -> Response:
+        """One upload: its state and progress."""
+        return JsonResponse(One(await self._read(UPLOAD_ID.read(request))))
+
+    async def resolve(self, request: Request) -> Response:
+        """Resolves an unknown upload by hand. 409 where the evidence is against it, with what could be it."""
+        upload_id = UPLOAD_ID.read(request)
+        decision = await read_json(request, Resolution, RESOLUTIONS)
+        if (decision.batch_id is None) == (not decision.not_sent):
+            raise InvalidRequestError(f"Send JSON with either {RESOLUTIONS}")
+        if decision.accept_difference and decision.batch_id is None:
+            raise InvalidRequestError("accept_difference: goes with batch_id")
+        if decision.not_these is not None and not decision.not_sent:
+            raise InvalidRequestError("not_these: goes with not_sent")
+        if decision.accept_unreadable and not decision.not_sent:
+            raise InvalidRequestError("accept_unreadable: goes with not_sent")
+        if decision.batch_id is not None:
+            await self._resolver.adopt(upload_id, decision.batch_id, accept_difference=decision.accept_difference)
+        else:
+            await self._resolver.declare_not_sent(
+                upload_id, decision.not_these, accept_unreadable=decision.accept_unreadable
+            )
+        return JsonResponse(One(await self._read(upload_id)))
+
+    async def _read(self, upload_id: int) -> Upload:
+        row = await self._database.queries.get_upload(self._database.pool, batch_key=upload_id)
+        if row is None:
+            raise NotFoundError(f"There is no upload {upload_id}")
+        return Upload(**row)

@@ -25,7 +25,7 @@ from service.webhooks.reattribution import Reattributor
 from service.webhooks.rebuilding import Rebuilder, Rebuilt
 from service.webhooks.repair import Repairer
 from service.webhooks.signatures import BodyCheck
-from service.webhooks.verification import Finding, Report, Verifier
+from service.webhooks.verification import Discrepancy, Report, Verifier
 from service.webhooks.writer import Writer
 
 LISTED = 100
@@ -118,7 +118,7 @@ def _print_replayed(quarantine_id: int, event_id: str | None) -> int:
     return event_id is None
 
 
-def _make_table(findings: list[Finding], stored: str, expected: str) -> Table:
+def _make_table(findings: list[Discrepancy], stored: str, expected: str) -> Table:
     table = Table("upload", "what", "key", stored, expected)
     for finding in findings:
         table.add_row("" if finding.batch_key is None else str(finding.batch_key), *finding[1:5])
@@ -142,12 +142,12 @@ def _show_rows(label: str) -> Iterator[Report]:
     console.print(f"{label}: {total:,} rows in {seconds:.1f} s, {total / seconds:,.0f} a second", highlight=False)
 
 
-async def _print_findings(findings: AsyncIterator[Finding], bodies: BodyCheck, *, as_json: bool) -> int:
+async def _print_findings(findings: AsyncIterator[Discrepancy], bodies: BodyCheck, *, as_json: bool) -> int:
     """Prints the first ``LISTED`` findings, and what could not be checked; returns the number of differences without
     those that the service is about to resolve itself."""
     count, pending = 0, 0
-    differing: list[Finding] = []
-    waiting: list[Finding] = []
+    differing: list[Discrepancy] = []
+    waiting: list[Discrepancy] = []
     async for finding in findings:
         count += not finding.is_pending
         pending += finding.is_pending

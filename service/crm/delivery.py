@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from service.crm.exchange import RefusedError, SyncError, repeat
 from service.crm.records import Failure, Record
-from service.crm.targets import Reply, Target
+from service.crm.targets import CrmTarget, Reply
 
 UNCONFIRMED = "the CRM's answer does not confirm this record"
 OTHERS = "other reasons"
@@ -25,7 +25,7 @@ class Delivery:
     the delivery; 0: never.
     """
 
-    def __init__(self, target: Target, *, is_patient: bool, give_up_after: int) -> None:
+    def __init__(self, target: CrmTarget, *, is_patient: bool, give_up_after: int) -> None:
         self.taken = 0
         self._target = target
         self._is_patient = is_patient
@@ -97,7 +97,7 @@ def generalize(reason: str, own: Iterable[str]) -> str:
 
 
 @dataclass
-class Group:
+class FailureGroup:
     """The number of failures for one reason, and the first of them as batch and number, such as 456-7."""
 
     count: int = 0
@@ -108,16 +108,16 @@ class Reasons:
     """Failures by reason, with a bounded number of reasons."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, FailureGroup] = {}
 
     def add(self, reason: str, example: str) -> None:
         if reason not in self._groups and len(self._groups) >= MAX_REASONS:
             reason = OTHERS
-        group = self._groups.setdefault(reason, Group())
+        group = self._groups.setdefault(reason, FailureGroup())
         group.count += 1
         if len(group.examples) < MAX_EXAMPLES:
             group.examples.append(example)
 
-    def rank(self) -> list[tuple[str, Group]]:
+    def rank(self) -> list[tuple[str, FailureGroup]]:
         """The reasons, the most frequent first."""
         return sorted(self._groups.items(), key=lambda item: -item[1].count)

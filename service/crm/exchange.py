@@ -47,7 +47,7 @@ _TEMPORARY = frozenset({408, 423, 425, 429, 477})  # 477: HubSpot is moving the 
 _Result = TypeVar("_Result")
 
 
-class Answer(NamedTuple):
+class CrmAnswer(NamedTuple):
     """A complete answer: 2xx or 4xx."""
 
     status: int
@@ -61,16 +61,16 @@ async def exchange(
     method: str,
     url: str,
     *,
-    read_wait: Callable[[Answer], float | None] = lambda answer: read_retry_after(answer.headers),
+    read_wait: Callable[[CrmAnswer], float | None] = lambda answer: read_retry_after(answer.headers),
     **request: Any,
-) -> Answer:
+) -> CrmAnswer:
     """Sends a request once. ``who`` is the other side's name in messages.
 
     Raises BusyError when the request may be repeated, and SyncError for a redirect: it would send the key elsewhere.
     """
     try:
         async with http.stream(method, url, **request) as response:
-            answer = Answer(response.status_code, response.headers, await _read_body(response, who))
+            answer = CrmAnswer(response.status_code, response.headers, await _read_body(response, who))
     except httpx.HTTPError as error:
         raise BusyError(f"{who} did not answer ({type(error).__name__})") from error
     if _is_temporary(answer):
@@ -84,7 +84,7 @@ async def exchange(
     return answer
 
 
-def _is_temporary(answer: Answer) -> bool:
+def _is_temporary(answer: CrmAnswer) -> bool:
     """Whether the same request may succeed later."""
     return (
         answer.status in _TEMPORARY

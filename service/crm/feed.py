@@ -7,7 +7,7 @@ import httpx
 import msgspec
 
 from service.crm.entries import Entry
-from service.crm.exchange import Answer, SyncError, exchange, read_message, repeat
+from service.crm.exchange import CrmAnswer, SyncError, exchange, read_message, repeat
 
 WHO = "The service (OUTCOMES_URL)"
 READ_SECONDS = 30.0
@@ -15,7 +15,7 @@ READ_SECONDS = 30.0
 _Shape = TypeVar("_Shape")
 
 
-class Page(msgspec.Struct):
+class FeedPage(msgspec.Struct):
     """Entries in the order of their positions; reading on after ``next`` misses nothing."""
 
     data: list[Entry]
@@ -74,11 +74,11 @@ class FeedReader:
                 return agents
             after = page.next
 
-    async def read(self, after: int, limit: int, wait_seconds: int = 0) -> Page:
+    async def read(self, after: int, limit: int, wait_seconds: int = 0) -> FeedPage:
         """The entries after a position; waits up to ``wait_seconds`` for the first one."""
         params = {"after": after, "limit": limit} | ({"wait": wait_seconds} if wait_seconds else {})
         timeout = httpx.Timeout(READ_SECONDS, read=READ_SECONDS + wait_seconds)
-        page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), Page)
+        page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), FeedPage)
         if page.has_more and page.next <= after:
             raise SyncError(f"{WHO} reports more entries after {after}, but no position to continue from")
         return page
@@ -93,7 +93,7 @@ class FeedReader:
                 "Does another job use the same consumer? If not, --from-start sends everything again"
             )
 
-    async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> Answer:
+    async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> CrmAnswer:
         answer = await repeat(
             lambda: exchange(self.http, WHO, method, path, **request), "feed", is_patient=self.is_patient
         )
@@ -117,7 +117,7 @@ def open_feed(url: str, key: str) -> httpx.AsyncClient:
     )
 
 
-def _decode(answer: Answer, shape: type[_Shape]) -> _Shape:
+def _decode(answer: CrmAnswer, shape: type[_Shape]) -> _Shape:
     try:
         return msgspec.json.decode(answer.body, type=shape)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from service.crm.entries import suggest
-from service.crm.exchange import MAX_MESSAGE_CHARACTERS, Answer, BusyError, RefusedError, SyncError, exchange
+from service.crm.exchange import MAX_MESSAGE_CHARACTERS, BusyError, CrmAnswer, RefusedError, SyncError, exchange
 from service.crm.mapping import HubSpot, Key
 from service.crm.records import Record
 from service.crm.targets import WHO, Reply, check_refusal, decode
@@ -144,7 +144,7 @@ class HubSpotTarget:
         check_refusal(answer)
         return self._read_reply(answer, records)
 
-    def _check_missing(self, answer: Answer, records: Sequence[Record]) -> None:
+    def _check_missing(self, answer: CrmAnswer, records: Sequence[Record]) -> None:
         """Raises SyncError when a property does not exist (any more): the mapping is wrong, not the records."""
         text = answer.body.decode(errors="replace")
         if answer.status not in {207, 400} or not _MISSING.search(text):
@@ -157,7 +157,7 @@ class HubSpotTarget:
             "the mapping file; nothing after the last page was acknowledged"
         )
 
-    def _read_reply(self, answer: Answer, records: Sequence[Record]) -> Reply:
+    def _read_reply(self, answer: CrmAnswer, records: Sequence[Record]) -> Reply:
         batch = decode(answer, _Batch)
         if batch.status == "CANCELED":
             raise BusyError(f"{WHO} cancelled the batch", status=answer.status)
@@ -222,7 +222,7 @@ def _normalize(key: str) -> str:
     return key.strip().casefold()
 
 
-def _read_wait(answer: Answer) -> float | None:
+def _read_wait(answer: CrmAnswer) -> float | None:
     """Seconds to wait after a 423, 429 or 5xx: from ``Retry-After``, else by the exceeded policy; None: unknown."""
     asked = read_retry_after(answer.headers)
     if asked is not None:
@@ -238,7 +238,7 @@ def _read_wait(answer: Answer) -> float | None:
     return POLICY_SECONDS.get(policy) or _read_interval(answer) or None
 
 
-def _read_interval(answer: Answer) -> float:
+def _read_interval(answer: CrmAnswer) -> float:
     value = answer.headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
     if not (value.isascii() and value.isdecimal() and len(value) < 10):
         return 0.0

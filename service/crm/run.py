@@ -22,7 +22,7 @@ from service.crm.job import FieldCheck, Report, SyncJob, Totals, check_unchanged
 from service.crm.mapping import HubSpot, Mapping, load_mapping
 from service.crm.records import Mapper
 from service.crm.report import mask, print_totals, show_progress
-from service.crm.targets import GenericTarget, Target, open_target
+from service.crm.targets import CrmTarget, GenericTarget, open_target
 from service.errors import ConfigurationError
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
 from service.telemetry.logs import configure_logs
@@ -141,13 +141,13 @@ class _Run:
             yield FeedReader(http, is_patient=self.options.is_patient)
 
     @asynccontextmanager
-    async def _open_target(self) -> AsyncIterator[Target]:
+    async def _open_target(self) -> AsyncIterator[CrmTarget]:
         """The CRM, once it has confirmed the properties of the mapping."""
         if not self.settings.crm_token:
             raise ConfigurationError("OUTCOMES_CRM_TOKEN is empty: set it to the CRM's token (--dry-run needs none)")
         async with open_target(self.settings.crm_token) as http:
             given = self.mapping.target
-            target: Target = (
+            target: CrmTarget = (
                 HubSpotTarget(http, given, self.mapping.key)
                 if isinstance(given, HubSpot)
                 else GenericTarget(http, given)

@@ -10,8 +10,8 @@ import msgspec
 
 from service.crm.exchange import (
     MAX_MESSAGE_CHARACTERS,
-    Answer,
     BusyError,
+    CrmAnswer,
     RefusedError,
     SyncError,
     exchange,
@@ -36,7 +36,7 @@ class Reply:
     refused: Mapping[str, str] = field(default_factory=dict)
 
 
-class Target(Protocol):
+class CrmTarget(Protocol):
     """A CRM. Its upserts may be repeated."""
 
     @property
@@ -54,7 +54,7 @@ class Target(Protocol):
         """
 
 
-def check_refusal(answer: Answer) -> None:
+def check_refusal(answer: CrmAnswer) -> None:
     """Raises SyncError when token or address are wrong, RefusedError when the records are; returns for a 2xx."""
     if answer.status < 300:
         return
@@ -106,7 +106,7 @@ class GenericTarget:
         """Checks nothing: such an endpoint does not list its properties."""
 
     async def send(self, records: Sequence[Record]) -> Reply:
-        """As ``Target.send``."""
+        """As ``CrmTarget.send``."""
         body = msgspec.json.encode(
             {
                 "records": [
@@ -121,7 +121,7 @@ class GenericTarget:
         return _read_reply(answer, {record.key for record in records})
 
 
-def decode(answer: Answer, shape: type[_Shape]) -> _Shape:
+def decode(answer: CrmAnswer, shape: type[_Shape]) -> _Shape:
     """The body of an answer; raises BusyError when it cannot be decoded: a proxy may have cut it off."""
     try:
         return msgspec.json.decode(answer.body, type=shape)
@@ -129,7 +129,7 @@ def decode(answer: Answer, shape: type[_Shape]) -> _Shape:
         raise BusyError(f"{WHO} sent an answer that cannot be decoded", status=answer.status) from error
 
 
-def _read_reply(answer: Answer, keys: set[str]) -> Reply:
+def _read_reply(answer: CrmAnswer, keys: set[str]) -> Reply:
     body = answer.body.lstrip()
     if body.startswith(b"<"):
         raise SyncError(f"{WHO} answered {answer.status} with a web page, which confirms nothing. Check target.url")

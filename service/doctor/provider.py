@@ -8,7 +8,7 @@ import httpx
 
 from service.doctor.connection import judge_clock
 from service.doctor.findings import Finding, Thresholds, ok, problem, show_name, show_seconds, unchecked, warning
-from service.doctor.requests import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
+from service.doctor.requests import HttpAnswer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.errors import ProviderError
 from service.formant.client import open_http
 from service.http_dates import read_date
@@ -52,7 +52,7 @@ async def check_provider(
     return findings
 
 
-def _judge(answer: Answer) -> Finding:
+def _judge(answer: HttpAnswer) -> Finding:
     if answer.status in {401, 403}:
         remedy = "Compare FORMANT_API_KEY with the provider's dashboard"
         return problem(f"The provider refuses our key ({answer.status})", remedy)
@@ -70,7 +70,7 @@ def _judge(answer: Answer) -> Finding:
     return ok(f"The provider answers within {took}, and accepts our key{describe_expiry(answer)}")
 
 
-def _describe_limits(answer: Answer) -> Finding:
+def _describe_limits(answer: HttpAnswer) -> Finding:
     limits = {name: show_name(answer.headers.get(f"x-ratelimit-{name}")) for name in ("remaining", "limit", "reset")}
     if not limits["limit"]:
         message = "The provider sends no X-RateLimit-* headers: the budget assumes 50 calls a minute"

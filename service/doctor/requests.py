@@ -13,7 +13,7 @@ from service.doctor.findings import Finding, Thresholds, problem, warning
 MAX_BYTES = 2**20
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """An answer; ``expires_at`` is the end of the certificate, None without TLS."""
 
     status: int
@@ -39,7 +39,7 @@ class Answer(NamedTuple):
         return message if isinstance(message, str) else ""
 
 
-async def ask(http: httpx.AsyncClient, method: str, url: str, **given: Any) -> tuple[Answer, httpx.Response]:
+async def ask(http: httpx.AsyncClient, method: str, url: str, **given: Any) -> tuple[HttpAnswer, httpx.Response]:
     """Sends one request, and reads about 1 MB of the answer at most."""
     began = time.perf_counter()
     async with http.stream(method, url, **given) as response:
@@ -49,7 +49,7 @@ async def ask(http: httpx.AsyncClient, method: str, url: str, **given: Any) -> t
             body += chunk
             if len(body) > MAX_BYTES:
                 break
-    return Answer(response.status_code, response.headers, body, time.perf_counter() - began, expires_at), response
+    return HttpAnswer(response.status_code, response.headers, body, time.perf_counter() - began, expires_at), response
 
 
 def explain_no_answer(whose: str, error: httpx.HTTPError, remedy: str) -> Finding:
@@ -67,7 +67,7 @@ def explain_no_answer(whose: str, error: httpx.HTTPError, remedy: str) -> Findin
     return problem(f"{whose} does not answer ({type(error).__name__})", remedy)
 
 
-def judge_expiry(whose: str, answer: Answer, now: datetime, thresholds: Thresholds) -> list[Finding]:
+def judge_expiry(whose: str, answer: HttpAnswer, now: datetime, thresholds: Thresholds) -> list[Finding]:
     """A warning when the certificate expires soon."""
     if answer.expires_at is None:
         return []
@@ -77,7 +77,7 @@ def judge_expiry(whose: str, answer: Answer, now: datetime, thresholds: Threshol
     return [warning(f"{whose}'s certificate expires in {days:.0f} days", "Renew it")]
 
 
-def describe_expiry(answer: Answer) -> str:
+def describe_expiry(answer: HttpAnswer) -> str:
     """The end of a sentence, on the certificate's expiry."""
     return f"; its certificate is valid until {answer.expires_at:%Y-%m-%d}" if answer.expires_at else ""
 

@@ -12,7 +12,7 @@ import httpx
 
 from service.doctor.configuration import LOOPBACK
 from service.doctor.findings import Finding, Thresholds, judge, ok, problem, show_name, show_seconds, unchecked, warning
-from service.doctor.requests import Answer, ask, describe_expiry, explain_no_answer, judge_expiry
+from service.doctor.requests import HttpAnswer, ask, describe_expiry, explain_no_answer, judge_expiry
 from service.errors import ConfigurationError
 from service.formant.signature import SIGNATURE_HEADER
 from service.formant.targets import DEFAULT_TARGET, Target, load_targets
@@ -96,7 +96,7 @@ def _load_targets(settings: Settings) -> dict[str, Target]:
         return {}
 
 
-def _explain_unexpected(answer: Answer, method: str) -> Finding:
+def _explain_unexpected(answer: HttpAnswer, method: str) -> Finding:
     what = f"{method} was answered {answer.status}"
     if 300 <= answer.status < 400:
         remedy = "Give the provider the address that it leads to: webhooks do not follow redirects"
@@ -110,7 +110,7 @@ def _explain_unexpected(answer: Answer, method: str) -> Finding:
     return problem(f"{what}, but not by this service", PATH_CHECK)
 
 
-def _judge_time(answer: Answer, thresholds: Thresholds) -> Finding:
+def _judge_time(answer: HttpAnswer, thresholds: Thresholds) -> Finding:
     message = f"Arrives and is refused as expected, within {show_seconds(answer.seconds)}{describe_expiry(answer)}"
     remedy = "The provider gives up after 10 s: check the network path, and `outcomes_commit_seconds`"
     return judge(answer.seconds, thresholds.webhook_seconds, message, remedy)

@@ -18,7 +18,7 @@ MAX_PAGE_BYTES = 8 * 2**20
 """Of parameters and results. A page ends after the entry that exceeds this, so it may be one event's body larger."""
 
 
-class Page(NamedTuple):
+class FeedPage(NamedTuple):
     """Entries in the order of their positions, and the position to continue from."""
 
     entries: Sequence[asyncpg.Record]
@@ -26,7 +26,7 @@ class Page(NamedTuple):
     has_more: bool
 
 
-async def read_feed(database: Database, after: int, limit: int) -> Page:
+async def read_feed(database: Database, after: int, limit: int) -> FeedPage:
     """The page after a position: at most ``limit`` entries, read at one instant.
 
     Raises ConflictError when ``after`` is beyond the end, where a reader would miss changes, and when it comes from a
@@ -35,7 +35,7 @@ async def read_feed(database: Database, after: int, limit: int) -> Page:
     queries, pool = database.queries, database.pool
     rows = [row async for row in queries.read_feed(pool, after=after, limit=limit, bytes=MAX_PAGE_BYTES)]
     if rows:
-        return Page(rows, rows[-1]["position"], rows[-1]["has_more"])
+        return FeedPage(rows, rows[-1]["position"], rows[-1]["has_more"])
     if after > 0:
         if (end := await queries.find_lost_end(pool, position=after)) is not None:
             raise ConflictError(
@@ -48,4 +48,4 @@ async def read_feed(database: Database, after: int, limit: int) -> Page:
                 f"after: {after} is beyond the end of the feed ({last}): this is not the database that it was read "
                 "from, or it was restored from a backup; read again from 0, and reset a consumer to 0"
             )
-    return Page([], after, has_more=False)
+    return FeedPage([], after, has_more=False)

@@ -20,7 +20,7 @@ PROOF_ENTRIES = 10
 Ending: TypeAlias = Literal["end", "list_repeats", "list_too_long"]
 
 
-class Page(Protocol):
+class ListPage(Protocol):
     """One page of a list. ``has_more`` is None where the list does not say whether another page follows."""
 
     @property
@@ -31,7 +31,7 @@ class Page(Protocol):
     def has_more(self) -> bool | None: ...
 
 
-P = TypeVar("P", bound=Page)
+P = TypeVar("P", bound=ListPage)
 
 
 class ListWalk(Generic[P]):

@@ -18,7 +18,7 @@ _TAKEN_TYPES = frozenset({"duplicate_request", "internal_error"})
 """Types that say that the provider has begun to process the request, or accepted it earlier."""
 
 
-class Problem(msgspec.Struct):
+class ProviderProblem(msgspec.Struct):
     """The provider's reason for a refusal. ``type`` is empty when the body is not in the provider's format."""
 
     message: str = ""
@@ -26,15 +26,15 @@ class Problem(msgspec.Struct):
 
 
 class _Problems(msgspec.Struct):
-    error: Problem
+    error: ProviderProblem
 
 
-def read_problem(body: bytes) -> Problem:
+def read_problem(body: bytes) -> ProviderProblem:
     """The problem in an answer's body (contract, "Errors and limits"); an empty one for any other body."""
     try:
         return msgspec.json.decode(body, type=_Problems).error
     except UNDECODABLE:
-        return Problem()
+        return ProviderProblem()
 
 
 def is_certain_refusal(status: int, body: bytes) -> bool:

@@ -45,7 +45,7 @@ def read_signatures(header: bytes) -> list[bytes]:
     return digests
 
 
-class Verifier:
+class SignatureVerifier:
     """Checks signatures against the live secrets of one target; several are live while a secret is rotated."""
 
     def __init__(self, secrets: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from service.errors import ConfigurationError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.regions import Regions
-from service.formant.signature import Verifier
+from service.formant.signature import SignatureVerifier
 from service.values import clean_secret, read_text
 
 DEFAULT_TARGET = "default"
@@ -33,7 +33,11 @@ class Target:
     """One inbound address. ``verifier`` is None only where unsigned webhooks are explicitly allowed."""
 
     def __init__(
-        self, name: str, verifier: Verifier | None, agents: frozenset[int] | None = None, region: str | None = None
+        self,
+        name: str,
+        verifier: SignatureVerifier | None,
+        agents: frozenset[int] | None = None,
+        region: str | None = None,
     ) -> None:
         self.name = name
         self.verifier = verifier
@@ -61,7 +65,7 @@ def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | N
     """All targets by name. Raises ConfigurationError when no target is configured, or for an invalid file."""
     targets: dict[str, Target] = {}
     if secrets:
-        targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, Verifier(secrets))
+        targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, SignatureVerifier(secrets))
     elif allow_unsigned:
         targets[DEFAULT_TARGET] = Target(DEFAULT_TARGET, None)
     if path is not None:
@@ -83,7 +87,7 @@ def _read_targets(path: Path) -> dict[str, Target]:
     targets = {
         name: Target(
             name,
-            Verifier(table.secrets),
+            SignatureVerifier(table.secrets),
             None if table.agents is None else frozenset(table.agents),
             _read_region(name, table),
         )

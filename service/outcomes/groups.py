@@ -24,7 +24,7 @@ _DAY_ZERO = date(2000, 1, 1)
 _FIRST = (-(2**63), "")
 
 
-class Scope(NamedTuple):
+class BatchFilter(NamedTuple):
     """Batches created from ``start`` on and before ``end``, of one agent or of all. ``time_zone`` defines the days."""
 
     start: datetime
@@ -33,7 +33,7 @@ class Scope(NamedTuple):
     time_zone: str
 
 
-class Page(NamedTuple):
+class GroupsPage(NamedTuple):
     """Groups in order, the cursor of the next page or None, and the instant of all figures, None without groups."""
 
     groups: list[dict[str, Any]]
@@ -41,7 +41,9 @@ class Page(NamedTuple):
     as_of: datetime | None
 
 
-async def read_groups(database: Database, scope: Scope, group_by: str, after: str | None, limit: int) -> Page:
+async def read_groups(
+    database: Database, scope: BatchFilter, group_by: str, after: str | None, limit: int
+) -> GroupsPage:
     """One page of groups: agents and names ascending, days and campaigns newest first.
 
     Raises InvalidRequestError for an invalid cursor, a time zone that the database does not know, and a period with
@@ -65,7 +67,7 @@ async def read_groups(database: Database, scope: Scope, group_by: str, after: st
     except asyncpg.InvalidParameterValueError as error:
         raise InvalidRequestError(f"time_zone: {scope.time_zone!r} is not known to the database") from error
     page = rows[:limit]
-    return Page(
+    return GroupsPage(
         [_show_key(group_by, row) | _show(row) for row in page],
         _to_cursor(group_by, page[-1]) if len(rows) > limit else None,
         rows[0]["as_of"] if rows else None,

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError
-from service.outcomes.groups import GROUPS, Scope, read_groups
+from service.outcomes.groups import GROUPS, BatchFilter, read_groups
 from service.outcomes.http import AGENT_ID
 from service.outcomes.shapes import GroupPage
 from service.store.database import Database
@@ -62,7 +62,7 @@ class OutcomeGroups:
             headers={"cache-control": "private, no-cache"},
         )
 
-    def _read_scope(self, request: Request) -> Scope:
+    def _read_scope(self, request: Request) -> BatchFilter:
         start, end, zone = self._period.read(request)
         end = end or _find_midnight(datetime.now(zone).date() + timedelta(days=1), zone)
         start = start or _find_midnight(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
@@ -70,7 +70,7 @@ class OutcomeGroups:
         # Two hours more, because the clocks may change in between.
         if end - start > timedelta(days=MAX_DAYS, hours=2):
             raise InvalidRequestError(f"from, to: take at most {MAX_DAYS} days")
-        return Scope(start, end, AGENT_ID.read(request), zone.key)
+        return BatchFilter(start, end, AGENT_ID.read(request), zone.key)
 
 
 def _find_midnight(day: date, zone: ZoneInfo) -> datetime:

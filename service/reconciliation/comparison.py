@@ -19,7 +19,7 @@ SHOWN_RECIPIENTS = 20
 
 
 @dataclass(frozen=True)
-class Lease:
+class BatchLease:
     """A worker's exclusive, temporary right to a batch."""
 
     batch_key: int
@@ -47,7 +47,7 @@ class Comparer:
         self._database = database
         self._now = now
 
-    async def compare(self, client: FormantClient, lease: Lease, grace_seconds: float) -> Compared:
+    async def compare(self, client: FormantClient, lease: BatchLease, grace_seconds: float) -> Compared:
         """Reads both sides, stores the snapshot and assesses the differences. Raises LeaseLostError when the lease or
         the batch is gone, ProviderError when the provider cannot be read."""
         queries, pool = self._database.queries, self._database.pool
@@ -86,12 +86,12 @@ class Comparer:
         )
         return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 
-    async def describe(self, lease: Lease, may_retry: bool) -> HealedBatch:
+    async def describe(self, lease: BatchLease, may_retry: bool) -> HealedBatch:
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)
 
-    async def show_recipients(self, lease: Lease, assessment: Assessment) -> list[Reason]:
+    async def show_recipients(self, lease: BatchLease, assessment: Assessment) -> list[Reason]:
         """Up to 20 of the recipients that are final at the provider but not here, by reason."""
         if assessment.verdict != "drifted":
             return []
@@ -109,7 +109,7 @@ class Comparer:
             shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
         return [reason for reason in shown if reason.recipients]
 
-    async def find_unmet(self, lease: Lease, met: set[str]) -> list[int]:
+    async def find_unmet(self, lease: BatchLease, met: set[str]) -> list[int]:
         """Up to 20 recipients with a known call whose conversation id is not in ``met``."""
         rows = self._database.queries.list_unmet_recipients(
             self._database.pool, batch_key=lease.batch_key, met=list(met), limit=SHOWN_RECIPIENTS

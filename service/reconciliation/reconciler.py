@@ -21,7 +21,7 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient, Pacer
 from service.outcomes.shapes import Reason
 from service.reconciliation.budget import Meter
-from service.reconciliation.comparison import Compared, Comparer, Lease
+from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
 from service.reconciliation.schedule import (
@@ -96,7 +96,7 @@ class Reconciler:
         for row in rows:
             healing = row["healing"]
             progress = Progress() if healing is None else msgspec.json.decode(healing, type=Progress)
-            lease = Lease(row["batch_key"], row["batch_id"], row["fence"], progress)
+            lease = BatchLease(row["batch_key"], row["batch_id"], row["fence"], progress)
             try:
                 await self._reconcile(lease, self._grace_seconds, on_demand=False)
             except Exception as error:  # a failing batch must not stop the others
@@ -115,7 +115,7 @@ class Reconciler:
         provider cannot be read.
         """
         row = await self._claim(batch_id)
-        lease = Lease(row["batch_key"], batch_id, row["fence"], Progress())
+        lease = BatchLease(row["batch_key"], batch_id, row["fence"], Progress())
         try:
             return await self._reconcile(lease, 0.0, on_demand=True, report=report)
         except LeaseLostError as error:
@@ -146,7 +146,7 @@ class Reconciler:
 
     async def _reconcile(
         self,
-        lease: Lease,
+        lease: BatchLease,
         grace_seconds: float,
         *,
         on_demand: bool,
@@ -184,7 +184,7 @@ class Reconciler:
     async def _heal(
         self,
         client: FormantClient,
-        lease: Lease,
+        lease: BatchLease,
         compared: Compared,
         grace_seconds: float,
         report: Callable[[Progress], None],
@@ -224,7 +224,7 @@ class Reconciler:
         logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
         return compared, progress
 
-    async def _renew(self, lease: Lease) -> bool:
+    async def _renew(self, lease: BatchLease) -> bool:
         """Renews the lease for its full length; False when it is lost."""
         kept = await self._database.queries.renew_batch_lease(
             self._database.pool,
@@ -234,7 +234,7 @@ class Reconciler:
         )
         return kept is not None
 
-    async def _save(self, lease: Lease, progress: Progress) -> None:
+    async def _save(self, lease: BatchLease, progress: Progress) -> None:
         kept = await self._database.queries.save_healing(
             self._database.pool,
             batch_key=lease.batch_key,
@@ -246,7 +246,7 @@ class Reconciler:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
 
     async def _record(
-        self, lease: Lease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
+        self, lease: BatchLease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
     ) -> None:
         now = self._now()
         is_kept = await self._database.queries.record_reconciliation(
@@ -268,7 +268,7 @@ class Reconciler:
         self._metrics.last_reconciliation.set_to_current_time()
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
-    async def _release(self, lease: Lease, wait: timedelta) -> None:
+    async def _release(self, lease: BatchLease, wait: timedelta) -> None:
         await self._database.queries.release_batch(
             self._database.pool, batch_key=lease.batch_key, fence=lease.fence, due_at=self._now() + wait
         )

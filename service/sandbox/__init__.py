@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from service.sandbox.clock import RunningClock, SteppedClock
     from service.sandbox.contacts import sample_contacts
     from service.sandbox.faults import Faults
-    from service.sandbox.options import SandboxOptions, Target
+    from service.sandbox.options import SandboxOptions, WebhookTarget
     from service.sandbox.sandbox import Sandbox
     from service.sandbox.serving import RunningSandbox, serve_sandbox
 
 __all__ = [
-    "Faults", "RunningClock", "RunningSandbox", "Sandbox", "SandboxOptions", "SteppedClock", "Target",
+    "Faults", "RunningClock", "RunningSandbox", "Sandbox", "SandboxOptions", "SteppedClock", "WebhookTarget",
     "sample_contacts", "serve_sandbox",
 ]  # fmt: skip
 
 _MODULES = {
     "Faults": "faults", "RunningClock": "clock", "RunningSandbox": "serving", "Sandbox": "sandbox",
-    "SandboxOptions": "options", "SteppedClock": "clock", "Target": "options", "sample_contacts": "contacts",
+    "SandboxOptions": "options", "SteppedClock": "clock", "WebhookTarget": "options", "sample_contacts": "contacts",
     "serve_sandbox": "serving",
 }  # fmt: skip
 

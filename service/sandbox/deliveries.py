@@ -13,7 +13,7 @@ import structlog
 from service.formant.signature import SIGNATURE_HEADER
 from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
-from service.sandbox.options import Target
+from service.sandbox.options import WebhookTarget
 from service.sandbox.records import Attempt, Journal
 
 _RETRY_WAITS_SECONDS = (30.0, 300.0)
@@ -29,7 +29,7 @@ class Delivery:
     """A body for a target. A forged one is sent once, and its answer is only counted."""
 
     attempt: Attempt
-    target: Target
+    target: WebhookTarget
     target_index: int
     event_id: str
     event_type: str

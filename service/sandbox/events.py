@@ -7,7 +7,7 @@ import msgspec
 
 from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
 from service.sandbox.clock import format_optional
-from service.sandbox.options import SandboxOptions, Target
+from service.sandbox.options import SandboxOptions, WebhookTarget
 from service.sandbox.records import Attempt
 
 
@@ -33,7 +33,7 @@ class EventWriter:
     def name_trace(self, attempt: Attempt) -> str:
         return derive_uuid(self.seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
 
-    def write(self, attempt: Attempt, call: Call, target: Target) -> bytes:
+    def write(self, attempt: Attempt, call: Call, target: WebhookTarget) -> bytes:
         """The raw body."""
         phone, parameters = attempt.batch.contacts.read(attempt.row)
         results = self.draw_results(attempt)
@@ -53,7 +53,7 @@ class EventWriter:
         return msgspec.json.encode(envelope)
 
     def _describe_call(
-        self, attempt: Attempt, call: Call, target: Target, phone: str, parameters: dict[str, str]
+        self, attempt: Attempt, call: Call, target: WebhookTarget, phone: str, parameters: dict[str, str]
     ) -> dict[str, Any]:
         has_recording = target.recording and attempt.status == "completed"
         path = f"/v1/conversations/{attempt.conversation_id}/recording"

@@ -22,7 +22,7 @@ class OptionError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
+class WebhookTarget:
     """One webhook target, as set up in the provider's dashboard. Without a secret its webhooks are unsigned."""
 
     url: str
@@ -46,7 +46,7 @@ class SandboxOptions:
     api_keys: tuple[str, ...] = field(default=("sandbox-key",), repr=False)
     agents: frozenset[int] = frozenset()
     """The agents that exist; an upload for any other gets 404. Empty: every agent exists."""
-    targets: tuple[Target, ...] = ()
+    targets: tuple[WebhookTarget, ...] = ()
 
     seed: int | None = None
     """None: a random one, so that ids of two runs never collide."""

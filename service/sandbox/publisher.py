@@ -12,7 +12,7 @@ from service.sandbox.clock import Timeline
 from service.sandbox.deliveries import Deliveries, Delivery
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
-from service.sandbox.options import Target
+from service.sandbox.options import WebhookTarget
 from service.sandbox.records import Attempt, Journal
 
 _MIN_DELAY_SECONDS = 1.0
@@ -23,7 +23,7 @@ _MAX_FORGERY_SECONDS = 5.0
 class Publisher:
     """Plans the deliveries of each event. Each fault has its own draw, seeded by event and target."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[WebhookTarget, ...]
     seed: int
     writer: EventWriter
     timeline: Timeline
@@ -40,7 +40,7 @@ class Publisher:
             if is_wanted:
                 self._plan(attempt, call, index, target)
 
-    def _plan(self, attempt: Attempt, call: Call, index: int, target: Target) -> None:
+    def _plan(self, attempt: Attempt, call: Call, index: int, target: WebhookTarget) -> None:
         body = self.writer.write(attempt, call, target)
         delivery = Delivery(
             attempt,

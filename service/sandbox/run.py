@@ -12,7 +12,7 @@ import click
 
 from service.sandbox.contacts import sample_contacts
 from service.sandbox.faults import Faults
-from service.sandbox.options import OptionError, SandboxOptions, Target
+from service.sandbox.options import OptionError, SandboxOptions, WebhookTarget
 from service.sandbox.serving import RunningSandbox, serve_sandbox
 
 
@@ -57,11 +57,11 @@ def _pick(kind: type[SandboxOptions | Faults], flags: dict[str, Any]) -> dict[st
 
 def _pair_targets(
     urls: Sequence[str], webhook_secrets: Sequence[str], transcript: bool, recording: bool
-) -> tuple[Target, ...]:
+) -> tuple[WebhookTarget, ...]:
     """Each address with its secret; the last secret applies to all further addresses, an empty one means unsigned."""
     last = len(webhook_secrets) - 1
     return tuple(
-        Target(
+        WebhookTarget(
             url=url,
             secret=(webhook_secrets[min(index, last)] or None) if webhook_secrets else None,
             transcript=transcript,

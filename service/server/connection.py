@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from service.server.heads import (
     NO_PLACE,
     TRAILERS,
-    RefusedError,
+    RequestError,
     answer_probes_only,
     describe_request,
     expects_continue,
@@ -82,7 +82,7 @@ class HttpConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._bare_bytes = 0
         self._hosts = 0
-        self._fault: RefusedError | None = None
+        self._fault: RequestError | None = None
         self._is_discarding = False
         self._is_refused = False
         self._is_reserved = False
@@ -123,7 +123,7 @@ class HttpConnection(HttpToolsProtocol):
             self._keeper.count_cut(reason)
             self.transport.close()
         else:
-            self._refuse(RefusedError(503, message, reason))
+            self._refuse(RequestError(503, message, reason))
 
     # The life of the connection
 
@@ -172,7 +172,7 @@ class HttpConnection(HttpToolsProtocol):
             self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, RefusedError) else RefusedError(400, "Not an HTTP request"))
+            self._refuse(cause if isinstance(cause, RequestError) else RequestError(400, "Not an HTTP request"))
         else:
             if self._reading == HEAD:
                 # A chunk that also contains an earlier request does not count for the head.
@@ -181,7 +181,7 @@ class HttpConnection(HttpToolsProtocol):
             elif self._reading == BODY:
                 self._bare_bytes = 0 if self.body_bytes != body_bytes else self._bare_bytes + self._fed
                 if self._bare_bytes > self._limits.head_bytes:  # endless chunk extensions or trailers
-                    self._refuse(RefusedError(400, "The body has too many bytes of chunk extensions or trailers"))
+                    self._refuse(RequestError(400, "The body has too many bytes of chunk extensions or trailers"))
 
     def _feed(self, data: bytes) -> None:
         """Parses. A request that offers another protocol is parsed again without the offer, because llhttp takes what
@@ -209,13 +209,13 @@ class HttpConnection(HttpToolsProtocol):
                 self._hosts += 1
             elif name == b"content-length":
                 if len(value) > MAX_LENGTH_DIGITS:
-                    self._fault = RefusedError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
+                    self._fault = RequestError(400, f"Content-Length: takes up to {MAX_LENGTH_DIGITS} digits")
             elif name == b"expect":
                 self.expect_100_continue = self.expect_100_continue or expects_continue(value)
             elif value.lower() != b"chunked":
-                self._fault = RefusedError(501, "Transfer-Encoding: takes chunked and nothing else")
+                self._fault = RequestError(501, "Transfer-Encoding: takes chunked and nothing else")
             elif self.parser.get_http_version() != "1.1":
-                self._fault = RefusedError(400, "Transfer-Encoding: is not of HTTP/1.0")
+                self._fault = RequestError(400, "Transfer-Encoding: is not of HTTP/1.0")
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -293,7 +293,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._head_bytes > self._limits.head_bytes or len(self.headers) > self._limits.headers:
             self._refuse(too_large(self._limits, self.url))
 
-    def _refuse(self, refused: RefusedError) -> None:
+    def _refuse(self, refused: RequestError) -> None:
         """Answers a refused request when its turn comes, and discards what else its client sends."""
         self._keeper.count_cut(refused.reason)
         reading, active, self._reading, self._is_discarding = self._reading, self._active, NOTHING, True

@@ -18,7 +18,7 @@ NO_PLACE = "All places for connections are taken: try again"
 Header = tuple[bytes, bytes]
 
 
-class RefusedError(Exception):
+class RequestError(Exception):
     """The request is refused with this answer; ``reason`` labels the count."""
 
     def __init__(self, status: int, message: str, reason: str = "malformed") -> None:
@@ -80,9 +80,9 @@ def judge_head(
     *,
     hosts: int,
     queued: int,
-    fault: RefusedError | None,
+    fault: RequestError | None,
 ) -> None:
-    """Raises RefusedError for a bad head. ``hosts``: number of Host headers; ``queued``: requests that wait for the
+    """Raises RequestError for a bad head. ``hosts``: number of Host headers; ``queued``: requests that wait for the
     answer before theirs; ``fault``: an error found while the headers were parsed."""
     size = len(url) + sum(len(name) + len(value) for name, value in headers)
     if size > limits.head_bytes or len(headers) > limits.headers:
@@ -90,18 +90,18 @@ def judge_head(
     if fault is not None:
         raise fault
     if version not in {"1.0", "1.1"}:
-        raise RefusedError(505, "This service speaks HTTP/1.1")
+        raise RequestError(505, "This service speaks HTTP/1.1")
     if hosts > 1 or (version == "1.1" and not hosts):
-        raise RefusedError(400, "Host: send exactly one Host header")
+        raise RequestError(400, "Host: send exactly one Host header")
     if queued >= limits.pipelined:
-        raise RefusedError(503, "Too many requests wait for the answer to the one before", "pipelined")
+        raise RequestError(503, "Too many requests wait for the answer to the one before", "pipelined")
 
 
-def too_large(limits: ConnectionLimits, url: bytes) -> RefusedError:
+def too_large(limits: ConnectionLimits, url: bytes) -> RequestError:
     """The refusal of a head that is over the limits."""
     if len(url) > limits.head_bytes // 2:
-        return RefusedError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
-    return RefusedError(
+        return RequestError(414, f"URL and headers take up to {limits.head_bytes} bytes", "large_head")
+    return RequestError(
         431, f"There may be up to {limits.headers} headers of {limits.head_bytes} bytes in total", "large_head"
     )
 
@@ -112,13 +112,13 @@ def expects_continue(value: bytes) -> bool:
 
 
 def describe_request(scope: HTTPScope, parser: httptools.HttpRequestParser, url: bytes) -> None:
-    """Adds method, version and target to an ASGI scope; raises RefusedError where there is no path."""
+    """Adds method, version and target to an ASGI scope; raises RequestError where there is no path."""
     if parser.get_method() == b"CONNECT":
-        raise RefusedError(400, "This service is not a proxy")
+        raise RequestError(400, "This service is not a proxy")
     parsed = httptools.parse_url(url)
     raw_path = parsed.path
     if raw_path is None:
-        raise RefusedError(400, "The request names no path")
+        raise RequestError(400, "The request names no path")
     path = raw_path.decode("ascii")
     scope["method"] = parser.get_method().decode("ascii")
     scope["http_version"] = parser.get_http_version()

@@ -41,7 +41,7 @@ def read_clocks() -> Instant:
     return Instant(time.clock_gettime(_BOOT_CLOCK), time.time())
 
 
-class Lease:
+class SendLease:
     """The lease on some uploads, the last of which is sent. A ``Fence`` for the client."""
 
     def __init__(self, database: Database, batch_keys: list[int], clocks: Callable[[], Instant] = read_clocks) -> None:
@@ -95,9 +95,9 @@ class Lease:
 
 
 @asynccontextmanager
-async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[Lease]:
+async def hold_lease(database: Database, batch_keys: list[int]) -> AsyncIterator[SendLease]:
     """Renews the lease on uploads while the block runs, and stores the progress of the check."""
-    lease = Lease(database, batch_keys)
+    lease = SendLease(database, batch_keys)
     # A failed renewal is only logged: the lease may run out.
     task = asyncio.create_task(every(RENEW_SECONDS, lease.renew, "lease_renewal_failed", is_due_at_once=False))
     try:

@@ -11,7 +11,7 @@ from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
 from service.store.database import Database
 from service.telemetry.tracing import note, span
-from service.uploads.lease import Lease
+from service.uploads.lease import SendLease
 from service.uploads.lookup import UploadFinder
 from service.uploads.results import record_batch, record_failure, record_unknown
 
@@ -33,7 +33,7 @@ class Sender:
         self._client = client
         self._finder = finder
 
-    async def send(self, batch_key: int, file_name: str, path: Path, lease: Lease) -> ProviderBatch:
+    async def send(self, batch_key: int, file_name: str, path: Path, lease: SendLease) -> ProviderBatch:
         """The batch that the prepared upload became, once that is stored. Sends only while ``lease`` holds.
 
         Raises ProviderError when the provider refused it (nobody is dialled) or when its answer was lost and the batch
@@ -44,7 +44,7 @@ class Sender:
             note(traced, batch_id=batch.id)
             return batch
 
-    async def _send(self, batch_key: int, file_name: str, path: Path, lease: Lease) -> ProviderBatch:
+    async def _send(self, batch_key: int, file_name: str, path: Path, lease: SendLease) -> ProviderBatch:
         upload = await lease.begin_sending()
         if upload is None:
             raise ConflictError(f"Upload {batch_key} was given up before anything was sent: upload it again")

@@ -37,7 +37,7 @@ from service.telemetry.tracing import span
 from service.uploads.columns import check_columns
 from service.uploads.contacts import check_contacts, read_columns
 from service.uploads.folders import make_folder
-from service.uploads.lease import LEASE_SECONDS, Lease, hold_lease
+from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
 from service.uploads.report import ContactsOptions, ContactsReport, Part
 from service.uploads.sending import Sender
 from service.uploads.storing import StoredPart, UploadRequest, explain_repeat, restore_file, store_parts
@@ -167,7 +167,7 @@ class Uploader:
         return begun
 
     @contextlib.asynccontextmanager
-    async def _hold(self, parts: list[Part]) -> AsyncIterator[Lease]:
+    async def _hold(self, parts: list[Part]) -> AsyncIterator[SendLease]:
         """Holds the lease. An upload that fails before it is stored is discarded."""
         batch_keys = [part.batch_key for part in parts]
         async with hold_lease(self._database, batch_keys) as lease:

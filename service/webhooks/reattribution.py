@@ -14,7 +14,7 @@ from service.formant.events import ANYWHERE, Event, EventDecoder, Unreadable
 from service.formant.regions import Regions
 from service.formant.targets import Target
 from service.store.database import Database
-from service.webhooks.verification import Finding, Report, check_places, list_batches, read_facts, read_pages
+from service.webhooks.verification import Discrepancy, Report, check_places, list_batches, read_facts, read_pages
 from service.webhooks.writer import Writer
 
 
@@ -38,7 +38,7 @@ class Reattributor:
         self._report = report
         self._regions = regions
 
-    async def reattribute(self) -> AsyncIterator[Finding]:
+    async def reattribute(self) -> AsyncIterator[Discrepancy]:
         """Places events again; yields each event that moved."""
         for batch in await list_batches(self._database, None):
             await self._add_evidence(batch["batch_key"])

@@ -33,7 +33,7 @@ CHECKED_FIELDS = (
 Report = Callable[[int], None]
 
 
-class Finding(NamedTuple):
+class Discrepancy(NamedTuple):
     """Something that is wrong: the batch, the kind, the key, the stored value and the expected value.
 
     ``batch_key`` is None for what belongs to no batch.
@@ -60,7 +60,7 @@ class Verifier:
         self._bodies = bodies
         self._report = report
 
-    async def verify(self, batch_id: int | None = None) -> AsyncIterator[Finding]:
+    async def verify(self, batch_id: int | None = None) -> AsyncIterator[Discrepancy]:
         """What is wrong in one batch, or in all. Raises NotFoundError for an unknown batch."""
         queries, pool = self._database.queries, self._database.pool
         batches = await list_batches(self._database, batch_id)
@@ -68,7 +68,7 @@ class Verifier:
             key, count = batch["batch_key"], batch["recipient_count"]
             stored = await queries.count_recipients(pool, batch_key=key)
             if stored < count:
-                yield Finding(key, "recipients", "", str(stored), str(count))
+                yield Discrepancy(key, "recipients", "", str(stored), str(count))
             async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
                 async for finding in self._recount(connection, key, count):
                     yield finding
@@ -83,29 +83,29 @@ class Verifier:
                 async for finding in self._check_bodies(getattr(queries, name), key):
                     yield finding
 
-    async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Finding]:
+    async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Discrepancy]:
         queries = self._database.queries
         async for after, rows in recount(self._database, connection, key, count):
             self._report(min(RECOUNT_RECIPIENTS, count - after))
             for row in rows:
-                yield Finding(key, "outcome", str(row["recipient_no"]), row["stored"] or "", row["recounted"] or "")
+                yield Discrepancy(key, "outcome", str(row["recipient_no"]), row["stored"] or "", row["recounted"] or "")
         async for row in queries.list_counter_errors(connection, batch_key=key):
             name = " ".join(part for part in (row["a"], row["b"], row["c"]) if part)
-            yield Finding(key, row["counter"], name, row["stored"], row["recounted"])
+            yield Discrepancy(key, row["counter"], name, row["stored"], row["recounted"])
 
-    async def _check_facts(self, key: int) -> AsyncIterator[Finding]:
+    async def _check_facts(self, key: int) -> AsyncIterator[Discrepancy]:
         async for page in read_facts(self._database, key):
             for row in page:
                 for what, stored, expected in self._check_fact(row):
-                    yield Finding(key, what, row["event_id"], stored, expected)
+                    yield Discrepancy(key, what, row["event_id"], stored, expected)
             self._report(len(page))
 
-    async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Finding]:
+    async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Discrepancy]:
         """Checks the bodies that belong to no batch."""
         async for page in read_pages(partial(query, self._database.pool), after=name):
             for row in page:
                 if (flaw := self._bodies.find_flaw(row)) is not None:
-                    yield Finding(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
+                    yield Discrepancy(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
             self._report(len(page))
 
     def _check_fact(self, row: Any) -> list[tuple[str, str, str]]:
@@ -147,7 +147,7 @@ def read_facts(database: Database, key: int) -> AsyncIterator[list[Any]]:
 
 async def check_places(
     database: Database, query: Any, report: Report, *, agent_id: int | None = None
-) -> AsyncIterator[Finding]:
+) -> AsyncIterator[Discrepancy]:
     """Events without a reference that are not where they belong today, from the agent ``agent_id`` on. ``query`` finds
     them and may also move them."""
     agent_id, phone = -(2**63) if agent_id is None else agent_id, ""
@@ -159,7 +159,7 @@ async def check_places(
                 expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
                 pending = " (about to be placed)" if row["is_pending"] else ""
                 key = row["at_batch"] or row["batch_key"]
-                yield Finding(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
+                yield Discrepancy(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
         report(len(rows))
         if not rows:
             return

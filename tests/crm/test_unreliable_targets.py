@@ -20,7 +20,7 @@ from service.crm.hubspot import HubSpotTarget
 from service.crm.job import FieldCheck, SyncJob, Totals
 from service.crm.mapping import HubSpot, Mapping, read_mapping
 from service.crm.records import Mapper
-from service.crm.targets import GenericTarget, Target, open_target
+from service.crm.targets import CrmTarget, GenericTarget, open_target
 from tests.conftest import API_KEY
 from tests.crm.hubspot_server import TOKEN
 from tests.crm.sync_process import call
@@ -68,7 +68,7 @@ class Program:
     def start(self) -> tuple[SyncJob, Delivery]:
         """A job with its delivery, as after a restart."""
         given = self.mapping.target
-        target: Target = (
+        target: CrmTarget = (
             HubSpotTarget(self._crm, given, self.mapping.key)
             if isinstance(given, HubSpot)
             else GenericTarget(self._crm, given)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.formant.signature import MAX_SIGNATURES, Signed, Verifier, sign
+from service.formant.signature import MAX_SIGNATURES, SignatureVerifier, Signed, sign
 
 BODY = b'{"event_id": "e-1"}'
 # Made with: printf '{"event_id": "e-1"}' | openssl dgst -sha256 -hmac key-1
@@ -18,17 +18,17 @@ def test_the_signature_is_the_hex_hmac_that_openssl_makes() -> None:
 
 
 def test_a_body_signed_with_the_secret_is_found() -> None:
-    assert Verifier(["key-1"]).find_secret(BODY, SIGNED.encode()) == Signed(0, DIGEST)
+    assert SignatureVerifier(["key-1"]).find_secret(BODY, SIGNED.encode()) == Signed(0, DIGEST)
 
 
 def test_each_of_several_secrets_is_accepted_and_told_by_its_index() -> None:
-    verifier = Verifier(["new", "old", "oldest"])
+    verifier = SignatureVerifier(["new", "old", "oldest"])
     found = [verifier.find_secret(BODY, sign(BODY, secret).encode()) for secret in ("new", "old", "oldest")]
     assert [signed.secret for signed in found if signed] == [0, 1, 2]
 
 
 def test_a_secret_may_hold_any_text() -> None:
-    assert Verifier(["kľúč ₹ 🔑"]).find_secret(BODY, sign(BODY, "kľúč ₹ 🔑").encode()) is not None
+    assert SignatureVerifier(["kľúč ₹ 🔑"]).find_secret(BODY, sign(BODY, "kľúč ₹ 🔑").encode()) is not None
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_secret_may_hold_any_text() -> None:
     ],
 )
 def test_a_right_signature_may_be_spelt_in_any_way_that_has_one_meaning(signature: str) -> None:
-    assert Verifier(["key-2", "key-1"]).find_secret(BODY, signature.encode()) == Signed(1, DIGEST)
+    assert SignatureVerifier(["key-2", "key-1"]).find_secret(BODY, signature.encode()) == Signed(1, DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -75,23 +75,23 @@ def test_a_right_signature_may_be_spelt_in_any_way_that_has_one_meaning(signatur
     ],
 )
 def test_anything_else_is_refused(signature: bytes) -> None:
-    assert Verifier(["key-1", "key-2"]).find_secret(BODY, signature) is None
+    assert SignatureVerifier(["key-1", "key-2"]).find_secret(BODY, signature) is None
 
 
 def test_a_changed_body_or_secret_is_refused() -> None:
-    verifier = Verifier(["key-1"])
+    verifier = SignatureVerifier(["key-1"])
     assert verifier.find_secret(BODY + b" ", SIGNED.encode()) is None
     assert verifier.find_secret(BODY, sign(BODY, "key-2").encode()) is None
 
 
 def test_without_secrets_nobody_is_believed() -> None:
-    assert Verifier([]).find_secret(BODY, sign(BODY, "").encode()) is None
+    assert SignatureVerifier([]).find_secret(BODY, sign(BODY, "").encode()) is None
 
 
 @settings(deadline=None, derandomize=True)
 @given(body=st.binary(), forged=st.binary(max_size=80), secret=st.text(st.characters(exclude_categories=["Cs"])))
 def test_only_what_sign_makes_is_accepted_whatever_the_body(body: bytes, forged: bytes, secret: str) -> None:
-    verifier = Verifier([secret])
+    verifier = SignatureVerifier([secret])
     genuine = sign(body, secret).encode()
     assert verifier.find_secret(body, genuine) == verifier.sign(body, 0)
     assert verifier.find_secret(body, forged) is None or genuine[7:] in forged.lower()

@@ -19,7 +19,7 @@ from service.errors import ApiError, InvalidRequestError, NotFoundError
 from service.feed.http import Acknowledgement
 from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import STATUSES
-from service.formant.signature import Signed, Verifier, read_signatures, sign
+from service.formant.signature import SignatureVerifier, Signed, read_signatures, sign
 from service.privacy.http import Person
 from service.sandbox import sample_contacts
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
@@ -31,7 +31,7 @@ from tests.uploads.checked import check as check_contacts
 
 SECRET = "fuzzed"
 BODY = b"a body"
-VERIFIER = Verifier(["retired", SECRET])
+VERIFIER = SignatureVerifier(["retired", SECRET])
 OPTIONS = [
     ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, default_region=region)
     for duplicates in ("reject", "first", "all")

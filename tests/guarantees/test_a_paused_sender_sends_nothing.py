@@ -16,7 +16,7 @@ import pytest
 
 from service.sandbox import RunningSandbox
 from service.store.database import Database
-from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, Lease, read_clocks
+from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, SendLease, read_clocks
 from tests.eventually import eventually
 from tests.factories import store_batch
 from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
@@ -123,10 +123,10 @@ class Clocks:
         self.now = Instant(self.now.since_boot + since_boot, self.now.wall + wall)
 
 
-async def begin_sending(database: Database, clocks: Clocks) -> Lease:
+async def begin_sending(database: Database, clocks: Clocks) -> SendLease:
     key = await store_batch(database.url, batch_id=None)
     await database.pool.execute("UPDATE batches SET upload_state = 'prepared'")
-    lease = Lease(database, [key], clocks)
+    lease = SendLease(database, [key], clocks)
     assert not lease.holds()
     assert await lease.begin_sending() is not None
     return lease
@@ -204,4 +204,4 @@ async def test_a_database_that_is_away_leaves_the_right_to_send_to_the_clocks(da
 def test_the_clock_that_is_asked_goes_on_while_the_machine_sleeps() -> None:
     asked = read_clocks().since_boot
     assert asked <= time.clock_gettime(time.CLOCK_BOOTTIME) <= asked + 60
-    assert Lease.__init__.__defaults__ == (read_clocks,)
+    assert SendLease.__init__.__defaults__ == (read_clocks,)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.formant.signature import SIGNATURE_HEADER, Verifier
+from service.formant.signature import SIGNATURE_HEADER, SignatureVerifier
 from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
 from service.sandbox.serving import serve_app
 
@@ -29,7 +29,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.received: list[tuple[dict[str, str], bytes]] = []
-        self._verifier = Verifier([SECRET])
+        self._verifier = SignatureVerifier([SECRET])
 
     def is_genuine(self, headers: dict[str, str], body: bytes) -> bool:
         signature = headers.get(SIGNATURE_HEADER.lower(), "")

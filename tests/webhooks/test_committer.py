@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from service.webhooks.committer import MAX_GROUP_BYTES, MAX_GROUP_EVENTS, Committer
+from tests.eventually import eventually
 from tests.exposition import read_metric
 from tests.factories import make_payload, post_webhook
 from tests.webhooks.committing import Database, let_others_run, running
@@ -166,8 +167,6 @@ async def test_while_the_committer_is_dead_webhooks_are_refused_and_the_service_
         unready = await service.get("/readyz")
         assert (unready.status_code, "has died" in unready.json()["status"]) == (503, True)
     assert await read_metric(service, "outcomes_background_failures_total", task="committer") >= 1
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await service.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.05)
+    await eventually(lambda: service.get("/readyz"), lambda answer: answer.status_code == 200)
     assert (await post_webhook(service, make_payload(event_id="refused"))).status_code == 204
     assert (await service.get("/v1/events/refused")).status_code == 200

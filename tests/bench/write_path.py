@@ -147,10 +147,10 @@ def bench_write_path(server: PostgresServer, seconds: int) -> None:
         asyncio.run(settle(server))
         print(f"Write path: {CONNECTIONS} connections, {seconds} s each, bodies of {size:.0f} bytes, signed and unique")
         port = find_port()
-        noop = measure("no-op Starlette route", ["-m", "tests.bench.opponents", "noop", str(port)], port, {}, seconds,
+        noop = measure("no-op Starlette route", ["-m", "tests.bench.baselines", "noop", str(port)], port, {}, seconds,
                        requests, server, None)  # fmt: skip
         port, url = find_port(), asyncio.run(prepare_database(server))
-        plain = measure("plain receiver", ["-m", "tests.bench.opponents", "plain", str(port), url], port, {}, seconds,
+        plain = measure("plain receiver", ["-m", "tests.bench.baselines", "plain", str(port), url], port, {}, seconds,
                         requests, server, url)  # fmt: skip
         port, url = find_port(), asyncio.run(prepare_database(server))
         environ = {

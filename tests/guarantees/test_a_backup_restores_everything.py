@@ -17,7 +17,7 @@ from service.store.sql_files import find_sql_folder
 from tests.conftest import StartService, create_database, drop_database, make_starter
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.feed.feeding import read_on
-from tests.guarantees.backing_up import back_up, read_manifest, restore, run_script
+from tests.guarantees.backups import back_up, read_manifest, restore, run_script
 from tests.guarantees.checker import Checker
 from tests.guarantees.erasing import PHONE, SECRETS, check_sound, fill, tell
 from tests.guarantees.whole_database import find_everywhere

@@ -11,7 +11,7 @@ import pytest
 
 from service.sandbox import RunningSandbox
 from tests.eventually import eventually
-from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.guarantees.stopped_uploads import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
 from tests.processes import Serving, serve
 from tests.provider import CONTACTS, KEY, find_free_port, upload
 

@@ -19,7 +19,7 @@ from service.store.database import Database
 from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, Lease, read_clocks
 from tests.eventually import eventually
 from tests.factories import store_batch
-from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.guarantees.stopped_uploads import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
 from tests.processes import Serving, serve
 from tests.provider import KEY, find_free_port, upload
 

@@ -17,7 +17,7 @@ from tests.eventually import eventually
 from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
-from tests.guarantees.silence import open_network
+from tests.guarantees.silent_network import open_network
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
 from tests.processes import serve

@@ -1,4 +1,4 @@
-"""What it costs a webhook to be counted, timed and, where it is refused, told: ``python -m tests.bench.telling``.
+"""What it costs a webhook to be counted, timed and, where it is refused, told: ``python -m tests.bench.receiver``.
 
 The receiver alone, with a committer that is done at once and no server around it, so that a microsecond shows.
 """

@@ -1,6 +1,6 @@
 """What the service is measured against: the ceiling of the framework, and what a hand-rolled service does.
 
-``python -m tests.bench.opponents noop PORT`` or ``plain PORT DATABASE_URL``.
+``python -m tests.bench.baselines noop PORT`` or ``plain PORT DATABASE_URL``.
 """
 
 import hashlib

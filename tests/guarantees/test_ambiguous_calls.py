@@ -16,7 +16,7 @@ from service.formant.events import Event
 from service.store.database import Database
 from service.webhooks.verification import check_places
 from tests.factories import RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch
-from tests.guarantees.ambiguous import (
+from tests.guarantees.ambiguous_calls import (
     call,
     find,
     hour,

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -88,6 +89,16 @@ def decode(*payloads: object) -> list[Event]:
     events = [decoder.decode_event(encode(payload), "default", RECEIVED, None) for payload in payloads]
     assert not any(isinstance(event, Unreadable) for event in events), events
     return events  # type: ignore[return-value]
+
+
+def split_events(events: list[Event], sizes: list[int]) -> Iterator[list[Event]]:
+    """Yields the events in groups; cycles through the sizes."""
+    rest = iter(events)
+    for size in itertools.cycle(sizes):
+        group = list(itertools.islice(rest, size))
+        if not group:
+            return
+        yield group
 
 
 def phone_of(recipient: int) -> str:

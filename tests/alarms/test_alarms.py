@@ -5,9 +5,8 @@ import time
 import httpx
 
 from service.store.database import Database
-from tests.alarms.showing import read
 from tests.conftest import StartService
-from tests.exposition import read_metric
+from tests.exposition import read_alarms, read_metric
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.provider import connect_provider, upload
 
@@ -28,7 +27,7 @@ async def schedule(database: Database, batch_key: int, verdict: str, reasons: st
 
 
 async def test_a_quiet_service_has_none(service: httpx.AsyncClient) -> None:
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}
     assert await read_metric(service, "outcomes_alarms", name="drift") == 0
     assert (await service.get("/v1/alarms", headers={"authorization": ""})).status_code == 401
 
@@ -38,15 +37,15 @@ async def test_refused_signatures_are_told_once_there_are_some_and_counted_once(
 ) -> None:
     for _ in range(4):
         assert (await post_webhook(service, make_payload(), secret="wrong")).status_code == 401
-    assert "signatures_rejected" not in await read(service)
+    assert "signatures_rejected" not in await read_alarms(service)
     assert (await post_webhook(service, make_payload(), secret="wrong")).status_code == 401
     for _ in range(2):
-        alarm = (await read(service))["signatures_rejected"]
+        alarm = (await read_alarms(service))["signatures_rejected"]
         assert (alarm["count"], alarm["severity"]) == (5, "page")
         assert "FORMANT_WEBHOOK_SECRET" in alarm["remedy"]
     assert await read_metric(service, "outcomes_alarms", name="signatures_rejected") == 5
     await database.pool.execute("UPDATE rejected_signatures SET minute = minute - interval '20 minutes'")
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}
 
 
 async def test_events_that_wait_are_told_until_they_have_their_place(
@@ -54,7 +53,7 @@ async def test_events_that_wait_are_told_until_they_have_their_place(
 ) -> None:
     assert (await post_webhook(service, b"not JSON")).status_code == 204
     assert (await post_webhook(service, make_payload(recipient=None, phone="+1999"))).status_code == 204
-    alarms = await read(service)
+    alarms = await read_alarms(service)
     assert {name: alarm["count"] for name, alarm in alarms.items()} == {
         "quarantine_not_empty": 1,
         "unattributed_events": 1,
@@ -62,7 +61,7 @@ async def test_events_that_wait_are_told_until_they_have_their_place(
     assert all(alarm["since"] for alarm in alarms.values())
     await database.pool.execute("UPDATE quarantine SET replayed_at = now()")
     await database.pool.execute("DELETE FROM unattributed")
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}
 
 
 async def test_drift_healing_and_silence_name_their_batches(service: httpx.AsyncClient, database: Database) -> None:
@@ -70,7 +69,7 @@ async def test_drift_healing_and_silence_name_their_batches(service: httpx.Async
     await schedule(database, await store_batch(database.url, 1, batch_id=1, ref_token="a"), "drifted")
     await schedule(database, await store_batch(database.url, 1, batch_id=2, ref_token="b"), "complete", healed=7)
     await schedule(database, await store_batch(database.url, 1, batch_id=3, ref_token="c"), "open", silent)
-    alarms = await read(service)
+    alarms = await read_alarms(service)
     assert {name: (alarm["count"], alarm["batches"]) for name, alarm in alarms.items()} == {
         "drift": (1, [1]),
         "healed_events": (7, [2]),
@@ -79,16 +78,16 @@ async def test_drift_healing_and_silence_name_their_batches(service: httpx.Async
     assert await read_metric(service, "outcomes_alarm_age_seconds", name="drift") > 7000
     await database.pool.execute("UPDATE batch_schedules SET verdict = 'complete', verdict_since = now()")
     await database.pool.execute("UPDATE reconciliations SET compared_at = now() - interval '2 days'")
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}
 
 
 async def test_an_upload_that_is_unknown_wakes_somebody_until_it_is_resolved(start_service: StartService) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "refused_after_body"
         assert (await upload(service)).status_code == 504
-        assert (await read(service))["uploads_unknown"]["severity"] == "page"
+        assert (await read_alarms(service))["uploads_unknown"]["severity"] == "page"
         await service.post("/v1/uploads/1/resolve", json={"not_sent": True})
-        assert "uploads_unknown" not in await read(service)
+        assert "uploads_unknown" not in await read_alarms(service)
 
 
 async def test_a_provider_that_fails_is_told_until_it_answers(service: httpx.AsyncClient, database: Database) -> None:
@@ -101,8 +100,8 @@ async def test_a_provider_that_fails_is_told_until_it_answers(service: httpx.Asy
     await database.pool.execute("INSERT INTO provider_budgets (account) VALUES ('a')")
     for _ in range(4):
         await note(failed=True)
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}
     await note(failed=True)
-    assert (await read(service))["provider_unreachable"]["since"] is not None
+    assert (await read_alarms(service))["provider_unreachable"]["since"] is not None
     await note(failed=False)
-    assert await read(service) == {}
+    assert await read_alarms(service) == {}

@@ -1,6 +1,7 @@
 """``make bench``: prints figures and ratios of one run. Nothing else should run beside it."""
 
 import argparse
+import asyncio
 import shutil
 import sys
 from collections.abc import Callable
@@ -8,12 +9,12 @@ from collections.abc import Callable
 from service.store.embedded import CONFIGURATION
 from service.telemetry.logs import configure_logs
 from tests.bench.exports import bench_exports
-from tests.bench.feed import run_feed
+from tests.bench.feed import bench_feed
 from tests.bench.flood import bench_flood
 from tests.bench.machine import describe_machine
 from tests.bench.overload import bench_overload
-from tests.bench.reads import run_reads
-from tests.bench.reconcile import run_reconcile
+from tests.bench.reads import bench_reads
+from tests.bench.reconcile import bench_reconcile
 from tests.bench.uploads import bench_uploads
 from tests.bench.verify import bench_verify
 from tests.bench.write_path import bench_write_path
@@ -23,13 +24,13 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
     "overload": lambda server, arguments: bench_overload(server, arguments.storm_seconds),
     "flood": lambda server, arguments: bench_flood(server, arguments.storm_seconds),
-    "read": lambda server, arguments: run_reads(server),
+    "read": lambda server, arguments: asyncio.run(bench_reads(server)),
     "upload": lambda server, arguments: bench_uploads(server),
-    "reconcile": lambda server, arguments: run_reconcile(
-        server, arguments.recipients, arguments.others, arguments.batches
+    "reconcile": lambda server, arguments: asyncio.run(
+        bench_reconcile(server, arguments.recipients, arguments.others, arguments.batches)
     ),
     "verify": lambda server, arguments: bench_verify(server, arguments.events),
-    "feed": run_feed,
+    "feed": lambda server, arguments: asyncio.run(bench_feed(server, arguments.changes)),
     "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 

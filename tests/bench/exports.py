@@ -13,8 +13,7 @@ import psutil
 
 from service.app import prepare_schema
 from service.store.database import connect, load_queries
-from tests.bench.machine import find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import Memory, find_port, run_process
 from tests.conftest import create_database
 from tests.postgres import PostgresServer, find_programs
 

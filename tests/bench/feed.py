@@ -1,7 +1,5 @@
 """The feed: how fast a reader comes from 0 to its end over HTTP, and what a page takes wherever it begins."""
 
-import argparse
-import asyncio
 import statistics
 import time
 
@@ -86,8 +84,3 @@ async def _sample_pages(client: httpx.AsyncClient) -> None:
     for _ in range(SAMPLES):
         (await client.get("/v1/feed/consumers/bench")).raise_for_status()
     print(f"  the lag of a consumer at 0: {1000 * (time.perf_counter() - started) / SAMPLES:.2f} ms")
-
-
-def run_feed(server: PostgresServer, arguments: argparse.Namespace) -> None:
-    """``bench_feed`` on a loop of its own."""
-    asyncio.run(bench_feed(server, arguments.changes))

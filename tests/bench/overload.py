@@ -16,8 +16,7 @@ from typing import Any
 import asyncpg
 
 from tests.bench.load import SECRET, write_requests
-from tests.bench.machine import ROOT, find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import ROOT, Memory, find_port, run_process
 from tests.bench.steady import read_requests
 from tests.bench.write_path import RECIPIENTS, prepare_database, settle
 from tests.guarantees.recount import find_differences

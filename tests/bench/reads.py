@@ -147,8 +147,3 @@ async def writing(url: str, sizes: tuple[int, ...]) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         connection.terminate()
-
-
-def run_reads(server: PostgresServer) -> None:
-    """``bench_reads`` on a loop of its own."""
-    asyncio.run(bench_reads(server))

@@ -183,8 +183,3 @@ async def _pass(reconciler: Reconciler) -> int:
         return count
 
     return sum(await asyncio.gather(work(), work()))
-
-
-def run_reconcile(server: PostgresServer, recipients: int, others: int, batches: int) -> None:
-    """``bench_reconcile`` on a loop of its own."""
-    asyncio.run(bench_reconcile(server, recipients, others, batches))

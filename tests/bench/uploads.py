@@ -13,8 +13,7 @@ import asyncpg
 import httpx
 
 from tests.bench.load import SECRET, write_requests
-from tests.bench.machine import ROOT, find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import ROOT, Memory, find_port, run_process
 from tests.bench.write_path import RECIPIENTS, prepare_database, settle
 from tests.postgres import PostgresServer
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.formant.events import Event
 from service.store.database import Connection
-from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Key, Place, Recipient
+from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Place, Recipient
 from tests.guarantees.calls import Call as Heard
 from tests.guarantees.calls import comparable, get_began, read_parameters
 from tests.guarantees.histories import Batch, Call, History
@@ -276,14 +276,6 @@ class Judge:
             for other in self.events.values()
         )
         return not bears and recipient.parameters.items() <= parameters[0].items()
-
-    def group_by_recipient(self) -> dict[tuple[int, Key], list[str]]:
-        """The events of each recipient, by the rule."""
-        groups: defaultdict[tuple[int, Key], list[str]] = defaultdict(list)
-        for event_id, place in self.rule.places.items():
-            if place.recipient is not None:
-                groups[place.recipient.batch, place.recipient.key].append(event_id)
-        return dict(groups)
 
 
 def _without_zeros(state: Expected) -> Expected:

@@ -26,9 +26,8 @@ from service.telemetry.metrics import Metrics
 from service.uploads.registration import Registrar
 from service.webhooks.committer import Item
 from service.webhooks.writer import Writer
-from tests.factories import BEGAN
+from tests.factories import BEGAN, split_events
 from tests.guarantees.histories import HOUR, Batch, History
-from tests.guarantees.splitting import split
 from tests.reconciliation.walking import Provider
 
 QUERIES = load_queries()
@@ -235,7 +234,7 @@ class Performance:
         events = [told.event for told in self._history.told]
         deliveries = events + [event for event in events if self._dice.random() < 0.2]
         self._dice.shuffle(deliveries)
-        groups = list(split(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
+        groups = list(split_events(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
         agenda = self._plan(groups)
         for index in range(len(groups) + 1):
             for step in agenda.get(index, ()):

@@ -3,7 +3,12 @@
 from collections import Counter
 from datetime import datetime
 
-from service.store.database import Connection
+from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
+from service.store.database import Connection, Database
+from service.webhooks.signatures import BodyCheck
+from service.webhooks.verification import Finding, Verifier
+from tests.conftest import SECRET
 from tests.guarantees.oracle import Expected, Outcome
 
 # Every counter, and what a recount of the attempts gives instead, where the two differ.
@@ -105,3 +110,15 @@ async def read_state(connection: Connection, batch_key: int) -> Expected:
         Counter({(row["name"], row["value"]): row["recipients"] for row in results if row["recipients"]}),
         Counter(slots),
     )
+
+
+async def verify(database: Database) -> list[str]:
+    """Runs the service's own verification; returns what each finding is about."""
+    return [finding.what for finding in (await verify_all(database))[0]]
+
+
+async def verify_all(database: Database, *secrets: str) -> tuple[list[Finding], BodyCheck]:
+    """All findings of the verification, and the check of the bodies, which counts what it could not check."""
+    bodies = BodyCheck(load_targets(secrets or (SECRET,), allow_unsigned=False, path=None))
+    found = [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), bodies).verify()]
+    return found, bodies

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from service.formant.events import STATUSES, Event
 from service.store.database import Database, connect, load_queries
-from tests.factories import BEGAN, decode, make_payload, store_batch
+from tests.factories import BEGAN, decode, make_payload, split_events, store_batch
 from tests.guarantees.oracle import Expected, expect
 from tests.guarantees.recount import find_differences, read_state
-from tests.guarantees.splitting import split
 
 RECIPIENTS = 3
 _numbers = itertools.count(1)
@@ -114,7 +113,7 @@ def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_
 
     async def play() -> None:
         batch_key = await store_batch(database_url, RECIPIENTS, batch_id=number, ref_token=token)
-        for group in split(deliveries, sizes):
+        for group in split_events(deliveries, sizes):
             await ingest(connection, group)
         assert await read_state(connection, batch_key) == normalise(expect(events))
 
@@ -135,7 +134,7 @@ async def test_the_counters_of_all_these_histories_equal_a_recount(database: Dat
         )
     ]  # fmt: skip
     async with database.pool.acquire() as connection:
-        for group in split(events + events, [4]):
+        for group in split_events(events + events, [4]):
             await ingest(connection, group)
         assert await find_differences(connection) == []
 

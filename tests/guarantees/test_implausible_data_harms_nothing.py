@@ -27,8 +27,7 @@ from tests.eventually import eventually
 from tests.exports.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backups import back_up, restore
-from tests.guarantees.recount import find_differences
-from tests.guarantees.verifying import verify
+from tests.guarantees.recount import find_differences, verify
 from tests.postgres import PostgresServer
 from tests.processes import OUTCOMES, run, start
 from tests.webhooks.ingesting import ingest

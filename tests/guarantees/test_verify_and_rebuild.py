@@ -14,8 +14,7 @@ from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import SECRET
 from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch
 from tests.guarantees.ambiguous_calls import note_dashboard_batch, settle
-from tests.guarantees.recount import find_differences
-from tests.guarantees.verifying import verify, verify_all
+from tests.guarantees.recount import find_differences, verify, verify_all
 from tests.processes import OUTCOMES, run
 from tests.webhooks.ingesting import ingest
 

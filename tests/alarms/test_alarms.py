@@ -1,4 +1,4 @@
-"""Alarms: each is told in the situation that it is for, with what to do, and is gone when that is over."""
+"""Each alarm is raised in its situation, names the remedy, and clears when the situation is over."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.provider import connect_provider, upload
 
 
 async def schedule(database: Database, batch_key: int, verdict: str, reasons: str = "[]", healed: int = 0) -> None:
-    """What a reconciler would have written two hours ago."""
+    """Stores what a reconciler would have written two hours ago."""
     await database.pool.execute(
         "INSERT INTO batch_schedules (batch_key, due_at, verdict, verdict_since, last_reconciled_at) "
         "VALUES ($1, now() + interval '1 day', $2, now() - interval '2 hours', now() - interval '2 hours')",
@@ -26,13 +26,13 @@ async def schedule(database: Database, batch_key: int, verdict: str, reasons: st
     )  # fmt: skip
 
 
-async def test_a_quiet_service_has_none(service: httpx.AsyncClient) -> None:
+async def test_a_quiet_service_has_no_alarms(service: httpx.AsyncClient) -> None:
     assert await read_alarms(service) == {}
     assert await read_metric(service, "outcomes_alarms", name="drift") == 0
     assert (await service.get("/v1/alarms", headers={"authorization": ""})).status_code == 401
 
 
-async def test_refused_signatures_are_told_once_there_are_some_and_counted_once(
+async def test_rejected_signatures_raise_an_alarm_from_the_fifth_on_and_are_counted_once(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     for _ in range(4):
@@ -48,7 +48,7 @@ async def test_refused_signatures_are_told_once_there_are_some_and_counted_once(
     assert await read_alarms(service) == {}
 
 
-async def test_events_that_wait_are_told_until_they_have_their_place(
+async def test_quarantined_and_unattributed_events_raise_alarms_until_they_are_placed(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     assert (await post_webhook(service, b"not JSON")).status_code == 204
@@ -64,7 +64,9 @@ async def test_events_that_wait_are_told_until_they_have_their_place(
     assert await read_alarms(service) == {}
 
 
-async def test_drift_healing_and_silence_name_their_batches(service: httpx.AsyncClient, database: Database) -> None:
+async def test_alarms_for_drift_healing_and_silence_name_their_batches(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     silent = '[{"code": "webhooks_silent"}]'
     await schedule(database, await store_batch(database.url, 1, batch_id=1, ref_token="a"), "drifted")
     await schedule(database, await store_batch(database.url, 1, batch_id=2, ref_token="b"), "complete", healed=7)
@@ -81,7 +83,7 @@ async def test_drift_healing_and_silence_name_their_batches(service: httpx.Async
     assert await read_alarms(service) == {}
 
 
-async def test_an_upload_that_is_unknown_wakes_somebody_until_it_is_resolved(start_service: StartService) -> None:
+async def test_an_upload_whose_outcome_is_unknown_pages_until_it_is_resolved(start_service: StartService) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "refused_after_body"
         assert (await upload(service)).status_code == 504
@@ -90,8 +92,10 @@ async def test_an_upload_that_is_unknown_wakes_somebody_until_it_is_resolved(sta
         assert "uploads_unknown" not in await read_alarms(service)
 
 
-async def test_a_provider_that_fails_is_told_until_it_answers(service: httpx.AsyncClient, database: Database) -> None:
-    async def note(*, failed: bool) -> None:
+async def test_a_failing_provider_raises_an_alarm_until_it_answers(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    async def record(*, failed: bool) -> None:
         await database.queries.record_provider_answer(
             database.pool, account="a", failed=failed, limit=None, remaining=None, reset_seconds=None,
             block_seconds=0.0, backoff_seconds=0.5, now=None,
@@ -99,9 +103,9 @@ async def test_a_provider_that_fails_is_told_until_it_answers(service: httpx.Asy
 
     await database.pool.execute("INSERT INTO provider_budgets (account) VALUES ('a')")
     for _ in range(4):
-        await note(failed=True)
+        await record(failed=True)
     assert await read_alarms(service) == {}
-    await note(failed=True)
+    await record(failed=True)
     assert (await read_alarms(service))["provider_unreachable"]["since"] is not None
-    await note(failed=False)
+    await record(failed=False)
     assert await read_alarms(service) == {}

@@ -1,4 +1,4 @@
-"""``make bench``: prints figures and ratios of one run. Nothing else should run beside it."""
+"""``make bench``: prints the figures and ratios of one run. Nothing else should run at the same time."""
 
 import argparse
 import asyncio
@@ -36,23 +36,23 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
 
 
 def main() -> None:
-    """Runs what was asked for."""
+    """Runs all parts, or the one given by ``--only``."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
     parser.add_argument("--storm-seconds", type=int, default=30, help="length of the overload and of the flood")
-    parser.add_argument("--recipients", type=int, default=10_000, help="of the batch that is healed")
+    parser.add_argument("--recipients", type=int, default=10_000, help="recipients in the batch that is healed")
     parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")
-    parser.add_argument("--batches", type=int, default=1_000, help="quiet ones, in a pass over them")
-    parser.add_argument("--events", type=int, default=1_000_000, help="that are verified")
+    parser.add_argument("--batches", type=int, default=1_000, help="quiet batches in one reconciliation pass")
+    parser.add_argument("--events", type=int, default=1_000_000, help="events to verify")
     parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
-    parser.add_argument("--changes", type=int, default=1_000_000, help="entries of the feed that is read")
+    parser.add_argument("--changes", type=int, default=1_000_000, help="feed entries to read")
     arguments = parser.parse_args()
     if arguments.only not in {"reconcile", "verify"} and shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")
     configure_logs("error")
     server = PostgresServer(find_programs())
-    # As the embedded server is configured; fsync stays on.
+    # The configuration of the embedded server; fsync stays on.
     server.start(*(f"-c {line.replace(' ', '')}" for line in CONFIGURATION.splitlines()))
     try:
         print(f"Machine: {describe_machine()}, shared by load generator, service and Postgres", flush=True)

@@ -1,4 +1,4 @@
-"""The feed: how fast a reader comes from 0 to its end over HTTP, and what a page takes wherever it begins."""
+"""The feed: how fast a reader gets from 0 to the end over HTTP, and how long a page takes at any position."""
 
 import statistics
 import time
@@ -19,10 +19,11 @@ KEY = "bench-key"
 
 
 async def bench_feed(server: PostgresServer, changes: int) -> None:
-    """Fills a batch through the one way in, reads its feed, and prints rate and times."""
+    """Fills a batch through ``ingest``, reads its feed, and prints the rate and the times."""
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
-    # A fifth of the events are second attempts, which move their recipient on; a fifth of the recipients stay uncalled.
+    # A fifth of the events are second attempts, which move their recipient in the feed; a fifth of the recipients are
+    # never called.
     await fill(url, 1, changes * 5 // 4)
     connection = await asyncpg.connect(url)
     await connection.execute("VACUUM ANALYZE")

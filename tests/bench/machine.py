@@ -1,4 +1,4 @@
-"""Processes under measurement: started, waited for, watched for their CPU time, and ended by their id."""
+"""Processes under measurement: starts them, waits for them, reads their CPU time and memory, and ends them by id."""
 
 import os
 import signal
@@ -26,13 +26,13 @@ def find_port() -> int:
 
 @contextmanager
 def run_process(arguments: list[str], port: int, environ: dict[str, str] | None = None) -> Iterator[psutil.Process]:
-    """A Python process that listens on ``port``, ready when given, ended afterwards."""
+    """Runs a Python process for the block; yields once it listens on ``port``."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, **(environ or {})},
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us alone: we end it ourselves
+        start_new_session=True,  # Ctrl-C must not reach it: the block ends it
     )
     try:
         deadline = time.monotonic() + 30
@@ -59,7 +59,7 @@ def read_cpu_seconds(process: psutil.Process) -> float:
 
 
 class Memory:
-    """The greatest memory of a process and its children, above what it had at first; sampled."""
+    """Samples the peak memory of a process and its children above what they used at the start."""
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
@@ -70,7 +70,7 @@ class Memory:
         self._thread.start()
 
     def end(self) -> float:
-        """MB above the idle service."""
+        """Stops sampling; returns the peak in MB above the start."""
         self._ended.set()
         self._thread.join()
         return (self.peak_bytes - self.idle_bytes) / 2**20

@@ -135,4 +135,4 @@ def recall(playing: Sandbox, attempt: Attempt) -> Call:
 
 async def wait_until(database: Database, question: str, *, seconds: float = 30) -> None:
     """Waits for the database to say true."""
-    await eventually(lambda: database.pool.fetchval(question))
+    await eventually(lambda: database.pool.fetchval(question), seconds=seconds)

@@ -133,23 +133,3 @@ def expect(events: Iterable[Event]) -> Expected:
         for attempt in attempts:
             expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1
     return expected
-
-
-class Row(NamedTuple):
-    """A recipient as a CSV has it."""
-
-    phone: str
-    parameters: dict[str, str]
-
-
-def place(event: Event, rows: list[Row], ref_token: str | None = None) -> int | None:
-    """The row, from 1, that an event belongs to, had the CSV been there from the start; None where it fits none or two.
-
-    By reference, else by its phone, where equal parameters decide between several.
-    """
-    if ref_token is not None and event.ref_token == ref_token and 1 <= (event.ref_no or 0) <= len(rows):
-        return event.ref_no
-    held = [number for number, row in enumerate(rows, start=1) if row.phone == event.phone]
-    parameters = json.loads(event.parameters)
-    equal = [number for number in held if rows[number - 1].parameters == parameters]
-    return held[0] if len(held) == 1 else equal[0] if len(equal) == 1 else None

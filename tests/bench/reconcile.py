@@ -169,7 +169,8 @@ async def measure_pass(database: Database, sandbox: RunningSandbox, batches: int
     verdicts = await database.pool.fetch("SELECT verdict, count(*) FROM batch_schedules GROUP BY 1 ORDER BY 1")
     counts = ", ".join(f"{row['count']:,} {row['verdict']}" for row in verdicts)
     print(
-        f"A pass over {compared:,} quiet batches ({counts}): {seconds:.1f} s, {1000 * seconds / compared:.1f} ms a batch"
+        f"A pass over {compared:,} quiet batches ({counts}): {seconds:.1f} s, "
+        f"{1000 * seconds / compared:.1f} ms a batch"
     )
 
 

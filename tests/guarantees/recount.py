@@ -1,4 +1,4 @@
-"""What the database does hold: its counters, and the same figures counted anew from the facts."""
+"""Reads what the database holds, recounts the facts, and runs the service's own verification."""
 
 from collections import Counter
 from datetime import datetime
@@ -11,7 +11,7 @@ from service.webhooks.verification import Finding, Verifier
 from tests.conftest import SECRET
 from tests.guarantees.oracle import Expected, Outcome
 
-# Every counter, and what a recount of the attempts gives instead, where the two differ.
+# Every counter that differs from a recount of the attempts, with both values.
 _DIFFERENCES = """
 WITH attempts AS MATERIALIZED (
     SELECT a.* FROM attempts_of(
@@ -81,12 +81,12 @@ UNION ALL
 async def find_differences(
     connection: Connection,
 ) -> list[tuple[object, ...]]:
-    """Where the counters, or the outcomes themselves, are not what a recount of the attempts gives."""
+    """The counters and outcomes that differ from a recount of the attempts."""
     return [tuple(row) for row in await connection.fetch(_DIFFERENCES)]
 
 
 async def read_state(connection: Connection, batch_key: int) -> Expected:
-    """All that the database derived for one batch, in the oracle's terms."""
+    """Everything that the database derived for one batch, in the form of the oracle."""
     outcomes = await connection.fetch(
         "SELECT o.recipient_no, o.state, o.attempts, f.event_id FROM outcomes AS o "
         "JOIN facts AS f USING (batch_key, recipient_no, arrival_id) WHERE batch_key = $1",

@@ -58,8 +58,8 @@ def _preference(event: Event) -> tuple[Any, ...]:
 
 
 def _is_shadowed(event: Event, events: list[Event]) -> bool:
-    """Whether an unnumbered fact adds nothing: a numbered fact, or any webhook if it is healed, has the same conversation
-    and moment."""
+    """Whether an unnumbered fact adds nothing: a numbered one, or any webhook if it is healed, has the same
+    conversation and moment."""
     if event.attempt_number is not None:
         return False
     for other in events:

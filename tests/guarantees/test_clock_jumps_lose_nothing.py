@@ -1,5 +1,5 @@
 """The wall clock jumps back and forth under load, across the ends of months, summer time and years: no acknowledged
-event is lost, nothing is counted twice, the feed skips nothing, and everything works once the clock is correct again."""
+event is lost or counted twice, the feed skips nothing, and everything works once the clock is correct again."""
 
 import asyncio
 import tempfile

@@ -1,4 +1,4 @@
-"""A correctly signed body is answered 2xx and stored byte for byte, in the ledger or in quarantine, whatever it contains."""
+"""A correctly signed body, whatever it contains, is answered 2xx and stored byte for byte in the ledger or in quarantine."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Overload is refused with 503 and Retry-After within the provider's 10 s; memory stays bounded; the service recovers."""
+"""Overload is refused with 503 and Retry-After within the provider's 10 s; memory is bounded; the service recovers."""
 
 import asyncio
 import re

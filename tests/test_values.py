@@ -191,7 +191,7 @@ def test_an_accepted_value_is_one_visible_line_whatever_surrounds_it(text: str, 
 
 @settings(deadline=None, derandomize=True)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not text.startswith("\ufeff")))
-def test_a_file_reads_the_same_in_every_encoding_that_marks_itself(tmp_path_factory: object, text: str) -> None:
+def test_a_file_reads_the_same_in_every_supported_encoding(tmp_path_factory: object, text: str) -> None:
     path = Path(tmp_path_factory.getbasetemp()) / "text"  # type: ignore[attr-defined]
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes(text.encode(encoding))

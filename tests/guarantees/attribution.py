@@ -169,7 +169,7 @@ class Attribution:
                 break
         if batch is None or batch.rows is not None or place.recipient is None:
             return place
-        return place._replace(recipient=self._note(place.recipient, call.parameters))
+        return place._replace(recipient=self._record(place.recipient, call.parameters))
 
     def _list_rooms(self) -> Iterator[set[int]]:
         """Yields the sets of windows that may have had room: from all of them down to those that certainly had."""
@@ -198,7 +198,7 @@ class Attribution:
             if candidate.rows is not None:
                 found += ((candidate, row) for row in candidate.rows if self._may_be(candidate, row, call))
                 continue
-            several = list(self._look_through(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
+            several = list(self._list_recipients(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
             full += (candidate.batch,) * (None in several)
             found += ((candidate, recipient) for recipient in several if recipient is not None)
         found = self._narrow(found, call)
@@ -222,7 +222,9 @@ class Attribution:
             return True
         return batch.batch not in self._with_references and row.parameters.items() <= call.parameters.items()
 
-    def _look_through(self, window: Candidate, phone: str, call: Call, *, is_roomy: bool) -> Iterator[Recipient | None]:
+    def _list_recipients(
+        self, window: Candidate, phone: str, call: Call, *, is_roomy: bool
+    ) -> Iterator[Recipient | None]:
         """Yields the recipients of a window whom the call may be to; None if a new one has no room."""
         held = [recipient for recipient in self._made[window.batch] if recipient.phone == phone]
         if call.parameters is None:
@@ -235,7 +237,7 @@ class Attribution:
             return
         yield Recipient(window.batch, (phone, len(held)), phone, call.parameters or {}) if is_roomy else None
 
-    def _note(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
+    def _record(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
         """Adds a window's recipient, or completes its parameters, from a call; returns it."""
         made = self._made[recipient.batch]
         held = [index for index, other in enumerate(made) if other.key == recipient.key]

@@ -27,7 +27,7 @@ SELECT e.event_id, (SELECT count(*) FROM facts AS f WHERE f.arrival_id = e.arriv
 FROM events AS e
 WHERE starts_with(e.event_id, $1)
 """
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+_UNAVAILABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 
 class Tally(NamedTuple):
@@ -184,7 +184,7 @@ async def _follow(url: str, seen: dict[tuple[int, int], tuple[int, str]], done: 
             if connection is None or connection.is_closed():
                 connection = await connect(url)
             page = await connection.fetch(_TAIL, position, PAGE)
-        except _AWAY:
+        except _UNAVAILABLE:
             assert not is_last, "the database is away at the end"
             connection = None
             await asyncio.sleep(0.05)

@@ -23,13 +23,13 @@ class WallClock:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "TZ": "Europe/Berlin",
         }
-        self.set_right()
+        self.set_real()
 
     def set(self, moment: datetime) -> None:
         """Sets the clock to ``moment``; it runs on from there."""
         self._write(round(moment.timestamp() - time.time()))
 
-    def set_right(self) -> None:
+    def set_real(self) -> None:
         """Sets the clock to the real time."""
         self._write(0)
 

@@ -185,7 +185,7 @@ class Stage:
         key: int = await self.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch.batch_id)
         return key
 
-    async def look(self, agent: int) -> list[Snapshot]:
+    async def take_snapshots(self, agent: int) -> list[Snapshot]:
         """The current outcomes of the agent's batches."""
         snapshots = []
         for (key,) in await self.pool.fetch("SELECT batch_key FROM batches WHERE agent_id = $1", agent):
@@ -196,7 +196,7 @@ class Stage:
             snapshots.append(Snapshot(key, await self.pool.fetchval("SELECT clock_timestamp()"), rows))
         return snapshots
 
-    async def look_back(self, then: Snapshot) -> list[Any]:
+    async def read_as_of(self, then: Snapshot) -> list[Any]:
         """The same outcomes, as of that moment."""
         rows: list[Any] = await self.pool.fetch(
             "SELECT recipient_no, state, attempts, arrival_id "
@@ -208,7 +208,7 @@ class Stage:
 
 def _describe(step: Step) -> str:
     if not isinstance(step, partial):
-        return "look"
+        return "take_snapshots"
     shown = [f"batch {each.index}" if isinstance(each, Batch) else each for each in step.args]
     return f"{step.func.__name__} {[each for each in shown if not isinstance(each, History)]} {step.keywords}"
 
@@ -250,7 +250,7 @@ class Performance:
     def _plan(self, groups: list[list[Event]]) -> dict[int, list[Step]]:
         """The steps before each group of deliveries, by its index."""
         tracks = [self._list_steps(batch, groups) for batch in self._history.batches]
-        tracks.append([(self._dice.random(), self._look)])
+        tracks.append([(self._dice.random(), self._take_snapshots)])
         tracks.append(
             [(at, partial(self._stage.walk, self._history, may_retry=at < 1)) for at in self._history.plan.walks]
         )
@@ -303,14 +303,14 @@ class Performance:
         first = next((n for n, group in enumerate(groups) if any(event.event_id in own for event in group)), None)
         return 1.0 if first is None else first / len(groups)
 
-    async def _look(self) -> None:
-        self.seen = await self._stage.look(self._history.agent)
+    async def _take_snapshots(self) -> None:
+        self.seen = await self._stage.take_snapshots(self._history.agent)
 
     async def _finish(self) -> None:
         """Does what the loops of the service would do in time, and checks the earlier outcomes."""
         await self._stage.registrar.finish_all()
         for then in self.seen:
-            assert await self._stage.look_back(then) == then.outcomes
+            assert await self._stage.read_as_of(then) == then.outcomes
 
 
 @asynccontextmanager

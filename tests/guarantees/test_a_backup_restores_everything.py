@@ -142,7 +142,7 @@ async def test_a_list_of_erasures_of_other_people_is_refused_and_erases_nothing(
     assert await fetch(database.url, "SELECT FROM erased_phones") == []
 
 
-async def test_roles_keep_their_grants_and_missing_roles_are_reported(
+async def test_a_restore_keeps_grants_and_asks_for_missing_roles(
     database_url: str, new_url: str, tmp_path: Path
 ) -> None:
     role = f"serving_{urlsplit(new_url).path[1:]}"

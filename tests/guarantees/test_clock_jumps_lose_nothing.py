@@ -67,7 +67,7 @@ async def load_while_it_jumps(checker: Checker, service: httpx.AsyncClient, cloc
         await checker.wait_for(acknowledged=EACH)
         clock.set(moment)
     await checker.wait_for(acknowledged=EACH)
-    clock.set_right()
+    clock.set_real()
     await loading
     assert checker.refused == checker.unknown == set()
 
@@ -114,7 +114,7 @@ async def test_a_service_that_starts_in_another_year_makes_its_partitions_there_
 ) -> None:
     for moment in (*MOMENTS.values(), None):
         if moment is None:
-            clock.set_right()
+            clock.set_real()
         else:
             clock.set(moment)
         async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving:

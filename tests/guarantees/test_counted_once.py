@@ -120,7 +120,9 @@ def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_
     runner.run(play())
 
 
-async def test_the_counters_of_all_these_histories_equal_a_recount(database: Database, database_url: str) -> None:
+async def test_counters_equal_a_recount_after_repeated_and_contradictory_events(
+    database: Database, database_url: str
+) -> None:
     await store_batch(database_url, RECIPIENTS)
     events = [
         build_event(fact, f"event-{index}", "feedc0de")

@@ -229,7 +229,7 @@ async def read_everything(service: httpx.AsyncClient, folder: Path) -> str:
     return "\n".join(shown)
 
 
-def find_absurd(text: str) -> list[str]:
+def find_implausible(text: str) -> list[str]:
     return [word for word in ("infinity", "0001-01-01", "9999-12-31", "2300-01-01", "1970-01-01") if word in text]
 
 
@@ -244,12 +244,12 @@ async def test_everything_can_be_read_before_and_after_the_repair_of_implausible
     with monkeypatch.context() as patch:
         patch.setattr(Repairer, "run", wait_forever)
         async with start_service() as service:
-            assert find_absurd(await read_everything(service, tmp_path)) == []
+            assert find_implausible(await read_everything(service, tmp_path)) == []
     assert await read_views(database) == []
     await repair_all(database)
     async with start_service() as service:
         shown = await read_everything(service, tmp_path)
-    assert find_absurd(shown) == []
+    assert find_implausible(shown) == []
     assert str(EPOCH) not in shown
     assert await read_views(database) == []
 
@@ -257,7 +257,7 @@ async def test_everything_can_be_read_before_and_after_the_repair_of_implausible
 async def read_views(database: Database) -> list[str]:
     """The implausible values in the BI views."""
     rows = [row for view in VIEWS for row in await database.pool.fetch(f"SELECT * FROM bi.{view}")]
-    return find_absurd(str([[str(value) for value in row.values()] for row in rows]))
+    return find_implausible(str([[str(value) for value in row.values()] for row in rows]))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A correctly signed body, whatever it contains, is answered 2xx and stored byte for byte in the ledger or in quarantine."""
+"""A correctly signed body, whatever it contains, is answered 2xx and kept byte for byte, in ledger or quarantine."""
 
 import asyncio
 import json

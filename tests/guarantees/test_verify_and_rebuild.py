@@ -100,7 +100,7 @@ async def test_damage_to_the_facts_themselves_is_found(database: Database, name:
     assert what in await verify(database)
 
 
-async def test_webhooks_that_arrive_meanwhile_cause_no_findings_and_are_counted(
+async def test_webhooks_that_arrive_during_a_rebuild_cause_no_findings(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(database)

@@ -1,4 +1,4 @@
-"""What the tests share: one real Postgres, a database for each test, the service and the sandbox over HTTP."""
+"""Shared fixtures: one real Postgres, a database for each test, and the service over HTTP."""
 
 import asyncio
 import functools
@@ -32,13 +32,13 @@ from tests.postgres import PostgresServer, find_memory, find_programs
 API_KEY = "test-key"
 SECRET = "test-secret"
 
-# structlog's own way to show an exception, with the values of all variables, takes the loop's time by the second.
+# structlog's default traceback, with the values of all variables, blocks the loop for seconds.
 structlog.configure(
     processors=[
         structlog.processors.add_log_level,
         structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     ],
-    # pytest swaps and closes sys.stdout between the phases of a test, while a service in another thread may log.
+    # pytest swaps and closes sys.stdout between the phases of a test while a service in another thread may log.
     logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
 )
 
@@ -48,7 +48,7 @@ def _load_authorities(_file: str | None, **options: Any) -> ssl.SSLContext:
     return httpx.create_ssl_context(**options)
 
 
-# Every client loads the certificates of all authorities, which takes 50 ms: here they are loaded once for all.
+# Every client loads the certificates of all authorities, which takes 50 ms; here they are loaded only once.
 vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_authorities(
     os.environ.get("SSL_CERT_FILE"), **options
 )
@@ -57,19 +57,19 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """The day is the seed of random histories, for all workers, also over midnight."""
+    """Makes the date the seed of random histories, the same for all workers even past midnight."""
     os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Says the seed where there is a terminal, quiet or not."""
+    """Prints the seed in the process with a terminal reporter, even with ``-q``."""
     if (terminal := session.config.pluginmanager.get_plugin("terminalreporter")) is not None:
         terminal.write_line(f"HISTORIES_SEED={os.environ['HISTORIES_SEED']}")
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """The server that the tests share; a test that stops or kills one makes its own."""
+    """The server that the tests share; a test that stops or kills a server uses ``own_postgres``."""
     server = PostgresServer(find_programs(), parent=find_memory())
     server.start()
     yield server
@@ -78,7 +78,7 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server of the test's own, to stop or to kill."""
+    """A separate server that the test may stop or kill."""
     server = PostgresServer(find_programs())
     server.start()
     yield server
@@ -87,7 +87,7 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
-    """A file system of 8 MB for the server, where this machine lets us mount one."""
+    """A file system of 8 MB for the server; skips if this machine cannot mount one."""
     folder = own_postgres.folder / "disk"
     folder.mkdir()
     mounted = shutil.which("mount") and subprocess.run(
@@ -103,7 +103,7 @@ def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
 
 
 async def create_database(server: PostgresServer, template: str) -> str:
-    """A new database of ``server``; gives its URL."""
+    """Makes a new database; returns its URL."""
     name = f"test_{next(_numbers)}"
     connection = await asyncpg.connect(server.url("postgres"))
     try:
@@ -124,7 +124,7 @@ async def drop_database(server: PostgresServer, url: str) -> None:
 
 
 class Clones:
-    """Databases cloned from one template: one ahead of its test, and dropped behind it, by a thread of their own."""
+    """Databases cloned from one template; a separate thread clones one ahead and drops those given back."""
 
     def __init__(self, server: PostgresServer, template: str) -> None:
         self._server = server
@@ -136,16 +136,16 @@ class Clones:
         self._drops: list[Future[Any]] = []
 
     def take(self) -> str:
-        """A clone that nobody else has; gives its URL."""
+        """Returns the URL of an unused clone."""
         taken, self._next = self._next, self._clone()
         return taken.result()
 
     def give_back(self, url: str) -> None:
-        """Drops a clone, whoever is still connected."""
+        """Drops a clone, even with open connections."""
         self._drops.append(self._run(self._connection.execute, f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)"))
 
     def close(self) -> None:
-        """Waits for the drops, and raises where one failed."""
+        """Waits for the drops; raises if one failed."""
         self._run(self._connection.close).result()
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
@@ -211,7 +211,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 class StartService(Protocol):
-    """Starts a service in this process over HTTP; keyword arguments are settings by their environment names."""
+    """Starts a service in this process; keyword arguments are settings by their environment names."""
 
     def __call__(
         self, limits: Limits = DEFAULT_LIMITS, **settings: str
@@ -220,12 +220,12 @@ class StartService(Protocol):
 
 @pytest.fixture
 def start_service(database_url: str) -> StartService:
-    """Starts the service on the test's database, on a free port; gives a client that carries the API key."""
+    """Starts the service on the test's database and a free port; yields a client with the API key."""
     return make_starter(database_url)
 
 
 def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS) -> StartService:
-    """As ``start_service``, on a given database, and with limits of its own for connections."""
+    """Like ``start_service``, for a given database and connection limits."""
 
     @asynccontextmanager
     async def start(limits: Limits = DEFAULT_LIMITS, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
@@ -233,7 +233,7 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
             "OUTCOMES_DATABASE_URL": database_url,
             "OUTCOMES_API_KEY": API_KEY,
             "FORMANT_WEBHOOK_SECRET": SECRET,
-            "OUTCOMES_RECONCILE_SECONDS": "0",  # a test that wants the loops says so
+            "OUTCOMES_RECONCILE_SECONDS": "0",  # tests that need the loops set it
             **settings,
         }
         configured = read_settings(environ)
@@ -251,6 +251,6 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
 
 @pytest.fixture
 async def service(start_service: StartService) -> AsyncIterator[httpx.AsyncClient]:
-    """The service with its usual settings."""
+    """A client of the service with default settings."""
     async with start_service() as client:
         yield client

@@ -1,4 +1,4 @@
-"""Waiting for what gives no signal."""
+"""Polls for conditions that give no signal."""
 
 import asyncio
 import inspect
@@ -11,9 +11,9 @@ POLL_SECONDS = 0.005
 async def eventually(
     read: Callable[[], Any], holds: Callable[[Any], object] = bool, *, seconds: float = 30.0
 ) -> Any:  # fmt: skip
-    """Reads again and again, by a function or a coroutine function, until what it gives ``holds``; gives that.
+    """Calls ``read``, a function or coroutine function, until its value satisfies ``holds``; returns the value.
 
-    Fails with the last that was read after ``seconds``.
+    Fails after ``seconds`` with the last value.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

@@ -1,7 +1,8 @@
-"""Makes what tests need: webhook bodies as the contract describes them, signed, and batches that are stored already."""
+"""Factories for tests: signed webhook bodies as in the contract, and stored batches."""
 
 import itertools
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,7 +38,7 @@ def make_payload(
     duration_seconds: int | None = 62,
     ref_token: str = REF_TOKEN,
 ) -> dict[str, Any]:
-    """An event of the contract. ``recipient`` None leaves the reference out; ``attempt`` None the retry block."""
+    """An event as in the contract. ``recipient`` None omits the reference, ``attempt`` None the retry block."""
     number = next(_numbers)
     began = began or BEGAN + timedelta(hours=attempt or 0)
     ended = began + timedelta(seconds=duration_seconds or 20)
@@ -83,22 +84,32 @@ def encode(payload: object) -> bytes:
 
 
 def decode(*payloads: object) -> list[Event]:
-    """Payloads as the service would decode them; each must be readable."""
+    """Decodes payloads as the service does; each must be readable."""
     decoder = EventDecoder("outcome_ref")
     events = [decoder.decode_event(encode(payload), "default", RECEIVED, None) for payload in payloads]
     assert not any(isinstance(event, Unreadable) for event in events), events
     return events  # type: ignore[return-value]
 
 
+def split_events(events: list[Event], sizes: list[int]) -> Iterator[list[Event]]:
+    """Yields the events in groups; cycles through the sizes."""
+    rest = iter(events)
+    for size in itertools.cycle(sizes):
+        group = list(itertools.islice(rest, size))
+        if not group:
+            return
+        yield group
+
+
 def phone_of(recipient: int) -> str:
-    """The phone of a recipient that ``store_batch`` stored."""
+    """The phone of a recipient of ``store_batch``."""
     return f"+91{7_000_000_000 + recipient}"
 
 
 async def post_webhook(
     client: httpx.AsyncClient, body: object, *, secret: str = SECRET, path: str = "/webhooks/formant", **headers: str
 ) -> httpx.Response:
-    """Sends a body (bytes as they are, anything else as JSON), signed."""
+    """Signs and sends a body: bytes as they are, anything else as JSON."""
     content = body if isinstance(body, bytes) else encode(body)
     signed = {SIGNATURE_HEADER: sign(content, secret), "content-type": "application/json", **headers}
     return await client.post(path, content=content, headers=signed)

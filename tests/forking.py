@@ -1,6 +1,6 @@
-"""Starts ``outcomes`` in milliseconds: one process has imported all of it, and forks for each command.
+"""Starts ``outcomes`` in milliseconds: one process imports all of it, and forks for each command.
 
-Each command is a process of its own, with its own environment, folder, output, signals and exit; only the importing,
+Each command is a separate process with its own environment, folder, output, signals and exit status; only the import,
 which takes most of a second, is shared.
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 
 
 class Forked:
-    """A process that was forked: to wait for and to signal, as one of asyncio's."""
+    """A forked process that can be awaited and signalled like one of asyncio's."""
 
     def __init__(self, pid: int, status: "asyncio.Future[int]", stdout: asyncio.StreamReader | None,
                  stderr: asyncio.StreamReader | None) -> None:  # fmt: skip
@@ -37,11 +37,11 @@ class Forked:
         return self._status.result() if self._status.done() else None
 
     async def wait(self) -> int:
-        """Returns the exit status once it has ended."""
+        """Waits for its end; returns the exit status."""
         return await asyncio.shield(self._status)
 
     async def communicate(self) -> tuple[bytes, bytes]:
-        """Its whole output and errors, once it has ended."""
+        """Waits for its end; returns its whole output and errors."""
         output, errors = await asyncio.gather(*(_read(stream) for stream in (self.stdout, self.stderr)))
         await self.wait()
         return output, errors
@@ -80,7 +80,7 @@ async def fork_outcomes(
 
 
 def _open_output(kind: int | None) -> tuple[int | None, int]:
-    """The end to read from, if any, and the one to write to."""
+    """Returns the read end, if any, and the write end."""
     if kind == asyncio.subprocess.PIPE:
         return os.pipe()
     return None, os.open(os.devnull, os.O_WRONLY) if kind == asyncio.subprocess.DEVNULL else os.dup(2)
@@ -101,7 +101,7 @@ async def _read(stream: asyncio.StreamReader | None) -> bytes:
 
 
 class _Status(asyncio.Protocol):
-    """Takes the exit status from the forker."""
+    """Receives the exit status from the forker."""
 
     def __init__(self, status: "asyncio.Future[int]") -> None:
         self._status = status
@@ -122,7 +122,7 @@ async def _watch(fd: int) -> "asyncio.Future[int]":
 
 @functools.cache
 def _start_forker() -> socket.socket:
-    """Starts the process that forks, which ends with this one; gives the socket that it listens to."""
+    """Starts the forker, which ends with this process; returns the socket that it listens on."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
@@ -140,7 +140,7 @@ def _start_forker() -> socket.socket:
 
 
 def _fork_on_request(asked: socket.socket) -> None:
-    """Forks for each request; returns only in the forked."""
+    """Forks for each request; returns only in the forked process."""
     statuses: dict[int, int] = {}
 
     def reap(*_: object) -> None:
@@ -148,7 +148,7 @@ def _fork_on_request(asked: socket.socket) -> None:
             while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
                 pid, status = ended
                 fd = statuses.pop(pid)
-                with contextlib.suppress(BrokenPipeError):  # whoever started it has gone
+                with contextlib.suppress(BrokenPipeError):  # the starting process has ended
                     os.write(fd, str(os.waitstatus_to_exitcode(status)).encode())
                 os.close(fd)
 
@@ -174,7 +174,7 @@ def _fork_on_request(asked: socket.socket) -> None:
 
 
 def _become(asked: socket.socket, request: dict[str, object], stdout: int, stderr: int) -> None:
-    """Makes this process what the request says."""
+    """Sets up this process as requested."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
@@ -188,7 +188,7 @@ def _become(asked: socket.socket, request: dict[str, object], stdout: int, stder
 
 
 def main() -> None:
-    """What the forking process runs, and each that it forks."""
+    """Runs the forker, and in each forked process the command."""
     import service.commands
     from service.cli import main as outcomes
 

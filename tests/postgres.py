@@ -1,4 +1,4 @@
-"""A real Postgres for the tests: the wheel's, or the one whose programs are in TEST_POSTGRES_BIN."""
+"""A real Postgres for the tests: the one in the wheel, or the one with its programs in TEST_POSTGRES_BIN."""
 
 import atexit
 import functools
@@ -35,13 +35,13 @@ ROOM_BYTES = 4 * 2**30
 
 
 def find_memory() -> Path | None:
-    """A folder in memory, if the machine has one with room: cloning a database there takes a tenth of the time."""
+    """A folder in memory with enough room, if any: cloning a database there takes a tenth of the time."""
     memory = Path("/dev/shm")
     return memory if memory.is_dir() and shutil.disk_usage(memory).free >= ROOM_BYTES else None
 
 
 def _find_user() -> str | None:
-    """The user that runs the server if the tests run as root, whom Postgres refuses."""
+    """The user that runs the server if the tests run as root, which Postgres refuses."""
     if os.geteuid() != 0:
         return None
     return "postgres" if "TEST_POSTGRES_BIN" in os.environ else "pgserver"
@@ -69,7 +69,7 @@ def _run(folder: Path, *command: Path | str, environ: dict[str, str] | None = No
 
 @functools.cache
 def _initialise(programs: Path) -> Path:
-    """The data folder that every server starts from: initdb runs once and its result is copied."""
+    """The data folder that every server starts from; initdb runs once and its result is copied."""
     folder = _make_folder(find_memory())
     atexit.register(shutil.rmtree, folder)
     data = folder / "data"
@@ -78,7 +78,7 @@ def _initialise(programs: Path) -> Path:
 
 
 class PostgresServer:
-    """One server in a temporary folder, on a Unix socket: started, stopped and killed as a test needs it."""
+    """A server in a temporary folder, on a Unix socket, that tests can start, stop and kill."""
 
     def __init__(
         self, programs: Path, *, copy_of: "PostgresServer | None" = None, environ: dict[str, str] | None = None,
@@ -103,11 +103,11 @@ class PostgresServer:
         return PostgresServer(self._programs, copy_of=self)
 
     def make_base_backup(self, folder: Path) -> None:
-        """A physical backup of the whole server, to recover from with its archived log."""
+        """Makes a physical backup of the whole server, to recover from with its archived log."""
         self._run("pg_basebackup", "-D", str(folder), "-d", self.url("postgres"), "-c", "fast")
 
     def recover(self, base: Path, recovery: str) -> "PostgresServer":
-        """Another server from a base backup, as it comes back when it is started with these settings of recovery."""
+        """Makes another server from a base backup; it recovers with these settings when it is started."""
         return PostgresServer(self._programs, base=base, recovery=recovery)
 
     @property
@@ -116,12 +116,12 @@ class PostgresServer:
         return self._data / "pg_wal"
 
     def promote(self) -> None:
-        """Makes a standby a server of its own."""
+        """Promotes a standby to a primary."""
         self._run("pg_ctl", "-w", "-D", str(self._data), "promote")
 
     @property
     def folder(self) -> Path:
-        """Where its data are, and what else it may write."""
+        """The folder of its data and its other files."""
         return self._folder
 
     def own(self, path: Path) -> None:
@@ -134,7 +134,7 @@ class PostgresServer:
         return int((self._data / "postmaster.pid").read_text().split()[0])
 
     def start(self, *options: str) -> None:
-        """Starts it, and waits until it takes connections, also after a crash."""
+        """Starts it, and waits until it accepts connections, even after a crash."""
         arguments = ["-h", "''", "-k", str(self._folder), "-c", "max_connections=60", *options]
         for attempt in stamina.retry_context(on=subprocess.CalledProcessError, timeout=30, wait_max=0.5):
             with attempt:
@@ -154,7 +154,7 @@ class PostgresServer:
         psutil.wait_procs(processes, timeout=10)
 
     def remove(self) -> None:
-        """Stops it, where it still runs, and removes its data."""
+        """Stops it if it is running, and removes its data."""
         if (self._data / "postmaster.pid").exists() and psutil.pid_exists(self.pid):
             self.stop()
         shutil.rmtree(self._folder)
@@ -168,7 +168,7 @@ class PostgresServer:
 
 
 async def require_standby(url: str) -> None:
-    """Makes commits of the primary at ``url`` wait for its standby; returns once that follows."""
+    """Makes commits of the primary at ``url`` wait for its standby; returns once the standby follows."""
     connection = await asyncpg.connect(url)
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
     await connection.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""The command line as real processes: run to their end, or served with until a signal."""
+"""Runs the command line as real processes: to their end, or serving until a signal."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ class Finished(NamedTuple):
 
 
 def make_environ(settings: dict[str, str]) -> dict[str, str]:
-    """This process's environment without any settings of ours, and with the given ones."""
+    """The environment of this process with the given settings instead of its own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTCOMES_", "FORMANT_"))}
     usual = {"FORMANT_WEBHOOK_SECRET": SECRET, "OUTCOMES_API_KEY": API_KEY, "OUTCOMES_PORT": "0"}
     return inherited | usual | settings
@@ -40,7 +40,7 @@ async def run(*command: str, **settings: str) -> Finished:
 
 
 async def run_in(folder: Path, *command: str, **settings: str) -> Finished:
-    """Runs a command to its end, from inside a folder."""
+    """Runs a command to its end, in a folder."""
     pipe = asyncio.subprocess.PIPE
     process = await start(*command, settings=settings, folder=folder, stdout=pipe, stderr=pipe)
     try:
@@ -58,7 +58,7 @@ async def start(
     *command: str, settings: dict[str, str], folder: Path | None = None, stdout: int | None = None,
     stderr: int | None = None,
 ) -> Process:  # fmt: skip
-    """Starts a command. ``outcomes`` is forked where the environment may be set after the start."""
+    """Starts a command. ``outcomes`` is forked if its environment may be set after the start."""
     program, *arguments = command
     environ = make_environ(settings)
     if program == OUTCOMES and "LD_PRELOAD" not in settings:
@@ -69,7 +69,7 @@ async def start(
 
 
 class Serving:
-    """``outcomes serve``, and a client of it that carries the API key."""
+    """A running ``outcomes serve`` and a client with the API key."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -79,7 +79,7 @@ class Serving:
         self._reader = asyncio.create_task(self._read_log())
 
     async def wait_until_serving(self) -> None:
-        """Returns once it has told its port; fails when it ends before."""
+        """Waits until it has logged its port; fails if it ends before."""
         waiting = asyncio.create_task(self._serving.wait())
         async with asyncio.timeout(DEADLINE_SECONDS):
             await asyncio.wait({waiting, self._reader}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,7 +89,7 @@ class Serving:
         self.client.base_url = httpx.URL(f"http://127.0.0.1:{port}")
 
     async def end(self, signal_number: int) -> int:
-        """Sends the signal; gives the exit status."""
+        """Sends the signal; returns the exit status."""
         await self.client.aclose()
         if self.process.returncode is None:
             self.process.send_signal(signal_number)
@@ -100,14 +100,14 @@ class Serving:
     async def _read_log(self) -> None:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
-            self.log.append(json.loads(line))  # each line is one JSON object, or this fails
+            self.log.append(json.loads(line))  # fails unless each line is a JSON object
             if self.log[-1]["event"] == "serving":
                 self._serving.set()
 
 
 @asynccontextmanager
 async def serve(*program: str, **settings: str) -> AsyncIterator[Serving]:
-    """Runs ``outcomes serve``, or another ``program``'s, on a free port; kills it at the end if it still runs."""
+    """Runs ``outcomes serve``, or that of another ``program``, on a free port; kills it at the end if necessary."""
     process = await start(
         *(program or (OUTCOMES,)), "serve", settings=settings, stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The provider's sandbox and the service, each knowing the other's address."""
+"""The provider's sandbox and the service, connected to each other."""
 
 import contextlib
 import itertools
@@ -34,9 +34,9 @@ async def connect_provider(
     options: dict[str, Any] | None = None,
     **settings: str,
 ) -> AsyncIterator[tuple[httpx.AsyncClient, RunningSandbox]]:
-    """The service, and the sandbox that it uploads to and gets its webhooks from.
+    """Runs the service, and the sandbox that it uploads to and gets its webhooks from.
 
-    ``plays``: calls are made at once, without any waiting; else the provider's time stands still at ``start``.
+    ``plays``: the sandbox makes calls at once without waiting; otherwise its time stands still at ``start``.
     """
     port = find_free_port()
     given = {"FORMANT_BASE_URL": f"http://127.0.0.1:{port}", "FORMANT_API_KEY": KEY, **settings}
@@ -49,7 +49,7 @@ async def connect_provider(
 
 
 def find_free_port() -> int:
-    """A port that nobody listens on, nor will: below those that systems hand out, and another for each test worker."""
+    """A port that stays unused: below those that systems hand out, and different for each test worker."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for number in _ports:
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ async def upload(
     key: str | None = None,
     **form: str,
 ) -> httpx.Response:
-    """Uploads a CSV to the service as the provider's document says; ``key`` is the Idempotency-Key."""
+    """Uploads a CSV to the service as the provider documents it; ``key`` is the Idempotency-Key."""
     data = {"agent_id": "123", "name": "March Follow Ups", **form}
     headers = {} if key is None else {"idempotency-key": key}
     files = {"file": (file_name, content, "text/csv")}
@@ -76,6 +76,6 @@ async def upload(
 
 
 def count_uploads(sandbox: RunningSandbox) -> tuple[int, int]:
-    """How many uploads the provider accepted, and how many it refused."""
+    """The number of uploads that the provider accepted, and that it refused."""
     journal = sandbox.sandbox.journal
     return sum(journal.uploads.values()), journal.uploads_refused

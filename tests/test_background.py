@@ -1,4 +1,4 @@
-"""Background tasks outlive their own errors, and end with the block that started them."""
+"""Background tasks survive their own errors, and end with the block that started them."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from service.background import every, open_background
 from service.telemetry.metrics import Metrics
 
 
-async def test_a_task_that_dies_is_logged_counted_and_started_again() -> None:
+async def test_a_failed_task_is_logged_counted_and_restarted() -> None:
     metrics, starts = Metrics(), asyncio.Queue[int]()
     begun = 0
 
@@ -32,7 +32,7 @@ async def test_a_task_that_dies_is_logged_counted_and_started_again() -> None:
     assert metrics.registry.get_sample_value("outcomes_background_failures_total", {"task": "brittle"}) == 2
 
 
-async def test_a_task_is_among_the_stopped_until_it_is_started_again() -> None:
+async def test_a_failed_task_is_listed_as_stopped_until_it_is_restarted() -> None:
     died = asyncio.Event()
 
     async def run() -> None:
@@ -46,7 +46,7 @@ async def test_a_task_is_among_the_stopped_until_it_is_started_again() -> None:
         assert background.stopped == {"brittle"}
 
 
-async def test_an_error_of_the_block_ends_the_tasks_and_comes_out_as_it_is() -> None:
+async def test_an_error_in_the_block_ends_the_tasks_and_is_raised_unchanged() -> None:
     ended = asyncio.Event()
 
     async def run() -> None:
@@ -66,7 +66,7 @@ async def test_an_error_of_the_block_ends_the_tasks_and_comes_out_as_it_is() -> 
     assert ended.is_set()
 
 
-async def test_a_step_that_fails_is_logged_and_taken_again() -> None:
+async def test_a_failed_step_is_logged_and_repeated() -> None:
     taken = asyncio.Queue[int]()
     count = 0
 

@@ -1,4 +1,4 @@
-"""Settings: the defaults that others rely on, and that what cannot be used is refused by its name."""
+"""Settings: the documented defaults, and that each unusable value is refused with the name of its setting."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -134,7 +134,7 @@ def test_an_empty_value_means_the_default(name: str) -> None:
         "=ref", "+ref", "-ref", "@ref", "1ref", ".ref", "réf", "ref\u200b", "ｃustomer_phone", "x" * 65,
     ],
 )  # fmt: skip
-def test_a_reference_column_that_is_the_phones_or_no_plain_name_is_refused(value: str) -> None:
+def test_a_reference_column_that_is_the_phone_column_or_not_a_plain_name_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^OUTCOMES_REF_COLUMN takes"):
         read_settings({"OUTCOMES_REF_COLUMN": value})
 
@@ -150,13 +150,13 @@ def test_an_empty_reference_column_means_none() -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", ["x", "1.5", "-1", "1e3", "0x10", "²", "9" * 5000])
-def test_what_is_no_whole_number_is_refused_by_the_name_of_its_setting(name: str, value: str) -> None:
+def test_a_value_that_is_not_a_whole_number_is_refused_with_the_name_of_its_setting(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} takes a whole number from"):
         read_settings({name: value})
 
 
 @pytest.mark.parametrize(("name", "bounds"), NUMBERS.items())
-def test_numbers_are_taken_up_to_their_bounds_and_no_further(name: str, bounds: tuple[int, int]) -> None:
+def test_numbers_are_accepted_up_to_their_bounds_and_no_further(name: str, bounds: tuple[int, int]) -> None:
     for bound in bounds:
         read_settings({name: str(bound)})
     for beyond in (bounds[0] - 1, bounds[1] + 1):
@@ -185,7 +185,7 @@ def test_flags_take_0_or_1_only(name: str, value: str) -> None:
         ("OUTCOMES_TRACES", "yes"),
     ],
 )
-def test_other_bad_values_are_refused_by_the_name_of_their_setting(name: str, value: str) -> None:
+def test_other_bad_values_are_refused_with_the_name_of_their_setting(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} takes "):
         read_settings({name: value})
 
@@ -198,7 +198,7 @@ def test_each_secret_can_be_given_as_a_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
-def test_a_secret_given_in_both_ways_is_refused_without_being_told(name: str, tmp_path: Path) -> None:
+def test_a_secret_given_in_both_ways_is_refused_without_being_quoted(name: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("from-file")
     with pytest.raises(ConfigurationError, match=f"^{name} and {name}_FILE are both set: keep one") as refused:
@@ -215,13 +215,13 @@ def test_a_secret_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, co
         read_settings({"OUTCOMES_API_KEY_FILE": str(path)})
 
 
-def test_an_empty_value_beside_a_secret_file_does_not_stand_in_its_way(tmp_path: Path) -> None:
+def test_an_empty_value_does_not_conflict_with_a_secret_file(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("key")
     assert read_settings({"OUTCOMES_API_KEY": "", "OUTCOMES_API_KEY_FILE": str(path)}).api_key == "key"
 
 
-def test_misspelt_names_are_found_with_the_nearest_setting() -> None:
+def test_misspelt_names_are_found_and_the_nearest_setting_is_suggested() -> None:
     unlike_any = "OUTCOMES_0123456789_0123456789"
     environ = dict.fromkeys(["OUTCOMES_PROT", "FORMANT_WEBHOOK_SECRETS", unlike_any, "PATH", "HOME"], "x")
     assert find_unknown_names(environ) == {
@@ -231,19 +231,19 @@ def test_misspelt_names_are_found_with_the_nearest_setting() -> None:
     }
 
 
-def test_a_file_is_a_known_way_for_secrets_only() -> None:
+def test_only_secrets_can_be_given_as_files() -> None:
     files = [f"{name}_FILE" for name in SECRETS | SYNC_SECRETS]
     assert find_unknown_names(dict.fromkeys([*NAMES, *SYNC_NAMES, *files], "")) == {}
     assert list(find_unknown_names({"OUTCOMES_PORT_FILE": "/x"})) == ["OUTCOMES_PORT_FILE"]
 
 
-def test_no_secret_shows_in_repr_or_text() -> None:
+def test_no_secret_appears_in_repr_or_text() -> None:
     settings = read_settings({name: f"hush-{name}" for name in SECRETS})
     for text in (repr(settings), str(settings), f"{settings}"):
         assert "hush" not in text
 
 
-def test_the_sync_job_has_its_own_few_settings() -> None:
+def test_the_sync_job_has_its_own_settings() -> None:
     assert asdict(read_sync_settings({})) == {
         "url": "http://127.0.0.1:8080",
         "feed_key": "",
@@ -266,7 +266,7 @@ def test_the_sync_job_has_its_own_few_settings() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SYNC_SECRETS))
-def test_each_secret_of_the_sync_job_can_be_given_as_a_file_and_shows_nowhere(name: str, tmp_path: Path) -> None:
+def test_each_secret_of_the_sync_job_can_be_given_as_a_file_and_is_not_in_repr(name: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text("hush\n")
     settings = read_sync_settings({f"{name}_FILE": str(path)})
@@ -274,6 +274,6 @@ def test_each_secret_of_the_sync_job_can_be_given_as_a_file_and_shows_nowhere(na
     assert "hush" not in repr(settings)
 
 
-def test_a_wrong_address_of_the_service_is_refused_by_name() -> None:
+def test_a_wrong_address_of_the_service_is_refused_with_the_name_of_its_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"^OUTCOMES_URL takes "):
         read_sync_settings({"OUTCOMES_URL": "outcomes.example.com"})

@@ -1,4 +1,4 @@
-"""Settings as people really give them: what surrounds a value is removed, what would be silently wrong is refused."""
+"""Settings as people really write them: whitespace and marks around a value are removed, invisible mistakes refused."""
 
 import codecs
 from pathlib import Path
@@ -79,7 +79,7 @@ def read(name: str, environ: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("name", ALL_SECRETS)
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
-def test_what_surrounds_a_secret_in_a_file_is_none_of_it(tmp_path: Path, name: str, content: bytes) -> None:
+def test_whitespace_and_marks_around_a_secret_in_a_file_are_removed(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / "secret"
     path.write_bytes(content)
     assert read(name, {f"{name}_FILE": f"{path}\r\n"}) == SECRET
@@ -87,7 +87,7 @@ def test_what_surrounds_a_secret_in_a_file_is_none_of_it(tmp_path: Path, name: s
 
 @pytest.mark.parametrize("name", ALL_SECRETS)
 @pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
-def test_a_file_that_would_be_silently_wrong_is_refused_by_name_and_not_quoted(
+def test_a_secret_file_with_an_invisible_mistake_is_refused_by_name_and_not_quoted(
     tmp_path: Path, name: str, content: bytes
 ) -> None:
     path = tmp_path / "secret"
@@ -119,7 +119,7 @@ def test_every_other_setting_is_cleaned_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NAMES.keys() - {"OUTCOMES_REF_COLUMN"}))
-def test_a_mark_alone_means_the_default(name: str) -> None:
+def test_a_byte_order_mark_alone_means_the_default(name: str) -> None:
     assert read_settings({name: "\ufeff\r\n"}) == read_settings({})
 
 
@@ -132,13 +132,13 @@ def test_a_secret_with_a_look_alike_of_ascii_is_refused(name: str, value: str) -
 
 
 @pytest.mark.parametrize("value", ["kľúč ₹ 🔑", "секрет-key", "p@$$ wörd", "ключ", "日本語", 'a"b', "it's", '"'])
-def test_a_secret_of_another_script_may_be_meant(value: str) -> None:
+def test_a_secret_in_another_script_is_accepted(value: str) -> None:
     assert clean_secret("FORMANT_WEBHOOK_SECRET", value) == value
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
 @pytest.mark.parametrize("value", ["kľúč", "Bearer key", "ключ", "key\N{SNOWMAN}"])
-def test_a_key_is_what_a_header_can_carry(name: str, value: str) -> None:
+def test_a_key_that_a_header_cannot_carry_is_refused(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{name} takes "):
         read(name, {name: value})
 
@@ -159,14 +159,14 @@ def test_a_targets_file_and_each_secret_in_it_are_cleaned_like_a_setting(tmp_pat
 
 
 @pytest.mark.parametrize("secret", [r"whs\u200Bec", r"whs\u0435c", r"whs\nec", r"\"whsec\"", r"\uFEFF"])
-def test_a_secret_in_a_targets_file_that_would_be_silently_wrong_is_refused(tmp_path: Path, secret: str) -> None:
+def test_a_secret_with_an_invisible_mistake_in_a_targets_file_is_refused(tmp_path: Path, secret: str) -> None:
     path = tmp_path / "targets.toml"
     path.write_text(f'[targets.india]\nsecrets = ["{secret}"]\n')
     with pytest.raises(ConfigurationError, match=r"^OUTCOMES_TARGETS_FILE: targets\.india\.secrets"):
         load_targets(["main"], allow_unsigned=False, path=path)
 
 
-def test_a_mapping_file_may_begin_with_a_mark(tmp_path: Path) -> None:
+def test_a_mapping_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     plain = Path("deploy/crm").glob("*.toml")
     for original in plain:
         path = tmp_path / original.name
@@ -176,12 +176,12 @@ def test_a_mapping_file_may_begin_with_a_mark(tmp_path: Path) -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(text=st.text(), around=st.text(" \t\r\n\ufeff\u00a0", max_size=4))
-def test_what_is_taken_is_one_visible_line_however_it_is_surrounded(text: str, around: str) -> None:
+def test_an_accepted_value_is_one_visible_line_whatever_surrounds_it(text: str, around: str) -> None:
     for cleaner in (clean, clean_secret, clean_key):
         try:
             value = cleaner("NAME", text)
         except ConfigurationError as error:
-            assert str(error).startswith("NAME takes ")  # noqa: PT017 what it says is part of the promise
+            assert str(error).startswith("NAME takes ")  # noqa: PT017 the message is part of the promise
             continue
         assert value.replace(" ", "").isprintable()
         assert value == value.strip("\ufeff \r\n")
@@ -191,7 +191,7 @@ def test_what_is_taken_is_one_visible_line_however_it_is_surrounded(text: str, a
 
 @settings(deadline=None, derandomize=True)
 @given(text=st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: not text.startswith("\ufeff")))
-def test_a_file_reads_the_same_in_every_encoding_that_marks_itself(tmp_path_factory: object, text: str) -> None:
+def test_a_file_reads_the_same_in_every_supported_encoding(tmp_path_factory: object, text: str) -> None:
     path = Path(tmp_path_factory.getbasetemp()) / "text"  # type: ignore[attr-defined]
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes(text.encode(encoding))

@@ -1,4 +1,4 @@
-"""The check of a large contacts file: rows per second, and the peak memory of the process that does it."""
+"""Checks a large contacts file: rows per second, and the peak memory of the checking process."""
 
 import asyncio
 import resource
@@ -11,7 +11,7 @@ from service.uploads.report import ContactsOptions, Part
 
 
 def run_contacts(rows: int = 500_000) -> None:
-    """Prints the figures for one part of ``rows`` recipients with five columns."""
+    """Prints the figures for one file of ``rows`` recipients with five columns."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "contacts.csv")
         with path.open("w") as file:

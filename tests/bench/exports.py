@@ -1,4 +1,4 @@
-"""Exports: a large batch over HTTP against psql's own copy of the same query, and in how much memory."""
+"""Exports a large batch over HTTP: the time against psql's own COPY of the same query, and the memory."""
 
 import asyncio
 import shutil
@@ -13,8 +13,7 @@ import psutil
 
 from service.app import prepare_schema
 from service.store.database import connect, load_queries
-from tests.bench.machine import find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import Memory, find_port, run_process
 from tests.conftest import create_database
 from tests.postgres import PostgresServer, find_programs
 
@@ -25,7 +24,7 @@ PARAMETERS = ["customer_name", "loan_id", "due_amount", "city"]
 
 
 async def fill(url: str, rows: int) -> None:
-    """A batch of which every recipient was called, every fourth twice."""
+    """Stores a batch whose recipients were all called, every fourth one twice."""
     connection = await asyncpg.connect(url)
     await connection.execute(
         f"""
@@ -54,7 +53,7 @@ async def fill(url: str, rows: int) -> None:
 
 
 async def write_copy(url: str, rows: int) -> list[str]:
-    """What psql is to run: the export's query, under the export's settings of the planner."""
+    """The statements for psql: the export's query under the export's planner settings."""
     connection = await connect(url)
     query = await load_queries().write_export_query(
         connection,
@@ -70,7 +69,7 @@ async def write_copy(url: str, rows: int) -> list[str]:
 
 
 def measure(run: Callable[[], object]) -> float:
-    """Seconds, the median of some rounds."""
+    """Median seconds over a few rounds."""
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()

@@ -1,7 +1,5 @@
-"""The feed: how fast a reader comes from 0 to its end over HTTP, and what a page takes wherever it begins."""
+"""The feed: how fast a reader gets from 0 to the end over HTTP, and how long a page takes at any position."""
 
-import argparse
-import asyncio
 import statistics
 import time
 
@@ -21,10 +19,11 @@ KEY = "bench-key"
 
 
 async def bench_feed(server: PostgresServer, changes: int) -> None:
-    """Fills a batch through the one way in, reads its feed, and prints rate and times."""
+    """Fills a batch through ``ingest``, reads its feed, and prints the rate and the times."""
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
-    # A fifth of the events are second attempts, which move their recipient on; a fifth of the recipients stay uncalled.
+    # A fifth of the events are second attempts, which move their recipient in the feed; a fifth of the recipients are
+    # never called.
     await fill(url, 1, changes * 5 // 4)
     connection = await asyncpg.connect(url)
     await connection.execute("VACUUM ANALYZE")
@@ -86,8 +85,3 @@ async def _sample_pages(client: httpx.AsyncClient) -> None:
     for _ in range(SAMPLES):
         (await client.get("/v1/feed/consumers/bench")).raise_for_status()
     print(f"  the lag of a consumer at 0: {1000 * (time.perf_counter() - started) / SAMPLES:.2f} ms")
-
-
-def run_feed(server: PostgresServer, arguments: argparse.Namespace) -> None:
-    """``bench_feed`` on a loop of its own."""
-    asyncio.run(bench_feed(server, arguments.changes))

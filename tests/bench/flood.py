@@ -1,4 +1,4 @@
-"""A flood of webhooks with bad signatures: what each costs, and what the genuine ones feel of it."""
+"""A flood of webhooks with bad signatures: what each one costs, and how much it delays genuine ones."""
 
 import asyncio
 import subprocess
@@ -17,11 +17,11 @@ from tests.postgres import PostgresServer
 
 PER_SECOND = 300  # genuine webhooks: a busy provider's
 WARM_UP_SECONDS = 5
-FORGED = 20_000  # different ones; they come again and again
+FORGED = 20_000  # distinct bodies, sent again and again
 
 
 async def read_database(url: str) -> tuple[int, int]:
-    """How many rows were written in the database so far, and how many events are stored."""
+    """The number of rows written to the database so far, and the number of stored events."""
     connection = await asyncpg.connect(url)
     await connection.execute("SELECT pg_stat_force_next_flush()")
     written = await connection.fetchval(
@@ -33,11 +33,11 @@ async def read_database(url: str) -> tuple[int, int]:
 
 
 def bench_flood(server: PostgresServer, seconds: int) -> None:
-    """Measures one flood alone, and one beside a steady stream of genuine webhooks, and prints the figures."""
+    """Measures a flood alone and a flood alongside a steady stream of genuine webhooks; prints the figures."""
     with tempfile.TemporaryDirectory(prefix="outcomes-bench-") as folder:
         genuine, forged, output = (Path(folder) / name for name in ("genuine", "forged", "output"))
         write_requests(genuine, (2 * seconds + 10) * PER_SECOND, RECIPIENTS)
-        write_requests(forged, FORGED, RECIPIENTS, secret="somebody else")
+        write_requests(forged, FORGED, RECIPIENTS, secret="another sender")
         asyncio.run(settle(server))
         url, port = asyncio.run(prepare_database(server)), find_port()
         environ = {

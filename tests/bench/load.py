@@ -12,7 +12,7 @@ from service.formant.signature import sign
 SECRET = "bench-secret"
 AGENT_ID = 123
 REF_TOKEN = "benchtoken"
-CALLS_PER_SECOND = 50  # of a provider that is busy: webhooks come in about the order of their calls
+CALLS_PER_SECOND = 50  # a busy provider; webhooks arrive roughly in the order of their calls
 _START = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 _UNANSWERED = ("no_answer", "busy", "failed", "unreachable")
 _TRANSCRIPT = (
@@ -22,7 +22,7 @@ _TRANSCRIPT = (
 
 
 def make_bodies(count: int, recipients: int, seed: int = 1) -> Iterator[bytes]:
-    """Bodies of first attempts for recipients in random order, then of second ones for those not reached."""
+    """Bodies of first attempts for recipients in random order, then of second attempts for those not reached."""
     dice = random.Random(seed)
     waiting: list[int] = []
     order = dice.sample(range(1, recipients + 1), min(count, recipients))

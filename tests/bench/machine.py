@@ -1,10 +1,11 @@
-"""Processes under measurement: started, waited for, watched for their CPU time, and ended by their id."""
+"""Processes under measurement: starts them, waits for them, reads their CPU time and memory, and ends them by id."""
 
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,13 +26,13 @@ def find_port() -> int:
 
 @contextmanager
 def run_process(arguments: list[str], port: int, environ: dict[str, str] | None = None) -> Iterator[psutil.Process]:
-    """A Python process that listens on ``port``, ready when given, ended afterwards."""
+    """Runs a Python process for the block; yields once it listens on ``port``."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, **(environ or {})},
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for us alone: we end it ourselves
+        start_new_session=True,  # Ctrl-C must not reach it: the block ends it
     )
     try:
         deadline = time.monotonic() + 30
@@ -55,6 +56,37 @@ def read_cpu_seconds(process: psutil.Process) -> float:
         times = member.cpu_times()
         total += times.user + times.system
     return total
+
+
+class Memory:
+    """Samples the peak memory of a process and its children above what they used at the start."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._ended = threading.Event()
+        self.idle_bytes = self._read()
+        self.peak_bytes = self.idle_bytes
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def end(self) -> float:
+        """Stops sampling; returns the peak in MB above the start."""
+        self._ended.set()
+        self._thread.join()
+        return (self.peak_bytes - self.idle_bytes) / 2**20
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            self.peak_bytes = max(self.peak_bytes, self._read())
+
+    def _read(self) -> int:
+        total = 0
+        for member in [self._process, *self._process.children(recursive=True)]:
+            try:
+                total += member.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        return total
 
 
 def describe_machine() -> str:

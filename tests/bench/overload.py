@@ -1,7 +1,7 @@
-"""Overload: ten times what can be stored, for half a minute. What is refused and how soon, what is kept, what it takes.
+"""Overload: ten times what can be stored, for half a minute. Measures what is refused and how fast, and what is kept.
 
-No generator on the same two cores could send ten times what the whole machine stores. So the database is made slow: a
-group takes ``GROUP_SECONDS`` longer to write, which bounds what can be stored at 500 events in that time.
+No generator on the same two cores could send ten times what the whole machine stores, so the database is slowed down:
+each group takes ``GROUP_SECONDS`` longer to write, which limits the service to 500 events in that time.
 """
 
 import asyncio
@@ -16,8 +16,7 @@ from typing import Any
 import asyncpg
 
 from tests.bench.load import SECRET, write_requests
-from tests.bench.machine import ROOT, find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import ROOT, Memory, find_port, run_process
 from tests.bench.steady import read_requests
 from tests.bench.write_path import RECIPIENTS, prepare_database, settle
 from tests.guarantees.recount import find_differences
@@ -36,10 +35,10 @@ CREATE TRIGGER be_slow BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTI
 """
 
 
-def run_storm(port: int, connections: int, seconds: float, requests: Path, left_out: int, output: Path) -> Any:
-    """One storm's figures, as ``tests.bench.storm`` prints them."""
+def run_storm(port: int, connections: int, seconds: float, requests: Path, skipped: int, output: Path) -> Any:
+    """Runs ``tests.bench.storm``; returns the figures that it prints."""
     printed = subprocess.run(
-        [sys.executable, "-m", "tests.bench.storm", str(port), str(connections), str(seconds), requests, str(left_out),
+        [sys.executable, "-m", "tests.bench.storm", str(port), str(connections), str(seconds), requests, str(skipped),
          output],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
@@ -54,7 +53,7 @@ async def execute(url: str, statement: str) -> None:
 
 
 async def count_lost(url: str, acknowledged: Path) -> tuple[int, int]:
-    """How many acknowledged events are not stored, and how many counters differ from a recount."""
+    """The number of acknowledged events that are not stored, and of counters that differ from a recount."""
     connection = await asyncpg.connect(url)
     ids = [line.decode() for line in acknowledged.read_bytes().splitlines()]
     lost = await connection.fetchval(
@@ -65,9 +64,9 @@ async def count_lost(url: str, acknowledged: Path) -> tuple[int, int]:
     return lost, len(differences)
 
 
-async def send_until_prompt(port: int, requests: Path, left_out: int) -> None:
-    """Sends one webhook after the other until one is stored without having waited behind others."""
-    for request in read_requests(requests, left_out):
+async def send_until_prompt(port: int, requests: Path, skipped: int) -> None:
+    """Sends webhooks one at a time until one is stored without queueing."""
+    for request in read_requests(requests, skipped):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         began = time.perf_counter()
         writer.write(request)
@@ -78,7 +77,7 @@ async def send_until_prompt(port: int, requests: Path, left_out: int) -> None:
     raise RuntimeError("It did not recover")
 
 
-def tell(figures: Any) -> None:
+def print_answers(figures: Any) -> None:
     """Prints a storm's answers by status."""
     for status, row in figures["answers"].items():
         print(
@@ -89,7 +88,7 @@ def tell(figures: Any) -> None:
 
 
 def bench_overload(server: PostgresServer, seconds: int) -> None:
-    """Finds what can be stored, sends ten times that for ``seconds``, and prints what came of it."""
+    """Measures the capacity, sends ten times that for ``seconds``, and prints the result."""
     with tempfile.TemporaryDirectory(prefix="outcomes-bench-") as folder:
         requests, acknowledged = Path(folder) / "requests", Path(folder) / "acknowledged"
         write_requests(requests, REQUESTS, RECIPIENTS)
@@ -114,7 +113,7 @@ def bench_overload(server: PostgresServer, seconds: int) -> None:
     print(f"Overload: {CONNECTIONS:,} connections for {seconds} s; a group takes {GROUP_SECONDS:.0f} s longer to write")
     print(f"what can be stored, events/s         {capacity:10,.0f}")
     print(f"what was sent, webhooks/s            {offered:10,.0f}   {offered / capacity:.1f} times (goal: 10)")
-    tell(storm)
+    print_answers(storm)
     print(f"memory above the idle service, MB    {peak:10,.0f}")
-    print(f"seconds until it is prompt again     {recovered:10.1f}")
-    print(f"acknowledged and not stored          {lost:10,d}   counters that differ from a recount: {differences}")
+    print(f"seconds until it answers promptly    {recovered:10.1f}")
+    print(f"acknowledged but not stored          {lost:10,d}   counters that differ from a recount: {differences}")

@@ -1,4 +1,4 @@
-"""Reads: what GET …/outcomes takes at 1,000 to 1,000,000 recipients: quiet, beside writes, unchanged, and sliced."""
+"""Reads: how long GET …/outcomes takes at 1,000 to 1,000,000 recipients: idle, during writes, unchanged, and sliced."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ WRITES_GROUP = 10
 
 
 async def fill(url: str, batch_id: int, recipients: int) -> None:
-    """A batch of which every recipient was called, through the one way in."""
+    """Stores a batch whose recipients were all called, through ``ingest``."""
     connection = await asyncpg.connect(url)
     await connection.execute(
         "INSERT INTO batches (batch_id, agent_id, name, upload_state, ref_token, ref_column, columns, recipient_count) "
@@ -52,7 +52,7 @@ async def fill(url: str, batch_id: int, recipients: int) -> None:
             group = []
     if group:
         await _ingest(connection, group)
-    # The next batch takes the same references.
+    # Frees the references for the next batch.
     await connection.execute("UPDATE batches SET ref_token = NULL WHERE batch_id = $1", batch_id)
     await connection.close()
 
@@ -80,23 +80,23 @@ async def bench_reads(server: PostgresServer, sizes: tuple[int, ...] = SIZES) ->
         medians = await measure(client, sizes, "quiet")
         ratio = medians[sizes[-1]] / medians[sizes[0]]
         print(f"p50 at {sizes[-1]:,} / p50 at {sizes[0]:,}: {ratio:.2f}   (goal: under 1.3)")
-        print(f"The same beside {WRITES_PER_SECOND} events a second, a third to each batch")
+        print(f"The same during {WRITES_PER_SECOND} events a second, a third to each batch")
         async with writing(url, sizes):
-            await measure(client, sizes, "beside writes")
-        print("The same, asked by a client that has the answer: 304")
+            await measure(client, sizes, "during writes")
+        print("The same for a client that already has the answer: 304")
         await measure(client, sizes, "304", is_known=True)
         print("Sliced by a call parameter")
         for batch_id, recipients in enumerate(sizes, start=1):
             answer = await client.get(f"/v1/batch-calls/{batch_id}/outcomes", params={"by": "loan_id"})
-            told = answer.json()
-            took = told["data"]["slices"]["computed"]["seconds"] if answer.status_code == 200 else told["error"]
+            content = answer.json()
+            took = content["data"]["slices"]["computed"]["seconds"] if answer.status_code == 200 else content["error"]
             print(f"  {recipients:>9,} recipients, as many values: {took} s")
 
 
 async def measure(
     client: httpx.AsyncClient, sizes: tuple[int, ...], what: str, *, is_known: bool = False
 ) -> dict[int, float]:
-    """Reads the batches in turn, prints p50 and p99 of each, and gives the medians in milliseconds."""
+    """Reads the batches in turn, prints p50 and p99 of each, and returns the medians in milliseconds."""
     samples: dict[int, list[float]] = {size: [] for size in sizes}
     known: dict[int, str] = {}
     for number in range(REQUESTS + 20):
@@ -118,7 +118,7 @@ async def measure(
 
 @asynccontextmanager
 async def writing(url: str, sizes: tuple[int, ...]) -> AsyncIterator[None]:
-    """Events for each batch in turn, in small groups at a steady rate, for as long as the block lasts."""
+    """Writes events for each batch in turn, in small groups at a steady rate, while the block runs."""
     connection = await asyncpg.connect(url)
     await connection.execute("UPDATE batches SET ref_token = $1 || batch_id", REF_TOKEN)
     decoder, received_at = EventDecoder("outcome_ref"), datetime.now(UTC)
@@ -147,8 +147,3 @@ async def writing(url: str, sizes: tuple[int, ...]) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         connection.terminate()
-
-
-def run_reads(server: PostgresServer) -> None:
-    """``bench_reads`` on a loop of its own."""
-    asyncio.run(bench_reads(server))

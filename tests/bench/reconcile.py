@@ -31,7 +31,7 @@ GROUP = 500
 
 
 class Clock:
-    """The reconciler's: moved by hand, so that batches fall due."""
+    """The reconciler's clock, set by hand so that batches fall due."""
 
     def __init__(self) -> None:
         self.moment = datetime.now(UTC) + timedelta(days=1)
@@ -41,13 +41,13 @@ class Clock:
 
 
 def make_contacts(count: int, first: int) -> tuple[str, list[str]]:
-    """A CSV, and its phones; ``first`` keeps those of different batches apart."""
+    """A CSV and its phones; ``first`` keeps the phones of different batches apart."""
     phones = [f"+91{7_000_000_000 + first + number}" for number in range(count)]
     return "customer_phone,loan_id\n" + "".join(f"{phone},LN\n" for phone in phones), phones
 
 
 async def call(sandbox: RunningSandbox, content: str) -> int:
-    """A batch at the provider, played to its end; returns its id."""
+    """Uploads a batch to the provider and plays it to its end; returns its id."""
     async with httpx.AsyncClient(
         base_url=sandbox.base_url, headers={"authorization": f"Bearer {KEY}"}, timeout=600
     ) as http:
@@ -60,7 +60,7 @@ async def call(sandbox: RunningSandbox, content: str) -> int:
 
 
 async def store(database: Database, batch_id: int, phones: list[str], began_at: datetime) -> None:
-    """The batch here, as its upload would have left it."""
+    """Stores the batch as its upload would have left it."""
     await database.pool.execute(
         """
         WITH made AS (
@@ -76,7 +76,7 @@ async def store(database: Database, batch_id: int, phones: list[str], began_at: 
 
 
 async def deliver(database: Database, sandbox: RunningSandbox, batch_id: int, lost_share: float) -> int:
-    """The batch's webhooks, but for a share that is lost; returns how many are."""
+    """Ingests the batch's webhooks except for a lost share; returns how many were lost."""
     playing, dice, decoder = sandbox.sandbox, random.Random(1), EventDecoder("")
     writer = EventWriter(playing.options, playing.seed)
     events, lost = [], 0
@@ -124,13 +124,13 @@ async def bench_reconcile(server: PostgresServer, recipients: int, others: int, 
         serve_sandbox(options, clock=SteppedClock(start)) as sandbox,
         open_database(url, allow_unsafe=False) as database,
     ):
-        sandbox.sandbox.faults.drop = 1.0  # they are delivered by hand
+        sandbox.sandbox.faults.drop = 1.0  # ``deliver`` delivers them
         await measure_healing(database, sandbox, recipients, others)
         await measure_pass(database, sandbox, batches)
 
 
 async def measure_healing(database: Database, sandbox: RunningSandbox, recipients: int, others: int) -> None:
-    """Calls to the provider for each healed event."""
+    """Prints the number of provider calls per healed event."""
     before, _ = make_contacts(others // 2, 100_000_000)
     after, _ = make_contacts(others - others // 2, 200_000_000)
     content, phones = make_contacts(recipients, 0)
@@ -152,7 +152,7 @@ async def measure_healing(database: Database, sandbox: RunningSandbox, recipient
 
 
 async def measure_pass(database: Database, sandbox: RunningSandbox, batches: int) -> None:
-    """Seconds for comparing batches that nothing happens to."""
+    """Prints the seconds for comparing quiet batches."""
     began_at = datetime.fromtimestamp(sandbox.sandbox.clock.now(), UTC)
     for number in range(batches):
         content, phones = make_contacts(2, 300_000_000 + 2 * number)
@@ -167,14 +167,15 @@ async def measure_pass(database: Database, sandbox: RunningSandbox, batches: int
         compared = await _pass(reconciler)
         seconds = time.perf_counter() - started
     verdicts = await database.pool.fetch("SELECT verdict, count(*) FROM batch_schedules GROUP BY 1 ORDER BY 1")
-    told = ", ".join(f"{row['count']:,} {row['verdict']}" for row in verdicts)
+    counts = ", ".join(f"{row['count']:,} {row['verdict']}" for row in verdicts)
     print(
-        f"A pass over {compared:,} quiet batches ({told}): {seconds:.1f} s, {1000 * seconds / compared:.1f} ms a batch"
+        f"A pass over {compared:,} quiet batches ({counts}): {seconds:.1f} s, "
+        f"{1000 * seconds / compared:.1f} ms a batch"
     )
 
 
 async def _pass(reconciler: Reconciler) -> int:
-    """Compares all that is due, as two workers of one replica do; how many that were."""
+    """Compares all due batches as two workers of one replica do; returns their number."""
 
     async def work() -> int:
         count = 0
@@ -183,8 +184,3 @@ async def _pass(reconciler: Reconciler) -> int:
         return count
 
     return sum(await asyncio.gather(work(), work()))
-
-
-def run_reconcile(server: PostgresServer, recipients: int, others: int, batches: int) -> None:
-    """``bench_reconcile`` on a loop of its own."""
-    asyncio.run(bench_reconcile(server, recipients, others, batches))

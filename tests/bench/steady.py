@@ -1,7 +1,7 @@
-"""A steady stream of webhooks, sent when each is due, whatever became of those before it.
+"""A steady stream of webhooks: each is sent when it is due, whether or not earlier ones were answered.
 
 ``python -m tests.bench.steady PORT PER_SECOND SECONDS REQUESTS OUTPUT`` writes a line for each: when it was due (Unix
-time), how many seconds later its answer had come, and the answer's status.
+time), the seconds from then to its answer, and the status.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class Stream:
-    """Connections to the receiver: as many as are needed for no request to wait for another's answer."""
+    """Connections to the receiver: enough that no request waits for the answer to another."""
 
     def __init__(self, port: int, output: Path) -> None:
         self._port = port
@@ -21,7 +21,7 @@ class Stream:
         self._output = output.open("w")
 
     async def send(self, request: bytes, due: float) -> None:
-        """Sends one request and writes down how long it took since it was due."""
+        """Sends one request and records the seconds from its due time to the answer."""
         reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(request)
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -29,20 +29,20 @@ class Stream:
         print(f"{due:.6f} {time.time() - due:.6f} {answer[9:12].decode()}", file=self._output, flush=True)
 
 
-def read_requests(path: Path, left_out: int = 0) -> Iterator[bytes]:
-    """The requests that ``load.write_requests`` wrote, without the first ``left_out``."""
+def read_requests(path: Path, skipped: int = 0) -> Iterator[bytes]:
+    """The requests that ``load.write_requests`` wrote, except the first ``skipped`` ones."""
     with path.open("rb") as file:
         for number in itertools.count():
             size = file.read(8)
             if not size:
                 return
             request = file.read(int(size))
-            if number >= left_out:
+            if number >= skipped:
                 yield request
 
 
 async def main(port: int, per_second: float, seconds: float, requests: Path, output: Path) -> None:
-    """Sends until the time is over."""
+    """Sends for ``seconds``."""
     stream = Stream(port, output)
     began = time.time()
     sending = set()

@@ -1,9 +1,10 @@
-"""As many webhooks as the service will answer: each connection sends the next as soon as the last one is answered.
+"""As many webhooks as the service will answer: each connection sends the next one as soon as it gets an answer.
 
 ``python -m tests.bench.storm PORT CONNECTIONS SECONDS REQUESTS FROM ACKNOWLEDGED`` prints a JSON object: how many were
-sent, by status how many were answered with p50, p99 and the longest time in ms, how many 503 lacked ``Retry-After``,
-and how many got no answer. ``FROM`` is the number of requests in the file that are left out; the ids of the events that
-were answered 204 are written to ``ACKNOWLEDGED``. A connection that the service closes is made anew, as a sender would.
+sent; for each status the number of answers with p50, p99 and the longest time in ms; how many 503 lacked
+``Retry-After``; and how many got no answer. ``FROM`` is the number of requests in the file to skip. The ids of the
+events answered 204 are written to ``ACKNOWLEDGED``. A connection that the service closes is reopened, as a sender
+would do.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from tests.bench.steady import read_requests
 
 
 class Storm:
-    """What is sent by all connections, and what they were told."""
+    """Counts what all connections sent and what was answered."""
 
     def __init__(self, requests: Iterator[bytes], ends: float) -> None:
         self._requests = requests
@@ -33,14 +34,14 @@ class Storm:
         self.acknowledged: list[bytes] = []
 
     def next_request(self) -> bytes | None:
-        """The next one; None when the time is over."""
+        """The next request; None when the time is over."""
         if time.perf_counter() > self._ends:
             return None
         self.sent += 1
         return next(self._requests, None)
 
-    def note(self, request: bytes, head: bytes, seconds: float) -> None:
-        """Writes an answer down."""
+    def record(self, request: bytes, head: bytes, seconds: float) -> None:
+        """Records an answer."""
         status = int(head[9:12])
         self.answered[status].append(1000 * seconds)
         if status == 204:
@@ -49,7 +50,7 @@ class Storm:
             self.without_retry_after += 1
 
     async def send(self, port: int) -> None:
-        """One connection, made anew whenever it was closed."""
+        """Sends over one connection, reopened whenever it is closed."""
         loop = asyncio.get_running_loop()
         while time.perf_counter() < self._ends:
             ended = loop.create_future()
@@ -91,7 +92,7 @@ class _Connection(asyncio.Protocol):
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         if len(body) < int(length or 0) or self._sent_at is None:
             return
-        self._storm.note(self._request, head, time.perf_counter() - self._sent_at)
+        self._storm.record(self._request, head, time.perf_counter() - self._sent_at)
         self._received, self._sent_at = b"", None
         if b"\r\nconnection: close" in head.lower():
             self._transport.close()
@@ -105,7 +106,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def main(port: int, connections: int, seconds: float, requests: Iterator[bytes], output: Path) -> None:
-    """Storms, waits for the last answers, and prints what came of it."""
+    """Sends for ``seconds``, waits for the last answers, and prints the figures."""
     began = time.perf_counter()
     storm = Storm(requests, began + seconds)
     await asyncio.gather(*(storm.send(port) for _ in range(connections)))

@@ -1,4 +1,4 @@
-"""A large upload: how fast its rows are checked and stored, in how much memory, and what the receiver feels of it."""
+"""A large upload: how fast its rows are checked and stored, in how much memory, and how much it slows the receiver."""
 
 import asyncio
 import csv
@@ -13,19 +13,18 @@ import asyncpg
 import httpx
 
 from tests.bench.load import SECRET, write_requests
-from tests.bench.machine import ROOT, find_port, run_process
-from tests.bench.memory import Memory
+from tests.bench.machine import ROOT, Memory, find_port, run_process
 from tests.bench.write_path import RECIPIENTS, prepare_database, settle
 from tests.postgres import PostgresServer
 
 ROWS = 500_000
-PER_SECOND = 300  # webhooks beside it: a busy provider's
+PER_SECOND = 300  # webhooks during the upload, as from a busy provider
 QUIET_SECONDS = 15
 KEY = "bench-key"
 
 
 def write_contacts(path: Path, rows: int) -> None:
-    """A campaign's file: five columns, a phone that is nobody else's in each row."""
+    """Writes a campaign's file: five columns, with a unique phone in each row."""
     dice = random.Random(1)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -38,7 +37,7 @@ def write_contacts(path: Path, rows: int) -> None:
 
 
 async def upload(port: int, path: Path, url: str) -> tuple[float, float, float]:
-    """Uploads the file; when its first byte was sent, when it was stored, when it was answered (Unix time)."""
+    """Uploads the file; returns the Unix times of the first byte sent, of the storing, and of the answer."""
     headers = {"authorization": f"Bearer {KEY}"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=300) as client:
         began = time.time()
@@ -56,7 +55,7 @@ async def upload(port: int, path: Path, url: str) -> tuple[float, float, float]:
 
 
 def find_p99(path: Path, begin: float, end: float) -> tuple[float, int]:
-    """The 99th percentile of the answers to requests that were due in a span, in ms, and how many failed."""
+    """The 99th percentile in ms of the answers to requests due in a time span, and how many failed."""
     rows = [line.split() for line in path.read_text().splitlines()]
     within = [row for row in rows if begin <= float(row[0]) < end]
     times = sorted(float(row[1]) for row in within)
@@ -65,7 +64,7 @@ def find_p99(path: Path, begin: float, end: float) -> tuple[float, int]:
 
 
 def bench_uploads(server: PostgresServer) -> None:
-    """Measures one upload of a large file beside a steady stream of webhooks, and prints the figures."""
+    """Measures the upload of a large file during a steady stream of webhooks, and prints the figures."""
     with tempfile.TemporaryDirectory(prefix="outcomes-bench-") as folder:
         contacts, requests, output = (Path(folder) / name for name in ("contacts.csv", "requests", "output"))
         write_contacts(contacts, ROWS)
@@ -89,10 +88,10 @@ def bench_uploads(server: PostgresServer) -> None:
             peak = memory.end()
             stream.wait(timeout=60)
         quiet, failed = find_p99(output, began - QUIET_SECONDS, began)
-        beside, failed_beside = find_p99(output, began, stored)
-    print(f"Upload: {ROWS:,} rows of 5 columns beside {PER_SECOND} webhooks a second")
+        during, failed_during = find_p99(output, began, stored)
+    print(f"Upload: {ROWS:,} rows of 5 columns during {PER_SECOND} webhooks a second")
     print(f"rows a second, first byte to stored  {ROWS / (stored - began):10,.0f}   (goal: over 40,000)")
     print(f"seconds to the provider's answer     {answered - began:10.1f}")
     print(f"memory above the idle service, MB    {peak:10,.0f}   (goal: under 250)")
-    print(f"receiver p99 ms: quiet, beside it    {quiet:6.1f} {beside:6.1f}   failed {failed + failed_beside}")
-    print(f"p99 beside it / quiet                {beside / quiet:10.2f}   (goal: at most 2)")
+    print(f"receiver p99 ms: quiet, during it    {quiet:6.1f} {during:6.1f}   failed {failed + failed_during}")
+    print(f"p99 during it / quiet                {during / quiet:10.2f}   (goal: at most 2)")

@@ -1,4 +1,4 @@
-"""``outcomes verify``: rows a second and the peak memory of its process; and what an answer as of a past time takes."""
+"""``outcomes verify``: rows a second and peak memory of its process; and the time for an answer as of the past."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.postgres import PostgresServer
 
 
 async def prepare(server: PostgresServer, recipients: int) -> str:
-    """A database with one batch, every recipient called; gives its URL."""
+    """Makes a database with one batch whose recipients were all called; returns its URL."""
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
     await fill(url, 1, recipients)
@@ -31,7 +31,7 @@ async def prepare(server: PostgresServer, recipients: int) -> str:
 
 
 async def measure_as_of(url: str) -> float:
-    """Seconds for the outcomes of the batch as they are now, recounted."""
+    """Seconds for recounting the outcomes of the batch as of now."""
     async with open_database(url, allow_unsafe=False) as database:
         started = time.perf_counter()
         await PastReader(database).read_counts(1, "UTC", datetime.now(UTC))
@@ -39,7 +39,7 @@ async def measure_as_of(url: str) -> float:
 
 
 def bench_verify(server: PostgresServer, events: int) -> None:
-    """Verifies a database with so many events in a process of its own, and prints the figures."""
+    """Verifies a database with ``events`` events in a separate process, and prints the figures."""
     recipients = events * 4 // 5
     url = asyncio.run(prepare(server, recipients))
     environ = {**os.environ, "OUTCOMES_DATABASE_URL": url, "FORMANT_WEBHOOK_SECRET": "s"}
@@ -49,12 +49,12 @@ def bench_verify(server: PostgresServer, events: int) -> None:
         cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None
-    told = json.loads(process.stdout.read())
+    report = json.loads(process.stdout.read())
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started
     rows = events + recipients
-    print(f"Verify: {events:,} events of {recipients:,} recipients; {told['count']} differences")
+    print(f"Verify: {events:,} events of {recipients:,} recipients; {report['count']} differences")
     print(f"rows a second (facts and recipients) {rows / seconds:10,.0f}   ({seconds:.0f} s)")
     print(f"events a second                      {events / seconds:10,.0f}")
     print(f"peak memory of the process, MB       {usage.ru_maxrss / 1024:10,.0f}")

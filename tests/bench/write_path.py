@@ -1,4 +1,4 @@
-"""The write path: webhooks a second of the service, beside the framework's ceiling and a plain receiver, in one run."""
+"""The write path: webhooks a second of the service, the framework's ceiling and a plain receiver, in one run."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class Measured:
 
 
 async def prepare_database(server: PostgresServer) -> str:
-    """A database with one large batch; gives its URL."""
+    """Makes a database with one large batch; returns its URL."""
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
     connection = await asyncpg.connect(url)
@@ -57,9 +57,9 @@ async def prepare_database(server: PostgresServer) -> str:
 
 
 async def settle(server: PostgresServer) -> None:
-    """Brings a new server to where it would be after some hours: with write-ahead log files to use again.
+    """Brings a new server to the state it has after some hours: with write-ahead log files to recycle.
 
-    A server's first two gigabytes of log are written twice, once as zeros; no service lives in that minute for long.
+    A server writes its first two gigabytes of log twice, once as zeros; a service spends only its first minute there.
     """
     connection = await asyncpg.connect(server.url("postgres"))
     await connection.execute(
@@ -71,7 +71,7 @@ async def settle(server: PostgresServer) -> None:
 
 
 def run_wrk(port: int, seconds: int, requests: Path, offset: int = 0) -> dict[str, float]:
-    """One run of the load generator; its figures."""
+    """Runs the load generator once; returns its figures."""
     output = subprocess.run(
         ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s",
          str(Path(__file__).with_name("replay.lua")), f"http://127.0.0.1:{port}"],
@@ -83,7 +83,7 @@ def run_wrk(port: int, seconds: int, requests: Path, offset: int = 0) -> dict[st
 
 
 def find_offset(requests: Path, count: int) -> int:
-    """Where the request after the first ``count`` begins."""
+    """The byte offset of the request after the first ``count``."""
     with requests.open("rb") as file:
         for _ in range(count):
             file.seek(int(file.read(8)), os.SEEK_CUR)
@@ -94,11 +94,11 @@ def measure(
     name: str, arguments: list[str], port: int, environ: dict[str, str], seconds: int, requests: Path,
     server: PostgresServer, url: str | None,
 ) -> Measured:  # fmt: skip
-    """Warms a subject up, loads it, and reads what it cost."""
+    """Warms up a subject, loads it, and measures what it cost."""
     postgres = psutil.Process(server.pid)
     with run_process(arguments, port, environ) as process:
         warm = run_wrk(port, WARM_UP_SECONDS, requests)
-        # What is under way when wrk stops is sent again later: some more are left out.
+        # Requests in flight when wrk stops would be sent again later, so a few more are skipped.
         offset = find_offset(requests, int(warm["requests"]) + CONNECTIONS)
         cpu, postgres_cpu, wal = read_cpu_seconds(process), read_cpu_seconds(postgres), _read_wal(url)
         figures = run_wrk(port, seconds, requests, offset)
@@ -128,7 +128,7 @@ def _read_wal(url: str | None) -> float:
 
 
 def _check_counters(url: str) -> int:
-    """How many counters differ from a recount after the load."""
+    """The number of counters that differ from a recount after the load."""
 
     async def check() -> int:
         connection = await asyncpg.connect(url)
@@ -140,17 +140,17 @@ def _check_counters(url: str) -> int:
 
 
 def bench_write_path(server: PostgresServer, seconds: int) -> None:
-    """Measures all three and prints the figures and the two ratios."""
+    """Measures all three; prints the figures and the two ratios."""
     with tempfile.TemporaryDirectory(prefix="outcomes-bench-") as folder:
         requests = Path(folder) / "requests"
         size = write_requests(requests, REQUESTS, RECIPIENTS)
         asyncio.run(settle(server))
         print(f"Write path: {CONNECTIONS} connections, {seconds} s each, bodies of {size:.0f} bytes, signed and unique")
         port = find_port()
-        noop = measure("no-op Starlette route", ["-m", "tests.bench.opponents", "noop", str(port)], port, {}, seconds,
+        noop = measure("no-op Starlette route", ["-m", "tests.bench.baselines", "noop", str(port)], port, {}, seconds,
                        requests, server, None)  # fmt: skip
         port, url = find_port(), asyncio.run(prepare_database(server))
-        plain = measure("plain receiver", ["-m", "tests.bench.opponents", "plain", str(port), url], port, {}, seconds,
+        plain = measure("plain receiver", ["-m", "tests.bench.baselines", "plain", str(port), url], port, {}, seconds,
                         requests, server, url)  # fmt: skip
         port, url = find_port(), asyncio.run(prepare_database(server))
         environ = {

@@ -1,4 +1,4 @@
-"""What the tests of the BI schema look at: batches played by the sandbox, and connections as its roles."""
+"""Data and connections for the tests of the BI schema: batches played by the sandbox, and its roles."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,8 +18,8 @@ TEST, MAIN, LOSSY = 456, 457, 458
 
 @asynccontextmanager
 async def play_batches(start_service: StartService) -> AsyncIterator[tuple[httpx.AsyncClient, RunningSandbox]]:
-    """A test batch and its promotion, each compared; a batch that lost webhooks and was healed; and a test batch of
-    which no webhook came, with the rest of its file held."""
+    """Plays a test batch and its promotion, both reconciled; a batch that lost webhooks and was healed; and a test
+    batch whose webhooks were all lost, with the rest of its file held."""
     async with connect_provider(start_service, plays=True) as (service, sandbox):
         played = sandbox.sandbox
         await upload(service, sample_contacts(60, seed=2), test_recipients="15")
@@ -39,7 +39,7 @@ async def play_batches(start_service: StartService) -> AsyncIterator[tuple[httpx
 
 @asynccontextmanager
 async def as_role(url: str, role: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the database as ``role``."""
+    """Opens a connection to the database as ``role``."""
     parts = urlsplit(url)
     connection = await asyncpg.connect(parts._replace(netloc=f"{role}@").geturl())
     try:
@@ -50,7 +50,7 @@ async def as_role(url: str, role: str) -> AsyncIterator[asyncpg.Connection]:
 
 @asynccontextmanager
 async def roles_set_up(url: str, *, statement_seconds: int = 60) -> AsyncIterator[None]:
-    """Both roles, for as long as the block lasts: they are the whole server's, so the next test must not find them."""
+    """Sets up both roles for the block. Roles belong to the whole server, so the next test must not see them."""
     connection = await asyncpg.connect(url)
     try:
         for role in ROLES:
@@ -63,6 +63,6 @@ async def roles_set_up(url: str, *, statement_seconds: int = 60) -> AsyncIterato
 
 
 async def drop_role(connection: Connection, role: str) -> None:
-    """Removes a role and its grants in this database, where it exists."""
+    """Removes a role, if it exists, and its grants in this database."""
     if await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", role):
         await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

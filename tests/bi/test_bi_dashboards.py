@@ -1,5 +1,5 @@
-"""The dashboards of ``deploy/`` work on the BI schema as it is: each of their queries runs as ``bi_reader``, on batches
-that a sandbox played, and tells something."""
+"""The dashboards in ``deploy/`` work on the current BI schema: each query runs as ``bi_reader`` on batches that a
+sandbox played, and returns data."""
 
 import json
 import re
@@ -26,12 +26,12 @@ PROVISIONED = {
 SUPERSET = DEPLOY / "superset" / "outcomes"
 BEGIN = datetime.fromtimestamp(START, UTC) - timedelta(days=1)
 END = datetime.now(UTC) + timedelta(days=1)
-# What Grafana puts in place of its variables and macros (its documentation of the PostgreSQL data source).
+# The values that Grafana substitutes for its variables and macros (its documentation of the PostgreSQL data source).
 VARIABLES = {"agent": "'123','124','125'", "batch": str(LOSSY), "time_zone": "Asia/Kolkata"}
 
 
 class Query(NamedTuple):
-    """A query of a dashboard, and where it stands."""
+    """A query of a dashboard, and its dashboard and panel."""
 
     place: str
     sql: str
@@ -48,7 +48,7 @@ def list_grafana_queries() -> Iterator[Query]:
 
 
 def fill_in(sql: str) -> str:
-    """The query as Grafana would send it; fails for a variable or macro that is not known here."""
+    """The query as Grafana sends it; fails for a variable or macro that is unknown here."""
     begin, end = (f"'{moment.isoformat()}'" for moment in (BEGIN, END))
     sql = re.sub(r"\$__timeFilter\(([\w.]+)\)", rf"\1 BETWEEN {begin} AND {end}", sql)
     sql = sql.replace("$__timeFrom()", begin).replace("$__timeTo()", end)
@@ -62,7 +62,7 @@ def read_superset(kind: str) -> list[dict[str, Any]]:
 
 
 def list_superset_queries() -> Iterator[Query]:
-    """What Superset makes of each chart: its metrics by what it groups by, from the chart's dataset."""
+    """The query that Superset makes of each chart: its metrics, grouped, from the chart's dataset."""
     datasets = {dataset["uuid"]: dataset for dataset in read_superset("datasets")}
     for chart in read_superset("charts"):
         dataset, params = datasets[chart["dataset_uuid"]], chart["params"]
@@ -89,7 +89,7 @@ def list_superset_queries() -> Iterator[Query]:
 async def reader(
     start_service: StartService, database: Database, database_url: str
 ) -> AsyncIterator[asyncpg.Connection]:
-    """A connection as bi_reader to what the sandbox played; one batch has drifted, so that there are differences."""
+    """A connection as bi_reader to batches that the sandbox played; one has drifted, so that there are differences."""
     async with play_batches(start_service), roles_set_up(database_url):
         difference = {"figure": "busy_count", "ours": 1, "theirs": 2, "allowed": False, "reason": "beyond_grace"}
         await database.pool.execute(
@@ -102,23 +102,23 @@ async def reader(
             yield connection
 
 
-async def test_every_query_of_every_dashboard_runs_as_the_reader_and_tells_something(
+async def test_every_query_of_every_dashboard_runs_as_the_reader_and_returns_data(
     reader: asyncpg.Connection,
 ) -> None:
     queries = [*list_grafana_queries(), *list_superset_queries()]
     assert len(queries) > 30
-    silent = []
+    empty = []
     for place, sql in queries:
         try:
             rows = await reader.fetch(fill_in(sql))
         except asyncpg.PostgresError as error:
             raise AssertionError(f"{place}: {error}\n{sql}") from error
         if not any(value is not None for row in rows for value in row.values()):
-            silent.append(place)
-    assert silent == []
+            empty.append(place)
+    assert empty == []
 
 
-async def test_the_overview_adds_up_to_the_batches_it_is_made_of(reader: asyncpg.Connection) -> None:
+async def test_the_figures_of_the_overview_are_the_sums_over_its_batches(reader: asyncpg.Connection) -> None:
     queries = dict(list_grafana_queries())
     (total,) = await reader.fetch(fill_in(queries["campaigns: Recipients"]))
     campaigns = await reader.fetch(fill_in(queries["campaigns: Campaigns"]))
@@ -131,14 +131,14 @@ async def test_the_overview_adds_up_to_the_batches_it_is_made_of(reader: asyncpg
     assert sum(row["recipients"] for row in statuses) == 80
 
 
-def test_queries_read_the_masked_schema_alone() -> None:
+def test_queries_read_only_the_masked_schema() -> None:
     for place, sql in [*list_grafana_queries(), *list_superset_queries()]:
         relations = re.findall(r"(?:FROM|JOIN)\s+(?!LATERAL)([\w.]+)", re.sub(r"extract\(.*?\)", "", sql))
         assert relations, place
         assert all(name.startswith("bi.") for name in relations), (place, relations)
 
 
-def test_grafanas_panels_are_whole_and_point_at_the_provisioned_source() -> None:
+def test_grafanas_panels_are_complete_and_use_the_provisioned_data_source() -> None:
     (source,) = PROVISIONED["datasources"]["datasources"]
     assert source["user"] == "bi_reader"
     assert source["secureJsonData"] == {"password": "${OUTCOMES_BI_PASSWORD}"}
@@ -159,14 +159,14 @@ def test_grafanas_panels_are_whole_and_point_at_the_provisioned_source() -> None
         assert set(linked) <= uids
 
 
-def test_the_provisioned_names_are_read_from_the_environment() -> None:
+def test_the_provisioned_names_come_from_the_environment() -> None:
     text = (DEPLOY / "grafana/provisioning/datasources/outcomes.yaml").read_text()
     assert re.findall(r"\$\{(\w+)\}", text) == [
         "OUTCOMES_BI_HOST", "OUTCOMES_BI_DATABASE", "OUTCOMES_BI_SSLMODE", "OUTCOMES_BI_PASSWORD",
     ]  # fmt: skip
 
 
-async def test_supersets_files_fit_together_and_their_columns_are_the_views(database: Database) -> None:
+async def test_supersets_files_refer_to_each_other_and_to_columns_of_the_views(database: Database) -> None:
     (source,) = read_superset("databases")
     datasets, charts, (dashboard,) = read_superset("datasets"), read_superset("charts"), read_superset("dashboards")
     assert yaml.safe_load((SUPERSET / "metadata.yaml").read_text())["type"] == "Dashboard"

@@ -1,4 +1,4 @@
-"""BI tools and API callers see the same numbers: each view against its route, on batches that a sandbox played."""
+"""BI tools and API callers see the same numbers: each view is compared with its route, on batches from a sandbox."""
 
 import json
 from collections import Counter
@@ -42,7 +42,7 @@ def parse(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
+async def test_batch_outcomes_has_one_row_per_batch_with_the_figures_of_the_api(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_id = 459")
@@ -51,35 +51,35 @@ async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
         payload = make_payload(recipient=recipient, status=status, final=final, agent_id=125, ref_token=token)
         assert (await post_webhook(service, encode(payload))).status_code == 204
     for batch_id in (459, *BATCHES):
-        told = await get(service, f"{batch_id}/outcomes")
+        outcomes = await get(service, f"{batch_id}/outcomes")
         (row,) = await fetch(database, "bi.batch_outcomes", batch_id)
-        recipients, rates, talk = told["recipients"], told["rates"], told["duration_seconds"]
+        recipients, rates, talk = outcomes["recipients"], outcomes["rates"], outcomes["duration_seconds"]
         expected = {
-            "batch_id": told["batch"]["id"],
-            "batch_name": told["batch"]["name"],
-            "agent_id": told["batch"]["agent_id"],
-            "provider_status": told["batch"]["status"],
-            "batch_created_at": parse(told["batch"]["created_at"]),
-            "verdict": told["verdict"],
-            "verdict_since": parse((told["reconciliation"] or {}).get("verdict_since")),
-            "last_event_at": parse(told["last_event_at"]),
-            "last_reconciled_at": parse(told["last_reconciled_at"]),
-            "campaign_id": told["campaign"] and told["campaign"]["id"],
+            "batch_id": outcomes["batch"]["id"],
+            "batch_name": outcomes["batch"]["name"],
+            "agent_id": outcomes["batch"]["agent_id"],
+            "provider_status": outcomes["batch"]["status"],
+            "batch_created_at": parse(outcomes["batch"]["created_at"]),
+            "verdict": outcomes["verdict"],
+            "verdict_since": parse((outcomes["reconciliation"] or {}).get("verdict_since")),
+            "last_event_at": parse(outcomes["last_event_at"]),
+            "last_reconciled_at": parse(outcomes["last_reconciled_at"]),
+            "campaign_id": outcomes["campaign"] and outcomes["campaign"]["id"],
             **{
                 f"recipients_{name}": recipients[name]
                 for name in ("total", "processed", "in_progress", "pending_retry")
             },
-            **{f"recipients_{status}": told["statuses"][status] for status in STATUSES},
-            "attempts_total": told["attempts"]["total"],
-            **{f"attempts_{status}": told["attempts"]["by_status"][status] for status in STATUSES},
+            **{f"recipients_{status}": outcomes["statuses"][status] for status in STATUSES},
+            "attempts_total": outcomes["attempts"]["total"],
+            **{f"attempts_{status}": outcomes["attempts"]["by_status"][status] for status in STATUSES},
             "talk_seconds_total": talk["total"],
             "talk_count": talk["count"],
-            "recipients_from_webhooks": told["sources"]["webhook"],
-            "recipients_healed": told["sources"]["healed"],
+            "recipients_from_webhooks": outcomes["sources"]["webhook"],
+            "recipients_healed": outcomes["sources"]["healed"],
             "recipients_attempted": recipients["processed"] + recipients["pending_retry"],
         }
         assert {name: row[name] for name in expected} == expected
-        assert json.loads(row["recipients_by_attempts"]) == told["attempts"]["recipients_by_attempts"]
+        assert json.loads(row["recipients_by_attempts"]) == outcomes["attempts"]["recipients_by_attempts"]
         for name in ("success_rate", "completion_rate", "connect_rate"):
             assert round_off(row[f"{name}_percent"]) == rates[name]["percent"]
         assert round_off(row["talk_seconds_average"]) == talk["average"]
@@ -91,18 +91,22 @@ async def test_one_row_for_each_batch_has_the_figures_of_its_outcomes(
     assert row["recipients_healed"] > 0
 
 
-async def test_a_campaigns_batches_add_up_to_its_figures(service: httpx.AsyncClient, database: Database) -> None:
+async def test_the_figures_of_a_campaign_are_the_sums_over_its_batches(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     held = (await get(service, "459/outcomes"))["campaign"]
-    for told in ((await get(service, f"{MAIN}/outcomes"))["campaign"], held):
+    for expected in ((await get(service, f"{MAIN}/outcomes"))["campaign"], held):
         (row,) = await database.pool.fetch(
             "SELECT count(*) AS batches, sum(recipients_total) AS total, sum(recipients_processed) AS processed, "
             "sum(recipients_in_progress) AS in_progress, sum(recipients_completed) AS completed "
             "FROM bi.batch_outcomes WHERE campaign_id = $1",
-            told["id"],
+            expected["id"],
         )
         assert row["batches"] == 2
-        assert {name: row[name] for name in ("total", "processed", "in_progress")}.items() <= told["recipients"].items()
-        assert row["completed"] == told["statuses"]["completed"]
+        assert {name: row[name] for name in ("total", "processed", "in_progress")}.items() <= expected[
+            "recipients"
+        ].items()
+        assert row["completed"] == expected["statuses"]["completed"]
     rows = await database.pool.fetch(
         "SELECT campaign_role, batch_id, upload_state FROM bi.batches WHERE campaign_id = $1 ORDER BY 1 DESC",
         held["id"],
@@ -110,17 +114,17 @@ async def test_a_campaigns_batches_add_up_to_its_figures(service: httpx.AsyncCli
     assert [tuple(row) for row in rows] == [("test", 459, "uploaded"), ("main", None, "held")]
 
 
-async def test_results_are_those_of_the_outcomes(service: httpx.AsyncClient, database: Database) -> None:
+async def test_results_are_the_same_as_in_the_api(service: httpx.AsyncClient, database: Database) -> None:
     for batch_id in BATCHES:
-        told = (await get(service, f"{batch_id}/outcomes"))["results"]
+        results = (await get(service, f"{batch_id}/outcomes"))["results"]
         rows = await fetch(database, "bi_full.batch_results", batch_id)
         values: dict[str, dict[str, int]] = {}
         for row in rows:
             values.setdefault(row["name"], {})[row["value"]] = row["recipients"]
-            assert row["recipients_with_name"] == told[row["name"]]["total"]
+            assert row["recipients_with_name"] == results[row["name"]]["total"]
             assert row["share_percent"] == 100 * row["recipients"] / row["recipients_with_name"]
-        assert values.keys() == told.keys()
-        for name, result in told.items():
+        assert values.keys() == results.keys()
+        for name, result in results.items():
             assert result["values"].items() <= values[name].items()
             assert sum(values[name].values()) == result["total"]
         masked = await fetch(database, "bi.batch_results", batch_id)
@@ -134,30 +138,32 @@ def sum_by_name(rows: list[dict[str, Any]]) -> Counter[str]:
     return sums
 
 
-async def test_hours_are_those_of_the_outcomes_in_any_time_zone(service: httpx.AsyncClient, database: Database) -> None:
+async def test_hours_are_the_same_as_in_the_api_in_any_time_zone(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     for zone in ("UTC", "Asia/Kolkata"):
-        told = (await get(service, f"{MAIN}/outcomes", time_zone=zone))["by_hour"]
+        by_hour = (await get(service, f"{MAIN}/outcomes", time_zone=zone))["by_hour"]
         rows = await database.pool.fetch(
             "SELECT extract(hour FROM slot_at AT TIME ZONE $2)::integer AS hour, sum(attempts)::integer AS attempts, "
             "sum(connects)::integer AS connects FROM bi.hourly_attempts WHERE batch_id = $1 GROUP BY 1 ORDER BY 1",
             MAIN, zone,
         )  # fmt: skip
-        assert [dict(row) for row in rows] == [hour for hour in told if hour["attempts"]]
+        assert [dict(row) for row in rows] == [hour for hour in by_hour if hour["attempts"]]
     hours = await database.pool.fetch("SELECT DISTINCT hour_at FROM bi.hourly_attempts WHERE batch_id = $1", MAIN)
     assert all((row["hour_at"].minute, row["hour_at"].second) == (0, 0) for row in hours)
 
 
-async def test_recipients_and_their_attempts_are_those_of_the_api(
+async def test_recipients_and_their_attempts_are_the_same_as_in_the_api(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     for batch_id in (LOSSY, 459):
-        told = {row["recipient"]: row for row in await get(service, f"{batch_id}/recipients")}
+        recipients = {row["recipient"]: row for row in await get(service, f"{batch_id}/recipients")}
         rows = await fetch(database, "bi_full.recipient_outcomes", batch_id)
-        assert len(rows) == len(told)
+        assert len(rows) == len(recipients)
         attempts = await fetch(database, "bi_full.call_attempts", batch_id)
         by_recipient = Counter(row["recipient"] for row in attempts)
         for row in rows:
-            shown = told[row["recipient"]]
+            shown = recipients[row["recipient"]]
             for name, value in shown.items():
                 ours = json.loads(row[name]) if name in {"parameters", "results"} and row[name] else row[name]
                 assert (ours.isoformat() if isinstance(ours, datetime) else ours) == (
@@ -168,7 +174,7 @@ async def test_recipients_and_their_attempts_are_those_of_the_api(
     assert {row["state"] for row in rows} == {"in_progress"}
 
 
-async def test_an_attempt_that_several_events_tell_of_is_one_row_with_the_word_that_counts(
+async def test_an_attempt_with_several_events_is_one_row_with_the_winning_values(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_id = 459")
@@ -184,7 +190,7 @@ async def test_an_attempt_that_several_events_tell_of_is_one_row_with_the_word_t
     assert history["event_id"] == row["event_id"]
 
 
-async def test_a_recipient_that_was_withdrawn_is_in_no_view(service: httpx.AsyncClient, database: Database) -> None:
+async def test_a_withdrawn_recipient_is_in_no_view(service: httpx.AsyncClient, database: Database) -> None:
     await database.pool.execute(
         "SELECT withdraw_recipients(ARRAY[batch_key], ARRAY[7]) FROM batches WHERE batch_id = $1", LOSSY
     )
@@ -210,15 +216,15 @@ async def test_attempts_add_up_to_the_counters(service: httpx.AsyncClient, datab
         assert [tuple(row) for row in counted] == [tuple(row) for row in recounted]
 
 
-async def test_reconciliations_and_the_providers_figures_are_told_over_time(
+async def test_reconciliations_and_the_providers_figures_are_listed_over_time(
     service: httpx.AsyncClient, database: Database
 ) -> None:
-    told = await get(service, f"{LOSSY}/reconciliations")
+    reconciliations = await get(service, f"{LOSSY}/reconciliations")
     rows = sorted(await fetch(database, "bi.reconciliations", LOSSY), key=lambda row: -row["reconciliation_id"])
     assert [(row["reconciliation_id"], row["verdict"], row["healed_calls"]) for row in rows] == [
-        (line["reconciliation_id"], line["verdict"], line["healed"]) for line in told
+        (line["reconciliation_id"], line["verdict"], line["healed"]) for line in reconciliations
     ]
-    assert [json.loads(row["differences"]) for row in rows] == [line["differences"] for line in told]
+    assert [json.loads(row["differences"]) for row in rows] == [line["differences"] for line in reconciliations]
     assert [row["is_latest"] for row in rows] == [True] + [False] * (len(rows) - 1)
     figures = await get(service, f"{LOSSY}/metrics")
     (latest,) = [row for row in await fetch(database, "bi.provider_metrics", LOSSY) if row["is_latest"]]
@@ -227,7 +233,7 @@ async def test_reconciliations_and_the_providers_figures_are_told_over_time(
     assert {name: latest[name] for name in counts} == {name: figures[name] for name in counts}
 
 
-async def test_every_row_of_the_full_views_is_in_the_masked_ones(
+async def test_the_masked_views_have_every_row_of_the_full_views(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     views = await database.pool.fetch("SELECT viewname FROM pg_views WHERE schemaname = 'bi'")

@@ -1,5 +1,5 @@
-"""What the masked views of bi let through: nothing that looks like a phone, in any script and however it is written;
-and of results what was shown."""
+"""The masked views of bi show nothing that looks like a phone, in any script and spelling, and only results that are
+set to be shown."""
 
 import json
 import random
@@ -19,10 +19,12 @@ VIEWS = (
     "batches", "batch_outcomes", "batch_results", "recipient_outcomes", "call_attempts", "hourly_attempts",
     "reconciliations", "provider_metrics",
 )  # fmt: skip
-NAMED_VIEWS = tuple(view for view in VIEWS if view not in {"reconciliations", "provider_metrics"})  # have rows here
+NAMED_VIEWS = tuple(
+    view for view in VIEWS if view not in {"reconciliations", "provider_metrics"}
+)  # these have rows here
 CHARACTERS = [chr(number) for number in range(1, sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
 ZEROS = [each for each in CHARACTERS if unicodedata.decimal(each, None) == 0]
-"""The zero of each script; the other digits follow it."""
+"""The digit zero of each script; the other digits follow it."""
 GAPS = [
     each for each in CHARACTERS
     if unicodedata.category(each)[0] in "ZP" or each in "+|~\t\n\u200b\u200d\u2060\ufeff\u00ad"
@@ -42,18 +44,18 @@ def count_digits(text: str) -> int:
     return sum(unicodedata.digit(each, None) is not None for each in text)
 
 
-async def test_a_phone_is_masked_in_every_script_and_whatever_stands_between_its_digits(database: Database) -> None:
-    chance = random.Random(7)
+async def test_a_phone_is_masked_in_every_script_and_with_any_separators(database: Database) -> None:
+    dice = random.Random(7)
     texts = []
     for number in range(4000):
         zero = ZEROS[number % len(ZEROS)]
-        digits = [chr(ord(zero) + chance.randrange(10)) for _ in range(chance.randint(7, 13))]
-        gaps = ["".join(chance.choices(GAPS, k=chance.choice([0, 0, 0, 1, 2, 3]))) for _ in digits]
+        digits = [chr(ord(zero) + dice.randrange(10)) for _ in range(dice.randint(7, 13))]
+        gaps = ["".join(dice.choices(GAPS, k=dice.choice([0, 0, 0, 1, 2, 3]))) for _ in digits]
         texts.append("call " + "".join(digit + gap for digit, gap in zip(digits, gaps, strict=True)) + " now")
     async with database.pool.acquire() as connection:
         masked = await mask(connection, *texts)
-    assert [(text, told) for text, told in zip(texts, masked, strict=True) if count_digits(told)] == []
-    assert all(told.startswith("call ") and told.endswith(" now") for told in masked)
+    assert [(text, shown) for text, shown in zip(texts, masked, strict=True) if count_digits(shown)] == []
+    assert all(shown.startswith("call ") and shown.endswith(" now") for shown in masked)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +67,11 @@ async def test_a_phone_is_masked_in_every_script_and_whatever_stands_between_its
         "987654.32 10123", "asha@example.com", "tel:9876543210", "98,76,54,32,10", "9876543210 on 2026-03-16",
     ],
 )  # fmt: skip
-async def test_what_looks_like_a_phone_does_not_show(database: Database, text: str) -> None:
+async def test_text_that_looks_like_a_phone_is_masked(database: Database, text: str) -> None:
     async with database.pool.acquire() as connection:
-        (told,) = await mask(connection, text)
-    assert "(masked)" in told
-    assert count_digits(told.replace("2026-03-16", "")) < 5, told
+        (shown,) = await mask(connection, text)
+    assert "(masked)" in shown
+    assert count_digits(shown.replace("2026-03-16", "")) < 5, shown
 
 
 @pytest.mark.parametrize(
@@ -80,13 +82,13 @@ async def test_what_looks_like_a_phone_does_not_show(database: Database, text: s
         "March 2026, batch 12", "१२ मार्च", "98765 and 43210", "e3f853de-9cbb-4b1e-ad75-d3c8ac82abfb",
     ],
 )  # fmt: skip
-async def test_what_is_none_stays_as_it_is(database: Database, text: str) -> None:
+async def test_text_without_a_phone_is_unchanged(database: Database, text: str) -> None:
     async with database.pool.acquire() as connection:
         assert await mask(connection, text) == [text]
 
 
 async def fill(database: Database, results: dict[str, Any], **fields: Any) -> None:
-    """A batch with one call, whose name and provider's word hold a phone."""
+    """Stores a batch with one call; its name and its provider status contain a phone."""
     await store_batch(database.url, 1)
     await database.pool.execute(
         "UPDATE batches SET name = 'callback ९८७६५/४३२१०', status = 'held for 98765 43210', "
@@ -100,7 +102,7 @@ async def read(database: Database, view: str, schema: str = "bi") -> Any:
     return row
 
 
-async def test_texts_of_a_batch_are_masked_in_every_view_and_whole_in_the_full_ones(database: Database) -> None:
+async def test_texts_of_a_batch_are_masked_in_every_view_except_the_full_ones(database: Database) -> None:
     await fill(database, {"intent": "pay"})
     for view in NAMED_VIEWS:
         row = await read(database, view)
@@ -112,7 +114,7 @@ async def test_texts_of_a_batch_are_masked_in_every_view_and_whole_in_the_full_o
     assert columns == ["customer_phone", "(masked)", "loan_id"]
 
 
-async def test_no_view_of_bi_reads_a_text_of_a_batch_past_the_mask(database: Database) -> None:
+async def test_every_view_of_bi_masks_the_texts_of_a_batch(database: Database) -> None:
     for view in VIEWS:
         text = await database.pool.fetchval("SELECT pg_get_viewdef(format('bi.%I', $1::text)::regclass)", view)
         assert "bi_mask_text" in text, view
@@ -144,7 +146,7 @@ async def test_names_and_values_of_parameters_and_results_are_masked(database: D
     assert not any("98765" in str(dict(row)) for row in counted)
 
 
-async def test_an_id_of_the_provider_is_masked_where_it_holds_the_phone_that_was_called(database: Database) -> None:
+async def test_a_conversation_id_is_masked_if_it_contains_the_called_phone(database: Database) -> None:
     await fill(database, {}, conversation_id=f"call-{phone_of(1)[3:]}_1")
     for view in ("recipient_outcomes", "call_attempts"):
         assert (await read(database, view))["conversation_id"] == "(masked)"
@@ -157,8 +159,8 @@ async def test_an_id_of_the_provider_is_masked_where_it_holds_the_phone_that_was
 RESULTS = {"intent": "pay", "customer_name": "Asha", "Nominee_Name": "Ravi", "rename": "no", "a_b": "1", "axb": "2"}
 
 
-async def show(database: Database) -> dict[str, Any]:
-    """The results that the masked views show: the same in all."""
+async def read_shown(database: Database) -> dict[str, Any]:
+    """The results that the masked views show, which must be the same in all of them."""
     counted = await database.pool.fetch("SELECT name, value FROM bi.batch_results")
     shown: dict[str, Any] = {row["name"]: row["value"] for row in counted}
     for view in ("recipient_outcomes", "call_attempts"):
@@ -166,34 +168,34 @@ async def show(database: Database) -> dict[str, Any]:
     return {name: value for name, value in shown.items() if value != "(hidden)"}
 
 
-async def test_results_are_hidden_by_pattern_unless_they_are_shown_by_name(database: Database) -> None:
+async def test_results_hidden_by_pattern_can_be_shown_by_name(database: Database) -> None:
     await fill(database, RESULTS)
     async with database.pool.acquire() as connection:
-        assert await show(database) == RESULTS
+        assert await read_shown(database) == RESULTS
         assert await set_shown(connection, "result", ("*_name",), is_shown=False) == ["result *_name: hidden"]
-        assert await show(database) == {"intent": "pay", "rename": "no", "a_b": "1", "axb": "2"}
+        assert await read_shown(database) == {"intent": "pay", "rename": "no", "a_b": "1", "axb": "2"}
         await set_shown(connection, "result", ("Nominee_Name",), is_shown=True)
-        assert (await show(database))["Nominee_Name"] == "Ravi"
-        await set_shown(connection, "result", ("a_b",), is_shown=False)  # an underscore is an underscore
-        assert (await show(database)).keys() == {"intent", "Nominee_Name", "rename", "axb"}
+        assert (await read_shown(database))["Nominee_Name"] == "Ravi"
+        await set_shown(connection, "result", ("a_b",), is_shown=False)  # matches an underscore only
+        assert (await read_shown(database)).keys() == {"intent", "Nominee_Name", "rename", "axb"}
         await set_shown(connection, "result", ("*",), is_shown=False)
-        assert await show(database) == {"Nominee_Name": "Ravi"}
+        assert await read_shown(database) == {"Nominee_Name": "Ravi"}
 
 
-async def test_of_an_agent_that_is_closed_only_results_that_are_shown_by_name_are_seen(database: Database) -> None:
+async def test_for_a_closed_agent_only_results_shown_by_name_appear(database: Database) -> None:
     await fill(database, RESULTS)
     async with database.pool.acquire() as connection:
         await set_closed(connection, 999, is_closed=True)
-        assert await show(database) == RESULTS
-        told = await set_closed(connection, 123, is_closed=True)
-        assert told[-2:] == [
+        assert await read_shown(database) == RESULTS
+        lines = await set_closed(connection, 123, is_closed=True)
+        assert lines[-2:] == [
             "results of agent 123: hidden unless shown by name", "results of agent 999: hidden unless shown by name",
         ]  # fmt: skip
-        assert await show(database) == {}
+        assert await read_shown(database) == {}
         await set_shown(connection, "result", ("intent",), is_shown=True)
-        assert await show(database) == {"intent": "pay"}
+        assert await read_shown(database) == {"intent": "pay"}
         await set_closed(connection, 123, is_closed=False)
-        assert await show(database) == RESULTS
+        assert await read_shown(database) == RESULTS
 
 
 async def test_patterns_and_agents_are_set_from_the_command_line(database_url: str) -> None:
@@ -203,7 +205,7 @@ async def test_patterns_and_agents_are_set_from_the_command_line(database_url: s
     closed = await run(OUTCOMES, "bi", "hide", "--result", "--agent", "123", **settings)
     assert closed.output.splitlines()[-1] == "results of agent 123: hidden unless shown by name", closed.errors
     assert "agent" not in (await run(OUTCOMES, "bi", "show", "--result", "--agent", "123", **settings)).output
-    for arguments, told in (
+    for arguments, message in (
         (["show", "--result", "*"], "is a pattern, which only bi hide --result takes"),
         (["hide", "city*"], "is a pattern, which only bi hide --result takes"),
         (["hide", "--agent", "1"], "--agent goes with --result"),
@@ -212,15 +214,15 @@ async def test_patterns_and_agents_are_set_from_the_command_line(database_url: s
     ):
         refused = await run(OUTCOMES, "bi", *arguments, **settings)
         assert refused.status == 2, arguments
-        assert told in refused.errors
+        assert message in refused.errors
 
 
 @pytest.mark.parametrize("number", ["9876543210.0", "919876543210.00", "-9876543210.5", "1234567.0"])
-async def test_a_phone_that_became_a_number_with_a_fraction_does_not_show(database: Database, number: str) -> None:
-    told = await database.pool.fetchval("SELECT bi_mask_value($1::jsonb) #>> '{}'", number)
-    assert told.lstrip("-") == "(masked)"
+async def test_a_phone_stored_as_a_decimal_number_is_masked(database: Database, number: str) -> None:
+    shown = await database.pool.fetchval("SELECT bi_mask_value($1::jsonb) #>> '{}'", number)
+    assert shown.lstrip("-") == "(masked)"
 
 
 @pytest.mark.parametrize("number", ["0.123456789", "77.5945627", "-12.9715987", "15000.50", "125.5", "999999.99"])
-async def test_a_fraction_shows(database: Database, number: str) -> None:
+async def test_a_decimal_number_that_is_no_phone_is_shown(database: Database, number: str) -> None:
     assert await database.pool.fetchval("SELECT bi_mask_value($1::jsonb) #>> '{}'", number) == number

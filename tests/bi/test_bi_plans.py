@@ -1,7 +1,7 @@
-"""What a BI query costs follows from the batches that it asks for, not from all that are stored.
+"""The cost of a BI query depends on the batches that it asks for, not on all stored batches.
 
-Two hundred batches lie in the tables and a query names one of them, or one agent's. Measured, as in ``test_plans.py``,
-from the server's own counts of what was read, as the role that BI tools connect as; with tables analysed and not.
+The tables hold two hundred batches and a query names one of them, or those of one agent. As in ``test_plans.py``, the
+cost is what the server itself counts as read, under the role of BI tools, with analysed and unanalysed tables.
 """
 
 from collections.abc import AsyncIterator
@@ -20,9 +20,9 @@ TABLES = ["batches", "recipients", "outcomes", "facts", "outcome_counts", "resul
 VIEWS = ["batches", "batch_outcomes", "batch_results", "recipient_outcomes", "call_attempts", "hourly_attempts",
          "reconciliations", "provider_metrics"]  # fmt: skip
 SMALL = {"batches"}
-"""One row for each batch: read whole without harm."""
+"""Tables with one row per batch, which may be read whole."""
 OF_A_BATCH = 20 * RECIPIENTS
-"""Rows of one batch in any one table or index, each perhaps met a few times: a tenth of all there are."""
+"""The limit for reads in any one table or index: a batch's rows a few times over, a tenth of all rows."""
 
 
 async def fill(connection: asyncpg.Connection, *, is_analysed: bool) -> None:
@@ -67,7 +67,7 @@ async def fill(connection: asyncpg.Connection, *, is_analysed: bool) -> None:
 
 
 async def count_reads(connection: asyncpg.Connection) -> dict[tuple[str, str], tuple[int, int]]:
-    """Scans begun, and rows or entries read, in this transaction, by table and index."""
+    """Scans started and rows or entries read in this transaction, by table and index."""
     rows = await connection.fetch(
         """
         SELECT t.relname AS table, c.relname AS name, coalesce(pg_stat_get_xact_numscans(c.oid), 0) AS scans,
@@ -82,7 +82,7 @@ async def count_reads(connection: asyncpg.Connection) -> dict[tuple[str, str], t
 
 
 async def read_as(url: str, role: str, query: str) -> int:
-    """Runs a query as ``role`` and returns how many rows it gives; fails when it reads more than one batch's share."""
+    """Runs a query as ``role`` and returns its number of rows; fails if it reads more than ``OF_A_BATCH``."""
     async with as_role(url, role) as connection, connection.transaction():
         before = await count_reads(connection)
         rows = await connection.fetch(query)
@@ -111,7 +111,7 @@ async def test_one_batch_is_found_by_its_id_in_every_view(url: str, role: str) -
         await read_as(url, role, f"SELECT count(*), max(as_of) FROM {view} WHERE batch_id IN (1100, 1101, 1102)")
 
 
-async def test_an_agents_batches_of_some_days_are_found_by_both(url: str) -> None:
+async def test_batches_are_found_by_agent_and_days(url: str) -> None:
     for view in VIEWS:
         query = (
             f"SELECT * FROM {view} WHERE agent_id = {AGENT_ID + 7} "
@@ -126,22 +126,22 @@ async def test_one_recipient_is_found_by_its_number(url: str) -> None:
         assert await read_as(url, "bi_reader", query) == (1 if view == "recipient_outcomes" else 2)
 
 
-# Until autovacuum's first look at a table, a minute or so, the planner may merge the whole of two indexes here.
+# Before autovacuum first analyses a table, after a minute or so, the planner may merge two whole indexes here.
 @pytest.mark.parametrize("url", [True], indirect=True)
-async def test_changes_are_read_on_from_a_position(url: str) -> None:
+async def test_changes_are_read_from_a_position_on(url: str) -> None:
     for begin in (0, ROWS // 2, ROWS - 100):
         query = f"SELECT * FROM recipient_outcomes WHERE position > {begin} ORDER BY position LIMIT 100"
         assert await read_as(url, "bi_reader", query) == 100
     assert await read_as(url, "bi_reader_full", query) == 100
 
 
-async def test_one_person_is_found_by_the_phone_where_phones_are_shown(url: str) -> None:
+async def test_one_person_is_found_by_phone_where_phones_are_shown(url: str) -> None:
     phone = f"+91{7_000_000_000 + 7 + 77 * 1000}"
     assert await read_as(url, "bi_reader_full", f"SELECT * FROM recipient_outcomes WHERE phone = '{phone}'") == 1
 
 
-async def test_attempts_whose_every_fact_counts_are_not_worked_out_one_by_one(url: str) -> None:
-    """A tenth of the recipients has two facts of one attempt: only for them is the order of facts looked up."""
+async def test_attempts_with_a_single_fact_are_not_computed_one_by_one(url: str) -> None:
+    """A tenth of the recipients have two facts for one attempt; the order of facts is computed only for them."""
     connection = await connect(url)
     try:
         await connection.execute("SET track_functions = 'all'")
@@ -155,6 +155,6 @@ async def test_attempts_whose_every_fact_counts_are_not_worked_out_one_by_one(ur
     assert calls == RECIPIENTS // 10
 
 
-async def test_the_measure_sees_a_query_that_reads_all_batches(url: str) -> None:
+async def test_a_query_that_reads_all_batches_is_detected(url: str) -> None:
     with pytest.raises(AssertionError, match=r"scans the whole of|entries of"):
         await read_as(url, "bi_reader", "SELECT * FROM recipient_outcomes WHERE changed_at > 'yesterday'")

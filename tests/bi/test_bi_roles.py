@@ -1,4 +1,4 @@
-"""The BI roles, as which the tests really connect: they read their schema alone, no phone, and not for long."""
+"""The BI roles can read only their schema, no phones, and for a limited time. The tests connect as these roles."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ RESULTS = {
 
 @pytest.fixture
 async def url(database: Database, database_url: str) -> AsyncIterator[str]:
-    """A batch of two recipients, of whom the first was called, and both roles."""
+    """A database with both roles and a batch of two recipients, the first of whom was called."""
     await store_batch(database_url, 2)
     await ingest(database, *decode(make_payload(results=RESULTS)))
     async with roles_set_up(database_url):
@@ -62,7 +62,7 @@ async def test_a_reader_sees_no_schema_but_its_own(url: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_the_tables_are_refused(url: str, role: str) -> None:
+async def test_reading_the_tables_is_refused(url: str, role: str) -> None:
     async with as_role(url, role) as reader:
         await reader.execute("SET search_path = public; SET default_transaction_read_only = off")
         for table in TABLES:
@@ -74,7 +74,7 @@ async def test_the_tables_are_refused(url: str, role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_writing_is_refused_also_by_one_who_asks_for_it(url: str, role: str) -> None:
+async def test_writing_is_refused_even_after_asking_for_a_writable_session(url: str, role: str) -> None:
     statements = (
         "UPDATE bi.recipient_outcomes SET state = 'completed'",
         "DELETE FROM bi.batches",
@@ -99,7 +99,7 @@ async def test_the_full_views_are_refused_to_the_masked_role(url: str) -> None:
                 await reader.fetch(f"SELECT * FROM bi_full.{view}")
 
 
-async def test_phones_and_parameters_are_masked_for_the_one_and_whole_for_the_other(url: str) -> None:
+async def test_phones_and_parameters_are_masked_for_one_role_and_shown_to_the_other(url: str) -> None:
     phone = phone_of(1)
     for view in ("recipient_outcomes", "call_attempts"):
         query = f"SELECT phone, parameters FROM {view} WHERE recipient = 1"
@@ -112,11 +112,11 @@ async def test_phones_and_parameters_are_masked_for_the_one_and_whole_for_the_ot
             assert (row["phone"], json.loads(row["parameters"])) == (phone, {"loan_id": "LN-1"})
 
 
-async def test_parameters_are_shown_and_results_hidden_once_somebody_says_so(url: str, database: Database) -> None:
+async def test_parameters_can_be_shown_and_results_hidden(url: str, database: Database) -> None:
     async with database.pool.acquire() as connection:
         await set_shown(connection, "parameter", ("loan_id",), is_shown=True)
-        told = await set_shown(connection, "result", ("address",), is_shown=False)
-    assert told == ["parameter loan_id: shown", "result address: hidden"]
+        lines = await set_shown(connection, "result", ("address",), is_shown=False)
+    assert lines == ["parameter loan_id: shown", "result address: hidden"]
     async with as_role(url, "bi_reader") as reader:
         (row,) = await reader.fetch("SELECT parameters, results FROM call_attempts")
         assert json.loads(row["parameters"]) == {"loan_id": "LN-1"}
@@ -128,7 +128,7 @@ async def test_parameters_are_shown_and_results_hidden_once_somebody_says_so(url
         assert json.loads(await reader.fetchval("SELECT parameters FROM call_attempts")) == {"loan_id": None}
 
 
-async def test_results_stay_categories_and_what_looks_like_a_person_does_not_show(url: str) -> None:
+async def test_categories_are_shown_and_personal_data_in_results_is_masked(url: str) -> None:
     shown = {
         "intent": "promise_to_pay",
         "promised_at": "2026-03-20T10:00:00",
@@ -148,16 +148,16 @@ async def test_results_stay_categories_and_what_looks_like_a_person_does_not_sho
         assert json.loads(await reader.fetchval("SELECT results FROM call_attempts")) == RESULTS
 
 
-async def test_a_function_of_the_readers_own_is_never_handed_a_phone(url: str) -> None:
-    """The classic leak: a cheap function in WHERE, which the planner would run first, tells what it is given."""
-    told: list[str] = []
+async def test_a_function_of_the_reader_never_receives_a_phone(url: str) -> None:
+    """The classic leak: a cheap function in WHERE, which the planner would run first, reports its arguments."""
+    notices: list[str] = []
     owner = await asyncpg.connect(url)
     await owner.execute(
         await owner.fetchval("SELECT format('GRANT TEMPORARY ON DATABASE %I TO bi_reader', current_database())")
     )
     await owner.close()
     async with as_role(url, "bi_reader") as reader:
-        reader.add_log_listener(lambda _, message: told.append(message.message))
+        reader.add_log_listener(lambda _, message: notices.append(message.message))
         await reader.execute("SET default_transaction_read_only = off")
         await reader.execute(
             """
@@ -170,17 +170,17 @@ async def test_a_function_of_the_readers_own_is_never_handed_a_phone(url: str) -
                 f"SELECT * FROM {view} WHERE pg_temp.leak(phone) AND pg_temp.leak(parameters::text) "
                 f"AND pg_temp.leak(results::text) AND pg_temp.leak({view}::text)"
             )
-    assert "+91*******001" in told
-    assert not any(phone_of(1)[3:] in message or "LN-1" in message or "9876543210" in message for message in told)
+    assert "+91*******001" in notices
+    assert not any(phone_of(1)[3:] in message or "LN-1" in message or "9876543210" in message for message in notices)
 
 
-async def test_a_long_statement_is_ended(database_url: str) -> None:
+async def test_a_long_statement_is_cancelled(database_url: str) -> None:
     async with roles_set_up(database_url, statement_seconds=1), as_role(database_url, "bi_reader") as reader:
         with pytest.raises(asyncpg.QueryCanceledError, match="statement timeout"):
             await reader.fetch("SELECT pg_sleep(30)")
 
 
-async def test_the_limits_are_those_that_were_asked_for(database: Database, database_url: str) -> None:
+async def test_the_role_has_the_given_limits(database: Database, database_url: str) -> None:
     async with roles_set_up(database_url):
         async with as_role(database_url, "bi_reader") as reader:
             names = ("default_transaction_read_only", "statement_timeout", "idle_in_transaction_session_timeout",
@@ -196,7 +196,7 @@ async def test_the_limits_are_those_that_were_asked_for(database: Database, data
                     pass
 
 
-async def test_setting_up_again_changes_nothing_and_mends_what_somebody_changed(
+async def test_setting_up_again_changes_nothing_or_repairs_manual_changes(
     database: Database, database_url: str
 ) -> None:
     async with roles_set_up(database_url), database.pool.acquire() as connection:
@@ -214,21 +214,21 @@ async def test_setting_up_again_changes_nothing_and_mends_what_somebody_changed(
         assert await list_changes() == []
 
 
-async def test_a_role_that_can_do_more_is_refused_and_told(database: Database, database_url: str) -> None:
+async def test_a_role_with_more_rights_is_refused_with_the_reason(database: Database, database_url: str) -> None:
     async with roles_set_up(database_url), database.pool.acquire() as connection:
-        for grant, revoke, told in (
+        for grant, revoke, message in (
             ("GRANT SELECT ON facts TO bi_reader", "REVOKE SELECT ON facts FROM bi_reader", "has rights on facts"),
             ("GRANT pg_write_all_data TO bi_reader", "REVOKE pg_write_all_data FROM bi_reader", "has rights on"),
             ("ALTER ROLE bi_reader SUPERUSER", "ALTER ROLE bi_reader NOSUPERUSER", "is a superuser"),
         ):
             await connection.execute(grant)
-            with pytest.raises(DatabaseError, match=told):
+            with pytest.raises(DatabaseError, match=message):
                 await set_up_role(connection, "bi_reader", connections=7, statement_seconds=60, password="")
             await connection.execute(revoke)
         assert await connection.fetchval("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'bi_reader'") == 20
 
 
-async def test_without_the_right_to_make_roles_it_says_what_an_administrator_runs(
+async def test_without_the_right_to_make_roles_the_error_names_the_command_for_an_administrator(
     database: Database, database_url: str
 ) -> None:
     async with database.pool.acquire() as connection:
@@ -243,7 +243,7 @@ async def test_without_the_right_to_make_roles_it_says_what_an_administrator_run
             await drop_role(connection, "plain")
 
 
-async def test_what_is_printed_for_an_administrator_makes_the_role(database: Database, database_url: str) -> None:
+async def test_the_statements_printed_for_an_administrator_make_the_role(database: Database, database_url: str) -> None:
     finished = await run(OUTCOMES, "bi", "role", "--print", OUTCOMES_DATABASE_URL=database_url)
     statements, password = finished.output.rstrip().rsplit("\n", 1)
     assert (finished.status, password) == (0, "\\password bi_reader")
@@ -258,7 +258,7 @@ async def test_what_is_printed_for_an_administrator_makes_the_role(database: Dat
             await drop_role(connection, "bi_reader")
 
 
-async def test_a_new_view_and_views_made_anew_can_be_read_at_once(database: Database, database_url: str) -> None:
+async def test_new_and_recreated_views_can_be_read_at_once(database: Database, database_url: str) -> None:
     async with roles_set_up(database_url), database.pool.acquire() as connection:
         await connection.execute("DROP SCHEMA bi, bi_full CASCADE")
         assert (await run(OUTCOMES, "migrate", OUTCOMES_DATABASE_URL=database_url)).status == 0
@@ -266,7 +266,7 @@ async def test_a_new_view_and_views_made_anew_can_be_read_at_once(database: Data
             assert await reader.fetch("SELECT * FROM bi_full.batches UNION SELECT * FROM bi.batches") == []
 
 
-async def test_the_password_opens_the_door_and_is_in_no_log(own_postgres: PostgresServer) -> None:
+async def test_the_password_works_and_is_in_no_log(own_postgres: PostgresServer) -> None:
     url = await create_database(own_postgres, "template0")
     access = own_postgres.folder / "data" / "pg_hba.conf"
     access.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
@@ -286,19 +286,19 @@ async def test_the_password_opens_the_door_and_is_in_no_log(own_postgres: Postgr
     assert "s3cret" not in Path(own_postgres.folder / "log").read_text() + made.errors
 
 
-def test_a_password_that_would_have_to_be_normalised_is_refused() -> None:
+def test_a_password_that_would_need_normalisation_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="OUTCOMES_BI_PASSWORD takes printable ASCII"):
         to_scram_verifier("pässword")
 
 
-def test_the_verifier_is_the_one_of_rfc_7677s_example() -> None:
+def test_the_verifier_matches_the_example_of_rfc_7677() -> None:
     assert to_scram_verifier("pencil", base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")) == (
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:"
         "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
     )
 
 
-async def test_names_are_shown_and_hidden_from_the_command_line(database: Database, database_url: str) -> None:
+async def test_names_can_be_shown_and_hidden_from_the_command_line(database: Database, database_url: str) -> None:
     shown = await run(OUTCOMES, "bi", "show", "city", "language", OUTCOMES_DATABASE_URL=database_url)
     assert (shown.status, shown.output) == (0, "parameter city: shown\nparameter language: shown\n"), shown.errors
     hidden = await run(OUTCOMES, "bi", "hide", "--result", "address", OUTCOMES_DATABASE_URL=database_url)

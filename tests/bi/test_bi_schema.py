@@ -1,4 +1,4 @@
-"""The BI schema keeps its word across versions: columns stay, in their order and types, and are explained."""
+"""The BI schema is stable across versions: columns keep their order and types, and have comments."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,12 @@ VIEWS = {
     "batches", "batch_outcomes", "batch_results", "recipient_outcomes", "call_attempts", "hourly_attempts",
     "reconciliations", "provider_metrics",
 }  # fmt: skip
-# Dashboards and notebooks of others rely on these. A line may be added at the end of a view, and none be changed.
+# Dashboards and notebooks depend on these. Add lines only at the end of a view, and change none.
 COLUMNS: dict[str, list[list[str]]] = json.loads((Path(__file__).parent / "bi_columns.json").read_text())
 
 
 async def list_columns(database: Database, schema: str) -> dict[str, list[list[str]]]:
-    """Name and type of each column, by view."""
+    """The name and type of each column, by view."""
     columns: dict[str, list[list[str]]] = {}
     async for row in load_queries().list_bi_columns(database.pool):
         if row["schema"] == schema:
@@ -27,27 +27,27 @@ async def list_columns(database: Database, schema: str) -> dict[str, list[list[s
 
 
 @pytest.mark.parametrize("schema", ["bi", "bi_full"])
-async def test_the_columns_are_those_that_others_rely_on(database: Database, schema: str) -> None:
+async def test_the_columns_are_the_published_ones(database: Database, schema: str) -> None:
     assert await list_columns(database, schema) == COLUMNS, (
         "columns may only be added at the end of a view: then add them to bi_columns.json too"
     )
     assert COLUMNS.keys() == VIEWS
 
 
-async def test_the_database_itself_refuses_a_column_that_moves_or_goes(database: Database) -> None:
+async def test_the_database_refuses_to_move_or_remove_a_column(database: Database) -> None:
     for columns in ("as_of AS upload_id", "upload_id::text AS upload_id", "upload_id"):
         with pytest.raises(asyncpg.InvalidTableDefinitionError):
             await database.pool.execute(f"CREATE OR REPLACE VIEW bi.batches AS SELECT {columns} FROM bi_full.batches")
 
 
-async def test_every_view_and_column_explains_itself(database: Database) -> None:
+async def test_every_view_and_column_has_a_comment(database: Database) -> None:
     async for row in load_queries().list_bi_columns(database.pool):
         for sentence in (row["comment"], row["view_comment"]):
             assert sentence, f"{row['schema']}.{row['view']}.{row['name']}"
             assert sentence.endswith("."), sentence
 
 
-async def test_every_rate_names_what_it_is_a_share_of(database: Database) -> None:
+async def test_the_comment_of_every_rate_names_its_numerator_and_denominator(database: Database) -> None:
     named = {}
     async for row in load_queries().list_bi_columns(database.pool):
         if row["schema"] == "bi" and row["name"].endswith("_percent"):
@@ -65,11 +65,11 @@ async def test_every_rate_names_what_it_is_a_share_of(database: Database) -> Non
     )
 
 
-async def test_every_row_says_how_final_it_is_and_as_of_when() -> None:
+async def test_every_view_has_the_verdict_and_the_time_of_its_figures() -> None:
     for view, columns in COLUMNS.items():
         assert {"verdict", "as_of", "campaign_id", "batch_id", "upload_id"} <= {name for name, _ in columns}, view
 
 
-async def test_the_dictionary_is_the_one_that_the_comments_make(database: Database) -> None:
+async def test_the_dictionary_is_generated_from_the_comments(database: Database) -> None:
     async with database.pool.acquire() as connection:
         assert await write_dictionary(connection) == DICTIONARY.read_text(), "run `make docs`"

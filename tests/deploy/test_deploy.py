@@ -1,4 +1,4 @@
-"""What stands in deploy/ fits the service: its commands parse, its settings exist, its probes and metrics are there."""
+"""The files in deploy/ match the service: their commands parse; their settings, probes and metrics exist."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ def find_containers() -> Iterator[dict[str, Any]]:
 
 
 def parse(arguments: list[str]) -> None:
-    """Parses a command line of ours as far as a start would, without starting anything."""
+    """Parses an ``outcomes`` command line without running it."""
     command, rest = outcomes.commands[arguments[0]], list(arguments[1:])
     if isinstance(command, click.Group):
         command, rest = command.commands[rest[0]], rest[1:]
@@ -43,7 +43,7 @@ def parse(arguments: list[str]) -> None:
         pass
 
 
-def test_every_command_line_is_one() -> None:
+def test_every_command_line_parses() -> None:
     lines = [container["args"] for container in find_containers()]
     lines += [service["command"] for service in COMPOSE.values() if "build" in service]
     unit = (DEPLOY / "outcomes.service").read_text()
@@ -55,7 +55,7 @@ def test_every_command_line_is_one() -> None:
         parse(arguments)
 
 
-def test_a_wrong_command_line_would_be_seen() -> None:
+def test_a_wrong_command_line_is_detected() -> None:
     with pytest.raises(click.UsageError):
         parse(["serve", "--prot=1"])
 
@@ -67,7 +67,7 @@ def test_every_setting_exists() -> None:
     assert set(names) <= KNOWN
 
 
-def test_every_probe_asks_what_is_served() -> None:
+def test_every_probe_asks_for_a_path_that_is_served() -> None:
     source = "".join(file.read_text() for file in (DEPLOY.parent / "service" / "web").glob("*.py"))
     paths = [
         probe["httpGet"]["path"]
@@ -80,7 +80,7 @@ def test_every_probe_asks_what_is_served() -> None:
         assert f'"{path}"' in source
 
 
-def test_every_manifest_selects_the_pods_that_there_are() -> None:
+def test_every_manifest_selects_existing_pods() -> None:
     (labels,) = [d["spec"]["template"]["metadata"]["labels"] for d in KUBERNETES if d["kind"] == "Deployment"]
     selectors = [d["spec"]["selector"] for d in KUBERNETES if d["kind"] == "Service"]
     selectors += [
@@ -93,7 +93,7 @@ def test_every_manifest_selects_the_pods_that_there_are() -> None:
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
-def test_every_alert_names_metrics_that_there_are_and_an_entry_of_the_runbook() -> None:
+def test_every_alert_names_existing_metrics_and_an_entry_of_the_runbook() -> None:
     known = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
     known |= {f"{family.name}_total" for family in Metrics().registry.collect()}
     known |= {f"{family.name}_bucket" for family in Metrics().registry.collect() if family.type == "histogram"}
@@ -109,7 +109,7 @@ def test_every_alert_names_metrics_that_there_are_and_an_entry_of_the_runbook() 
         assert set(expected) <= headings
 
 
-def test_the_image_takes_along_what_the_wheel_is_made_of() -> None:
+def test_the_image_contains_everything_that_the_wheel_is_built_from() -> None:
     docker, ignored = (DEPLOY / "Dockerfile").read_text(), (DEPLOY.parent / ".dockerignore").read_text()
     copied = [
         name
@@ -123,7 +123,7 @@ def test_the_image_takes_along_what_the_wheel_is_made_of() -> None:
     assert re.search(r"^USER \d+$", docker, re.MULTILINE)
 
 
-def test_the_proxys_time_outs_lie_outside_the_services_own() -> None:
+def test_the_proxy_waits_longer_than_the_service_takes() -> None:
     text = (DEPLOY / "nginx.conf").read_text()
     webhook = text.partition("location /webhooks/formant")[2].partition("}")[0]
     upload = text.partition("location = /v1/batch-call")[2].partition("}")[0]
@@ -132,7 +132,7 @@ def test_the_proxys_time_outs_lie_outside_the_services_own() -> None:
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
-def test_the_unit_is_one(tmp_path: Path) -> None:
+def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
     unit = tmp_path / "outcomes.service"
     text = (DEPLOY / "outcomes.service").read_text().replace("/opt/outcomes/bin/outcomes", "/bin/true")
     unit.write_text(text.replace("User=outcomes", "User=root"))

@@ -1,4 +1,4 @@
-"""What the service runs with is listed, and asks for nothing but its notice."""
+"""Every package that the service needs to run is listed, and its licence asks only for a notice."""
 
 import pytest
 
@@ -9,7 +9,7 @@ def test_the_page_of_licences_is_up_to_date() -> None:
     assert PATH.read_text() == write_licences(), "run make licences"
 
 
-def test_every_package_that_the_service_runs_with_has_a_licence_on_the_list() -> None:
+def test_every_runtime_package_has_an_allowed_licence() -> None:
     packages = find_runtime("otel")
     assert {"starlette", "uvicorn", "asyncpg", "httpx", "structlog"} <= packages.keys()
     assert NAME not in packages
@@ -18,5 +18,5 @@ def test_every_package_that_the_service_runs_with_has_a_licence_on_the_list() ->
 
 
 @pytest.mark.parametrize("licence", ["GPL-3.0-only", "MIT AND AGPL-3.0-or-later", "unknown", ""])
-def test_a_licence_that_is_not_on_the_list_is_refused(licence: str) -> None:
+def test_a_licence_that_is_not_allowed_is_refused(licence: str) -> None:
     assert not is_allowed(licence)

@@ -1,4 +1,4 @@
-"""The built wheel, installed where the checkout cannot be seen: it has its SQL with it, and works."""
+"""The built wheel works outside the checkout and contains its SQL."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from service.store.migrations import read_functions, read_migrations
 from tests.processes import make_environ, run_in
 
 CHECKOUT = Path(__file__).parents[2]
-# Prints where the package and its SQL are, and fails when the checkout can be imported from.
-TELL_PLACES = """
+# Prints the folders of the package and of its SQL.
+PRINT_FOLDERS = """
 import service, sys, pathlib
 from service.store.database import find_sql_folder
 print(pathlib.Path(service.__file__).parent)
@@ -24,7 +24,7 @@ print(find_sql_folder())
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh environment with the wheel in it; what it depends on comes from this environment, by path."""
+    """A fresh environment with the wheel; its dependencies come from this environment, by path."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     environment = folder / "venv"
     venv.create(environment, with_pip=False, symlinks=True)
-    # A folder named in a .pth file has its own .pth files ignored, so the editable installation stays out of sight.
+    # Python ignores .pth files in a folder that a .pth file names, so the editable installation stays hidden.
     relative = Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     (environment / relative / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     subprocess.run(
@@ -44,10 +44,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment
 
 
-async def test_the_wheel_brings_its_own_package_and_sql(installed: Path, tmp_path: Path) -> None:
-    told = await run_in(tmp_path, str(installed / "bin" / "python"), "-c", TELL_PLACES)
-    assert told.status == 0, told.errors
-    package, sql = (Path(line) for line in told.output.splitlines())
+async def test_the_wheel_uses_its_own_package_and_sql(installed: Path, tmp_path: Path) -> None:
+    printed = await run_in(tmp_path, str(installed / "bin" / "python"), "-c", PRINT_FOLDERS)
+    assert printed.status == 0, printed.errors
+    package, sql = (Path(line) for line in printed.output.splitlines())
     assert package.is_relative_to(installed)
     assert sql == package / "sql"
     ours = {path.relative_to(CHECKOUT / "sql"): path.read_bytes() for path in (CHECKOUT / "sql").rglob("*.sql")}
@@ -55,7 +55,7 @@ async def test_the_wheel_brings_its_own_package_and_sql(installed: Path, tmp_pat
     assert ours
 
 
-async def test_the_wheel_brings_the_page_of_the_documentation_and_its_licence(installed: Path) -> None:
+async def test_the_wheel_contains_the_documentation_page_and_its_licence(installed: Path) -> None:
     (static,) = installed.glob("lib/*/site-packages/service/web/static")
     ours = CHECKOUT / "service" / "web" / "static"
     files = {path.relative_to(ours): path.read_bytes() for path in ours.rglob("*") if path.is_file()}
@@ -63,7 +63,7 @@ async def test_the_wheel_brings_the_page_of_the_documentation_and_its_licence(in
     assert {"LICENSE", "NOTICE", "swagger-ui-bundle.js", "docs.html"} <= {path.name for path in files}
 
 
-async def test_the_wheel_holds_the_package_and_nothing_else(installed: Path) -> None:
+async def test_the_wheel_contains_the_package_and_nothing_else(installed: Path) -> None:
     packages = [path.name for path in next(installed.glob("lib/*/site-packages")).iterdir() if path.is_dir()]
     assert [name for name in packages if not name.endswith(".dist-info")] == ["service"]
 

@@ -1,4 +1,4 @@
-"""The docs fit the code: what they name exists, every link leads somewhere, and the template holds the defaults."""
+"""The docs match the code: everything they name exists, every link resolves, and the template holds the defaults."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ PAGES = [*list_pages(), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 FOLDERS = ("service", "sql", "tests", "deploy", "docs")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 NAME_PATTERN = re.compile(r"\b(?:OUTCOMES|FORMANT)_[A-Z_]+\b")
-ELSEWHERE = {"OUTCOMES_BI_HOST", "OUTCOMES_BI_DATABASE", "OUTCOMES_BI_SSLMODE", "OUTCOMES_KEEP_"}
-"""Grafana's own, and a name that stands for several settings."""
+EXTERNAL_NAMES = {"OUTCOMES_BI_HOST", "OUTCOMES_BI_DATABASE", "OUTCOMES_BI_SSLMODE", "OUTCOMES_KEEP_"}
+"""Grafana's own variables, and a prefix that stands for several settings."""
 
 
 def read(page: Path) -> str:
@@ -27,13 +27,13 @@ def read(page: Path) -> str:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """The anchors of a page's headings, as a code host makes them."""
+    """The anchors of a page's headings, as code hosts generate them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", read(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
+def test_every_link_leads_to_an_existing_file_and_heading(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", read(page))):
         if target.startswith(("http://", "https://")):
             continue
@@ -45,12 +45,12 @@ def test_every_link_leads_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_file_that_is_named_exists(page: Path) -> None:
+def test_every_named_file_exists(page: Path) -> None:
     for name in re.findall(rf"\b(?:{'|'.join(FOLDERS)})/[\w./-]*\w", re.sub(r"\]\([^)]*\)", "]", read(page))):
         assert list(ROOT.glob(re.sub("[A-Z]{4,}$", "*", name))), f"{page.name}: {name}"
 
 
-def test_every_page_is_reached_from_the_readme() -> None:
+def test_every_page_is_reachable_from_the_readme() -> None:
     linked = re.findall(r"\]\((docs/[^)#\s]+\.md)", read(ROOT / "README.md"))
     assert {ROOT / path for path in linked} == set((ROOT / "docs").rglob("*.md"))
 
@@ -60,9 +60,9 @@ def test_the_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_setting_and_metric_that_is_named_exists(page: Path) -> None:
+def test_every_named_setting_and_metric_exists(page: Path) -> None:
     settings = NAMES.keys() | SYNC_NAMES.keys()
-    for name in set(NAME_PATTERN.findall(read(page))) - ELSEWHERE:
+    for name in set(NAME_PATTERN.findall(read(page))) - EXTERNAL_NAMES:
         assert name in settings or name.removesuffix("_FILE") in settings, f"{page.name}: {name}"
     families = list(Metrics().registry.collect())
     known = {family.name for family in families} | {f"{family.name}_total" for family in families}
@@ -71,7 +71,7 @@ def test_every_setting_and_metric_that_is_named_exists(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None:
+def test_every_named_command_exists_with_its_options(page: Path) -> None:
     shown = re.findall(r"`outcomes ([^`]+)`", read(page))
     for block in re.findall(r"^```bash\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE):
         lines = [line.partition("#")[0] for line in block.splitlines()]
@@ -87,7 +87,7 @@ def test_every_command_that_is_named_exists_with_its_options(page: Path) -> None
         assert {word for word in words if word.startswith("--")} <= options, f"{page.name}: outcomes {line}"
 
 
-def test_every_command_explains_itself() -> None:
+def test_every_command_has_a_help_text() -> None:
     with click.Context(outcomes) as context:
         for name in outcomes.list_commands(context):
             command = outcomes.get_command(context, name)
@@ -95,7 +95,7 @@ def test_every_command_explains_itself() -> None:
             assert command.help, name
 
 
-def test_every_setting_stands_in_the_template() -> None:
+def test_every_setting_is_in_the_template() -> None:
     for name in NAMES | SYNC_NAMES:
         assert re.search(rf"^{name}=", ENV_EXAMPLE, re.MULTILINE)
 

@@ -1,4 +1,4 @@
-"""The tables of the docs are those that the code makes, and each of them stands in a page."""
+"""The tables in the docs are the ones that the code generates, and each of them is on a page."""
 
 import re
 from pathlib import Path
@@ -18,19 +18,19 @@ async def document(service: httpx.AsyncClient) -> dict[str, Any]:
     return document
 
 
-async def test_no_table_is_stale(document: dict[str, Any], subtests: pytest.Subtests) -> None:
+async def test_no_generated_table_is_stale(document: dict[str, Any], subtests: pytest.Subtests) -> None:
     tables = make_tables(document)
     for page in list_pages():
         with subtests.test(page=str(page.relative_to(ROOT))):
             assert page.read_text() == fill(page.read_text(), tables), "run `make docs`"
 
 
-async def test_every_table_stands_in_a_page(document: dict[str, Any]) -> None:
+async def test_every_generated_table_is_on_a_page(document: dict[str, Any]) -> None:
     named = [name for page in list_pages() for name in re.findall(r"made by make docs: (\w+)", page.read_text())]
     assert sorted(named) == sorted(make_tables(document))
 
 
-async def test_every_setting_metric_call_and_error_has_a_row(document: dict[str, Any]) -> None:
+async def test_every_setting_metric_operation_and_error_has_a_row(document: dict[str, Any]) -> None:
     tables = make_tables(document)
     for name in NAMES:
         assert f"| `{name}`" in tables["settings"]

@@ -1,5 +1,5 @@
-"""The runbook has an entry for whatever can wake somebody, in four parts: what it means, what to look at, what to do,
-and how to know that it is over."""
+"""The runbook has an entry for every alarm and alert, in four parts: what it means, what to check, what to do, and how
+to know that it is over."""
 
 import re
 from pathlib import Path
@@ -32,11 +32,11 @@ def test_every_alarm_and_every_alert_has_an_entry_in_four_parts() -> None:
             assert len(part.split()) >= 3, f"{name}: {part}"
 
 
-def test_every_alarm_is_an_alert() -> None:
-    told = {
+def test_every_alarm_has_an_alert_rule() -> None:
+    alerting = {
         name
         for rule in read_rules()
         for names in re.findall(r'name=~"([^"]+)"', str(rule["expr"]))
         for name in names.split("|")
     }
-    assert told == KINDS.keys()
+    assert alerting == KINDS.keys()

@@ -1,5 +1,4 @@
-"""Every command of the runbook, and of backup and upgrade, works as it stands there: run once against a service with
-something in it."""
+"""Every command of the runbook and of the backup and upgrade page works as written, run against a service with data."""
 
 import asyncio
 import os
@@ -24,23 +23,23 @@ BLOCKS = re.findall(r"```bash\n(.*?)```", RUNBOOK, re.S)
 INLINE = [
     " ".join(command.split())
     for command in re.findall(r"`((?:curl|outcomes) [^`]+)`", re.sub(r"```.*?```", "", RUNBOOK, flags=re.S))
-    if not re.search(r"\bROLE\b|bi role|--webhook-url|erasures repeat$", command)  # what only a deployment has
+    if not re.search(r"\bROLE\b|bi role|--webhook-url|erasures repeat$", command)  # needs a deployment
 ]
 MAY_FIND_SOMETHING = ("outcomes doctor", "outcomes reconcile", "outcomes replay")
-"""These end with 1 when there is something to tell."""
+"""These exit with 1 if they find something."""
 
 
-def test_there_are_commands_to_run() -> None:
+def test_the_pages_contain_commands() -> None:
     assert (len(BLOCKS) > 5, len(INLINE) > 8) == (True, True)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("commands", [INLINE, BLOCKS], ids=["inline", "blocks"])
-async def test_every_command_of_the_runbook_works_as_it_stands_there(
+async def test_every_command_of_the_runbook_works_as_written(
     start_service: StartService, database: Database, postgres: PostgresServer, tmp_path: Path, commands: list[str]
 ) -> None:
-    new_url = await create_database(postgres, "template0")  # a name that is free once it is dropped
+    new_url = await create_database(postgres, "template0")  # reserves a free name
     new_name = new_url.partition("?")[0].rpartition("/")[2]
     await database.pool.execute(f"DROP DATABASE {new_name}")
     async with connect_provider(start_service) as (service, sandbox):

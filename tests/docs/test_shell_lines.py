@@ -1,4 +1,4 @@
-"""Every shell line of README and tutorial runs as it stands, in order, beside the demo that ``make run`` starts."""
+"""Every shell line of README and tutorial works as written, in order, next to the demo that ``make run`` starts."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def read_blocks(page: str) -> list[str]:
 
 
 def make_clone(folder: Path) -> None:
-    """A folder in which make finds what it finds in a clone that is set up, and commands leave what they like."""
+    """Makes a folder that looks like a clone after ``make setup``, where commands may leave files."""
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, folder)
     (folder / ".venv").mkdir()
@@ -44,7 +44,7 @@ def make_clone(folder: Path) -> None:
 
 
 async def run_demo(process: asyncio.subprocess.Process) -> str:
-    """What the demo prints up to where it keeps serving."""
+    """Reads what the demo prints until it keeps serving."""
     assert process.stdout is not None
     output = ""
     async with asyncio.timeout(DEMO_SECONDS):
@@ -57,7 +57,7 @@ async def run_demo(process: asyncio.subprocess.Process) -> str:
 
 @pytest.fixture
 async def clone(tmp_path: Path, database_url: str) -> AsyncIterator[tuple[Path, dict[str, str]]]:
-    """The folder in which ``make run`` serves, and the environment of a second terminal there."""
+    """Yields the folder in which ``make run`` serves, and the environment of a second terminal in it."""
     make_clone(tmp_path)
     environ = make_environ({"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_PORT": str(find_free_port())})
     for name in ("FORMANT_WEBHOOK_SECRET", "OUTCOMES_API_KEY"):  # the demo has its own
@@ -89,14 +89,14 @@ async def run_script(script: str, folder: Path, environ: dict[str, str]) -> Fini
 
 
 @pytest.mark.timeout(300)
-async def test_every_shell_line_of_readme_and_tutorial_runs_as_it_stands_there(
+async def test_every_shell_line_of_readme_and_tutorial_works_as_written(
     clone: tuple[Path, dict[str, str]], subtests: pytest.Subtests
 ) -> None:
     folder, environ = clone
     for page in PAGES:
         blocks = read_blocks(page)
-        assert blocks[0] == "make run\n"  # which the fixture has done
-        # `make test` is what runs this: here make only says what it would do.
+        assert blocks[0] == "make run\n"  # the fixture has done it
+        # `make test` runs this test, so here make only prints what it would do.
         script = "".join(blocks[1:]).replace("make test ", "make -n test ")
         with subtests.test(page=page):
             done = await run_script(script, folder, environ)

@@ -1,7 +1,7 @@
-"""``make fuzz TARGET=events SECONDS=60``: coverage-guided fuzzing of what reads bytes from outside, by atheris.
+"""``make fuzz TARGET=events SECONDS=60``: coverage-guided fuzzing, by atheris, of code that reads bytes from outside.
 
-What it has learnt is kept in ``.fuzz/TARGET``, and is where the next run sets out. An input that breaks a promise ends
-the run with 1 and is kept as ``.fuzz/TARGET-crash-…``: make it a regression test.
+The corpus is kept in ``.fuzz/TARGET``, where the next run starts. An input that breaks a promise ends the run with
+status 1 and is saved as ``.fuzz/TARGET-crash-…``: turn it into a regression test.
 """
 
 import argparse
@@ -20,12 +20,12 @@ except ImportError:
 
 FOLDER = Path(__file__).parents[2] / ".fuzz"
 NAMES = ("events", "signature", "files", "json", "conversations", "parameters")
-LONGEST_BYTES = 4096
+MAX_INPUT_BYTES = 4096
 HANG_SECONDS = 10
 
 
 def main() -> None:
-    """Fuzzes one target; all of them, one after the other, by ``make fuzz`` without a TARGET."""
+    """Fuzzes one target; ``make fuzz`` without a TARGET runs this for each."""
     parser = argparse.ArgumentParser(prog="make fuzz", description=__doc__)
     parser.add_argument("target", choices=NAMES)
     parser.add_argument("--seconds", type=int, default=60)
@@ -43,7 +43,7 @@ def main() -> None:
         target.check(data)
 
     options = [
-        f"-max_total_time={arguments.seconds}", f"-max_len={LONGEST_BYTES}", f"-timeout={HANG_SECONDS}",
+        f"-max_total_time={arguments.seconds}", f"-max_len={MAX_INPUT_BYTES}", f"-timeout={HANG_SECONDS}",
         f"-artifact_prefix={FOLDER}/{arguments.target}-", "-print_final_stats=1", "-verbosity=0",
     ]  # fmt: skip
     print(f"{arguments.target}: {arguments.seconds} s", flush=True)

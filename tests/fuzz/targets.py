@@ -1,6 +1,6 @@
-"""What is fuzzed: functions that take any bytes and fail where a promise does not hold. Imported under instrumentation.
+"""The fuzz targets: functions that take any bytes and fail if a promise does not hold. Imported under instrumentation.
 
-Each has its seeds: good inputs, made by the tests' own factories, from which the fuzzer sets out.
+Each target has seeds: valid inputs from the tests' own factories, from which the fuzzer starts.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ OPTIONS = [
 
 
 class Target(NamedTuple):
-    """One function, and what it sets out from."""
+    """A function and its seeds."""
 
     check: Callable[[bytes], object]
     seeds: list[bytes]
 
 
 def check_signature(header: bytes) -> None:
-    """Only the digest that ``sign`` makes is taken, and it reads back."""
+    """Only the digest from ``sign`` is accepted, and it parses back."""
     digest = bytes.fromhex(sign(BODY, SECRET)[7:])
     is_right = digest in read_signatures(header)
     assert not is_right or digest.hex().encode() in header.lower()
@@ -57,33 +57,33 @@ def check_signature(header: bytes) -> None:
 
 
 def check_file(file: bytes) -> None:
-    """A file is read, or refused with a reason; errors say where, and nobody's phone."""
+    """A file is read, or refused with a reason; its errors name line and column and quote no phone."""
     options = OPTIONS[len(file) % len(OPTIONS)]
     try:
         report, contacts, _ = check_contacts(file, options)
     except InvalidRequestError as error:
-        assert error.message.startswith("file: ")  # noqa: PT017 what it says is part of the promise
+        assert error.message.startswith("file: ")  # noqa: PT017 the message is part of the promise
         return
     assert report.recipients == len(contacts) == report.part_counts[0]
     assert report.recipients or report.error_count
-    for told in report.errors:
-        assert told.line > 1
-        assert told.column in (None, PHONE_COLUMN, *report.columns)
-        assert told.problem
+    for finding in report.errors:
+        assert finding.line > 1
+        assert finding.column in (None, PHONE_COLUMN, *report.columns)
+        assert finding.problem
     for contact in contacts:
         assert contact.phone.startswith("+")
         msgspec.json.decode(contact.parameters, type=dict[str, str])
 
 
 def check_json(body: bytes) -> None:
-    """A small body is read, or refused by an error that a caller understands."""
+    """A small body is read, or refused with an error for the caller."""
     for shape in (Person, Acknowledgement, Resolution):
         with contextlib.suppress(ApiError):
             asyncio.run(read_json(_make_request(body), shape, "{}"))
 
 
 def check_conversation(body: bytes) -> None:
-    """A conversation is understood, or not; and what is understood makes an event that can be stored."""
+    """A conversation is refused, or decoded to an event that can be stored."""
     try:
         found = decode_conversation(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, ApiError):
@@ -94,7 +94,7 @@ def check_conversation(body: bytes) -> None:
 
 
 def check_parameters(text: bytes) -> None:
-    """Every declared parameter takes a text, or refuses it by its name."""
+    """Every declared parameter accepts a text, or refuses it by name."""
     for parameter in _PARAMETERS:
         with contextlib.suppress(NotFoundError):
             try:

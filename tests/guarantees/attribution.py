@@ -1,7 +1,7 @@
 """Which recipient each call belongs to, computed in plain Python from the set of events and the candidates at the end.
 
-The rule of design.md ("Which batch an event belongs to"), written a second time on purpose and without looking at the
-SQL. It knows no order of arrival: what it says must hold once nothing is left to do, whatever came first.
+The rule of design.md ("Which batch an event belongs to"), deliberately written a second time and independently of the
+SQL. It ignores the order of arrival: its result must hold once all work is done, whatever came first.
 """
 
 import itertools
@@ -25,13 +25,13 @@ from tests.guarantees.calls import (
 
 CLOCK_SKEW = timedelta(minutes=5)
 FIRST = datetime.min.replace(tzinfo=UTC)
-"""When a call of a reference began that does not say when: it may have been before any other."""
+"""The assumed start of a referenced call without a time: it may have been before any other."""
 
 Key: TypeAlias = tuple[object, ...]
 
 
 class Recipient(NamedTuple):
-    """Whom a call may belong to. ``key`` names it within its batch: its row, or in a window its place in the order."""
+    """A possible owner of a call. ``key`` identifies it in its batch: its row, or in a window its phone and number."""
 
     batch: int
     key: Key
@@ -40,7 +40,7 @@ class Recipient(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A batch as it is known at the end. ``rows`` is None for one whose recipients only its calls tell (a window)."""
+    """A batch as known at the end. ``rows`` is None for a window: its recipients are known only from its calls."""
 
     batch: int
     existed_from: datetime
@@ -49,12 +49,12 @@ class Candidate(NamedTuple):
     total: int | None = None
     is_sent: bool = True
     last_call_at: datetime | None = None
-    """Of a batch that is complete: the last call that is known of it."""
+    """Start of the last known call; only set for a complete batch."""
 
     def covers(
         self, began: datetime | None, slack: timedelta = CLOCK_SKEW, received_at: datetime | None = None
     ) -> bool:
-        """Whether the batch existed and was not seen finished when a call began. No time proves no window."""
+        """Whether the batch existed and was not seen finished when a call began. Without a time, no window does."""
         if began is None:
             has_begun = received_at is None or self.existed_from - slack <= received_at
             return self.rows is not None and has_begun
@@ -64,29 +64,29 @@ class Candidate(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an event is counted, and by which evidence; or the reason why nowhere."""
+    """Where an event is counted and on what evidence, or the reason why it is not."""
 
     recipient: Recipient | None
     reason: str
     """reference, call, recipient or window; no_batch or ambiguous."""
     full: tuple[int, ...] = ()
-    """Windows that had no room for one more recipient."""
+    """Windows without room for another recipient."""
 
 
 class Chooser(Protocol):
-    """Which of several people got the last places in a window is for the order of arrival to say, and so for this."""
+    """Decides who got the last places in a window, which depends on the order of arrival."""
 
     def has_room(self, window: Candidate) -> bool | None:
-        """Whether there was room for one more; None where there may or may not have been."""
+        """Whether there was room for another recipient; None if it is not certain."""
 
     def is_chosen(self, call: Call, place: Place) -> bool:
-        """Whether that is how it went."""
+        """Whether this place is what happened."""
 
 
 class Attribution:
-    """All that the events and the candidates decide.
+    """The places of all events, as far as events and candidates decide them.
 
-    ``named`` gives the recipient that an event's reference names, if it names one.
+    ``named`` returns the recipient that an event's reference names, if any.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class Attribution:
         self._made: defaultdict[int, list[Recipient]] = defaultdict(list)
         self.places: dict[str, Place] = {}
         self.calls: dict[str, set[str]] = {}
-        """For each event those of its call, by their ids."""
+        """For each event id, the ids of all events of its call."""
         once = list({event.event_id: event for event in events}.values())
         references = {event.event_id: named(event) for event in once}
-        self._bearing = {
+        self._with_references = {
             found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
         }
         weak = []
@@ -138,15 +138,15 @@ class Attribution:
                 self._put(event, place, call.began)
 
     def _covers(self, recipient: Recipient, call: Call) -> bool:
-        """Whether a call that only an event without a time names may be of the recipient's batch."""
+        """Whether a call referenced only by an event without a time may belong to the recipient's batch."""
         return any(each.covers(call.began) for each in self._candidates if each.batch == recipient.batch)
 
     def get_made(self, batch: int) -> list[Recipient]:
-        """The recipients of a window, as its calls told them."""
+        """The recipients of a window, as known from its calls."""
         return self._made[batch]
 
     def is_due(self, recipient: Recipient, began: datetime | None, *, own: Collection[str] = ()) -> bool:
-        """Whether nothing final began before, but for a call's ``own`` events."""
+        """Whether no final event, except a call's ``own`` events, began earlier."""
         finals = [at for at, event_id in self._finals[recipient.batch, recipient.key] if event_id not in own]
         if began is None:
             return not finals
@@ -162,17 +162,17 @@ class Attribution:
         self.places[event.event_id] = place
 
     def _find(self, call: Call) -> Place:
-        """The place of a call; where it hangs on whether a window had room, as it went."""
+        """The place of a call; if it depends on the room in a window, the one that the chooser confirms."""
         for roomy in self._list_rooms():
             batch, place = self._weigh(call, roomy)
             if self._chooser is None or self._chooser.is_chosen(call, place):
                 break
         if batch is None or batch.rows is not None or place.recipient is None:
             return place
-        return place._replace(recipient=self._note(place.recipient, call.parameters))
+        return place._replace(recipient=self._record(place.recipient, call.parameters))
 
     def _list_rooms(self) -> Iterator[set[int]]:
-        """Which windows may have had room for one more: all, or some of them, or none but those that certainly had."""
+        """Yields the sets of windows that may have had room: from all of them down to those that certainly had."""
         windows = [each for each in self._candidates if each.rows is None]
         if self._chooser is None:
             yield {each.batch for each in windows if each.total is None or len(self._made[each.batch]) < each.total}
@@ -184,11 +184,11 @@ class Attribution:
             yield from (sure | set(some) for some in itertools.combinations(maybe, count))
 
     def _weigh(self, call: Call, roomy: set[int]) -> tuple[Candidate | None, Place]:
-        """The place that the evidence points to, and its batch."""
+        """The place that the evidence supports, and its batch."""
         if call.phone is None:
             return None, Place(None, "no_batch")
         for referred in filter(None, map(self._named, call.events)):
-            # After its batch was seen finished: it is theirs if they are due, and may else be a copy's.
+            # Too late for its reference: it is theirs if they are due; otherwise it may belong to a copy of the batch.
             return None, Place(referred, "recipient") if self.is_due(referred, call.began) else Place(None, "no_batch")
         found: list[tuple[Candidate, Recipient]] = []
         full: tuple[int, ...] = ()
@@ -198,7 +198,7 @@ class Attribution:
             if candidate.rows is not None:
                 found += ((candidate, row) for row in candidate.rows if self._may_be(candidate, row, call))
                 continue
-            several = list(self._look_through(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
+            several = list(self._list_recipients(candidate, call.phone, call, is_roomy=candidate.batch in roomy))
             full += (candidate.batch,) * (None in several)
             found += ((candidate, recipient) for recipient in several if recipient is not None)
         found = self._narrow(found, call)
@@ -207,7 +207,7 @@ class Attribution:
         return found[0][0], Place(found[0][1], "recipient" if found[0][0].rows is not None else "window", full)
 
     def _narrow(self, found: list[tuple[Candidate, Recipient]], call: Call) -> list[tuple[Candidate, Recipient]]:
-        """Those of several that have more evidence than the others: each kind in turn, where it leaves any."""
+        """Keeps the pairs with more evidence than the others: filters by each kind in turn if any pair passes."""
         conversing = [pair for pair in found if call.conversation_id in self._conversations[pair[1].batch, pair[1].key]]
         found = conversing or found
         known = [pair for pair in found if pair[0].rows is not None or pair[1] in self._made[pair[1].batch]]
@@ -215,15 +215,17 @@ class Attribution:
         return [pair for pair in found if pair[0].covers(call.began, timedelta(0))] or found
 
     def _may_be(self, batch: Candidate, row: Recipient, call: Call) -> bool:
-        """Whether a call may be a row's, though no reference says so."""
+        """Whether a call without a reference may belong to a row."""
         if row.phone != call.phone or not self.is_due(row, call.began):
             return False
         if call.parameters is None:
             return True
-        return batch.batch not in self._bearing and row.parameters.items() <= call.parameters.items()
+        return batch.batch not in self._with_references and row.parameters.items() <= call.parameters.items()
 
-    def _look_through(self, window: Candidate, phone: str, call: Call, *, is_roomy: bool) -> Iterator[Recipient | None]:
-        """Who the call may be to, were it the window's; None where there is no room for one who is new."""
+    def _list_recipients(
+        self, window: Candidate, phone: str, call: Call, *, is_roomy: bool
+    ) -> Iterator[Recipient | None]:
+        """Yields the recipients of a window whom the call may be to; None if a new one has no room."""
         held = [recipient for recipient in self._made[window.batch] if recipient.phone == phone]
         if call.parameters is None:
             known = held
@@ -235,8 +237,8 @@ class Attribution:
             return
         yield Recipient(window.batch, (phone, len(held)), phone, call.parameters or {}) if is_roomy else None
 
-    def _note(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
-        """A window's recipient as this call makes it known."""
+    def _record(self, recipient: Recipient, parameters: Parameters | None) -> Recipient:
+        """Adds a window's recipient, or completes its parameters, from a call; returns it."""
         made = self._made[recipient.batch]
         held = [index for index, other in enumerate(made) if other.key == recipient.key]
         if not held:
@@ -248,7 +250,7 @@ class Attribution:
 
 
 def _order(call: Call) -> tuple[datetime, str, bool, int, str]:
-    """When it began; where none says, by what the calls of a conversation say, those that end nothing first."""
+    """Sorts calls by start; without one by conversation, calls that are not final first."""
     return (
         call.began or LAST,
         call.conversation_id,

@@ -1,4 +1,4 @@
-"""Which events speak of one call, and what they say together of it."""
+"""Groups events by call, and combines what they say about it."""
 
 import json
 import re
@@ -26,29 +26,29 @@ class Call(NamedTuple):
     phone: str | None
     began: datetime | None
     parameters: Parameters | None
-    """Without the reference; None where none of the events has any."""
+    """Without the reference; None if no event has parameters."""
     received_at: datetime
-    """When the first of its events came."""
+    """When the first of its events arrived."""
 
     @property
     def conversation_id(self) -> str:
-        """The same for all its events."""
+        """The conversation that all its events share."""
         return self.events[0].conversation_id
 
 
 def read_call(events: list[Event]) -> Call:
-    """The call that these events speak of."""
+    """Combines the events of one call."""
     return Call(
         events,
         next((event.phone for event in events if event.phone and event.agent_id is not None), None),
         min((moment for event in events if (moment := get_began(event))), default=None),
-        next((told for event in events if (told := read_parameters(event)) is not None), None),
+        next((found for event in events if (found := read_parameters(event)) is not None), None),
         min(event.received_at for event in events),
     )
 
 
 def comparable(parameters: Parameters) -> Parameters:
-    """Parameters by what they mean: empty ones are absent, and what reads as a number is one; without blanks around."""
+    """Normalises parameters: drops empty ones, strips blanks, and reads numeric text as a number."""
     meant = {name: _read_value(value) for name, value in parameters.items()}
     return {name: meant[name] for name in sorted(meant) if meant[name] not in (None, "")}
 
@@ -62,7 +62,7 @@ def _read_value(value: Any) -> Any:
 
 
 def read_parameters(event: Event) -> Parameters | None:
-    """The event's call parameters as they are compared, without the reference; None where it has none at all."""
+    """The event's normalised call parameters without the reference; None if it has none at all."""
     content = _read_content(event)
     return content and {name: value for name, value in content.items() if name != REF_COLUMN}
 
@@ -73,23 +73,22 @@ def _read_content(event: Event) -> Parameters | None:
 
 
 def get_began(event: Event) -> datetime | None:
-    """When the call began, as far as the event says."""
+    """The best time in the event for the start of the call."""
     return event.started_at or event.ended_at or event.occurred_at
 
 
 def is_certainly_final(event: Event) -> bool:
-    """Whether no further attempt follows. Of a call that was not completed only a webhook that numbers its attempt says
-    so: the others leave it to be inferred."""
+    """Whether no further attempt follows. For an uncompleted call only a webhook with an attempt number states it; for
+    others it is inferred."""
     is_said = event.source == "webhook" and event.attempt_number is not None
     return event.is_final and (event.status == "completed" or is_said)
 
 
 def is_same_call(one: Event, other: Event) -> bool:
-    """Whether two events of a conversation, neither of which is without any time, speak of one call.
+    """Whether two events of a conversation, both with some time, report the same call.
 
-    They do when they begin together; or where one does not say when the call began, but only that it ended or was told
-    of, when that lies within what the other says, and neither numbers nor parameters are against it. Calls of one
-    conversation never overlap.
+    They do if their starts agree. If one has no start but only an end or the time of the event, that time must lie
+    within the other's, and neither numbers nor parameters may contradict. Calls of one conversation never overlap.
     """
     times = []
     for event in (one, other):
@@ -106,15 +105,15 @@ def is_same_call(one: Event, other: Event) -> bool:
 
 
 def _contradicts(one: Event, other: Event) -> bool:
-    """Whether two events number their attempts, or give parameters, and differently: a reference is one of them."""
+    """Whether two events both have attempt numbers or parameters (the reference included) that differ."""
     numbers = {one.attempt_number, other.attempt_number} - {None}
-    told = [content for event in (one, other) if (content := _read_content(event))]
-    return len(numbers) == 2 or (len(told) == 2 and told[0] != told[1])
+    contents = [content for event in (one, other) if (content := _read_content(event))]
+    return len(numbers) == 2 or (len(contents) == 2 and contents[0] != contents[1])
 
 
 def group_calls(events: Iterable[Event]) -> list[list[Event]]:
-    """Events by the call that they speak of. One that tells no time at all is of its conversation's only call, or of
-    one that nothing else is known of."""
+    """Groups events by call. An event without any time belongs to the only call of its conversation that it does not
+    contradict; if there is not exactly one, it forms its own call."""
     conversations: defaultdict[str, list[Event]] = defaultdict(list)
     for event in events:
         conversations[event.conversation_id].append(event)

@@ -1,7 +1,7 @@
-"""The acknowledged-event checker: what every client was told, held afterwards against what the database has.
+"""The acknowledged-event checker: compares the answers that clients got with what the database holds afterwards.
 
-Each acknowledged event is stored once and counted once; one that was refused or never answered at most once; nothing
-else is there; the counters equal a recount; and a reader that followed the feed all the while has missed no change.
+Each acknowledged event is stored once and counted once; a refused or unanswered one at most once; nothing else is
+stored; the counters equal a recount; and a reader that followed the feed throughout has missed no change.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ SELECT e.event_id, (SELECT count(*) FROM facts AS f WHERE f.arrival_id = e.arriv
 FROM events AS e
 WHERE starts_with(e.event_id, $1)
 """
-_AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
+_UNAVAILABLE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 
-class Told(NamedTuple):
-    """What clients were told under a fault, first, and what the database made of it: how many events each."""
+class Tally(NamedTuple):
+    """Numbers of events under a fault: by the first answers of the service, and by faults found in the database."""
 
     acknowledged: int
     refused: int
@@ -41,25 +41,25 @@ class Told(NamedTuple):
 
 
 class Checker:
-    """Sends events from many clients at once; keeps what each was told. Event n is of recipient n."""
+    """Sends events from many clients at once and records the answers. Event n is about recipient n."""
 
     def __init__(self) -> None:
         self.acknowledged: set[int] = set()
         self.refused: set[int] = set()
         self.unknown: set[int] = set()
         self.stored: set[int] = set()  # as of the last check
-        self.told: Told | None = None  # once checked
+        self.tally: Tally | None = None  # once checked
         self._bodies: dict[int, bytes] = {}
         self._news = asyncio.Condition()
         self._next = 0
 
     @property
     def sent(self) -> int:
-        """The number of the last event that was sent, answered or not."""
+        """The number of the last event sent, answered or not."""
         return self._next
 
     async def load(self, services: Sequence[httpx.AsyncClient], count: int) -> None:
-        """Sends ``count`` events more, each once, to the services in turn."""
+        """Sends ``count`` more events, each once, to the services in turn."""
         last = self._next + count
         await asyncio.gather(*(self._send_until(last, services) for _ in range(CLIENTS)))
 
@@ -69,14 +69,14 @@ class Checker:
             await self.send(services[self._next % len(services)], self._next)
 
     async def send(self, service: httpx.AsyncClient, number: int) -> httpx.Response | None:
-        """Sends one event; None when no answer came."""
+        """Sends one event; returns None if no answer came."""
         answer: httpx.Response | None = None
-        # The same body each time, as the provider sends it: another one under the same id would be a conflict.
+        # The same body each time, as the provider sends it: a different one under the same id would be a conflict.
         body = self._bodies.setdefault(number, encode(make_payload(recipient=number, event_id=f"sent-{number}")))
         try:
             answer = await post_webhook(service, body)
         except asyncio.CancelledError:
-            self.unknown.add(number)  # its sender hung up
+            self.unknown.add(number)  # the client hung up
             raise
         except httpx.HTTPError:
             kind = self.unknown
@@ -88,7 +88,7 @@ class Checker:
         return answer
 
     async def wait_for(self, acknowledged: int = 0, failed: int = 0) -> None:
-        """Returns once so many more have been acknowledged, and so many in all were not."""
+        """Waits until ``acknowledged`` more events were acknowledged and ``failed`` in all were not."""
         goal = len(self.acknowledged) + acknowledged
         async with asyncio.timeout(60), self._news:
             await self._news.wait_for(
@@ -96,16 +96,16 @@ class Checker:
             )
 
     async def send_again(self, service: httpx.AsyncClient) -> None:
-        """Sends again what was not acknowledged, as the provider does; all of it must be taken now."""
+        """Resends unacknowledged events, as the provider does; all of them must be acknowledged now."""
         for number in sorted((self.refused | self.unknown) - self.acknowledged):
             answer = await self.send(service, number)
             assert answer is not None
             assert answer.status_code == 204, answer.text
 
     async def check(self, url: str) -> None:
-        """Holds the database against what was told."""
+        """Compares the database with the answers."""
         connection = await connect(url)
-        async with connection.transaction(isolation="repeatable_read"):  # what was refused may still come through
+        async with connection.transaction(isolation="repeatable_read"):  # refused events may still arrive
             stored = [int(row["event_id"][5:]) for row in await connection.fetch("SELECT event_id FROM events")]
             bodies = await connection.fetchval("SELECT count(*) FROM event_bodies")
             facts = await connection.fetchval("SELECT count(*) FROM facts")
@@ -113,7 +113,7 @@ class Checker:
             differences = await find_differences(connection)
         await connection.close()
         self.stored = set(stored)
-        self.told = Told(
+        self.tally = Tally(
             len(self.acknowledged),
             len(self.refused),
             len(self.unknown),
@@ -127,25 +127,27 @@ class Checker:
         assert differences == []
 
 
-async def find_lost(url: str, prefix: str, told: Sequence[int], unusable: int) -> list[str]:
-    """The same of very many events, whose ids are ``prefix`` and a number, beside others: what is lost or double.
+async def find_lost(url: str, prefix: str, results: Sequence[int], unusable: int) -> list[str]:
+    """Checks very many events whose ids are ``prefix`` and a number; returns a line for each that is lost or doubled.
 
-    ``told[n]`` is 1 where event n was acknowledged, 0 where it was not even sent. ``unusable`` bodies were acknowledged
-    that are no events. Nothing is held in memory but one number for each.
+    ``results[n]`` is 1 if event n was acknowledged, 0 if it was never sent. ``unusable`` is the number of acknowledged
+    bodies that are not events. Memory holds only one number per event.
     """
-    found, seen = [], bytearray(len(told))
+    found, seen = [], bytearray(len(results))
     connection = await connect(url, statement_seconds=None)
     async with connection.transaction():
         async for row in connection.cursor(_KEPT, prefix, prefetch=5000):
             number = int(row["event_id"][len(prefix) :])
-            if number >= len(told) or told[number] == 0:
+            if number >= len(results) or results[number] == 0:
                 found.append(f"{row['event_id']} was never sent")
                 continue
             seen[number] = 1
             if (row["facts"], row["bodies"]) != (1, 1):
                 found.append(f"{row['event_id']} has {row['facts']} facts and {row['bodies']} bodies")
     found += [
-        f"{prefix}{number} was acknowledged" for number in range(len(told)) if told[number] == 1 and not seen[number]
+        f"{prefix}{number} was acknowledged"
+        for number in range(len(results))
+        if results[number] == 1 and not seen[number]
     ]
     kept = await connection.fetchval("SELECT count(*) FROM quarantine")
     if kept < unusable:
@@ -158,7 +160,7 @@ async def find_lost(url: str, prefix: str, told: Sequence[int], unusable: int) -
 
 @asynccontextmanager
 async def following_the_feed(url: str) -> AsyncIterator[None]:
-    """Follows the feed while the block lasts; at its end the reader must know each recipient's last change."""
+    """Follows the feed during the block; at its end the reader must know the last change of each recipient."""
     seen: dict[tuple[int, int], tuple[int, str]] = {}
     done = asyncio.Event()
     task = asyncio.create_task(_follow(url, seen, done))
@@ -174,7 +176,7 @@ async def following_the_feed(url: str) -> AsyncIterator[None]:
 
 
 async def _follow(url: str, seen: dict[tuple[int, int], tuple[int, str]], done: asyncio.Event) -> None:
-    """Reads page after page, also past a database that goes away; ends with an empty page after ``done``."""
+    """Reads page after page, even if the database goes away; ends with an empty page after ``done``."""
     position, connection = 0, None
     while True:
         is_last = done.is_set()
@@ -182,7 +184,7 @@ async def _follow(url: str, seen: dict[tuple[int, int], tuple[int, str]], done: 
             if connection is None or connection.is_closed():
                 connection = await connect(url)
             page = await connection.fetch(_TAIL, position, PAGE)
-        except _AWAY:
+        except _UNAVAILABLE:
             assert not is_last, "the database is away at the end"
             connection = None
             await asyncio.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A provider whose webhooks are lost, and hours that pass at once."""
+"""A provider whose webhooks are lost, and time that passes instantly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ def now() -> datetime:
 
 
 class Hours:
-    """Time that passes only while somebody sleeps: for the reconciler, its budget, and the provider's rate limit."""
+    """A clock that advances only by sleeping: for the reconciler, its budget and the provider's rate limit."""
 
     def __init__(self) -> None:
         self.moment = now()
@@ -51,13 +51,13 @@ class Hours:
 async def open_reconciler_in(
     hours: Hours, database: Database, sandbox: RunningSandbox, hook: Callable[[Any], Awaitable[None]] | None = None
 ) -> AsyncIterator[Reconciler]:
-    """A replica's reconciler that never really waits; ``hook`` is called with each answer of the provider."""
+    """Opens a replica's reconciler that never really waits; calls ``hook`` with each answer of the provider."""
     sandbox.sandbox.real_time = hours.timestamp
     metrics = Metrics()
     writer = Writer(database.url, database.queries, metrics)
 
     async def forget_date(answer: httpx.Response) -> None:
-        answer.headers.pop("date", None)  # the server's clock is another one
+        answer.headers.pop("date", None)  # the server uses another clock
 
     try:
         async with open_http(sandbox.base_url, KEY) as http:
@@ -79,7 +79,7 @@ async def play(
     recipients: int = RECIPIENTS,
     seed: int = 3,
 ) -> int:
-    """A batch from its upload to its last call, with a share of the webhooks lost; returns its id."""
+    """Plays a batch from its upload to its last call, losing a share of the webhooks; returns its id."""
     sandbox.sandbox.faults.drop = drop
     answer = await upload(service, sample_contacts(recipients, seed=seed), force="true")
     batch_id: int = answer.json()["data"]["id"]
@@ -90,7 +90,7 @@ async def play(
 
 
 async def read_truth(sandbox: RunningSandbox, batch_id: int) -> list[dict[str, Any]]:
-    """What really became of each recipient, by row."""
+    """The true result of each recipient, in the order of the rows."""
     async with httpx.AsyncClient(base_url=sandbox.base_url, timeout=60) as witness:
         answer = await witness.get(f"/sandbox/batches/{batch_id}/recipients", params={"limit": 10_000})
     data: list[dict[str, Any]] = answer.json()["data"]
@@ -98,7 +98,7 @@ async def read_truth(sandbox: RunningSandbox, batch_id: int) -> list[dict[str, A
 
 
 async def assert_healed(database: Database, sandbox: RunningSandbox, batch_id: int, *, is_whole: bool = True) -> None:
-    """Each recipient's state and attempts are the provider's, and a recount finds every counter right."""
+    """Asserts that each recipient's state and attempts are the provider's, and that counters equal a recount."""
     truth = {row["row"] + 1: (row["state"], len(row["attempts"])) for row in await read_truth(sandbox, batch_id)}
     rows = await database.pool.fetch(
         "SELECT o.recipient_no, o.state, o.attempts FROM outcomes AS o JOIN batches AS b USING (batch_key) "
@@ -117,7 +117,7 @@ async def read_outcomes(service: httpx.AsyncClient, batch_id: int) -> dict[str, 
 
 
 async def write_all_webhooks(sandbox: RunningSandbox, batch_id: int) -> list[bytes]:
-    """The bodies of all webhooks of a batch, those that were lost among them."""
+    """The bodies of all webhooks of a batch, including lost ones."""
     playing = sandbox.sandbox
     writer = EventWriter(playing.options, playing.seed)
     return [
@@ -128,11 +128,11 @@ async def write_all_webhooks(sandbox: RunningSandbox, batch_id: int) -> list[byt
 
 
 def recall(playing: Sandbox, attempt: Attempt) -> Call:
-    """How an attempt went."""
+    """The call of an attempt."""
     share = playing.options.completed_share
     return draw_call(playing.seed, attempt.batch.ordinal, attempt.row, attempt.number, completed_share=share)
 
 
 async def wait_until(database: Database, question: str, *, seconds: float = 30) -> None:
-    """Waits for the database to say true."""
-    await eventually(lambda: database.pool.fetchval(question))
+    """Waits until a query returns true."""
+    await eventually(lambda: database.pool.fetchval(question), seconds=seconds)

@@ -1,7 +1,7 @@
-"""Random histories of one agent: its batches, the calls of these and all its other calls, and what is told of each.
+"""Random histories of one agent: its batches, their calls, all its other calls, and the events reported for each.
 
-A plan is drawn by hypothesis and names no numbers; ``History`` makes it real under an agent, phones and ids of its own,
-so that thousands share one database. Each call knows its true owner, which the system is never given.
+Hypothesis draws a plan without ids; ``History`` gives it its own agent, phones and ids, so that thousands share one
+database. Each call knows its true owner, which the service never learns.
 """
 
 import json
@@ -17,33 +17,33 @@ from service.formant.events import STATUSES, Event
 from tests.factories import BEGAN, RECEIVED, decode, make_payload
 
 SPELLINGS = True
-"""Whether phones and parameters are compared by what they mean; events then spell them in every way."""
+"""Whether phones and parameters are compared by their meaning; events then spell them in many ways."""
 PEOPLE = 3
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 UNANSWERED = ("busy", "no_answer", "failed", "unreachable")
 
 
-class Telling(NamedTuple):
-    """What a call came to, and how it is told."""
+class CallPlan(NamedTuple):
+    """The result of a call, and how it is reported."""
 
     status: str
     is_final: bool
     webhook: str
     is_bare: bool
-    """Its webhooks have no call parameters, which the contract allows where nobody answered."""
+    """Its webhooks have no call parameters, which the contract allows for unanswered calls."""
     healed: str
 
 
 class RowPlan(NamedTuple):
-    """A row of a CSV: whom it is about, and the attempts to reach them."""
+    """A row of a CSV: its person, and the attempts to reach them."""
 
     person: int
-    attempts: list[Telling]
+    attempts: list[CallPlan]
     is_misdialled: bool
 
 
 class BatchPlan(NamedTuple):
-    """A batch, and what we learn of it. ``registered`` and ``discovered``: where in the history, from 0 to 1."""
+    """A batch, and what the service learns of it. ``registered``, ``discovered``: points in the history, 0 to 1."""
 
     kind: str
     begins: int
@@ -57,14 +57,14 @@ class BatchPlan(NamedTuple):
 
 
 class OtherPlan(NamedTuple):
-    """A single call, or one that came in."""
+    """A single call or an inbound call."""
 
     kind: str
     person: int
     hour: int
     parameters: str
     continues: bool
-    telling: Telling
+    call_plan: CallPlan
 
 
 class Plan(NamedTuple):
@@ -77,15 +77,15 @@ class Plan(NamedTuple):
 
 
 def often(*values: Any) -> st.SearchStrategy[Any]:
-    """Each value as often as it is named."""
+    """Draws each value as often as it is listed."""
     return st.sampled_from(values)
 
 
-tellings = st.builds(
-    Telling,
+call_plans = st.builds(
+    CallPlan,
     status=often(*UNANSWERED, "completed", "completed", *STATUSES[4:6]),
     is_final=often(True, True, False),
-    webhook=often(*["told"] * 8, "twice", "bare twin", "no number", "no number", "no times", "neither", "timeless",
+    webhook=often(*["once"] * 8, "twice", "bare twin", "no number", "no number", "no times", "neither", "timeless",
                   "lost", "lost"),
     is_bare=often(False, False, False, False, True),
     healed=often(*[""] * 10, "waits", "final", "both", "no start", "contradicts"),
@@ -93,7 +93,7 @@ tellings = st.builds(
 rows = st.builds(
     RowPlan,
     person=st.integers(0, PEOPLE - 1),
-    attempts=st.lists(tellings, min_size=1, max_size=3),
+    attempts=st.lists(call_plans, min_size=1, max_size=3),
     is_misdialled=often(False, False, False, False, False, False, False, True),
 )
 batches = st.builds(
@@ -115,7 +115,7 @@ others = st.builds(
     hour=often(0, 1, 2, 4, 5, 8, 26, 700, 700),
     parameters=often("own", "own", "own", "own", "none", "a row's"),
     continues=often(False, False, False, True),
-    telling=tellings,
+    call_plan=call_plans,
 )
 plans = st.builds(
     Plan,
@@ -134,7 +134,7 @@ class Row(NamedTuple):
 
 
 class Owner(NamedTuple):
-    """A recipient of a batch: the places in their lists."""
+    """A recipient, as the indexes of its batch and row."""
 
     batch: int
     row: int
@@ -149,14 +149,14 @@ class Call(NamedTuple):
     began: datetime
     phone: str
     attempt: int
-    telling: Telling
+    call_plan: CallPlan
     parameters: dict[str, str]
     reference: tuple[str, int] | None
 
     @property
     def shows_parameters(self) -> bool:
         """Whether any of its webhooks can have parameters."""
-        is_bare = self.telling.is_bare and self.telling.status != "completed"
+        is_bare = self.call_plan.is_bare and self.call_plan.status != "completed"
         return not is_bare and bool(self.parameters or self.reference)
 
 
@@ -178,17 +178,17 @@ class Batch:
 
     @property
     def existed_from(self) -> datetime:
-        """When it may first have called anybody: once its upload was prepared, or it was made elsewhere."""
+        """The earliest time of a call: when its upload was prepared, or when it was created elsewhere."""
         return self.created_at - MINUTE if self.is_upload else self.created_at
 
     @property
     def has_ref_column(self) -> bool:
-        """Whether its file was given the column of references."""
+        """Whether its file has the reference column."""
         return self.plan.kind in {"referenced", "stripped", "refused"}
 
     @property
     def rows(self) -> list[Row]:
-        """Its file."""
+        """The rows of its file."""
         return [Row(phone, self._write_parameters(n)) for n, phone in enumerate(self.phones)]
 
     def _write_parameters(self, row: int) -> dict[str, str]:
@@ -196,32 +196,32 @@ class Batch:
             return {}
         if self.plan.columns == "shared":
             return {"name": f"P{self.plan.rows[row].person}"}
-        if self.plan.begins % 2:  # as good as drawn: a sparse file, with an empty cell and numbers
+        if self.plan.begins % 2:  # as random as a draw: a sparse file, with an empty cell and numbers
             return {"loan_id": f"{self.index}{row}.0", "note": ""}
         return {"loan_id": f"LN-{self.index}-{row}"}
 
     @property
     def ends_at(self) -> datetime:
-        """When its last call is over."""
+        """When its last call ends."""
         return self.created_at + 3 * HOUR
 
     @property
     def seen(self) -> list[tuple[datetime, bool]]:
-        """When the provider was looked at, and whether it had finished the batch."""
-        told = {"open": "", "closed": "f", "reopened": "fo", "closed again": "fof"}[self.plan.ending]
+        """When the provider's figures were read, and whether they showed the batch as finished."""
+        sightings = {"open": "", "closed": "f", "reopened": "fo", "closed again": "fof"}[self.plan.ending]
         if self.plan.kind == "refused":
             return []
-        times = [self.created_at + (1 + n / 2) * HOUR for n in range(len(told) - 1)] + [self.ends_at]
-        return [(at, word == "f") for at, word in zip(times, told, strict=False)]
+        times = [self.created_at + (1 + n / 2) * HOUR for n in range(len(sightings) - 1)] + [self.ends_at]
+        return [(at, sighting == "f") for at, sighting in zip(times, sightings, strict=False)]
 
     @property
     def closed_at(self) -> datetime | None:
-        """When it was last seen finished, if it still is at the end."""
+        """When it was last seen finished, if it is finished at the end."""
         return self.ends_at if self.plan.ending in {"closed", "closed again"} else None
 
     @property
     def final_statuses(self) -> Counter[str] | None:
-        """How many of its recipients ended how; None where some wait for another call."""
+        """The number of its recipients by final status; None if any waits for another call."""
         last = [row.attempts[-1] for row in self.plan.rows]
         if not all(attempt.is_final or attempt.status == "completed" for attempt in last):
             return None
@@ -229,7 +229,7 @@ class Batch:
 
     @property
     def totals(self) -> list[int | None]:
-        """What the provider says its total is, in turn."""
+        """The totals that the provider reports, in order."""
         size = len(self.plan.rows)
         steps: dict[str, list[int | None]] = {
             "exact": [size], "none": [None], "ample": [40], "moves": [1, size, 40], "tight": [max(1, size - 1)],
@@ -237,8 +237,8 @@ class Batch:
         return steps[self.plan.total]
 
 
-class Told(NamedTuple):
-    """An event, and the place of the call that it speaks of."""
+class Report(NamedTuple):
+    """An event, and the index of its call."""
 
     event: Event
     call: int
@@ -254,7 +254,7 @@ class History:
 
     @cached_property
     def calls(self) -> list[Call]:
-        """All calls of the agent, by when they began."""
+        """All calls of the agent, in order of their start."""
         made = [call for batch in self.batches if batch.plan.kind != "refused" for call in self._dial(batch)]
         for index, other in enumerate(self.plan.others):
             made.append(self._make_other(index, other, made))
@@ -265,9 +265,9 @@ class History:
         for row, plan in enumerate(batch.plan.rows):
             for n, drawn in enumerate(plan.attempts):
                 is_last = n == len(plan.attempts) - 1
-                telling = drawn._replace(is_final=is_last and (drawn.is_final or drawn.status == "completed"))
+                call_plan = drawn._replace(is_final=is_last and (drawn.is_final or drawn.status == "completed"))
                 if not is_last and drawn.status == "completed":
-                    telling = telling._replace(status="busy")
+                    call_plan = call_plan._replace(status="busy")
                 suffix = "" if self.plan.keeps_ids else f"_{n + 1}"
                 calls.append(
                     Call(
@@ -277,7 +277,7 @@ class History:
                         began=batch.created_at + MINUTE + n * HOUR + (batch.index * 9 + row * 3) * MINUTE,
                         phone=self._phone(9) if plan.is_misdialled else batch.phones[row],
                         attempt=n + 1,
-                        telling=telling,
+                        call_plan=call_plan,
                         parameters=batch.rows[row].parameters,
                         reference=(batch.token, row + 1) if batch.plan.kind == "referenced" else None,
                     )
@@ -295,22 +295,22 @@ class History:
         began = BEGAN + plan.hour * HOUR + 40 * MINUTE + index * 3 * MINUTE
         before = [call for call in earlier if call.phone == phone and call.began < began]
         conversation = before[-1].conversation_id if plan.continues and before else f"o{self.agent}-{index}"
-        return Call(None, plan.kind, conversation, began, phone, 1, plan.telling, parameters, None)
+        return Call(None, plan.kind, conversation, began, phone, 1, plan.call_plan, parameters, None)
 
     def _phone(self, person: int) -> str:
         return f"+9170{self.agent:06}{person:02}"
 
     @cached_property
-    def told(self) -> list[Told]:
-        """All that is told of the calls without being asked, in their order."""
-        return [Told(event, n) for n, call in enumerate(self.calls) for event in self._tell(n, call)]
+    def reports(self) -> list[Report]:
+        """All events that arrive without a walk, in the order of the calls."""
+        return [Report(event, n) for n, call in enumerate(self.calls) for event in self._report(n, call)]
 
-    def _tell(self, number: int, call: Call) -> list[Event]:
-        way, status = call.telling.webhook, call.telling.status
+    def _report(self, number: int, call: Call) -> list[Event]:
+        way, status = call.call_plan.webhook, call.call_plan.status
         token, row = call.reference or ("", None)
         event_id = f"e{self.agent}-{number}"
         payload = make_payload(
-            recipient=row, ref_token=token, status=status, final=call.telling.is_final,
+            recipient=row, ref_token=token, status=status, final=call.call_plan.is_final,
             attempt=None if way in {"no number", "neither"} else call.attempt, event_id=event_id,
             conversation_id=call.conversation_id, phone=self._spell(call.phone, number), parameters=call.parameters,
             agent_id=self.agent, began=call.began, results={"intent": status[:2]},
@@ -330,13 +330,13 @@ class History:
         if way == "bare twin":
             twin["data"] = twin["data"] | {"call": data | {"call_parameters": None}}
         bodies = {"lost": [], "twice": [payload, twin], "bare twin": [payload, twin]}.get(way, [payload])
-        # Some time after it: an event without a time is of a batch only if that existed when the event came.
-        told = decode(*bodies) + self._heal(call, number)
-        return [event._replace(received_at=call.began + MINUTE) for event in told]
+        # After the call: an event without a time belongs to a batch only if that existed when the event arrived.
+        events = decode(*bodies) + self._heal(call, number)
+        return [event._replace(received_at=call.began + MINUTE) for event in events]
 
     def _heal(self, call: Call, number: int) -> list[Event]:
-        """Events as the healer makes them, where nobody walks."""
-        way = "" if self.plan.walks else call.telling.healed
+        """Events as the healer makes them, in histories without walks."""
+        way = "" if self.plan.walks else call.call_plan.healed
         record = self.converse(call, number)
         if way == "no start":
             record["start_timestamp"] = None
@@ -351,16 +351,16 @@ class History:
         return [event for event in made if event is not None]
 
     def converse(self, call: Call, number: int) -> dict[str, Any]:
-        """The provider's record of a call; its time does not always agree with the webhook's to the second."""
+        """The provider's record of a call; its time may differ from the webhook's by more than a second."""
         start = round(call.began.timestamp() * 1000) + 1500 * (number % 2)
         return {
             "agent_id": self.agent, "contact_number": self._spell(call.phone, number + 1),
             "conversation_id": call.conversation_id, "duration_seconds": 10 * call.attempt,
-            "start_timestamp": start, "end_timestamp": start + 10_000 * call.attempt, "status": call.telling.status,
+            "start_timestamp": start, "end_timestamp": start + 10_000 * call.attempt, "status": call.call_plan.status,
         }  # fmt: skip
 
     def find_call(self, event: Event) -> int:
-        """The call that a healed event speaks of, which the record of its conversation says."""
+        """The call of a healed event, found by its conversation and time."""
         moment = event.started_at or event.ended_at
         assert moment is not None
         near = [
@@ -378,7 +378,7 @@ class History:
 
 
 def _respell(parameters: dict[str, Any], number: int) -> dict[str, Any]:
-    """Parameters of a sparse file, as the provider may give them back."""
+    """Parameters of a sparse file, as the provider may return them."""
     loan_id = parameters["loan_id"]
     ways: list[dict[str, Any]] = [
         {}, {"note": None}, {"loan_id": float(loan_id)}, {"loan_id": int(float(loan_id)), "note": " "},

@@ -1,4 +1,4 @@
-"""What a played history came to: where each event is counted, where it should be, and whether that is the truth."""
+"""Judges a played history: where each event is counted, where it should be, and whether that is the truth."""
 
 import json
 from collections import Counter, defaultdict
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from service.formant.events import Event
 from service.store.database import Connection
-from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Key, Place, Recipient
-from tests.guarantees.calls import Call as Heard
+from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Place, Recipient
+from tests.guarantees.calls import Call as ReportedCall
 from tests.guarantees.calls import comparable, get_began, read_parameters
 from tests.guarantees.histories import Batch, Call, History
 from tests.guarantees.oracle import Expected, expect
@@ -18,7 +18,7 @@ from tests.guarantees.recount import read_state
 
 
 class Found(NamedTuple):
-    """Where an event is: batch (its place in the list), recipient and method; or only the reason why nowhere."""
+    """Where an event is counted: index of the batch, recipient and method; or only the reason why it is not."""
 
     batch: int | None
     recipient_no: int | None
@@ -26,7 +26,7 @@ class Found(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A recipient that a batch has now."""
+    """A recipient that a batch now has."""
 
     recipient_no: int
     phone: str
@@ -39,7 +39,7 @@ class Judge:
     def __init__(self, history: History, events: Iterable[Event]) -> None:
         self.history = history
         self.events = {event.event_id: event for event in events}
-        self._call_of = {told.event.event_id: told.call for told in history.told}
+        self._call_of = {report.event.event_id: report.call for report in history.reports}
         self._named = {
             (batch.token, n + 1): Recipient(batch.index, (n,), row.phone, comparable(row.parameters))
             for batch in history.batches
@@ -50,10 +50,10 @@ class Judge:
         self.held: dict[int, list[Held]] = {}
         self._keys: dict[int, int] = {}
         self.ended: dict[int, datetime] = {}
-        """When the last call began that was known of each batch when it was found complete."""
+        """The start of the last known call of each batch when it was found complete."""
 
     async def read(self, connection: Connection) -> None:
-        """Reads where everything is. Each event is in one place."""
+        """Reads where each event is counted, which must be in one place."""
         batches = await connection.fetch(
             "SELECT batch_key, substr(name, 2)::bigint AS batch_id FROM batches WHERE agent_id = $1", self.history.agent
         )
@@ -87,7 +87,7 @@ class Judge:
             self.held[index_of[row["batch_key"]]].append(Held(row[1], row["phone"], parameters))
 
     def call_of(self, event: Event) -> Call:
-        """The call that an event speaks of."""
+        """The call that an event reports."""
         number = self._call_of.get(event.event_id)
         return self.history.calls[self.history.find_call(event) if number is None else number]
 
@@ -96,13 +96,13 @@ class Judge:
 
     @staticmethod
     def is_window(batch: Batch) -> bool:
-        """Whether only its calls tell its recipients, to the end."""
+        """Whether its recipients are known only from its calls, to the end."""
         return not batch.is_upload and batch.plan.registered is None
 
     @cached_property
     def rule(self) -> Attribution:
-        """What the rule says. Which of several people fill a window's last places is the order's to say: where a window
-        is full, the database's choice is taken (where there is one: without it, the order is that of the calls)."""
+        """The places by the rule. Which people fill a window's last places depends on the order of arrival, so for a
+        full window the database's choice is taken; without a database, the order is that of the calls."""
         candidates = []
         for batch in self._known():
             rows = [
@@ -124,7 +124,7 @@ class Judge:
         return Attribution(candidates, self.events.values(), self._find_named, chooser, self._is_late)
 
     def _is_late(self, event: Event) -> bool:
-        """Whether an event came by reference after its batch had been seen finished before the call: as it went."""
+        """Whether an event's reference did not count, since its batch was seen finished before the call began."""
         found, began = self.found.get(event.event_id), get_began(event)
         named = self._find_named(event)
         if found is None or named is None or began is None or found.word == "reference":
@@ -132,11 +132,11 @@ class Judge:
         return any(at + CLOCK_SKEW < began for at, is_finished in self.history.batches[named.batch].seen if is_finished)
 
     def has_room(self, window: Candidate) -> bool | None:
-        """Where a window has room at the end nobody waits for it; a full one was full for some, and not for others."""
+        """A window with room at the end had room for every call; one that is full may have lacked room for some."""
         return True if window.total is None or len(self.held[window.batch]) < window.total else None
 
-    def is_chosen(self, call: Heard, place: Place) -> bool:
-        """Whether the database says the same of a call."""
+    def is_chosen(self, call: ReportedCall, place: Place) -> bool:
+        """Whether the database agrees on the place of a call."""
         found = self.found[call.events[0].event_id]
         if place.recipient is None:
             return found.word == place.reason
@@ -146,14 +146,14 @@ class Judge:
         return self._named.get((event.ref_token or "", event.ref_no or 0))
 
     def check_places(self) -> None:
-        """The database says what the rule says, of every event, and has no other recipients."""
+        """The database places every event as the rule does, and has no other recipients."""
         expected = {event_id: self._show_place(place) for event_id, place in self.rule.places.items()}
         found = {event_id: self._show_found(found) for event_id, found in self.found.items()}
         assert found == expected
         for batch in self._known():
             held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
-            told = self.rule.get_made(batch.index) if self.is_window(batch) else batch.rows
-            assert held == sorted((one.phone, repr(comparable(one.parameters))) for one in told)
+            wanted = self.rule.get_made(batch.index) if self.is_window(batch) else batch.rows
+            assert held == sorted((one.phone, repr(comparable(one.parameters))) for one in wanted)
             if self.is_window(batch) and batch.plan.total == "tight":
                 assert len(held) <= (batch.totals[-1] or 0)
 
@@ -183,12 +183,12 @@ class Judge:
         )
 
     def _settle(self, recipient: Recipient) -> Recipient:
-        """A window's recipient as later calls completed it."""
+        """A window's recipient, completed by later calls."""
         same = (one for one in self.rule.get_made(recipient.batch) if one.key == recipient.key)
         return next(same, recipient)
 
     async def check_outcomes(self, connection: Connection) -> None:
-        """Outcomes and counters follow from what was placed."""
+        """Outcomes and counters follow from the placed events."""
         placed: defaultdict[int, list[Event]] = defaultdict(list)
         for event_id, found in self.found.items():
             if found.batch is not None:
@@ -207,11 +207,11 @@ class Judge:
             assert state == expected, f"batch {index}: is {state}, should be {expected}"
 
     def check_truth(self) -> None:
-        """What is counted where it does not belong could not have been known to be another's."""
+        """No event is counted where it does not belong, unless nothing reported could have shown that."""
         assert [event_id for event_id, is_indistinguishable in self.list_wrong() if not is_indistinguishable] == []
 
     def explain(self, story: list[str]) -> str:
-        """The whole history, for those who look at a failure."""
+        """The whole history as text, for debugging a failure."""
         lines = ["", *(f"batch {batch.index}: {batch.plan} {batch.rows}" for batch in self.history.batches)]
         lines += [f"batch {index} has {held}" for index, held in self.held.items()]
         for event in sorted(self.events.values(), key=lambda event: str(get_began(event))):
@@ -225,7 +225,7 @@ class Judge:
         return "\n".join([*lines, *story])
 
     def list_wrong(self) -> list[tuple[str, bool]]:
-        """Events that are counted where they do not belong, and whether nothing that is told could have shown it."""
+        """Events counted where they do not belong, each with whether nothing reported could have shown it."""
         wrong = []
         for event_id, place in self.rule.places.items():
             call = self.call_of(self.events[event_id])
@@ -241,28 +241,28 @@ class Judge:
         return recipient.key == (call.owner.row,)
 
     def _is_indistinguishable(self, recipient: Recipient, event: Event) -> bool:
-        """Whether all that is told of an event's call, and of the recipient, would be so were the call theirs.
+        """Whether all reports on an event's call and on the recipient would be the same if the call were theirs.
 
-        Nothing of it is referenced; it was made to their phone, while their batch was there and they, as far as is
-        counted for them, were due; and its parameters are unknown, or could be theirs: those of a window are not
-        known, and those of a row are contained where no reference ever came back. An event that says no time may speak
-        of any call of its conversation: it is told of a call of its own where there were several.
+        No event of the call has a reference; the call was made to their phone while their batch existed and while they
+        were due, as far as is counted for them; and its parameters are unknown or could be theirs. A window's
+        parameters are unknown; a row's must be contained in the call's, in a batch whose references never came back.
+        An event without a time may belong to any call of its conversation: if there are several, it is judged alone.
         """
         call = self.call_of(event)
         several = sum(other.conversation_id == call.conversation_id for other in self.history.calls) > 1
         if several and get_began(event) is None:
-            told = [event]
+            reported = [event]
         else:
-            told = [
+            reported = [
                 other
                 for other in self.events.values()
                 if self.call_of(other) == call and not (several and get_began(other) is None)
             ]
-        parameters = [found for other in told if (found := read_parameters(other)) is not None]
-        began = min((moment for other in told if (moment := get_began(other))), default=None)
+        parameters = [found for other in reported if (found := read_parameters(other)) is not None]
+        began = min((moment for other in reported if (moment := get_began(other))), default=None)
         if not parameters and began is None:
             return True
-        if any(self._find_named(other) for other in told) or call.phone != recipient.phone:
+        if any(self._find_named(other) for other in reported) or call.phone != recipient.phone:
             return False
         batch = self.history.batches[recipient.batch]
         candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)
@@ -271,19 +271,11 @@ class Judge:
             return False
         if not parameters or self.is_window(batch):
             return True
-        bears = any(
+        has_references = any(
             (named := self._find_named(other)) and named.batch == batch.index and other.source == "webhook"
             for other in self.events.values()
         )
-        return not bears and recipient.parameters.items() <= parameters[0].items()
-
-    def group_by_recipient(self) -> dict[tuple[int, Key], list[str]]:
-        """The events of each recipient, by the rule."""
-        groups: defaultdict[tuple[int, Key], list[str]] = defaultdict(list)
-        for event_id, place in self.rule.places.items():
-            if place.recipient is not None:
-                groups[place.recipient.batch, place.recipient.key].append(event_id)
-        return dict(groups)
+        return not has_references and recipient.parameters.items() <= parameters[0].items()
 
 
 def _without_zeros(state: Expected) -> Expected:

@@ -1,7 +1,7 @@
-"""A next version of the service, made from this one: its own package, SQL and version number, in a folder of its own.
+"""Makes the next version of the service from this one: package, SQL and version number, in a separate folder.
 
-Its schema does what an upgrade may do (CONTRIBUTING): it adds a column, a table and an index built beside what goes on,
-gives ``ingest`` one more argument, and changes a function.
+Its schema does what an upgrade may do (CONTRIBUTING): it adds a column, a table and a concurrently built index, gives
+``ingest`` another argument, and changes a function.
 """
 
 import shutil
@@ -39,7 +39,7 @@ DROP INDEX facts_note;
 
 
 class NextVersion:
-    """Its program, and the settings that make it be found."""
+    """Its program, and the settings with which Python finds it."""
 
     def __init__(self, folder: Path, *, adds: str = ADDS, is_compatible: bool = True) -> None:
         shutil.copytree(SERVICE, folder / "service", ignore=shutil.ignore_patterns("__pycache__"))
@@ -59,6 +59,6 @@ class NextVersion:
         metadata = folder / f"formant_outcomes-{RELEASE}.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.4\nName: formant-outcomes\nVersion: {RELEASE}\n")
-        # -P: what is in the folder that the tests run in must not come first.
+        # -P: modules in the tests' working folder must not come first.
         self.program = (sys.executable, "-P", "-m", "service")
         self.settings = {"PYTHONPATH": str(folder)}

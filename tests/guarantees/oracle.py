@@ -1,6 +1,6 @@
 """What the database must hold after any history, computed in plain Python from the events alone.
 
-Written from design.md and from nothing else: the merge order stands here a second time on purpose.
+Written from design.md alone: the merge order is deliberately implemented a second time.
 """
 
 import json
@@ -15,7 +15,7 @@ _RANK = ("unreachable", "no_answer", "busy", "failed", "telephony_failed", "sock
 
 
 class Outcome(NamedTuple):
-    """A recipient's present state."""
+    """A recipient's current state."""
 
     state: str
     attempts: int
@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """All that is derived from a set of events of one batch."""
+    """Everything that is derived from a set of events of one batch."""
 
     outcomes: dict[int, Outcome]
     outcome_counts: Counter[tuple[str, int, str]]
@@ -58,8 +58,8 @@ def _preference(event: Event) -> tuple[Any, ...]:
 
 
 def _is_shadowed(event: Event, events: list[Event]) -> bool:
-    """An unnumbered fact says nothing new beside a numbered one of the same conversation and moment; nor does a healed
-    one beside any webhook."""
+    """Whether an unnumbered fact adds nothing: a numbered one, or any webhook if it is healed, has the same
+    conversation and moment."""
     if event.attempt_number is not None:
         return False
     for other in events:
@@ -115,7 +115,7 @@ def _slot(moment: datetime | None) -> datetime | None:
 
 
 def expect(events: Iterable[Event]) -> Expected:
-    """What must follow from these events, whatever their order and however often each came."""
+    """What must follow from these events, in any order and with any repetitions."""
     by_recipient: defaultdict[int, list[Event]] = defaultdict(list)
     for event in {(event.event_id, event.digest): event for event in events}.values():
         assert event.ref_no is not None
@@ -133,23 +133,3 @@ def expect(events: Iterable[Event]) -> Expected:
         for attempt in attempts:
             expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1
     return expected
-
-
-class Row(NamedTuple):
-    """A recipient as a CSV has it."""
-
-    phone: str
-    parameters: dict[str, str]
-
-
-def place(event: Event, rows: list[Row], ref_token: str | None = None) -> int | None:
-    """The row, from 1, that an event belongs to, had the CSV been there from the start; None where it fits none or two.
-
-    By reference, else by its phone, where equal parameters decide between several.
-    """
-    if ref_token is not None and event.ref_token == ref_token and 1 <= (event.ref_no or 0) <= len(rows):
-        return event.ref_no
-    held = [number for number, row in enumerate(rows, start=1) if row.phone == event.phone]
-    parameters = json.loads(event.parameters)
-    equal = [number for number in held if rows[number - 1].parameters == parameters]
-    return held[0] if len(held) == 1 else equal[0] if len(equal) == 1 else None

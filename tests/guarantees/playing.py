@@ -1,8 +1,8 @@
-"""Plays a history against the real service: batches come to be known, events are delivered, conversations are walked.
+"""Plays a history against the real service: batches become known, events are delivered, conversations are walked.
 
-Everything goes in through what the service itself calls (writer, registrar, healer, named queries), in any order that
-the world allows: only that an upload is stored before its own calls are told of, and that a batch is known before its
-total moves, its CSV is registered or it is seen finished.
+All input goes through what the service itself calls (writer, registrar, healer, named queries), in any possible order:
+an upload is stored before its own calls are reported, and a batch is known before its total moves, its CSV is
+registered or it is seen finished.
 """
 
 import json
@@ -26,9 +26,8 @@ from service.telemetry.metrics import Metrics
 from service.uploads.registration import Registrar
 from service.webhooks.committer import Item
 from service.webhooks.writer import Writer
-from tests.factories import BEGAN
+from tests.factories import BEGAN, split_events
 from tests.guarantees.histories import HOUR, Batch, History
-from tests.guarantees.splitting import split
 from tests.reconciliation.walking import Provider
 
 QUERIES = load_queries()
@@ -36,7 +35,7 @@ Step: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Snapshot(NamedTuple):
-    """What was known of a batch at some moment."""
+    """The outcomes of a batch at some moment."""
 
     batch_key: int
     moment: datetime
@@ -44,25 +43,25 @@ class Snapshot(NamedTuple):
 
 
 class RememberingWriter(Writer):
-    """Keeps the events that it was given: those of a walk are nowhere else."""
+    """Keeps the events that it writes; those of a walk are found nowhere else."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url, QUERIES, Metrics())
         self.written: list[Event] = []
 
     async def write(self, items: Any) -> None:
-        """As the service's."""
+        """Writes as the service does, and keeps the events."""
         self.written += [item for item in items if isinstance(item, Event)]
         await super().write(items)
 
     async def write_one(self, event: Event) -> bool:
-        """As the service's."""
+        """Writes as the service does, and keeps the events."""
         self.written.append(event)
         return await super().write_one(event)
 
 
 class Stage:
-    """A database in which histories are played, one after the other."""
+    """A database in which histories are played one after another."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -76,7 +75,7 @@ class Stage:
         await self.writer.write(events)
 
     async def upload(self, batch: Batch, agent: int) -> None:
-        """As an upload does it, step by step."""
+        """Uploads a batch as the service does, step by step."""
         begun = await self.queries.begin_upload(
             self.pool, agent_id=agent, name=f"U{batch.batch_id}", columns=[], file_digest=str(batch.batch_id).encode(),
             ref_token=batch.token if batch.has_ref_column else None,
@@ -98,7 +97,7 @@ class Stage:
         await self.queries.begin_sending(self.pool, batch_key=key, seconds=600.0)
 
     async def settle(self, batch: Batch, *, is_lost: bool) -> None:
-        """The provider's answer to an upload, which may first be lost, or a refusal."""
+        """Records the provider's answer to an upload: a refusal, or acceptance, which may first be lost."""
         key = await self.pool.fetchval(
             "SELECT batch_key FROM batches WHERE name = $1 AND batch_id IS NULL", f"U{batch.batch_id}"
         )
@@ -118,14 +117,14 @@ class Stage:
         assert adopted["batch_key"] == key
 
     async def note(self, batch: Batch, agent: int, total: int | None) -> None:
-        """A batch as the provider's list has it."""
+        """Notes a batch as the provider's list shows it."""
         await self.queries.note_batches(
             self.pool, batch_id=[batch.batch_id], agent_id=[agent], name=[f"D{batch.batch_id}"], status=["pending"],
             total_recipients=[total], created_at=[batch.created_at],
         )  # fmt: skip
 
     async def register(self, batch: Batch) -> None:
-        """The CSV of a batch, as the service registers it once the file is read."""
+        """Registers the CSV of a batch as the service does once the file is read."""
         key, rows = await self.get_key(batch), batch.rows
         await self.queries.begin_registration(
             self.pool, batch_key=key, file_digest=b"", columns=["loan_id"], recipients=len(rows)
@@ -138,7 +137,7 @@ class Stage:
         await self.registrar.finish(batch.batch_id)
 
     async def see(self, batch: Batch, at: datetime, *, is_finished: bool) -> None:
-        """The provider's figures at a time, as a comparison keeps them."""
+        """Records the provider's figures at a time, as a comparison does."""
         size = len(batch.rows)
         figures = {
             "in_progress_count": int(not is_finished), "pending_retry_count": 0, "total_recipients": size,
@@ -152,7 +151,7 @@ class Stage:
         await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at)
 
     async def compare(self, batch: Batch) -> None:
-        """The verdict on a batch: complete where our figures are the provider's, which are the truth."""
+        """Records the verdict on a batch: complete if our figures equal the provider's, which are the truth."""
         key = await self.get_key(batch)
         counted = await self.pool.fetch(
             "SELECT state, sum(recipients)::integer AS recipients FROM outcome_counts WHERE batch_key = $1 GROUP BY 1",
@@ -169,7 +168,7 @@ class Stage:
         )  # fmt: skip
 
     async def walk(self, history: History, *, may_retry: bool) -> None:
-        """Heals each batch that is known from all the agent's conversations."""
+        """Heals each known batch from all conversations of the agent."""
         listed = [history.converse(call, n) for n, call in enumerate(history.calls)][::-1]
         transport = httpx.MockTransport(Provider(listed).answer)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
@@ -182,12 +181,12 @@ class Stage:
                 await self.healer.walk(client, batch, Progress(), _forget, set())
 
     async def get_key(self, batch: Batch) -> int:
-        """The key under which a batch is known here."""
+        """The key of a batch in the database."""
         key: int = await self.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch.batch_id)
         return key
 
-    async def look(self, agent: int) -> list[Snapshot]:
-        """What is known now of each recipient of the agent's batches."""
+    async def take_snapshots(self, agent: int) -> list[Snapshot]:
+        """The current outcomes of the agent's batches."""
         snapshots = []
         for (key,) in await self.pool.fetch("SELECT batch_key FROM batches WHERE agent_id = $1", agent):
             rows = await self.pool.fetch(
@@ -197,8 +196,8 @@ class Stage:
             snapshots.append(Snapshot(key, await self.pool.fetchval("SELECT clock_timestamp()"), rows))
         return snapshots
 
-    async def look_back(self, then: Snapshot) -> list[Any]:
-        """The same, asked for later."""
+    async def read_as_of(self, then: Snapshot) -> list[Any]:
+        """The same outcomes, as of that moment."""
         rows: list[Any] = await self.pool.fetch(
             "SELECT recipient_no, state, attempts, arrival_id "
             "FROM outcomes_as_of(array_fill($1::bigint, ARRAY[40]), ARRAY(SELECT generate_series(1, 40)), $2)",
@@ -209,17 +208,17 @@ class Stage:
 
 def _describe(step: Step) -> str:
     if not isinstance(step, partial):
-        return "look"
+        return "take_snapshots"
     shown = [f"batch {each.index}" if isinstance(each, Batch) else each for each in step.args]
     return f"{step.func.__name__} {[each for each in shown if not isinstance(each, History)]} {step.keywords}"
 
 
 async def _forget(progress: Progress) -> None:
-    """Nobody else goes on with this walk."""
+    """Saves no progress: no other worker continues this walk."""
 
 
 class Performance:
-    """One play of a history: its deliveries in an order, and in between all else that happens."""
+    """One play of a history: its deliveries in some order, with all other steps in between."""
 
     def __init__(self, stage: Stage, history: History, dice: Random) -> None:
         self._stage = stage
@@ -227,15 +226,15 @@ class Performance:
         self._dice = dice
         self.seen: list[Snapshot] = []
         self.story: list[str] = []
-        """What happened, in order, for those who look at a failure."""
+        """What happened, in order, for debugging a failure."""
 
     async def run(self) -> list[Event]:
-        """Plays to the end; returns all events that came in."""
+        """Plays to the end; returns all events that were written."""
         self._stage.writer.written.clear()
-        events = [told.event for told in self._history.told]
+        events = [report.event for report in self._history.reports]
         deliveries = events + [event for event in events if self._dice.random() < 0.2]
         self._dice.shuffle(deliveries)
-        groups = list(split(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
+        groups = list(split_events(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
         agenda = self._plan(groups)
         for index in range(len(groups) + 1):
             for step in agenda.get(index, ()):
@@ -249,9 +248,9 @@ class Performance:
         return list(written.values())
 
     def _plan(self, groups: list[list[Event]]) -> dict[int, list[Step]]:
-        """What happens before which group of deliveries."""
+        """The steps before each group of deliveries, by its index."""
         tracks = [self._list_steps(batch, groups) for batch in self._history.batches]
-        tracks.append([(self._dice.random(), self._look)])
+        tracks.append([(self._dice.random(), self._take_snapshots)])
         tracks.append(
             [(at, partial(self._stage.walk, self._history, may_retry=at < 1)) for at in self._history.plan.walks]
         )
@@ -263,12 +262,12 @@ class Performance:
         return agenda
 
     def _list_steps(self, batch: Batch, groups: list[list[Event]]) -> list[tuple[float, Step]]:
-        """What happens to a batch, and where in the history."""
+        """The steps of a batch, each with its point in the history, 0 to 1."""
         stage, agent, plan = self._stage, self._history.agent, batch.plan
         if batch.is_upload:
             own = self._find_first(batch, groups)
             sent = self._dice.random() * own
-            # While an upload is on its way nothing is taken for a batch made elsewhere.
+            # While an upload is in flight, no batch is taken for one made elsewhere.
             settled = self._dice.uniform(sent, 1) if all(other.is_upload for other in self._history.batches) else sent
             steps: list[tuple[float, Step]] = [
                 (sent, partial(stage.upload, batch, agent)),
@@ -295,31 +294,33 @@ class Performance:
         return sorted(steps, key=lambda step: step[0])
 
     def _find_first(self, batch: Batch, groups: list[list[Event]]) -> float:
-        """Where the first of its calls is told of."""
+        """The point in the history where the first of its calls is reported."""
         own = {
-            told.event.event_id
-            for told in self._history.told
-            if (owner := self._history.calls[told.call].owner) and owner.batch == batch.index
+            report.event.event_id
+            for report in self._history.reports
+            if (owner := self._history.calls[report.call].owner) and owner.batch == batch.index
         }
         first = next((n for n, group in enumerate(groups) if any(event.event_id in own for event in group)), None)
         return 1.0 if first is None else first / len(groups)
 
-    async def _look(self) -> None:
-        self.seen = await self._stage.look(self._history.agent)
+    async def _take_snapshots(self) -> None:
+        self.seen = await self._stage.take_snapshots(self._history.agent)
 
     async def _finish(self) -> None:
-        """What the loops of the service would do in time."""
+        """Does what the loops of the service would do in time, and checks the earlier outcomes."""
         await self._stage.registrar.finish_all()
         for then in self.seen:
-            assert await self._stage.look_back(then) == then.outcomes
+            assert await self._stage.read_as_of(then) == then.outcomes
 
 
 @asynccontextmanager
 async def open_stage(url: str) -> AsyncIterator[Stage]:
-    """A stage on a database of its own."""
+    """Opens a stage on its own database."""
     name = urlsplit(url).path[1:]
     connection = await asyncpg.connect(url)
-    await connection.execute(f'ALTER DATABASE "{name}" SET synchronous_commit = off')  # many commits, and no crash
+    await connection.execute(
+        f'ALTER DATABASE "{name}" SET synchronous_commit = off'
+    )  # for speed: there are many commits, and no crash
     await connection.close()
     async with open_unchecked_database(
         url, connections=2, statement_seconds=30.0, application_name="outcomes"

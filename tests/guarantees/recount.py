@@ -1,12 +1,17 @@
-"""What the database does hold: its counters, and the same figures counted anew from the facts."""
+"""Reads what the database holds, recounts the facts, and runs the service's own verification."""
 
 from collections import Counter
 from datetime import datetime
 
-from service.store.database import Connection
+from service.formant.events import EventDecoder
+from service.formant.targets import load_targets
+from service.store.database import Connection, Database
+from service.webhooks.signatures import BodyCheck
+from service.webhooks.verification import Discrepancy, Verifier
+from tests.conftest import SECRET
 from tests.guarantees.oracle import Expected, Outcome
 
-# Every counter, and what a recount of the attempts gives instead, where the two differ.
+# Every counter that differs from a recount of the attempts, with both values.
 _DIFFERENCES = """
 WITH attempts AS MATERIALIZED (
     SELECT a.* FROM attempts_of(
@@ -76,12 +81,12 @@ UNION ALL
 async def find_differences(
     connection: Connection,
 ) -> list[tuple[object, ...]]:
-    """Where the counters, or the outcomes themselves, are not what a recount of the attempts gives."""
+    """The counters and outcomes that differ from a recount of the attempts."""
     return [tuple(row) for row in await connection.fetch(_DIFFERENCES)]
 
 
 async def read_state(connection: Connection, batch_key: int) -> Expected:
-    """All that the database derived for one batch, in the oracle's terms."""
+    """Everything that the database derived for one batch, in the form of the oracle."""
     outcomes = await connection.fetch(
         "SELECT o.recipient_no, o.state, o.attempts, f.event_id FROM outcomes AS o "
         "JOIN facts AS f USING (batch_key, recipient_no, arrival_id) WHERE batch_key = $1",
@@ -105,3 +110,15 @@ async def read_state(connection: Connection, batch_key: int) -> Expected:
         Counter({(row["name"], row["value"]): row["recipients"] for row in results if row["recipients"]}),
         Counter(slots),
     )
+
+
+async def verify(database: Database) -> list[str]:
+    """Runs the service's own verification; returns what each finding is about."""
+    return [finding.what for finding in (await verify_all(database))[0]]
+
+
+async def verify_all(database: Database, *secrets: str) -> tuple[list[Discrepancy], BodyCheck]:
+    """All findings of the verification, and the check of the bodies, which counts what it could not check."""
+    bodies = BodyCheck(load_targets(secrets or (SECRET,), allow_unsigned=False, path=None))
+    found = [finding async for finding in Verifier(database, EventDecoder("outcome_ref"), bodies).verify()]
+    return found, bodies

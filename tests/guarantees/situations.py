@@ -1,4 +1,4 @@
-"""What makes a history worth playing: the kinds of situation in it, so that the run can show that each occurred."""
+"""The kinds of situation in a history, so that a run can show that each occurred."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ def _places_at(*kinds: str) -> Callable[[Judge, Place], bool]:
 
 def _find(*, reason: str | None = None, kinds: tuple[str, ...] = (), owner: str = "", bare: bool | None = None,
           source: str = "") -> Callable[[Judge], bool]:  # fmt: skip
-    """Whether an event of a history was placed (or not) so: a call of ``owner`` batch, single or inbound."""
+    """Tests whether an event of a history was placed (or not) like this; ``owner`` is batch, single or inbound."""
 
     def holds(judge: Judge) -> bool:
         return any(
@@ -106,5 +106,5 @@ SITUATIONS: dict[str, Callable[[Judge], bool]] = {
 
 
 def list_situations(judge: Judge) -> list[str]:
-    """Those that a history has."""
+    """The situations that occur in a history."""
     return [name for name, holds in SITUATIONS.items() if holds(judge)]

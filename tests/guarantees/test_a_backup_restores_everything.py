@@ -1,5 +1,5 @@
-"""A backup that is made while webhooks come in gives all of it back: ledger, counters, positions of the feed, keys,
-audit log, and who was erased stays erased."""
+"""A backup made while webhooks arrive restores everything: ledger, counters, feed positions, keys and audit log; and
+erased people stay erased."""
 
 import asyncio
 import shutil
@@ -16,15 +16,15 @@ from service.store.migrations import read_migrations
 from tests.conftest import StartService, create_database, drop_database, make_starter
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.feed.feeding import read_on
-from tests.guarantees.backing_up import back_up, read_manifest, restore, run_script
+from tests.guarantees.backups import back_up, read_manifest, restore, run_script
 from tests.guarantees.checker import Checker
-from tests.guarantees.erasing import PHONE, SECRETS, check_sound, fill, tell
+from tests.guarantees.erasing import PHONE, SECRETS, check_sound, fill, make_webhook
 from tests.guarantees.whole_database import find_everywhere
 from tests.postgres import PostgresServer, find_programs
 from tests.processes import OUTCOMES, run, serve
 
 RECIPIENTS = 50_000
-A_WHILE = 300
+BURST = 300
 ENTRIES = (
     "SELECT batch_key, recipient_no, position, version, state FROM outcomes WHERE position <= $1 ORDER BY position"
 )
@@ -47,38 +47,38 @@ async def fetch(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]
 
 
 @pytest.mark.timeout(300)  # each script starts several processes
-async def test_a_backup_made_while_webhooks_come_in_gives_back_all_that_there_was(
+async def test_a_backup_made_while_webhooks_arrive_restores_everything(
     start_service: StartService, database_url: str, new_url: str, tmp_path: Path, checker: Checker
 ) -> None:
     await store_batch(database_url, RECIPIENTS)
     key = (await run(OUTCOMES, "keys", "create", "crm", "--scope", "feed", OUTCOMES_DATABASE_URL=database_url)).output
     async with start_service() as service:
-        await checker.load([service], A_WHILE)
+        await checker.load([service], BURST)
         await service.put("/v1/feed/consumers/crm", json={"position": 7})
         backing_up = asyncio.create_task(back_up(database_url, tmp_path))
         while not backing_up.done():
-            await checker.load([service], A_WHILE)
-        await checker.load([service], A_WHILE)  # and these are lost
+            await checker.load([service], BURST)
+        await checker.load([service], BURST)  # not in the backup
         read = (await read_on(service, limit=1000))[-1]["position"]
     backup, audit = await backing_up, await fetch(database_url, "SELECT action FROM audit_log")
-    told = read_manifest(backup)
-    end = int(told["feed_end"])
-    assert A_WHILE <= end < read
-    assert int(told["events"]) < len(checker.acknowledged) == read
+    manifest = read_manifest(backup)
+    end = int(manifest["feed_end"])
+    assert BURST <= end < read
+    assert int(manifest["events"]) < len(checker.acknowledged) == read
     await restore(backup, new_url)
 
-    assert len(await fetch(new_url, "SELECT event_id FROM events")) == int(told["events"])
+    assert len(await fetch(new_url, "SELECT event_id FROM events")) == int(manifest["events"])
     assert await fetch(new_url, ENTRIES, end) == await fetch(database_url, ENTRIES, end)
     assert await fetch(new_url, "SELECT max(position) FROM outcomes") == [(end,)]
     assert (await fetch(new_url, "SELECT action FROM audit_log"))[: len(audit)] == audit
     async with make_starter(new_url)() as service:
-        # Whoever has read what is there again reads on; whoever had read more is told, for ever.
+        # A reader of restored entries continues; a reader that had read further gets an error from then on.
         assert [entry["position"] for entry in await read_on(service, end - 2)] == [end - 1, end]
         crm = {"authorization": f"Bearer {key.strip()}"}
         for params in ({"after": read}, {"after": end + 1}, {"consumer": "crm"}):
             refused = await service.get("/v1/feed", params=params, headers=crm)
             assert (refused.status_code, "gone" in refused.text) == (409, True), refused.text
-        # What came in before counts nothing twice, what came after is taken anew.
+        # Events in the backup are not counted twice; later ones are accepted as new.
         checker.refused, checker.acknowledged = checker.acknowledged, set()
         await checker.send_again(service)
         assert (await service.get("/v1/feed", params={"after": read})).status_code == 409
@@ -92,7 +92,7 @@ async def test_a_backup_made_while_webhooks_come_in_gives_back_all_that_there_wa
 
 
 @pytest.mark.timeout(300)
-async def test_who_was_erased_stays_erased_also_when_that_was_after_the_backup(
+async def test_erased_people_stay_erased_even_if_the_erasure_came_after_the_backup(
     start_service: StartService, database: Database, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     async with start_service() as service:
@@ -110,8 +110,11 @@ async def test_who_was_erased_stays_erased_also_when_that_was_after_the_backup(
         await restore(backup, url, erasures)
         async with make_starter(url)() as service, open_database(url, allow_unsafe=False) as restored:
             if erasures != "none" or backup == late:
-                for payload in (tell(attempt=9, event_id="late"), tell(attempt=1, event_id="first"),
-                                tell(recipient=None, phone=PHONE, event_id="late stray", agent_id=99)):  # fmt: skip
+                for payload in (
+                    make_webhook(attempt=9, event_id="late"),
+                    make_webhook(attempt=1, event_id="first"),
+                    make_webhook(recipient=None, phone=PHONE, event_id="late stray", agent_id=99),
+                ):
                     assert (await post_webhook(service, payload)).status_code == 204
             found[backup.name, str(erasures)[-4:]] = {
                 secret for _, _, secret in await find_everywhere(restored, *SECRETS)
@@ -125,7 +128,7 @@ async def test_who_was_erased_stays_erased_also_when_that_was_after_the_backup(
     }
 
 
-async def test_a_list_of_other_people_is_refused_and_erases_nobody(
+async def test_a_list_of_erasures_of_other_people_is_refused_and_erases_nothing(
     start_service: StartService, database: Database, tmp_path: Path
 ) -> None:
     await store_batch(database.url)
@@ -138,7 +141,7 @@ async def test_a_list_of_other_people_is_refused_and_erases_nobody(
     assert await fetch(database.url, "SELECT FROM erased_phones") == []
 
 
-async def test_roles_get_back_what_they_were_granted_and_are_asked_for_where_they_are_not(
+async def test_a_restore_keeps_grants_and_asks_for_missing_roles(
     database_url: str, new_url: str, tmp_path: Path
 ) -> None:
     role = f"serving_{urlsplit(new_url).path[1:]}"
@@ -168,7 +171,7 @@ async def test_roles_get_back_what_they_were_granted_and_are_asked_for_where_the
     await owner.close()
 
 
-async def test_a_backup_of_an_older_schema_is_brought_up_to_this_version(
+async def test_a_backup_of_an_older_schema_is_migrated_to_this_version(
     database_url: str, new_url: str, tmp_path: Path
 ) -> None:
     await store_batch(database_url)
@@ -190,7 +193,7 @@ async def test_a_backup_of_an_older_schema_is_brought_up_to_this_version(
         assert (await service.get("/v1/feed", params={"after": 2})).status_code == 409
 
 
-async def test_a_backup_is_whole_or_not_there_and_replaces_none(database_url: str, tmp_path: Path) -> None:
+async def test_a_backup_is_complete_or_absent_and_replaces_no_other(database_url: str, tmp_path: Path) -> None:
     backup = await back_up(database_url, tmp_path, NAME="one")
     before = (backup / "MANIFEST").read_bytes()
     for status, why, folder, settings in (
@@ -213,7 +216,7 @@ async def test_a_backup_is_whole_or_not_there_and_replaces_none(database_url: st
     assert (backup / "MANIFEST").read_bytes() == before
 
 
-async def test_old_backups_are_removed_only_when_that_is_asked_for(database_url: str, tmp_path: Path) -> None:
+async def test_old_backups_are_removed_only_on_request(database_url: str, tmp_path: Path) -> None:
     names = [f"outcomes-2026010{day}T000000Z" for day in range(1, 5)]
     for name in names:
         (tmp_path / name).mkdir()
@@ -227,7 +230,7 @@ async def test_old_backups_are_removed_only_when_that_is_asked_for(database_url:
     assert {path.name for path in tmp_path.iterdir()} == kept
 
 
-async def test_what_cannot_be_restored_well_is_refused(database_url: str, new_url: str, tmp_path: Path) -> None:
+async def test_a_restore_that_would_go_wrong_is_refused(database_url: str, new_url: str, tmp_path: Path) -> None:
     backup = await back_up(database_url, tmp_path)
     for status, why, settings in (
         (2, "the database is not empty", {"url": database_url, "ERASURES": "none"}),

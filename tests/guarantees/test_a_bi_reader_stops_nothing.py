@@ -1,4 +1,4 @@
-"""A role for BI tools that holds locks, or wants to fill the disk, stops nothing of what the service does."""
+"""A BI role that holds locks or tries to fill the disk stops nothing that the service does."""
 
 import re
 import signal
@@ -16,6 +16,7 @@ from service.store.bi_roles import ROLES, list_role_bounds, set_up_role
 from service.store.database import Database
 from tests.bi.playing import as_role, drop_role, roles_set_up
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
@@ -44,7 +45,7 @@ async def url(database_url: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def locked_url(database_url: str) -> AsyncIterator[str]:
-    """A reader holds every advisory lock that any version of the service has used: no superuser has bounded it."""
+    """A database in which a reader, not limited by a superuser, holds every advisory lock that any version used."""
     async with roles_set_up(database_url), as_role(database_url, "bi_reader") as reader:
         admin = await asyncpg.connect(database_url)
         await admin.execute("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog TO bi_reader")
@@ -55,7 +56,7 @@ async def locked_url(database_url: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-async def test_webhooks_the_feed_and_commands_go_on_while_a_reader_holds_every_advisory_lock(locked_url: str) -> None:
+async def test_webhooks_feed_and_commands_work_while_a_reader_holds_every_advisory_lock(locked_url: str) -> None:
     await store_batch(locked_url)
     settings = {"OUTCOMES_DATABASE_URL": locked_url}
     async with serve(**settings) as serving:
@@ -72,7 +73,7 @@ async def test_webhooks_the_feed_and_commands_go_on_while_a_reader_holds_every_a
         assert done.status == 0, done.errors
 
 
-async def test_uploads_go_on_while_a_reader_holds_every_advisory_lock(
+async def test_uploads_work_while_a_reader_holds_every_advisory_lock(
     locked_url: str, start_service: StartService
 ) -> None:
     async with connect_provider(start_service) as (service, _):
@@ -89,11 +90,11 @@ async def test_a_service_is_unready_while_another_session_holds_the_ingest_lock_
         assert (unready.status_code, int(unready.headers["retry-after"]) > 0) == (503, True)
         assert "another session has held the ingest lock" in unready.json()["status"]
     await holder.close()
-    while (await service.get("/readyz")).status_code != 200:  # it may remember the answer for a second
-        pass
+    # The service may cache the answer for a second.
+    await eventually(lambda: service.get("/readyz"), lambda answer: answer.status_code == 200)
 
 
-async def test_a_reader_can_lock_none_of_the_tables(url: str) -> None:
+async def test_a_reader_can_lock_no_table(url: str) -> None:
     async with as_role(url, "bi_reader_full") as reader:
         await reader.execute("SET search_path = public; SET default_transaction_read_only = off")
         for table in LOCK_TABLES:
@@ -125,7 +126,7 @@ async def test_a_reader_can_lock_none_of_the_tables(url: str) -> None:
         "SELECT lock_ingest()",
     ],
 )
-async def test_a_reader_can_keep_nothing_on_the_servers_disk(url: str, role: str, statement: str) -> None:
+async def test_a_reader_can_store_nothing_on_the_servers_disk(url: str, role: str, statement: str) -> None:
     async with as_role(url, role) as reader:
         await reader.execute("SET default_transaction_read_only = off; SET search_path = public")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -135,7 +136,7 @@ async def test_a_reader_can_keep_nothing_on_the_servers_disk(url: str, role: str
 
 @pytest.fixture
 async def open_url(database_url: str) -> AsyncIterator[str]:
-    """A database whose schema public is open to everyone, as before Postgres 15; then the roles are set up."""
+    """A database whose public schema was open to everyone, as before Postgres 15, when the roles were set up."""
     admin = await asyncpg.connect(database_url)
     await admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
     async with roles_set_up(database_url):
@@ -151,18 +152,18 @@ async def open_url(database_url: str) -> AsyncIterator[str]:
         "SELECT pg_try_advisory_lock(1, n) FROM generate_series(1, 1000000) AS n",
         "BEGIN; SAVEPOINT a; SELECT pg_logical_emit_message(true, 'x', 'y')",
         "CREATE TABLE public.mine (id int)",
-        # Keeps a lock on each of the thousands of functions, operators and types that it is asked for.
+        # Holds a lock on each of the thousands of functions, operators and types that it names.
         "SELECT pg_get_object_address('function', ARRAY['pg_catalog', 'now'], '{}')",
     ],
 )
-async def test_a_reader_cannot_fill_the_servers_table_of_locks(open_url: str, statement: str) -> None:
+async def test_a_reader_cannot_fill_the_servers_lock_table(open_url: str, statement: str) -> None:
     async with as_role(open_url, "bi_reader") as reader:
         await reader.execute("SET default_transaction_read_only = off; SET statement_timeout = 0")
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await reader.execute(statement)
 
 
-async def test_the_service_runs_migrates_and_is_granted_again_with_every_bound_set(
+async def test_the_service_runs_and_migrates_and_grants_are_renewed_with_every_limit_set(
     postgres: PostgresServer, empty_database_url: str
 ) -> None:
     admin = await asyncpg.connect(empty_database_url)
@@ -179,7 +180,7 @@ async def test_the_service_runs_migrates_and_is_granted_again_with_every_bound_s
         for statement in await list_role_bounds(admin, owner):
             if "temp_file_limit" not in statement:
                 await admin.execute(statement)
-        # The functions are applied again, as by an upgrade: the lock of earlier versions is taken for a moment.
+        # Applies the functions again, as an upgrade does, which briefly takes the lock of earlier versions.
         await admin.execute("UPDATE schema_functions SET checksum = '' WHERE name = '05_lock_ingest'")
         migrated = await run(OUTCOMES, "migrate", **owners)
         assert migrated.status == 0, migrated.errors
@@ -189,7 +190,7 @@ async def test_the_service_runs_migrates_and_is_granted_again_with_every_bound_s
             assert (await serving.client.get("/readyz")).status_code == 200
         for command in ("verify", "rebuild"):
             assert (await run(OUTCOMES, command, **services)).status == 0
-        # Where even our own roles may not take the lock of earlier versions, none of those runs as them.
+        # If even our own roles may not take the lock of earlier versions, no earlier version runs as them.
         await admin.execute(f"REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA pg_catalog FROM {owner}, {service}")
         await admin.execute("UPDATE schema_functions SET checksum = '' WHERE name = '05_lock_ingest'")
         migrated = await run(OUTCOMES, "migrate", **owners)
@@ -202,7 +203,7 @@ async def test_the_service_runs_migrates_and_is_granted_again_with_every_bound_s
         await admin.close()
 
 
-async def test_a_migration_that_was_ended_before_its_last_step_is_completed_before_the_service_starts(
+async def test_a_migration_interrupted_before_its_last_step_is_completed_before_the_service_starts(
     database: Database,
 ) -> None:
     async with database.pool.acquire() as connection:
@@ -213,7 +214,7 @@ async def test_a_migration_that_was_ended_before_its_last_step_is_completed_befo
         await prepare_schema(database.url, may_migrate=False)
 
 
-async def test_bounds_that_our_role_may_not_set_are_printed_for_a_superuser(database: Database) -> None:
+async def test_limits_that_our_role_may_not_set_are_printed_for_a_superuser(database: Database) -> None:
     admin = database.pool
     await admin.execute("CREATE ROLE half LOGIN CREATEROLE; GRANT pg_read_all_data TO half")
     await admin.execute("GRANT CREATE, USAGE ON SCHEMA bi, bi_full TO half WITH GRANT OPTION")
@@ -235,7 +236,7 @@ async def test_bounds_that_our_role_may_not_set_are_printed_for_a_superuser(data
             await drop_role(connection, "bi_reader")
 
 
-def test_no_lock_is_taken_that_anyone_can_hold() -> None:
+def test_the_sql_takes_no_lock_that_anyone_can_hold() -> None:
     found = {
         str(path.relative_to(ROOT / "sql" if "sql" in path.parts else ROOT))
         for folder in ("sql", "service")
@@ -245,7 +246,7 @@ def test_no_lock_is_taken_that_anyone_can_hold() -> None:
     assert found == set(ADVISORY_LOCKS)
 
 
-async def test_the_ingest_lock_is_no_advisory_lock_once_the_schema_is_current(database: Database) -> None:
+async def test_the_ingest_lock_of_the_current_schema_is_no_advisory_lock(database: Database) -> None:
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT lock_ingest()")
         held = await connection.fetch("SELECT locktype FROM pg_locks WHERE pid = pg_backend_pid()")
@@ -255,10 +256,10 @@ async def test_the_ingest_lock_is_no_advisory_lock_once_the_schema_is_current(da
 OLDER = """
 CREATE OR REPLACE FUNCTION lock_ingest() RETURNS void LANGUAGE sql AS 'SELECT pg_advisory_xact_lock(7304564, 1)';
 """
-"""As the version before these tables has it."""
+"""The function as in the version before these tables."""
 
 
-async def test_an_upgrade_lets_nobody_ingest_beside_a_function_of_the_version_before(database: Database) -> None:
+async def test_during_an_upgrade_old_and_new_functions_never_ingest_at_the_same_time(database: Database) -> None:
     text = (ROOT / "sql" / "functions" / "05_lock_ingest.sql").read_text()
     async with AsyncExitStack() as stack:
         older, newer, upgrade = [await stack.enter_async_context(database.pool.acquire()) for _ in range(3)]
@@ -271,7 +272,7 @@ async def test_an_upgrade_lets_nobody_ingest_beside_a_function_of_the_version_be
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await newer.execute("BEGIN; SET LOCAL lock_timeout = '50ms'; SELECT lock_ingest()")
             await newer.execute("ROLLBACK")
-        async with newer.transaction():  # a writer of this version does not hold it up
+        async with newer.transaction():  # a writer of this version does not block it
             await newer.execute("SELECT lock_ingest()")
             await upgrade.execute("SELECT finish_lock_change('50ms')")
         held = await upgrade.fetchval("SELECT prosrc FROM pg_proc WHERE oid = 'lock_ingest()'::regprocedure")

@@ -1,5 +1,5 @@
-"""A flood of webhooks that nobody signed: refused without the database, within bounded memory, and told to operators.
-Genuine ones in between are stored and answered as ever."""
+"""A flood of forged webhooks is refused without the database, within bounded memory, and raises an alarm. Genuine
+webhooks in between are stored and answered as usual."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ BODY = encode(make_payload(recipient=1, event_id="forged"))
 GOOD = sign(BODY, SECRET)
 NEARLY = GOOD[:-1] + ("0" if GOOD[-1] != "0" else "1")
 
-# What a forger may send: the signature header's lines, and what it is answered.
+# What a forger may send: path, signature header lines, and the status of the answer.
 SHAPES: dict[str, tuple[str, str, int]] = {
     "none": ("/webhooks/formant", "", 401),
     "empty": ("/webhooks/formant", f"{SIGNATURE_HEADER}: \r\n", 401),
@@ -58,8 +58,8 @@ def write_forgery(shape: str) -> bytes:
 
 
 async def flood(service: httpx.AsyncClient, count: int, genuine: Sequence[int] = ()) -> Counter[int]:
-    """Sends ``count`` forgeries of all shapes over several connections, and genuine webhooks of these recipients in
-    between; how often there was which answer to a forgery."""
+    """Sends ``count`` forgeries of all shapes over several connections, with genuine webhooks of these recipients in
+    between; returns the number of answers to forgeries by status."""
     shapes = itertools.islice(itertools.cycle(SHAPES), count)
     recipients = iter(genuine)
     every = count // (len(genuine) + 1)
@@ -83,7 +83,7 @@ async def flood(service: httpx.AsyncClient, count: int, genuine: Sequence[int] =
     return answers
 
 
-async def test_genuine_webhooks_between_forged_ones_are_stored_and_nothing_else_is_and_the_flood_shows(
+async def test_only_genuine_webhooks_of_a_flood_are_stored_and_the_flood_raises_an_alarm(
     service: httpx.AsyncClient, database: Database, database_url: str
 ) -> None:
     await store_batch(database_url, GENUINE)
@@ -107,7 +107,7 @@ async def test_genuine_webhooks_between_forged_ones_are_stored_and_nothing_else_
     assert await database.pool.fetchval("SELECT count(*) FROM rejected_signatures") <= 2, "a sum for each minute"
 
 
-async def test_forged_webhooks_are_refused_without_any_database(
+async def test_forged_webhooks_are_refused_without_a_database(
     start_service: StartService, own_postgres: PostgresServer
 ) -> None:
     url = await create_database(own_postgres, "template0")
@@ -116,10 +116,10 @@ async def test_forged_webhooks_are_refused_without_any_database(
         answers = await flood(service, FORGED // 4)
         assert answers.total() == FORGED // 4
         assert await read_metric(service, "outcomes_webhooks_total", target="default", answer="failed") == 0
-        assert await read_metric(service, "outcomes_group_failures_total") == 0, "no group was ever made of them"
+        assert await read_metric(service, "outcomes_group_failures_total") == 0, "they never became a group"
 
 
-async def test_large_forged_bodies_are_held_within_the_backlogs_bytes_until_their_end_tells_what_they_are(
+async def test_large_forged_bodies_are_limited_to_the_bytes_of_the_backlog_while_they_are_read(
     start_service: StartService, database: Database
 ) -> None:
     async with start_service(Limits(body_bytes=HELD_BYTES)) as service, AsyncExitStack() as stack:
@@ -136,7 +136,7 @@ async def test_large_forged_bodies_are_held_within_the_backlogs_bytes_until_thei
             await connection.hang_up()
         await eventually(lambda: read_metric(service, "outcomes_backlog_events"), lambda value: not value)
         assert await read_metric(service, "outcomes_backlog_bytes") == 0
-        # One that comes whole is read whole, since a signature is of the whole body, and leaves nothing.
+        # A complete body is read whole, since the signature covers all of it, and leaves nothing behind.
         answer = await post_webhook(service, bytes(900_000), secret="guessed")
         assert answer.status_code == 401
         assert await read_metric(service, "outcomes_backlog_bytes") == 0

@@ -1,4 +1,4 @@
-"""kill -9 at every step of an upload: however the caller goes on, each recipient is dialled exactly once."""
+"""kill -9 at every step of an upload: whatever the caller does next, each recipient is dialled exactly once."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from service.sandbox import RunningSandbox
 from tests.eventually import eventually
-from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.guarantees.stopped_uploads import BLOCK, UNBLOCK, WEEK_SECONDS, provider, wait_for_block, wait_for_step
 from tests.processes import Serving, serve
 from tests.provider import CONTACTS, KEY, find_free_port, upload
 
@@ -21,7 +21,7 @@ async def list_uploads(client: httpx.AsyncClient) -> list[dict[str, Any]]:
     return uploads
 
 
-async def wait_for_taken(sandbox: RunningSandbox) -> None:
+async def wait_for_acceptance(sandbox: RunningSandbox) -> None:
     await eventually(lambda: sandbox.sandbox.records.batches)
 
 
@@ -32,10 +32,10 @@ async def kill(serving: Serving, trying: asyncio.Task[httpx.Response]) -> None:
         await trying
 
 
-async def begin_again_and_count_dials(
+async def restart_and_count_dials(
     connection: asyncpg.Connection, sandbox: RunningSandbox, settings: dict[str, str]
 ) -> list[str]:
-    """The service starts again once the lease has run out, and the caller repeats; gives the states on the way."""
+    """Restarts the service after the lease has expired and repeats the upload; returns the states in between."""
     await connection.execute("UPDATE batches SET leased_until = now() - interval '1 second'")
     states: list[str] = []
     async with serve(**settings) as again:
@@ -49,10 +49,10 @@ async def begin_again_and_count_dials(
         )
         states += [row["state"] for row in uploads]
         answer = await upload(again.client, key="one-campaign")
-        if answer.status_code == 504:  # the provider never took it, which only a person can know
+        if answer.status_code == 504:  # the provider never accepted it, which only a person can know
             (row,) = uploads
-            word = await again.client.post(f"/v1/uploads/{row['upload_id']}/resolve", json={"not_sent": True})
-            assert word.json()["data"]["state"] == "failed"
+            resolved = await again.client.post(f"/v1/uploads/{row['upload_id']}/resolve", json={"not_sent": True})
+            assert resolved.json()["data"]["state"] == "failed"
             states.append("declared not sent")
             answer = await upload(again.client, key="one-campaign")
         assert answer.status_code == 200, answer.text
@@ -67,7 +67,7 @@ async def begin_again_and_count_dials(
 
 
 async def assert_dialled_once(sandbox: RunningSandbox) -> None:
-    """Plays all calls, which begin only now, so that each webhook meets a service; then looks at whom they rang."""
+    """Plays all calls, which start only now that a service can take the webhooks; then checks whom they dialled."""
     await sandbox.sandbox.advance(WEEK_SECONDS)
     for batch_id in sandbox.sandbox.records.batches:
         await sandbox.sandbox.wait_until_done(batch_id)
@@ -87,7 +87,7 @@ async def assert_dialled_once(sandbox: RunningSandbox) -> None:
         ("preparing", []),
         ("prepared", ["failed"]),
         ("uploading", ["failed"]),
-        ("uploaded", ["uploaded"]),  # the provider has taken it: found in its list
+        ("uploaded", ["uploaded"]),  # the provider accepted it: found in its list
     ],
 )
 async def test_killed_before_a_step_was_committed(database_url: str, state: str, expected: list[str]) -> None:
@@ -105,12 +105,12 @@ async def test_killed_before_a_step_was_committed(database_url: str, state: str,
             await connection.execute("SELECT pg_advisory_lock(42)")
             trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
             blocked = asyncio.create_task(wait_for_block(connection))
-            await until(blocked, trying)
+            await wait_for_step(blocked, trying)
             await kill(serving, trying)
         await connection.execute("SELECT pg_terminate_backend($1)", blocked.result())
         await connection.execute("SELECT pg_advisory_unlock(42)")
         await connection.execute(UNBLOCK)
-        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        states = await restart_and_count_dials(connection, sandbox, settings)
         await connection.close()
     assert states == expected
 
@@ -120,7 +120,7 @@ async def test_killed_before_a_step_was_committed(database_url: str, state: str,
     [
         ("prepared", "held"),
         ("uploading", "held"),
-        ("uploaded", "uploaded"),  # the provider has taken it: found in its list
+        ("uploaded", "uploaded"),  # the provider accepted it: found in its list
     ],
 )
 async def test_a_promotion_killed_before_a_step_was_committed(database_url: str, state: str, expected: str) -> None:
@@ -139,7 +139,7 @@ async def test_a_promotion_killed_before_a_step_was_committed(database_url: str,
             await connection.execute("SELECT pg_advisory_lock(42)")
             trying = asyncio.create_task(serving.client.post(f"/v1/batch-calls/{test}/promote"))
             blocked = asyncio.create_task(wait_for_block(connection))
-            await until(blocked, trying)
+            await wait_for_step(blocked, trying)
             await kill(serving, trying)
         await connection.execute("SELECT pg_terminate_backend($1)", blocked.result())
         await connection.execute("SELECT pg_advisory_unlock(42)")
@@ -159,7 +159,7 @@ async def test_a_promotion_killed_before_a_step_was_committed(database_url: str,
         await connection.close()
 
 
-async def test_killed_while_the_provider_had_it_and_had_not_answered(database_url: str) -> None:
+async def test_killed_after_the_provider_accepted_it_and_before_the_answer(database_url: str) -> None:
     port = find_free_port()
     async with provider(port) as sandbox:
         settings = {
@@ -172,21 +172,21 @@ async def test_killed_while_the_provider_had_it_and_had_not_answered(database_ur
         async with serve(**settings) as serving:
             sandbox.sandbox.faults.next_upload = "hang"
             trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
-            await until(asyncio.create_task(wait_for_taken(sandbox)), trying)
+            await wait_for_step(asyncio.create_task(wait_for_acceptance(sandbox)), trying)
             await kill(serving, trying)
         sandbox.sandbox.faults.release()
-        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        states = await restart_and_count_dials(connection, sandbox, settings)
         await connection.close()
     assert states == ["uploaded"]
 
 
-async def test_killed_while_sending_to_a_provider_that_never_took_it(database_url: str) -> None:
+async def test_killed_while_sending_to_a_provider_that_never_accepted_it(database_url: str) -> None:
     port = find_free_port()
     received = asyncio.Event()
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(2**16):
-            if data.startswith(b"POST "):  # the rest is what the service asks for by itself
+            if data.startswith(b"POST "):  # other requests are the service's own lookups
                 received.set()
         writer.close()
 
@@ -197,16 +197,16 @@ async def test_killed_while_sending_to_a_provider_that_never_took_it(database_ur
         connection = await asyncpg.connect(database_url)
         async with serve(**settings, FORMANT_BASE_URL=nowhere) as serving:
             trying = asyncio.create_task(upload(serving.client, key="one-campaign"))
-            await until(asyncio.create_task(received.wait()), trying)
+            await wait_for_step(asyncio.create_task(received.wait()), trying)
             await kill(serving, trying)
         silent.close()
         settings["FORMANT_BASE_URL"] = sandbox.base_url
-        states = await begin_again_and_count_dials(connection, sandbox, settings)
+        states = await restart_and_count_dials(connection, sandbox, settings)
         await connection.close()
     assert states == ["unknown", "declared not sent"]
 
 
-async def test_killed_when_all_was_done_but_the_answer(database_url: str) -> None:
+async def test_killed_when_only_the_answer_was_missing(database_url: str) -> None:
     port = find_free_port()
     async with provider(port) as sandbox:
         settings = {
@@ -220,6 +220,6 @@ async def test_killed_when_all_was_done_but_the_answer(database_url: str) -> Non
             assert (await upload(serving.client, key="one-campaign")).status_code == 200
             serving.process.kill()
             await serving.process.wait()
-        assert await begin_again_and_count_dials(connection, sandbox, settings) == ["uploaded"]
+        assert await restart_and_count_dials(connection, sandbox, settings) == ["uploaded"]
         await connection.close()
     assert CONTACTS.count("+") == 2

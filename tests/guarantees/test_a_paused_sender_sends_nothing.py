@@ -1,4 +1,4 @@
-"""A replica that is paused between committing that it sends and sending sends nothing once others have gone on."""
+"""A replica that pauses between committing that it will send and sending sends nothing once others have moved on."""
 
 import asyncio
 import os
@@ -19,13 +19,13 @@ from service.store.database import Database
 from service.uploads.lease import CONFIRM_SECONDS, SENDING_SECONDS, Instant, SendLease, read_clocks
 from tests.eventually import eventually
 from tests.factories import store_batch
-from tests.guarantees.killing import BLOCK, UNBLOCK, WEEK_SECONDS, provider, until, wait_for_block
+from tests.guarantees.stopped_uploads import BLOCK, UNBLOCK, WEEK_SECONDS, provider, wait_for_block, wait_for_step
 from tests.processes import Serving, serve
 from tests.provider import KEY, find_free_port, upload
 
 
 async def count_dials(sandbox: RunningSandbox) -> Counter[str]:
-    """How often each phone was dialled for the first time, once all calls were made."""
+    """Plays all calls; returns how often each phone was dialled for the first time."""
     await sandbox.sandbox.advance(WEEK_SECONDS)
     return Counter(
         recipient["phone"]
@@ -40,11 +40,11 @@ async def count_dials(sandbox: RunningSandbox) -> Counter[str]:
 async def paused(
     connection: asyncpg.Connection, serving: Serving, send: Callable[[], Awaitable[httpx.Response]]
 ) -> AsyncIterator[asyncio.Task[httpx.Response]]:
-    """A sender that has committed 'uploading' and stands still before its request; goes on when the block is left."""
+    """A sender paused after committing 'uploading' and before its request; it resumes at the end of the block."""
     await connection.execute(BLOCK.format(state="uploading"))
     await connection.execute("SELECT pg_advisory_lock(42)")
     trying: asyncio.Task[Any] = asyncio.ensure_future(send())
-    await until(asyncio.create_task(wait_for_block(connection)), trying)
+    await wait_for_step(asyncio.create_task(wait_for_block(connection)), trying)
     os.kill(serving.process.pid, signal.SIGSTOP)
     try:
         await connection.execute("SELECT pg_advisory_unlock(42)")
@@ -57,7 +57,7 @@ async def paused(
 
 
 async def declare_not_sent(client: httpx.AsyncClient) -> int:
-    """Waits until an upload is unknown, and says that it was not sent; gives its id."""
+    """Waits until an upload is unknown, and resolves it as not sent; returns its id."""
     listed = await eventually(
         lambda: client.get("/v1/uploads", params={"state": "unknown"}), lambda answer: answer.json()["data"]
     )
@@ -67,7 +67,7 @@ async def declare_not_sent(client: httpx.AsyncClient) -> int:
     return int(row["upload_id"])
 
 
-async def test_a_sender_that_wakes_after_its_upload_was_made_again_sends_nothing(database_url: str) -> None:
+async def test_a_sender_that_resumes_after_its_upload_was_repeated_sends_nothing(database_url: str) -> None:
     port = find_free_port()
     async with provider(port) as sandbox:
         settings = {
@@ -87,7 +87,7 @@ async def test_a_sender_that_wakes_after_its_upload_was_made_again_sends_nothing
         await connection.close()
 
 
-async def test_a_promotion_that_wakes_while_it_is_being_sent_a_second_time_sends_nothing(database_url: str) -> None:
+async def test_a_promotion_that_resumes_while_it_is_being_repeated_sends_nothing(database_url: str) -> None:
     port = find_free_port()
     async with provider(port) as sandbox:
         settings = {
@@ -111,7 +111,7 @@ async def test_a_promotion_that_wakes_while_it_is_being_sent_a_second_time_sends
 
 
 class Clocks:
-    """Two clocks that a test moves."""
+    """Two clocks that the test sets."""
 
     def __init__(self) -> None:
         self.now = Instant(1000.0, 2_000_000.0)
@@ -137,12 +137,12 @@ async def begin_sending(database: Database, clocks: Clocks) -> SendLease:
     [
         (0.0, 0.0, True),
         (SENDING_SECONDS - 0.1, SENDING_SECONDS - 0.1, True),
-        (SENDING_SECONDS, 0.0, False),  # the wall clock was set back meanwhile
-        (0.0, SENDING_SECONDS, False),  # a virtual machine was restored from memory: its other clock stood still
+        (SENDING_SECONDS, 0.0, False),  # the wall clock was set back during the pause
+        (0.0, SENDING_SECONDS, False),  # a virtual machine was restored from a snapshot: its other clock stood still
         (3600.0, 3600.0, False),
     ],
 )
-async def test_the_right_to_send_ends_by_whichever_clock_saw_the_pause(
+async def test_the_right_to_send_expires_by_either_clock(
     database: Database, since_boot: float, wall: float, *, holds: bool
 ) -> None:
     clocks = Clocks()
@@ -153,7 +153,7 @@ async def test_the_right_to_send_ends_by_whichever_clock_saw_the_pause(
 
 @pytest.mark.parametrize("is_renewed", [False, True])
 async def test_the_lease_lasts_twice_as_long_as_the_right_to_send(database: Database, *, is_renewed: bool) -> None:
-    """What is left is for a pause that no clock sees: between the last look at them and the write."""
+    """The rest covers a pause that no clock shows: between the last check and the write."""
     clocks = Clocks()
     lease = await begin_sending(database, clocks)
     if is_renewed:
@@ -165,17 +165,17 @@ async def test_the_lease_lasts_twice_as_long_as_the_right_to_send(database: Data
     assert not lease.holds()
 
 
-async def test_a_renewal_extends_the_right_to_send_from_when_it_was_asked_for(database: Database) -> None:
+async def test_a_renewal_extends_the_right_to_send_from_the_time_of_the_request(database: Database) -> None:
     clocks = Clocks()
     lease = await begin_sending(database, clocks)
     clocks.move(SENDING_SECONDS + 1, SENDING_SECONDS + 1)
     assert not lease.holds()
-    await lease.confirm()  # late, but nobody has settled it
+    await lease.confirm()  # late, but still unsettled
     assert lease.holds()
 
 
 @pytest.mark.parametrize("change", ["upload_state = 'unknown'", "upload_state = 'failed'", "sent_at = sent_at + '1 s'"])
-async def test_the_right_to_send_ends_for_good_once_another_has_settled_the_upload(
+async def test_the_right_to_send_ends_for_good_once_another_replica_has_settled_the_upload(
     database: Database, change: str
 ) -> None:
     lease = await begin_sending(database, Clocks())
@@ -187,7 +187,7 @@ async def test_the_right_to_send_ends_for_good_once_another_has_settled_the_uplo
     assert not lease.holds()
 
 
-async def test_a_database_that_is_away_leaves_the_right_to_send_to_the_clocks(database: Database) -> None:
+async def test_while_the_database_is_away_the_clocks_decide_on_the_right_to_send(database: Database) -> None:
     clocks = Clocks()
     lease = await begin_sending(database, clocks)
     await database.pool.close()
@@ -201,7 +201,7 @@ async def test_a_database_that_is_away_leaves_the_right_to_send_to_the_clocks(da
 @pytest.mark.skipif(
     sys.platform != "linux", reason="elsewhere the monotonic clock counts sleep, or the wall clock does"
 )
-def test_the_clock_that_is_asked_goes_on_while_the_machine_sleeps() -> None:
+def test_the_clock_of_the_lease_runs_while_the_machine_sleeps() -> None:
     asked = read_clocks().since_boot
     assert asked <= time.clock_gettime(time.CLOCK_BOOTTIME) <= asked + 60
     assert SendLease.__init__.__defaults__ == (read_clocks,)

@@ -1,5 +1,5 @@
-"""A base backup and the archived log: after ``kill -9`` of the server everything acknowledged comes back, and on demand
-everything up to a time. The commands are those of the runbook."""
+"""A base backup and the archived log: after ``kill -9`` of the server everything acknowledged is recovered, or all data
+up to a chosen time. The commands are those of the runbook."""
 
 import asyncio
 import shutil
@@ -18,12 +18,12 @@ from tests.postgres import PostgresServer, find_programs
 from tests.processes import OUTCOMES, run
 
 RECIPIENTS = 5000
-A_WHILE = 300
+BURST = 300
 
 
 @pytest.fixture
 async def archiving() -> AsyncIterator[PostgresServer]:
-    """A server that archives its log, as the runbook sets it up."""
+    """A server that archives its log, set up as in the runbook."""
     server = PostgresServer(find_programs())
     archive = server.folder / "archive"
     archive.mkdir()
@@ -42,7 +42,7 @@ async def archiving() -> AsyncIterator[PostgresServer]:
 
 
 def recover(server: PostgresServer, *settings: str) -> PostgresServer:
-    """The server as it comes back from its base backup and its archive."""
+    """Recovers a server from its base backup and its archive."""
     restore = f"restore_command = 'cp {server.folder}/archive/%f %p'\n"
     recovered = server.recover(server.folder / "base", restore + "".join(f"{line}\n" for line in settings))
     recovered.start()
@@ -56,7 +56,7 @@ async def wait_until_recovered(url: str) -> None:
 
 
 @pytest.mark.timeout(240)  # three servers, one after the other
-async def test_everything_acknowledged_comes_back_and_on_demand_everything_up_to_a_time(
+async def test_everything_acknowledged_is_recovered_or_everything_up_to_a_time(
     start_service: StartService, archiving: PostgresServer, checker: Checker
 ) -> None:
     url = await create_database(archiving, "template0")
@@ -64,22 +64,22 @@ async def test_everything_acknowledged_comes_back_and_on_demand_everything_up_to
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
     async with start_service(OUTCOMES_DATABASE_URL=url) as service:
-        loading = asyncio.create_task(checker.load([service], 2 * A_WHILE))
+        loading = asyncio.create_task(checker.load([service], 2 * BURST))
         await asyncio.to_thread(archiving.make_base_backup, archiving.folder / "base")
         await loading
         await service.put("/v1/feed/consumers/crm", json={"position": 5})
         until, before = datetime.now(UTC), set(checker.acknowledged)
-        await checker.load([service], A_WHILE)
+        await checker.load([service], BURST)
         read = (await service.get("/v1/feed", params={"after": len(checker.acknowledged) - 1})).json()["next"]
-        loading = asyncio.create_task(checker.load([service], A_WHILE))
-        await checker.wait_for(acknowledged=A_WHILE // 2)
+        loading = asyncio.create_task(checker.load([service], BURST))
+        await checker.wait_for(acknowledged=BURST // 2)
         archiving.kill()
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
     sent = set(range(1, checker.sent + 1))
     checker.unknown |= sent - checker.acknowledged - checker.refused
 
-    # To the end: what was not archived yet lies in the log folder of the server that was killed.
+    # To the end: log that is not archived yet is in the log folder of the killed server.
     for segment in archiving.log_folder.glob("0*"):
         if not (target := archiving.folder / "archive" / segment.name).exists():
             shutil.copy(segment, target)
@@ -88,7 +88,7 @@ async def test_everything_acknowledged_comes_back_and_on_demand_everything_up_to
     try:
         await wait_until_recovered(whole.url(name))
         async with start_service(OUTCOMES_DATABASE_URL=whole.url(name)) as service:
-            # Nothing is lost, so all readers go on.
+            # Nothing is lost, so all readers continue.
             page = await service.get("/v1/feed", params={"after": read})
             assert page.status_code == 200
             assert (await service.get("/v1/feed", params={"consumer": "crm"})).status_code == 200

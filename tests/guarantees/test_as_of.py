@@ -1,4 +1,4 @@
-"""Asked for an earlier time, the service answers what it answered then, whatever has come, gone or moved since."""
+"""Asked for an earlier time, the service repeats its answer of that time, whatever has arrived or moved since."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,7 @@ NOT_KEPT = ("version",)
 
 
 class Notebook:
-    """What the service answered, and when."""
+    """Records the answers of the service and their times."""
 
     def __init__(self, service: httpx.AsyncClient, database: Database, batches: list[int]) -> None:
         self._service = service
@@ -28,14 +28,14 @@ class Notebook:
         self._batches = batches
         self._notes: list[tuple[datetime, dict[str, Any]]] = []
 
-    async def note(self) -> None:
-        """Notes all answers, once they stand; nothing happens meanwhile."""
+    async def record(self) -> None:
+        """Records all answers and the present time; nothing else happens meanwhile."""
         answers = await self._ask({})
         moment = await self._database.pool.fetchval("SELECT clock_timestamp()")
         self._notes.append((moment, answers))
 
     async def compare(self) -> int:
-        """Asks again for each of the times; gives how many answers were the same."""
+        """Asks again as of each recorded time, and asserts the same answers; returns their number."""
         for moment, answers in self._notes:
             assert await self._ask({"as_of": moment.isoformat()}) == answers
         return sum(len(answers) for _, answers in self._notes)
@@ -52,52 +52,52 @@ class Notebook:
 
 
 def _strip(content: Any) -> Any:
-    """Without what tells the time of the answer, and without what is not kept."""
+    """Drops the time of the answer, and fields whose history is not kept."""
     if isinstance(content, dict):
         return {name: _strip(value) for name, value in content.items() if name not in ("as_of", *NOT_KEPT)}
     return [_strip(value) for value in content] if isinstance(content, list) else content
 
 
-async def test_each_answer_is_given_again_for_its_time(start_service: StartService, database: Database) -> None:
+async def test_each_answer_is_repeated_as_of_its_time(start_service: StartService, database: Database) -> None:
     await hold_discovery(database)
     async with connect_provider(start_service, plays=True) as (service, sandbox):
         playing, faults = sandbox.sandbox, sandbox.sandbox.faults
         book = Notebook(service, database, [456, 457, 458, 459, 460])
-        await book.note()  # nothing is known yet
+        await book.record()  # no event yet
         faults.drop = 0.4
         await make_elsewhere(sandbox, FIRST)
         await discover(database, sandbox)
         await playing.wait_until_done(456)
-        await book.note()  # some calls by the window, others lost
+        await book.record()  # some calls placed in the window, others lost
         await service.post("/v1/batch-calls/456/reconcile")
-        await book.note()  # healed
+        await book.record()  # healed
         for body in await write_all_webhooks(sandbox, 456):
             assert (await post_webhook(service, body)).status_code == 204
-            await book.note()  # late webhooks, parameters among them, and duplicates
+            await book.record()  # late webhooks, parameters among them, and duplicates
 
         await upload(service, sample_contacts(12, seed=9), test_recipients="5")
         await playing.wait_until_done(457)
-        await book.note()  # a test batch, its main batch held
+        await book.record()  # a test batch, its main batch held
         await service.post("/v1/batch-calls/457/reconcile")
-        await book.note()
+        await book.record()
         await service.post("/v1/batch-calls/457/promote")
         await playing.wait_until_done(458)
-        await book.note()
+        await book.record()
 
         faults.drop = 0.0
         await make_elsewhere(sandbox, SECOND, "Other")
         await playing.wait_until_done(459)
-        await book.note()  # guessed into the window of the first
+        await book.record()  # guessed to belong to the window of the first batch
         await discover(database, sandbox)
-        await book.note()  # and taken back
+        await book.record()  # the guess is taken back
         for batch_id, content in ((456, FIRST), (459, SECOND)):
             answer = await put(service, content, f"/v1/batch-calls/{batch_id}/recipients")
             assert answer.status_code == 200, answer.text
-            await book.note()  # a CSV
-        for _ in range(3):  # the second finds what the first found
+            await book.record()  # a CSV is registered
+        for _ in range(3):  # the second comparison finds the same as the first
             for batch_id in (456, 458, 459):
                 await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
-            await book.note()
+            await book.record()
         assert await database.pool.fetchval("SELECT count(*) FROM past_facts") > 0
         assert await database.pool.fetchval("SELECT count(*) FROM recipients WHERE parameters_known_at IS NOT NULL") > 0
         assert await database.pool.fetchval("SELECT count(*) FROM facts WHERE source = 'healed'") > 0
@@ -105,7 +105,7 @@ async def test_each_answer_is_given_again_for_its_time(start_service: StartServi
 
 
 @pytest.mark.parametrize("path", ["outcomes", "recipients", "recipients/1"])
-async def test_a_time_that_cannot_be_answered_for_is_refused(
+async def test_a_time_outside_the_kept_history_is_refused(
     service: httpx.AsyncClient, database: Database, path: str
 ) -> None:
     before = datetime.now(UTC)
@@ -131,18 +131,18 @@ async def test_a_time_that_cannot_be_answered_for_is_refused(
     assert (await service.get(url, params={"as_of": datetime.now(UTC).isoformat()})).status_code == 200
 
 
-async def test_a_plus_sign_that_arrives_as_a_space_is_taken_for_what_it_was(
+async def test_a_plus_sign_that_arrives_as_a_space_is_read_as_a_plus_sign(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url, 3)
     now = datetime.now(UTC)
     for text in (now.isoformat(), now.isoformat().replace("+00:00", "Z")):
-        answer = await service.get(f"/v1/batch-calls/{BATCH_ID}/outcomes?as_of={text}")  # the plus as it is
+        answer = await service.get(f"/v1/batch-calls/{BATCH_ID}/outcomes?as_of={text}")  # an unescaped plus sign
         assert answer.status_code == 200, answer.text
         assert datetime.fromisoformat(answer.json()["data"]["as_of"]) == now
 
 
-async def test_a_recount_in_several_steps_gives_the_same(
+async def test_a_recount_in_several_steps_gives_the_same_answers(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database.url, 12)
@@ -150,7 +150,7 @@ async def test_a_recount_in_several_steps_gives_the_same(
         payload = make_payload(recipient=number, status="busy" if number % 3 else "completed", attempt=number % 2 + 1)
         assert (await post_webhook(service, payload)).status_code == 204
     book = Notebook(service, database, [BATCH_ID])
-    await book.note()
+    await book.record()
     assert (await post_webhook(service, make_payload(recipient=12))).status_code == 204
     for step in (1, 5, 5000):
         monkeypatch.setattr("service.outcomes.as_of.STEP_RECIPIENTS", step)

@@ -1,5 +1,5 @@
-"""The wall clock jumps back and forth under load, over the ends of months, summer time and years: nothing acknowledged
-is lost, nothing is counted twice, the feed skips nothing, and everything works once the clock is right again."""
+"""The wall clock jumps back and forth under load, across the ends of months, summer time and years: no acknowledged
+event is lost or counted twice, the feed skips nothing, and everything works once the clock is correct again."""
 
 import asyncio
 import tempfile
@@ -48,7 +48,7 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WallClock]:
 
 @pytest.fixture
 async def jumping_url(clock: WallClock) -> AsyncIterator[str]:
-    """A database with a batch, on a server whose clock jumps along."""
+    """A database with a batch, on a server that uses the jumping clock."""
     server = PostgresServer(find_programs(), environ=clock.environ)
     server.start("-c timezone=Europe/Berlin")
     try:
@@ -61,19 +61,19 @@ async def jumping_url(clock: WallClock) -> AsyncIterator[str]:
 
 
 async def load_while_it_jumps(checker: Checker, service: httpx.AsyncClient, clock: WallClock) -> None:
-    """Sends without a pause, while the clock is set to one moment after the other, and right at last."""
+    """Sends continuously while the clock is set to each moment in turn, and finally to the real time."""
     loading = asyncio.create_task(checker.load([service], 3 * EACH * len(MOMENTS)))
     for moment in MOMENTS.values():
         await checker.wait_for(acknowledged=EACH)
         clock.set(moment)
     await checker.wait_for(acknowledged=EACH)
-    clock.set_right()
+    clock.set_real()
     await loading
     assert checker.refused == checker.unknown == set()
 
 
 async def check_all(checker: Checker, service: httpx.AsyncClient, url: str) -> None:
-    """All that was acknowledged is there once, also when it is sent once more; and the service works as ever."""
+    """Checks that everything acknowledged is stored once, even if it is sent again, and that the service works."""
     for number in sorted(checker.acknowledged)[::20]:
         answer = await checker.send(service, number)
         assert answer is not None
@@ -81,9 +81,9 @@ async def check_all(checker: Checker, service: httpx.AsyncClient, url: str) -> N
     await checker.check(url)
     for path in ("/readyz", "/v1/batch-calls/456/outcomes", "/v1/feed?after=0", "/v1/alarms"):
         assert (await service.get(path)).status_code == 200, path
-    told = (await service.get("/v1/batch-calls/456/outcomes")).json()["data"]
-    assert told["recipients"]["processed"] == len(checker.acknowledged)
-    assert datetime.fromisoformat(told["last_event_at"]) <= datetime.now(UTC)
+    outcomes = (await service.get("/v1/batch-calls/456/outcomes")).json()["data"]
+    assert outcomes["recipients"]["processed"] == len(checker.acknowledged)
+    assert datetime.fromisoformat(outcomes["last_event_at"]) <= datetime.now(UTC)
     verified = await run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=url)
     assert verified.status == 0, verified.output + verified.errors
 
@@ -99,10 +99,10 @@ async def test_the_clock_of_the_whole_machine_jumps(checker: Checker, clock: Wal
     async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving, following_the_feed(jumping_url):
         await load_while_it_jumps(checker, serving.client, clock)
         connection = await asyncpg.connect(jumping_url)
-        # Months of which nobody had thought: their bodies lie in the default partition.
+        # Bodies of months without a partition are in the default partition.
         assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") > EACH
         await checker.check(jumping_url)
-        for moment in MOMENTS.values():  # and move into partitions of their own once these are made
+        for moment in MOMENTS.values():  # they move into their own partitions once these exist
             await connection.execute("SELECT create_body_partitions($1, 2)", moment)
         assert await connection.fetchval("SELECT count(*) FROM event_bodies_default") == 0
         await connection.close()
@@ -114,7 +114,7 @@ async def test_a_service_that_starts_in_another_year_makes_its_partitions_there_
 ) -> None:
     for moment in (*MOMENTS.values(), None):
         if moment is None:
-            clock.set_right()
+            clock.set_real()
         else:
             clock.set(moment)
         async with serve(OUTCOMES_DATABASE_URL=jumping_url, **clock.environ) as serving:

@@ -1,4 +1,4 @@
-"""Any number of deliveries, in any order and any grouping, gives the same state: that of a plain in-memory oracle."""
+"""Any number of deliveries, in any order and grouping, gives the same state: that of a plain in-memory oracle."""
 
 import asyncio
 import itertools
@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from service.formant.events import STATUSES, Event
 from service.store.database import Database, connect, load_queries
-from tests.factories import BEGAN, decode, make_payload, store_batch
+from tests.factories import BEGAN, decode, make_payload, split_events, store_batch
 from tests.guarantees.oracle import Expected, expect
 from tests.guarantees.recount import find_differences, read_state
-from tests.guarantees.splitting import split
 
 RECIPIENTS = 3
 _numbers = itertools.count(1)
@@ -27,20 +26,20 @@ facts = st.fixed_dictionaries(
         "attempt": st.none() | st.integers(1, 3),
         "status": st.sampled_from(STATUSES),
         "final": st.booleans(),
-        # Few values, so that times are often equal, and often contradict the numbers of the attempts.
+        # Few values, so that times are often equal and often contradict the attempt numbers.
         "minute": st.sampled_from([0, 0, 0, 20, 40]),
         "conversation": st.sampled_from(["kept", "new"]),
         "results": st.sampled_from([{}, {"intent": "yes"}, {"intent": "no", "sentiment": "calm"}]),
         "duration_seconds": st.sampled_from([10, 10, 70]),
         "healed": st.booleans(),
-        "tells_times": st.sampled_from([True, True, True, False]),
+        "has_times": st.sampled_from([True, True, True, False]),
     }
 )
 histories = st.lists(facts, min_size=1, max_size=8)
 
 
 def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
-    """The event that a generated fact stands for."""
+    """The event for a generated fact."""
     began = BEGAN + timedelta(minutes=fact["minute"])
     suffix = "" if fact["conversation"] == "kept" else f"_{fact['attempt']}"
     payload = make_payload(
@@ -55,20 +54,20 @@ def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
         results=fact["results"],
         ref_token=ref_token,
     )
-    if not fact["tells_times"]:
+    if not fact["has_times"]:
         payload["data"]["call"] |= {"started_at": None, "ended_at": None}
     event = decode(payload)[0]
     return event._replace(source="healed") if fact["healed"] else event
 
 
 async def ingest(connection: Any, events: list[Event]) -> dict[str, int]:
-    """One group."""
+    """Ingests the events as one group."""
     columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
     return dict(await load_queries().ingest(connection, **columns))
 
 
 def normalise(state: Expected) -> Expected:
-    """Without entries that count nothing."""
+    """Drops entries that count nothing."""
     for counter in (state.outcome_counts, state.talk_seconds, state.result_counts, state.attempt_counts):
         for key in [key for key, count in counter.items() if not count]:
             del counter[key]
@@ -77,14 +76,14 @@ def normalise(state: Expected) -> Expected:
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    """Runs the examples of a property: hypothesis calls plain functions."""
+    """Runs the examples of a property, since hypothesis calls plain functions."""
     with asyncio.Runner() as opened:
         yield opened
 
 
 @pytest.fixture
 def connection(runner: asyncio.Runner, database_url: str) -> Iterator[asyncpg.Connection]:
-    """A connection on the runner's loop, to a database of its own."""
+    """A connection on the runner's loop, to the test's database."""
     opened = runner.run(connect(database_url))
     yield opened
     runner.run(opened.close())
@@ -114,14 +113,16 @@ def test_any_order_grouping_and_repetition_of_deliveries_gives_the_state_of_the_
 
     async def play() -> None:
         batch_key = await store_batch(database_url, RECIPIENTS, batch_id=number, ref_token=token)
-        for group in split(deliveries, sizes):
+        for group in split_events(deliveries, sizes):
             await ingest(connection, group)
         assert await read_state(connection, batch_key) == normalise(expect(events))
 
     runner.run(play())
 
 
-async def test_the_counters_of_all_these_histories_equal_a_recount(database: Database, database_url: str) -> None:
+async def test_counters_equal_a_recount_after_repeated_and_contradictory_events(
+    database: Database, database_url: str
+) -> None:
     await store_batch(database_url, RECIPIENTS)
     events = [
         build_event(fact, f"event-{index}", "feedc0de")
@@ -129,13 +130,13 @@ async def test_the_counters_of_all_these_histories_equal_a_recount(database: Dat
             {
                 "recipient": recipient, "attempt": attempt, "status": status, "final": attempt == 3,
                 "minute": 20 * attempt, "conversation": "new", "results": {"intent": status},
-                "duration_seconds": 10, "healed": attempt == 2, "tells_times": True,
+                "duration_seconds": 10, "healed": attempt == 2, "has_times": True,
             }
             for recipient in range(1, RECIPIENTS + 1) for attempt in (3, 1, 2) for status in ("busy", "completed")
         )
     ]  # fmt: skip
     async with database.pool.acquire() as connection:
-        for group in split(events + events, [4]):
+        for group in split_events(events + events, [4]):
             await ingest(connection, group)
         assert await find_differences(connection) == []
 
@@ -174,12 +175,12 @@ async def test_a_webhook_and_the_healing_of_its_call_count_once(
 
 
 @pytest.mark.parametrize("is_webhook_first", [True, False])
-async def test_of_two_words_of_the_same_instant_the_webhooks_counts(
+async def test_of_a_webhook_and_a_healed_event_of_the_same_instant_the_webhook_counts(
     database: Database, database_url: str, is_webhook_first: bool
 ) -> None:
     batch_key = await store_batch(database_url)
     webhook = decode(make_payload(recipient=1, status="busy", final=False, event_id="a"))[0]
-    # In all that is looked at later it would come first.
+    # The healed event would win by every later criterion.
     healed = webhook._replace(
         event_id="b", digest=b"other", source="healed", status="completed", is_final=True, duration_seconds=99
     )

@@ -1,4 +1,4 @@
-"""The counters equal a recount of the attempts, always; and positions in the feed appear in their order."""
+"""The counters always equal a recount of the attempts, and positions in the feed appear in order."""
 
 import asyncio
 import random

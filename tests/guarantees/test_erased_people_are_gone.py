@@ -1,4 +1,4 @@
-"""An erased person is nowhere in the database, their calls still count, and nothing brings them back."""
+"""An erased person is nowhere in the database, their calls still count, and later events do not bring them back."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, phone_of, post_webhook, store_batch
-from tests.guarantees.erasing import CALL, PHONE, RESULTS, SECRETS, check_sound, fill, tell
+from tests.guarantees.erasing import CALL, PHONE, RESULTS, SECRETS, check_sound, fill, make_webhook
 from tests.guarantees.whole_database import find_everywhere
 from tests.processes import OUTCOMES, run
 from tests.webhooks.ingesting import ingest
@@ -23,7 +23,7 @@ async def read_counts(service: httpx.AsyncClient, batch_id: int = BATCH_ID) -> d
     }
 
 
-async def test_after_an_erasure_the_whole_database_holds_nothing_of_the_person_and_still_counts_them(
+async def test_after_an_erasure_the_database_holds_no_data_of_the_person_and_still_counts_them(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(service, database)
@@ -48,29 +48,31 @@ async def test_after_an_erasure_the_whole_database_holds_nothing_of_the_person_a
     shown = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
     assert (shown["state"], shown["phone"], shown["parameters"], shown["results"]) == ("erased", None, {}, None)
     assert shown["failure_reason"] is None
-    somebody = (await service.get("/v1/batch-calls/456/recipients/2")).json()["data"]
-    assert (somebody["phone"], somebody["parameters"]) == (phone_of(2), {"loan_id": "LN-2"})
+    other = (await service.get("/v1/batch-calls/456/recipients/2")).json()["data"]
+    assert (other["phone"], other["parameters"]) == (phone_of(2), {"loan_id": "LN-2"})
     assert (await service.get("/v1/events/stray")).json()["data"]["disposition"] == "erased"
 
 
-async def test_what_comes_later_counts_and_brings_nobody_back(service: httpx.AsyncClient, database: Database) -> None:
+async def test_later_events_count_and_do_not_bring_the_person_back(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     await fill(service, database)
     assert (await service.post("/v1/erasures", json={"phone": PHONE})).status_code == 200
     before = (await read_counts(service))["attempts"]
     facts = await database.pool.fetchval("SELECT count(*) FROM facts")
-    again = tell(attempt=4, event_id="late")
+    again = make_webhook(attempt=4, event_id="late")
     late = [
-        tell(attempt=2, event_id="second", results={"intent": "third"}),  # a conflict
+        make_webhook(attempt=2, event_id="second", results={"intent": "third"}),  # a conflict
         again,
         again,
-        tell(recipient=None, ref_token="-", phone=PHONE, attempt=5, event_id="late, by phone", agent_id=8),
-        tell(recipient=None, phone=PHONE, event_id="late stray", agent_id=99),
-        tell(recipient=None, phone=PHONE, event_id="stray", agent_id=99),
+        make_webhook(recipient=None, ref_token="-", phone=PHONE, attempt=5, event_id="late, by phone", agent_id=8),
+        make_webhook(recipient=None, phone=PHONE, event_id="late stray", agent_id=99),
+        make_webhook(recipient=None, phone=PHONE, event_id="stray", agent_id=99),
     ]
     for payload in late:
         assert (await post_webhook(service, payload)).status_code == 204
-    assert (await post_webhook(service, encode(tell(event_id="unreadable"))[:-10])).status_code == 204
-    (healed,) = decode(tell(attempt=None, event_id="healed late", conversation_id=f"{CALL}_9"))
+    assert (await post_webhook(service, encode(make_webhook(event_id="unreadable"))[:-10])).status_code == 204
+    (healed,) = decode(make_webhook(attempt=None, event_id="healed late", conversation_id=f"{CALL}_9"))
     await ingest(database, healed._replace(source="healed", target="conversations"))
 
     assert await find_everywhere(database, *SECRETS) == []
@@ -89,7 +91,7 @@ async def test_what_comes_later_counts_and_brings_nobody_back(service: httpx.Asy
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_an_erasure_that_was_killed_after_any_step_is_finished_by_another(
+async def test_an_erasure_killed_after_any_step_is_finished_by_another_replica(
     start_service: StartService, database: Database, steps: int
 ) -> None:
     async with start_service() as service:
@@ -118,7 +120,7 @@ async def test_a_rebuild_leaves_an_erased_recipient_erased(service: httpx.AsyncC
     assert (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]["state"] == "erased"
 
 
-async def test_it_can_be_asked_on_the_command_line_and_is_in_the_audit_log_without_the_phone(
+async def test_the_command_line_erases_and_the_audit_log_omits_the_phone(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(service, database)
@@ -137,7 +139,7 @@ async def test_it_can_be_asked_on_the_command_line_and_is_in_the_audit_log_witho
 @pytest.mark.parametrize(
     "body", [b"", b"no JSON", b"{}", b'{"phone": "12"}', b'{"phone": null}', b'{"phone": "+91", "x": 1}']
 )
-async def test_what_names_no_phone_is_refused_and_changes_nothing(
+async def test_a_request_without_a_phone_is_refused_and_changes_nothing(
     service: httpx.AsyncClient, database: Database, body: bytes
 ) -> None:
     answer = await service.post("/v1/erasures", content=body)
@@ -149,16 +151,20 @@ async def test_what_names_no_phone_is_refused_and_changes_nothing(
 async def test_a_dry_run_counts_and_changes_nothing(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     answer = await service.post("/v1/erasures", json={"phone": PHONE, "dry_run": True})
-    told = {name: value for name, value in answer.json()["data"].items() if value is not None}
-    assert told == {"state": "dry_run", "recipients": 3, "attempts": 7, "unattributed": 1, "held_rows": 0}
+    counts = {name: value for name, value in answer.json()["data"].items() if value is not None}
+    assert counts == {"state": "dry_run", "recipients": 3, "attempts": 7, "unattributed": 1, "held_rows": 0}
     assert await database.pool.fetchval("SELECT count(*) FROM erased_phones") == 0
     assert (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]["phone"] == PHONE
 
 
-async def test_the_same_person_uploaded_anew_is_known_again(service: httpx.AsyncClient, database: Database) -> None:
+async def test_an_erased_person_who_is_uploaded_again_is_known_again(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     await fill(service, database)
     await service.post("/v1/erasures", json={"phone": PHONE})
     await store_batch(database.url, 2, batch_id=459, ref_token="ab1e", agent_id=8)
-    assert (await post_webhook(service, tell(ref_token="ab1e", agent_id=8, event_id="new call"))).status_code == 204
+    assert (
+        await post_webhook(service, make_webhook(ref_token="ab1e", agent_id=8, event_id="new call"))
+    ).status_code == 204
     shown = (await service.get("/v1/batch-calls/459/recipients/1")).json()["data"]
     assert (shown["phone"], shown["state"], shown["results"]) == (PHONE, "completed", RESULTS)

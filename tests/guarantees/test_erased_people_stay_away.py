@@ -1,4 +1,4 @@
-"""While an erased recipient is not final, later calls of its batch are theirs: counted, and nothing is kept."""
+"""While an erased recipient is not final, later calls of the batch count for them, and no personal data is kept."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,18 +19,18 @@ from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
 from tests.webhooks.ingesting import get_event, ingest
 
-PHONE, DIGITS = "+917000000001", "7000000001"  # of the batch's first recipient
+PHONE, DIGITS = "+917000000001", "7000000001"  # the first recipient of the batch
 NAME, LOAN, SAID, CALL = "Rahul-the-customer", "LN-secret-77", "i-lost-my-job", "conversation-of-rahul"
 SECRETS = (DIGITS, NAME, LOAN, SAID, CALL)
 PARAMETERS = {"customer_name": NAME, "loan_id": LOAN}
-BEGAN = datetime.now(UTC) - timedelta(hours=2)  # the batch; erasures and retries take place after it
+BEGAN = datetime.now(UTC) - timedelta(hours=2)  # the start of the batch, before erasures and retries
 SOON = timedelta(minutes=10)
 
 
 def call(
     attempt: int | None, *, at: datetime, final: bool, phone: str | None = PHONE, **changed: Any
 ) -> dict[str, Any]:
-    """A call to the person, without a reference."""
+    """A webhook of a call to the person, without a reference."""
     payload = make_payload(
         recipient=None, attempt=attempt, began=at, final=final, status="completed" if final else "no_answer",
         phone=phone, parameters=PARAMETERS, results={"said": SAID}, conversation_id=f"{CALL}_{attempt}",
@@ -40,7 +40,7 @@ def call(
 
 
 async def store_window(database: Database) -> int:
-    """A batch from the provider's dashboard, whose file is not known here."""
+    """Stores a batch from the provider's dashboard, whose file is unknown."""
     key: int = await database.pool.fetchval(
         "INSERT INTO batches (batch_id, agent_id, name, upload_state, columns, origin, is_registered, created_at, "
         "prepared_at) VALUES (900, $1, '', 'uploaded', '{}', 'provider', false, $2, $2) RETURNING batch_key",
@@ -50,7 +50,7 @@ async def store_window(database: Database) -> int:
 
 
 async def store_registered(database: Database) -> int:
-    """A batch that was uploaded without references."""
+    """Stores a batch uploaded without references."""
     key = await store_batch(database.url, 3, ref_token=None, prepared_at=BEGAN)
     parameters = json.dumps(PARAMETERS)
     await database.pool.execute("UPDATE recipients SET parameters = $1 WHERE recipient_no = 1", parameters)
@@ -59,7 +59,7 @@ async def store_registered(database: Database) -> int:
 
 @pytest.fixture(params=[store_window, store_registered], ids=["window", "registered"])
 async def batch_key(request: pytest.FixtureRequest, database: Database) -> int:
-    """A batch without references, in which the person was called once and waits for a retry; then they are erased."""
+    """A batch without references in which the person was called once, waits for a retry, and is then erased."""
     key: int = await request.param(database)
     await ingest(database, *decode(call(1, at=BEGAN + SOON, final=False)))
     await erase(database)
@@ -73,7 +73,7 @@ async def erase(database: Database) -> None:
 
 
 async def check_gone(database: Database, *, attempts: int) -> None:
-    """Nothing of the person is there, they are one recipient, and so many of their calls count."""
+    """Checks that no data of the person is stored, and that ``attempts`` calls count for their one recipient."""
     assert await find_everywhere(database, *SECRETS) == []
     rows = await database.pool.fetch("SELECT state, attempts FROM outcomes")
     assert [tuple(row) for row in rows] == [("erased", attempts)]
@@ -84,7 +84,7 @@ async def check_gone(database: Database, *, attempts: int) -> None:
 
 
 @pytest.mark.parametrize("said", [PHONE, PHONE[1:], "0091 70000-00001", "tel:+917000000001;ext=1"])
-async def test_a_retry_after_the_erasure_is_the_erased_recipients(
+async def test_a_retry_after_the_erasure_counts_for_the_erased_recipient(
     database: Database, batch_key: int, said: str
 ) -> None:
     del batch_key
@@ -95,23 +95,25 @@ async def test_a_retry_after_the_erasure_is_the_erased_recipients(
     assert (await get_event(database, retry["event_id"]))["disposition"] == "applied"
 
 
-async def test_so_is_every_one_of_several(database: Database, batch_key: int) -> None:
+async def test_several_retries_after_the_erasure_count_for_the_erased_recipient(
+    database: Database, batch_key: int
+) -> None:
     del batch_key
     later = datetime.now(UTC) + SOON
     calls = [call(n, at=later + n * SOON, final=n == 4) for n in (2, 3, 4)]
-    await ingest(database, *decode(calls[2], calls[0]))  # the last one comes first
+    await ingest(database, *decode(calls[2], calls[0]))  # in the wrong order
     await ingest(database, *decode(calls[1]))
     await check_gone(database, attempts=4)
 
 
-async def test_a_retry_of_whom_no_attempt_was_known_is_theirs_too(database: Database) -> None:
+async def test_a_retry_counts_for_an_erased_recipient_without_known_attempts(database: Database) -> None:
     await store_registered(database)
     await erase(database)
     await ingest(database, *decode(call(1, at=datetime.now(UTC) + SOON, final=True)))
     await check_gone(database, attempts=1)
 
 
-async def test_once_final_a_later_call_is_a_new_matter(database: Database) -> None:
+async def test_a_call_after_the_final_one_does_not_count_for_the_erased_recipient(database: Database) -> None:
     await store_registered(database)
     await ingest(database, *decode(call(1, at=BEGAN + SOON, final=True)))
     await erase(database)
@@ -121,7 +123,7 @@ async def test_once_final_a_later_call_is_a_new_matter(database: Database) -> No
     assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
 
 
-async def test_one_who_is_uploaded_again_after_the_erasure_gets_the_call(database: Database) -> None:
+async def test_a_call_counts_for_the_person_uploaded_again_after_the_erasure(database: Database) -> None:
     await store_registered(database)
     await ingest(database, *decode(call(1, at=BEGAN + SOON, final=True)))
     await erase(database)
@@ -132,7 +134,9 @@ async def test_one_who_is_uploaded_again_after_the_erasure_gets_the_call(databas
     assert (event["batch_id"], event["recipient"]) == (457, 1)
 
 
-async def test_of_two_erased_recipients_that_wait_neither_gets_the_call_and_nothing_is_kept(database: Database) -> None:
+async def test_a_call_that_fits_two_erased_recipients_counts_for_neither_and_nothing_is_kept(
+    database: Database,
+) -> None:
     await store_registered(database)
     await store_batch(database.url, 1, batch_id=457, ref_token=None, prepared_at=BEGAN)
     await erase(database)
@@ -150,7 +154,7 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 
 
 @pytest.mark.parametrize("said", [PHONE, PHONE[1:]])
-async def test_a_retry_that_is_healed_is_theirs_too(
+async def test_a_healed_retry_counts_for_the_erased_recipient(
     database: Database, batch_key: int, writer: Writer, said: str
 ) -> None:
     began = round((datetime.now(UTC) + SOON).timestamp() * 1000)
@@ -177,7 +181,7 @@ async def test_a_retry_that_is_healed_is_theirs_too(
 
 @pytest.mark.parametrize("to_phone", [None, "", "unknown"])
 @pytest.mark.parametrize("said", [PHONE, "917000000001", "70000 00001", "07000000001", "tel:+91-7000-000-001"])
-async def test_a_call_that_names_them_in_its_parameters_alone_is_theirs_too(
+async def test_a_call_that_names_the_person_only_in_its_parameters_counts_for_them(
     database: Database, batch_key: int, writer: Writer, to_phone: str | None, said: str
 ) -> None:
     del batch_key
@@ -188,7 +192,9 @@ async def test_a_call_that_names_them_in_its_parameters_alone_is_theirs_too(
     assert (await get_event(database, retry["event_id"]))["disposition"] == "applied"
 
 
-async def test_somebody_else_without_a_phone_still_waits(database: Database, batch_key: int, writer: Writer) -> None:
+async def test_a_call_without_a_phone_to_another_person_still_waits(
+    database: Database, batch_key: int, writer: Writer
+) -> None:
     del batch_key
     parameters = {"mobile": "+917000000002", "loan": "1111111111"}
     other = call(1, at=datetime.now(UTC) + SOON, final=True, to_phone=None, call_parameters=parameters)

@@ -1,4 +1,4 @@
-"""An erasure reaches whatever names the person, in any spelling and encoding; in steps that survive a kill."""
+"""An erasure reaches every body that names the person, in any spelling and encoding, in steps that survive a kill."""
 
 import asyncio
 import hashlib
@@ -19,6 +19,7 @@ from service.privacy.erasure import Eraser
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
+from tests.eventually import eventually
 from tests.factories import RECEIVED, decode, encode, make_payload, store_batch
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
@@ -38,7 +39,7 @@ async def writer(database: Database) -> AsyncIterator[Writer]:
 
 
 def name_in(field: str, written: str) -> dict[str, Any]:
-    """An event of nobody that names the person in its call parameters or its results alone."""
+    """An event without a recipient that names the person only in its call parameters or results."""
     payload = make_payload(recipient=None, parameters={"note": NAME})
     payload["data"]["call"]["to_phone"] = None
     place = payload["data"]["results"] if field == "results" else payload["data"]["call"]["call_parameters"]
@@ -51,7 +52,7 @@ def make_unreadable(body: bytes) -> Unreadable:
 
 
 def make_unusable() -> list[bytes]:
-    """Signed bodies that name the person and cannot be used."""
+    """Unusable signed bodies that name the person."""
     whole = [f'{{"to": "{written}", "name": "{NAME}"' for written in WRITTEN]
     escaped = f'{{"to": "700000000\\u0031", "name": "{NAME}"'
     return [*(text.encode() for text in whole), escaped.encode()] + [
@@ -65,14 +66,14 @@ async def erase(database: Database) -> dict[str, Any]:
 
 
 async def count_left(database: Database) -> int:
-    """Bodies that name the person in clear, as UTF-8 or as UTF-16."""
+    """The number of bodies that name the person in UTF-8 or UTF-16."""
     in_utf16 = [NAME.encode(encoding).decode("latin-1") for encoding in ("utf-16-le", "utf-16-be")]
     rows = await database.pool.fetch("SELECT body FROM event_bodies UNION ALL SELECT body FROM quarantine")
     return sum(any(text.encode("latin-1") in row["body"] for text in (NAME, *in_utf16)) for row in rows)
 
 
 @pytest.mark.parametrize("field", ["parameters", "results"])
-async def test_what_waits_and_names_the_person_in_its_body_alone_goes(
+async def test_a_waiting_event_that_names_the_person_only_in_its_body_is_erased(
     database: Database, writer: Writer, field: str
 ) -> None:
     other = name_in(field, "70000 00002")
@@ -84,7 +85,7 @@ async def test_what_waits_and_names_the_person_in_its_body_alone_goes(
     assert await count_left(database) == 1
 
 
-async def test_what_waits_under_a_spelling_that_an_older_version_stored_goes(
+async def test_a_waiting_event_with_a_phone_spelled_by_an_older_version_is_erased(
     database: Database, writer: Writer
 ) -> None:
     await writer.write(decode(make_payload(recipient=None, phone=PHONE, parameters={"note": NAME})))
@@ -93,7 +94,7 @@ async def test_what_waits_under_a_spelling_that_an_older_version_stored_goes(
     assert await find_everywhere(database, NATIONAL, NAME, "70000-00001") == []
 
 
-async def test_bodies_of_other_recipients_that_name_the_person_go_and_their_calls_still_count(
+async def test_bodies_of_other_recipients_that_name_the_person_are_erased_and_still_count(
     database: Database, writer: Writer
 ) -> None:
     await store_batch(database.url, 5)
@@ -113,7 +114,9 @@ async def test_bodies_of_other_recipients_that_name_the_person_go_and_their_call
         assert await find_differences(connection) == []
 
 
-async def test_quarantined_bodies_go_in_any_spelling_and_do_not_come_back(database: Database, writer: Writer) -> None:
+async def test_quarantined_bodies_in_any_spelling_are_erased_and_do_not_come_back(
+    database: Database, writer: Writer
+) -> None:
     bodies = make_unusable()
     other = make_unreadable(b'{"to": "70000 00002"')
     await writer.write([*map(make_unreadable, bodies), other])
@@ -127,7 +130,7 @@ async def test_quarantined_bodies_go_in_any_spelling_and_do_not_come_back(databa
 
 
 @pytest.mark.parametrize("steps", range(0, 36, 5))
-async def test_one_that_was_killed_after_any_step_is_finished_by_another(
+async def test_an_erasure_killed_after_any_step_is_finished_by_another(
     database: Database, writer: Writer, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     monkeypatch.setattr(erasure, "SEARCH_ROWS", 2)
@@ -149,7 +152,7 @@ async def test_one_that_was_killed_after_any_step_is_finished_by_another(
     assert await find_everywhere(database, NATIONAL) == []
 
 
-async def test_nothing_waits_for_the_ingest_lock_while_bodies_are_read(database: Database, writer: Writer) -> None:
+async def test_reading_bodies_does_not_wait_for_the_ingest_lock(database: Database, writer: Writer) -> None:
     await writer.write(decode(*[make_payload(recipient=None, phone="+917000000009") for _ in range(5)]))
     eraser = Eraser(database)
     erasure_id = await eraser.begin(PHONE)
@@ -176,7 +179,7 @@ async def test_a_page_of_large_bodies_is_bounded(
     assert (await erase(database))["bodies"] == 1
 
 
-async def test_an_erasing_process_that_is_killed_in_the_midst_is_finished_by_a_service(
+async def test_the_service_finishes_the_erasure_of_a_killed_process(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await database.pool.execute(
@@ -190,14 +193,15 @@ async def test_an_erasing_process_that_is_killed_in_the_midst_is_finished_by_a_s
         [sys.executable, "-m", "service", "erase", PHONE], env={**os.environ, "OUTCOMES_DATABASE_URL": database.url},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    read = 0
-    while not read:
-        read = await database.pool.fetchval("SELECT coalesce(max(bodies_read), 0) FROM erasures")
+    await eventually(lambda: database.pool.fetchval("SELECT max(bodies_read) FROM erasures"))
     process.send_signal(signal.SIGKILL)
     process.wait()
     erasure_id = await database.pool.fetchval("SELECT erasure_id FROM erasures WHERE step <> 'done'")
-    shown: dict[str, Any] = {"state": None}
-    while shown["state"] != "done":
-        shown = (await service.get(f"/v1/erasures/{erasure_id}")).json()["data"]
+
+    async def read_erasure() -> dict[str, Any]:
+        data: dict[str, Any] = (await service.get(f"/v1/erasures/{erasure_id}")).json()["data"]
+        return data
+
+    shown = await eventually(read_erasure, lambda data: data["state"] == "done")
     assert (shown["bodies_read"], shown["bodies"], shown["step"]) == (60_001, 1, "done")
     assert await find_everywhere(database, NATIONAL) == []

@@ -1,4 +1,4 @@
-"""A primary with a synchronous standby: what was acknowledged is on both, and stays when the standby takes over."""
+"""A primary with a synchronous standby: acknowledged events are on both and survive when the standby takes over."""
 
 import asyncio
 import operator
@@ -24,7 +24,7 @@ WAITING_FOR_STANDBY = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'Sync
 
 
 class Cluster(NamedTuple):
-    """Two servers, and the database on the one that takes writes, by one address."""
+    """Two servers, and the name of the database that both have."""
 
     primary: PostgresServer
     standby: PostgresServer
@@ -38,7 +38,7 @@ class Cluster(NamedTuple):
 
 @pytest.fixture
 async def cluster(own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
-    """A primary that confirms a commit only once its standby has it."""
+    """A primary that confirms a commit only after its standby has it."""
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
@@ -49,7 +49,7 @@ async def cluster(own_postgres: PostgresServer) -> AsyncIterator[Cluster]:
     await asyncio.to_thread(standby.remove)
 
 
-async def test_the_standby_takes_over_under_load_and_the_service_goes_on_without_a_restart(
+async def test_the_standby_takes_over_under_load_and_the_service_continues_without_a_restart(
     checker: Checker, start_service: StartService, cluster: Cluster
 ) -> None:
     async with start_service(PATIENT, OUTCOMES_DATABASE_URL=cluster.url) as service:
@@ -73,13 +73,13 @@ async def test_a_commit_whose_wait_for_the_standby_was_cut_short_is_not_acknowle
         await checker.load([service], 10)
         await asyncio.to_thread(cluster.standby.stop)
         sending = asyncio.create_task(checker.send(service, 11))
-        for _ in range(3):  # each time it is committed here, and on no other machine
+        for _ in range(3):  # each time it is committed only on this machine
             pid = await eventually(lambda: executioner.fetchval(WAITING_FOR_STANDBY))
             assert not sending.done()
             await executioner.execute(f"SELECT {ending}({pid})")
             await eventually(lambda: executioner.fetchval(WAITING_FOR_STANDBY), partial(operator.ne, pid))
         assert not sending.done()
-        # The provider may send it again meanwhile; that it is known already on this machine is no reason to confirm it.
+        # The provider may resend it meanwhile; that this machine already has it is no reason to acknowledge it.
         again = asyncio.create_task(checker.send(service, 11))
         await asyncio.to_thread(cluster.standby.start)
         assert await sending is not None

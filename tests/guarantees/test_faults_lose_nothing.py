@@ -17,7 +17,7 @@ from tests.eventually import eventually
 from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import CLIENTS, Checker, following_the_feed
-from tests.guarantees.silence import open_network
+from tests.guarantees.silent_network import open_network
 from tests.locks import hold_ingest_lock
 from tests.postgres import PostgresServer
 from tests.processes import serve
@@ -42,7 +42,7 @@ async def batch_url(database_url: str) -> str:
 
 @pytest.fixture
 async def own_url(own_postgres: PostgresServer) -> str:
-    """The same on a server of the test's own."""
+    """A database with a batch on the test's own server."""
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
@@ -73,7 +73,7 @@ async def test_a_signal_drains_what_was_accepted_and_ends_with_0(checker: Checke
         going.process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(going.process.wait(), 30) == 0
         await loading
-        await checker.send_again(staying.client)  # what came to a closed door
+        await checker.send_again(staying.client)  # events refused during the shutdown
         assert checker.refused == set()
     await checker.check(batch_url)
 
@@ -91,25 +91,25 @@ async def test_ending_postgres_without_warning(
             await asyncio.to_thread(own_postgres.stop, "immediate")
         await asyncio.to_thread(own_postgres.start)
         await loading
-        assert checker.refused == checker.unknown == set()  # it was back within the time that an event is held
+        assert checker.refused == checker.unknown == set()  # it was back before the hold time of an event ended
         assert (await service.get("/readyz")).status_code == 200
         await checker.check(own_url)
 
 
-async def test_backends_terminated_in_the_midst_of_their_commits(
+async def test_terminating_backends_during_their_commits(
     checker: Checker, start_service: StartService, batch_url: str
 ) -> None:
-    executioner = await asyncpg.connect(batch_url)
+    terminator = await asyncpg.connect(batch_url)
     terminated = 0
     async with start_service() as service, following_the_feed(batch_url):
         loading = asyncio.create_task(checker.load([service], 3 * BEFORE))
         while not loading.done():
             if terminated < TERMINATED:
-                terminated += await executioner.fetchval(IN_A_COMMIT)
+                terminated += await terminator.fetchval(IN_A_COMMIT)
             await asyncio.sleep(0.01)
         await loading
         assert checker.refused == checker.unknown == set()
-    await executioner.close()
+    await terminator.close()
     assert terminated >= TERMINATED
     await checker.check(batch_url)
 
@@ -137,7 +137,7 @@ async def test_a_network_that_goes_silent(checker: Checker, start_service: Start
     await checker.check(batch_url)
 
 
-async def test_connections_that_are_half_open_hold_up_nobody(
+async def test_half_open_connections_block_no_other(
     checker: Checker, start_service: StartService, batch_url: str
 ) -> None:
     async with start_service() as service:
@@ -168,11 +168,11 @@ async def test_clients_that_hang_up_while_their_events_are_in_a_group(
         await checker.load([service], BEFORE)
         assert len(checker.unknown) == CLIENTS
         await checker.check(batch_url)
-        assert checker.stored > checker.acknowledged  # they had left, and were stored all the same
+        assert checker.stored > checker.acknowledged  # events of clients that hung up were stored anyway
     await holder.close()
 
 
-async def test_a_full_disk_refuses_loudly_and_passes_once_there_is_room(
+async def test_events_are_refused_while_the_disk_is_full_and_accepted_once_there_is_space(
     checker: Checker, start_service: StartService, own_url: str, small_disk: Path
 ) -> None:
     connection = await asyncpg.connect(own_url)
@@ -191,6 +191,6 @@ async def test_a_full_disk_refuses_loudly_and_passes_once_there_is_room(
         assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
         filler.unlink()
         await checker.send_again(service)
-        assert await connection.fetchval("SELECT count(*) FROM quarantine") == 0  # the disk's fault, not the events'
+        assert await connection.fetchval("SELECT count(*) FROM quarantine") == 0  # the disk is at fault, not the events
     await connection.close()
     await checker.check(own_url)

@@ -1,6 +1,5 @@
-"""Whatever a webhook looks like on the wire: a body that is correctly signed and framed is stored exactly once, byte
-for byte, and answered 204; one that is not correctly signed is answered 401 and leaves nothing. Nothing is answered 500
-and nothing hangs, whatever the bytes."""
+"""Whatever a webhook looks like on the wire: a correctly signed and framed body is stored exactly once, byte for byte,
+and answered 204; one without a correct signature is answered 401 and leaves nothing. No bytes cause a 500 or a hang."""
 
 import codecs
 import hashlib
@@ -34,7 +33,7 @@ def fuzzed(database_url: str) -> Iterator[Fuzzed]:
 
 
 def make_body(number: int) -> bytes:
-    """A good event; each number another."""
+    """A valid event, different for each number."""
     return encode(make_payload(recipient=number % 5 + 1, attempt=number, event_id=f"fuzzed-{number}"))
 
 
@@ -45,17 +44,17 @@ def make_request(
     version: bytes = b"1.1",
     framed: bytes | None = None,
 ) -> bytes:
-    """A webhook; ``framed`` is the body as it goes over the wire, where ``headers`` tell its framing."""
-    told = headers if framed is not None else (*headers, (b"Content-Length", b"%d" % len(body)))
+    """A webhook. ``framed`` is the body as sent, if ``headers`` contain its framing."""
+    complete = headers if framed is not None else (*headers, (b"Content-Length", b"%d" % len(body)))
     lines = [b"POST " + target + b" HTTP/" + version, b"Host: test", b"Connection: close"]
-    return b"\r\n".join([*lines, *(name + b": " + value for name, value in told), b"", framed or body])
+    return b"\r\n".join([*lines, *(name + b": " + value for name, value in complete), b"", framed or body])
 
 
 def signature_of(body: bytes) -> tuple[bytes, bytes]:
     return SIGNATURE_HEADER.encode(), sign(body, SECRET).encode()
 
 
-# Bodies: JSON of any kind, in encodings that do not belong in it, cut short, with a mark, within other bytes.
+# Bodies: JSON of any kind, in wrong encodings, truncated, with a byte order mark, or within other bytes.
 _texts = st.text(max_size=6) | st.sampled_from(["\x00", "\ud800", "\udfff\ud800", "\ufeff", "😀", "\u202e", "1e5"])
 _numbers_in_text = st.sampled_from(
     ["1e400", "-0", "9" * 500, "0." + "1" * 400, "1E+2", "NaN", "-Infinity", "00", "0x1"]
@@ -74,9 +73,9 @@ _wrappings = st.sampled_from(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """An event of the contract with values of any kind, keys twice, numbers beyond measure; then its bytes damaged."""
+    """An event of the contract with any values, duplicate keys and huge numbers; then its bytes are damaged."""
     payload: dict[str, Any] = make_payload(recipient=1, event_id=f"drawn-{draw(st.integers(1, 9))}")
-    payload["data"]["call"]["trace_id"] = "trace"  # the factory counts them
+    payload["data"]["call"]["trace_id"] = "trace"  # the factory numbers it
     places: list[dict[str, Any]] = [payload, payload["data"], payload["data"]["call"], payload["data"]["retry"]]
     for _ in range(draw(st.integers(0, 3))):
         place = draw(st.sampled_from(places))
@@ -114,11 +113,11 @@ def test_any_signed_body_is_stored_once_and_byte_for_byte(fuzzed: Fuzzed, body: 
     answer = fuzzed.exchange(make_request(body, signature_of(body)))
     assert (answer.status, answer.body) == (204, b"")
     assert fuzzed.count_kept(body) == 1
-    assert fuzzed.exchange(make_request(body, signature_of(body))).status == 204  # once more: still only once
+    assert fuzzed.exchange(make_request(body, signature_of(body))).status == 204  # sent again, still stored once
     assert fuzzed.count_kept(body) == 1
 
 
-# Signatures: near the right one, or anything that a header may hold.
+# Signatures: close to the right one, or anything that a header may contain.
 def _swap(signature: bytes, dice: random.Random) -> bytes:
     place = dice.randrange(7, len(signature))
     return (
@@ -162,7 +161,7 @@ _header_values = st.binary(max_size=100).map(lambda raw: bytes(byte for byte in 
 
 @EXAMPLES
 @given(kind=st.sampled_from(sorted(NEAR)), seed=st.integers(0, 2**32))
-def test_only_the_right_signature_opens_the_door(fuzzed: Fuzzed, kind: str, seed: int) -> None:
+def test_only_the_right_signature_is_accepted(fuzzed: Fuzzed, kind: str, seed: int) -> None:
     body, before = make_body(next(_numbers)), fuzzed.count_all()
     values = NEAR[kind](sign(body, SECRET).encode(), random.Random(seed))
     answer = fuzzed.exchange(make_request(body, *((SIGNATURE_HEADER.encode(), value) for value in values)))
@@ -173,7 +172,7 @@ def test_only_the_right_signature_opens_the_door(fuzzed: Fuzzed, kind: str, seed
 
 @EXAMPLES
 @given(values=st.lists(_header_values, max_size=3))
-def test_no_other_header_opens_it(fuzzed: Fuzzed, values: list[bytes]) -> None:
+def test_no_other_header_replaces_the_signature(fuzzed: Fuzzed, values: list[bytes]) -> None:
     body, before = make_body(next(_numbers)), fuzzed.count_all()
     assume(sign(body, SECRET).encode() not in values)
     answer = fuzzed.exchange(make_request(body, *((SIGNATURE_HEADER.encode(), value) for value in values)))
@@ -182,7 +181,7 @@ def test_no_other_header_opens_it(fuzzed: Fuzzed, values: list[bytes]) -> None:
     assert fuzzed.count_all() == before
 
 
-# Headers and framing: all that HTTP allows around a body.
+# Headers and framing: everything that HTTP allows around a body.
 _names = st.text("abcdefXYZ0123456789-_.!#$%&'*+^`|~", min_size=1, max_size=30).map(lambda text: b"X-" + text.encode())
 _known = st.sampled_from([
     (b"Content-Type", b"text/plain; charset=utf-16"), (b"Content-Type", b"multipart/form-data"), (b"Content-Type", b""),
@@ -201,7 +200,7 @@ _headers = st.lists(st.tuples(_names, _header_values) | _known, max_size=30)
 
 
 def _cut(body: bytes, dice: random.Random) -> list[bytes]:
-    """A body in pieces of any size."""
+    """Cuts a body into pieces of any size."""
     pieces = []
     while body:
         size = dice.choice([1, 1, 2, 15, 16, 17, 255, 256, 4096])
@@ -238,13 +237,13 @@ FRAMINGS: dict[str, Callable[[bytes, random.Random], tuple[tuple[bytes, bytes], 
     is_empty=st.sampled_from([False, False, False, True]),
     seed=st.integers(0, 2**32),
 )
-def test_no_header_and_no_framing_keeps_a_signed_event_out(
+def test_a_signed_event_is_stored_with_any_headers_and_framing(
     fuzzed: Fuzzed, headers: list[tuple[bytes, bytes]], framing: str, target: bytes, is_empty: bool, seed: int
 ) -> None:
     dice = random.Random(seed)
     body = b"" if is_empty else make_body(next(_numbers))
-    told, framed = FRAMINGS[framing](body, dice)
-    carried = [*headers, signature_of(body), told]
+    framing_header, framed = FRAMINGS[framing](body, dice)
+    carried = [*headers, signature_of(body), framing_header]
     dice.shuffle(carried)
     whole = make_request(body, *carried, target=target, framed=framed)
     cuts = sorted(dice.randrange(len(whole)) for _ in range(dice.randrange(6)))
@@ -259,12 +258,12 @@ def test_no_header_and_no_framing_keeps_a_signed_event_out(
 )
 @example(damage=b"Content-Length: 5\r\n", place=0.2, width=0, chunked=False)
 @example(damage=b"Transfer-Encoding: gzip, chunked\r\n", place=0.2, width=0, chunked=False)
-def test_a_damaged_request_is_answered_or_cut_off_and_never_half_stored(
+def test_a_damaged_request_is_answered_or_disconnected_and_never_half_stored(
     fuzzed: Fuzzed, damage: bytes, place: float, width: int, chunked: bool
 ) -> None:
     body = make_body(next(_numbers))
-    told, framed = FRAMINGS["chunked" if chunked else "length"](body, random.Random(1))
-    whole = make_request(body, signature_of(body), told, framed=framed)
+    framing_header, framed = FRAMINGS["chunked" if chunked else "length"](body, random.Random(1))
+    whole = make_request(body, signature_of(body), framing_header, framed=framed)
     at = round(place * len(whole))
     status = fuzzed.send_and_close(whole[:at] + damage + whole[at + width :])
     assert status is None or status < 500, status

@@ -1,4 +1,4 @@
-"""Times and numbers that cannot be true are absent: in what comes in, and in what an older version stored as it came.
+"""Times and numbers that cannot be true are dropped from new events, and repaired in rows that an older version stored.
 
 Every export, the feed, the views, answers as of earlier times and ``outcomes verify`` work with such rows, before and
 after their repair; the repair can be killed at any line.
@@ -26,9 +26,8 @@ from tests.conftest import StartService, create_database, drop_database
 from tests.eventually import eventually
 from tests.exports.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
-from tests.guarantees.backing_up import back_up, restore
-from tests.guarantees.recount import find_differences
-from tests.guarantees.verifying import verify
+from tests.guarantees.backups import back_up, restore
+from tests.guarantees.recount import find_differences, verify
 from tests.postgres import PostgresServer
 from tests.processes import OUTCOMES, run, start
 from tests.webhooks.ingesting import ingest
@@ -70,14 +69,14 @@ def put(payload: dict[str, Any], field: str, value: Any) -> None:
 
 
 def decode_as_before(payload: dict[str, Any], **values: Any) -> Event:
-    """An event with these fields, as the versions before took it."""
+    """An event with these fields, as earlier versions decoded it."""
     for field, value in values.items():
         put(payload, field, value)
     return decode(payload)[0]._replace(**values)
 
 
 async def fill_as_before(database: Database) -> int:
-    """A batch as an older version left it: odd facts that count, that were superseded, healed, erased and withdrawn."""
+    """Stores a batch as an older version did, with odd facts: counting, superseded, healed, erased and withdrawn."""
     key = await store_batch(database.url, 12)
     usual = [make_payload(recipient=number) for number in (1, 2)]
     await ingest(database, *decode(*usual))
@@ -100,7 +99,7 @@ async def fill_as_before(database: Database) -> int:
         decode_as_before(make_payload(recipient=12), started_at=YEAR_1),
     ]
     await ingest(database, *odd)
-    await ingest(database, *decode(make_payload(recipient=8, attempt=2)))  # the odd one is superseded
+    await ingest(database, *decode(make_payload(recipient=8, attempt=2)))  # supersedes the odd one
     await database.pool.execute("SELECT erase_recipients($1, $2, 'x')", [key], [9])
     await database.pool.execute(
         "DELETE FROM event_bodies WHERE arrival_id IN (SELECT arrival_id FROM facts WHERE recipient_no = 10)"
@@ -109,7 +108,7 @@ async def fill_as_before(database: Database) -> int:
         await connection.execute("SELECT withdraw_recipients($1, $2)", [key], [12])
         await connection.execute("UPDATE batches SET withdrawn_count = 1")
     await database.pool.execute("UPDATE batches SET created_at = '-infinity'")
-    await database.pool.execute("TRUNCATE unreferenced_events, placement_jobs")  # those versions kept no evidence
+    await database.pool.execute("TRUNCATE unreferenced_events, placement_jobs")  # older versions kept no evidence
     return key
 
 
@@ -126,7 +125,7 @@ def make_healed(recipient: int) -> Event:
 
 
 async def is_sound(database: Database) -> bool:
-    """Whether verification is clean, the counters equal a recount, and nothing implausible is stored."""
+    """Whether verification finds nothing, counters equal a recount, and nothing implausible is stored."""
     async with database.pool.acquire() as connection:
         differences = await find_differences(connection)
     implausible = await database.pool.fetch(IMPLAUSIBLE)
@@ -137,7 +136,9 @@ async def repair_all(database: Database) -> int:
     return await Repairer(database, EventDecoder("outcome_ref")).repair()
 
 
-async def test_what_older_versions_stored_is_repaired_and_verification_is_clean(database: Database) -> None:
+async def test_implausible_rows_of_older_versions_are_repaired_and_verification_finds_nothing(
+    database: Database,
+) -> None:
     await fill_as_before(database)
     before = {row["recipient_no"]: row for row in await database.pool.fetch("SELECT * FROM outcomes")}
     assert not await is_sound(database)
@@ -145,7 +146,7 @@ async def test_what_older_versions_stored_is_repaired_and_verification_is_clean(
     assert await is_sound(database)
     after = {row["recipient_no"]: row for row in await database.pool.fetch("SELECT * FROM outcomes")}
     assert {number for number in before if before[number] == after[number]} >= {1, 2, 8, 12}
-    for number in (3, 4, 5, 10):  # what readers saw of these was wrong: they are told again
+    for number in (3, 4, 5, 10):  # readers saw wrong values of these, so they are published again
         assert after[number]["position"] > max(row["position"] for row in before.values())
         assert after[number]["version"] == before[number]["version"] + 1
     assert (after[9]["state"], after[5]["state"], after[6]["state"]) == ("erased", "busy", "pending_retry")
@@ -153,7 +154,7 @@ async def test_what_older_versions_stored_is_repaired_and_verification_is_clean(
     assert {row["recipient_no"]: row for row in await database.pool.fetch("SELECT * FROM outcomes")} == after
 
 
-async def test_a_repair_that_stops_anywhere_continues(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_repair_continues_wherever_it_stopped(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repair, "PAGE_FACTS", 3)
     monkeypatch.setattr(repair, "FACTS_PER_COMMIT", 1)
     await fill_as_before(database)
@@ -175,7 +176,7 @@ async def test_a_repair_that_stops_anywhere_continues(database: Database, monkey
     assert await is_sound(database)
 
 
-async def test_a_repair_that_is_killed_while_it_writes_leaves_all_as_it_was(database: Database) -> None:
+async def test_a_repair_killed_while_writing_changes_nothing(database: Database) -> None:
     await fill_as_before(database)
     waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%correct_%'"
     environ = {"OUTCOMES_DATABASE_URL": database.url}
@@ -202,7 +203,7 @@ async def test_the_service_repairs_when_it_starts(database: Database, start_serv
 
 
 async def read_everything(service: httpx.AsyncClient, folder: Path) -> str:
-    """All answers and files that show stored times and numbers."""
+    """The text of all answers and files that show stored times and numbers."""
     shown = []
     for table in TABLES:
         csv = await export(service, f"{BATCH}/{table}.csv", formulas="keep")
@@ -228,35 +229,35 @@ async def read_everything(service: httpx.AsyncClient, folder: Path) -> str:
     return "\n".join(shown)
 
 
-def find_absurd(text: str) -> list[str]:
+def find_implausible(text: str) -> list[str]:
     return [word for word in ("infinity", "0001-01-01", "9999-12-31", "2300-01-01", "1970-01-01") if word in text]
 
 
-async def test_everything_can_be_read_while_such_rows_are_stored_and_after_their_repair(
+async def test_everything_can_be_read_before_and_after_the_repair_of_implausible_rows(
     database: Database, start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill_as_before(database)
 
-    async def wait_for_ever(repairer: Repairer) -> None:
+    async def wait_forever(repairer: Repairer) -> None:
         await asyncio.Event().wait()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Repairer, "run", wait_for_ever)
+        patch.setattr(Repairer, "run", wait_forever)
         async with start_service() as service:
-            assert find_absurd(await read_everything(service, tmp_path)) == []
+            assert find_implausible(await read_everything(service, tmp_path)) == []
     assert await read_views(database) == []
     await repair_all(database)
     async with start_service() as service:
         shown = await read_everything(service, tmp_path)
-    assert find_absurd(shown) == []
+    assert find_implausible(shown) == []
     assert str(EPOCH) not in shown
     assert await read_views(database) == []
 
 
 async def read_views(database: Database) -> list[str]:
-    """What the BI views show that cannot be."""
+    """The implausible values in the BI views."""
     rows = [row for view in VIEWS for row in await database.pool.fetch(f"SELECT * FROM bi.{view}")]
-    return find_absurd(str([[str(value) for value in row.values()] for row in rows]))
+    return find_implausible(str([[str(value) for value in row.values()] for row in rows]))
 
 
 @pytest.fixture
@@ -267,7 +268,7 @@ async def new_url(postgres: PostgresServer) -> AsyncIterator[str]:
 
 
 @pytest.mark.timeout(300)  # the scripts start many processes
-async def test_a_backup_with_such_rows_is_restored(database: Database, new_url: str, tmp_path: Path) -> None:
+async def test_a_backup_with_implausible_rows_is_restored(database: Database, new_url: str, tmp_path: Path) -> None:
     await fill_as_before(database)
     await restore(await back_up(database.url, tmp_path), new_url)
     connection = await asyncpg.connect(new_url)
@@ -299,7 +300,7 @@ DRAW: dict[str, Callable[[random.Random], Any]] = {
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_times_and_numbers_come_everything_works(
+async def test_everything_works_with_any_times_and_numbers(
     database: Database, start_service: StartService, tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -324,7 +325,7 @@ async def test_whatever_times_and_numbers_come_everything_works(
 @pytest.mark.parametrize(
     "number", ["1e400", "-1e400", "1e-400", "1e99999", "1" * 400, "123456789012345678901234567890.5"]
 )
-async def test_a_result_beyond_any_float_breaks_no_verification(
+async def test_a_result_too_large_for_a_float_breaks_no_verification(
     database: Database, start_service: StartService, number: str
 ) -> None:
     await store_batch(database.url, 1)
@@ -336,4 +337,4 @@ async def test_a_result_beyond_any_float_breaks_no_verification(
     assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
     assert await verify(database) == []
     await database.pool.execute("""UPDATE facts SET results = '{"score": 1e401}'""")
-    assert await verify(database) != []  # and a difference is still seen
+    assert await verify(database) != []  # a difference is still found

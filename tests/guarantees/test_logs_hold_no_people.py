@@ -1,4 +1,4 @@
-"""Secrets and people stay out of the logs: known ones are sent down every path, and none is found there."""
+"""Secrets and personal data stay out of the logs: known values are sent to every route, and none is logged."""
 
 import asyncio
 import gzip
@@ -55,20 +55,20 @@ phone = "phone"
 """
 
 
-def hide_password(url: str) -> str:
-    """The same address with a password, which the tests' server asks nobody for."""
+def add_password(url: str) -> str:
+    """Adds a password to a database address; the tests' server ignores it."""
     return url.replace("postgres@", f"postgres:{DATABASE_PASSWORD}@")
 
 
 def check_log(log: Iterable[object], *more: str) -> str:
-    """That nothing known is in what was written; the whole of it."""
+    """Asserts that no known secret was logged; returns the log as text."""
     text = "\n".join(map(str, log))
     for secret in (*KNOWN, *more):
         assert secret not in text, f"{secret} is in: {[line for line in text.splitlines() if secret in line]}"
     return text
 
 
-async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str) -> None:
+async def test_personal_data_sent_to_webhooks_and_api_is_not_in_the_log(database_url: str) -> None:
     await store_batch(database_url, 5)
     payload = make_payload(recipient=1, phone=PHONE, parameters={"customer_name": NAME}, results={"said": TRANSCRIPT})
     good = encode(payload)
@@ -88,7 +88,7 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
     ]
     csv = f"customer_phone,customer_name\n{PHONE},{NAME}\n"
     async with serve(
-        OUTCOMES_DATABASE_URL=hide_password(database_url),
+        OUTCOMES_DATABASE_URL=add_password(database_url),
         OUTCOMES_LOG_LEVEL="debug",
         FORMANT_API_KEY=PROVIDER_KEY,
         FORMANT_BASE_URL="http://127.0.0.1:9",  # nothing listens there
@@ -133,14 +133,14 @@ async def test_what_is_sent_down_every_path_is_not_in_the_log(database_url: str)
     assert "(withheld)" in text
 
 
-async def test_every_route_is_asked_with_people_in_every_place_and_tells_its_template(database_url: str) -> None:
+async def test_every_route_logs_its_template_and_no_personal_data(database_url: str) -> None:
     await store_batch(database_url, 5)
-    async with serve(OUTCOMES_DATABASE_URL=hide_password(database_url), OUTCOMES_LOG_LEVEL="debug") as serving:
+    async with serve(OUTCOMES_DATABASE_URL=add_password(database_url), OUTCOMES_LOG_LEVEL="debug") as serving:
         document = (await serving.client.get("/openapi.json")).json()
         asked = set()
         for path, item in document["paths"].items():
             for method, operation in item.items():
-                await knock(serving.client, method, path, operation)
+                await request_with_personal_data(serving.client, method, path, operation)
                 asked.add((method.upper(), path))
         for path in (f"/v1/{PHONE}", f"/{NAME}", f"/v1/batch-calls/456/{TRANSCRIPT}"):
             assert (await serving.client.get(path, headers=ADDRESSED)).status_code == 404
@@ -149,19 +149,21 @@ async def test_every_route_is_asked_with_people_in_every_place_and_tells_its_tem
         assert await serving.end(signal.SIGTERM) == 0
     check_log(serving.log)
     lines = [line for line in serving.log if line["event"] == "request"]
-    untold = {("GET", path) for path in ("/healthz", "/readyz", "/metrics")}
-    untold |= {(method, path) for method, path in asked if path.startswith("/webhooks")}
-    told = {(line["method"], line["route"]) for line in lines}
-    assert told == asked - untold | {("GET", "unknown"), ("GET", "/openapi.json")}
-    assert len(asked - untold) > 30
+    unlogged = {("GET", path) for path in ("/healthz", "/readyz", "/metrics")}
+    unlogged |= {(method, path) for method, path in asked if path.startswith("/webhooks")}
+    logged = {(line["method"], line["route"]) for line in lines}
+    assert logged == asked - unlogged | {("GET", "unknown"), ("GET", "/openapi.json")}
+    assert len(asked - unlogged) > 30
     for line in lines:
         assert len(line["request_id"]) == 32
     assert ids <= {line["request_id"] for line in lines}
     assert {line["status"] for line in lines} >= {200, 400, 401, 404}
 
 
-async def knock(client: httpx.AsyncClient, method: str, path: str, operation: dict[str, Any]) -> None:
-    """Asks one operation with people in its path, its parameters, its headers and its body, by several keys."""
+async def request_with_personal_data(
+    client: httpx.AsyncClient, method: str, path: str, operation: dict[str, Any]
+) -> None:
+    """Calls an operation with personal data in path, parameters, headers and body, with several keys."""
     parameters = operation.get("parameters", [])
     query = [parameter["name"] for parameter in parameters if parameter["in"] == "query"]
     body = encode({"phone": PHONE, "name": NAME, "said": TRANSCRIPT, "position": LOAN})
@@ -189,10 +191,10 @@ async def knock(client: httpx.AsyncClient, method: str, path: str, operation: di
 
 @asynccontextmanager
 async def serve_with_provider(database_url: str) -> AsyncIterator[tuple[Serving, RunningSandbox]]:
-    """The service as a process of its own, and the sandbox as its provider."""
+    """Runs the service as a process, with the sandbox as its provider."""
     port = find_free_port()
     async with serve(
-        OUTCOMES_DATABASE_URL=hide_password(database_url), OUTCOMES_LOG_LEVEL="debug", FORMANT_API_KEY=PROVIDER_KEY,
+        OUTCOMES_DATABASE_URL=add_password(database_url), OUTCOMES_LOG_LEVEL="debug", FORMANT_API_KEY=PROVIDER_KEY,
         FORMANT_BASE_URL=f"http://127.0.0.1:{port}", OUTCOMES_RECONCILE_SECONDS="1", OUTCOMES_GRACE_SECONDS="0",
     ) as serving:  # fmt: skip
         target = Target(url=f"{serving.client.base_url}/webhooks/formant", secret=SECRET)
@@ -214,7 +216,7 @@ async def send_file(client: httpx.AsyncClient, content: str, **form: str) -> htt
     return await client.post("/v1/batch-call", data=data, files=files, headers=ADDRESSED)
 
 
-async def test_a_campaign_from_its_upload_to_the_crm_leaves_nobody_in_the_log(
+async def test_a_campaign_from_upload_to_crm_leaves_no_personal_data_in_the_log(
     database: Database, tmp_path: Path
 ) -> None:
     async with serve_with_provider(database.url) as (serving, sandbox):
@@ -238,10 +240,10 @@ async def test_a_campaign_from_its_upload_to_the_crm_leaves_nobody_in_the_log(
         assert (await post_webhook(client, encode(said)[:-30])).status_code == 204
         (waiting,) = (await client.get("/v1/quarantine")).json()["data"]
         assert (await client.post(f"/v1/quarantine/{waiting['quarantine_id']}/replay")).status_code == 400
-        mended = await quarantine(
+        repaired = await quarantine(
             database, encode(make_payload(recipient=None, phone=OTHERS[2], results={"said": TRANSCRIPT}))
         )
-        assert (await client.post(f"/v1/quarantine/{mended}/replay")).status_code == 200
+        assert (await client.post(f"/v1/quarantine/{repaired}/replay")).status_code == 200
         for path in ("456/recipients.csv", "457/recipients.parquet", "457/attempts.ndjson", "457/outcomes?by=loan_id"):
             assert (await client.get(f"/v1/batch-calls/{path}")).status_code == 200
         assert (await client.get("/v1/feed?after=0&limit=1000")).status_code == 200
@@ -254,7 +256,7 @@ async def test_a_campaign_from_its_upload_to_the_crm_leaves_nobody_in_the_log(
 
 
 async def register_from_dashboard(client: httpx.AsyncClient, sandbox: RunningSandbox) -> None:
-    """A batch made at the provider, its webhooks, and its CSV brought in: with bad rows first."""
+    """Makes a batch at the provider, plays its webhooks, and registers its CSV, first with bad rows."""
     async with httpx.AsyncClient(base_url=sandbox.base_url) as provider:
         answer = await provider.post(
             "/v1/batch-call", data={"agent_id": "125", "name": NAME},
@@ -275,9 +277,9 @@ async def register_from_dashboard(client: httpx.AsyncClient, sandbox: RunningSan
 async def run_commands(
     client: httpx.AsyncClient, database_url: str, sandbox: RunningSandbox, folder: Path
 ) -> list[Finished]:
-    """Every command that meets people, and what each says when it fails."""
+    """Runs every command that handles personal data, including failing ones; returns the finished processes."""
     settings = {
-        "OUTCOMES_DATABASE_URL": hide_password(database_url), "FORMANT_API_KEY": PROVIDER_KEY,
+        "OUTCOMES_DATABASE_URL": add_password(database_url), "FORMANT_API_KEY": PROVIDER_KEY,
         "FORMANT_BASE_URL": sandbox.base_url, "OUTCOMES_LOG_LEVEL": "debug",
     }  # fmt: skip
     commands = (
@@ -300,9 +302,9 @@ async def run_commands(
     return finished
 
 
-async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(own_postgres: PostgresServer) -> None:
+async def test_a_failing_request_does_not_log_its_path(own_postgres: PostgresServer) -> None:
     url = await create_database(own_postgres, "template0")
-    async with serve(OUTCOMES_DATABASE_URL=hide_password(url), OUTCOMES_LOG_LEVEL="debug") as serving:
+    async with serve(OUTCOMES_DATABASE_URL=add_password(url), OUTCOMES_LOG_LEVEL="debug") as serving:
         webhook = make_payload(phone=PHONE, results={"said": TRANSCRIPT})
         await asyncio.to_thread(own_postgres.stop)
         assert (await serving.client.get(f"/v1/events/{PHONE}", headers=ADDRESSED)).status_code == 503
@@ -311,7 +313,7 @@ async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(ow
         await asyncio.to_thread(own_postgres.start)
         connection = await connect(url)
         await connection.execute("DROP TABLE event_conflicts, unattributed")
-        # What the server says then quotes the whole row, phone and all.
+        # The server's error then quotes the whole row, including the phone.
         await connection.execute("ALTER TABLE erasures ADD CONSTRAINT none CHECK (false)")
         await connection.close()
         assert (await serving.client.get(f"/v1/events/{PHONE}", headers=ADDRESSED)).status_code == 500
@@ -326,7 +328,7 @@ async def test_what_stands_in_a_path_is_not_in_the_log_when_the_request_fails(ow
     assert "group_write_failed" in text
 
 
-async def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:
+async def test_an_unreachable_database_is_reported_without_its_password() -> None:
     for command in ("serve", "migrate", "verify", "replay", "rebuild"):
         url = f"postgresql://someone:{DATABASE_PASSWORD}@127.0.0.1:9/none"
         finished = await run(OUTCOMES, command, OUTCOMES_DATABASE_URL=url)
@@ -334,12 +336,12 @@ async def test_a_database_that_cannot_be_reached_is_told_without_its_password() 
         assert DATABASE_PASSWORD not in finished.output + finished.errors
 
 
-async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(database_url: str) -> None:
+async def test_a_failing_command_names_the_error_and_quotes_no_data(database_url: str) -> None:
     connection = await connect(database_url)
-    # What the server says then quotes the whole row, phone and all.
+    # The server's error then quotes the whole row, including the phone.
     await connection.execute("ALTER TABLE erasures ADD CONSTRAINT none CHECK (false)")
     await connection.close()
-    finished = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=hide_password(database_url))
+    finished = await run(OUTCOMES, "erase", PHONE, OUTCOMES_DATABASE_URL=add_password(database_url))
     assert finished.status == 1
     (line,) = check_log([finished.errors]).splitlines()
     assert "command failed" in line
@@ -347,7 +349,7 @@ async def test_a_command_that_fails_names_the_failure_and_quotes_nothing(databas
     assert "23514" in line
 
 
-async def test_the_embedded_postgres_logs_no_row_that_it_refuses(tmp_path: Path) -> None:
+async def test_the_embedded_postgres_logs_no_refused_row(tmp_path: Path) -> None:
     async with serve(OUTCOMES_DATA_DIR=str(tmp_path / "data")) as serving:
         with run_embedded_postgres(tmp_path / "data") as url:
             connection = await connect(url)
@@ -359,7 +361,7 @@ async def test_the_embedded_postgres_logs_no_row_that_it_refuses(tmp_path: Path)
     assert "violates check constraint" in text
 
 
-def test_what_is_looked_for_would_be_found() -> None:
+def test_each_known_secret_would_be_found() -> None:
     for secret in KNOWN:
         line = json.dumps({"event": "request", "path": f"/v1/{secret}"})
         try:

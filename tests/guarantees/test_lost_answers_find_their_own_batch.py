@@ -1,5 +1,5 @@
-"""Random histories of uploads that look alike, against an oracle that knows which upload made which of the provider's
-batches: none ever gets another's batch, and none that was sent is taken for not sent."""
+"""Random histories of similar uploads, against an oracle that knows which upload made which batch: no upload gets the
+batch of another, and none that was sent is taken for not sent."""
 
 import asyncio
 import contextlib
@@ -67,14 +67,14 @@ def shift(time_text: str, *, hours: int) -> str:
 
 
 class KilledError(ApiError):
-    """The process is gone."""
+    """The process was killed."""
 
     def __init__(self) -> None:
         super().__init__("killed")
 
 
 class DeadFinder(UploadFinder):
-    """What a sender is left with that was killed once its request was out."""
+    """The finder of a sender that was killed after sending: it records nothing."""
 
     async def record(self, *args: Any, **kwargs: Any) -> bool:
         raise KilledError
@@ -109,24 +109,24 @@ class History:
         for number in range(self._dice.choice([2, 3])):
             await self._upload(f"upload {number}", folder, self._dice.choice(list(FATES)))
             for _ in range(self._dice.randrange(3)):
-                await self._happen(folder)
+                await self._take_step(folder)
         for _ in range(6):
-            await self._happen(folder)
+            await self._take_step(folder)
         self._sandbox.faults.release()
         await asyncio.gather(*self._slow, return_exceptions=True)
-        await self._look()
+        await self._look_up()
         await self._check()
 
-    async def _happen(self, folder: Path) -> None:
+    async def _take_step(self, folder: Path) -> None:
         calm: list[Callable[[], Awaitable[None]]] = [
-            self._look, self._look, self._advance, self._tell_calls, self._release, self._lapse, self._name,
+            self._look_up, self._look_up, self._advance, self._send_webhooks, self._release, self._expire, self._name,
         ]  # fmt: skip
-        happening = self._dice.choice([*calm, None])
-        await (happening() if happening is not None else self._deny(folder))
+        step = self._dice.choice([*calm, None])
+        await (step() if step is not None else self._deny(folder))
         await self._check()
 
     def _make_file(self) -> str:
-        """A few people: others, some of the same, or the very same as those of an upload before."""
+        """A few people: all, some or none of them in common with an earlier upload."""
         first = self._dice.choice([0, 2, 10, 20])
         count = self._dice.choice([3, 3, 3, 4])
         return "customer_phone\n" + "".join(f"+9198765{n:05}\n" for n in range(first, first + count))
@@ -168,7 +168,7 @@ class History:
             assert self._owners.get(batch.id, asked.file_digest.decode()) == asked.file_digest.decode()
             self.seen["answered"] += 1
 
-    async def _look(self) -> None:
+    async def _look_up(self) -> None:
         await self._database.pool.execute("UPDATE batches SET next_lookup_at = now() WHERE upload_state = 'unknown'")
         await UploadRecovery(self._database, self._finder).settle()
 
@@ -179,15 +179,15 @@ class History:
         self._sandbox.faults.release()
         await asyncio.gather(*self._slow, return_exceptions=True)
 
-    async def _lapse(self) -> None:
-        """The lease of whatever is being sent runs out: its owner has lost the database."""
+    async def _expire(self) -> None:
+        """Expires the leases of all uploads in flight, as if their owners had lost the database."""
         await self._database.pool.execute(
             "UPDATE batches SET leased_until = now() - interval '1 s' WHERE upload_state = 'uploading'"
         )
         await UploadRecovery(self._database, self._finder).settle()
 
-    async def _tell_calls(self) -> None:
-        """Webhooks of some of the calls."""
+    async def _send_webhooks(self) -> None:
+        """Ingests the webhooks of some calls."""
         for batch_id in list(self._sandbox.records.batches):
             for recipient in self._sandbox.recipients(batch_id):
                 token, _, number = recipient["call_parameters"].get("outcome_ref", "").partition("-")
@@ -203,7 +203,7 @@ class History:
                     await ingest(self._database, *decode(event))
 
     async def _deny(self, folder: Path) -> None:
-        """A person says that an unknown upload was not sent, and makes it again when that is accepted."""
+        """Resolves an unknown upload as not sent, as a person would, and repeats it if that is accepted."""
         unknown = await self._database.pool.fetch("SELECT batch_key FROM batches WHERE upload_state = 'unknown'")
         if not unknown:
             return
@@ -218,7 +218,7 @@ class History:
         await self._upload(self._labels[key], folder, "answered")
 
     async def _name(self) -> None:
-        """A person names the batch that an unknown upload became, and knows it."""
+        """Resolves unknown uploads by naming the right batch, as a person would."""
         for key, label in self._labels.items():
             for batch_id in [batch_id for batch_id, owner in self._owners.items() if owner == label]:
                 with contextlib.suppress(ApiError):
@@ -242,7 +242,7 @@ async def provider() -> AsyncIterator[tuple[RunningSandbox, httpx.AsyncClient]]:
 
 
 @pytest.mark.timeout(300)
-async def test_no_upload_gets_anothers_batch_and_none_that_was_sent_is_taken_for_not_sent(
+async def test_no_upload_gets_the_batch_of_another_and_none_that_was_sent_is_taken_for_not_sent(
     database: Database, tmp_path: Path
 ) -> None:
     seen: Counter[str] = Counter()

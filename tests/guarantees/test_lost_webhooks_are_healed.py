@@ -1,4 +1,4 @@
-"""What webhooks lose, healing brings: afterwards each recipient is what the provider says, and nothing counts twice."""
+"""Healing recovers lost webhooks: afterwards each recipient is as the provider has it, and nothing counts twice."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ from tests.factories import post_webhook
 from tests.guarantees.healing import RECIPIENTS, assert_healed, now, play, read_outcomes, wait_until, write_all_webhooks
 from tests.provider import KEY, connect_provider
 
-ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the service leaves it to the test
+ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}  # the test reconciles instead of the service
 
 
 @asynccontextmanager
@@ -30,7 +30,7 @@ async def open_reconciler(
     database: Database, sandbox: RunningSandbox, *, clock: Callable[[], datetime] = now, grace_seconds: float = 900,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[Reconciler]:  # fmt: skip
-    """A replica's reconciler, which does nothing until it is asked to."""
+    """A replica's reconciler that works only on request."""
     metrics = metrics or Metrics()
     writer = Writer(database.url, database.queries, metrics)
     try:
@@ -64,7 +64,7 @@ async def test_a_batch_that_lost_a_third_of_its_webhooks_is_complete_after_heali
         assert history[0]["healed"] > 10
 
 
-async def test_webhooks_that_come_after_their_calls_were_healed_count_nothing_twice(
+async def test_webhooks_that_arrive_after_healing_count_nothing_twice(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
@@ -80,7 +80,7 @@ async def test_webhooks_that_come_after_their_calls_were_healed_count_nothing_tw
         assert answer.json()["data"]["verdict"] == "complete"
 
 
-async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the_lease_has_run_out(
+async def test_healing_by_a_dead_worker_resumes_where_it_stopped_after_the_lease_expires(
     start_service: StartService, database: Database
 ) -> None:
     moment = now() + timedelta(days=1)
@@ -106,7 +106,7 @@ async def test_a_healing_whose_worker_died_is_taken_up_where_it_stopped_once_the
         await assert_healed(database, sandbox, batch_id)
 
 
-async def test_two_replicas_that_heal_at_once_count_nothing_twice(
+async def test_two_replicas_that_heal_at_the_same_time_count_nothing_twice(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
@@ -125,7 +125,7 @@ async def test_two_replicas_that_heal_at_once_count_nothing_twice(
             await assert_healed(database, sandbox, batch_id)
 
 
-async def test_the_loop_waits_for_grace_and_then_heals_by_itself(
+async def test_the_loop_waits_for_the_grace_time_and_then_heals(
     start_service: StartService, database: Database
 ) -> None:
     moment = [now()]
@@ -142,7 +142,7 @@ async def test_the_loop_waits_for_grace_and_then_heals_by_itself(
         await assert_healed(database, sandbox, batch_id)
 
 
-async def test_the_service_heals_by_itself_without_being_asked(start_service: StartService, database: Database) -> None:
+async def test_the_service_heals_by_itself(start_service: StartService, database: Database) -> None:
     settings: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "1", "OUTCOMES_GRACE_SECONDS": "0"}
     async with connect_provider(start_service, plays=True, **settings) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=40)
@@ -163,13 +163,13 @@ async def test_a_campaign_that_calls_the_same_people_again_is_healed_batch_by_ba
             await assert_healed(database, sandbox, batch_id, is_whole=False)
 
 
-async def test_what_healing_cannot_explain_is_told_with_the_recipients_it_lies_in(
+async def test_drift_that_healing_cannot_explain_is_reported_with_its_recipients(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=20, drop=0)
         batch = sandbox.sandbox.records.batches[batch_id]
-        del batch.attempts[4]  # the provider forgets a call, and counts it no more
+        del batch.attempts[4]  # the provider forgets a call and no longer counts it
         for shown in (sandbox.sandbox.records._all, sandbox.sandbox.records._by_agent[123]):
             shown[:] = [attempt for attempt in shown if attempt.row != 4]
         status = await database.pool.fetchval("SELECT state FROM outcomes WHERE recipient_no = 5")

@@ -1,4 +1,4 @@
-"""An event that fits no batch, or two, is shown as such, and counts nowhere, until something decides."""
+"""An event that fits no batch, or two, is shown as such and counts nowhere until it is decided."""
 
 import httpx
 
@@ -21,7 +21,7 @@ async def test_an_event_that_fits_two_batches_counts_in_neither(service: httpx.A
     assert [await read_processed(service, batch_id) for batch_id in (1, 2)] == [0, 0]
 
 
-async def test_an_event_that_fits_none_waits_and_is_counted_once_its_batch_is_there(
+async def test_an_event_that_fits_no_batch_waits_and_is_counted_once_its_batch_exists(
     service: httpx.AsyncClient, database_url: str
 ) -> None:
     payload = make_payload(recipient=3, event_id="early")
@@ -30,7 +30,7 @@ async def test_an_event_that_fits_none_waits_and_is_counted_once_its_batch_is_th
     assert [(row["event_id"], row["reason"]) for row in listed] == [("early", "no_batch")]
 
     await store_batch(database_url, 5)
-    await post_webhook(service, payload)  # to try one again is to deliver it again
+    await post_webhook(service, payload)  # delivering an event again retries it
     assert (await service.get("/v1/events/early")).json()["data"]["disposition"] == "applied"
     assert (await service.get("/v1/unattributed")).json()["data"] == []
     assert await read_processed(service, 456) == 1

@@ -1,4 +1,4 @@
-"""An upload whose answer was lost is looked for, is unknown until it is found, and is never sent again by itself."""
+"""An upload whose answer was lost is looked up, is unknown until it is found, and is never resent automatically."""
 
 import asyncio
 import time
@@ -51,7 +51,7 @@ async def test_an_upload_that_is_not_found_stays_unknown_and_is_not_repeated(
         assert count_uploads(sandbox) == (0, 1)
 
 
-async def test_an_answer_that_comes_while_the_database_is_away_is_taken_down_once_it_is_back(
+async def test_an_answer_that_arrives_while_the_database_is_away_is_recorded_once_it_is_back(
     start_service: StartService, own_postgres: PostgresServer
 ) -> None:
     url = await create_database(own_postgres, "template0")
@@ -65,7 +65,7 @@ async def test_an_answer_that_comes_while_the_database_is_away_is_taken_down_onc
                 files={"file": ("contacts.csv", CONTACTS, "text/csv")},
             )
         )
-        await eventually(lambda: sandbox.sandbox.records.batches)  # until the provider has taken it
+        await eventually(lambda: sandbox.sandbox.records.batches)  # until the provider has accepted it
         await asyncio.to_thread(own_postgres.stop)
         assert (await service.get("/v1/uploads")).status_code == 503
         sandbox.sandbox.faults.release()

@@ -1,4 +1,4 @@
-"""A correctly signed body is stored, whatever is in it: byte for byte in the ledger or in quarantine, answered 2xx."""
+"""A correctly signed body, whatever it contains, is answered 2xx and kept byte for byte, in ledger or quarantine."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ places = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
-    """A good event with something else in one or two places, or without them."""
+    """A valid event with one or two fields replaced or removed."""
     payload = make_payload(recipient=1)
     for _ in range(draw(st.integers(1, 2))):
         *path, last = draw(places)
@@ -68,7 +68,7 @@ class Harness:
         self._turn = asyncio.Lock()
 
     async def send(self, body: bytes) -> None:
-        """Sends it, and finds it stored."""
+        """Sends a body and asserts that it is stored."""
         answer = await post_webhook(self.client, body)
         assert answer.status_code == 204, answer.text
         async with self._turn:
@@ -82,7 +82,7 @@ class Harness:
 
 @pytest.fixture
 def harness(database_url: str) -> Iterator[Harness]:
-    """All of it, started once for all examples."""
+    """A harness that is started once for all examples."""
     configured = read_settings(
         {"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_API_KEY": API_KEY, "FORMANT_WEBHOOK_SECRET": SECRET}
     )
@@ -125,7 +125,7 @@ def test_whatever_is_signed_is_answered_204_and_kept_byte_for_byte(harness: Harn
     harness.runner.run(harness.send(body))
 
 
-def test_what_the_database_refuses_goes_to_quarantine_and_its_neighbours_commit(harness: Harness) -> None:
+def test_an_event_that_the_database_refuses_is_quarantined_and_the_rest_of_its_group_commits(harness: Harness) -> None:
     poison = GOOD.replace(b'"promise_to_pay"', b"1e999999")
     neighbours = [encode(make_payload(recipient=number % 5 + 1, attempt=number)) for number in range(1, 21)]
 

@@ -1,4 +1,4 @@
-"""Overload is refused with 503 and Retry-After inside the provider's 10 s; memory stays bounded; it passes."""
+"""Overload is refused with 503 and Retry-After within the provider's 10 s; memory is bounded; the service recovers."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ async def read_backlog(client: httpx.AsyncClient) -> float:
     return float(found[1])
 
 
-async def test_what_cannot_be_stored_is_refused_and_what_was_refused_is_taken_later(
+async def test_events_that_cannot_be_stored_are_refused_and_accepted_later(
     start_service: StartService, database_url: str
 ) -> None:
     await store_batch(database_url, 200)
@@ -59,7 +59,7 @@ async def test_what_cannot_be_stored_is_refused_and_what_was_refused_is_taken_la
         assert outcomes["recipients"]["processed"] == 1 + WAITING + 20
 
 
-async def test_bodies_that_wait_are_bounded_in_bytes_too(start_service: StartService, database_url: str) -> None:
+async def test_waiting_bodies_are_also_limited_in_bytes(start_service: StartService, database_url: str) -> None:
     await store_batch(database_url)
     async with start_service(Limits(body_bytes=20_000)) as client:
         payload = make_payload()
@@ -69,13 +69,13 @@ async def test_bodies_that_wait_are_bounded_in_bytes_too(start_service: StartSer
         assert (await send(client, 1)).status_code == 204
 
 
-async def test_who_comes_while_too_much_waits_is_refused_before_the_body_is_read(
+async def test_a_webhook_is_refused_before_its_body_is_read_while_too_much_waits(
     start_service: StartService, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database_url)
     async with start_service() as client, connect_raw(client) as connection:
         with monkeypatch.context() as behind:
-            behind.setattr("service.webhooks.committer.MAX_WAIT_SHARE", -1.0)  # as if whatever waits took too long
+            behind.setattr("service.webhooks.committer.MAX_WAIT_SHARE", -1.0)  # as if every wait took too long
             await connection.begin_webhook(b"", "Content-Length: 1000")
             answer = await connection.read_to_end()
         assert answer.startswith(b"HTTP/1.1 503 ")

@@ -1,4 +1,4 @@
-"""What was placed by phone alone is evidence, not proof: it is checked, and placed again when it belongs elsewhere."""
+"""Placement by phone alone is evidence, not proof: it is checked, and corrected if the event belongs elsewhere."""
 
 import json
 from datetime import timedelta
@@ -48,13 +48,13 @@ async def read_states(database: Database) -> dict[tuple[int, int], tuple[str, in
 
 
 async def make_finished_week(database: Database) -> None:
-    """Last week's batch of three, uploaded here: every call of it bore a reference, and everybody was reached."""
+    """Stores last week's batch of three, uploaded here: every call had a reference, and everyone was reached."""
     await store_batch(database.url, 3, prepared_at=BEGAN - timedelta(hours=1))
     await ingest(database, *decode(*[make_payload(recipient=n, began=BEGAN) for n in (1, 2, 3)]))
 
 
 def call_again(number: int, **fields: Any) -> dict[str, Any]:
-    """A call of the same people a week later, from the dashboard."""
+    """A webhook of a call to the same people a week later, from the dashboard."""
     return make_payload(
         recipient=None, phone=phone_of(number), began=BEGAN + WEEK, attempt=2, status="no_answer",
         conversation_id=f"again-{number}",
@@ -62,7 +62,9 @@ def call_again(number: int, **fields: Any) -> dict[str, Any]:
     )  # fmt: skip
 
 
-async def test_what_an_earlier_version_placed_into_a_finished_batch_is_found_and_moved(database: Database) -> None:
+async def test_calls_that_an_earlier_version_placed_into_a_finished_batch_are_found_and_moved(
+    database: Database,
+) -> None:
     await make_finished_week(database)
     await ingest(database, *decode(*[call_again(n) for n in (1, 2, 3)]))
     assert await verify(database) == []
@@ -80,7 +82,7 @@ async def test_what_an_earlier_version_placed_into_a_finished_batch_is_found_and
     assert [row["reason"] for row in waiting] == ["no_batch"] * 3
 
 
-async def test_what_an_earlier_version_healed_as_a_second_attempt_of_a_completed_recipient_is_found_and_moved(
+async def test_a_call_that_an_earlier_version_healed_for_a_completed_recipient_is_found_and_moved(
     database: Database,
 ) -> None:
     await make_finished_week(database)
@@ -91,8 +93,8 @@ async def test_what_an_earlier_version_healed_as_a_second_attempt_of_a_completed
     settings = {"OUTCOMES_DATABASE_URL": database.url}
     for batch in ([], ["--batch", "456"]):
         found = await run(OUTCOMES, "verify", "--json", *batch, **settings)
-        told = json.loads(found.output)["findings"]
-        assert (found.status, [(finding["what"], finding["stored"]) for finding in told]) == (
+        findings = json.loads(found.output)["findings"]
+        assert (found.status, [(finding["what"], finding["stored"]) for finding in findings]) == (
             1, [("placement", "without its evidence")],
         )  # fmt: skip
 
@@ -106,7 +108,7 @@ async def test_what_an_earlier_version_healed_as_a_second_attempt_of_a_completed
 
 
 async def place_wrongly(database: Database) -> None:
-    """Moves what waits into last week's batch, as versions did that asked for agent and phone alone."""
+    """Moves waiting events into last week's batch, as versions did that compared only agent and phone."""
     await database.pool.execute("DELETE FROM unreferenced_events")
     async with database.pool.acquire() as connection, connection.transaction():
         await connection.execute(
@@ -128,7 +130,7 @@ async def place_wrongly(database: Database) -> None:
         await connection.execute("DELETE FROM unattributed")
 
 
-async def test_what_waited_in_an_earlier_version_is_placed_from_its_body(database: Database) -> None:
+async def test_events_that_waited_in_an_earlier_version_are_placed_from_their_bodies(database: Database) -> None:
     await ingest(database, *decode(make_payload(recipient=None, phone=phone_of(1), parameters={}, began=BEGAN)))
     await database.pool.execute("DELETE FROM unreferenced_events")
     await database.pool.execute("UPDATE unattributed SET source = NULL, conversation_id = NULL, status = NULL")
@@ -138,7 +140,7 @@ async def test_what_waited_in_an_earlier_version_is_placed_from_its_body(databas
     assert await verify(database) == []
 
 
-async def test_a_final_call_known_by_reference_takes_back_a_later_call_that_was_placed_by_phone(
+async def test_a_final_call_known_by_reference_takes_back_a_later_call_placed_by_phone(
     database: Database,
 ) -> None:
     await store_batch(database.url, 3)
@@ -153,20 +155,20 @@ async def test_a_final_call_known_by_reference_takes_back_a_later_call_that_was_
         assert await find_differences(connection) == []
 
 
-async def test_a_recipient_whose_only_call_is_taken_back_is_in_progress_again_for_readers_of_the_feed(
+async def test_a_recipient_whose_only_call_is_taken_back_is_in_progress_again_in_the_feed(
     database: Database,
 ) -> None:
     await store_batch(database.url, 3, ref_token=None)
     await ingest(database, *decode(make_payload(recipient=None, phone=phone_of(1), parameters={}, began=BEGAN)))
-    await note_batch(database, 900, 5, created_at=BEGAN - timedelta(hours=1))  # its window was open, too
+    await note_batch(database, 900, 5, created_at=BEGAN - timedelta(hours=1))  # its window was open too
     await Registrar(database).finish_all()
     assert await read_states(database) == {}
     feed = [row async for row in database.queries.read_feed(database.pool, after=0, limit=10, bytes=2**20)]
-    told = [(row["recipient"], row["state"], row["attempts"], row["version"]) for row in feed if row["recipient"]]
-    assert told == [(1, "in_progress", 0, 2)]
+    entries = [(row["recipient"], row["state"], row["attempts"], row["version"]) for row in feed if row["recipient"]]
+    assert entries == [(1, "in_progress", 0, 2)]
     async with database.pool.acquire() as connection:
         assert await find_differences(connection) == []
-    # Once the other batch is known not to hold the phone, the call comes back.
+    # Once the other batch is known not to contain the phone, the call moves back.
     await database.pool.execute("UPDATE batches SET is_registered = true WHERE batch_id = 900")
     await Registrar(database).finish_all()
     assert await read_states(database) == {(456, 1): ("completed", 1)}
@@ -178,7 +180,7 @@ async def test_a_recipient_whose_only_call_is_taken_back_is_in_progress_again_fo
         assert await find_differences(connection) == []
 
 
-async def test_a_reference_that_contradicts_the_phone_counts_where_it_says_and_is_shown(
+async def test_a_reference_that_contradicts_the_phone_decides_and_is_shown(
     service: httpx.AsyncClient, database_url: str
 ) -> None:
     await store_batch(database_url, 5)
@@ -194,7 +196,7 @@ async def test_a_reference_that_contradicts_the_phone_counts_where_it_says_and_i
     assert (alarms["references_contradicted"]["count"], alarms["references_contradicted"]["batches"]) == (1, [456])
 
 
-async def test_a_total_that_shrinks_below_what_is_known_gives_no_share_beyond_all(
+async def test_a_total_below_the_number_of_known_recipients_gives_no_share_above_100_percent(
     service: httpx.AsyncClient, database_url: str, database: Database
 ) -> None:
     await store_batch(database_url, 4)
@@ -214,7 +216,7 @@ async def test_a_total_that_shrinks_below_what_is_known_gives_no_share_beyond_al
     assert metrics["success_rate"] == 100
 
 
-async def test_what_the_room_of_a_window_made_ambiguous_is_placed_once_others_have_filled_it(
+async def test_a_call_made_ambiguous_by_room_in_a_window_is_placed_once_the_window_is_full(
     database: Database,
 ) -> None:
     await store_batch(database.url, 2)
@@ -233,14 +235,14 @@ async def test_what_the_room_of_a_window_made_ambiguous_is_placed_once_others_ha
     assert await verify(database) == []
 
 
-async def test_calls_without_any_time_are_placed_alike_in_any_order(database: Database) -> None:
+async def test_calls_without_any_time_are_placed_the_same_in_any_order(database: Database) -> None:
     calls = [make_payload(recipient=None, phone=phone_of(n), parameters={"loan_id": f"LN-{n}"} | more, attempt=None,
                           status=status, conversation_id="same")
              for n in (1, 2) for status, more in (("completed", {}), ("no_answer", {"x": "y"}))]  # fmt: skip
     for payload in calls:
         payload["timestamp"] = payload["data"]["call"]["started_at"] = payload["data"]["call"]["ended_at"] = None
     await store_batch(database.url, 2, ref_token=None)
-    for payload in (calls[0], calls[1], calls[3], calls[2]):  # one person's final call comes first, the other's last
+    for payload in (calls[0], calls[1], calls[3], calls[2]):  # one person's final call arrives first, the other's last
         await ingest(database, *decode(payload))
     await Registrar(database).finish_all()
     placed = await database.pool.fetch("SELECT recipient_no, count(*) FROM facts GROUP BY 1 ORDER BY 1")

@@ -1,10 +1,10 @@
-"""Thousands of random histories of an agent end as the rule says, and nothing is counted where it does not belong.
+"""Thousands of random histories end as the rule says, and no event is counted where it does not belong.
 
 A history has batches of every kind (uploaded with references, with references that never come back, without; made in
 the dashboard, found early or late, registered or not, larger than the provider says, seen finished and open again) that
-share people, single calls and calls that come in to the same people and to strangers; each call's webhooks lost, told
-twice, without numbers, times or parameters, or healed before or after, also by a real walk. The generator knows each
-call's true owner; the system is never given it.
+share people, and single and inbound calls with the same people and with strangers. The webhooks of a call may be lost,
+sent twice, without numbers, times or parameters; calls may be healed before or after, also by a real walk. The
+generator knows the true owner of each call; the service never learns it.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ each_part = pytest.mark.parametrize("part", range(PARTS))
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    """Runs the examples of a property: hypothesis calls plain functions."""
+    """Runs the examples of a property, since hypothesis calls plain functions."""
     with asyncio.Runner() as opened:
         yield opened
 
@@ -57,7 +57,7 @@ def stage(runner: asyncio.Runner, database_url: str) -> Iterator[Stage]:
 
 
 async def judge(stage: Stage, plan: Plan, agent: int, dice: Random) -> Judge:
-    """Plays a history once, under a new agent, and holds what came of it against the rule and the truth."""
+    """Plays a history once, under a new agent, and checks the result against the rule and the truth."""
     history = History(plan, agent)
     performance = Performance(stage, history, dice)
     judged = Judge(history, await performance.run())
@@ -72,7 +72,7 @@ async def judge(stage: Stage, plan: Plan, agent: int, dice: Random) -> Judge:
 
 @contextmanager
 def explained(judged: Judge, story: list[str]) -> Iterator[None]:
-    """Adds the whole history to a failure."""
+    """Adds the whole history to an assertion error."""
     try:
         yield
     except AssertionError as error:
@@ -81,7 +81,7 @@ def explained(judged: Judge, story: list[str]) -> Iterator[None]:
 
 
 class Tally(Counter[str]):
-    """What occurred in a run, so that it cannot pass by playing histories in which nothing happens."""
+    """Counts what occurred in a run, so that it cannot pass with histories in which nothing happens."""
 
     def note(self, judged: Judge) -> None:
         """Adds a history."""
@@ -89,24 +89,24 @@ class Tally(Counter[str]):
         self.update({"history": 1, "event": len(judged.events), "counted wrongly": len(judged.list_wrong())})
 
     def check(self) -> None:
-        """Each kind of situation occurred; in thousands of histories, in a hundredth of them."""
+        """Each kind of situation occurred; in at least 1 % of the histories if there are thousands."""
         least = self["history"] // 100 if self["history"] >= 1000 else 1
         assert {name: self[name] for name in SITUATIONS if self[name] < least} == {}
 
     def check_guesses(self) -> None:
-        """What nothing could tell apart is rare, though half of all that happens here is meant to deceive."""
+        """Wrong guesses are rare, although half of the situations here are meant to deceive."""
         assert 0 < self["counted wrongly"] <= self["event"] / 12
 
 
 @pytest.fixture
 def tallies(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder of this run that all workers share."""
+    """A folder that all workers of this run share."""
     own = tmp_path_factory.getbasetemp()
     return own if worker_id == "master" else own.parent
 
 
 def add_up(folder: Path, name: str, part: int, tally: Tally) -> Tally | None:
-    """Leaves the tally of a part there; the sum of all parts, if this is the last of them."""
+    """Saves the tally of a part; returns the sum of all parts if this is the last one."""
     written = folder / f"{name}-{part}.writing"
     written.write_text(json.dumps(tally))
     written.rename(folder / f"{name}-{part}.json")
@@ -120,9 +120,7 @@ def add_up(folder: Path, name: str, part: int, tally: Tally) -> Tally | None:
 
 @pytest.mark.timeout(3600)
 @each_part
-def test_the_rule_itself_counts_no_call_where_anything_told_could_show_that_it_does_not_belong(
-    tallies: Path, part: int
-) -> None:
+def test_the_rule_counts_no_call_where_any_report_could_show_that_it_does_not_belong(tallies: Path, part: int) -> None:
     tally = Tally()
 
     @seed(f"{HISTORIES_SEED} {part}")
@@ -130,7 +128,7 @@ def test_the_rule_itself_counts_no_call_where_anything_told_could_show_that_it_d
     @given(plan=plans)
     def think(plan: Plan) -> None:
         history = History(plan, 1)
-        judged = Judge(history, [told.event for told in history.told])
+        judged = Judge(history, [report.event for report in history.reports])
         with explained(judged, []):
             judged.check_truth()
         tally.note(judged)
@@ -142,7 +140,7 @@ def test_the_rule_itself_counts_no_call_where_anything_told_could_show_that_it_d
 
 @pytest.mark.timeout(3600)
 @each_part
-def test_in_every_history_each_event_is_counted_where_it_belongs_or_shown(
+def test_in_every_history_each_event_is_counted_where_it_belongs_or_is_shown_as_open(
     runner: asyncio.Runner, stage: Stage, tallies: Path, part: int
 ) -> None:
     tally = Tally()

@@ -1,4 +1,4 @@
-"""Reconciliation where everything goes wrong at once: it still ends complete, and within the provider's limits."""
+"""Reconciliation with many faults at once still completes, within the provider's limits."""
 
 import itertools
 import signal
@@ -20,7 +20,7 @@ from tests.provider import KEY, connect_provider, find_free_port, upload
 
 BY_HAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 CONTRACT: dict[str, Any] = {"rate_limit": 50}
-OTHER_KEY = "somebody-elses-key"
+OTHER_KEY = "another-callers-key"
 BY_ITSELF: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "1", "OUTCOMES_GRACE_SECONDS": "0"}
 ALL_COMPLETE = "SELECT bool_and(verdict = 'complete') FROM batch_schedules HAVING count(*) = {count}"
 
@@ -31,8 +31,8 @@ Hook = Callable[[httpx.Response], Awaitable[None]]
 async def reconcile_until_complete(
     database: Database, sandbox: RunningSandbox, batch_id: int, *, hook: Hook | None = None, is_whole: bool = True
 ) -> None:
-    """Lets the loop work, without really waiting for anything; each recipient is then as the provider has it, and not
-    one call was over its limit. ``is_whole``: no walk is cut off, so that earlier attempts are found too."""
+    """Runs the loop without really waiting, and asserts that each recipient is then as the provider has it and that no
+    call exceeded its limit. ``is_whole``: no walk is cut off, so earlier attempts are found too."""
     hours = Hours()
     async with open_reconciler_in(hours, database, sandbox, hook) as reconciler:
         for _ in range(200):
@@ -46,7 +46,7 @@ async def reconcile_until_complete(
 
 
 def assert_within_limit(sandbox: RunningSandbox) -> None:
-    """The provider's own count says so."""
+    """Asserts by the provider's own count that no call exceeded its limit."""
     made = sandbox.sandbox.journal.api
     assert (made["within_limit"] > 0, made["over_limit"]) == (True, 0)
 
@@ -65,7 +65,7 @@ async def test_an_outage_that_outlasts_the_last_delivery_is_healed(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, plays=True, options=CONTRACT, **BY_HAND) as (service, sandbox):
-        sandbox.sandbox.faults.outage = (60.0, 3600.0)  # an hour from the first minute on
+        sandbox.sandbox.faults.outage = (60.0, 3600.0)  # for an hour, from the first minute on
         batch_id = await play(service, sandbox, drop=0.0, recipients=100)
         assert sandbox.sandbox.journal.deliveries["given_up"] > 50
         before = await read_outcomes(service, batch_id)
@@ -73,7 +73,7 @@ async def test_an_outage_that_outlasts_the_last_delivery_is_healed(
         await reconcile_until_complete(database, sandbox, batch_id)
 
 
-async def test_a_service_that_is_killed_while_healing_goes_on_with_it_after_its_restart(
+async def test_a_service_killed_while_healing_continues_after_its_restart(
     database_url: str, database: Database
 ) -> None:
     port = find_free_port()
@@ -92,7 +92,7 @@ async def test_a_service_that_is_killed_while_healing_goes_on_with_it_after_its_
             await serving.process.wait()
         await sandbox.sandbox.wait_until_done(456)
         assert await database.pool.fetchval("SELECT verdict FROM batch_schedules") != "complete"
-        # Nobody waits for longer than that; the test does not wait at all.
+        # A service would wait no longer than that; the test does not wait at all.
         ahead = await database.pool.fetchval("SELECT max(leased_until) - clock_timestamp() FROM batch_schedules")
         assert ahead <= timedelta(seconds=LEASE_SECONDS)
         await database.pool.execute("UPDATE batch_schedules SET leased_until = now()")
@@ -124,7 +124,7 @@ async def test_two_replicas_reconcile_fifty_batches_within_the_providers_limit(
         assert_within_limit(sandbox)
 
 
-async def test_a_provider_that_fails_two_thirds_of_the_time_is_read_all_the_same(
+async def test_a_provider_that_fails_two_thirds_of_the_time_is_still_read(
     start_service: StartService, database: Database
 ) -> None:
     answers: Counter[int] = Counter()
@@ -139,9 +139,7 @@ async def test_a_provider_that_fails_two_thirds_of_the_time_is_read_all_the_same
         assert answers[500] > 10 < answers[429]
 
 
-async def test_pages_that_shift_while_they_are_read_hide_nothing(
-    start_service: StartService, database: Database
-) -> None:
+async def test_pages_that_shift_during_reading_hide_nothing(start_service: StartService, database: Database) -> None:
     options = {**CONTRACT, "api_keys": (KEY, OTHER_KEY)}
     async with connect_provider(start_service, plays=True, options=options, **BY_HAND) as (service, sandbox):
         batch_id = await play(service, sandbox, recipients=200)
@@ -150,7 +148,7 @@ async def test_pages_that_shift_while_they_are_read_hide_nothing(
         pages = itertools.count()
 
         async def shift(answer: httpx.Response) -> None:
-            """After each page, more calls of the same agent come before those that were read."""
+            """After each page, adds calls of the same agent in front of those already read."""
             if answer.url.path == "/v1/conversations" and (number := next(pages)) < 6:
                 await call_others(sandbox, number)
 
@@ -160,7 +158,7 @@ async def test_pages_that_shift_while_they_are_read_hide_nothing(
 
 
 async def call_others(sandbox: RunningSandbox, number: int) -> None:
-    """A batch of the same agent to other people, made by somebody else and played to its end."""
+    """Plays a batch of the same agent, made by another caller for other people, to its end."""
     headers = {"authorization": f"Bearer {OTHER_KEY}"}
     async with httpx.AsyncClient(base_url=sandbox.base_url, headers=headers) as provider:
         answer = await provider.post(

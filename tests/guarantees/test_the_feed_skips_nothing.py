@@ -1,8 +1,8 @@
-"""The feed skips nothing: writers whose transactions are held open, and committed in every order, with registrations,
-withdrawals and late batch ids beside them, while readers page through.
+"""The feed skips nothing: transactions of writers are held open and committed in every order, along with registrations,
+withdrawals and late batch ids, while readers page through.
 
-What a reader must have seen in the end is the final state of every recipient, in versions that only rise, at positions
-that only rise. Its pages are small, so that it stands at every position at some time.
+In the end a reader must have seen the final state of every recipient, with versions and positions that only increase.
+Its pages are small, so that it stops at every position at some time.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import pytest
 from service.feed.feed import read_feed
 from service.formant.events import STATUSES, Event
 from service.store.database import Connection, Database, connect
+from tests.eventually import eventually
 from tests.factories import decode, make_payload, phone_of, store_batch
 from tests.uploads.listed import note_batch
 
@@ -29,7 +30,7 @@ Action = Callable[[Connection], Awaitable[Any]]
 
 
 class Reader:
-    """Follows the feed from 0 in small pages, and holds it to what it promises."""
+    """Follows the feed from 0 in small pages, and checks its promises."""
 
     def __init__(self, database: Database, limit: int) -> None:
         self._database = database
@@ -38,7 +39,7 @@ class Reader:
         self.seen: dict[tuple[str | None, int], dict[str, Any]] = {}
 
     async def read_on(self) -> None:
-        """All that there is now."""
+        """Reads everything that there is now."""
         has_more = True
         while has_more:
             page = await read_feed(self._database, self._after, self._limit)
@@ -52,7 +53,7 @@ class Reader:
             has_more = page.has_more
 
     async def follow(self, until: asyncio.Event) -> None:
-        """Reads again and again, and once more at the end."""
+        """Reads repeatedly, and once more after ``until``."""
         while not until.is_set():
             await self.read_on()
             await asyncio.sleep(0)
@@ -60,7 +61,7 @@ class Reader:
 
 
 class Writer:
-    """One connection whose transactions stay open, once their work is done, until they are told to commit."""
+    """A connection whose transactions stay open after their work until ``commit()``."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -68,30 +69,35 @@ class Writer:
         self._running: asyncio.Task[None] | None = None
 
     def begin(self, action: Action) -> None:
-        """Begins a transaction and its work; what waits for a lock waits on."""
+        """Begins a transaction and its work, which may wait for a lock."""
         self._may_commit.clear()
         self._running = asyncio.create_task(self._write(action))
 
     def commit(self) -> None:
-        """Lets it commit as soon as its work is done."""
+        """Lets the transaction commit as soon as its work is done."""
         self._may_commit.set()
 
     async def settle(self, observer: asyncpg.Connection, *, is_to_commit: bool) -> None:
-        """Returns once it has come as far as it can: to its end, to the open transaction, or to a lock."""
-        assert self._running is not None
-        while not self._running.done():
+        """Waits until it can proceed no further: it has ended, its transaction is open, or it waits for a lock."""
+        running = self._running
+        assert running is not None
+
+        async def has_settled() -> bool:
+            if running.done():
+                return True
             state = await observer.fetchval(
                 "SELECT CASE WHEN wait_event_type = 'Lock' THEN 'blocked' ELSE state END "
                 "FROM pg_stat_activity WHERE pid = $1",
                 self._connection.get_server_pid(),
             )
-            if state == "blocked" or (state == "idle in transaction" and not is_to_commit and self.is_open):
-                return
-            await asyncio.sleep(0.001)
-        await self._running
+            return state == "blocked" or (state == "idle in transaction" and not is_to_commit and self.is_open)
+
+        await eventually(has_settled)
+        if running.done():
+            await running
 
     async def end(self) -> None:
-        """Returns once it has committed."""
+        """Waits until it has committed."""
         assert self._running is not None
         await self._running
 
@@ -106,9 +112,9 @@ class Writer:
 
 
 class History:
-    """What writers do: calls by reference, a registration with its withdrawals, ids that come late.
+    """The actions of writers: calls by reference, a registration with its withdrawals, ids that arrive late.
 
-    A group calls people whom no other group calls meanwhile: nothing but positions can get in each other's way.
+    Concurrent groups call different people, so they can conflict only over positions.
     """
 
     def __init__(self, database: Database, dice: random.Random) -> None:
@@ -120,7 +126,7 @@ class History:
         self._elsewhere_key = 0
 
     async def prepare(self) -> None:
-        """Uploads without an answer yet, and a batch made elsewhere, whose file holds few of those that were called."""
+        """Stores uploads without an answer yet, and a batch made elsewhere whose file has few of the called people."""
         self._elsewhere_key = await note_batch(self._database, ELSEWHERE, STRANGERS)
         for number in range(UPLOADS):
             first_phone = 1000 * number + 1
@@ -150,19 +156,19 @@ class History:
         )
 
     def choose_actions(self) -> list[Action]:
-        """What the writers do next."""
-        return self._dice.sample([self.call, self.call, self.register, self.tell_id, self.tell_id], WRITERS)
+        """The next actions of the writers."""
+        return self._dice.sample([self.call, self.call, self.register, self.publish_id, self.publish_id], WRITERS)
 
     async def call(self, connection: Connection) -> None:
-        """A group of three calls."""
+        """Ingests a group of three calls."""
         await self._ingest(connection, list(itertools.islice(self._calls, 3)))
 
     async def register(self, connection: Connection) -> None:
-        """The next step of the registration, of two rows."""
+        """Takes the next step of the registration, of two rows."""
         await connection.fetchval("SELECT register_step($1, 2)", self._elsewhere_key)
 
-    async def tell_id(self, connection: Connection) -> None:
-        """The answer to an upload, or the next step of telling an id to those who have read without it."""
+    async def publish_id(self, connection: Connection) -> None:
+        """Records the answer to an upload, or takes the next step of moving feed entries that lacked a batch id."""
         if self._waiting and self._dice.random() < 0.4:
             key, batch_id = self._waiting.pop(0)
             await self._queries.adopt_batch(
@@ -174,16 +180,16 @@ class History:
             await self._queries.move_feed_entries(connection, rows=2)
 
     async def finish(self, connection: Connection) -> None:
-        """What is left of registration, ids and moves; no call is, so nothing hides what was skipped."""
+        """Finishes registration, ids and moves. No calls are left that could hide a skipped change."""
         while self._waiting:
-            await self.tell_id(connection)
+            await self.publish_id(connection)
         while await self._queries.move_feed_entries(connection, rows=2):
             pass
         while await connection.fetchval("SELECT register_step($1, 2)", self._elsewhere_key) in {"match", "withdraw"}:
             pass
 
     def _make_calls(self, attempt: int) -> list[dict[str, Any]]:
-        """One call to everybody, in any order."""
+        """One call to everyone, in random order."""
         calls = [
             make_payload(
                 recipient=recipient,
@@ -206,7 +212,7 @@ class History:
 
 
 async def list_final_states(database: Database) -> dict[tuple[str | None, int], dict[str, Any]]:
-    """What the tables hold of every recipient in the end."""
+    """The final state of every recipient in the tables."""
     rows = await database.pool.fetch(
         """
         SELECT o.position, b.batch_id, o.recipient_no AS recipient, r.phone, o.state, o.attempts, o.version
@@ -219,14 +225,14 @@ async def list_final_states(database: Database) -> dict[tuple[str | None, int], 
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_no_reader_skips_a_change_whatever_the_order_of_commits(database: Database, seed: int) -> None:
+async def test_no_reader_skips_a_change_in_any_order_of_commits(database: Database, seed: int) -> None:
     dice = random.Random(seed)
     history = History(database, dice)
     await history.prepare()
     connections = [await connect(database.url) for _ in range(WRITERS + 1)]
     observer, writers = connections[0], [Writer(connection) for connection in connections[1:]]
-    steady = [Reader(database, limit) for limit in LIMITS]  # they read whenever something may have become visible
-    restless = [Reader(database, limit) for limit in LIMITS]  # they read all the time
+    steady = [Reader(database, limit) for limit in LIMITS]  # read whenever something may have become visible
+    restless = [Reader(database, limit) for limit in LIMITS]  # read all the time
     ended = asyncio.Event()
     following = asyncio.gather(*(reader.follow(ended) for reader in restless))
 
@@ -257,7 +263,7 @@ async def test_no_reader_skips_a_change_whatever_the_order_of_commits(database: 
         await connection.close()
 
 
-async def test_who_read_a_call_without_its_batch_is_told_the_id_however_close_the_two_were(database: Database) -> None:
+async def test_a_reader_of_a_call_without_a_batch_id_gets_the_id_however_close_the_two_are(database: Database) -> None:
     key = await store_batch(database.url, 2, batch_id=None)
     queries = database.queries
     await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
@@ -276,7 +282,7 @@ async def test_who_read_a_call_without_its_batch_is_told_the_id_however_close_th
                 actor="test", key_id=None, request_id=None, action="upload",
         )  # fmt: skip
 
-    # The answer's own look at what was called already must not come before the call's commit, and its commit after.
+    # The answer must not look for existing calls before the call commits and itself commit afterwards.
     reader = Reader(database, 10)
     calling.begin(call)
     await calling.settle(observer, is_to_commit=False)

@@ -1,4 +1,4 @@
-"""The setting for the reference column changes while batches run: their webhooks are known by their own column."""
+"""The setting for the reference column changes while batches run: each batch keeps the column of its upload."""
 
 import pytest
 
@@ -30,7 +30,7 @@ async def verify(database: Database, column: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-async def test_webhooks_of_a_running_batch_are_known_by_the_column_that_it_was_uploaded_with(
+async def test_webhooks_of_a_running_batch_are_known_by_the_column_of_its_upload(
     start_service: StartService, database: Database, column: str
 ) -> None:
     await store_batch(database.url, 3)
@@ -43,12 +43,12 @@ async def test_webhooks_of_a_running_batch_are_known_by_the_column_that_it_was_u
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-async def test_what_came_while_its_column_was_not_read_is_placed_by_reattribution(
+async def test_events_that_arrived_while_their_column_was_not_read_are_placed_by_reattribution(
     database: Database, column: str
 ) -> None:
     await store_batch(database.url, 3)
     decoder = EventDecoder("another")
-    # After a final call, so that no phone finds the recipient either.
+    # After a final call, so that the recipient is not found by phone either.
     later = make_payload(recipient=1, attempt=2, event_id="missed")
     event = decoder.decode_event(encode(later), "default", RECEIVED, None)
     known = (await open_decoder(database, column)).decode_event(
@@ -77,7 +77,7 @@ async def test_what_came_while_its_column_was_not_read_is_placed_by_reattributio
         ({"third": f"{REF_TOKEN}-1"}, (None, None)),
     ],
 )
-def test_the_first_column_in_which_a_reference_stands_counts(
+def test_the_first_column_with_a_reference_counts(
     parameters: dict[str, object], reference: tuple[str | None, int | None]
 ) -> None:
     body = encode(make_payload(recipient=None, parameters=parameters))

@@ -1,4 +1,4 @@
-"""The service runs as a role that owns nothing: it does all its work, and DDL, TRUNCATE and the like are refused."""
+"""The service does all its work as a role that owns nothing, and DDL, TRUNCATE and the like are refused."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ ROLE = "outcomes_service"
 
 @pytest.fixture
 async def service_url(database: Database) -> AsyncIterator[str]:
-    """The test's database, by a role that `outcomes grant-service` was run for."""
+    """The URL of the test's database for a role set up by `outcomes grant-service`."""
     role = f"{ROLE}_{urlsplit(database.url).path[1:]}"
     await database.pool.execute(f"CREATE ROLE {role} LOGIN")
     granted = await run(OUTCOMES, "grant-service", role, OUTCOMES_DATABASE_URL=database.url)
@@ -28,10 +28,12 @@ async def service_url(database: Database) -> AsyncIterator[str]:
     await database.pool.execute(f"DROP ROLE {role}")
 
 
-async def test_it_receives_counts_verifies_rebuilds_and_erases(database: Database, service_url: str) -> None:
+async def test_the_role_receives_counts_verifies_rebuilds_and_erases(database: Database, service_url: str) -> None:
     await store_batch(database.url)
     settings = {"OUTCOMES_DATABASE_URL": service_url, "OUTCOMES_MIGRATE_ON_START": "0", "OUTCOMES_KEEP_AUDIT_DAYS": "9"}
-    await database.pool.execute("DROP TABLE event_bodies_default CASCADE")  # a month ahead is missing, and is made
+    await database.pool.execute(
+        "DROP TABLE event_bodies_default CASCADE"
+    )  # so a partition for a future month is missing and is made
     await database.pool.execute("CREATE TABLE event_bodies_default PARTITION OF event_bodies DEFAULT")
     async with serve(**settings) as serving:
         assert (await serving.client.get("/readyz")).status_code == 200
@@ -50,7 +52,7 @@ async def test_it_receives_counts_verifies_rebuilds_and_erases(database: Databas
         assert done.status == 0, done.errors
 
 
-async def test_it_makes_and_drops_the_partitions_of_bodies_without_owning_them(
+async def test_the_role_makes_and_drops_partitions_of_bodies_without_owning_them(
     database: Database, service_url: str
 ) -> None:
     async with open_database(service_url, allow_unsafe=False) as served:
@@ -70,7 +72,7 @@ async def test_it_makes_and_drops_the_partitions_of_bodies_without_owning_them(
         "TRUNCATE events",
         "DROP TABLE event_bodies_default",
         "ALTER FUNCTION ingest RENAME TO mine",
-        "UPDATE audit_log SET actor = 'somebody else'",
+        "UPDATE audit_log SET actor = 'another actor'",
         "DELETE FROM audit_log",
         "SELECT key FROM erasure_key",
         "INSERT INTO schema_migrations VALUES ('9999')",
@@ -80,7 +82,7 @@ async def test_it_makes_and_drops_the_partitions_of_bodies_without_owning_them(
         "COPY events TO PROGRAM 'cat'",
     ],
 )
-async def test_what_running_does_not_take_is_refused(service_url: str, statement: str) -> None:
+async def test_statements_that_the_service_does_not_need_are_refused(service_url: str, statement: str) -> None:
     connection = await asyncpg.connect(service_url)
     try:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
@@ -89,12 +91,12 @@ async def test_what_running_does_not_take_is_refused(service_url: str, statement
         await connection.close()
 
 
-async def test_a_schema_of_ones_own_cannot_come_before_that_of_the_owners_functions(
+async def test_a_schema_of_the_role_cannot_shadow_the_schema_of_the_owners_functions(
     database: Database, service_url: str
 ) -> None:
     connection = await asyncpg.connect(service_url)
     try:
-        # Objects that such a function names would be looked for here first, were its search path not its own.
+        # Without its own search path, such a function would find its objects here first.
         await connection.execute("CREATE TEMPORARY TABLE audit_log (audit_id bigint, recorded_at timestamptz)")
         await connection.execute("INSERT INTO pg_temp.audit_log VALUES (1, '2020-01-01')")
         assert await connection.fetchval("SELECT forget_audit('2021-01-01', 10)") == 0
@@ -102,6 +104,6 @@ async def test_a_schema_of_ones_own_cannot_come_before_that_of_the_owners_functi
         await connection.close()
 
 
-async def test_a_role_that_does_not_exist_is_told(database: Database) -> None:
+async def test_a_role_that_does_not_exist_is_reported(database: Database) -> None:
     done = await run(OUTCOMES, "grant-service", "nobody", OUTCOMES_DATABASE_URL=database.url)
     assert (done.status, "CREATE ROLE" in done.errors) == (2, True)

@@ -1,5 +1,5 @@
-"""An upgrade without downtime: this version and the next beside each other on one database, and nothing is refused or
-lost. This version's code path runs against the next one's schema, through restarts too."""
+"""An upgrade without downtime: this version and the next run side by side on one database, and nothing is refused or
+lost. This version runs against the schema of the next one, even after restarts."""
 
 import asyncio
 import signal
@@ -17,16 +17,16 @@ from tests.guarantees.next_version import ADDS, NextVersion
 from tests.processes import OUTCOMES, Finished, Serving, run, serve
 
 RECIPIENTS = 50_000
-A_WHILE = 200
+BURST = 200
 
 Result = TypeVar("Result")
 
 
-async def load_beside(checker: Checker, services: Sequence[Serving], doing: Awaitable[Result]) -> Result:
-    """Sends webhooks to the services in turn while something is done, and for a while at least."""
-    task = asyncio.ensure_future(doing)
+async def load_during(checker: Checker, services: Sequence[Serving], action: Awaitable[Result]) -> Result:
+    """Sends webhooks to the services in turn during ``action``, at least one burst."""
+    task = asyncio.ensure_future(action)
     while True:
-        await checker.load([serving.client for serving in services], A_WHILE)
+        await checker.load([serving.client for serving in services], BURST)
         if task.done():
             return await task
 
@@ -35,7 +35,7 @@ async def migrate_to(version: NextVersion, url: str) -> Finished:
     return await run(*version.program, "migrate", OUTCOMES_DATABASE_URL=url, **version.settings)
 
 
-@pytest.mark.timeout(300)  # seven processes start one after the other
+@pytest.mark.timeout(300)  # seven processes start in sequence
 async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(
     database_url: str, tmp_path: Path, checker: Checker
 ) -> None:
@@ -52,23 +52,23 @@ async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(
             )
 
         first, second = await start_this(), await start_this()
-        migrated = await load_beside(checker, [first, second], migrate_to(version, database_url))
+        migrated = await load_during(checker, [first, second], migrate_to(version, database_url))
         assert (migrated.status, migrated.output) == (0, "The schema is up to date.\n"), migrated.errors
-        # One of this version ends and comes again, on the schema of the next; and so does its command line.
-        assert await load_beside(checker, [second], first.end(signal.SIGTERM)) == 0
-        again = await load_beside(checker, [second], start_this())
+        # A service of this version restarts on the schema of the next, and its command line works too.
+        assert await load_during(checker, [second], first.end(signal.SIGTERM)) == 0
+        again = await load_during(checker, [second], start_this())
         assert [line["event"] for line in again.log if "ahead" in line["event"]] == ["schema_ahead"]
-        verified = await load_beside(
+        verified = await load_during(
             checker, [again, second], run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=database_url)
         )
         assert verified.status == 0, verified.output
-        # Both serve; and then only the next.
-        newer = await load_beside(checker, [again, second], start_next())
-        await checker.load([again.client, second.client, newer.client], A_WHILE)
+        # Both versions serve, then only the next one.
+        newer = await load_during(checker, [again, second], start_next())
+        await checker.load([again.client, second.client, newer.client], BURST)
         for older, others in ((again, [second, newer]), (second, [newer])):
-            assert await load_beside(checker, others, older.end(signal.SIGTERM)) == 0
+            assert await load_during(checker, others, older.end(signal.SIGTERM)) == 0
         for serving in (first, second, again, newer):
-            # A group that meets the moment in which its function is replaced is written again.
+            # A group that meets the replacement of its function is written again.
             failed = [line for line in serving.log if line["level"] == "error" or "failed" in line["event"]]
             assert [line for line in failed if line["event"] != "group_write_failed"] == []
             assert len(failed) <= 1
@@ -82,9 +82,7 @@ async def test_the_next_version_takes_over_under_load_and_nothing_is_refused(
     await connection.close()
 
 
-async def test_a_next_version_that_this_one_cannot_live_with_keeps_it_from_starting(
-    database_url: str, tmp_path: Path
-) -> None:
+async def test_this_version_does_not_start_on_an_incompatible_next_schema(database_url: str, tmp_path: Path) -> None:
     version = NextVersion(tmp_path, is_compatible=False)
     assert (await migrate_to(version, database_url)).status == 0
     refused = await run(OUTCOMES, "serve", OUTCOMES_DATABASE_URL=database_url)
@@ -93,9 +91,9 @@ async def test_a_next_version_that_this_one_cannot_live_with_keeps_it_from_start
         assert (await serving.client.get("/readyz")).status_code == 200
 
 
-async def test_a_migration_that_breaks_this_version_is_seen(database_url: str, tmp_path: Path) -> None:
+async def test_a_migration_that_breaks_this_version_is_detected(database_url: str, tmp_path: Path) -> None:
     await store_batch(database_url, RECIPIENTS)
-    breaking = ADDS.replace("text NOT NULL DEFAULT 'none'", "text NOT NULL", 1)  # as the rules forbid
+    breaking = ADDS.replace("text NOT NULL DEFAULT 'none'", "text NOT NULL", 1)  # which the rules forbid
     version, checker = NextVersion(tmp_path, adds=breaking), Checker()
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         assert (await migrate_to(version, database_url)).status == 0

@@ -1,4 +1,4 @@
-"""A command proves that the counters equal a recount, and another makes them so, while webhooks keep coming."""
+"""One command proves that the counters equal a recount, and another repairs them, while webhooks keep arriving."""
 
 import asyncio
 import hashlib
@@ -13,9 +13,8 @@ from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import SECRET
 from tests.factories import AGENT_ID, decode, make_payload, post_webhook, store_batch
-from tests.guarantees.ambiguous import note_dashboard_batch, settle
-from tests.guarantees.recount import find_differences
-from tests.guarantees.verifying import verify, verify_all
+from tests.guarantees.ambiguous_calls import note_dashboard_batch, settle
+from tests.guarantees.recount import find_differences, verify, verify_all
 from tests.processes import OUTCOMES, run
 from tests.webhooks.ingesting import ingest
 
@@ -41,12 +40,12 @@ DAMAGE = {
     "an outcome's attempts": ("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3", "outcome"),
     "an outcome's deciding fact": ("UPDATE outcomes SET arrival_id = 0 WHERE recipient_no = 3", "outcome"),
     "an outcome that is missing": ("DELETE FROM outcomes WHERE recipient_no = 3", "outcome"),
-    "an outcome of nobody": (
+    "an outcome without a recipient": (
         "INSERT INTO outcomes SELECT batch_key, 40, 'busy', 1, 0, 10000, 1, now() FROM batches",
         "outcome",
     ),
 }
-BEYOND_MENDING = {
+IRREPARABLE = {
     "a fact": ("UPDATE facts SET status = 'unreachable' WHERE recipient_no = 3", "fact"),
     "results of a fact": ('UPDATE facts SET results = \'{"intent": "other"}\' WHERE recipient_no = 3', "fact"),
     "a byte of a body": ("UPDATE event_bodies SET body = set_byte(body, 20, 65) WHERE arrival_id = 1", "body"),
@@ -56,7 +55,7 @@ BEYOND_MENDING = {
 
 
 async def fill(database: Database) -> int:
-    """A batch with calls of several attempts; its last recipient was never called."""
+    """Stores a batch with calls of several attempts; its last recipient was never called."""
     key = await store_batch(database.url, RECIPIENTS)
     for number in range(1, RECIPIENTS):
         first = make_payload(recipient=number, attempt=1, status="busy", final=number % 6 == 3)
@@ -66,12 +65,12 @@ async def fill(database: Database) -> int:
 
 
 async def rebuild(database: Database) -> tuple[int, int]:
-    """How many outcomes and counters were mended."""
+    """The number of repaired outcomes and counters."""
     rebuilt = [batch async for batch in Rebuilder(database).rebuild()]
     return sum(batch.outcomes for batch in rebuilt), sum(batch.counters for batch in rebuilt)
 
 
-async def test_what_is_right_is_found_right_and_left_as_it_is(database: Database) -> None:
+async def test_correct_data_is_found_correct_and_left_unchanged(database: Database) -> None:
     await fill(database)
     before = await database.pool.fetch("SELECT * FROM outcomes ORDER BY 1, 2")
     assert await verify(database) == []
@@ -80,7 +79,7 @@ async def test_what_is_right_is_found_right_and_left_as_it_is(database: Database
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-async def test_damage_to_what_follows_from_the_facts_is_found_and_mended(database: Database, name: str) -> None:
+async def test_damage_to_derived_data_is_found_and_repaired(database: Database, name: str) -> None:
     statement, what = DAMAGE[name]
     await fill(database)
     await database.pool.execute(statement)
@@ -93,15 +92,15 @@ async def test_damage_to_what_follows_from_the_facts_is_found_and_mended(databas
     assert len({row["position"] for row in positions}) == len(positions)
 
 
-@pytest.mark.parametrize("name", BEYOND_MENDING)
+@pytest.mark.parametrize("name", IRREPARABLE)
 async def test_damage_to_the_facts_themselves_is_found(database: Database, name: str) -> None:
-    statement, what = BEYOND_MENDING[name]
+    statement, what = IRREPARABLE[name]
     await fill(database)
     await database.pool.execute(statement)
     assert what in await verify(database)
 
 
-async def test_webhooks_that_come_meanwhile_neither_alarm_nor_disturb(
+async def test_webhooks_that_arrive_during_a_rebuild_cause_no_findings(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(database)
@@ -127,17 +126,17 @@ async def test_webhooks_that_come_meanwhile_neither_alarm_nor_disturb(
         assert await find_differences(connection) == []
 
 
-async def test_a_rebuild_that_was_cut_off_is_completed_by_another(database: Database) -> None:
+async def test_an_interrupted_rebuild_is_completed_by_another(database: Database) -> None:
     key = await fill(database)
     await database.pool.execute("UPDATE outcome_counts SET recipients = recipients + 1")
     await database.pool.execute("UPDATE outcomes SET state = 'busy'")
-    await database.queries.mend_outcomes(database.pool, batch_key=key, after=0, limit=10)  # and no further
+    await database.queries.mend_outcomes(database.pool, batch_key=key, after=0, limit=10)  # and then stops
     assert await verify(database) != []
     await rebuild(database)
     assert await verify(database) == []
 
 
-async def test_the_commands_tell_what_they_found_and_did(database: Database) -> None:
+async def test_the_commands_report_what_they_found_and_repaired(database: Database) -> None:
     await fill(database)
     settings = {"OUTCOMES_DATABASE_URL": database.url}
     clean = await run(OUTCOMES, "verify", **settings)
@@ -147,16 +146,16 @@ async def test_the_commands_tell_what_they_found_and_did(database: Database) -> 
     ]  # fmt: skip
     await database.pool.execute("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3")
     found = await run(OUTCOMES, "verify", "--batch", "456", "--json", **settings)
-    told = json.loads(found.output)
-    assert (found.status, told["count"], told["findings"][0]["what"]) == (1, 1, "outcome")
+    report = json.loads(found.output)
+    assert (found.status, report["count"], report["findings"][0]["what"]) == (1, 1, "outcome")
     unknown = await run(OUTCOMES, "verify", "--batch", "999", **settings)
     assert (unknown.status, "There is no batch 999" in unknown.errors) == (2, True)
-    mended = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
-    assert (mended.status, "1 outcomes and 0 counters corrected" in mended.output) == (0, True)
+    rebuilt = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
+    assert (rebuilt.status, "1 outcomes and 0 counters corrected" in rebuilt.output) == (0, True)
     assert (await run(OUTCOMES, "verify", **settings)).status == 0
 
 
-SIGNATURE_OF_EVERY_KIND = [
+PAYLOADS_OF_EVERY_KIND = [
     make_payload(recipient=1),
     make_payload(recipient=None, phone="+15550000000"),  # fits no recipient
     {"event_id": "strange", "event_type": "call.sung", "data": {"call": {"conversation_id": "c"}}},  # to quarantine
@@ -167,7 +166,7 @@ async def test_the_signature_of_each_body_is_kept_and_checked_again(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url)
-    for payload in SIGNATURE_OF_EVERY_KIND:
+    for payload in PAYLOADS_OF_EVERY_KIND:
         assert (await post_webhook(service, payload)).status_code == 204
     for table in ("event_bodies", "quarantine"):
         for row in await database.pool.fetch(f"SELECT body, signature FROM {table}"):
@@ -181,7 +180,7 @@ async def test_the_signature_of_each_body_is_kept_and_checked_again(
     ]  # fmt: skip
     assert all("FORMANT_WEBHOOK_SECRET=new,old" in finding.expected for finding in findings)
 
-    # Whoever changes a body and its digest with it cannot sign it.
+    # Anyone who changes a body and its digest still cannot sign the body.
     await database.pool.execute("UPDATE event_bodies SET body = body || ' '")
     await database.pool.execute(
         "UPDATE events SET digest = sha256(body) FROM event_bodies AS b WHERE b.arrival_id = events.arrival_id"
@@ -201,7 +200,7 @@ async def test_bodies_whose_signature_cannot_be_checked_are_counted(
     assert (findings, bodies.unsigned, bodies.unchecked) == ([], 65, 1)
 
 
-async def test_a_replayed_body_takes_its_signature_along(service: httpx.AsyncClient, database: Database) -> None:
+async def test_a_replayed_body_keeps_its_signature(service: httpx.AsyncClient, database: Database) -> None:
     await store_batch(database.url)
     payload = make_payload(recipient=1)
     body = json.dumps(payload).encode()
@@ -217,7 +216,7 @@ async def test_a_replayed_body_takes_its_signature_along(service: httpx.AsyncCli
     assert (await verify_all(database))[0] == []
 
 
-async def test_signatures_move_with_their_bodies_into_a_months_own_partition(
+async def test_signatures_move_with_their_bodies_into_the_partition_of_their_month(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url)
@@ -231,7 +230,9 @@ async def test_signatures_move_with_their_bodies_into_a_months_own_partition(
     assert (await verify_all(database))[0] == []
 
 
-async def test_verify_ends_with_0_while_events_are_about_to_be_placed_and_says_to_run_again(database: Database) -> None:
+async def test_verify_exits_with_0_while_events_are_about_to_be_placed_and_says_to_run_it_again(
+    database: Database,
+) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database.url, "FORMANT_WEBHOOK_SECRET": SECRET}
     for name in ("one", "other"):
         await ingest(database, *decode(make_payload(recipient=None, event_id=name, conversation_id=name)))
@@ -240,9 +241,9 @@ async def test_verify_ends_with_0_while_events_are_about_to_be_placed_and_says_t
     assert pending.status == 0
     assert "0 differences" in pending.output
     assert "2 events are about to be placed" in pending.output
-    told = json.loads((await run(OUTCOMES, "verify", "--json", **settings)).output)
-    assert (told["count"], told["pending"]) == (0, 2)
-    assert [finding["is_pending"] for finding in told["findings"]] == [True, True]
+    report = json.loads((await run(OUTCOMES, "verify", "--json", **settings)).output)
+    assert (report["count"], report["pending"]) == (0, 2)
+    assert [finding["is_pending"] for finding in report["findings"]] == [True, True]
 
     await store_batch(database.url, agent_id=AGENT_ID + 1)
     await ingest(database, *decode(make_payload(recipient=1, event_id="counted", agent_id=AGENT_ID + 1)))

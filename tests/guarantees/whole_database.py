@@ -1,10 +1,10 @@
-"""Looks for a text in the whole database: every table, every column, as its schema lists them."""
+"""Searches for texts in the whole database: every column of every table in its schema."""
 
 from service.store.database import Database
 
 
 async def find_everywhere(database: Database, *secrets: str) -> list[tuple[str, str, str]]:
-    """Where each secret stands: its table, its column, and the secret."""
+    """Each place where a secret is stored: table, column and secret."""
     tables = await database.pool.fetch(
         """
         SELECT format('%I.%I', c.table_schema, c.table_name) AS name,

@@ -12,8 +12,8 @@ from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.uploads.discovery import Discoverer
 from service.uploads.registration import Registrar
-from tests.alarms.showing import read as read_alarms
 from tests.conftest import StartService
+from tests.exposition import read_alarms
 from tests.guarantees.healing import assert_healed, play
 from tests.provider import KEY, connect_provider
 from tests.uploads.dashboard import make_elsewhere

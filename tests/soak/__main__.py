@@ -1,5 +1,5 @@
-"""``make soak MINUTES=60 RATE=500``: service and Postgres under a steady load for as long as asked, a line every few
-seconds, and at the end what became of memory, and whether anything was lost. Ctrl-C ends it early, with all of that."""
+"""``make soak MINUTES=60 RATE=500``: runs service and Postgres under a steady load. Prints a line every few
+seconds, and at the end how memory grew and whether anything was lost. Ctrl-C ends it early with the same report."""
 
 import argparse
 import asyncio
@@ -35,11 +35,11 @@ UPLOAD_SECONDS = 30.0
 EXPORT_SECONDS = 20.0
 SANDBOX_AGENT = AGENT_ID + 1
 JUDGED_MINUTES = 30.0
-"""From this length on a rise of memory is no warming up any more, and fails the soak."""
+"""In a soak of at least this length, growing memory is no longer warm-up and fails the soak."""
 
 
-class Soak:
-    """Everything that goes on at once, beside the stream of webhooks."""
+class Clients:
+    """Everything that runs alongside the stream of webhooks."""
 
     def __init__(self, client: httpx.AsyncClient, url: str, stream: Stream) -> None:
         self._client = client
@@ -47,22 +47,22 @@ class Soak:
         self._stream = stream
 
     async def prepare_batch(self, number: int) -> None:
-        """Stores the batch that the next events are about."""
+        """Stores the batch for the next events."""
         await store_batch(
             self._url, BATCH_RECIPIENTS, batch_id=FIRST_BATCH + number, ref_token=ref_token(number), agent_id=AGENT_ID,
             prepared_at=datetime(2026, 3, 16, tzinfo=UTC),
         )  # fmt: skip
 
     async def read_outcomes(self) -> None:
-        """Two readings a second, as a dashboard does."""
+        """Reads twice a second, as a dashboard does."""
         while True:
-            batch_id = FIRST_BATCH + max(0, len(self._stream.told) - 1) // (2 * BATCH_RECIPIENTS)
+            batch_id = FIRST_BATCH + max(0, len(self._stream.results) - 1) // (2 * BATCH_RECIPIENTS)
             for path in ("outcomes", "metrics", "recipients?state=completed&limit=100"):
                 await self._expect("GET", f"/v1/batch-calls/{batch_id}/{path}", 200, 404)
             await asyncio.sleep(0.5)
 
     async def follow_feed(self) -> None:
-        """A consumer that keeps up."""
+        """Follows the feed as a consumer that keeps up."""
         await self._expect("PUT", "/v1/feed/consumers/soak", 200, json={"position": 0})
         while True:
             answer = await self._expect("GET", "/v1/feed?consumer=soak&limit=1000&wait=5", 200)
@@ -70,17 +70,17 @@ class Soak:
                 await self._expect("PUT", "/v1/feed/consumers/soak", 200, json={"position": answer.json()["next"]})
 
     async def export(self) -> None:
-        """A batch as a file, in one format after the other."""
+        """Exports a batch as a file, in each format in turn."""
         count = 0
         while True:
             await asyncio.sleep(EXPORT_SECONDS)
-            batch_id = FIRST_BATCH + count % (1 + len(self._stream.told) // (2 * BATCH_RECIPIENTS))
+            batch_id = FIRST_BATCH + count % (1 + len(self._stream.results) // (2 * BATCH_RECIPIENTS))
             kind = ("csv", "ndjson", "parquet")[count % 3]
             await self._expect("GET", f"/v1/batch-calls/{batch_id}/recipients.{kind}", 200, 404)
             count += 1
 
     async def upload(self) -> None:
-        """A small batch at the sandbox, which calls it at once and loses some of the webhooks: they are healed."""
+        """Uploads a small batch to the sandbox, which calls at once and loses some webhooks, to be healed."""
         count = 0
         while True:
             count += 1
@@ -90,23 +90,23 @@ class Soak:
             await asyncio.sleep(UPLOAD_SECONDS)
 
     async def _expect(self, method: str, path: str, *statuses: int, **sent: object) -> httpx.Response | None:
-        """The answer; one that should not have been is told at the end, a refusal for the time being is not."""
+        """Returns the answer if its status is expected; any other one but 503 is reported at the end."""
         try:
             answer = await self._client.request(method, path, **sent)  # type: ignore[arg-type]
         except httpx.HTTPError as error:
-            self._stream.wrong.append(f"{method} {path}: {error!r}")
+            self._stream.unexpected.append(f"{method} {path}: {error!r}")
             return None
         if answer.status_code in statuses:
             return answer
         if answer.status_code != 503:
-            self._stream.wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+            self._stream.unexpected.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
         await asyncio.sleep(1.0)
         return None
 
 
 @asynccontextmanager
 async def serve(url: str, stack: AsyncExitStack) -> AsyncIterator[tuple[psutil.Process, int]]:
-    """The service as a process of its own, with a sandbox as its provider; gives it and its port."""
+    """Runs the service as a process, with a sandbox as its provider; yields the process and its port."""
     port, provider_port = find_port(), find_port()
     target = Target(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
     options = SandboxOptions(seed=1, rate_limit=10_000, first_batch_id=1, targets=(target,), api_keys=("sandbox-key",))
@@ -123,7 +123,7 @@ async def serve(url: str, stack: AsyncExitStack) -> AsyncIterator[tuple[psutil.P
 
 
 async def soak(server: PostgresServer, url: str, minutes: float, rate: float, every_seconds: float) -> bool:
-    """Runs it; whether all was well."""
+    """Runs the soak; returns whether all was well."""
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
@@ -138,11 +138,12 @@ async def soak(server: PostgresServer, url: str, minutes: float, rate: float, ev
         connection = await asyncpg.connect(url)
         stack.push_async_callback(connection.close)
         watch, stream = Watch(process, psutil.Process(server.pid), connection), Stream(port, rate)
-        life = Soak(client, url, stream)
+        clients = Clients(client, url, stream)
         running = [
             asyncio.create_task(each)
             for each in (
-                stream.run(life.prepare_batch), life.read_outcomes(), life.follow_feed(), life.export(), life.upload()
+                stream.run(clients.prepare_batch), clients.read_outcomes(), clients.follow_feed(), clients.export(),
+                clients.upload(),
             )
         ]  # fmt: skip
         print(Sample.head(), flush=True)
@@ -151,31 +152,33 @@ async def soak(server: PostgresServer, url: str, minutes: float, rate: float, ev
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), min(every_seconds, max(0.1, last - time.monotonic())))
             backlog = await read_metric(client, "outcomes_backlog_events")
-            stored = stream.told.count(ACKNOWLEDGED)
-            samples.append(await watch.look(stored, stream.take_latencies(), int(backlog)))
+            stored = stream.results.count(ACKNOWLEDGED)
+            samples.append(await watch.measure(stored, stream.take_latencies(), int(backlog)))
             print(samples[-1], flush=True)
         for task in running:
             task.cancel()
         for result in await asyncio.gather(*running, return_exceptions=True):
             if isinstance(result, Exception):
-                stream.wrong.append(f"the soak itself: {result!r}")
-    lost = await find_lost(url, PREFIX, stream.told, stream.unusable)
+                stream.unexpected.append(f"the soak itself failed: {result!r}")
+    lost = await find_lost(url, PREFIX, stream.results, stream.unusable)
     verified = await run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=url, FORMANT_WEBHOOK_SECRET=SECRET)
-    return tell(stream, samples, find_growth(samples), lost, verified.status == 0, verified.output + verified.errors)
+    return print_report(
+        stream, samples, find_growth(samples), lost, verified.status == 0, verified.output + verified.errors
+    )
 
 
-def tell(
+def print_report(
     stream: Stream, samples: list[Sample], growth: Growth | None, lost: list[str], is_verified: bool, verified: str
 ) -> bool:
-    """Prints what came of it; whether all was well."""
-    told = stream.told
+    """Prints the result; returns whether all was well."""
+    results = stream.results
     print(
-        f"{told.count(ACKNOWLEDGED):,} events acknowledged, {told.count(REFUSED):,} refused, "
-        f"{told.count(UNKNOWN):,} without an answer; {stream.unusable:,} unusable bodies"
+        f"{results.count(ACKNOWLEDGED):,} events acknowledged, {results.count(REFUSED):,} refused, "
+        f"{results.count(UNKNOWN):,} without an answer; {stream.unusable:,} unusable bodies"
     )
     has_grown = False
     if growth is None:
-        print("Memory: too short to tell")
+        print("Memory: the soak was too short to judge it")
     else:
         is_judged = samples[-1].seconds >= 60 * JUDGED_MINUTES
         has_grown = growth.is_grown and is_judged
@@ -185,18 +188,18 @@ def tell(
             f"Memory of the service {word}: {growth.mb_per_hour:+.1f} MB/h over the second half "
             f"({growth.risen_mb:+.1f} MB{note})"
         )
-    print(f"Answers that should not have been: {len(stream.wrong)}")
-    for line in stream.wrong[:10]:
+    print(f"Unexpected answers: {len(stream.unexpected)}")
+    for line in stream.unexpected[:10]:
         print(f"  {line}")
-    print(f"Lost or double: {len(lost)}")
+    print(f"Lost or stored twice: {len(lost)}")
     for line in lost[:10]:
         print(f"  {line}")
     print(f"outcomes verify: {'finds nothing' if is_verified else verified[-2000:]}", flush=True)
-    return not (lost or stream.wrong or has_grown) and is_verified
+    return not (lost or stream.unexpected or has_grown) and is_verified
 
 
 def main() -> None:
-    """Runs what was asked for; ends with 1 when anything was lost, wrong, or grew."""
+    """Runs the soak; exits with 1 if anything was lost or unexpected, or if memory grew."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=200.0, help="webhooks a second")

@@ -1,5 +1,5 @@
-"""The webhooks of a soak: a steady stream, each sent when it is due, most of them new, some repeated, forged or
-unusable; and what became of each. Event n is made from n alone, so that nothing of it need be kept."""
+"""The webhooks of a soak: a steady stream, each sent when it is due; most are new, some repeated, forged or unusable.
+Event n is computed from n alone, so only its result is kept in memory."""
 
 import asyncio
 import json
@@ -17,17 +17,17 @@ BATCH_EVENTS = BATCH_RECIPIENTS * ATTEMPTS
 AWAITED_SECONDS = 30.0
 UNSENT, ACKNOWLEDGED, REFUSED, UNKNOWN = range(4)
 _START = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
-_KINDS = {9: "again", 29: "again", 49: "forged", 69: "unusable"}  # of a hundred; the others are new
+_KINDS = {9: "again", 29: "again", 49: "forged", 69: "unusable"}  # per hundred webhooks; the others are new
 _STATUSES = ("completed", "no_answer", "completed", "busy", "completed", "unreachable", "failed")
 
 
 def ref_token(batch: int) -> str:
-    """The token in the references of the batch of this number, from 0."""
+    """The reference token of a batch, numbered from 0."""
     return f"soaktoken{batch}"
 
 
 def make_event(number: int) -> bytes:
-    """The body of event ``number``, from 0: a first attempt of each recipient of a batch, then a second one."""
+    """The body of event ``number``, from 0: first attempts to all recipients of a batch, then second ones."""
     batch, place = divmod(number, BATCH_EVENTS)
     attempt, recipient = place // BATCH_RECIPIENTS + 1, place % BATCH_RECIPIENTS + 1
     status = _STATUSES[(recipient + attempt) % len(_STATUSES)]
@@ -66,38 +66,38 @@ def make_event(number: int) -> bytes:
 
 
 class Stream:
-    """Sends, and keeps in ``told`` one byte for each event: whether it was acknowledged, refused, or never answered."""
+    """Sends events; keeps one byte for each in ``results``: acknowledged, refused, or never answered."""
 
     def __init__(self, port: int, per_second: float) -> None:
-        self.told = bytearray()
+        self.results = bytearray()
         self.unusable = 0
-        """Bodies that are no events, and were acknowledged."""
-        self.wrong: list[str] = []
-        """Answers that should not have been."""
+        """The number of acknowledged bodies that are not events."""
+        self.unexpected: list[str] = []
+        """Answers with an unexpected status."""
         self._port = port
         self._per_second = per_second
         self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._latencies: list[float] = []
 
     def take_latencies(self) -> list[float]:
-        """Seconds from when each webhook was due to its answer, since this was last asked."""
+        """The seconds from due time to answer of each webhook since the last call."""
         taken, self._latencies = self._latencies, []
         return taken
 
     async def run(self, prepare_batch: Callable[[int], Awaitable[None]]) -> None:
-        """Sends until it is cancelled, then waits for what is under way. ``prepare_batch`` stores one by its number."""
+        """Sends until cancelled, then waits for requests in flight. ``prepare_batch`` stores a batch by its number."""
         sending: set[asyncio.Task[None]] = set()
         began, count = time.monotonic(), 0
         try:
             while True:
                 kind = _KINDS.get(count % 100, "new")
                 if kind == "new":
-                    if len(self.told) % BATCH_EVENTS == 0:
-                        await prepare_batch(len(self.told) // BATCH_EVENTS)
-                    self.told.append(UNSENT)
+                    if len(self.results) % BATCH_EVENTS == 0:
+                        await prepare_batch(len(self.results) // BATCH_EVENTS)
+                    self.results.append(UNSENT)
                 due = began + count / self._per_second
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                task = asyncio.create_task(self._send_kind(kind, len(self.told) - 1, count, due))
+                task = asyncio.create_task(self._send_kind(kind, len(self.results) - 1, count, due))
                 sending.add(task)
                 task.add_done_callback(sending.discard)
                 count += 1
@@ -110,28 +110,28 @@ class Stream:
     async def _send_kind(self, kind: str, number: int, count: int, due: float) -> None:
         match kind:
             case "new":
-                self.told[number] = {204: ACKNOWLEDGED, None: UNKNOWN}.get(
+                self.results[number] = {204: ACKNOWLEDGED, None: UNKNOWN}.get(
                     await self._send(make_event(number), due), REFUSED
                 )
             case "again":
                 number = count * 7919 % (number + 1)
                 status = await self._send(make_event(number), due)
                 if status == 204:
-                    self.told[number] = ACKNOWLEDGED
+                    self.results[number] = ACKNOWLEDGED
                 elif status is not None and status != 503:
-                    self.wrong.append(f"event {number} again: {status}")
+                    self.unexpected.append(f"event {number} again: {status}")
             case "forged":
                 status = await self._send(make_event(count), due, secret="forged")
                 if status not in {401, 503, None}:
-                    self.wrong.append(f"a forged webhook: {status}")
+                    self.unexpected.append(f"a forged webhook: {status}")
             case "unusable":
                 status = await self._send(b"no event %d" % count, due)
                 self.unusable += status == 204
                 if status not in {204, 503, None}:
-                    self.wrong.append(f"a body that is no event: {status}")
+                    self.unexpected.append(f"a body that is not an event: {status}")
 
     async def _send(self, body: bytes, due: float, secret: str = SECRET) -> int | None:
-        """The answer's status; None when none came."""
+        """Returns the status; None if no answer came."""
         head = (
             f"POST /webhooks/formant HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"{SIGNATURE_HEADER}: {sign(body, secret)}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -153,7 +153,7 @@ class Stream:
         return int(answer[9:12])
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection that was used before, unless the service has closed it for being idle; else a new one."""
+        """An idle connection that the service has not closed, or a new one."""
         while self._free:
             reader, writer = self._free.pop()
             if not reader.at_eof():

@@ -1,4 +1,4 @@
-"""What a soak looks at every few seconds, and what the course of it says about memory."""
+"""The measurements that a soak takes every few seconds, and the trend of memory over them."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint AS wal_bytes,
 
 
 class Sample(NamedTuple):
-    """One look; sizes in MB, times in milliseconds."""
+    """One measurement; sizes in MB, times in milliseconds."""
 
     seconds: float
     stored: int
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
 
     @staticmethod
     def head() -> str:
-        """What stands above the lines."""
+        """The header of the table."""
         return (
             "    time      stored   rate/s  p50 ms  p99 ms  service MB  postgres MB  files  backlog    WAL MB"
             "  dead rows  feed lag"
@@ -51,16 +51,16 @@ class Sample(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """What the second half of a soak says about a figure, by linear regression."""
+    """The trend of a figure over the second half of a soak, by linear regression."""
 
     mb_per_hour: float
     risen_mb: float
-    """By how much the line rose in that half."""
+    """The rise of the regression line over that half."""
     is_grown: bool
 
 
 class Watch:
-    """Looks at the service, at Postgres and at the database."""
+    """Measures the service, Postgres and the database."""
 
     def __init__(self, service: psutil.Process, postgres: psutil.Process, connection: asyncpg.Connection) -> None:
         self._service = service
@@ -70,8 +70,8 @@ class Watch:
         self._wal_bytes: int | None = None
         self._last = (0.0, 0)
 
-    async def look(self, stored: int, latencies: list[float], backlog: int) -> Sample:
-        """One line: ``stored`` are acknowledged events in all, ``latencies`` those in seconds since the last look."""
+    async def measure(self, stored: int, latencies: list[float], backlog: int) -> Sample:
+        """Takes a sample. ``stored``: acknowledged events in all; ``latencies``: seconds, since the last sample."""
         (row,) = await self._connection.fetch(_STATE)
         seconds = time.monotonic() - self._began
         if self._wal_bytes is None:
@@ -96,8 +96,10 @@ class Watch:
 
 
 def find_growth(samples: list[Sample]) -> Growth | None:
-    """How the service's memory went in the second half; None of too few looks. A rise counts as growth from 8 MB and a
-    twentieth on: less than that comes and goes."""
+    """The trend of the service's memory in the second half; None if there are too few samples.
+
+    A rise counts as growth above 8 MB and 5 %: smaller ones come and go.
+    """
     half = samples[len(samples) // 2 :]
     if len(half) < 5:
         return None
@@ -108,7 +110,7 @@ def find_growth(samples: list[Sample]) -> Growth | None:
 
 
 def _measure_shared(process: psutil.Process) -> float:
-    """The memory of a process and its children in MB, what they share counted once."""
+    """The memory of a process and its children in MB; shared pages count once."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
         try:

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.store.database import Database
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload
-from tests.guarantees.ambiguous import settle
+from tests.guarantees.ambiguous_calls import settle
 from tests.webhooks.ingesting import ingest
 
 NAMESAKE = {

@@ -8,7 +8,7 @@ import pytest
 
 from service.store.database import Database
 from tests.factories import AGENT_ID, BEGAN, decode, make_payload, phone_of, store_batch
-from tests.guarantees.ambiguous import settle
+from tests.guarantees.ambiguous_calls import settle
 from tests.uploads.listed import NAMESAKE, call, note
 from tests.webhooks.ingesting import ingest
 

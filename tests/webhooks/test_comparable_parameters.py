@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from service.store.database import Database
 from tests.factories import phone_of
-from tests.guarantees.ambiguous import call, find, make_dashboard_batch, read_states, register, settle
+from tests.guarantees.ambiguous_calls import call, find, make_dashboard_batch, read_states, register, settle
 from tests.guarantees.calls import comparable
 from tests.webhooks.ingesting import ingest
 

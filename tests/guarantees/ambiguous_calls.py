@@ -1,4 +1,4 @@
-"""Worlds in which a call may be of several batches."""
+"""Scenarios in which a call may belong to several batches."""
 
 from datetime import timedelta
 from typing import Any
@@ -15,8 +15,8 @@ def hour(number: float) -> Any:
 
 
 def call(event_id: str, person: int, at: float, *, ref: str | None = None, bare: bool = False, **fields: Any) -> Event:
-    """A call's webhook: with the reference to recipient ``person`` of the batch whose token is ``ref``, else without;
-    ``bare``: without any parameters."""
+    """A call's webhook. ``ref`` is the batch token of its reference to recipient ``person``; None for no reference.
+    ``bare`` leaves out all parameters."""
     usual = {
         "event_id": event_id, "recipient": person if ref else None, "ref_token": ref or "", "phone": phone_of(person),
         "parameters": {"loan_id": f"LN-{person}"}, "conversation_id": f"c-{event_id}", "began": hour(at),
@@ -28,13 +28,13 @@ def call(event_id: str, person: int, at: float, *, ref: str | None = None, bare:
 
 
 async def make_dashboard_batch(database: Database, batch_id: int, at: float, total: int = 100) -> None:
-    """A batch made elsewhere, as discovery finds it; it was made a minute before ``at``."""
+    """Stores a batch made elsewhere, as discovery finds it; it was created a minute before ``at``."""
     await note_dashboard_batch(database, batch_id, at, total)
     await settle(database)
 
 
 async def note_dashboard_batch(database: Database, batch_id: int, at: float, total: int) -> None:
-    """The same, before anything is placed again."""
+    """Notes the batch without placing anything again."""
     await database.queries.note_batches(
         database.pool, batch_id=[batch_id], agent_id=[AGENT_ID], name=["Dashboard"], status=["pending"],
         total_recipients=[total], created_at=[hour(at) - timedelta(minutes=1)],
@@ -42,12 +42,12 @@ async def note_dashboard_batch(database: Database, batch_id: int, at: float, tot
 
 
 async def settle(database: Database) -> None:
-    """All that is left to do is done."""
+    """Finishes all pending work."""
     await Registrar(database).finish_all()
 
 
 async def register(database: Database, batch_id: int, rows: list[tuple[int, dict[str, str]]]) -> None:
-    """The CSV of a batch made elsewhere."""
+    """Registers the CSV of a batch made elsewhere."""
     key = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch_id)
     await database.queries.begin_registration(
         database.pool, batch_key=key, file_digest=b"", columns=["loan_id"], recipients=len(rows)
@@ -60,7 +60,7 @@ async def register(database: Database, batch_id: int, rows: list[tuple[int, dict
 
 
 async def find(database: Database, *event_ids: str) -> list[Any]:
-    """Where each event is counted, as batch and recipient, or why nowhere."""
+    """Where each event is counted, as batch and recipient, or the reason why it is not."""
     found = [await get_event(database, event_id) for event_id in event_ids]
     return [row["reason"] or (row["batch_id"], row["recipient"]) for row in found]
 

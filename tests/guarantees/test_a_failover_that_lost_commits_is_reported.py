@@ -1,5 +1,5 @@
-"""A standby that lacked commits takes over: who had read them from the feed is told, for ever; all others read on. And
-after one that lacked none nobody is told anything."""
+"""After a failover that lost commits, readers of the lost feed entries get an error from then on, and all others
+continue. After a failover that lost none, all readers continue."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,27 +21,27 @@ STREAMED = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_curr
 
 
 class Pair:
-    """A primary and a standby that the primary does not wait for, and the address that names both."""
+    """A primary with an asynchronous standby, and the address that names both."""
 
     def __init__(self, primary: PostgresServer, standby: PostgresServer, name: str) -> None:
         self.primary, self.standby, self.name = primary, standby, name
         self.url = f"postgresql://postgres@/{name}?host={primary.folder},{standby.folder}"
 
     async def catch_up(self) -> None:
-        """Returns once the standby has all that there is."""
+        """Waits until the standby has everything."""
         connection = await asyncpg.connect(self.primary.url(self.name))
         await eventually(lambda: connection.fetchval(STREAMED), seconds=60)
         await connection.close()
 
     async def fail_over(self) -> None:
-        """The primary is gone, and the standby takes over."""
+        """Kills the primary and promotes the standby."""
         self.primary.kill()
         await asyncio.to_thread(self.standby.promote)
 
 
 @pytest.fixture
 async def pair(own_postgres: PostgresServer) -> AsyncIterator[Pair]:
-    """With a batch, and the standby up to date."""
+    """A pair with a batch; the standby is up to date."""
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, 100)
@@ -51,7 +51,7 @@ async def pair(own_postgres: PostgresServer) -> AsyncIterator[Pair]:
     await asyncio.to_thread(standby.remove)
 
 
-async def test_whoever_has_read_what_is_lost_is_told_however_much_comes_after(
+async def test_a_reader_of_lost_entries_gets_an_error_however_many_entries_follow(
     start_service: StartService, pair: Pair
 ) -> None:
     async with start_service(PATIENT, OUTCOMES_DATABASE_URL=pair.url) as service:
@@ -71,22 +71,22 @@ async def test_whoever_has_read_what_is_lost_is_told_however_much_comes_after(
         await asyncio.to_thread(pair.standby.start)
         await asyncio.to_thread(pair.standby.promote)
         await send(6)
-        await send(*range(10, 20))  # far beyond the position that was lost, had they gone on from there
+        await send(*range(10, 20))  # would pass the lost position if positions continued from the last kept one
         for _ in range(2):
-            told = await service.get("/v1/feed", params={"after": lost})
-            assert (told.status_code, f"after {kept} is gone" in told.text) == (409, True), told.text
+            answer = await service.get("/v1/feed", params={"after": lost})
+            assert (answer.status_code, f"after {kept} is gone" in answer.text) == (409, True), answer.text
             await send(*range(20, 30))
         assert [entry["recipient"] for entry in await read_on(service, kept)] == [6, *range(10, 20), *range(20, 30)]
         refused = await service.put("/v1/feed/consumers/crm", json={"position": lost})
         assert refused.status_code == 409
-        # That a consumer acknowledged what is lost is lost as well, until somebody says so.
+        # The consumer's acknowledgement of lost entries is lost too: it gets no error until the feed is restarted.
         assert (await service.get("/v1/feed", params={"consumer": "crm"})).status_code == 200
-        said = await run(OUTCOMES, "restart-feed", OUTCOMES_DATABASE_URL=pair.standby.url(pair.name))
-        assert said.status == 0, said
+        restarted = await run(OUTCOMES, "restart-feed", OUTCOMES_DATABASE_URL=pair.standby.url(pair.name))
+        assert restarted.status == 0, restarted
         assert (await service.get("/v1/feed", params={"consumer": "crm"})).status_code == 409
 
 
-async def test_after_a_failover_that_lost_nothing_every_reader_reads_on(
+async def test_after_a_failover_that_lost_nothing_every_reader_continues(
     start_service: StartService, pair: Pair
 ) -> None:
     async with start_service(PATIENT, OUTCOMES_DATABASE_URL=pair.url) as service:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Network:
-    """Forwards bytes both ways until it is silenced; connections made meanwhile are accepted, and hang as well."""
+    """Forwards bytes both ways until silenced; new connections are then accepted, but hang too."""
 
     def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
@@ -16,11 +16,11 @@ class Network:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def silence(self) -> None:
-        """From now on nothing gets through."""
+        """Stops forwarding."""
         self._open.clear()
 
     def restore(self) -> None:
-        """What was held back gets through, and what follows."""
+        """Forwards what was held back, and everything that follows."""
         self._open.set()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,7 +42,7 @@ class Network:
             target.close()
 
     async def close(self) -> None:
-        """Ends all that is open."""
+        """Ends all connections."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -50,7 +50,7 @@ class Network:
 
 @asynccontextmanager
 async def open_network(url: str) -> AsyncIterator[tuple[Network, str]]:
-    """A network before the server of ``url``, and the address of the same database through it."""
+    """Opens a network in front of the server of ``url``; yields it and the address of the database through it."""
     parts = urlsplit(url)
     network = Network(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.5432")
     server = await asyncio.start_server(network.accept, "127.0.0.1", 0)

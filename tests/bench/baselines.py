@@ -1,6 +1,6 @@
-"""What the service is measured against: the ceiling of the framework, and what a hand-rolled service does.
+"""What the service is measured against: the ceiling of the framework, and a plain hand-written receiver.
 
-``python -m tests.bench.opponents noop PORT`` or ``plain PORT DATABASE_URL``.
+``python -m tests.bench.baselines noop PORT`` or ``plain PORT DATABASE_URL``.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from starlette.routing import Route
 from tests.bench.load import SECRET
 
 POOL_SIZE = 16
-# The same tables and the same writes as the service's, one transaction for each webhook, as most would write it.
+# The same tables and writes as the service's, in one transaction per webhook, as most people would write it.
 INSERT_EVENT = """
     INSERT INTO events (event_id, arrival_id, digest, event_type, target, received_at, recorded_at)
     VALUES ($1, nextval('arrival_ids'), $2, $3, 'default', now(), now())
@@ -74,7 +74,7 @@ async def answer_nothing(request: Request) -> Response:
 
 
 async def receive(request: Request) -> Response:
-    """Verify, parse, one transaction."""
+    """Verifies, parses, and stores in one transaction."""
     body = await request.body()
     expected = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     if not hmac.compare_digest(expected, request.headers.get("x-formantai-signature", "")):
@@ -86,7 +86,7 @@ async def receive(request: Request) -> Response:
 
 
 async def store(connection: Any, event: dict[str, Any], body: bytes) -> None:
-    """All the writes of one webhook."""
+    """Performs all writes of one webhook."""
     call, retry = event["data"]["call"], event["data"]["retry"]
     results = json.dumps(event["data"]["results"])
     row = await connection.fetchrow(INSERT_EVENT, event["event_id"], hashlib.sha256(body).digest(), event["event_type"])
@@ -126,7 +126,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def make_app(kind: str, url: str | None) -> Starlette:
-    """The opponent of that name."""
+    """The baseline of that name."""
     if kind == "noop":
         return Starlette(routes=[Route("/webhooks/formant", answer_nothing, methods=["POST"])])
 

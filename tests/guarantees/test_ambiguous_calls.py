@@ -1,7 +1,7 @@
-"""Stories of calls that could be taken for another's: each ends where the call belongs, or is shown as open.
+"""Stories of calls that could belong to another batch: each call is counted where it belongs, or shown as open.
 
-The people are recipients 1, 2, … of ``store_batch``; the agent also makes single calls and takes calls. Times are hours
-after the first batch was made. The random histories find such worlds by themselves; these are the ones to read.
+The people are recipients 1, 2, … of ``store_batch``; the agent also makes single calls and receives calls. Times are
+hours after the first batch was created. The random histories find such cases too; these are the readable ones.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ from service.formant.events import Event
 from service.store.database import Database
 from service.webhooks.verification import check_places
 from tests.factories import RECEIVED, decode, encode, make_payload, phone_of, post_webhook, store_batch
-from tests.guarantees.ambiguous import (
+from tests.guarantees.ambiguous_calls import (
     call,
     find,
     hour,
@@ -32,8 +32,8 @@ from tests.webhooks.ingesting import ingest
 
 WEEK = 7 * 24
 MONTH = 30 * 24
-NOBODY = "no_batch"
-SEVERAL = "ambiguous"
+NO_BATCH = "no_batch"
+AMBIGUOUS = "ambiguous"
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ async def counters_equal_a_recount(database: Database) -> AsyncIterator[None]:
 
 
 def heal(event_id: str, person: int, at: float, *, starts: bool = True, may_retry: bool = False) -> Event:
-    """The conversation of the call that ``call`` gives under this id."""
+    """The healed event of the call that ``call`` makes under this id."""
     record = converse(person, hour(at), "busy", f"c-{event_id}") | ({} if starts else {"start_timestamp": None})
     event = to_event(decode_conversation(encode({"data": record})), received_at=RECEIVED, may_retry=may_retry)
     assert event is not None
@@ -52,13 +52,13 @@ def heal(event_id: str, person: int, at: float, *, starts: bool = True, may_retr
 
 
 async def see(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
-    """The provider's figures say whether a batch is finished."""
+    """Records provider figures that say whether a batch is finished, and finishes all pending work."""
     await record_figures(database, batch_id, at, is_finished=is_finished)
     await settle(database)
 
 
 async def record_figures(database: Database, batch_id: int, at: float, *, is_finished: bool) -> None:
-    """The same, before anything is placed again."""
+    """Records the figures without placing anything again."""
     figures = {
         "in_progress_count": int(not is_finished), "pending_retry_count": 0, "total_processed": 100,
         "total_recipients": 100,
@@ -74,7 +74,7 @@ async def record_figures(database: Database, batch_id: int, at: float, *, is_fin
 
 
 async def find_complete(database: Database, batch_id: int, at: float) -> None:
-    """A comparison that finds the provider's figures equal to ours."""
+    """Records a comparison that finds our figures equal to the provider's."""
     row = await database.queries.claim_batch(
         database.pool, batch_id=batch_id, holder="test", lease_seconds=60.0, now=hour(at)
     )
@@ -86,7 +86,7 @@ async def find_complete(database: Database, batch_id: int, at: float) -> None:
 
 
 async def read_figures(service: httpx.AsyncClient, batch_id: int) -> tuple[int, int]:
-    """How many recipients of a batch are processed, and how many completed."""
+    """The number of processed and of completed recipients of a batch."""
     data = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
     return data["recipients"]["processed"], data["statuses"]["completed"]
 
@@ -105,7 +105,7 @@ async def test_last_weeks_batch_stays_at_100_percent_when_the_same_people_are_ca
             began=hour(WEEK), event_id=f"again-{person}",
         )  # fmt: skip
 
-    for person in (1, 2, 3):  # before anybody knows of the new batch
+    for person in (1, 2, 3):  # before the new batch is known
         await post_webhook(service, ring(person))
     assert await read_figures(service, 456) == (5, 5)
     assert len((await service.get("/v1/unattributed")).json()["data"]) == 3
@@ -118,27 +118,25 @@ async def test_last_weeks_batch_stays_at_100_percent_when_the_same_people_are_ca
 
 
 @pytest.mark.parametrize("bare", [True, False])
-async def test_a_single_call_and_one_that_comes_in_a_month_later_change_no_final_state(
-    database: Database, bare: bool
-) -> None:
+async def test_single_and_inbound_calls_a_month_later_change_no_final_state(database: Database, bare: bool) -> None:
     await store_batch(database.url)
     await ingest(database, call("first", 1, 0, ref="feedc0de"))
     await ingest(database, call("single", 1, MONTH, status="busy", bare=bare, parameters={"topic": "reminder"}))
     await ingest(database, call("inbound", 1, MONTH + 1, status="failed", bare=bare, parameters={"topic": "x"}))
-    assert await find(database, "first", "single", "inbound") == [(456, 1), NOBODY, NOBODY]
+    assert await find(database, "first", "single", "inbound") == [(456, 1), NO_BATCH, NO_BATCH]
     assert await read_states(database, 456) == ["completed"]
 
 
-async def test_a_single_call_with_the_parameters_of_a_row_is_not_a_batchs_whose_calls_have_references(
+async def test_a_single_call_with_a_rows_parameters_does_not_belong_to_a_batch_with_references(
     database: Database,
 ) -> None:
     await store_batch(database.url)
     await ingest(database, call("other", 2, 0, ref="feedc0de"))
     await ingest(database, call("single", 1, 1))
-    assert await find(database, "single") == [NOBODY]
+    assert await find(database, "single") == [NO_BATCH]
 
 
-async def test_a_later_call_of_a_completed_recipient_is_not_healed_as_a_second_attempt(database: Database) -> None:
+async def test_a_later_call_to_a_completed_recipient_is_not_healed_as_a_second_attempt(database: Database) -> None:
     key = await store_batch(database.url)
     await ingest(database, call("first", 1, 0, ref="feedc0de"))
     walker = Walker(database)
@@ -151,45 +149,45 @@ async def test_a_later_call_of_a_completed_recipient_is_not_healed_as_a_second_a
     assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
 
 
-async def test_a_call_without_parameters_is_of_whom_is_due_until_a_batch_turns_up_that_may_have_made_it(
+async def test_a_call_without_parameters_counts_for_the_due_recipient_until_another_batch_may_have_made_it(
     database: Database,
 ) -> None:
     await store_batch(database.url)
     await ingest(database, call("ring", 1, 1, status="no_answer", bare=True))
     assert await find(database, "ring") == [(456, 1)]
     await make_dashboard_batch(database, 900, 0.5)
-    assert await find(database, "ring") == [SEVERAL]
+    assert await find(database, "ring") == [AMBIGUOUS]
     assert await read_states(database, 456) == []
     await see(database, 900, 0.75, is_finished=True)
     assert await find(database, "ring") == [(456, 1)]
     await see(database, 900, 0.8, is_finished=False)
-    assert await find(database, "ring") == [SEVERAL]
+    assert await find(database, "ring") == [AMBIGUOUS]
 
 
-async def test_of_two_windows_the_one_that_was_finished_before_the_call_did_not_make_it(database: Database) -> None:
+async def test_a_call_belongs_to_the_window_that_was_not_finished_before_it(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0)
     await make_dashboard_batch(database, 901, 0)
     await ingest(database, call("early", 1, 1), call("late", 2, 10))
-    assert await find(database, "early", "late") == [SEVERAL, SEVERAL]
+    assert await find(database, "early", "late") == [AMBIGUOUS, AMBIGUOUS]
     await see(database, 900, 5, is_finished=True)
-    assert await find(database, "early", "late") == [SEVERAL, (901, 1)]
+    assert await find(database, "early", "late") == [AMBIGUOUS, (901, 1)]
 
 
 async def test_a_window_has_no_more_recipients_than_the_provider_says(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0, total=2)
     await ingest(database, call("a", 1, 1), call("b", 2, 1), call("a again", 1, 2, status="busy"))
     await ingest(database, call("c", 3, 1))
-    assert await find(database, "a", "b", "c") == [(900, 1), (900, 2), NOBODY]
+    assert await find(database, "a", "b", "c") == [(900, 1), (900, 2), NO_BATCH]
     await make_dashboard_batch(database, 900, 0, total=3)
     assert await find(database, "c") == [(900, 3)]
 
 
-async def test_a_retry_without_anything_is_of_the_batch_that_waits_for_one(database: Database) -> None:
+async def test_a_retry_without_evidence_belongs_to_the_batch_that_waits_for_one(database: Database) -> None:
     await store_batch(database.url, batch_id=456, ref_token="one")
     await store_batch(database.url, batch_id=457, ref_token="two")
     await ingest(database, call("one", 1, 0, ref="one", status="busy", final=False))
     await ingest(database, call("retry", 1, 2, attempt=2, status="busy", bare=True))
-    assert await find(database, "retry") == [SEVERAL]
+    assert await find(database, "retry") == [AMBIGUOUS]
     await ingest(database, call("two", 1, 1, ref="two"))
     assert await find(database, "retry") == [(456, 1)]
     assert (await read_states(database, 456), await read_states(database, 457)) == (["busy"], ["completed"])
@@ -201,26 +199,28 @@ async def test_equal_parameters_decide_between_batches_without_references(databa
     await ingest(database, call("of the one", 5, 0, parameters={"loan_id": "LN-5"}))
     await ingest(database, call("of the other", 5, 1, parameters={"loan_id": "LN-3"}))
     await ingest(database, call("of neither", 6, 0, parameters={"loan_id": "LN-99"}))
-    assert await find(database, "of the one", "of the other", "of neither") == [(456, 5), (457, 3), NOBODY]
+    assert await find(database, "of the one", "of the other", "of neither") == [(456, 5), (457, 3), NO_BATCH]
 
 
-async def test_a_single_call_is_not_a_batchs_without_references_whose_row_it_contradicts(database: Database) -> None:
+async def test_a_single_call_that_contradicts_a_row_does_not_belong_to_its_batch_without_references(
+    database: Database,
+) -> None:
     await store_batch(database.url, ref_token=None)
     await ingest(database, call("single", 1, 1, parameters={"topic": "reminder"}))
     await ingest(database, call("own", 1, 2, parameters={"loan_id": "LN-1", "language": "hi"}))
-    assert await find(database, "single", "own") == [NOBODY, (456, 1)]
+    assert await find(database, "single", "own") == [NO_BATCH, (456, 1)]
 
 
-async def test_once_a_reference_comes_back_what_came_without_is_no_longer_the_batchs(database: Database) -> None:
+async def test_once_a_reference_comes_back_calls_without_one_no_longer_belong_to_the_batch(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("without", 1, 0), call("bare", 2, 0, status="no_answer", bare=True))
     assert await find(database, "without", "bare") == [(456, 1), (456, 2)]
     await ingest(database, call("with", 3, 0, ref="feedc0de"))
     await settle(database)
-    assert await find(database, "without", "bare", "with") == [NOBODY, (456, 2), (456, 3)]
+    assert await find(database, "without", "bare", "with") == [NO_BATCH, (456, 2), (456, 3)]
 
 
-async def test_a_reference_that_comes_after_the_end_shows_as_well_that_what_came_without_is_not_the_batchs(
+async def test_a_reference_after_the_end_also_shows_that_calls_without_one_do_not_belong_to_the_batch(
     database: Database,
 ) -> None:
     key = await store_batch(database.url, 2)
@@ -228,19 +228,19 @@ async def test_a_reference_that_comes_after_the_end_shows_as_well_that_what_came
     await database.pool.execute("UPDATE batches SET closed_at = $2 WHERE batch_key = $1", key, hour(3))
     await ingest(database, call("late", 2, 21, ref="feedc0de"))
     await settle(database)
-    assert await find(database, "without", "late") == [NOBODY, (456, 2)]
+    assert await find(database, "without", "late") == [NO_BATCH, (456, 2)]
 
 
-async def test_a_reference_counts_where_it_says_whatever_phone_was_called(database: Database) -> None:
+async def test_a_reference_decides_whatever_phone_was_called(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("crossed", 1, 0, ref="feedc0de", phone=phone_of(2), final=False, status="busy"))
-    await ingest(database, heal("crossed", 2, 0))  # the same call, which the phone would lay at the other's door
+    await ingest(database, heal("crossed", 2, 0))  # the same call, which its phone would give to the other recipient
     await ingest(database, call("other", 2, 1, ref="feedc0de"))
     assert await find(database, "crossed", heal("crossed", 2, 0).event_id, "other") == [(456, 1), (456, 1), (456, 2)]
     assert await read_states(database, 456) == ["pending_retry", "completed"]
 
 
-async def test_a_csv_moves_what_a_window_took_for_one_person_to_the_rows_that_they_are(database: Database) -> None:
+async def test_a_csv_moves_calls_from_one_window_recipient_to_the_rows_they_belong_to(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0, total=3)
     await ingest(database, call("ring", 1, 0, status="busy", final=False, bare=True), call("stranger", 7, 1))
     await ingest(database, call("a", 1, 1, parameters={"loan_id": "A"}))
@@ -252,29 +252,29 @@ async def test_a_csv_moves_what_a_window_took_for_one_person_to_the_rows_that_th
         "SELECT recipient_no, parameters->>'loan_id' FROM recipients WHERE withdrawn_at IS NULL"
     )
     loans = {(900, row[0]): row[1] for row in rows}
-    assert (loans[a], loans[b], ring, stranger) == ("A", "B", SEVERAL, NOBODY)
+    assert (loans[a], loans[b], ring, stranger) == ("A", "B", AMBIGUOUS, NO_BATCH)
     assert sorted(loans.values()) == ["A", "B", "C"]
 
 
-async def test_a_final_call_that_is_told_late_takes_back_what_came_after_it(database: Database) -> None:
+async def test_a_final_call_reported_late_takes_back_later_calls(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("inbound", 1, 5, status="busy", bare=True))
     assert await find(database, "inbound") == [(456, 1)]
     await ingest(database, call("true", 1, 1, ref="feedc0de"))
     await settle(database)
-    assert await find(database, "inbound", "true") == [NOBODY, (456, 1)]
+    assert await find(database, "inbound", "true") == [NO_BATCH, (456, 1)]
     assert await read_states(database, 456) == ["completed"]
 
 
-async def test_an_earlier_call_that_came_by_phone_alone_takes_back_a_later_one_too(database: Database) -> None:
+async def test_an_earlier_final_call_placed_by_phone_alone_also_takes_back_a_later_one(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("later", 1, 5, status="busy", bare=True))
     await ingest(database, call("earlier", 1, 1, status="no_answer", bare=True))
     await settle(database)
-    assert await find(database, "later", "earlier") == [NOBODY, (456, 1)]
+    assert await find(database, "later", "earlier") == [NO_BATCH, (456, 1)]
 
 
-async def test_an_upload_that_was_refused_made_no_call(database: Database) -> None:
+async def test_a_refused_upload_made_no_call(database: Database) -> None:
     await store_batch(database.url, batch_id=None)
     await database.pool.execute("UPDATE batches SET upload_state = 'uploading'")
     await ingest(database, call("ring", 1, 1, status="no_answer", bare=True))
@@ -284,13 +284,13 @@ async def test_an_upload_that_was_refused_made_no_call(database: Database) -> No
         database.pool, batch_key=key, states=["uploading"], detail="", known_by="answer", sent_at=None
     )
     await settle(database)
-    assert await find(database, "ring") == [NOBODY]
+    assert await find(database, "ring") == [NO_BATCH]
     assert await database.pool.fetchval("SELECT count(*) FROM facts") == 0
 
 
 @pytest.mark.parametrize("is_healed_first", [True, False])
 @pytest.mark.parametrize("starts", [True, False])
-async def test_what_is_healed_goes_where_the_webhook_of_its_call_is_though_another_batch_waits_for_the_person(
+async def test_a_healed_event_joins_the_webhook_of_its_call_even_if_another_batch_waits_for_the_person(
     database: Database, starts: bool, is_healed_first: bool
 ) -> None:
     await store_batch(database.url, batch_id=456, ref_token="one")
@@ -303,7 +303,7 @@ async def test_what_is_healed_goes_where_the_webhook_of_its_call_is_though_anoth
     assert await read_states(database, 457) == []
 
 
-async def test_a_webhook_that_says_no_time_goes_with_the_only_call_of_its_conversation(database: Database) -> None:
+async def test_a_webhook_without_a_time_joins_the_only_call_of_its_conversation(database: Database) -> None:
     await store_batch(database.url, batch_id=456, ref_token="one")
     await store_batch(database.url, batch_id=457, ref_token="two")
     payload = make_payload(recipient=1, ref_token="one", status="busy", conversation_id="c-ring", event_id="ring")
@@ -316,7 +316,7 @@ async def test_a_webhook_that_says_no_time_goes_with_the_only_call_of_its_conver
     assert await find(database, "ring", healed.event_id) == [(456, 1), (456, 1)]
 
 
-async def test_an_unanswered_call_that_continues_a_batchs_conversation_says_nothing_of_the_batchs_call(
+async def test_an_unanswered_call_in_a_batchs_conversation_does_not_change_the_batchs_call(
     database: Database,
 ) -> None:
     await store_batch(database.url)
@@ -325,14 +325,14 @@ async def test_an_unanswered_call_that_continues_a_batchs_conversation_says_noth
         event_id="chained", recipient=None, phone=phone_of(1), parameters={"topic": "reminder"}, status="no_answer",
         conversation_id="kept", attempt=1, began=hour(0.75),
     )  # fmt: skip
-    payload["data"]["call"] |= {"started_at": None, "ended_at": None}  # nobody answered, so it never started
+    payload["data"]["call"] |= {"started_at": None, "ended_at": None}  # unanswered, so it never started
     await ingest(database, *decode(payload))
     await settle(database)
-    assert await find(database, "first", "chained") == [(456, 1), NOBODY]
+    assert await find(database, "first", "chained") == [(456, 1), NO_BATCH]
     assert await read_states(database, 456) == ["completed"]
 
 
-async def test_an_event_that_is_placed_by_phone_keeps_all_that_it_says(database: Database) -> None:
+async def test_an_event_placed_by_phone_keeps_all_its_fields(database: Database) -> None:
     await store_batch(database.url)
     event = call("ring", 1, 0, status="busy", bare=True)
     await ingest(database, event)
@@ -342,7 +342,7 @@ async def test_an_event_that_is_placed_by_phone_keeps_all_that_it_says(database:
     assert {name: row[name] for name in names} == {name: getattr(event, name) for name in names}
 
 
-async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database: Database) -> None:
+async def test_no_call_waits_for_a_window_that_has_room(database: Database) -> None:
     a, b = {"loan_id": "A"}, {"loan_id": "B"}
     await ingest(
         database, call("a", 1, 1, status="busy", final=False, parameters=a), call("late", 1, 3),
@@ -358,7 +358,7 @@ async def test_nobody_waits_for_a_place_in_a_window_while_there_is_one(database:
     await settle(database)
     held = await database.pool.fetchval("SELECT count(*) FROM recipients WHERE withdrawn_at IS NULL")
     found = await find(database, "a", "b", "b again", "other", "late")
-    assert (held, NOBODY in found) == (2, True), found
+    assert (held, NO_BATCH in found) == (2, True), found
 
 
 async def test_a_complete_batch_keeps_its_end_when_its_last_call_leaves_it(database: Database) -> None:
@@ -366,25 +366,25 @@ async def test_a_complete_batch_keeps_its_end_when_its_last_call_leaves_it(datab
     await ingest(database, call("first", 1, 1), call("last", 2, 3))
     await find_complete(database, 900, 4)
     await register(database, 900, [(1, {"loan_id": "LN-1"}), (2, {"loan_id": "LN-2"}), (2, {"loan_id": "LN-2"})])
-    assert await find(database, "first", "last") == [(900, 1), SEVERAL]
+    assert await find(database, "first", "last") == [(900, 1), AMBIGUOUS]
     places = partial(database.queries.check_places, batch_key=None)
     elsewhere = [finding async for finding in check_places(database, places, lambda count: None)]
     assert elsewhere == []
 
 
-async def test_a_place_that_becomes_free_in_a_window_is_taken_by_who_waits_for_it(database: Database) -> None:
+async def test_a_freed_place_in_a_window_goes_to_a_waiting_call(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0, total=1)
     await ingest(database, call("bare", 1, 1, status="busy", bare=True, conversation_id="c"))
     await ingest(database, call("other", 2, 1))
-    assert await find(database, "bare", "other") == [(900, 1), NOBODY]
+    assert await find(database, "bare", "other") == [(900, 1), NO_BATCH]
     await store_batch(database.url)
     await ingest(database, call("named", 1, 1, ref="feedc0de", status="busy", conversation_id="c"))
     await settle(database)
     assert await find(database, "bare", "named") == [(456, 1), (456, 1)]
-    assert await find(database, "other") != [NOBODY]
+    assert await find(database, "other") != [NO_BATCH]
 
 
-async def test_a_recipient_known_by_phone_loses_the_parameters_of_a_call_that_turns_out_not_to_be_theirs(
+async def test_a_recipient_known_by_phone_loses_the_parameters_of_a_call_that_proves_not_theirs(
     database: Database,
 ) -> None:
     await make_dashboard_batch(database, 900, 0)
@@ -393,19 +393,19 @@ async def test_a_recipient_known_by_phone_loses_the_parameters_of_a_call_that_tu
     await settle(database)
     await ingest(database, call("last", 1, 2, attempt=2, status="busy", bare=True))
     await settle(database)
-    assert await find(database, "first", "single", "last") == [(900, 2), NOBODY, (900, 2)]
+    assert await find(database, "first", "single", "last") == [(900, 2), NO_BATCH, (900, 2)]
     assert await database.pool.fetchval("SELECT parameters FROM recipients WHERE withdrawn_at IS NULL") == "{}"
 
 
-async def test_a_guess_does_not_speak_for_itself_when_another_batch_turns_up(database: Database) -> None:
+async def test_a_guess_is_no_evidence_for_itself_when_another_batch_appears(database: Database) -> None:
     await make_dashboard_batch(database, 900, 0)
     await ingest(database, call("first", 1, 0.5, status="busy", final=False, bare=True))
     await ingest(database, call("of another", 1, 2, status="busy", parameters={"loan_id": "ANOTHER"}))
     await make_dashboard_batch(database, 901, 1.5)
-    assert await find(database, "first", "of another") == [(900, 2), SEVERAL]
+    assert await find(database, "first", "of another") == [(900, 2), AMBIGUOUS]
 
 
-async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_there_and_gets_its_own_calls(
+async def test_a_copy_of_a_finished_batch_with_the_same_references_gets_its_own_calls(
     database: Database,
 ) -> None:
     key = await store_batch(database.url, 2)
@@ -415,7 +415,7 @@ async def test_a_copy_of_a_finished_batch_with_its_references_changes_nothing_th
     await make_dashboard_batch(database, 900, 20, total=1)
     await ingest(database, call("copied", 1, 21, ref="feedc0de", status="no_answer"))
     await ingest(database, call("still due", 2, 21, ref="feedc0de", attempt=2))
-    assert await find(database, "reached", "copied", "still due") == [(456, 1), NOBODY, (456, 2)]
+    assert await find(database, "reached", "copied", "still due") == [(456, 1), NO_BATCH, (456, 2)]
     copied = '{"loan_id": "LN-1", "outcome_ref": "feedc0de-1"}'
     await database.pool.execute(
         "INSERT INTO recipients (batch_key, recipient_no, phone, parameters) "
@@ -432,12 +432,12 @@ async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_convers
     await store_batch(database.url, ref_token="feedc0de")
     await store_batch(database.url, batch_id=457, ref_token="0ther")
     await ingest(database, call("first", 1, 1, status="busy", final=False, bare=True, conversation_id="shared"))
-    assert await find(database, "first") == [SEVERAL]
+    assert await find(database, "first") == [AMBIGUOUS]
     await ingest(database, call("retry", 1, 2, ref="0ther", conversation_id="shared", attempt=2))
     assert await find(database, "first", "retry") == [(457, 1), (457, 1)]
 
 
-async def test_a_finished_call_that_is_told_late_still_counts_where_its_reference_says(database: Database) -> None:
+async def test_a_finished_call_reported_late_still_counts_by_its_reference(database: Database) -> None:
     key = await store_batch(database.url, 1)
     await ingest(database, call("final", 1, 2, ref="feedc0de", attempt=2))
     await database.pool.execute("UPDATE batches SET closed_at = $2 WHERE batch_key = $1", key, hour(3))

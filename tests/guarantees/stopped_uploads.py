@@ -1,4 +1,4 @@
-"""Uploads that are stopped where they have just committed."""
+"""A trigger that blocks an upload before it commits a state, and a provider to send uploads to."""
 
 import asyncio
 import time
@@ -33,8 +33,8 @@ async def provider(service_port: int) -> AsyncIterator[RunningSandbox]:
         yield sandbox
 
 
-async def until(reached: asyncio.Task[Any], trying: asyncio.Task[httpx.Response]) -> None:
-    """Waits until a step is reached, while a caller is trying; it must not be answered before."""
+async def wait_for_step(reached: asyncio.Task[Any], trying: asyncio.Task[httpx.Response]) -> None:
+    """Waits until ``reached`` is done while a caller is waiting; the caller must not get an answer before."""
     async with asyncio.timeout(30):
         await asyncio.wait({reached, trying}, return_when=asyncio.FIRST_COMPLETED)
     assert not trying.done(), trying.result().text

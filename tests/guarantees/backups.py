@@ -9,7 +9,7 @@ SCRIPTS = Path(__file__).parents[2] / "deploy" / "backup"
 
 
 async def run_script(name: str, *arguments: str | Path, url: str, **settings: str) -> Finished:
-    """One script to its end, on a database."""
+    """Runs a script to its end, on a database."""
     return await run(
         "sh", str(SCRIPTS / name), *map(str, arguments),
         **{"OUTCOMES_DATABASE_URL": url, "PROGRAM": OUTCOMES, "PG_BIN": str(find_programs()), **settings},
@@ -17,18 +17,18 @@ async def run_script(name: str, *arguments: str | Path, url: str, **settings: st
 
 
 async def back_up(url: str, folder: Path, **settings: str) -> Path:
-    """A backup that has to succeed; where it is."""
+    """Makes a backup, which must succeed; returns its folder."""
     done = await run_script("backup.sh", folder, url=url, **settings)
     assert (done.status, done.errors) == (0, ""), done
     return Path(done.output.strip())
 
 
 async def restore(backup: Path, url: str, erasures: str | Path = "none") -> None:
-    """A restore that has to succeed."""
+    """Restores a backup, which must succeed."""
     done = await run_script("restore.sh", backup, url=url, ERASURES=str(erasures))
     assert (done.status, "restored: " in done.output) == (0, True), done
 
 
 def read_manifest(backup: Path) -> dict[str, str]:
-    """What the backup says of itself."""
+    """The manifest of a backup, by key."""
     return dict(line.split(" ", 1) for line in (backup / "MANIFEST").read_text().splitlines())

@@ -44,7 +44,7 @@ class GroupsPage(NamedTuple):
 async def read_groups(
     database: Database, scope: BatchFilter, group_by: str, after: str | None, limit: int
 ) -> GroupsPage:
-    """One page of groups: agents and names ascending, days and campaigns newest first.
+    """One page of groups (``shapes.Group``): agents and names ascending, days and campaigns newest first.
 
     Raises InvalidRequestError for an invalid cursor, a time zone that the database does not know, and a period with
     more than ``MAX_BATCHES`` batches.

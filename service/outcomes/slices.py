@@ -44,7 +44,7 @@ class Slicer:
             raise InvalidRequestError(f"by: takes one of {', '.join(known) or 'nothing: this batch has no columns'}")
 
     async def slice(self, connection: Connection, batch_id: int, by: str) -> dict[str, Any]:
-        """The slices of a batch by a checked name, in the snapshot that ``connection`` sees.
+        """The slices of a batch by a checked name, in the snapshot that ``connection`` sees: ``shapes.Slices``.
 
         Raises UnavailableError, with an alternative, when it takes too long or too many others are running.
         """

@@ -157,7 +157,7 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
 
 
 def summarise(counts: Counts) -> dict[str, Any]:
-    """The data of ``…/outcomes``."""
+    """The data of ``…/outcomes``, in the shape of ``shapes.Outcomes``."""
     total, processed = counts.total_recipients, counts.count_state(*STATUSES)
     pending_retry = counts.count_state("pending_retry")
     attempts = sum(count.attempts for count in counts.attempts)

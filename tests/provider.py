@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from service.app import DEFAULT_LIMITS
-from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from tests.conftest import SECRET, StartService
 
 START = 1_773_657_000.0  # 2026-03-16T10:30:00Z
@@ -41,7 +41,7 @@ async def connect_provider(
     port = find_free_port()
     given = {"FORMANT_BASE_URL": f"http://127.0.0.1:{port}", "FORMANT_API_KEY": KEY, **settings}
     async with start_service(DEFAULT_LIMITS, **given) as service:
-        target = Target(url=f"{service.base_url}/webhooks/formant", secret=SECRET)
+        target = WebhookTarget(url=f"{service.base_url}/webhooks/formant", secret=SECRET)
         configured = {"seed": 1, "rate_limit": 10_000, "first_batch_id": 456, "targets": (target,), **(options or {})}
         clock = SteppedClock(start, allowance=None if plays else 0)
         async with serve_sandbox(SandboxOptions(**configured), port=port, clock=clock) as sandbox:

@@ -32,7 +32,7 @@ from service.sandbox import (
     RunningClock,
     RunningSandbox,
     SandboxOptions,
-    Target,
+    WebhookTarget,
     sample_contacts,
     serve_sandbox,
 )
@@ -106,7 +106,7 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
     url = find_service_url(settings)
     provider = SandboxOptions(
         api_keys=(SANDBOX_KEY,),
-        targets=(Target(url=f"{url}/webhooks/formant", secret=SECRET, transcript=True),),
+        targets=(WebhookTarget(url=f"{url}/webhooks/formant", secret=SECRET, transcript=True),),
         seed=options.seed,
         rate_limit=1000,
     )

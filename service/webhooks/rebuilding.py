@@ -1,6 +1,6 @@
 """Rebuilding: recomputes outcomes and counters from the facts, in small steps, while webhooks keep coming.
 
-``sql/functions/50_mend.sql`` explains why this is correct. Another run completes one that was killed.
+``sql/functions/50_rebuild.sql`` explains why this is correct. Another run completes one that was killed.
 """
 
 import json
@@ -49,21 +49,21 @@ class Rebuilder:
         queries, pool = self._database.queries, self._database.pool
         outcomes = 0
         for after in range(0, count, REBUILD_RECIPIENTS):
-            outcomes += await queries.mend_outcomes(pool, batch_key=key, after=after, limit=REBUILD_RECIPIENTS)
+            outcomes += await queries.rebuild_outcomes(pool, batch_key=key, after=after, limit=REBUILD_RECIPIENTS)
             self._report(min(REBUILD_RECIPIENTS, count - after))
         async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
             async for _ in recount(self._database, connection, key, count):
                 pass
             errors = [row async for row in queries.list_counter_errors(connection, batch_key=key)]
         actor = current_actor()
-        await queries.mend_counters(
+        await queries.rebuild_counters(
             pool,
             batch_key=key,
             counters=[row["counter"] for row in errors],
             **{name: [row[name] for row in errors] for name in ("a", "b", "c", "recipients", "talked", "talk_seconds")},
             actor=actor.name,
             key_id=actor.key_id,
-            outcome="mended" if outcomes or errors else "right",
+            outcome="corrected" if outcomes or errors else "unchanged",
             details=json.dumps({"outcomes": outcomes, "counters": len(errors)}),
         )
         return Rebuilt(key, outcomes, len(errors))

@@ -84,6 +84,7 @@ DECLARE
     s_references text[];        -- the file's value in the column of references
     s_named     jsonb[];        -- the parameters of a call with the recipient's reference
     s_final_at  timestamptz[];  -- since when it has been final
+    s_known_final_at timestamptz[];  -- the same, without events that have no time
     -- The known calls: the events to place, and the facts of their conversations, which stay where they are.
     t_arrivals  bigint[];
     t_slots     integer[];      -- null for the events to place
@@ -137,9 +138,10 @@ BEGIN
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(c.said),
            array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at)
+           array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at),
+           array_agg(c.known_final_at)
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
-         s_ref_columns, s_named, s_references, s_final_at
+         s_ref_columns, s_named, s_references, s_final_at, s_known_final_at
     FROM (
         -- A window's recipient has the parameters of its calls.
         SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,
@@ -147,7 +149,7 @@ BEGIN
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
                     THEN comparable_parameters(r.parameters) || jsonb_build_object(b.ref_column, n.reference) END AS named,
                n.reference,
-               p.span, p.exact, f.final_at,
+               p.span, p.exact, f.final_at, f.known_final_at,
                b.ref_column IS NOT NULL
                AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS has_references
         FROM (
@@ -172,7 +174,9 @@ BEGIN
                    (array_agg(e.parameters ORDER BY e.parameters::text)
                     FILTER (WHERE comparable_parameters(e.parameters) <> '{}'))[1] AS parameters,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
-                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at
+                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at,
+                   min(coalesce(f.started_at, f.ended_at, f.occurred_at))
+                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS known_final_at
             FROM facts AS f
             LEFT JOIN unreferenced_events AS e ON e.arrival_id = f.arrival_id
             WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.arrival_id <> ALL (v_events)
@@ -271,8 +275,10 @@ BEGIN
         v_is_busy := false;
         v_found := NULL;
         -- The call is known already: by reference, or as placed earlier. If only an event without a time shows that, and
-        -- the time does not fit the batch, it may be another call.
-        SELECT coalesce(v_call.slots, array_agg(o.n) FILTER (WHERE coalesce(v_call.called_at <@ s_spans[o.n], true)))
+        -- the time does not fit the batch, or the recipient was final before it, it may be another call.
+        SELECT coalesce(v_call.slots, array_agg(o.n) FILTER (WHERE
+                   coalesce(v_call.called_at <@ s_spans[o.n], true)
+                   AND coalesce(v_call.called_at <= s_known_final_at[o.n] + v_slack, true)))
         INTO v_slots
         FROM unnest(v_call.untimed_slots) AS o (n);
         IF v_slots IS NULL THEN
@@ -383,6 +389,7 @@ BEGIN
             s_exacts := s_exacts || w_exacts[-v_slots[1]];
             s_bearing := s_bearing || false;
             s_final_at := s_final_at || NULL::timestamptz;
+            s_known_final_at := s_known_final_at || NULL::timestamptz;
             v_found := cardinality(s_batches);
             w_room[-v_slots[1]] := w_room[-v_slots[1]] - 1;
         ELSIF v_reason IS NULL THEN
@@ -398,6 +405,7 @@ BEGIN
         END IF;
         IF v_found > 0 AND v_call.is_final THEN
             s_final_at[v_found] := least(s_final_at[v_found], coalesce(v_call.final_at, '-infinity'));
+            s_known_final_at[v_found] := least(s_known_final_at[v_found], v_call.final_at);
         END IF;
         v_arrivals := v_arrivals || v_call.arrivals;
         v_places := v_places || array_fill(v_found, ARRAY[cardinality(v_call.arrivals)]);

@@ -20,17 +20,17 @@ SELECT * FROM list_counter_errors(:batch_key);
 -- Refuses when another rebuild runs; holds the lock until this transaction ends.
 LOCK TABLE rebuild_lock IN SHARE UPDATE EXCLUSIVE MODE NOWAIT;
 
--- name: mend_outcomes(batch_key, after, limit)$
+-- name: rebuild_outcomes(batch_key, after, limit)$
 -- Repairs the outcomes of some recipients; returns how many were wrong.
-SELECT mend_outcomes(:batch_key, :after, :limit);
+SELECT rebuild_outcomes(:batch_key, :after, :limit);
 
--- name: mend_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds, actor, key_id, outcome, details)!
+-- name: rebuild_counters(batch_key, counters, a, b, c, recipients, talked, talk_seconds, actor, key_id, outcome, details)!
 -- Adds what the counters lack, and the rebuild's line in the audit log: in one statement, because it takes the ingest lock.
-WITH mended AS MATERIALIZED (
-    SELECT mend_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds)
+WITH rebuilt AS MATERIALIZED (
+    SELECT rebuild_counters(:batch_key, :counters, :a, :b, :c, :recipients, :talked, :talk_seconds)
 )
 INSERT INTO audit_log (actor, key_id, action, subject, outcome, details)
-SELECT :actor, :key_id, 'rebuild', 'upload ' || :batch_key, :outcome, :details::json FROM mended;
+SELECT :actor, :key_id, 'rebuild', 'upload ' || :batch_key, :outcome, :details::json FROM rebuilt;
 
 -- name: count_recipients(batch_key)$
 -- The number of stored recipients, up to the number that there should be.

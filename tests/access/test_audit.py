@@ -73,7 +73,7 @@ async def test_registrations_replays_and_rebuilds_are_told(start_service: StartS
         assert await read_audit(service) == [
             ("setting", "registration", "batch 456", "staged"),
             ("setting", "replay", f"quarantined {quarantine_id}", "event"),
-            ("service", "rebuild", "upload 1", "right"),
+            ("service", "rebuild", "upload 1", "unchanged"),
         ]
 
 
@@ -107,4 +107,4 @@ async def test_a_rebuild_that_mends_says_how_much(database: Database, database_u
     assert [batch.counters async for batch in Rebuilder(database).rebuild()] == [1]
     row = await database.pool.fetchrow("SELECT outcome, details::json ->> 'counters' AS counters FROM audit_log")
     assert row is not None
-    assert tuple(row) == ("mended", "1")
+    assert tuple(row) == ("corrected", "1")

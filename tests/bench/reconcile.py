@@ -15,7 +15,7 @@ from service.formant.events import Event, EventDecoder
 from service.reconciliation.budget import Budget
 from service.reconciliation.healer import Healer
 from service.reconciliation.reconciler import Reconciler
-from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from service.sandbox.events import EventWriter
 from service.store.database import Database, load_queries, open_database
 from service.telemetry.metrics import Metrics
@@ -117,7 +117,7 @@ async def bench_reconcile(server: PostgresServer, recipients: int, others: int, 
     await prepare_schema(url, may_migrate=True)
     options = SandboxOptions(
         api_keys=(KEY,), seed=1, rate_limit=1_000_000, first_batch_id=1,
-        targets=(Target(url="http://127.0.0.1:1/nowhere", secret="s"),),
+        targets=(WebhookTarget(url="http://127.0.0.1:1/nowhere", secret="s"),),
     )  # fmt: skip
     start = time.time() - 30 * 86_400
     async with (

@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.types import Message
 
-import service.web
+import service
 from service.errors import ApiError, InvalidRequestError, NotFoundError
 from service.feed.http import Acknowledgement
 from service.formant.conversations import decode_conversation, to_event
@@ -104,10 +104,11 @@ def check_parameters(text: bytes) -> None:
 
 
 def _list_parameters() -> Iterator[Parameter[Any, Any]]:
-    for module in pkgutil.iter_modules(service.web.__path__):
-        for value in vars(importlib.import_module(f"service.web.{module.name}")).values():
-            if isinstance(value, Parameter) and type(value)._parse is not Parameter._parse:
-                yield value
+    for module in pkgutil.walk_packages(service.__path__, "service."):
+        if not module.name.endswith("__main__"):
+            for value in vars(importlib.import_module(module.name)).values():
+                if isinstance(value, Parameter) and type(value)._parse is not Parameter._parse:
+                    yield value
 
 
 def _make_request(body: bytes) -> Request:

@@ -125,21 +125,24 @@ class Attribution:
                 if event.event_id in known:
                     self._put(event, Place(known[event.event_id], "reference"), call.began)
             leading = (known[event.event_id] for event in several if event.event_id in known and get_began(event))
-            certain = next(leading, None) or next(
-                (found for found in known.values() if self._covers(found, call)), None
-            )
+            certain = next(leading, None)
             for event in rest if certain else ():
                 self._put(event, Place(certain, "call"), call.began)
             if rest and certain is None:
-                weak.append(read_call(rest))
-        for call in sorted(weak, key=_order):
-            place = self._find(call)
+                weak.append((read_call(rest), list(known.values())))
+        for call, untimed in sorted(weak, key=lambda pair: _order(pair[0])):
+            fits = next((found for found in untimed if self._fits(found, call)), None)
+            place = Place(fits, "call") if fits else self._find(call)
             for event in call.events:
                 self._put(event, place, call.began)
 
-    def _covers(self, recipient: Recipient, call: Call) -> bool:
-        """Whether a call referenced only by an event without a time may belong to the recipient's batch."""
-        return any(each.covers(call.began) for each in self._candidates if each.batch == recipient.batch)
+    def _fits(self, recipient: Recipient, call: Call) -> bool:
+        """Whether a call referenced only by an event without a time may be the recipient's: their batch existed and was
+        open, and nothing that says when was final before."""
+        if not any(each.covers(call.began) for each in self._candidates if each.batch == recipient.batch):
+            return False
+        finals = [at for at, _ in self._finals[recipient.batch, recipient.key] if at not in (None, FIRST)]
+        return call.began is None or not any(at + SAME_CALL < call.began for at in finals if at)
 
     def get_made(self, batch: int) -> list[Recipient]:
         """The recipients of a window, as known from its calls."""

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from tests.conftest import SECRET
 from tests.eventually import eventually
 from tests.provider import KEY
@@ -27,7 +27,7 @@ WAITING = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 A
 
 @asynccontextmanager
 async def provider(service_port: int) -> AsyncIterator[RunningSandbox]:
-    target = Target(url=f"http://127.0.0.1:{service_port}/webhooks/formant", secret=SECRET)
+    target = WebhookTarget(url=f"http://127.0.0.1:{service_port}/webhooks/formant", secret=SECRET)
     options = SandboxOptions(api_keys=(KEY,), targets=(target,), seed=1, rate_limit=10_000, first_batch_id=456)
     async with serve_sandbox(options, port=0, clock=SteppedClock(time.time(), allowance=0)) as sandbox:
         yield sandbox

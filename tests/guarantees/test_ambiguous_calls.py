@@ -4,6 +4,7 @@ The people are recipients 1, 2, … of ``store_batch``; the agent also makes sin
 hours after the first batch was created. The random histories find such cases too; these are the readable ones.
 """
 
+import itertools
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -314,6 +315,26 @@ async def test_a_webhook_without_a_time_joins_the_only_call_of_its_conversation(
     await ingest(database, *decode(payload))
     await settle(database)
     assert await find(database, "ring", healed.event_id) == [(456, 1), (456, 1)]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("untimed", "last", "inbound"))))
+async def test_a_call_after_a_final_one_does_not_join_an_earlier_webhook_without_a_time(
+    database: Database, order: tuple[str, ...]
+) -> None:
+    await store_batch(database.url)
+    untimed = make_payload(recipient=1, status="busy", final=False, conversation_id="c", event_id="untimed")
+    untimed["timestamp"] = None
+    untimed["data"]["call"] |= {"started_at": None, "ended_at": None}
+    events = {
+        "untimed": decode(untimed)[0],
+        "last": call("last", 1, 1, ref="feedc0de", status="busy", attempt=2, conversation_id="c"),
+        "inbound": call("inbound", 1, 2, status="busy", attempt=None, bare=True, conversation_id="c"),
+    }
+    for name in order:
+        await ingest(database, events[name])
+    await settle(database)
+    assert await find(database, "untimed", "last", "inbound") == [(456, 1), (456, 1), NO_BATCH]
+    assert await read_states(database, 456) == ["busy"]
 
 
 async def test_an_unanswered_call_in_a_batchs_conversation_does_not_change_the_batchs_call(

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from service.formant.signature import SIGNATURE_HEADER, sign
-from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from service.store.database import Database, connect
 from service.store.embedded import run_embedded_postgres
 from tests.conftest import API_KEY, SECRET, create_database
@@ -197,7 +197,7 @@ async def serve_with_provider(database_url: str) -> AsyncIterator[tuple[Serving,
         OUTCOMES_DATABASE_URL=add_password(database_url), OUTCOMES_LOG_LEVEL="debug", FORMANT_API_KEY=PROVIDER_KEY,
         FORMANT_BASE_URL=f"http://127.0.0.1:{port}", OUTCOMES_RECONCILE_SECONDS="1", OUTCOMES_GRACE_SECONDS="0",
     ) as serving:  # fmt: skip
-        target = Target(url=f"{serving.client.base_url}/webhooks/formant", secret=SECRET)
+        target = WebhookTarget(url=f"{serving.client.base_url}/webhooks/formant", secret=SECRET)
         options = SandboxOptions(
             api_keys=(PROVIDER_KEY,), seed=1, rate_limit=10_000, first_batch_id=456, targets=(target,)
         )

@@ -11,7 +11,15 @@ from typing import Any
 import httpx
 
 from service.reconciliation.schedule import LEASE_SECONDS
-from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
+from service.sandbox import (
+    Faults,
+    RunningSandbox,
+    SandboxOptions,
+    SteppedClock,
+    WebhookTarget,
+    sample_contacts,
+    serve_sandbox,
+)
 from service.store.database import Database
 from tests.conftest import SECRET, StartService
 from tests.guarantees.healing import Hours, assert_healed, open_reconciler_in, play, read_outcomes, wait_until
@@ -77,7 +85,7 @@ async def test_a_service_killed_while_healing_continues_after_its_restart(
     database_url: str, database: Database
 ) -> None:
     port = find_free_port()
-    target = Target(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
+    target = WebhookTarget(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
     options = SandboxOptions(api_keys=(KEY,), targets=(target,), seed=1, rate_limit=400, first_batch_id=456)
     faults = Faults(drop=0.5)
     async with serve_sandbox(options, port=0, faults=faults, clock=SteppedClock(time.time() - 86_400)) as sandbox:

@@ -130,7 +130,7 @@ async def test_an_interrupted_rebuild_is_completed_by_another(database: Database
     key = await fill(database)
     await database.pool.execute("UPDATE outcome_counts SET recipients = recipients + 1")
     await database.pool.execute("UPDATE outcomes SET state = 'busy'")
-    await database.queries.mend_outcomes(database.pool, batch_key=key, after=0, limit=10)  # and then stops
+    await database.queries.rebuild_outcomes(database.pool, batch_key=key, after=0, limit=10)  # and then stops
     assert await verify(database) != []
     await rebuild(database)
     assert await verify(database) == []

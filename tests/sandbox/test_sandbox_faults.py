@@ -15,7 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.formant.signature import SIGNATURE_HEADER, SignatureVerifier
-from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
+from service.sandbox import (
+    Faults,
+    RunningSandbox,
+    SandboxOptions,
+    SteppedClock,
+    WebhookTarget,
+    sample_contacts,
+    serve_sandbox,
+)
 from service.sandbox.serving import serve_app
 
 SECRET = "a secret"
@@ -49,7 +57,7 @@ class Receiver:
 async def run(receiver: Receiver, faults: Faults, **options: Any) -> AsyncIterator[RunningSandbox]:
     app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
     async with serve_app(app) as url:
-        target = Target(url=f"{url}/hook", secret=SECRET)
+        target = WebhookTarget(url=f"{url}/hook", secret=SECRET)
         settings = SandboxOptions(**{"targets": (target,), "seed": 5, "lines": 300, "max_attempts": 1, **options})
         async with serve_sandbox(settings, faults=faults, clock=SteppedClock(START)) as running:
             yield running

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, Target, serve_sandbox
+from service.sandbox import Faults, RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from service.sandbox.serving import serve_app
 
 SECRET = "a secret"
@@ -66,7 +66,7 @@ async def run(
     receiver.read_clock = clock.now
     app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
     async with serve_app(app) as url:
-        target = Target(url=f"{url}/hook", secret=secret, transcript=True, recording=True)
+        target = WebhookTarget(url=f"{url}/hook", secret=secret, transcript=True, recording=True)
         settings = SandboxOptions(**{"targets": (target,), "seed": 7, "rate_limit": 10_000, **options})
         async with serve_sandbox(settings, clock=clock, faults=faults) as running:
             yield running
@@ -151,7 +151,9 @@ async def test_429_is_repeated() -> None:
 
 
 async def test_an_unreachable_receiver_is_tried_three_times() -> None:
-    options = SandboxOptions(targets=(Target(url="http://127.0.0.1:9/"),), seed=1, script={PHONE: ("completed",)})
+    options = SandboxOptions(
+        targets=(WebhookTarget(url="http://127.0.0.1:9/"),), seed=1, script={PHONE: ("completed",)}
+    )
     async with serve_sandbox(options, clock=SteppedClock()) as running:
         await play(running)
         assert running.sandbox.journal.deliveries["failed"] == 3
@@ -198,8 +200,8 @@ async def test_every_target_gets_its_own_events_under_its_own_secret() -> None:
     receiver = Receiver()
     app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
     async with serve_app(app) as url:
-        only_busy = Target(url=f"{url}/hook", secret=SECRET, statuses=frozenset({"busy"}))
-        all_events = Target(url=f"{url}/hook", secret="another")
+        only_busy = WebhookTarget(url=f"{url}/hook", secret=SECRET, statuses=frozenset({"busy"}))
+        all_events = WebhookTarget(url=f"{url}/hook", secret="another")
         options = SandboxOptions(targets=(only_busy, all_events), seed=1, script={PHONE: ("busy", "completed")})
         async with serve_sandbox(options, clock=SteppedClock()) as running:
             batch_id = await play(running)

@@ -16,7 +16,7 @@ import httpx
 import psutil
 
 from service.app import prepare_schema
-from service.sandbox import Faults, SandboxOptions, SteppedClock, Target, sample_contacts, serve_sandbox
+from service.sandbox import Faults, SandboxOptions, SteppedClock, WebhookTarget, sample_contacts, serve_sandbox
 from service.store.embedded import CONFIGURATION
 from service.telemetry.logs import configure_logs
 from tests.bench.load import AGENT_ID, SECRET
@@ -108,7 +108,7 @@ class Clients:
 async def serve(url: str, stack: AsyncExitStack) -> AsyncIterator[tuple[psutil.Process, int]]:
     """Runs the service as a process, with a sandbox as its provider; yields the process and its port."""
     port, provider_port = find_port(), find_port()
-    target = Target(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
+    target = WebhookTarget(url=f"http://127.0.0.1:{port}/webhooks/formant", secret=SECRET)
     options = SandboxOptions(seed=1, rate_limit=10_000, first_batch_id=1, targets=(target,), api_keys=("sandbox-key",))
     await stack.enter_async_context(
         serve_sandbox(options, port=provider_port, clock=SteppedClock(), faults=Faults(drop=0.1, duplicate=0.1))

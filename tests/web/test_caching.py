@@ -69,8 +69,8 @@ def statement(text: str) -> Change:
 def change_counters(database: Database, key: int) -> Awaitable[Any]:
     """As a rebuild does it."""
     columns = {"a": ["busy"], "b": ["1"], "c": ["webhook"], "recipients": [1], "talked": [0], "talk_seconds": [0]}
-    told = {"actor": "test", "key_id": None, "outcome": "mended", "details": "{}"}
-    return load_queries().mend_counters(  # type: ignore[no-any-return]
+    told = {"actor": "test", "key_id": None, "outcome": "corrected", "details": "{}"}
+    return load_queries().rebuild_counters(  # type: ignore[no-any-return]
         database.pool, batch_key=key, counters=["outcome_counts"], **columns, **told
     )
 
@@ -87,7 +87,7 @@ CHANGES: dict[str, Change] = {
         database, decode(make_payload(recipient=1, attempt=1, began=BEGAN))[0]._replace(received_at=BEGAN.replace(2027))
     ),
     "recipients taken out": statement("SELECT withdraw_recipients(ARRAY[$KEY::bigint], ARRAY[1])"),
-    "counters mended": change_counters,
+    "counters corrected": change_counters,
     "a person erased": erase_a_person,
     "its name": statement("UPDATE batches SET name = 'other' WHERE batch_key = $KEY"),
     "its status": statement("UPDATE batches SET status = 'done' WHERE batch_key = $KEY"),

@@ -6,7 +6,9 @@
 --    what its facts change, whatever the counter was, so an error stays the same until it is corrected.
 -- 3. The errors are corrected under the lock, in one commit. Two concurrent rebuilds would correct them twice: a lock
 --    (lock_rebuild) keeps them apart, and ends with a session that is killed.
-CREATE OR REPLACE FUNCTION mend_outcomes(p_batch_key bigint, p_after integer, p_limit integer) RETURNS bigint
+DROP FUNCTION IF EXISTS mend_outcomes(bigint, integer, integer);
+DROP FUNCTION IF EXISTS mend_counters(bigint, text[], text[], text[], text[], bigint[], bigint[], bigint[]);
+CREATE OR REPLACE FUNCTION rebuild_outcomes(p_batch_key bigint, p_after integer, p_limit integer) RETURNS bigint
 LANGUAGE plpgsql
 AS $$
 DECLARE
@@ -46,7 +48,7 @@ BEGIN
 END
 $$;
 
-CREATE OR REPLACE FUNCTION mend_counters(
+CREATE OR REPLACE FUNCTION rebuild_counters(
     p_batch_key bigint, p_counters text[], p_a text[], p_b text[], p_c text[], p_recipients bigint[], p_talked bigint[],
     p_talk_seconds bigint[]
 )

@@ -16,7 +16,7 @@ Try it:
 Exit status:
   0  everything read is in the CRM, or skipped for a reason that it prints
   1  some outcomes are in the failures file instead, or it was interrupted
-  2  it could not continue; nothing after the last settled page is acknowledged
+  2  it could not continue; only settled pages are acknowledged
 """
 
 

@@ -131,9 +131,9 @@ async def test_a_name_that_cannot_be_one_is_refused(service: httpx.AsyncClient, 
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b"", "no JSON"),
-        (b"{", "no JSON"),
-        (b"\xff", "no JSON"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff", "not JSON"),
         (b"{}", "position"),
         (b'{"position": -1}', "$.position"),
         (b'{"position": "1"}', "$.position"),

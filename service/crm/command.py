@@ -1,6 +1,5 @@
 """The command ``outcomes crm-sync``: its arguments and its help. ``service.crm.run`` runs it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,6 @@ Exit status:
   1  some outcomes are in the failures file instead, or it was interrupted
   2  it could not continue; only settled pages are acknowledged
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyncOptions:
-    """The arguments of a run."""
-
-    mapping_file: Path
-    is_once: bool
-    is_dry: bool
-    failures: Path | None
-    retry_failures: Path | None
-    from_start: bool
-    accepts_change: bool
-    accepts_unknown: bool
-    page_size: int
-    give_up_after: int
-
-    @property
-    def is_patient(self) -> bool:
-        """Whether outages are waited out: only the run that follows the feed has no end."""
-        return not (self.is_once or self.is_dry or self.retry_failures)
 
 
 @click.command("crm-sync", epilog=_EXAMPLES, short_help="Upsert recipients' outcomes into a CRM.")
@@ -77,11 +55,11 @@ def crm_sync(**arguments: Any) -> None:
     from its consumer's position. A position is acknowledged once everything up to it is confirmed by the CRM or in the
     failures file.
     """
+    from service.crm.run import SyncOptions, run_sync  # here, so that --help stays quick
+
     options = SyncOptions(**arguments)
     if options.retry_failures and (options.is_dry or options.from_start or options.accepts_change or options.failures):
         raise click.UsageError("--retry-failures excludes --dry-run, --from-start, --accept and --failures")
     if options.from_start and options.accepts_change:
         raise click.UsageError("--from-start sends everything again, --accept continues from here: give only one")
-    from service.crm.run import run_sync
-
     run_sync(options)

@@ -12,7 +12,6 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from service.crm.command import SyncOptions
 from service.crm.delivery import Delivery
 from service.crm.exchange import SyncError, repeat
 from service.crm.failures import FailuresFile, open_failures
@@ -28,6 +27,27 @@ from service.settings import SyncSettings, find_unknown_names, read_sync_setting
 from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncOptions:
+    """The arguments of a run."""
+
+    mapping_file: Path
+    is_once: bool
+    is_dry: bool
+    failures: Path | None
+    retry_failures: Path | None
+    from_start: bool
+    accepts_change: bool
+    accepts_unknown: bool
+    page_size: int
+    give_up_after: int
+
+    @property
+    def is_patient(self) -> bool:
+        """Whether outages are waited out: only the run that follows the feed has no end."""
+        return not (self.is_once or self.is_dry or self.retry_failures)
 
 
 def run_sync(options: SyncOptions) -> None:

@@ -21,7 +21,8 @@ $$;
 --
 -- 1. The events of one call share one place: see group_calls().
 -- 2. A call with an event placed by reference, or placed earlier, goes there. An event without a time alone does not
---    suffice if the batch was finished before the call.
+--    suffice if the batch was finished before the call, or if the conversation has other calls and the recipient was final
+--    before this one.
 -- 3. Otherwise its candidates are
 --    - the recipient that its parameters name by reference, if due: ingest() leaves that to this rule if the batch was
 --      seen finished before the call. A finished one is not called again, so the call may come from a copy of the
@@ -138,8 +139,8 @@ BEGIN
     SELECT array_agg(c.batch_key), array_agg(c.recipient_no), array_agg(c.parameters), array_agg(c.said),
            array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
-           array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference), array_agg(c.final_at),
-           array_agg(c.known_final_at)
+           array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference),
+           array_agg(c.final_at), array_agg(c.known_final_at)
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
          s_ref_columns, s_named, s_references, s_final_at, s_known_final_at
     FROM (
@@ -274,11 +275,15 @@ BEGIN
     LOOP
         v_is_busy := false;
         v_found := NULL;
-        -- The call is known already: by reference, or as placed earlier. If only an event without a time shows that, and
-        -- the time does not fit the batch, or the recipient was final before it, it may be another call.
+        -- The call is known already: by reference, or as placed earlier. If only an event without a time shows that, it may
+        -- be another call: when the time does not fit the batch, or when the conversation has other calls and the recipient
+        -- was final before this one.
         SELECT coalesce(v_call.slots, array_agg(o.n) FILTER (WHERE
                    coalesce(v_call.called_at <@ s_spans[o.n], true)
-                   AND coalesce(v_call.called_at <= s_known_final_at[o.n] + v_slack, true)))
+                   AND (coalesce(v_call.called_at <= s_known_final_at[o.n] + v_slack, true)
+                        OR NOT EXISTS (SELECT FROM unnest(t_arrivals, t_conversations, t_called) AS t (arrival_id, c, called_at)
+                                       WHERE t.c = v_call.conversation_id AND t.called_at IS NOT NULL
+                                         AND t.arrival_id <> ALL (v_call.arrivals)))))
         INTO v_slots
         FROM unnest(v_call.untimed_slots) AS o (n);
         IF v_slots IS NULL THEN

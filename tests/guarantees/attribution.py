@@ -129,20 +129,24 @@ class Attribution:
             for event in rest if certain else ():
                 self._put(event, Place(certain, "call"), call.began)
             if rest and certain is None:
-                weak.append((read_call(rest), list(known.values())))
-        for call, untimed in sorted(weak, key=lambda pair: _order(pair[0])):
-            fits = next((found for found in untimed if self._fits(found, call)), None)
+                others = any(
+                    get_began(event) and event.conversation_id == call.conversation_id and event not in several
+                    for event in once
+                )
+                weak.append((read_call(rest), list(known.values()), others))
+        for call, untimed, has_others in sorted(weak, key=lambda each: _order(each[0])):
+            fits = next((found for found in untimed if self._fits(found, call, has_others=has_others)), None)
             place = Place(fits, "call") if fits else self._find(call)
             for event in call.events:
                 self._put(event, place, call.began)
 
-    def _fits(self, recipient: Recipient, call: Call) -> bool:
+    def _fits(self, recipient: Recipient, call: Call, *, has_others: bool) -> bool:
         """Whether a call referenced only by an event without a time may be the recipient's: their batch existed and was
-        open, and nothing that says when was final before."""
+        open; and unless it is its conversation's only call, nothing that says when was final before."""
         if not any(each.covers(call.began) for each in self._candidates if each.batch == recipient.batch):
             return False
         finals = [at for at, _ in self._finals[recipient.batch, recipient.key] if at not in (None, FIRST)]
-        return call.began is None or not any(at + SAME_CALL < call.began for at in finals if at)
+        return not has_others or call.began is None or not any(at + SAME_CALL < call.began for at in finals if at)
 
     def get_made(self, batch: int) -> list[Recipient]:
         """The recipients of a window, as known from its calls."""

@@ -14,13 +14,15 @@ AS $$
 DECLARE
     v_arrivals bigint[];
     v_bodies   integer;
+    v_called_batches    bigint[];  -- a recipient for each of these facts
+    v_called_recipients integer[];
     v_versions jsonb;
     v_batches  bigint[];  -- of their result values: batch, name and value as parallel arrays
     v_names    text[];
     v_values   text[];
 BEGIN
-    SELECT coalesce(array_agg(f.arrival_id), '{}')
-    INTO v_arrivals
+    SELECT coalesce(array_agg(f.arrival_id), '{}'), array_agg(t.batch_key), array_agg(t.recipient_no)
+    INTO v_arrivals, v_called_batches, v_called_recipients
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     CROSS JOIN LATERAL (SELECT arrival_id FROM facts WHERE facts.batch_key = t.batch_key
                         AND facts.recipient_no = t.recipient_no OFFSET 0) AS f;
@@ -67,7 +69,7 @@ BEGIN
     SELECT t.batch_key, t.recipient_no, p_phone_hash
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     ON CONFLICT (batch_key, recipient_no) DO NOTHING;
-    PERFORM apply_facts(p_batch_keys, p_recipient_nos, v_arrivals);
+    PERFORM apply_facts(v_called_batches, v_called_recipients, v_arrivals);
     UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (p_batch_keys);
 
     -- A counter at 0 would still reveal a value that nobody else gave.
@@ -82,8 +84,9 @@ BEGIN
     SET state = 'erased', version = v.version + 1
     FROM jsonb_to_recordset(v_versions) AS v (batch_key bigint, recipient_no integer, version integer)
     WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
+    -- Those without facts, whose calls all turned out to be others', have an outcome too if readers have seen them.
     UPDATE outcomes AS o
-    SET position = nextval('feed_positions'), version = o.version + 1, changed_at = clock_timestamp()
+    SET state = 'erased', position = nextval('feed_positions'), version = o.version + 1, changed_at = clock_timestamp()
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.attempts = 0;
     RETURN v_bodies;

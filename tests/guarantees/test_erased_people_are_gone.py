@@ -10,6 +10,7 @@ from service.store.database import Database
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import BATCH_ID, decode, encode, phone_of, post_webhook, store_batch
+from tests.guarantees.ambiguous_calls import call, make_dashboard_batch, register
 from tests.guarantees.erasing import CALL, PHONE, RESULTS, SECRETS, check_sound, fill, make_webhook
 from tests.guarantees.whole_database import find_everywhere
 from tests.processes import OUTCOMES, run
@@ -168,3 +169,23 @@ async def test_an_erased_person_who_is_uploaded_again_is_known_again(
     ).status_code == 204
     shown = (await service.get("/v1/batch-calls/459/recipients/1")).json()["data"]
     assert (shown["phone"], shown["state"], shown["results"]) == (PHONE, "completed", RESULTS)
+
+
+async def test_readers_see_an_erased_person_as_erased_who_had_been_withdrawn_from_a_batch(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await make_dashboard_batch(database, 900, 0)
+    await ingest(database, call("stranger", 3, 1), call("first", 1, 1))
+    await register(database, 900, [(1, {"loan_id": "LN-1"}), (2, {"loan_id": "LN-2"})])
+    shown = (await service.get("/v1/batch-calls/900/recipients")).json()["data"]
+    (withdrawn,) = [row for row in shown if row["state"] == "withdrawn"]
+    end = (await service.get("/v1/feed")).json()["next"]
+    eraser = Eraser(database)
+    await eraser.finish(await eraser.begin(phone_of(3)))
+    (change,) = (await service.get("/v1/feed", params={"after": end})).json()["data"]
+    assert (change["recipient"], change["state"], change["phone"]) == (withdrawn["recipient"], "erased", None)
+    assert change["version"] == withdrawn["version"] + 1
+    again = (await service.get("/v1/batch-calls/900/recipients")).json()["data"]
+    assert {row["recipient"]: row["state"] for row in again} == {
+        row["recipient"]: "erased" if row == withdrawn else row["state"] for row in shown
+    }

@@ -19,7 +19,7 @@ BEGIN
     END IF;
     UPDATE batch_schedules AS s
     SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
-        ends_at = v_ends,
+        ends_at = v_ends, retry_at = NULL,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
     WHERE s.batch_key = p_batch_key AND s.fence = p_fence
     RETURNING s.verdict_since INTO v_since;

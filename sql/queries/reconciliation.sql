@@ -9,8 +9,9 @@ SELECT record_provider_answer(
 
 -- name: schedule_batches(interval_seconds, now)$
 -- Gives every batch that the provider knows a schedule, and makes batches due that have changed since they were last
--- compared, even deferred ones; returns how many. Reads one small row for each batch. A time further ahead than any that
--- is ever set comes from a clock that has been set back since: that batch is due now.
+-- compared, even deferred ones, but not before a failed comparison may be tried again; returns how many. Reads one small row
+-- for each batch. A time further ahead than any that is ever set comes from a clock that has been set back since: that batch
+-- is due now.
 WITH added AS (
     INSERT INTO batch_schedules (batch_key, due_at)
     SELECT b.batch_key, :now
@@ -20,17 +21,17 @@ WITH added AS (
     RETURNING 1
 ), corrected AS (
     UPDATE batch_schedules AS s
-    SET due_at = :now, last_reconciled_at = least(s.last_reconciled_at, :now)
+    SET due_at = :now, last_reconciled_at = least(s.last_reconciled_at, :now), retry_at = NULL
     WHERE (s.due_at < 'infinity' AND s.due_at > :now + 2 * greatest(interval '1 hour', make_interval(secs => :interval_seconds)))
        OR s.last_reconciled_at > :now + interval '1 hour'
     RETURNING s.batch_key
 ), woken AS (
     UPDATE batch_schedules AS s
-    SET due_at = greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
+    SET due_at = greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds), s.retry_at)
     FROM batch_activity AS a
     WHERE a.batch_key = s.batch_key
       AND (a.revision <> s.compared_revision OR s.compared_revision IS NULL AND a.last_event_at > s.last_reconciled_at)
-      AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds))
+      AND s.due_at > greatest(:now, s.last_reconciled_at + make_interval(secs => :interval_seconds), s.retry_at)
       AND NOT EXISTS (SELECT FROM corrected AS m WHERE m.batch_key = s.batch_key)
     RETURNING 1
 )
@@ -69,7 +70,7 @@ RETURNING s.batch_key;
 
 -- name: release_batch(batch_key, fence, due_at)!
 -- Releases a lease after a failed comparison, to be tried again.
-UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at
+UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at, retry_at = :due_at
 WHERE batch_key = :batch_key AND fence = :fence;
 
 -- name: record_snapshot(batch_key, fence, at, figures)$

@@ -62,6 +62,26 @@ async def test_a_batch_is_not_due_before_its_time(database: Database) -> None:
     assert len(await claim(database, "first", BEGAN + timedelta(seconds=60))) == 1
 
 
+async def test_a_failed_comparison_waits_although_the_batch_has_changed(database: Database) -> None:
+    key = await store_batch(database.url)
+    await schedule(database)
+    (lease,) = await claim(database, "first")
+    await record(database, lease, BEGAN, due_at=FOREVER)
+    await database.pool.execute("INSERT INTO batch_activity VALUES ($1, $2)", key, BEGAN + timedelta(minutes=1))
+    failed_at = BEGAN + timedelta(hours=1)
+    assert await schedule(database, failed_at) == 1
+    (lease,) = await claim(database, "first", failed_at)
+    retry_at = failed_at + timedelta(hours=1)
+    await database.queries.release_batch(database.pool, batch_key=key, fence=lease["fence"], due_at=retry_at)
+    for minutes in (0, 1, 59):
+        now = failed_at + timedelta(minutes=minutes)
+        assert (await schedule(database, now), await claim(database, "first", now)) == (0, [])
+    (lease,) = await claim(database, "first", retry_at)
+    await record(database, lease, retry_at, due_at=FOREVER)
+    await database.pool.execute("UPDATE batch_activity SET last_event_at = $1", retry_at + timedelta(minutes=1))
+    assert await schedule(database, retry_at + timedelta(minutes=1)) == 1  # a change counts again after a success
+
+
 async def test_a_batch_that_was_closed_is_due_again_after_an_event(database: Database) -> None:
     key = await store_batch(database.url)
     await schedule(database)

@@ -9,6 +9,7 @@ import atexit
 import fcntl
 import json
 import os
+import pwd
 import subprocess
 import warnings
 from collections.abc import Iterator
@@ -89,12 +90,28 @@ def _make_server(data_dir: Path) -> Any:
 
     folder = data_dir.expanduser().resolve() / "postgres"
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _refuse_folder_of_another_user(folder)
     server = pgserver.get_server(folder, cleanup_mode="stop", start=False)
     server._lock = type(server._lock)(folder.with_name("postgres.lock"))
     with server._lock:
         server.ensure_pgdata_inited()
         _configure(folder)
     return server
+
+
+def _refuse_folder_of_another_user(folder: Path) -> None:
+    """Refuses root: the wheel would give the folder to the user ``pgserver``, and its owner could not use it again."""
+    if os.geteuid() != 0 or not (folder / "PG_VERSION").exists():
+        return
+    owner = (folder / "PG_VERSION").stat().st_uid
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = str(owner)
+    if name not in {"root", "pgserver"}:
+        raise ConfigurationError(
+            f"OUTCOMES_DATA_DIR: {folder} belongs to the user {name}: run this as {name}, or set OUTCOMES_DATABASE_URL"
+        )
 
 
 def _start(server: Any, start_seconds: float) -> None:

@@ -62,3 +62,20 @@ async def test_the_data_of_another_user_are_refused_in_one_line(shared_folder: P
         assert refused.status == 2
         (line,) = refused.errors.splitlines()
         assert line.startswith("outcomes: OUTCOMES_DATA_DIR: .data cannot be used (Permission denied)"), line
+
+
+async def test_root_does_not_take_the_data_of_another_user(shared_folder: Path) -> None:
+    require_another_user()
+    home = shared_folder / "home"
+    home.mkdir()
+    os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
+    settings = {"HOME": str(home), "TMPDIR": str(shared_folder), "XDG_RUNTIME_DIR": ""}
+    made = await run_in(home, *ANOTHER_USER, OUTCOMES, "migrate", **settings)
+    assert made.status == 0, made
+    refused = await run_in(home, OUTCOMES, "migrate", **settings)
+    assert refused.status == 2
+    assert refused.errors.endswith("belongs to the user nobody: run this as nobody, or set OUTCOMES_DATABASE_URL\n"), (
+        refused
+    )
+    again = await run_in(home, *ANOTHER_USER, OUTCOMES, "migrate", **settings)
+    assert again.status == 0, again

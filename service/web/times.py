@@ -1,4 +1,5 @@
-"""Parameters that are times. Days are everywhere those of ``time_zone``, and a period includes its first and last."""
+"""Parameters that are times. Days are those of ``time_zone``. A period includes its last day, but not an end given as a
+time."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo

@@ -27,7 +27,7 @@ from service.telemetry.logs import configure_logs
 logger = structlog.get_logger()
 
 DEMO_FILE = "demo.json"
-LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  addresses that are listened on, by where they are reached
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a service on all addresses is reached
 
 _Result = TypeVar("_Result")
 

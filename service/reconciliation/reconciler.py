@@ -269,8 +269,13 @@ class Reconciler:
         logger.info("batch_reconciled", batch_id=lease.batch_id, state=assessment.verdict, count=calls)
 
     async def _release(self, lease: BatchLease, wait: timedelta) -> None:
+        now = self._now()
         await self._database.queries.release_batch(
-            self._database.pool, batch_key=lease.batch_key, fence=lease.fence, due_at=self._now() + wait
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            due_at=now + wait,
+            retry_at=now + self._interval,
         )
 
 

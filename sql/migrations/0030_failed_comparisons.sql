@@ -1,11 +1,11 @@
--- A comparison that failed waits before it is tried again, also when the batch has changed meanwhile: otherwise a batch that
--- the provider does not know is asked for without a pause, as long as its last change has not been compared.
+-- After a failed comparison a changed batch waits a while before it is tried again: otherwise a batch that the provider
+-- does not know, or all of them during an outage, would be asked for without a pause.
 
 -- compatible-from: 0021
 -- migrate:up
 ALTER TABLE batch_schedules ADD COLUMN retry_at timestamptz;
 COMMENT ON COLUMN batch_schedules.retry_at IS
-    'When the last comparison may be tried again, if it failed; null after one that succeeded.';
+    'From when on a change makes the batch due again, if the last comparison failed; null after one that succeeded.';
 
 -- migrate:down
 ALTER TABLE batch_schedules DROP COLUMN retry_at;

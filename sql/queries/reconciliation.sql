@@ -9,9 +9,9 @@ SELECT record_provider_answer(
 
 -- name: schedule_batches(interval_seconds, now)$
 -- Gives every batch that the provider knows a schedule, and makes batches due that have changed since they were last
--- compared, even deferred ones, but not before a failed comparison may be tried again; returns how many. Reads one small row
--- for each batch. A time further ahead than any that is ever set comes from a clock that has been set back since: that batch
--- is due now.
+-- compared, even deferred ones, but not before a failed comparison may be tried again; returns how many. Reads one small
+-- row for each batch. A time further ahead than any that is ever set comes from a clock that has been set back since: that
+-- batch is due now.
 WITH added AS (
     INSERT INTO batch_schedules (batch_key, due_at)
     SELECT b.batch_key, :now
@@ -68,10 +68,13 @@ SET leased_until = greatest(s.leased_until, :leased_until)
 WHERE s.batch_key = :batch_key AND s.fence = :fence AND s.leased_until > '-infinity'
 RETURNING s.batch_key;
 
--- name: release_batch(batch_key, fence, due_at)!
--- Releases a lease after a failed comparison, to be tried again.
-UPDATE batch_schedules SET leased_until = '-infinity', holder = NULL, due_at = :due_at, retry_at = :due_at
-WHERE batch_key = :batch_key AND fence = :fence;
+-- name: release_batch(batch_key, fence, due_at, retry_at)!
+-- Releases a lease after a failed comparison, to be tried again when it is due; from retry_at on also as soon as the batch
+-- changes again.
+UPDATE batch_schedules AS s
+SET leased_until = '-infinity', holder = NULL, due_at = :due_at, retry_at = :retry_at,
+    compared_revision = coalesce((SELECT a.revision FROM batch_activity AS a WHERE a.batch_key = s.batch_key), 0)
+WHERE s.batch_key = :batch_key AND s.fence = :fence;
 
 -- name: record_snapshot(batch_key, fence, at, figures)$
 -- Stores the provider's figures; returns since when they have been the same, or null when the lease was lost.

@@ -148,7 +148,7 @@ class Stage:
         )
         key, fence = row["batch_key"], row["fence"]
         await self.queries.record_snapshot(self.pool, batch_key=key, fence=fence, at=at, figures=json.dumps(figures))
-        await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at)
+        await self.queries.release_batch(self.pool, batch_key=key, fence=fence, due_at=at, retry_at=at)
 
     async def compare(self, batch: Batch) -> None:
         """Records the verdict on a batch: complete if our figures equal the provider's, which are the truth."""

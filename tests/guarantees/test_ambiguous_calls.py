@@ -71,7 +71,7 @@ async def record_figures(database: Database, batch_id: int, at: float, *, is_fin
     await database.queries.record_snapshot(
         database.pool, batch_key=key, fence=fence, at=hour(at), figures=encode(figures).decode()
     )
-    await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at))
+    await database.queries.release_batch(database.pool, batch_key=key, fence=fence, due_at=hour(at), retry_at=hour(at))
 
 
 async def find_complete(database: Database, batch_id: int, at: float) -> None:

@@ -23,6 +23,12 @@ async def snapshot(database: Database, lease: asyncpg.Record, at: datetime, **ch
     return since
 
 
+async def release(database: Database, lease: asyncpg.Record, due_at: datetime, *, retry_at: datetime = BEGAN) -> None:
+    await database.queries.release_batch(
+        database.pool, batch_key=lease["batch_key"], fence=lease["fence"], due_at=due_at, retry_at=retry_at
+    )
+
+
 async def test_workers_at_once_lease_every_batch_once(database: Database) -> None:
     for number in range(12):
         await store_batch(database.url, 1, batch_id=number + 1, ref_token=f"t{number}")
@@ -45,7 +51,7 @@ async def test_a_lease_that_ran_out_goes_to_the_next_and_its_late_holder_writes_
     saved = database.queries.save_healing
     assert await saved(database.pool, batch_key=late["batch_key"], fence=late["fence"], healing="{}",
                        leased_until=BEGAN + timedelta(days=1)) is None  # fmt: skip
-    await database.queries.release_batch(database.pool, batch_key=late["batch_key"], fence=late["fence"], due_at=BEGAN)
+    await release(database, late, BEGAN)
     assert await database.pool.fetchval("SELECT holder FROM batch_schedules") == "second"
     for table in ("reconciliations", "provider_metrics"):
         assert await database.pool.fetchval(f"SELECT count(*) FROM {table}") == 0
@@ -62,7 +68,9 @@ async def test_a_batch_is_not_due_before_its_time(database: Database) -> None:
     assert len(await claim(database, "first", BEGAN + timedelta(seconds=60))) == 1
 
 
-async def test_a_failed_comparison_waits_although_the_batch_has_changed(database: Database) -> None:
+async def test_a_failed_comparison_waits_until_it_is_due_or_a_while_if_the_batch_changes(
+    database: Database,
+) -> None:
     key = await store_batch(database.url)
     await schedule(database)
     (lease,) = await claim(database, "first")
@@ -71,15 +79,17 @@ async def test_a_failed_comparison_waits_although_the_batch_has_changed(database
     failed_at = BEGAN + timedelta(hours=1)
     assert await schedule(database, failed_at) == 1
     (lease,) = await claim(database, "first", failed_at)
-    retry_at = failed_at + timedelta(hours=1)
-    await database.queries.release_batch(database.pool, batch_key=key, fence=lease["fence"], due_at=retry_at)
-    for minutes in (0, 1, 59):
+    due_at = failed_at + timedelta(hours=1)
+    await release(database, lease, due_at, retry_at=failed_at + timedelta(minutes=10))
+    for minutes in (0, 9, 59):
         now = failed_at + timedelta(minutes=minutes)
         assert (await schedule(database, now), await claim(database, "first", now)) == (0, [])
-    (lease,) = await claim(database, "first", retry_at)
-    await record(database, lease, retry_at, due_at=FOREVER)
-    await database.pool.execute("UPDATE batch_activity SET last_event_at = $1", retry_at + timedelta(minutes=1))
-    assert await schedule(database, retry_at + timedelta(minutes=1)) == 1  # a change counts again after a success
+    await database.pool.execute("UPDATE batch_activity SET revision = revision + 1")
+    assert await schedule(database, failed_at) == 1  # but not to be tried before retry_at
+    assert await claim(database, "first", failed_at + timedelta(minutes=9)) == []
+    (lease,) = await claim(database, "first", failed_at + timedelta(minutes=10))
+    await record(database, lease, due_at, due_at=FOREVER)
+    assert await database.pool.fetchval("SELECT retry_at FROM batch_schedules") is None
 
 
 async def test_a_batch_that_was_closed_is_due_again_after_an_event(database: Database) -> None:

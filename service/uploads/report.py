@@ -9,17 +9,22 @@ from typing import Literal
 import msgspec
 
 Duplicates = Literal["reject", "first", "all"]
+Invalid = Literal["reject", "skip"]
 PHONE_COLUMN = "customer_phone"
+ERROR_COLUMN = "error"
 MAX_LISTED = 100
 _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
 
 
 class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read a file. ``ref_column`` "" adds none; ``default_region`` "" accepts international numbers only."""
+    """How to read a file. ``ref_column`` "" adds none; ``region`` "" accepts international numbers only."""
 
     ref_column: str = ""
-    default_region: str = ""
+    region: str = ""
+    is_region_stated: bool = False
+    """Whether ``region`` was given for this file, and is no default."""
     duplicates: Duplicates = "reject"
+    invalid: Invalid = "reject"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,23 +65,28 @@ class ContactsReport(msgspec.Struct):
     columns: list[str]
     recipients: int = 0
     bytes: int = 0
+    countries: dict[str, int] = {}
+    unlikely: int = 0
+    skipped: int = 0
     error_count: int = 0
     error_kinds: dict[str, int] = {}
     errors: list[ContactError] = []
     duplicate_count: int = 0
     duplicates: list[Duplicate] = []
+    is_refused: bool = False
+    """Whether it has errors and rows with errors are not skipped."""
     part_counts: list[int] = []
     rows_digest: str = ""
     """SHA-256, in hex, of the columns and the normalised rows; encoding and delimiter do not change it."""
     people_digest: str = ""
     """SHA-256, in hex, of the sorted phones."""
 
-    def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str) -> None:
+    def add_error(self, error: ContactError) -> None:
         """Counts an error, and lists it while there is room."""
         self.error_count += 1
-        self.error_kinds[kind] = self.error_kinds.get(kind, 0) + 1
+        self.error_kinds[error.kind] = self.error_kinds.get(error.kind, 0) + 1
         if len(self.errors) < MAX_LISTED:
-            self.errors.append(ContactError(line, column, value, kind, problem, remedy))
+            self.errors.append(error)
 
     def add_duplicate(self, line: int, first_line: int, phone: str) -> None:
         self.duplicate_count += 1

@@ -13,7 +13,7 @@ from service.access.audit import record_audit
 from service.errors import ConflictError, DuplicateRequestError, UnavailableError
 from service.store.database import COPY_SECONDS, Connection, Database
 from service.uploads.columns import bind_columns
-from service.uploads.report import ContactsReport, Duplicates, Part
+from service.uploads.report import ContactsReport, Duplicates, Invalid, Part
 
 logger = structlog.get_logger()
 
@@ -26,10 +26,12 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     agent_id: int
     name: str
-    file_name: str
     path: Path
     file_digest: bytes
     duplicates: Duplicates = "reject"
+    region: str = ""
+    """The country of phones without a country code; "" for the agent's or the default one."""
+    invalid: Invalid = "reject"
     accept_columns: bool = False
     force: bool = False
     idempotency_key: str | None = None
@@ -47,6 +49,8 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             self.force,
             self.test_recipients,
             self.promote_at_success_rate,
+            self.region,
+            self.invalid,
         )
         return hashlib.sha256(msgspec.json.encode(asked)).digest()
 

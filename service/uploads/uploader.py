@@ -83,7 +83,7 @@ class Uploader:
             async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
                     await self._prepare(request, columns, parts, lease.report_progress)
-                sending = sender.send(begun["batch_key"], request.file_name, Path(parts[-1].upload_path), lease)
+                sending = sender.send(begun["batch_key"], Path(parts[-1].upload_path), lease)
                 return await _finish(sending), False
 
     async def promote(self, test_batch_id: int) -> ProviderBatch:
@@ -110,7 +110,7 @@ class Uploader:
             path = Path(folder) / "contacts.csv"
             async with hold_lease(self._database, [begun["main_key"]]) as lease:
                 await restore_file(self._database, begun["main_key"], path)
-                return await _finish(sender.send(begun["main_key"], "contacts.csv", path, lease))
+                return await _finish(sender.send(begun["main_key"], path, lease))
 
     async def _prepare(
         self, request: UploadRequest, columns: list[str], parts: list[Part], on_progress: Callable[[int], None]
@@ -142,8 +142,10 @@ class Uploader:
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(
             ref_column=self._ref_column,
-            default_region=self._regions.find(request.agent_id),
+            region=request.region or self._regions.find(request.agent_id),
+            is_region_stated=request.region != "",
             duplicates=request.duplicates,
+            invalid=request.invalid,
         )
 
     async def _begin(self, request: UploadRequest, columns: list[str], tokens: tuple[str, str]) -> asyncpg.Record:
@@ -226,7 +228,7 @@ async def _finish(sending: Coroutine[Any, Any, ProviderBatch]) -> ProviderBatch:
 
 def refuse_errors(report: ContactsReport) -> None:
     """Raises InvalidRequestError with the whole report when it has errors, naming the first."""
-    if not report.error_count:
+    if not report.is_refused:
         return
     more = f" (and {report.error_count - 1} more: see details)" if report.error_count > 1 else ""
     raise InvalidRequestError(f"{report.errors[0]}{more}", details={"report": report})

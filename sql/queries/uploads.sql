@@ -26,18 +26,21 @@ ON CONFLICT (agent_id) DO UPDATE SET agent_id = excluded.agent_id;
 -- name: list_agent_columns(agent_id)
 -- An agent's columns, the binding version first.
 SELECT c.version, c.columns, c.accepted_at, c.batch_key AS upload_id, b.batch_id
-FROM agent_columns AS c
+FROM binding_columns(:agent_id) AS c
 LEFT JOIN batches AS b USING (batch_key)
-WHERE c.agent_id = :agent_id
 ORDER BY c.version DESC;
 
 -- name: get_agent_columns(agent_id)^
 -- The columns that bind an agent's next file.
-SELECT version, columns FROM agent_columns WHERE agent_id = :agent_id ORDER BY version DESC LIMIT 1;
+SELECT columns FROM binding_columns(:agent_id) ORDER BY version DESC LIMIT 1;
 
--- name: insert_agent_columns(agent_id, version, columns, batch_key)!
--- A new version of an agent's columns.
-INSERT INTO agent_columns (agent_id, version, columns, batch_key) VALUES (:agent_id, :version, :columns, :batch_key);
+-- name: insert_agent_columns(agent_id, columns, batch_key)$
+-- A new version of an agent's columns. Returns its number.
+INSERT INTO agent_columns (agent_id, version, columns, batch_key)
+SELECT :agent_id, coalesce(max(version), 0) + 1, :columns, :batch_key
+FROM agent_columns
+WHERE agent_id = :agent_id
+RETURNING version;
 
 -- name: record_prepared(batch_key, state, recipient_count, rows_checked)$
 -- Ends the storing of recipients: the upload can be sent, or is held. Returns null when it was abandoned meanwhile.

@@ -9,7 +9,7 @@ SUGGESTED = 0.6
 MEANT = 0.8
 """Enough to take the one for a slip of the other: ``test_recipient`` for ``test_recipients``."""
 _SHOWN_CHARACTERS = 50
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\dA-Za-z]+|[0-9]+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\dA-Za-z_]+|[0-9]+")
 
 
 def find_near(name: str, known: Iterable[str], similarity: float = SUGGESTED) -> str | None:

@@ -28,6 +28,7 @@ _INTEGER = re.compile(r"(\+?[0-9]+)\.0+")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
 _DATE = re.compile(r"[0-9]{1,2}([-/. ])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([-/. ])[0-9]{1,2}\2[0-9]{1,2}")
 _BETWEEN = re.compile(r"[^0-9()+ -]+|(?<=[0-9]) *(?=\(?\+)")
+_EXTENSION = re.compile(r"(?i)[0-9] *(?:[;,]? *ext(?:ension|n)?[.:= ]*|x|#) *[0-9]+\Z")
 _FORMULA = re.compile(r'="?([^"]*)"?')
 _BLANK = frozenset({"", "-", "--", "0", ".", "n/a", "#n/a", "na", "nan", "nil", "none", "null", "unknown", "#ref!"})
 _SPELLING = "write + and 7 to 15 digits, such as +919876543210"
@@ -127,7 +128,7 @@ def _refuse_other_content(text: str) -> None:
         return
     if sum(_count_digits(part) >= 7 for part in _BETWEEN.split(text)) > 1:
         raise PhoneError("phone_several", "holds two phone numbers", "leave one, and put the other in its own column")
-    if re.search(r"(?i)[0-9] *(?:ext|x|#|;)[^0-9]*[0-9]+", text):
+    if _EXTENSION.search(text):
         raise PhoneError("phone_extension", "has an extension, which cannot be called", "give the number without it")
     separator = re.search(r"[0-9] *([^0-9 ()+-]+) *[0-9]", text)
     if separator and _count_digits(text) >= 7:
@@ -148,18 +149,18 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
     if plan is None:
         raise _ask_for_country(digits)
     code = str(phonenumbers.country_code_for_region(region))
-    if not _has_prefix(plan, digits) and len(digits) in plan.possible_lengths and plan.is_valid(digits):
-        return f"+{code}{digits}"
+    e164 = f"+{code}{digits}"
+    if not _has_prefix(plan, digits) and plan.is_valid(digits) and is_plain_e164(e164):
+        return e164
     number = parse_national(text, region)
     if phonenumbers.is_valid_number(number):
         return to_e164(number)
     if digits.startswith(code) and find_origin(f"+{digits}").is_valid:
         return f"+{digits}"
-    e164 = to_e164(number)
     national = phonenumbers.national_significant_number(number)
     has_form = plan.general.fullmatch(national) is not None and len(national) in plan.subscriber_lengths
     if is_stated and has_form:
-        return e164
+        return to_e164(number)
     raise _refuse_unused(digits, region)
 
 
@@ -227,10 +228,8 @@ def _refuse_unused(digits: str, region: str) -> PhoneError:
 
 
 def _is_valid_in(digits: str, region: str) -> bool:
-    try:
-        return phonenumbers.is_valid_number(parse_national(digits, region))
-    except NumberParseException:
-        return False
+    plan = find_plan(region)
+    return plan is not None and (plan.is_valid(digits) or plan.is_valid(digits.removeprefix("0")))
 
 
 def _name_region(region: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.outcomes.recipients import STATES
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.exports.exported import (
@@ -180,6 +181,27 @@ async def test_recipients_in_one_state_are_exported_alone(
     assert answer.headers["x-outcomes-rows"] == str(len(numbers))
     open_ones = await export(service, f"{BATCH}/recipients.ndjson", state="in_progress")
     assert open_ones.headers["x-outcomes-rows"] == str(len(read_ndjson(open_ones.content))) == "20"
+
+
+async def test_an_erased_person_is_exported_and_counted_only_as_erased(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(service, database)
+    for number in (2, 9, 10):  # completed, waiting for a retry, never called
+        answer = await service.post("/v1/erasures", json={"phone": f"+91{7_000_000_000 + number}"})
+        assert answer.json()["data"]["state"] == "done"
+    found = {}
+    for state in STATES:
+        listed = await service.get(f"{BATCH}/recipients", params={"state": state, "limit": 1000})
+        numbers = [row["recipient"] for row in listed.json()["data"]]
+        for span in ({}, {"after": 2, "until": 24}):
+            exported = await export(service, f"{BATCH}/recipients.ndjson", state=state, **span)
+            rows = [row["recipient"] for row in read_ndjson(exported.content)]
+            assert rows == [number for number in numbers if not span or 2 < number <= 24]
+            assert exported.headers["x-outcomes-rows"] == str(len(rows)), state
+        found[state] = numbers
+    assert (found["erased"], found["completed"], found["pending_retry"]) == ([2, 9], [3, 24], [])
+    assert 10 in found["in_progress"]
 
 
 async def test_an_export_says_of_which_instant_and_how_final_it_is(

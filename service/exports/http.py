@@ -57,7 +57,7 @@ class Exports:
         self._exporter = exporter
         self._metrics = metrics
         self._max_seconds = max_seconds
-        self._period = Period("Batches made", default_time_zone=default_time_zone)
+        self._period = Period("batches created", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [

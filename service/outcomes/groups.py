@@ -42,7 +42,7 @@ class GroupsPage(NamedTuple):
 
 
 async def read_groups(
-    database: Database, scope: BatchFilter, group_by: str, after: str | None, limit: int
+    database: Database, batch_filter: BatchFilter, group_by: str, after: str | None, limit: int
 ) -> GroupsPage:
     """One page of groups (``shapes.Group``): agents and names ascending, days and campaigns newest first.
 
@@ -50,7 +50,7 @@ async def read_groups(
     more than ``MAX_BATCHES`` batches.
     """
     after_no, after_text = _read_cursor(group_by, after)
-    made = {"start": scope.start, "until": scope.end, "agent_id": scope.agent_id}
+    made = {"start": batch_filter.start, "until": batch_filter.end, "agent_id": batch_filter.agent_id}
     count = await database.queries.count_batches_made(database.pool, **made, most=MAX_BATCHES + 1)
     if count > MAX_BATCHES:
         raise InvalidRequestError(
@@ -60,12 +60,12 @@ async def read_groups(
         rows = [
             row
             async for row in database.queries.list_outcomes_across(
-                database.pool, **made, group_by=group_by, time_zone=scope.time_zone, after_no=after_no,
+                database.pool, **made, group_by=group_by, time_zone=batch_filter.time_zone, after_no=after_no,
                 after_text=after_text, limit=limit + 1,
             )
         ]  # fmt: skip
     except asyncpg.InvalidParameterValueError as error:
-        raise InvalidRequestError(f"time_zone: {scope.time_zone!r} is not known to the database") from error
+        raise InvalidRequestError(f"time_zone: {batch_filter.time_zone!r} is not known to the database") from error
     page = rows[:limit]
     return GroupsPage(
         [_show_key(group_by, row) | _show(row) for row in page],

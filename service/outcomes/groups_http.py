@@ -42,9 +42,9 @@ class OutcomeGroups:
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """Outcomes across the batches made in a period, in groups. A batch belongs to the period in which the provider
-        made it, a campaign as a whole to that of its test batch. At most 366 days; by default the 30 days up to today
-        or to ``to``."""
+        """Outcomes across the batches created in a period, by group. A batch belongs to the period in which the
+        provider created it, a whole campaign to the period of its test batch. At most 366 days; by default the 30 days
+        up to today or to ``to``."""
         group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
         batch_filter = self._read_filter(request)
         page = await read_groups(self._database, batch_filter, group_by, AFTER.read(request), limit)

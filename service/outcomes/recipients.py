@@ -51,7 +51,7 @@ class Recipient(msgspec.Struct):
     recipient: int
     """Its number in the batch, from 1."""
     phone: str | None
-    """Null once it is erased, or its retention period is over."""
+    """Null once it is erased, or after its retention period."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
     """The other columns of its row."""
     state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]

@@ -35,11 +35,11 @@ class Problem(msgspec.Struct):
     type: str
     """A word for programs, the provider's where it has one."""
     details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    """What one sentence cannot say, such as the report on a file."""
+    """More than one sentence can say, such as the report on a file."""
 
 
 class Error(msgspec.Struct):
-    """The answer to everything that goes wrong."""
+    """The body of every error."""
 
     error: Problem
 

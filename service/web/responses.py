@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class One(msgspec.Struct, Generic[Shape]):
-    """One thing, in ``data``."""
+    """A single object, in ``data``."""
 
     data: Shape
 

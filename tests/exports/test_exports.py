@@ -221,6 +221,19 @@ async def test_an_export_says_of_which_instant_and_how_final_it_is(
         assert headers["cache-control"] == "private, no-store"
 
 
+async def test_every_header_of_an_export_is_documented_and_every_documented_one_is_sent(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(service, database)
+    paths = (await service.get("/openapi.json")).json()["paths"]
+    exports = {path: each["get"]["responses"]["200"] for path, each in paths.items() if path.endswith(".{format}")}
+    assert len(exports) == 4
+    for path, documented in exports.items():
+        answer = await export(service, path.format(batch_id=BATCH_ID, format="csv"))
+        sent = {name for name in answer.headers if name.startswith("x-outcomes-")}
+        assert sent == {name.lower() for name in documented["headers"]}, path
+
+
 async def test_batches_and_their_recipients_are_chosen_by_agent_and_time(
     service: httpx.AsyncClient, database: Database
 ) -> None:

@@ -3,7 +3,7 @@
 import httpx
 
 from service.store.database import Database
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService
 from tests.exposition import read_metric
 from tests.factories import make_payload, post_webhook
@@ -78,7 +78,7 @@ async def test_a_webhook_that_cannot_be_stored_for_a_failure_of_ours_is_to_be_se
     start_service: StartService, database: Database
 ) -> None:
     await database.pool.execute("DROP FUNCTION ingest")
-    async with start_service(Limits(hold_seconds=0.5)) as service:
+    async with start_service(BacklogLimits(hold_seconds=0.5)) as service:
         answer = await post_webhook(service, make_payload())
         assert "ingest" not in assert_problem(answer, 503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0

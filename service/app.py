@@ -29,7 +29,7 @@ from service.front import Front, build_routes
 from service.health import COMMITTER, Health
 from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
-from service.outcomes.recipients import Recipients
+from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures

@@ -10,7 +10,7 @@ from service.exports.export import Exporter, ExportRequest, Kind
 from service.exports.formats import MEDIA_TYPES, Format
 from service.exports.streaming import ExportResponse
 from service.outcomes.http import AGENT_ID, BATCH_ID
-from service.outcomes.recipients import MAX_RECIPIENT, STATE
+from service.outcomes.recipients_http import MAX_RECIPIENT, STATE
 from service.telemetry.metrics import Metrics
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Number, PathChoice

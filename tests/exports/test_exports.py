@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.outcomes.recipients import STATES
+from service.outcomes.recipients_http import STATES
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.exports.exported import (

@@ -50,7 +50,7 @@ async def test_each_recipient_comes_once_with_what_decided_its_outcome(
 async def test_a_state_is_found_however_rare_it_is(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
+    monkeypatch.setattr("service.outcomes.recipients_http.FILTER_SCAN_RECIPIENTS", scanned)
     await store_batch(database.url, 12)
     for number in (3, 4, 11):
         await post_webhook(service, make_payload(recipient=number, status="busy"))
@@ -120,7 +120,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
 async def test_filters_narrow_together_whatever_a_page_looks_at(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
+    monkeypatch.setattr("service.outcomes.recipients_http.FILTER_SCAN_RECIPIENTS", scanned)
     await fill_for_filters(service, database)
     for params, expected in FILTERS:
         for limit in (1, 100):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, TypedDict, TypeVar
 import msgspec
 from msgspec import Meta
 
-from service.outcomes.recipients import RecipientHistory
+from service.outcomes.recipients_http import RecipientHistory
 from service.web import schemas
 from service.web.responses import One
 from service.web.schemas import describe_shapes

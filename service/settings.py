@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
-from service.values import clean, clean_key, clean_secret, read_text
+from service.values import clean, clean_key, clean_secret, read_text_file
 
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
 
@@ -194,7 +194,7 @@ def _read_file(environ: Mapping[str, str], name: str, path: Path) -> str:
     if environ.get(name):
         raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")
     try:
-        value = _clean(name, f"{name}_FILE", read_text(path))
+        value = _clean(name, f"{name}_FILE", read_text_file(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
     if not value:

@@ -15,7 +15,7 @@ from service.feed.watch import FeedWatch
 from service.store.database import Database
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Free, Number, PathText, read_json
-from service.web.responses import JsonResponse, One, Page, Time, raw
+from service.web.responses import JsonResponse, One, Page, Time, raw, wait_for_disconnect
 
 MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
@@ -170,7 +170,7 @@ class Feed:
     async def _wait(self, request: Request, after: int, seconds: float) -> bool:
         """Like ``FeedWatch.wait``, but also ends when the client disconnects."""
         moved = asyncio.create_task(self._watch.wait(after, seconds))
-        gone = asyncio.create_task(_await_disconnect(request))
+        gone = asyncio.create_task(wait_for_disconnect(request.receive))
         try:
             await asyncio.wait((moved, gone), return_when=asyncio.FIRST_COMPLETED)
             return moved.done() and moved.result()
@@ -178,11 +178,6 @@ class Feed:
             moved.cancel()
             gone.cancel()
             await asyncio.gather(moved, gone, return_exceptions=True)
-
-
-async def _await_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _show_entry(entry: asyncpg.Record) -> FeedEntry:

@@ -68,7 +68,7 @@ async def read_groups(
         raise InvalidRequestError(f"time_zone: {batch_filter.time_zone!r} is not known to the database") from error
     page = rows[:limit]
     return GroupsPage(
-        [_show_key(group_by, row) | _show(row) for row in page],
+        [_show_key(group_by, row) | _show_figures(row) for row in page],
         _to_cursor(group_by, page[-1]) if len(rows) > limit else None,
         rows[0]["as_of"] if rows else None,
     )
@@ -110,7 +110,7 @@ def _show_key(group_by: str, row: asyncpg.Record) -> dict[str, Any]:
     return {"campaign_id": row["campaign_id"], "name": row["name"], "batch_ids": row["batch_ids"]}
 
 
-def _show(row: asyncpg.Record) -> dict[str, Any]:
+def _show_figures(row: asyncpg.Record) -> dict[str, Any]:
     states: dict[str, int] = msgspec.json.decode(row["states"])
     statuses = {status: states.get(status, 0) for status in STATUSES}
     processed = sum(statuses.values())

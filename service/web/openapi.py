@@ -46,7 +46,7 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
     shapes, components = _describe_all(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
+        described = {"operationId": _name(operation, operations)} | _describe_operation(operation, shapes)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     tags = dict.fromkeys(operation.tag for operation in operations)
     return {
@@ -76,7 +76,7 @@ def _describe_all(operations: list[Operation]) -> tuple[dict[Any, Schema], dict[
     return dict(zip(shapes, schemas, strict=True)), components
 
 
-def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
+def _describe_operation(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
     text = to_markdown(operation.handler.__doc__ or "")
     scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
     described: dict[str, Any] = {

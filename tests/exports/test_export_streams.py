@@ -124,7 +124,7 @@ async def test_an_export_is_of_one_instant_however_slowly_it_is_read(
     await wait_for_ending(service, "done")
 
 
-async def test_so_many_exports_run_at_once_and_the_next_is_told_to_come_back(
+async def test_exports_beyond_the_maximum_are_refused_with_the_time_to_retry(
     start_service: StartService, database: Database
 ) -> None:
     await store_large_batch(database)

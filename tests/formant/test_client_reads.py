@@ -84,7 +84,7 @@ async def test_a_read_that_is_refused_is_never_repeated(status: int, told: int) 
 
 
 @pytest.mark.parametrize("trouble", [500, httpx.ReadTimeout("t"), b"garbage"])
-async def test_trouble_that_does_not_pass_is_told_as_the_providers(trouble: int | bytes | Exception) -> None:
+async def test_a_lasting_failure_is_reported_as_the_providers(trouble: int | bytes | Exception) -> None:
     provider = Provider(*[trouble] * 10)
     error = await provider.fail()
     assert (error.status, error.is_sent_unknown) == (502, False)

@@ -260,7 +260,7 @@ async def test_a_refusal_that_cannot_be_read_is_a_refusal_all_the_same(body: byt
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_told_as_ours_to_mend_and_not_as_the_callers(status: int) -> None:
+async def test_a_refused_key_is_reported_as_our_fault_and_not_as_the_callers(status: int) -> None:
     error = await answering(status, b'{"error": {"message": "no", "type": "authentication_error"}}').fail()
     assert not error.is_sent_unknown
     assert (error.status, error.type) == (502, "authentication_error")

@@ -79,7 +79,9 @@ async def test_one_recipient_shows_every_word_that_is_known_of_it(
     assert (await service.get(f"{PATH}/2")).json()["data"]["history"] == []
 
 
-async def test_what_is_not_there_or_cannot_be_asked_is_told(service: httpx.AsyncClient, database: Database) -> None:
+async def test_an_unknown_recipient_or_batch_and_a_wrong_filter_are_refused(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     await store_batch(database.url, 3)
     for path in (f"{PATH}/4", f"{PATH}/0", f"{PATH}/x", f"{PATH}/99999999999", "/v1/batch-calls/999/recipients"):
         assert (await service.get(path)).status_code == 404, path

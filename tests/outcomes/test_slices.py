@@ -82,7 +82,7 @@ async def test_results_can_be_sliced_by_too(service: httpx.AsyncClient, database
     ]  # fmt: skip
 
 
-async def test_beyond_the_most_frequent_values_the_others_are_told_together(
+async def test_beyond_the_most_frequent_values_the_others_are_shown_together(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     cities = [f"city {n:03}" for n in range(60)] + ["city 007"] * 3 + ["x" * 500]
@@ -135,7 +135,7 @@ async def test_a_slice_that_takes_too_long_is_given_up_with_what_else_to_do(data
         assert (await Slicer(database).slice(connection, BATCH_ID, "city"))["computed"]["recipients"] == 1
 
 
-async def test_more_slices_at_once_than_there_is_room_for_are_refused_and_told_to_come_again(
+async def test_slices_beyond_the_maximum_are_refused_with_the_time_to_retry(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICES_AT_ONCE", 0)

@@ -125,7 +125,7 @@ def test_durations_are_of_completed_recipients_that_have_one() -> None:
     assert to_provider_metrics(counts).avg_duration_seconds == 41.7
 
 
-def test_attempts_are_told_by_status_and_by_how_many_a_recipient_took() -> None:
+def test_attempts_are_shown_by_status_and_by_how_many_a_recipient_took() -> None:
     counts = make_counts(
         outcomes=[outcome("completed", 3, attempts=2), outcome("busy", 1, attempts=2), outcome("busy", 2, attempts=1)],
         attempts=[attempt(9, "completed", 3), attempt(10, "busy", 4), attempt(None, "busy", 3)],
@@ -183,7 +183,7 @@ def test_results_list_their_values_and_count_what_is_not_listed_as_other() -> No
     assert results["mood"] == {"total": 2, "values": {"good": 2}, "other": 0}
 
 
-def test_sources_tell_how_many_recipients_were_healed() -> None:
+def test_sources_show_how_many_recipients_were_healed() -> None:
     assert summarise(SEED)["sources"] == {"webhook": 475, "healed": 20}
 
 
@@ -205,7 +205,7 @@ def test_a_batch_without_events_has_no_percents_and_no_average() -> None:
         assert to_provider_metrics(make_counts(total)).avg_duration_seconds == 0.0
 
 
-def test_more_outcomes_than_the_provider_told_recipients_never_make_a_negative_count() -> None:
+def test_more_outcomes_than_the_provider_reports_recipients_never_make_a_negative_count() -> None:
     assert summarise(make_counts(2, outcomes=[outcome("busy", 5)]))["recipients"]["in_progress"] == 0
 
 

@@ -95,7 +95,7 @@ async def test_the_provider_is_called_again_within_the_hour(database: Database, 
     assert await wait_of(budget) == 0
 
 
-async def test_nothing_that_the_provider_tells_puts_off_calls_for_more_than_an_hour(database: Database) -> None:
+async def test_nothing_that_the_provider_answers_delays_calls_for_more_than_an_hour(database: Database) -> None:
     clock = Clock()
     budget = open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": "999999999"}))

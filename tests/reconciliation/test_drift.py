@@ -142,7 +142,7 @@ def test_rates_pass_as_equal_when_they_were_rounded(rate: float, verdict: str) -
     assert compare(change(DONE, success_rate=rate), DONE, seconds=GRACE).verdict == verdict
 
 
-def test_a_figure_that_is_no_longer_told_does_not_count_as_none() -> None:
+def test_a_figure_that_is_no_longer_reported_does_not_count_as_zero() -> None:
     assessment = compare(change(DONE, busy_count=None), DONE, seconds=GRACE)
     assert assessment.verdict == "complete"  # the total still tells it
     assert [(d.figure, d.theirs, d.allowed, d.reason) for d in assessment.differences] == [
@@ -150,7 +150,7 @@ def test_a_figure_that_is_no_longer_told_does_not_count_as_none() -> None:
     ]  # fmt: skip
 
 
-def test_nothing_is_complete_that_the_told_figures_cannot_prove() -> None:
+def test_nothing_is_complete_that_the_reported_figures_cannot_prove() -> None:
     theirs = change(DONE, busy_count=None, failed_count=None)
     assessment = compare(theirs, DONE, seconds=GRACE)
     assert assessment.verdict == "unverified"
@@ -212,7 +212,7 @@ def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhook
     assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
 
 
-def test_the_providers_contradictions_are_told_apart_from_drift() -> None:
+def test_the_providers_contradictions_are_distinguished_from_drift() -> None:
     theirs = change(DONE, total_processed=501, success_rate=86.6)
     assessment = compare(theirs, theirs, seconds=GRACE)
     assert [(found.rule, found.reported, found.expected) for found in assessment.inconsistencies] == [

@@ -89,7 +89,9 @@ async def test_a_healed_call_that_waits_becomes_final_once_nobody_waits(database
     assert (await walker.walk(provider, key, may_retry=True)).found == 0
 
 
-async def test_a_call_that_two_open_batches_may_have_made_is_left_and_told(database: Database, walker: Walker) -> None:
+async def test_a_call_that_two_open_batches_may_have_made_is_left_alone_and_reported(
+    database: Database, walker: Walker
+) -> None:
     key = await store_batch(database.url)
     await store_batch(database.url, batch_id=457, ref_token="other")
     progress = await walker.walk(Provider([converse(1)]), key)
@@ -97,7 +99,7 @@ async def test_a_call_that_two_open_batches_may_have_made_is_left_and_told(datab
     assert await states(database) == {}
 
 
-async def test_a_phone_that_a_batch_holds_twice_is_left_and_told(database: Database, walker: Walker) -> None:
+async def test_a_phone_that_a_batch_holds_twice_is_left_alone_and_reported(database: Database, walker: Walker) -> None:
     key = await store_batch(database.url)
     await database.pool.execute("UPDATE recipients SET phone = $1 WHERE recipient_no = 2", phone_of(1))
     assert (await walker.walk(Provider([converse(1)]), key)).ambiguous == 1
@@ -182,7 +184,7 @@ async def test_a_healed_call_whose_late_webhook_says_otherwise_is_settled_by_the
     assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
 
 
-async def test_a_carriers_failure_that_is_told_as_any_failure_is_no_contradiction(
+async def test_a_telephony_failure_that_is_reported_as_failed_is_no_contradiction(
     database: Database, walker: Walker
 ) -> None:
     key = await store_batch(database.url)

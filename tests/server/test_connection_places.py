@@ -61,7 +61,7 @@ async def test_the_one_that_has_been_idle_for_the_longest_goes_first() -> None:
         assert await ask(connections[2]) == 200
 
 
-async def test_a_head_and_a_body_that_stand_still_are_told_to_come_again() -> None:
+async def test_a_stalled_head_and_a_stalled_body_are_answered_with_the_time_to_retry() -> None:
     for begun, stage in ((GET[:-2], "head"), (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nx", "body")):
         async with serve_kept(connections=1) as server, server.connect() as slow:
             await slow.send(begun)
@@ -71,7 +71,7 @@ async def test_a_head_and_a_body_that_stand_still_are_told_to_come_again() -> No
                 assert await ask(newcomer) == 200
                 answer = await slow.read_answer()
                 assert answer.status == 503
-                assert answer.tell_problem()[0] == "unavailable"
+                assert answer.read_problem()[0] == "unavailable"
                 assert await slow.read_to_end() == b""
                 with pytest.raises(ConnectionError):  # nobody listens any more: it has no place even to be refused in
                     await send_on(slow)
@@ -104,7 +104,7 @@ async def test_beyond_the_reserve_a_connection_is_answered_503_before_it_has_sen
         async with server.connect() as newcomer:
             answer = await newcomer.read_answer()
             assert answer.status == 503
-            assert answer.tell_problem()[0] == "unavailable"
+            assert answer.read_problem()[0] == "unavailable"
             assert b"retry-after: " in answer.head
             assert await newcomer.read_to_end() == b""
         assert server.count_cut() == {"full": 1}
@@ -128,7 +128,7 @@ async def test_probes_are_answered_in_a_house_full_of_work_and_nobody_else_is() 
                 assert b"connection: close\r\n" in answer.head  # the place is for one answer
                 assert await connection.read_to_end() == b""
                 if status == 503:
-                    assert answer.tell_problem()[0] == "unavailable"
+                    assert answer.read_problem()[0] == "unavailable"
                     assert b"retry-after: " in answer.head
         assert server.count_cut() == {"full": 1}
         assert "/v1/feed" not in server.paths

@@ -41,7 +41,7 @@ async def test_headers_that_drip_are_cut_off_however_they_drip() -> None:
         await server.wait_for(refused=1)
         answer = await connection.read_answer()
         assert answer.status == 503  # after a 408 the provider would never send its webhook again
-        assert answer.tell_problem() == ("unavailable", "The headers did not arrive within 10 s")
+        assert answer.read_problem() == ("unavailable", "The headers did not arrive within 10 s")
         assert b"retry-after: " in answer.head
         assert await connection.read_to_end() == b""
         assert server.count_cut() == {"slow_head": 1}
@@ -73,7 +73,7 @@ async def test_an_idle_connection_is_closed_after_its_time_which_a_request_start
         assert server.count_cut() == {}, "that is as it should be"
 
 
-async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() -> None:
+async def test_a_stalled_body_is_cut_off_and_the_application_gets_the_disconnect() -> None:
     async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
         await connection.send(HEAD + b"Content-Length: 100\r\n\r\n")
         await server.wait_for(body=1)
@@ -87,7 +87,7 @@ async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() ->
         server.sweep_after(0.1)
         answer = await connection.read_answer()
         assert answer.status == 503
-        assert "Nothing of the body arrived for 10 s" in answer.tell_problem()[1]
+        assert "Nothing of the body arrived for 10 s" in answer.read_problem()[1]
         assert await connection.read_to_end() == b""
         await asyncio.wait_for(server.disconnected.wait(), DEADLINE_SECONDS)
         assert server.count_cut() == {"slow_body": 1}
@@ -112,7 +112,7 @@ async def test_a_body_that_drips_is_cut_off_once_patience_is_over() -> None:
             server.sweep_after(1)
         answer = await slow.read_answer()
         assert answer.status == 503
-        assert "less than 100 bytes a second" in answer.tell_problem()[1]
+        assert "less than 100 bytes a second" in answer.read_problem()[1]
         await fast.send(b"x" * (10000 - 30 * 101))
         assert (await fast.read_answer()).body == b"10000"
         assert server.count_cut() == {"slow_body": 1}

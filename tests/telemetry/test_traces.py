@@ -151,7 +151,7 @@ async def test_only_the_share_that_was_asked_for_is_kept_and_what_callers_keep(
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE_ID}
 
 
-async def test_the_provider_is_told_nothing_of_our_traces(start_service: StartService, collector: Collector) -> None:
+async def test_the_provider_receives_nothing_of_our_traces(start_service: StartService, collector: Collector) -> None:
     with collect() as provider:
         settings = {"FORMANT_BASE_URL": provider.url, "FORMANT_API_KEY": KEY, "OUTCOMES_TRACES": "1"}
         async with start_service(DEFAULT_BACKLOG_LIMITS, **settings) as service:

@@ -169,7 +169,7 @@ async def test_the_providers_own_calls_and_the_open_ones_ignore_parameters_that_
         assert (await service.get(f"{path}?colour=red&colour=blue")).status_code == 200
 
 
-async def test_a_field_that_form_and_query_tell_differently_is_refused(service: httpx.AsyncClient) -> None:
+async def test_a_field_that_differs_between_form_and_query_is_refused(service: httpx.AsyncClient) -> None:
     form: dict[str, Any] = {
         "data": {"agent_id": "1", "name": "April", "dry_run": "true", "force": "true"},
         "files": {"file": ("contacts.csv", "customer_phone\n+919876543210\n", "text/csv")},

@@ -48,7 +48,7 @@ async def test_a_wrong_method_is_reported_with_the_right_ones(service: httpx.Asy
         assert {word.strip() for word in answer.headers["allow"].split(",")} == right
 
 
-async def test_a_wrong_method_is_told_with_all_methods_of_the_path_where_each_has_a_handler_of_its_own(
+async def test_a_wrong_method_is_answered_with_all_methods_of_the_path_where_each_has_its_own_handler(
     service: httpx.AsyncClient,
 ) -> None:
     answer = await service.delete("/v1/batch-calls/456/recipients")

@@ -23,7 +23,7 @@ async def test_an_idle_committer_writes_at_once_without_waiting_for_any_timer() 
         await future
 
 
-async def test_a_caller_is_told_only_after_its_group_was_written() -> None:
+async def test_a_caller_is_answered_only_after_its_group_was_written() -> None:
     database = Database()
     async with running(database):
         future = database.submit("a")

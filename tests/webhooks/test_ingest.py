@@ -51,7 +51,7 @@ async def test_an_event_that_fits_no_batch_is_unattributed_and_counted_so_only_o
     assert (await get_event(database, event.event_id))["disposition"] == "unattributed"
 
 
-async def test_every_kind_of_event_in_one_group_is_told_apart(database: Database) -> None:
+async def test_every_kind_of_event_in_one_group_is_distinguished(database: Database) -> None:
     await store_batch(database.url)
     known, new, stray = decode(
         make_payload(recipient=1), make_payload(recipient=2), make_payload(recipient=None, phone="+919999999999")

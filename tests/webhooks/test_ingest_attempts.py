@@ -81,7 +81,7 @@ async def test_attempts_that_arrive_in_any_order_come_to_the_same(database: Data
     assert states[0]["result_counts"] == [("mood", "c", 1)]
 
 
-async def test_the_providers_number_tells_the_latest_attempt_even_against_its_times(database: Database) -> None:
+async def test_the_providers_number_decides_the_latest_attempt_even_against_its_times(database: Database) -> None:
     await store_batch(database.url)
     second = make_payload(status="busy", attempt=2, began=BEGAN)
     first = make_payload(status="no_answer", attempt=1, final=False, began=BEGAN + timedelta(hours=5))
@@ -142,7 +142,7 @@ async def test_of_two_events_about_one_attempt_the_later_word_of_the_provider_wi
     assert dispositions == ["applied", "superseded"]
 
 
-async def test_attempts_without_a_number_are_told_apart_by_the_time_they_began(database: Database) -> None:
+async def test_attempts_without_a_number_are_distinguished_by_the_time_they_began(database: Database) -> None:
     await store_batch(database.url)
     calls = [make_payload(attempt=None, conversation_id="c-1", status=status, began=BEGAN + timedelta(hours=hour))
              for hour, status in ((0, "busy"), (1, "no_answer"), (0, "busy"))]  # fmt: skip

@@ -98,7 +98,7 @@ async def test_a_full_backlog_answers_at_once_and_empties_when_the_held_are_refu
         assert (await post_webhook(service, make_payload())).status_code == 204
 
 
-async def test_readers_are_told_in_the_common_shape_that_they_may_ask_again(
+async def test_readers_get_an_error_in_the_common_shape_and_may_retry(
     start_service: StartService, server: PostgresServer, url: str
 ) -> None:
     async with start_service(OUTCOMES_DATABASE_URL=url) as service:

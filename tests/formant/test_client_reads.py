@@ -76,10 +76,12 @@ async def test_a_read_is_repeated_after_trouble_that_may_pass(trouble: int | byt
     assert len(provider.paths) == 3
 
 
-@pytest.mark.parametrize(("status", "told"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 502)])
-async def test_a_read_that_is_refused_is_never_repeated(status: int, told: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "expected"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 502)]
+)
+async def test_a_read_that_is_refused_is_never_repeated(status: int, expected: int) -> None:
     provider = Provider(status, BATCH)
-    assert (await provider.fail()).status == told
+    assert (await provider.fail()).status == expected
     assert len(provider.paths) == 1
 
 

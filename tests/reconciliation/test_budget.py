@@ -94,7 +94,7 @@ async def test_after_a_429_everybody_stays_away_for_as_long_as_it_says(database:
     clock = Clock()
     budget, replica = open_budget(database, clock), open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": retry_after}))
-    assert 28 <= await wait_of(replica) <= 35  # up to a tenth more than told, so that not all come at once
+    assert 28 <= await wait_of(replica) <= 35  # up to a tenth more than requested, so that not all come at once
     clock.now += timedelta(seconds=31)
     assert await wait_of(replica) == 0
 

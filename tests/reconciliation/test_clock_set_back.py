@@ -171,12 +171,12 @@ async def test_one_clock_that_is_years_ahead_forgets_nothing(database: Database,
         NOW - timedelta(days=100), NOW,
     )  # fmt: skip
     before = await list_partitions(database)
-    told = [NOW - timedelta(days=730)]  # so is the database's ahead, seen from there
-    retention = Retention(database, Metrics(), {kind: 30}, now=lambda: told[0])
+    clock = [NOW - timedelta(days=730)]  # so is the database's ahead, seen from there
+    retention = Retention(database, Metrics(), {kind: 30}, now=lambda: clock[0])
     assert await retention.forget_all() == {}
-    told[0] = NOW + timedelta(days=3000)
+    clock[0] = NOW + timedelta(days=3000)
     await database.pool.execute("DELETE FROM leases")
-    assert await Retention(database, Metrics(), {kind: 1000}, now=lambda: told[0]).forget_all() == {}
+    assert await Retention(database, Metrics(), {kind: 1000}, now=lambda: clock[0]).forget_all() == {}
     assert await list_partitions(database) == before
     await database.pool.execute("DELETE FROM leases")
     assert await retention.forget_all() != {}

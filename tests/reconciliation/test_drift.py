@@ -144,7 +144,7 @@ def test_rates_pass_as_equal_when_they_were_rounded(rate: float, verdict: str) -
 
 def test_a_figure_that_is_no_longer_reported_does_not_count_as_zero() -> None:
     assessment = compare(change(DONE, busy_count=None), DONE, seconds=GRACE)
-    assert assessment.verdict == "complete"  # the total still tells it
+    assert assessment.verdict == "complete"  # the total still proves it
     assert [(d.figure, d.theirs, d.allowed, d.reason) for d in assessment.differences] == [
         ("busy_count", None, True, "not_reported"),
     ]  # fmt: skip

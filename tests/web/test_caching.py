@@ -69,9 +69,9 @@ def statement(text: str) -> Change:
 def change_counters(database: Database, key: int) -> Awaitable[Any]:
     """As a rebuild does it."""
     columns = {"a": ["busy"], "b": ["1"], "c": ["webhook"], "recipients": [1], "talked": [0], "talk_seconds": [0]}
-    told = {"actor": "test", "key_id": None, "outcome": "corrected", "details": "{}"}
+    recorded = {"actor": "test", "key_id": None, "outcome": "corrected", "details": "{}"}
     return load_queries().rebuild_counters(  # type: ignore[no-any-return]
-        database.pool, batch_key=key, counters=["outcome_counts"], **columns, **told
+        database.pool, batch_key=key, counters=["outcome_counts"], **columns, **recorded
     )
 
 

@@ -13,7 +13,7 @@ from service.web.middleware import NO_SNIFFING, PROBES
 from service.web.problems import render_error
 
 RETRY_AFTER_SECONDS = 5
-NO_PLACE = "All places for connections are taken: try again"
+NO_SLOT = "All connection slots are in use: try again"
 
 Header = tuple[bytes, bytes]
 
@@ -36,14 +36,14 @@ def render_refusal(status: int, message: str, more: Sequence[Header]) -> bytes:
 
 
 def answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
-    """The application of a reserved place."""
+    """The application for a connection with a reserved slot."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PROBES:
             await app(scope, receive, send)
             return
         keeper.count_cut("full")
-        headers, body = _make_error(503, NO_PLACE)
+        headers, body = _make_error(503, NO_SLOT)
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 

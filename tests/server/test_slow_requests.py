@@ -112,7 +112,7 @@ async def test_a_body_that_drips_is_cut_off_once_patience_is_over() -> None:
             server.sweep_after(1)
         answer = await slow.read_answer()
         assert answer.status == 503
-        assert "less than 100 bytes a second" in answer.read_problem()[1]
+        assert "less than 100 bytes per second" in answer.read_problem()[1]
         await fast.send(b"x" * (10000 - 30 * 101))
         assert (await fast.read_answer()).body == b"10000"
         assert server.count_cut() == {"slow_body": 1}

@@ -131,7 +131,7 @@ async def test_open_connections_are_counted_by_stage(service: httpx.AsyncClient)
         assert await read_metric(service, "outcomes_connections", stage="answering") == 1  # who reads this
 
 
-async def test_probes_are_answered_while_all_places_are_taken(start_service: StartService) -> None:
+async def test_probes_are_answered_while_all_slots_are_in_use(start_service: StartService) -> None:
     async with start_service(OUTCOMES_MAX_CONNECTIONS="1") as service, connect_raw(service) as waiting:
         await waiting.send(
             f"GET /v1/feed?wait=30 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()

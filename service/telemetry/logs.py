@@ -66,7 +66,7 @@ def configure_logs(level: str, *, for_people: bool = False) -> None:
 
 class LineLimit:
     """Allows a few lines per second for each reason, so that a flood of events does not flood the log too. It
-    lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
+    counts the lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
 
     A reason is a static word. It is remembered for as long as its second lasts.
     """

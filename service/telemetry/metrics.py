@@ -105,7 +105,7 @@ class Metrics:
         )
         self.secret_used = tally(
             "outcomes_webhook_secret_used",
-            "Webhooks verified, by target and the secret's number in its list, from 1. A secret that is not used can go.",
+            "Webhooks verified, by target and the secret's number in its list, from 1. An unused one can be removed.",
             ["target", "secret"],
         )
         self.events = counter(

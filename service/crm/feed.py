@@ -55,7 +55,7 @@ class FeedReader:
     is_patient: bool
 
     async def get_place(self, consumer: str) -> Place:
-        """The consumer's place; position 0 without a tag for a new consumer."""
+        """What the consumer has acknowledged; position 0 without a tag for a new consumer."""
         answer = await self._call("GET", f"/v1/feed/consumers/{consumer}", allowed=(404,))
         return Place() if answer.status == 404 else _decode(answer, _One[Place]).data
 

@@ -83,7 +83,7 @@ class BatchCalls:
         answer = JSONResponse({"data": _describe_batch(batch)})
         if fault is not None and fault.startswith("accepted_"):
             status = int(fault.removeprefix("accepted_"))
-            raise ProviderError(status, "A fault of the sandbox: the batch is being called all the same.")
+            raise ProviderError(status, "A fault of the sandbox: the batch is being called anyway.")
         if fault == "lost_answer":
             return NoAnswer()
         return LateAnswer(answer, self.faults) if fault == "hang" else answer

@@ -21,8 +21,8 @@ MAX_SAMPLES = 3
 
 
 def check_unchanged(place: Place, mapping: Mapping) -> None:
-    """Raises SyncError when the consumer reached its position with another mapping: the records sent so far lack what is
-    new in this one. A position without a tag is from an earlier version, which stored none."""
+    """Raises SyncError when the consumer reached its position with another mapping: the records sent so far lack what
+    is new in this one. A position without a tag is from an earlier version, which stored none."""
     if place.tag not in {None, mapping.digest()}:
         raise SyncError(
             f"The mapping has changed since {mapping.consumer} reached position {place.position}: the CRM's records "

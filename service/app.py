@@ -171,8 +171,7 @@ async def open_app(
                 "reconciliation": reconciler.run,
                 "promotion": Promoter(database, uploader).run,
             }
-        if any(settings.keep_days.values()):
-            tasks["retention"] = Retention(database, metrics, settings.keep_days).run
+        tasks["retention"] = Retention(database, metrics, settings.keep_days).run
         background = await stack.enter_async_context(open_background(metrics))
         await stack.enter_async_context(run_committer(background, committer))
         for name, run in tasks.items():

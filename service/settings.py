@@ -5,7 +5,6 @@ cleans both the same way. An invalid value stops the service at startup, with a 
 it takes.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
+from service.spelling import find_near
 from service.values import clean, clean_key, clean_secret, read_text_file
 
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
@@ -177,7 +177,7 @@ def find_unknown_names(environ: Mapping[str, str]) -> dict[str, str]:
     """
     known = NAMES.keys() | SYNC_NAMES.keys() | {f"{name}_FILE" for name in SECRETS | SYNC_SECRETS}
     unknown = [name for name in environ if name.startswith(("OUTCOMES_", "FORMANT_")) and name not in known]
-    return {name: next(iter(difflib.get_close_matches(name, known, n=1)), "") for name in sorted(unknown)}
+    return {name: find_near(name, known) or "" for name in sorted(unknown)}
 
 
 def _text(environ: Mapping[str, str], name: str, default: str = "", *, empty_is_value: bool = False) -> str:

@@ -4,12 +4,13 @@
 number out of range) fails only its own record.
 """
 
-import difflib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import msgspec
+
+from service.spelling import find_near
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
@@ -91,5 +92,5 @@ def explain_field(field: str) -> str:
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """The nearest known word as the end of a message, or ""."""
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+    nearest = find_near(word, known)
+    return f" (did you mean {nearest!r}?)" if nearest else ""

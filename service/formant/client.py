@@ -60,16 +60,14 @@ class FormantClient:
         self._metrics = metrics
         self._pacer = pacer
 
-    async def upload_batch(
-        self, agent_id: int, name: str, file_name: str, file: BinaryIO, fence: Fence
-    ) -> ProviderBatch:
+    async def upload_batch(self, agent_id: int, name: str, file: BinaryIO, fence: Fence) -> ProviderBatch:
         """Uploads a CSV, once. ``ProviderError.is_sent_unknown``: people may be called nevertheless."""
         with span("provider", kind=SpanKind.CLIENT, operation="upload_batch", agent_id=agent_id) as traced:
             request = self._http.build_request(
                 "POST",
                 "/v1/batch-call",
                 data={"agent_id": str(agent_id), "name": name},
-                files={"file": (file_name, file, "text/csv")},
+                files={"file": ("contacts.csv", file, "text/csv")},  # it refuses other endings
             )
             assert isinstance(request.stream, httpx.AsyncByteStream)
             request.stream = body = FencedBody(request.stream, fence)

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import PhoneMetadata
 
-from service.phones.canonical import fold
+from service.phones.parsing import fold
 
 MAX_NUMBERS = 1000
 _MAX_SPANS = 20_000

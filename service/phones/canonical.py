@@ -12,14 +12,13 @@ would be a guess.
 """
 
 import re
-import unicodedata
 from functools import lru_cache
 from urllib.parse import unquote
 
 import phonenumbers
 from phonenumbers import NumberParseException
 
-from service.phones.parsing import E164, PhoneError, is_plain_e164, normalise_phone, parse_national, to_e164
+from service.phones.parsing import E164, PhoneError, fold, is_plain_e164, normalise_phone, parse_national, to_e164
 
 MAX_CHARACTERS = 200
 """A longer text is not a phone."""
@@ -49,28 +48,6 @@ def require_phone(value: str, region: str) -> str:
     """``value`` in E.164. Raises PhoneError, which does not quote it, where it cannot be read."""
     phone = canonical_phone(value, region) or ""
     return phone if E164.fullmatch(phone) else normalise_phone(value, region)
-
-
-def fold(text: str) -> str:
-    """``text`` with digits, dashes and spaces of any script in ASCII, and without invisible characters."""
-    if text.isascii():
-        return text
-    return unicodedata.normalize("NFKC", text).translate(_FOLDED)
-
-
-class _Folded(dict[int, str]):
-    """Maps code points to their folded characters; caches each result."""
-
-    def __missing__(self, point: int) -> str:
-        character = chr(point)
-        category = "" if point < 128 else unicodedata.category(character)
-        if category == "Nd":
-            character = str(unicodedata.decimal(character))
-        folded = self[point] = {"Pd": "-", "Zs": " ", "Cf": ""}.get(category, character)
-        return folded
-
-
-_FOLDED = _Folded()
 
 
 @lru_cache(maxsize=CACHED)

@@ -1,17 +1,36 @@
 """Phones in files and requests: normalised to E.164 with Google's metadata, or refused with a reason.
 
-The library takes about 50 µs per number. A number in plain E.164 whose length fits its country code does not need it.
-A number is never refused for an unknown prefix: metadata ages, and only the provider knows which numbers it can call.
+A phone that is read wrongly calls somebody else, so nothing is guessed that the text does not show:
+
+- With ``+`` or ``00`` the country is known. Any possible number is accepted, also one that is not in use as far as the
+  metadata know: they age, and only the provider knows which numbers it can call.
+- Without, the number must be valid in the region's plan, alone or after its country code (``919876543210``). Where the
+  region was stated for the very file, a number that has the plan's form and a subscriber's length is enough.
+- Digits are joined across blanks, hyphens and parentheses, and across nothing else.
+
+The library takes about 50 µs per number. A number in plain E.164 whose length fits its country code does not need it,
+and neither does a valid national number without a prefix.
 """
 
 import re
-from functools import cache
+import unicodedata
 
 import phonenumbers
-from phonenumbers import NumberParseException, PhoneMetadata, ValidationResult
+from phonenumbers import NumberParseException, ValidationResult
+
+from service.phones.plans import Plan, find_origin, find_plan, find_plans, split_code
 
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
-_WRITTEN = re.compile("\\(?\\+?[0-9 ().\\-/\u00a0\u2010-\u2015]+")
+LIKELY_REGIONS = ("IN", "US", "GB", "AE", "SG", "AU", "ZA", "NG", "KE", "GH", "PK", "BD", "PH", "ID", "MX", "BR", "DE")
+"""Regions that an error names where a number without a country would be valid there."""
+_JOINED = re.compile(r"\(?\+?[0-9][0-9 ()-]*")
+_INTEGER = re.compile(r"(\+?[0-9]+)\.0+")
+_SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
+_DATE = re.compile(r"[0-9]{1,2}([-/. ])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([-/. ])[0-9]{1,2}\2[0-9]{1,2}")
+_BETWEEN = re.compile(r"[^0-9()+ -]+|(?<=[0-9]) *(?=\(?\+)")
+_EXTENSION = re.compile(r"(?i)[0-9] *(?:[;,]? *ext(?:ension|n)?[.:= ]*|x|#) *[0-9]+\Z")
+_FORMULA = re.compile(r'="?([^"]*)"?')
+_BLANK = frozenset({"", "-", "--", "0", ".", "n/a", "#n/a", "na", "nan", "nil", "none", "null", "unknown", "#ref!"})
 _SPELLING = "write + and 7 to 15 digits, such as +919876543210"
 
 
@@ -25,45 +44,124 @@ class PhoneError(ValueError):
         self.remedy = remedy
 
 
-def normalise_phone(value: str, default_region: str) -> str:
-    """``value`` in E.164. Raises PhoneError, which does not quote it."""
-    return value if is_plain_e164(value) else parse_phone(value, default_region)
+def normalise_phone(value: str, region: str, *, is_stated: bool = False) -> str:
+    """``value`` in E.164. Raises PhoneError, which does not quote it.
+
+    ``region`` is the country of numbers without a country code, "" for none; ``is_stated``: it is known of these very
+    numbers, and no default.
+    """
+    return value if is_plain_e164(value) else parse_phone(value, region, is_stated=is_stated)
 
 
 def is_plain_e164(value: str) -> bool:
     """Whether the library would return ``value`` unchanged, judged only by the lengths of its country code."""
     if not E164.fullmatch(value):
         return False
-    for digits in (2, 3, 4):
-        rule = _read_rule(value[1:digits])
-        if rule is not None:
-            lengths, prefix = rule
-            return len(value) - digits in lengths and not (prefix and prefix.match(value, digits))
-    return False
+    code = split_code(value[1:])
+    if not code:
+        return False
+    digits = value[1 + len(code) :]
+    plan = find_plans(code)[0]
+    return len(digits) in plan.possible_lengths and not _has_prefix(plan, digits)
 
 
-def parse_phone(value: str, default_region: str) -> str:
-    """``value`` in E.164, read by the library in any spelling. Raises PhoneError."""
-    text = value.strip()
-    if not text:
-        raise PhoneError("phone_missing", "is not a phone number in E.164, it is empty", _SPELLING)
+def parse_phone(value: str, region: str, *, is_stated: bool = False) -> str:
+    """``value`` in E.164, read in any spelling; see ``normalise_phone``."""
+    text = _unwrap(value)
+    _refuse_other_content(text)
     if text.startswith("00"):
         text = "+" + text[2:]
-    is_international = text.lstrip("(").startswith("+")
     try:
-        number = phonenumbers.parse(text) if is_international else parse_national(text, default_region or "IN")
+        if text.lstrip("(").startswith("+"):
+            return to_e164(phonenumbers.parse(text))
+        return _read_national(text, region, is_stated=is_stated)
     except NumberParseException as error:
         raise _explain(error.error_type) from error
-    if number.extension:
-        raise PhoneError("phone_extension", "has an extension, which cannot be called", "give the number without it")
-    if not _WRITTEN.fullmatch(text):
-        raise _explain(NumberParseException.NOT_A_NUMBER)
-    if not is_international and not default_region:
+
+
+def fold(text: str) -> str:
+    """``text`` with digits, dashes and spaces of any script in ASCII, and without invisible characters."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", text).translate(_FOLDED)
+
+
+class _Folded(dict[int, str]):
+    """Maps code points to their folded characters; caches each result."""
+
+    def __missing__(self, point: int) -> str:
+        character = chr(point)
+        category = "" if point < 128 else unicodedata.category(character)
+        if category == "Nd":
+            character = str(unicodedata.decimal(character))
+        folded = self[point] = {"Pd": "-", "Zs": " ", "Cf": "", "Mn": ""}.get(category, character)
+        return folded
+
+
+_FOLDED = _Folded()
+
+
+def _unwrap(value: str) -> str:
+    """The number without what spreadsheets and address books put around it: ``'+91…``, ``="+91…"``, ``tel:+91…``."""
+    text = fold(value).strip()
+    if formula := _FORMULA.fullmatch(text):
+        text = formula[1].strip()
+    text = text.strip("'\"`\u2018\u2019\u201c\u201d").strip()
+    if text[:4].lower() == "tel:":
+        text = text[4:].strip()
+    integer = _INTEGER.fullmatch(text)
+    return integer[1] if integer else text
+
+
+def _refuse_other_content(text: str) -> None:
+    """Refuses what is not one number: nothing, a damaged number, a date, several numbers, an extension, text."""
+    if text.lower() in _BLANK:
+        raise PhoneError("phone_missing", "holds no phone number", "fill it in, or remove the row")
+    if _SCIENTIFIC.fullmatch(text):
         raise PhoneError(
-            "phone_country", "is not a phone number in E.164, it has no country code",
-            f"{_SPELLING}, or set OUTCOMES_DEFAULT_REGION",
+            "phone_scientific", "was shortened by a spreadsheet (like 9.19877E+11), which lost digits",
+            "format the column as text in the spreadsheet, enter the numbers again, and export it again",
         )  # fmt: skip
-    return to_e164(number)
+    if _DATE.fullmatch(text):
+        raise PhoneError("phone_date", "is a date", "check which column holds the phone numbers")
+    if _JOINED.fullmatch(text):
+        return
+    if sum(_count_digits(part) >= 7 for part in _BETWEEN.split(text)) > 1:
+        raise PhoneError("phone_several", "holds two phone numbers", "leave one, and put the other in its own column")
+    if _EXTENSION.search(text):
+        raise PhoneError("phone_extension", "has an extension, which cannot be called", "give the number without it")
+    separator = re.search(r"[0-9] *([^0-9 ()+-]+) *[0-9]", text)
+    if separator and _count_digits(text) >= 7:
+        raise PhoneError(
+            "phone_separator", f"has {separator[1][:5].strip()!r} between its digits, so it may not be one number",
+            "write the number with blanks or hyphens only, or remove what does not belong to it",
+        )  # fmt: skip
+    raise _explain(NumberParseException.NOT_A_NUMBER)
+
+
+def _count_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
+
+
+def _read_national(text: str, region: str, *, is_stated: bool) -> str:
+    digits = phonenumbers.normalize_digits_only(text)
+    plan = find_plan(region) if region else None
+    if plan is None:
+        raise _ask_for_country(digits)
+    code = str(phonenumbers.country_code_for_region(region))
+    e164 = f"+{code}{digits}"
+    if not _has_prefix(plan, digits) and plan.is_valid(digits) and is_plain_e164(e164):
+        return e164
+    number = parse_national(text, region)
+    if phonenumbers.is_valid_number(number):
+        return to_e164(number)
+    if digits.startswith(code) and find_origin(f"+{digits}").is_valid:
+        return f"+{digits}"
+    national = phonenumbers.national_significant_number(number)
+    has_form = plan.general.fullmatch(national) is not None and len(national) in plan.subscriber_lengths
+    if is_stated and has_form:
+        return to_e164(number)
+    raise _refuse_unused(digits, region)
 
 
 def parse_national(text: str, region: str) -> phonenumbers.PhoneNumber:
@@ -97,20 +195,53 @@ def to_e164(number: phonenumbers.PhoneNumber) -> str:
     return e164 if is_same else to_e164(again)
 
 
-@cache
-def _read_rule(code: str) -> tuple[frozenset[int], re.Pattern[str] | None] | None:
-    """The lengths of a country code's national numbers, and the pattern of the national prefix to remove."""
-    regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code))
-    if regions is None:
-        return None
-    if regions[0] == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY:
-        metadata = PhoneMetadata.metadata_for_nongeo_region(int(code))
-    else:
-        metadata = PhoneMetadata.metadata_for_region(regions[0])
-    if metadata is None or metadata.general_desc is None:
-        return None
-    prefix = metadata.national_prefix_for_parsing
-    return frozenset(metadata.general_desc.possible_length), re.compile(prefix) if prefix else None
+def _has_prefix(plan: Plan, digits: str) -> bool:
+    """Whether the library would take something off the front of a national number."""
+    return plan.national_prefix is not None and plan.national_prefix.match(digits) is not None
+
+
+def _ask_for_country(digits: str) -> PhoneError:
+    problem = "is not a phone number in E.164, it has no country code"
+    origin = find_origin(f"+{digits}") if E164.fullmatch(f"+{digits}") else None
+    if origin and origin.is_valid:
+        return PhoneError(
+            "phone_country", f"{problem}; with + it is a valid number of {_name_region(origin.region)}",
+            f"write the + in front of it, or send region={origin.region}",
+        )  # fmt: skip
+    regions = [region for region in LIKELY_REGIONS if _is_valid_in(digits, region)]
+    meanings = [f"region={region} if it is a number of {_name_region(region)}" for region in regions[:3]]
+    remedy = f"{_SPELLING}, or send region=, the country of the numbers without one, such as region=IN"
+    if meanings:
+        remedy = f"{_SPELLING}, or send {', '.join(meanings)}"
+    return PhoneError("phone_country", problem, remedy)
+
+
+def _refuse_unused(digits: str, region: str) -> PhoneError:
+    problem = f"is not a phone number of {_name_region(region)}"
+    origin = find_origin(f"+{digits}") if E164.fullmatch(f"+{digits}") else None
+    if origin and origin.is_valid:
+        return PhoneError(
+            "phone_unused", f"{problem}; with + it is a valid number of {_name_region(origin.region)}",
+            "if that is meant, write the + in front of it",
+        )  # fmt: skip
+    return PhoneError("phone_unused", problem, "correct it, or write it with + and its country code")
+
+
+def _is_valid_in(digits: str, region: str) -> bool:
+    plan = find_plan(region)
+    return plan is not None and (plan.is_valid(digits) or plan.is_valid(digits.removeprefix("0")))
+
+
+def _name_region(region: str) -> str:
+    return _NAMES.get(region, region)
+
+
+_NAMES = {
+    "IN": "India", "US": "the United States", "GB": "the United Kingdom", "AE": "the United Arab Emirates",
+    "SG": "Singapore", "AU": "Australia", "ZA": "South Africa", "NG": "Nigeria", "KE": "Kenya", "GH": "Ghana",
+    "PK": "Pakistan", "BD": "Bangladesh", "PH": "the Philippines", "ID": "Indonesia", "MX": "Mexico", "BR": "Brazil",
+    "DE": "Germany",
+}  # fmt: skip
 
 
 def _explain(error_type: int) -> PhoneError:

@@ -5,7 +5,6 @@ instead. A parameter is ignored only if that weakens nothing; one that asks for 
 is refused. No message quotes a value, because the URL contains a password. Also the settings of every session.
 """
 
-import difflib
 import os
 import re
 import ssl
@@ -15,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from service.errors import ConfigurationError
+from service.spelling import find_near
 
 SESSION = {
     "TimeZone": "UTC",
@@ -183,7 +183,7 @@ def _explain_unknown(name: str, *, is_quotable: bool) -> str:
     """Does not quote a name that may be part of an unencoded password."""
     if not is_quotable or not IDENTIFIER.fullmatch(name):
         return f"{NAME} has an unknown parameter after its ?: compare them with those of psql{ENCODED}"
-    nearest = next(iter(difflib.get_close_matches(name, KNOWN, n=1)), None)
+    nearest = find_near(name, KNOWN)
     meant = f"did you mean {nearest}? " if nearest else ""
     return f"{NAME} has the unknown parameter {name}: {meant}A setting of Postgres goes into options=-c%20NAME=VALUE"
 

@@ -6,6 +6,7 @@ It exits when its standard input closes, because its caller is gone.
 
 import csv
 import hashlib
+import io
 import os
 import random
 import sys
@@ -18,7 +19,17 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
-from service.uploads.report import PHONE_COLUMN, ContactsOptions, ContactsReport, Part, mask_cell, mask_phone
+from service.phones.plans import WORLD, find_origin, split_code
+from service.uploads.report import (
+    PHONE_COLUMN,
+    ContactError,
+    ContactsOptions,
+    ContactsReport,
+    Part,
+    Rejected,
+    mask_cell,
+    mask_phone,
+)
 from service.uploads.rows import Rows, is_text, open_rows
 
 CHUNK_ROWS = 2000
@@ -33,6 +44,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     test_recipients: int
     seed: int
+    rejected: Rejected | None = None
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -48,7 +60,7 @@ def check_file(task: Task, on_progress: Callable[[int], None]) -> ContactsReport
     if not task.test_recipients:
         return _Check(task, frozenset(), on_progress).run(task.parts)
     report = _Check(task, frozenset(), on_progress).run(())
-    if report.error_count:
+    if report.is_refused:
         report.part_counts = [0] * len(task.parts)
         return report
     if task.test_recipients >= report.recipients:
@@ -64,95 +76,157 @@ class _Check:
 
     def __init__(self, task: Task, sample: frozenset[int], on_progress: Callable[[int], None]) -> None:
         self._task = task
+        self._options = task.options
         self._sample = sample
         self._on_progress = on_progress
         self._first_lines: dict[int, int] = {}  # by phone
 
     def run(self, parts: tuple[Part, ...]) -> ContactsReport:
-        path, options = Path(self._task.path), self._task.options
+        path, options = Path(self._task.path), self._options
         columns, rows = open_rows(path, options.ref_column)
         self._report = ContactsReport(columns=columns, bytes=path.stat().st_size)
+        self._phone_column = PHONE_COLUMN
         self._phone_at = columns.index(PHONE_COLUMN)
         self._digest = hashlib.sha256(_join_cells(columns))
         with ExitStack() as stack:
             stack.callback(rows.close)
             writers = [_PartWriter(part, columns, options.ref_column, stack) for part in parts]
-            self._run_rows(rows, writers)
+            rejected = _RejectedWriter(self._task.rejected, columns, stack) if self._task.rejected else None
+            self._run_rows(rows, writers, rejected)
             for writer in writers:
                 writer.flush()
         if not self._report.recipients and not self._report.error_count:
             raise InvalidRequestError("file: has a header and no recipients")
+        self._report.is_refused = options.invalid == "reject" and self._report.error_count > 0
+        if options.invalid == "skip":
+            self._report.skipped = self._report.error_count
+            if not self._report.recipients:
+                raise InvalidRequestError(f"file: no row is left to call; {self._report.errors[0]}")
         self._report.rows_digest = self._digest.hexdigest()
         phones = b"".join(phone.to_bytes(8) for phone in sorted(self._first_lines))
         self._report.people_digest = hashlib.sha256(phones).hexdigest()
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
-    def _run_rows(self, rows: Rows, writers: list["_PartWriter"]) -> None:
+    def _run_rows(self, rows: Rows, writers: list["_PartWriter"], rejected: "_RejectedWriter | None") -> None:
         report, sample, count = self._report, self._sample, 0
         while True:
+            row: list[str] = []
             try:
-                row = rows.next_row()
+                found = rows.next_row()
+                if found is None:
+                    return
+                row = found
+                if not row:  # a blank line
+                    continue
+                count += 1
+                if count % PROGRESS_ROWS == 0:
+                    self._on_progress(count)
+                if not self._read(row, rows.line):
+                    continue
             except csv.Error as error:
-                report.add_error(rows.line, None, "", "csv", f"is not valid CSV: {error}", "check its quotes")
-                continue
-            if row is None:
-                return
-            if not row:  # a blank line
-                continue
-            count += 1
-            if count % PROGRESS_ROWS == 0:
-                self._on_progress(count)
-            if self._accept(row, rows.line):
+                self._reject(
+                    row, rejected, _RowError("csv", f"is not valid CSV: {error}", "check its quotes"), rows.line
+                )
+            except _RowError as error:
+                self._reject(row, rejected, error, rows.line)
+            else:
                 self._digest.update(_join_cells(row))
                 if writers:
                     writers[report.recipients in sample].add(row)
                 report.recipients += 1
+                self._count_country(row[self._phone_at])
 
-    def _accept(self, row: list[str], line: int) -> bool:
-        """Whether a row becomes a recipient; its phone is normalised in place."""
-        report, width = self._report, len(self._report.columns)
+    def _reject(self, row: list[str], rejected: "_RejectedWriter | None", error: "_RowError", line: int) -> None:
+        found = ContactError(line, error.column, error.value, error.kind, error.problem, error.remedy)
+        self._report.add_error(found)
+        if rejected is not None:
+            rejected.add(row, found)
+
+    def _read(self, row: list[str], line: int) -> bool:
+        """Whether a row becomes a recipient; its phone is normalised in place. Raises _RowError."""
+        width = len(self._report.columns)
         if len(row) != width:
-            problem = f"has {len(row)} cells, the header {width}"
-            report.add_error(line, None, "", "cells", problem, "quote cells that hold the delimiter")
-            return False
+            raise _RowError("cells", f"has {len(row)} cells, the header {width}", "quote cells that hold the delimiter")
         joined = "".join(row)
         if "\x00" in joined or not is_text(joined):
-            self._refuse_characters(row, line)
-            return False
+            raise self._explain_characters(row)
+        cell = row[self._phone_at].strip()
         try:
-            phone = normalise_phone(row[self._phone_at].strip(), self._task.options.default_region)
+            phone = normalise_phone(cell, self._options.region, is_stated=self._options.is_region_stated)
         except PhoneError as error:
-            value = mask_phone(row[self._phone_at].strip())
-            report.add_error(line, PHONE_COLUMN, value, error.kind, error.problem, error.remedy)
-            return False
-        row[self._phone_at] = phone
+            raise _RowError(error.kind, error.problem, error.remedy, self._phone_column, mask_phone(cell)) from error
         first_line = self._first_lines.setdefault(int(phone), line)
-        return first_line == line or self._accept_duplicate(line, first_line, phone)
+        is_new = first_line == line or self._accept_duplicate(line, first_line, phone)
+        row[self._phone_at] = phone
+        return is_new
+
+    def _count_country(self, phone: str) -> None:
+        origin, countries = find_origin(phone), self._report.countries
+        country = origin.region if origin.region not in {"", WORLD} else f"+{split_code(phone[1:])}"
+        countries[country] = countries.get(country, 0) + 1
+        self._report.unlikely += not origin.is_valid
 
     def _accept_duplicate(self, line: int, first_line: int, phone: str) -> bool:
-        policy = self._task.options.duplicates
+        policy = self._options.duplicates
         self._report.add_duplicate(line, first_line, phone)
         if policy == "reject":
             problem = f"has the phone of line {first_line} again"
             remedy = "remove one of the two, or send duplicates=first or duplicates=all"
-            self._report.add_error(line, PHONE_COLUMN, mask_phone(phone), "duplicate", problem, remedy)
+            raise _RowError("duplicate", problem, remedy, self._phone_column, mask_phone(phone))
         return policy == "all"
 
-    def _refuse_characters(self, row: list[str], line: int) -> None:
-        for name, cell in zip(self._report.columns, row, strict=True):
-            if not is_text(cell):
-                remedy = "save the file as CSV UTF-8"
-                return self._report.add_error(line, None, mask_cell(cell), "encoding", "is not UTF-8", remedy)
-            if "\x00" in cell:
-                problem = "holds a NUL character"
-                return self._report.add_error(line, name, mask_cell(cell), "nul", problem, "remove it")
-        return None
+    def _explain_characters(self, row: list[str]) -> "_RowError":
+        name, cell = next(
+            (name, cell)
+            for name, cell in zip(self._report.columns, row, strict=True)
+            if "\x00" in cell or not is_text(cell)
+        )
+        if is_text(cell):
+            return _RowError("nul", "holds a NUL character", "remove it", name, mask_cell(cell))
+        return _RowError("encoding", "is not UTF-8", "save the file as CSV UTF-8", name, mask_cell(cell))
+
+
+class _RowError(Exception):
+    """Why a row cannot become a recipient; ``value`` is masked."""
+
+    def __init__(self, kind: str, problem: str, remedy: str, column: str | None = None, value: str = "") -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.problem = problem
+        self.remedy = remedy
+        self.column = column
+        self.value = value
 
 
 def _join_cells(row: list[str]) -> bytes:
     """A row as it is compared: the number of cells, then the cells without surrounding blanks."""
     return "\0".join([str(len(row)), *map(str.strip, row), ""]).encode()
+
+
+class _RejectedWriter:
+    """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded."""
+
+    def __init__(self, rejected: Rejected, columns: list[str], stack: ExitStack) -> None:
+        file = stack.enter_context(Path(rejected.copy_path).open("w", encoding="utf-8", newline=""))  # noqa: SIM115
+        self._rows = csv.writer(file)
+        self._batch_key = rejected.batch_key
+        self._width = len(columns)
+        self._count = 0
+
+    def add(self, row: list[str], error: ContactError) -> None:
+        self._count += 1
+        cells = [cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row]
+        padding = [""] * (self._width - len(row))
+        line = write_line([*cells[: self._width], *padding, str(error), *cells[self._width :]])
+        self._rows.writerow((self._batch_key, self._count, line))
+
+
+def write_line(cells: list[str]) -> str:
+    """A line of a CSV with its line end."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()
 
 
 class _PartWriter:

@@ -1,16 +1,13 @@
-"""The column contract: an agent's first file fixes its columns, because prompts, webhooks and CRM mappings use the
-names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
-
-import difflib
+"""The column contract: an agent's first uploaded file fixes its columns, because prompts, webhooks and CRM mappings use
+the names. A later file that differs is refused with the difference, unless the caller accepts the new columns."""
 
 import msgspec
 from asyncpg import Pool
 
 from service.access.audit import record_audit
 from service.errors import InvalidRequestError
+from service.spelling import MEANT, find_near
 from service.store.database import Connection, Database
-
-MIN_SIMILARITY = 0.8
 
 
 class ColumnDifference(msgspec.Struct):
@@ -36,7 +33,7 @@ def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
     added = [name for name in columns if name not in binding]
     renamed: dict[str, str] = {}
     for name in added:
-        meant = _find_near(name, [candidate for candidate in missing if candidate not in renamed.values()])
+        meant = find_near(name, [candidate for candidate in missing if candidate not in renamed.values()], MEANT)
         if meant is not None:
             renamed[name] = meant
     return ColumnDifference(
@@ -46,30 +43,17 @@ def compare_columns(binding: list[str], columns: list[str]) -> ColumnDifference:
     )
 
 
-def _find_near(name: str, candidates: list[str]) -> str | None:
-    """The candidate that ``name`` probably means: the same apart from case and punctuation, or nearly so."""
-    by_letters = {_reduce(candidate): candidate for candidate in candidates}
-    nearest = difflib.get_close_matches(_reduce(name), by_letters, n=1, cutoff=MIN_SIMILARITY)
-    return by_letters[nearest[0]] if nearest else None
-
-
-def _reduce(name: str) -> str:
-    return "".join(filter(str.isalnum, name.casefold()))
-
-
 async def check_columns(
     database: Database, connection: Connection | Pool, agent_id: int, columns: list[str], *, accept: bool
-) -> int | None:
-    """The version under which to record ``columns``, or None when they are the agent's already. Raises
-    InvalidRequestError with the difference, unless it is accepted."""
+) -> bool:
+    """Whether ``columns`` are new for the agent. Raises InvalidRequestError with the difference, unless it is
+    accepted."""
     binding = await database.queries.get_agent_columns(connection, agent_id=agent_id)
-    if binding is None:
-        return 1
-    difference = compare_columns(binding["columns"], columns)
+    difference = compare_columns(binding["columns"], columns) if binding else None
+    if difference is None or (difference and accept):
+        return True
     if not difference:
-        return None
-    if accept:
-        return int(binding["version"]) + 1
+        return False
     raise InvalidRequestError(
         f"file: its columns are not those of agent {agent_id}: {difference.describe()}. Correct the file, or send "
         f"accept_columns=true to replace the agent's columns (GET /v1/agents/{agent_id}/columns shows them)",
@@ -82,10 +66,9 @@ async def bind_columns(
 ) -> None:
     """Checks again and records new columns. Call it in the transaction that stores the recipients."""
     await database.queries.lock_agent_columns(connection, agent_id=agent_id)
-    version = await check_columns(database, connection, agent_id, columns, accept=accept)
-    if version is not None:
-        await database.queries.insert_agent_columns(
-            connection, agent_id=agent_id, version=version, columns=columns, batch_key=batch_key
+    if await check_columns(database, connection, agent_id, columns, accept=accept):
+        version = await database.queries.insert_agent_columns(
+            connection, agent_id=agent_id, columns=columns, batch_key=batch_key
         )
         await record_audit(
             database, connection, "columns_changed", f"agent {agent_id}", "changed", version=version,

@@ -19,10 +19,9 @@ MAX_FORM_BYTES = MAX_FILE_BYTES + 2**16
 
 
 class ReceivedFile(NamedTuple):
-    """A received file: its path here, its name at the sender, and its SHA-256."""
+    """A received file: its path here, and its SHA-256."""
 
     path: Path
-    name: str
     digest: bytes
 
 
@@ -46,7 +45,7 @@ async def keep_file(form: FormData) -> AsyncIterator[ReceivedFile]:
     with make_folder() as folder:
         path = Path(folder) / "contacts.csv"
         digest = await run_in_threadpool(_copy, file.file, path)
-        yield ReceivedFile(path, file.filename or "contacts.csv", digest)
+        yield ReceivedFile(path, digest)
 
 
 @asynccontextmanager
@@ -65,7 +64,7 @@ async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
                 target.write(chunk)
         if size == 0:
             raise InvalidRequestError("file: is missing; send the CSV as the body or as a part named file")
-        yield ReceivedFile(path, path.name, digest.digest())
+        yield ReceivedFile(path, digest.digest())
 
 
 def _is_form(request: Request) -> bool:

@@ -1,9 +1,10 @@
 """Uploads over HTTP: a CSV checked and sent to the provider, or only checked; and the promotion of a test batch."""
 
 import re
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
+from phonenumbers import SUPPORTED_REGIONS
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,11 +12,11 @@ from service.errors import ConflictError, DuplicateRequestError, InvalidRequestE
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
 from service.uploads.files import ReceivedFile, keep_file, receive_form
-from service.uploads.report import ContactError, Duplicate, Duplicates
-from service.uploads.storing import UploadRequest
+from service.uploads.report import ContactError, Duplicate, Duplicates, FileSummary, Invalid
+from service.uploads.storing import Uploaded, UploadRequest
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
-from service.web.parameters import Choice, Fields, Flag, Number, Parameter, Percent, Text
+from service.web.parameters import Choice, Fields, Flag, Number, Parameter, Percent, Text, refuse_body
 from service.web.responses import JsonResponse, One
 
 MAX_NAME_CHARACTERS = 200
@@ -42,42 +43,77 @@ class IdempotencyKey(Parameter[str, None]):
         return match[1] or match[2]
 
 
-IDEMPOTENCY_KEY = IdempotencyKey()
-AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID)
-NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS)
-DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent")
-DUPLICATES: Choice[Duplicates, Duplicates] = Choice(
+class Region(Parameter[str, None]):
+    """A country."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(name, description, "a country's two letters, such as IN", {"type": "string"}, None)
+
+    def _parse(self, text: str) -> str:
+        region = text.strip().upper()
+        if region not in SUPPORTED_REGIONS:
+            raise ValueError(text)
+        return region
+
+
+IDEMPOTENCY_KEY = IdempotencyKey().but(example='"march-follow-ups-1"')
+AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).but(example=123)
+NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).but(example="March Follow Ups")
+DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").but(
+    example=True, words=("dry", "simulate", "simulation", "preview", "validate", "validation", "check", "mock", "noop")
+)
+DUPLICATES = Choice[Duplicates, Duplicates](
     "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
     get_args(Duplicates), default="reject",
-)  # fmt: skip
-ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on")
+).but(example="reject", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
+ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on").but(example=False)
 FORCE = Flag(
     "force", "Call these people again, although the same file was uploaded within 24 hours, or may have been sent"
-)
+).but(example=False)
 TEST_RECIPIENTS = Number(
     "test_recipients", "Call a random sample of this size, and hold the rest for `…/promote`; 0: call all",
     default=0, minimum=0, maximum=MAX_ROWS,
-)  # fmt: skip
+).but(example=20, words=("test", "sample", "pilot", "trial", "limit"))  # fmt: skip
 PROMOTE_AT_SUCCESS_RATE = Percent(
     "promote_at_success_rate",
     "With `test_recipients`: call the rest once the test batch is `complete` with at least this percentage",
     default=None,
+).but(example=60, words=("promote", "threshold"))
+REGION = Region("region", "The country of the phones without a country code; otherwise `OUTCOMES_DEFAULT_REGION`").but(
+    example="IN", words=("country",)
 )
+INVALID = Choice[Invalid, Invalid](
+    "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
+    default="reject",
+).but(example="reject", words=("errors",))  # fmt: skip
+FIELDS: tuple[Parameter[Any, Any], ...] = (
+    AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE, REGION,
+    INVALID,
+)  # fmt: skip
+AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
+REFUSED = dict.fromkeys(("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin"), AT_ONCE)
+"""Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
 
 
-class DryRun(msgspec.Struct):
+class UploadedBatch(ProviderBatch, kw_only=True):
+    """A batch as the provider answered it, and the upload that it comes from."""
+
+    upload_id: int
+    """Its number in ``GET /v1/uploads``."""
+    file: FileSummary | None
+    """What was found in the file; null for an upload of an earlier version."""
+
+
+class DryRun(FileSummary, kw_only=True):
     """The report on a file. The lists name the first 100; the counts are of all."""
 
     valid: bool
+    """Whether it would be sent as it is."""
     columns_refused: str | None
     """Why the file's columns are refused: see ``accept_columns``."""
     columns: list[str]
-    recipients: int
     bytes: int
-    error_count: int
-    error_kinds: dict[str, int]
     errors: list[ContactError]
-    duplicate_count: int
     duplicates: list[Duplicate]
 
 
@@ -88,15 +124,14 @@ class Uploads:
         self._uploader = uploader
 
     def operations(self) -> list[Operation]:
-        options = (DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE)
         replayed = ("Idempotency-Replayed", "`true`: the answer to an earlier request with the same key")
         return [
             Operation(
                 "POST", "/v1/batch-call", self.upload, "upload", "Uploads",
                 parameters=(IDEMPOTENCY_KEY,),
-                bodies=(Form((AGENT_ID, NAME, *options), needed=(AGENT_ID, NAME)),),
+                bodies=(Form(FIELDS, needed=(AGENT_ID, NAME)),),
                 answers=(
-                    Answer(One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,)),
+                    Answer(One[UploadedBatch], "The batch, as the provider answered it", headers=(replayed,)),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
                 errors=(DuplicateRequestError, KeyReusedError, ProviderError), is_tolerant=True,
@@ -104,7 +139,7 @@ class Uploads:
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
                 parameters=(BATCH_ID,),
-                answers=(Answer(One[ProviderBatch], "The batch that the rest became"),),
+                answers=(Answer(One[UploadedBatch], "The batch that the rest became"),),
                 errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip
@@ -112,20 +147,26 @@ class Uploads:
     async def upload(self, request: Request) -> Response:
         """Sends a CSV to the provider and returns its answer. With ``dry_run`` it only returns a report on the file."""
         async with receive_form(request) as form, keep_file(form) as file:
-            fields = Fields(form, request.query_params)
+            fields = Fields(request, form, (*FIELDS, IDEMPOTENCY_KEY), REFUSED)
             asked = _read_request(request, fields, file)
             if fields.read(DRY_RUN):
                 report, refusal = await self._uploader.check(asked)
-                is_valid = refusal is None and not report.error_count
-                found = {name: getattr(report, name) for name in DryRun.__struct_fields__[2:]}
-                return JsonResponse(One(DryRun(is_valid, refusal, **found)))
-            batch, is_repeated = await self._uploader.upload(asked)
-        headers = {"idempotency-replayed": "true"} if is_repeated else {}
-        return JsonResponse(One(batch), headers=headers)
+                is_valid = refusal is None and not report.is_refused
+                found = {name: getattr(report, name) for name in DryRun.__struct_fields__ if hasattr(report, name)}
+                return JsonResponse(One(DryRun(valid=is_valid, columns_refused=refusal, **found)))
+            uploaded = await self._uploader.upload(asked)
+        headers = {"idempotency-replayed": "true"} if uploaded.is_repeated else {}
+        return JsonResponse(One(_show(uploaded)), headers=headers)
 
     async def promote(self, request: Request) -> Response:
-        """Sends the rest of a test batch's file, once. Returns the batch that it became."""
-        return JsonResponse(One(await self._uploader.promote(BATCH_ID.read(request))))
+        """Sends the rest of a test batch's file, once. Returns the batch that it became. Takes no body."""
+        await refuse_body(request, "a promotion takes none, and calls the rest for real: send it empty")
+        return JsonResponse(One(_show(await self._uploader.promote(BATCH_ID.read(request)))))
+
+
+def _show(uploaded: Uploaded) -> UploadedBatch:
+    batch = msgspec.structs.asdict(uploaded.batch)
+    return UploadedBatch(**batch, upload_id=uploaded.upload_id, file=uploaded.summary)
 
 
 def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:
@@ -140,10 +181,11 @@ def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> Uploa
     return UploadRequest(
         agent_id=fields.require(AGENT_ID),
         name=name,
-        file_name=file.name,
         path=file.path,
         file_digest=file.digest,
         duplicates=fields.read(DUPLICATES),
+        region=fields.read(REGION) or "",
+        invalid=fields.read(INVALID),
         accept_columns=fields.read(ACCEPT_COLUMNS),
         force=fields.read(FORCE),
         idempotency_key=IDEMPOTENCY_KEY.read(request),

@@ -125,7 +125,7 @@ class Registrar:
         with make_folder() as folder:
             part = Part(batch_key=key, ref_token="", upload_path=f"{folder}/upload", copy_path=f"{folder}/copy")
             # The provider calls every row, so a repeated phone is two recipients.
-            options = ContactsOptions(default_region=self._regions.find(row["agent_id"]), duplicates="all")
+            options = ContactsOptions(region=self._regions.find(row["agent_id"]), duplicates="all")
             report = await check_contacts(path, options, (part,))
             refuse_errors(report)
             if report.recipients != total and not force:

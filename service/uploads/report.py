@@ -9,17 +9,22 @@ from typing import Literal
 import msgspec
 
 Duplicates = Literal["reject", "first", "all"]
+Invalid = Literal["reject", "skip"]
 PHONE_COLUMN = "customer_phone"
+ERROR_COLUMN = "error"
 MAX_LISTED = 100
 _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
 
 
 class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read a file. ``ref_column`` "" adds none; ``default_region`` "" accepts international numbers only."""
+    """How to read a file. ``ref_column`` "" adds none; ``region`` "" accepts international numbers only."""
 
     ref_column: str = ""
-    default_region: str = ""
+    region: str = ""
+    is_region_stated: bool = False
+    """Whether ``region`` was given for this file, and is no default."""
     duplicates: Duplicates = "reject"
+    invalid: Invalid = "reject"
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +33,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     batch_key: int
     ref_token: str
     upload_path: str
+    copy_path: str
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to write the rows with errors, for COPY into ``rejected_rows``."""
+
+    batch_key: int
     copy_path: str
 
 
@@ -54,29 +66,52 @@ class Duplicate(msgspec.Struct):
     phone: str
 
 
-class ContactsReport(msgspec.Struct):
+class FileSummary(msgspec.Struct, kw_only=True):
+    """What was found in a file, in numbers."""
+
+    recipients: int = 0
+    """Rows that are called."""
+    countries: dict[str, int] = {}
+    """Recipients by the country of their phones, such as ``IN``; a country code such as ``+1`` where no country has
+    the number."""
+    unlikely: int = 0
+    """Recipients with a phone that is possible, but not in use as far as is known."""
+    skipped: int = 0
+    """Rows left out because of errors: see ``invalid``."""
+    error_count: int = 0
+    error_kinds: dict[str, int] = {}
+    duplicate_count: int = 0
+
+
+def read_summary(report: str | None) -> FileSummary | None:
+    """A summary as it is stored; fields that a newer version added are absent from older ones."""
+    return msgspec.json.decode(report, type=FileSummary) if report else None
+
+
+class ContactsReport(FileSummary, kw_only=True):
     """The report on a file. The lists hold the first 100; the counts cover all."""
 
     columns: list[str]
-    recipients: int = 0
     bytes: int = 0
-    error_count: int = 0
-    error_kinds: dict[str, int] = {}
     errors: list[ContactError] = []
-    duplicate_count: int = 0
     duplicates: list[Duplicate] = []
+    is_refused: bool = False
+    """Whether it has errors and rows with errors are not skipped."""
     part_counts: list[int] = []
     rows_digest: str = ""
     """SHA-256, in hex, of the columns and the normalised rows; encoding and delimiter do not change it."""
     people_digest: str = ""
     """SHA-256, in hex, of the sorted phones."""
 
-    def add_error(self, line: int, column: str | None, value: str, kind: str, problem: str, remedy: str) -> None:
+    def summarise(self) -> FileSummary:
+        return FileSummary(**{name: getattr(self, name) for name in FileSummary.__struct_fields__})
+
+    def add_error(self, error: ContactError) -> None:
         """Counts an error, and lists it while there is room."""
         self.error_count += 1
-        self.error_kinds[kind] = self.error_kinds.get(kind, 0) + 1
+        self.error_kinds[error.kind] = self.error_kinds.get(error.kind, 0) + 1
         if len(self.errors) < MAX_LISTED:
-            self.errors.append(ContactError(line, column, value, kind, problem, remedy))
+            self.errors.append(error)
 
     def add_duplicate(self, line: int, first_line: int, phone: str) -> None:
         self.duplicate_count += 1

@@ -33,25 +33,25 @@ class Sender:
         self._client = client
         self._finder = finder
 
-    async def send(self, batch_key: int, file_name: str, path: Path, lease: SendLease) -> ProviderBatch:
+    async def send(self, batch_key: int, path: Path, lease: SendLease) -> ProviderBatch:
         """The batch that the prepared upload became, once that is stored. Sends only while ``lease`` holds.
 
         Raises ProviderError when the provider refused it (nobody is dialled) or when its answer was lost and the batch
         is not found; ConflictError when the upload was given up before it was sent.
         """
         with span("upload_send", upload_id=batch_key) as traced:
-            batch = await self._send(batch_key, file_name, path, lease)
+            batch = await self._send(batch_key, path, lease)
             note(traced, batch_id=batch.id)
             return batch
 
-    async def _send(self, batch_key: int, file_name: str, path: Path, lease: SendLease) -> ProviderBatch:
+    async def _send(self, batch_key: int, path: Path, lease: SendLease) -> ProviderBatch:
         upload = await lease.begin_sending()
         if upload is None:
             raise ConflictError(f"Upload {batch_key} was given up before anything was sent: upload it again")
         sent_at = upload["sent_at"]
         try:
             with path.open("rb") as file:
-                batch = await self._client.upload_batch(upload["agent_id"], upload["name"], file_name, file, lease)
+                batch = await self._client.upload_batch(upload["agent_id"], upload["name"], file, lease)
         except ProviderError as error:
             if error.is_sent_unknown:
                 return await self._find(batch_key, sent_at, error)

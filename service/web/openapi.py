@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``parameters``."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from service.errors import (
@@ -84,8 +84,8 @@ def _describe_operation(operation: Operation, shapes: dict[Any, Schema]) -> dict
         "summary": text.partition(". ")[0].rstrip("."),
         "description": f"{text}\n\nNeeds {scope}.",
     }
-    if parameters := list(_list_parameters(operation)):
-        described["parameters"] = parameters
+    if operation.parameters:
+        described["parameters"] = [_describe_parameter(parameter) for parameter in operation.parameters]
     if operation.bodies:
         described["requestBody"] = _describe_bodies(operation.bodies, shapes)
     described["responses"] = _describe_answers(operation, shapes)
@@ -103,22 +103,13 @@ def _name(operation: Operation, operations: list[Operation]) -> str:
     return "-".join(parts).lower().replace("_", "-")
 
 
-def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    for parameter in operation.parameters:
-        yield _describe_parameter(parameter, parameter.description, parameter.schema)
-    for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
-        # Without its default: a client that fills it in would contradict its own form field.
-        schema = {name: value for name, value in field.schema.items() if name != "default"}
-        yield _describe_parameter(field, f"{field.description}. May be a form field instead", schema)
-
-
-def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema: Schema) -> dict[str, Any]:
+def _describe_parameter(parameter: Parameter[Any, Any]) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.is_required,
-        "description": description,
-        "schema": schema,
+        "description": parameter.description,
+        "schema": parameter.schema,
     }
 
 
@@ -129,7 +120,10 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, S
         match body:
             case Form(fields, needed):
                 properties = {field.name: field.schema | {"description": field.description} for field in fields}
-                file = {"type": "string", "contentMediaType": "text/csv", "description": "The CSV"}
+                # Generators of clients know a file by its format, which JSON Schema lacks.
+                file = {
+                    "type": "string", "format": "binary", "contentMediaType": "text/csv", "description": "The CSV",
+                }  # fmt: skip
                 content["multipart/form-data"] = {
                     "schema": {
                         "type": "object",
@@ -139,7 +133,7 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, S
                     "encoding": {"file": {"contentType": "text/csv"}},
                 }
             case File(description):
-                content["text/csv"] = {"schema": {"type": "string", "description": description}}
+                content["text/csv"] = {"schema": {"type": "string", "format": "binary", "description": description}}
             case Json(shape, description):
                 content[JSON] = {"schema": shapes[shape]}
                 text = description

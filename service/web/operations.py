@@ -6,7 +6,6 @@ that the operation does not declare. ``service.web.openapi`` documents the same 
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from difflib import get_close_matches
 from functools import wraps
 from typing import Any, NamedTuple, Protocol
 
@@ -15,11 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import ApiError, InvalidRequestError
-from service.web.parameters import Parameter
+from service.spelling import find_near
+from service.web.parameters import SHOWN_CHARACTERS, Parameter
 from service.web.scopes import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
-SHOWN_CHARACTERS = 50
 RETRY_AFTER = ("Retry-After", "Seconds to wait before the next try")
 
 
@@ -104,8 +103,8 @@ def _refuse_unknown(request: Request, known: list[str]) -> None:
     """A filter with a typo in its name would otherwise be ignored, and the numbers of everything would look right."""
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
-            near = get_close_matches(name[:SHOWN_CHARACTERS], known, 1)
-            meant = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known) or 'none'}"
+            near = find_near(name, known)
+            meant = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
             raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is not a parameter of this call; {meant}")
         if count > 1:
             raise InvalidRequestError(f"{name}: was given {count} times; once is enough")

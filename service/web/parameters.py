@@ -5,13 +5,17 @@ An operation lists ``LIMIT = Number("limit", "…", default=20, minimum=1, maxim
 ``LIMIT.read(request)``. A wrong value is refused with the parameter's name and what it takes.
 """
 
-from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar, cast
+from collections.abc import Mapping
+from copy import copy
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import msgspec
-from starlette.datastructures import FormData, QueryParams
+from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from service.errors import ApiError, BodyTooLargeError, InvalidRequestError, NotFoundError
+from service.spelling import MEANT, find_near, reduce, split_words
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -21,6 +25,7 @@ Place: TypeAlias = Literal["query", "path", "header"]
 Schema: TypeAlias = dict[str, Any]
 
 MAX_JSON_BYTES = 16 * 1024
+SHOWN_CHARACTERS = 50
 
 
 class Parameter(Generic[Value, Default]):
@@ -32,12 +37,23 @@ class Parameter(Generic[Value, Default]):
     is_required = False
     """Path parameters are always required; ``Form`` says which of its fields are."""
 
+    words: tuple[str, ...] = ()
+    """Words by which an unknown field of a form may mean this one: see ``Fields``."""
+
     def __init__(self, name: str, description: str, takes: str, schema: Schema, default: Default) -> None:
         self.name = name
         self.description = description
         self.takes = takes
         self.schema = schema if default is None else schema | {"default": default}
         self.default = default
+
+    def but(self, *, example: Any = None, words: tuple[str, ...] = ()) -> Self:
+        """The same with an example for the API's document, and with ``words``."""
+        other = copy(self)
+        if example is not None:
+            other.schema = {**self.schema, "examples": [example]}
+        other.words = words
+        return other
 
     def read(self, request: Request) -> Value | Default:
         """Its value in the request, or its default; raises InvalidRequestError."""
@@ -202,21 +218,44 @@ class Header(Parameter[str, None]):
 
 
 class Fields:
-    """The fields of a form, or else query parameters of the same name. A blank field counts as absent."""
+    """The fields of a form, or else query parameters of the same name.
 
-    def __init__(self, form: FormData, query: QueryParams) -> None:
-        self._form = form
-        self._query = query
+    Unknown fields are ignored, as the provider does, unless they look like a slip of one of ``declared``: ``dryrun``
+    ignored would call people. Raises InvalidRequestError for a slip, for a declared field that is empty or a file, and
+    for an unknown field with one of the words of ``refused``, which gives the reasons.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        form: FormData,
+        declared: tuple[Parameter[Any, Any], ...],
+        refused: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._values: dict[str, set[str]] = {}
+        known = {parameter.name: parameter for parameter in declared}
+        for name, value in (*form.multi_items(), *request.query_params.multi_items()):
+            if name not in known:
+                _refuse_slip(name, declared)
+                if reason := next((refused[word] for word in split_words(name) if word in refused), ""):
+                    raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: {reason}")
+            elif not isinstance(value, str):
+                raise InvalidRequestError(f"{name}: is a file; it takes {known[name].takes}")
+            elif known[name].place == "header":
+                raise InvalidRequestError(f"{name}: send it as a header")
+            elif not value.strip():
+                raise InvalidRequestError(f"{name}: is empty; it takes {known[name].takes}, or leave it out")
+            else:
+                self._values.setdefault(name, set()).add(value.strip())
+        for name in request.headers:
+            _refuse_slip_in_header(name, declared)
 
     def read(self, parameter: Parameter[Value, Default]) -> Value | Default:
         """The field's value, or its default; raises InvalidRequestError, also where form and query differ."""
-        name = parameter.name
-        values = (*self._form.getlist(name), *self._query.getlist(name))
-        given = {value.strip() for value in values if isinstance(value, str)}
+        given = self._values.get(parameter.name, set())
         if len(given) > 1:
-            raise InvalidRequestError(f"{name}: was given twice, with different values")
-        text = given.pop() if given else ""
-        return parameter.parse(text) if text else parameter.default
+            raise InvalidRequestError(f"{parameter.name}: was given twice, with different values")
+        return parameter.parse(next(iter(given))) if given else parameter.default
 
     def require(self, parameter: Parameter[Value, Default]) -> Value:
         """Like ``read``, for a required field."""
@@ -224,6 +263,39 @@ class Fields:
         if value is None:
             raise InvalidRequestError(f"{parameter.name}: is missing; it takes {parameter.takes}")
         return cast(Value, value)
+
+
+def _refuse_slip(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
+    words, letters = set(split_words(name)), reduce(name)
+    names = {parameter.name: parameter for parameter in declared}
+    near = find_near(name, names, MEANT)
+    meant = [near] if near else [
+        parameter.name
+        for parameter in declared
+        if words & set(parameter.words) or (len(reduce(parameter.name)) >= 6 and reduce(parameter.name) in letters)
+    ]  # fmt: skip
+    if meant:
+        wanted = " or ".join(f"the header {one}" if names[one].place == "header" else one for one in meant)
+        raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is not a field of this call; did you mean {wanted}?")
+
+
+def _refuse_slip_in_header(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
+    letters = reduce(name)
+    for parameter in declared:
+        if name != parameter.name.lower() and letters.removeprefix("x") == reduce(parameter.name):
+            place = "the header" if parameter.place == "header" else "the form's field"
+            raise InvalidRequestError(f"{name}: is not a header of this call; did you mean {place} {parameter.name}?")
+
+
+async def refuse_body(request: Request, reason: str) -> None:
+    """Raises InvalidRequestError for a body that says anything: one that is not empty, ``{}`` or ``null``."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_JSON_BYTES:
+            break
+    if body.strip() not in {b"", b"{}", b"null"}:
+        raise InvalidRequestError(f"The body: {reason}")
 
 
 async def read_json(request: Request, shape: type[Shape], example: str) -> Shape:

@@ -21,8 +21,23 @@ SELECT reopen_erasures(:batch_key);
 SELECT erase_step(:erasure_id, :rows);
 
 -- name: get_erasure_work(erasure_id)^
--- The next step of an erasure, and its person.
-SELECT name_erasure_step(e) AS step, cursor, phone FROM erasures AS e WHERE erasure_id = :erasure_id;
+-- The next step of an erasure, and its person; ``is_checking``: a file that may hold the person is still being checked.
+SELECT name_erasure_step(e) AS step, cursor, phone,
+       EXISTS (SELECT FROM batches AS b WHERE b.upload_state = 'preparing' AND b.prepared_at <= e.requested_at) AS is_checking
+FROM erasures AS e
+WHERE erasure_id = :erasure_id;
+
+-- name: read_rejected_rows(after, row_no, rows)
+-- The next rejected rows, of any upload.
+SELECT batch_key, row_no, line
+FROM rejected_rows
+WHERE (batch_key, row_no) > (:after, :row_no)
+ORDER BY batch_key, row_no
+LIMIT :rows;
+
+-- name: delete_rejected_row(batch_key, row_no)!
+-- Deletes a rejected row that names an erased person.
+DELETE FROM rejected_rows WHERE batch_key = :batch_key AND row_no = :row_no;
 
 -- name: note_calling_code(calling_code)!
 -- Records the country code of an erased person.

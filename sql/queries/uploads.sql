@@ -26,18 +26,21 @@ ON CONFLICT (agent_id) DO UPDATE SET agent_id = excluded.agent_id;
 -- name: list_agent_columns(agent_id)
 -- An agent's columns, the binding version first.
 SELECT c.version, c.columns, c.accepted_at, c.batch_key AS upload_id, b.batch_id
-FROM agent_columns AS c
+FROM binding_columns(:agent_id) AS c
 LEFT JOIN batches AS b USING (batch_key)
-WHERE c.agent_id = :agent_id
 ORDER BY c.version DESC;
 
 -- name: get_agent_columns(agent_id)^
 -- The columns that bind an agent's next file.
-SELECT version, columns FROM agent_columns WHERE agent_id = :agent_id ORDER BY version DESC LIMIT 1;
+SELECT columns FROM binding_columns(:agent_id) ORDER BY version DESC LIMIT 1;
 
--- name: insert_agent_columns(agent_id, version, columns, batch_key)!
--- A new version of an agent's columns.
-INSERT INTO agent_columns (agent_id, version, columns, batch_key) VALUES (:agent_id, :version, :columns, :batch_key);
+-- name: insert_agent_columns(agent_id, columns, batch_key)$
+-- A new version of an agent's columns. Returns its number.
+INSERT INTO agent_columns (agent_id, version, columns, batch_key)
+SELECT :agent_id, coalesce(max(version), 0) + 1, :columns, :batch_key
+FROM agent_columns
+WHERE agent_id = :agent_id
+RETURNING version;
 
 -- name: record_prepared(batch_key, state, recipient_count, rows_checked)$
 -- Ends the storing of recipients: the upload can be sent, or is held. Returns null when it was abandoned meanwhile.
@@ -50,6 +53,26 @@ RETURNING batch_key;
 -- name: record_file(batch_keys, rows_digest, people_digest, has_key, force)$
 -- Stores the digests of a checked file; or returns the upload that it repeats, and stores nothing. Last in its transaction.
 SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
+
+-- name: insert_upload_report(batch_key, report, columns)!
+-- What was found in the file of an upload; batch_key is that of the main batch.
+INSERT INTO upload_reports (batch_key, report, columns) VALUES (:batch_key, :report, :columns);
+
+-- name: get_upload_report(batch_key)^
+-- What was found in the file of an upload, which a test batch shares with its main batch.
+SELECT r.report, r.columns
+FROM batches AS b
+JOIN upload_reports AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
+WHERE b.batch_key = :batch_key;
+
+-- name: list_rejected_rows(batch_key, after, limit)
+-- The rows that an upload left out because of errors, in the order of its file.
+SELECT r.row_no, r.line
+FROM batches AS b
+JOIN rejected_rows AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
+WHERE b.batch_key = :batch_key AND r.row_no > :after
+ORDER BY r.row_no
+LIMIT :limit;
 
 -- name: insert_held_file(batch_key, part_no, content)!
 -- A part of the file of a held batch.
@@ -205,7 +228,8 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
-             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
+       (SELECT r.report FROM upload_reports AS r WHERE r.batch_key = coalesce(b.campaign_key, b.batch_key)) AS file
 FROM batches AS b
 WHERE b.batch_key = :batch_key AND b.origin = 'upload';
 
@@ -227,7 +251,8 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
-             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
+       (SELECT r.report FROM upload_reports AS r WHERE r.batch_key = coalesce(b.campaign_key, b.batch_key)) AS file
 FROM batches AS b
 WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before AND b.origin = 'upload'
 ORDER BY b.batch_key DESC

@@ -50,7 +50,7 @@ class Provider:
         transport = httpx.MockTransport(self.take)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
             client = FormantClient(http, self.metrics)
-            return await client.upload_batch(123, "March", "contacts.csv", io.BytesIO(b"customer_phone\n"), self.fence)
+            return await client.upload_batch(123, "March", io.BytesIO(b"customer_phone\n"), self.fence)
 
     async def fail(self) -> ProviderError:
         """The error that an upload ends with, after exactly one request."""

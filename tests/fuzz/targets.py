@@ -33,7 +33,7 @@ SECRET = "fuzzed"
 BODY = b"a body"
 VERIFIER = SignatureVerifier(["retired", SECRET])
 OPTIONS = [
-    ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, default_region=region)
+    ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, region=region)
     for duplicates in ("reject", "first", "all")
     for region in ("", "IN")
 ]  # fmt: skip

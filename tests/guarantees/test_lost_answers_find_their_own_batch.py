@@ -143,9 +143,7 @@ class History:
         )  # fmt: skip
         self._sandbox.faults.next_upload = FATES[fate]
         before = set(self._sandbox.records.batches)
-        asked = UploadRequest(
-            agent_id=123, name=name, file_name=path.name, path=path, file_digest=label.encode(), force=True
-        )
+        asked = UploadRequest(agent_id=123, name=name, path=path, file_digest=label.encode(), force=True)
         task = asyncio.create_task(self._send(uploader, asked))
         await eventually(lambda: task.done() or (fate == "slow" and set(self._sandbox.records.batches) != before))
         for batch_id in set(self._sandbox.records.batches) - before:
@@ -164,7 +162,7 @@ class History:
 
     async def _send(self, uploader: Uploader, asked: UploadRequest) -> None:
         with contextlib.suppress(ApiError):
-            batch, _ = await uploader.upload(asked)
+            batch = (await uploader.upload(asked)).batch
             assert self._owners.get(batch.id, asked.file_digest.decode()) == asked.file_digest.decode()
             self.seen["answered"] += 1
 

@@ -67,6 +67,19 @@ async def test_an_upload_that_was_never_stored_fixes_nothing(start_service: Star
         assert (await service.get("/v1/agents/123/columns")).status_code == 404
 
 
+async def test_an_upload_that_the_provider_refused_fixes_nothing(start_service: StartService) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        sandbox.sandbox.faults.next_upload = "400"
+        assert (await upload(service, WIDER)).status_code == 400
+        assert (await service.get("/v1/agents/123/columns")).status_code == 404
+        assert (await upload(service, CONTACTS)).status_code == 200
+        sandbox.sandbox.faults.next_upload = "400"
+        assert (await upload(service, WIDER, accept_columns="true", name="April")).status_code == 400
+        shown = (await service.get("/v1/agents/123/columns")).json()["data"]
+        assert (shown["columns"], len(shown["history"])) == (COLUMNS, 1)
+        assert (await upload(service, CONTACTS, name="May")).status_code == 200
+
+
 async def test_two_first_uploads_at_once_agree_on_one_set_of_columns(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, _):
         answers = await asyncio.gather(*(upload(service, content) for content in (CONTACTS, RENAMED, WIDER)))

@@ -148,9 +148,7 @@ async def test_a_provider_that_takes_too_long_leaves_the_upload_unknown(
             path = tmp_path / "contacts.csv"
             path.write_text(CONTACTS)
             uploader = Uploader(database, sender, ref_column="outcome_ref", regions=Regions())
-            asked = UploadRequest(
-                agent_id=123, name="March Follow Ups", file_name=path.name, path=path, file_digest=b"\x00" * 32
-            )
+            asked = UploadRequest(agent_id=123, name="March Follow Ups", path=path, file_digest=b"\x00" * 32)
             with pytest.raises(ProviderError) as raised:
                 await uploader.upload(asked)
         assert (raised.value.status, raised.value.type) == (504, "upload_unknown")

@@ -84,7 +84,7 @@ def files(draw: st.DrawFn) -> bytes:
     duplicates=st.sampled_from(["reject", "first", "all"]),
 )
 def test_a_file_is_read_or_every_error_says_where_and_what_to_do(file: bytes, region: str, duplicates: Any) -> None:
-    options, refused = ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, default_region=region), ""
+    options, refused = ContactsOptions(ref_column="outcome_ref", duplicates=duplicates, region=region), ""
     try:
         report, contacts, upload = check(file, options)
     except InvalidRequestError as refusal:

@@ -1,0 +1,29 @@
+"""Names with a slip: which known name an unknown one probably means."""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+SUGGESTED = 0.6
+"""Enough for a hint beside a refusal."""
+MEANT = 0.8
+"""Enough to take the one for a slip of the other: ``test_recipient`` for ``test_recipients``."""
+_SHOWN_CHARACTERS = 50
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\dA-Za-z_]+|[0-9]+")
+
+
+def find_near(name: str, known: Iterable[str], similarity: float = SUGGESTED) -> str | None:
+    """The known name that ``name`` resembles most, apart from case and punctuation; None where none is near."""
+    by_letters = {reduce(candidate): candidate for candidate in known}
+    nearest = get_close_matches(reduce(name[:_SHOWN_CHARACTERS]), by_letters, n=1, cutoff=similarity)
+    return by_letters[nearest[0]] if nearest else None
+
+
+def reduce(name: str) -> str:
+    """A name's letters and digits alone, so that ``Dry-Run``, ``dryRun`` and ``dry_run`` are the same."""
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def split_words(name: str) -> list[str]:
+    """The words of a name in any usual spelling: ``dryRun``, ``DRY_RUN``, ``dry-run`` → dry, run."""
+    return [word.casefold() for word in _WORDS.findall(name)]

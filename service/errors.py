@@ -43,7 +43,7 @@ class ApiError(OutcomesError):
 
 
 class InvalidRequestError(ApiError):
-    """400: the request is wrong; repeating it unchanged will not help. ``details`` says more than one line can."""
+    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what the message cannot hold."""
 
     status = 400
     type = "invalid_request"

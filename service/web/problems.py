@@ -35,7 +35,7 @@ class Problem(msgspec.Struct):
     type: str
     """A word for programs, the provider's where it has one."""
     details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    """More than one sentence can say, such as the report on a file."""
+    """What does not fit into the message, such as the report on a file."""
 
 
 class Error(msgspec.Struct):

@@ -153,7 +153,7 @@ async def test_parquet_is_written_in_row_groups(
     assert [row["recipient"] for row in read_parquet_by_pyarrow(content)] == list(range(1, 101))
 
 
-async def test_an_export_can_go_on_where_another_ended(service: httpx.AsyncClient, database: Database) -> None:
+async def test_an_export_can_continue_where_another_ended(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     whole = read_ndjson((await export(service, f"{BATCH}/recipients.ndjson")).content)
     first = await export(service, f"{BATCH}/recipients.ndjson", until=11)
@@ -204,9 +204,7 @@ async def test_an_erased_person_is_exported_and_counted_only_as_erased(
     assert 10 in found["in_progress"]
 
 
-async def test_an_export_says_of_which_instant_and_how_final_it_is(
-    service: httpx.AsyncClient, database: Database
-) -> None:
+async def test_an_export_shows_its_instant_and_its_verdict(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     before = await database.pool.fetchval("SELECT clock_timestamp()")
     head = await service.head(f"{BATCH}/recipients.csv")
@@ -337,9 +335,7 @@ async def test_a_batch_with_more_columns_than_the_server_gives_has_its_parameter
         assert (b",parameters,state," in answer.content) == is_one
 
 
-async def test_what_is_no_object_among_results_is_kept_in_parquet(
-    service: httpx.AsyncClient, database: Database
-) -> None:
+async def test_results_that_are_no_object_are_kept_in_parquet(service: httpx.AsyncClient, database: Database) -> None:
     await store_batch(database.url, 3)
     for number, results in enumerate(([1, 2], "text", 10**30), start=1):
         await post_webhook(service, make_payload(recipient=number))
@@ -376,7 +372,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         ("/v1/exports/recipients.csv?agent_id=me", "agent_id: takes"),
     ],
 )
-async def test_a_parameter_that_cannot_be_is_refused_by_its_name(
+async def test_an_invalid_parameter_is_refused_by_its_name(
     service: httpx.AsyncClient, database: Database, path: str, message: str
 ) -> None:
     await store_batch(database.url, 1)

@@ -73,7 +73,7 @@ async def test_a_full_page_knows_whether_there_is_more(service: httpx.AsyncClien
     assert [(await read_page(service, limit=limit))["has_more"] for limit in (2, 3, 4)] == [True, False, False]
 
 
-async def test_a_page_ends_where_it_would_get_too_large_and_never_stands_still(
+async def test_a_page_ends_where_it_would_get_too_large_but_has_at_least_one_entry(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database.url)

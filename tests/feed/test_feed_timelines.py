@@ -85,7 +85,7 @@ async def test_a_reader_of_lost_entries_always_gets_an_error_and_all_others_cont
     assert [line["reason"] for line in logs if line["event"] == "feed_timeline_opened"] == ["moved"]
 
 
-async def test_a_consumer_of_a_database_that_was_restored_goes_on_once_it_was_reset(copied: str) -> None:
+async def test_a_consumer_of_a_restored_database_continues_after_a_reset(copied: str) -> None:
     async with open_database(copied, allow_unsafe=False) as database:
         consumers = Consumers(database)
         for refused in (consumers.get_position("crm"), consumers.acknowledge("crm", 3, is_reset=False)):

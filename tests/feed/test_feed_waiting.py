@@ -75,7 +75,7 @@ async def test_a_client_that_hangs_up_frees_its_place(start_service: StartServic
         await wait_for_waiters(service, 0)
 
 
-async def test_a_stopping_service_answers_those_that_wait_at_once_and_ends_with_0(database_url: str) -> None:
+async def test_a_stopping_service_answers_waiting_readers_at_once_and_exits_with_0(database_url: str) -> None:
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         waiting = asyncio.create_task(serving.client.get("/v1/feed", params={"wait": 30}))
         await wait_for_waiters(serving.client, 1)
@@ -95,7 +95,7 @@ async def watch_briefly(watch: FeedWatch, *waits: tuple[int, float]) -> list[boo
         running.cancel()
 
 
-async def test_all_who_wait_share_one_look_and_nobody_looks_when_none_waits(
+async def test_all_waiters_share_one_poll_and_without_waiters_there_is_none(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database.url)
@@ -122,7 +122,7 @@ async def test_all_who_wait_share_one_look_and_nobody_looks_when_none_waits(
     running.cancel()
 
 
-async def test_those_who_are_at_the_end_wait_on_while_others_are_woken(database: Database) -> None:
+async def test_readers_at_the_end_keep_waiting_while_others_are_woken(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, *decode(make_payload()))
     last = await database.queries.get_last_position(database.pool)

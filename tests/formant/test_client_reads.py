@@ -113,7 +113,7 @@ def catching_waits() -> Iterator[list[float]]:
             stamina.instrumentation.set_on_retry_hooks([])
 
 
-async def test_a_read_that_was_too_fast_is_repeated_after_the_seconds_asked_for_and_not_before() -> None:
+async def test_a_rate_limited_read_is_repeated_after_the_requested_seconds_and_not_before() -> None:
     provider = Provider(httpx.Response(429, headers={"retry-after": "17"}), BATCH)
     with catching_waits() as waits:
         async with provider.client() as client:
@@ -122,7 +122,7 @@ async def test_a_read_that_was_too_fast_is_repeated_after_the_seconds_asked_for_
     assert waits == [17.0]
 
 
-async def test_a_read_that_would_have_to_wait_long_is_refused_with_the_time_to_come_back() -> None:
+async def test_a_read_that_would_wait_too_long_is_refused_with_the_time_to_retry() -> None:
     provider = Provider(httpx.Response(429, headers={"retry-after": "600"}), BATCH)
     error = await provider.fail()
     assert (error.status, error.headers) == (429, {"retry-after": "600"})

@@ -216,7 +216,7 @@ async def test_a_refusal_is_passed_on_with_the_providers_words(status: int, erro
         assert (error.status, error.type, error.message) == (status, error_type, "The provider answered: bad things")
 
 
-async def test_a_refusal_for_being_too_fast_says_when_to_come_back() -> None:
+async def test_a_rate_limit_refusal_says_when_to_retry() -> None:
     body = b'{"error": {"message": "", "type": "rate_limit_exceeded"}}'
     assert (await answering(429, body, **{"retry-after": "17"}).fail()).headers == {"retry-after": "17"}
 

@@ -71,7 +71,7 @@ async def test_a_list_that_grows_while_it_is_read_gives_all_that_was_there(
 
 @settings(max_examples=100, deadline=None)
 @given(count=st.integers(0, 500), seed=st.integers(0, 2**32), rows=st.integers(1, PAGE_ROWS), most=st.integers(0, 3))
-async def test_a_list_that_gives_fewer_entries_than_asked_for_gives_all_that_was_there(
+async def test_a_list_with_shorter_pages_than_requested_is_read_to_its_end(
     count: int, seed: int, rows: int, most: int
 ) -> None:
     rng = random.Random(seed)
@@ -102,7 +102,7 @@ async def test_a_list_that_never_ends_is_left_and_said_so(
         assert set(range(count)) <= met
 
 
-async def test_a_list_without_any_end_is_left_after_so_many_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_list_without_an_end_is_abandoned_after_the_maximum_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listing, "MAX_PAGES", 50)
     provider = ProviderList(
         0, random.Random(0), finds="honoured", has_more="always", rows=PAGE_ROWS, arriving=lambda: 500

@@ -92,7 +92,7 @@ async def test_talk_time_has_percentiles_of_the_completed_and_says_how_exact_the
     assert (await read(service))["duration_seconds"]["p99"] == 63
 
 
-async def test_hours_and_weekdays_are_those_of_the_time_zone_that_was_asked_for(
+async def test_hours_and_weekdays_are_those_of_the_requested_time_zone(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url, 3)

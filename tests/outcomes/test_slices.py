@@ -101,7 +101,7 @@ async def test_recipients_that_were_withdrawn_are_in_no_slice(service: httpx.Asy
     assert (await read(service, "city"))["slices"]["computed"]["recipients"] == 1
 
 
-async def test_an_unknown_parameter_is_refused_with_those_that_there_are(
+async def test_an_unknown_parameter_is_refused_with_the_known_ones(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(database, ["Pune"])

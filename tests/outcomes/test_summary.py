@@ -209,7 +209,7 @@ def test_more_outcomes_than_the_provider_reports_recipients_never_make_a_negativ
     assert summarise(make_counts(2, outcomes=[outcome("busy", 5)]))["recipients"]["in_progress"] == 0
 
 
-def test_the_summary_says_what_it_is_about_and_how_final_it_is() -> None:
+def test_the_summary_shows_its_batch_and_its_verdict() -> None:
     shown = summarise(make_counts())
     assert shown["batch"] == {
         "id": 456,

@@ -106,7 +106,7 @@ async def test_nothing_that_the_provider_answers_delays_calls_for_more_than_an_h
         await call(budget, answer(200, limits(0, clock.now + timedelta(days=30)), now=clock.now))
 
 
-async def test_an_event_received_in_the_future_does_not_count_as_the_last_for_ever(database: Database) -> None:
+async def test_an_event_received_in_the_future_does_not_count_as_the_last_forever(database: Database) -> None:
     await store_batch(database.url)
     ahead = datetime.now(UTC) + timedelta(days=730)
     first, second = decode(make_payload(recipient=1), make_payload(recipient=2))
@@ -146,7 +146,7 @@ async def test_an_upload_that_is_to_be_looked_for_in_the_future_is_looked_for_no
     assert (found is not None) == is_found
 
 
-def test_a_change_in_the_future_was_long_ago_and_a_walk_there_is_no_reason_to_wait() -> None:
+def test_a_change_in_the_future_counts_as_old_and_a_walk_in_the_future_delays_nothing() -> None:
     now = datetime(2026, 3, 16, tzinfo=UTC)
     for seconds in (-5000, 0, 60, 900):  # clocks of replicas differ a little
         changed_at = now + timedelta(seconds=seconds)

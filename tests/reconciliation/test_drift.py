@@ -95,7 +95,7 @@ def test_finished_and_different_settles_while_grace_runs_and_has_drifted_when_it
     assert (early.needs_healing, late.needs_healing) == (False, True)
 
 
-def test_a_change_on_either_side_begins_grace_anew() -> None:
+def test_a_change_on_either_side_restarts_grace() -> None:
     ours, old, new = lose(DONE, "busy_count", 3), NOW - timedelta(days=1), NOW - timedelta(seconds=GRACE - 1)
     for mine, other in ((old, new), (new, old), (None, new)):
         sides = Side(DONE, 500, other), Side(ours, 500, mine)
@@ -203,7 +203,7 @@ def test_an_open_batch_that_has_been_quiet_for_as_long_as_grace_lags_by_its_pres
     assert compare(SEED, ours, seconds=GRACE).lagging == {"no_answer_count": 2}
 
 
-def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhooks_are_silent() -> None:
+def test_provider_figures_that_move_while_no_webhook_arrives_raise_webhooks_silent() -> None:
     ours, earlier = lose(SEED, "no_answer_count", 20), change(SEED, no_answer_count=18)
     for heard, is_silent in ((None, True), (GRACE, True), (GRACE - 1, False)):
         mine = Side(ours, 500, None if heard is None else NOW - timedelta(seconds=heard))

@@ -49,7 +49,7 @@ async def test_pages_that_shift_while_they_are_read_hide_nothing(database: Datab
     assert len(await states(database)) == 295
 
 
-async def test_a_list_that_goes_backwards_is_left_once_it_is_past_the_batch(database: Database, walker: Walker) -> None:
+async def test_a_walk_ends_once_it_is_past_the_beginning_of_the_batch(database: Database, walker: Walker) -> None:
     key = await store_batch(database.url)
     older = [converse(None, STARTED - timedelta(hours=2, minutes=n)) for n in range(3000)]
     provider = Provider([converse(1), *older])
@@ -142,7 +142,9 @@ async def test_of_attempts_that_share_an_id_the_earlier_is_healed_from_the_list(
     assert first in bodies
 
 
-async def test_what_goes_on_or_ended_in_an_unknown_way_is_no_outcome(database: Database, walker: Walker) -> None:
+async def test_a_call_that_is_ongoing_or_ended_with_an_unknown_status_is_no_outcome(
+    database: Database, walker: Walker
+) -> None:
     key = await store_batch(database.url)
     ringing = converse(1, status="in_progress") | {"end_timestamp": None}
     progress = await walker.walk(Provider([ringing, converse(2, status="voicemail")]), key)

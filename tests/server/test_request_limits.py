@@ -88,7 +88,7 @@ async def test_trailers_are_no_headers() -> None:
         assert server.headers[0] == [(b"host", b"test"), (b"transfer-encoding", b"chunked")]
 
 
-async def test_the_log_shows_that_there_was_something_and_nothing_of_what_it_was() -> None:
+async def test_the_log_counts_malformed_requests_and_contains_nothing_of_them() -> None:
     with capture_logs() as log:
         async with serve_kept() as server:
             for count in (20, 5):
@@ -127,7 +127,7 @@ async def test_headers_that_are_too_large_are_refused_as_soon_as_they_are(end: b
         assert server.paths == []
 
 
-async def test_headers_of_just_the_size_are_taken_beside_a_body_of_any() -> None:
+async def test_headers_of_exactly_the_limit_are_accepted_with_a_body_of_any_size() -> None:
     async with serve_kept(head_bytes=1000) as server, server.connect() as connection:
         size = len("/") + len("Hosttest") + len("Content-Length5000") + len("X")
         head = POST + b"Content-Length: 5000\r\nX: " + b"x" * (1000 - size) + b"\r\n\r\n"

@@ -138,7 +138,7 @@ async def test_a_client_that_waits_for_us_is_not_held_to_be_slow() -> None:
         assert server.count_cut() == {}
 
 
-async def test_what_is_still_sent_after_the_answer_is_read_for_a_while_and_then_no_more() -> None:
+async def test_input_after_the_answer_is_read_for_a_while_and_then_no_more() -> None:
     async with serve_kept(linger_seconds=10) as server, server.connect() as connection:
         await connection.send(b"POST /unread HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nx")
         assert (await connection.read_answer()).status == 200
@@ -187,7 +187,7 @@ async def test_an_answer_of_which_too_little_is_taken_is_broken_off() -> None:
         assert took + len(await fast.read_to_end_of(server.large_bytes - took)) >= server.large_bytes
 
 
-async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes_first() -> None:
+async def test_unread_answers_are_bounded_in_total_and_the_largest_is_dropped_first() -> None:
     async with (
         serve_kept(untaken_bytes=33 * 2**20, idle_seconds=1e9) as server,
         server.connect() as large,
@@ -206,7 +206,7 @@ async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes
         assert len(await small.read_to_end_of(server.large_bytes)) >= server.large_bytes
 
 
-async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_held_to_be_slow() -> None:
+async def test_a_client_that_waits_for_100_continue_does_not_count_as_slow() -> None:
     async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
         await connection.send(b"POST /held HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
         await server.wait_for(body=1)

@@ -44,7 +44,7 @@ async def test_an_answer_holds_until_it_changes(service: httpx.AsyncClient, data
     assert (await service.get(path)).headers["etag"] != etag
 
 
-async def test_a_batch_that_there_is_not_is_not_found_whatever_the_client_has(service: httpx.AsyncClient) -> None:
+async def test_an_unknown_batch_is_not_found_whatever_the_client_has_cached(service: httpx.AsyncClient) -> None:
     for path in (OUTCOMES, METRICS):
         assert (await service.get(path, headers={"if-none-match": "*"})).status_code == 404
 

@@ -74,7 +74,7 @@ async def test_a_failure_of_ours_shows_nothing_of_the_inside(service: httpx.Asyn
     assert (await service.get("/v1/batch-calls")).status_code == 200, "everything else goes on"
 
 
-async def test_a_webhook_that_cannot_be_stored_for_a_failure_of_ours_is_to_be_sent_again(
+async def test_a_webhook_that_cannot_be_stored_because_of_our_failure_is_answered_503(
     start_service: StartService, database: Database
 ) -> None:
     await database.pool.execute("DROP FUNCTION ingest")

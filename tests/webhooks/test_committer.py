@@ -98,7 +98,7 @@ async def test_a_group_that_cannot_be_written_is_tried_again_whole_until_it_is()
     assert database.count("outcomes_groups_total") == 1
 
 
-async def test_whoever_arrives_while_a_group_is_tried_again_waits_for_the_next_one() -> None:
+async def test_an_event_that_arrives_while_a_group_is_retried_waits_for_the_next_one() -> None:
     database = Database()
     async with running(database):
         database.submit("a")

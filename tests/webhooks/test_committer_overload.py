@@ -73,7 +73,7 @@ async def test_callers_behind_a_write_that_cannot_be_cancelled_are_answered_in_t
             await in_flight
 
 
-async def test_who_would_wait_for_longer_than_half_the_hold_time_is_refused_at_once() -> None:
+async def test_an_event_that_would_wait_longer_than_half_the_hold_time_is_refused_at_once() -> None:
     database = Database(hold_seconds=0.5)
     async with running(database):
         slow = database.submit("slow")

@@ -25,7 +25,7 @@ async def test_new_events_are_applied_and_counted(database: Database) -> None:
     ]
 
 
-async def test_an_event_that_comes_again_changes_nothing_alone_or_among_new_ones(database: Database) -> None:
+async def test_a_repeated_event_changes_nothing_alone_or_among_new_ones(database: Database) -> None:
     await store_batch(database.url)
     (known,) = decode(make_payload(recipient=1))
     await ingest(database, known)

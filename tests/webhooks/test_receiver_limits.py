@@ -66,7 +66,7 @@ async def count_events(database: Database) -> int:
 
 
 @pytest.mark.parametrize("sent", [0, 10])
-async def test_a_webhook_whose_body_stands_still_is_to_be_sent_again(
+async def test_a_webhook_whose_body_stalls_is_answered_503(
     start_limited: StartService, database: Database, clock: Clock, sent: int
 ) -> None:
     body = encode(make_payload(event_id="slow"))
@@ -87,9 +87,7 @@ async def test_a_webhook_whose_body_stands_still_is_to_be_sent_again(
         assert await count_events(database) == 1
 
 
-async def test_an_upload_that_stands_still_is_cut_off_and_fails_nothing(
-    start_limited: StartService, clock: Clock
-) -> None:
+async def test_a_stalled_upload_is_cut_off_and_logs_no_error(start_limited: StartService, clock: Clock) -> None:
     with capture_logs() as log:
         async with start_limited() as service, connect_raw(service) as connection:
             await connection.send(UPLOAD)

@@ -172,7 +172,7 @@ def _list_errors(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _find(kind: type[ApiError], text: str, document: dict[str, Any]) -> str:
-    """The calls that declare an error; those of one status are told apart by its text."""
+    """The calls that declare an error; those of one status are distinguished by its text."""
     if str(kind.status) in EVERYWHERE:
         return "every call that needs a key"
     calls = [

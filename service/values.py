@@ -25,7 +25,7 @@ _DASHES_AND_QUOTES = frozenset({"Pd", "Pi", "Pf"})
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def read_text(path: Path) -> str:
+def read_text_file(path: Path) -> str:
     """A file's text: UTF-8, or UTF-16 or UTF-32 if it begins with their byte order mark. Raises OSError or
     UnicodeDecodeError."""
     content = path.read_bytes()

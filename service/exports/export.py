@@ -157,7 +157,7 @@ class Exporter:
 
     async def _choose_batch(self, connection: asyncpg.Connection, request: ExportRequest) -> Selection:
         batch = await self._database.queries.get_exported_batch(
-            connection, batch_id=request.batch_id, state=request.state
+            connection, batch_id=request.batch_id, after=request.after, until=request.until, state=request.state
         )
         if batch is None:
             raise NotFoundError(f"There is no batch {request.batch_id}")
@@ -191,10 +191,10 @@ def choose_parameters(columns: list[str]) -> list[str] | None:
 
 
 def _count_rows(request: ExportRequest, until: int, batch: asyncpg.Record) -> int | None:
-    """The number of rows. None where only reading them could show it: for a state, or the attempts of a range."""
+    """The number of rows; None for the attempts of a range, which only reading them could show."""
     if request.kind == "recipients" and request.state is None:
         return until - request.after  # they are numbered without gaps
-    if request.after > 0 or until < batch["recipient_count"]:
+    if request.kind == "attempts" and (request.after > 0 or until < batch["recipient_count"]):
         return None
     counted: int = batch["attempts" if request.kind == "attempts" else "matching"]
     return counted

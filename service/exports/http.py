@@ -10,7 +10,7 @@ from service.exports.export import Exporter, ExportRequest, Kind
 from service.exports.formats import MEDIA_TYPES, Format
 from service.exports.streaming import ExportResponse
 from service.outcomes.http import AGENT_ID, BATCH_ID
-from service.outcomes.recipients import MAX_RECIPIENT, STATE
+from service.outcomes.recipients_http import MAX_RECIPIENT, STATE
 from service.telemetry.metrics import Metrics
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Number, PathChoice
@@ -25,29 +25,35 @@ def _declare_span(maximum: int) -> Span:
     return (
         Number(
             "after",
-            "Only rows with a higher key, such as an earlier export's last one",
+            "Only rows after this key, such as `X-Outcomes-Until` of an earlier export",
             default=0,
             minimum=0,
             maximum=maximum,
         ),
-        Number("until", "Only rows up to this key", default=maximum, minimum=0, maximum=maximum),
+        Number("until", "Only rows up to and including this key", default=maximum, minimum=0, maximum=maximum),
     )
 
 
-FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
+FORMAT = PathChoice("format", "export format", "The format of the file", FORMATS)
 RECIPIENT_SPAN, BATCH_SPAN = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
 FORMULAS = Choice(
-    "formulas", "In CSV: `escape` cells that a spreadsheet would run (the default), or `keep` them",
+    "formulas", "In CSV: `escape` cells that a spreadsheet would run as formulas (the default), or `keep` them",
     ("escape", "keep"), default=None,
 )  # fmt: skip
-ANSWERS = tuple(
-    Answer(
-        str, "The file; one that could not be finished ends without HTTP's last chunk",
-        media_type=kind.partition(";")[0],
-        headers=(("X-Outcomes-As-Of", "The instant of all rows"), ("X-Outcomes-Until", "Its last key, for `after`")),
-    )
-    for kind in MEDIA_TYPES.values()
-)  # fmt: skip
+AS_OF_HEADER = ("X-Outcomes-As-Of", "Everything committed until then is in the file, and nothing later")
+UNTIL_HEADER = ("X-Outcomes-Until", "The last key in the file, for `after`")
+ROWS_HEADER = ("X-Outcomes-Rows", "The number of rows, without a CSV's header; absent for the attempts of a range")
+VERDICT_HEADER = ("X-Outcomes-Verdict", "How final the batch is")
+
+
+def _declare_answers(*headers: tuple[str, str]) -> tuple[Answer, ...]:
+    """A file in each format, with these headers."""
+    text = "The file. One that cannot be finished ends without HTTP's last chunk"
+    return tuple(Answer(str, text, media_type=kind.partition(";")[0], headers=headers) for kind in MEDIA_TYPES.values())
+
+
+BATCH_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER, VERDICT_HEADER)
+PERIOD_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER)
 
 
 class Exports:
@@ -57,27 +63,27 @@ class Exports:
         self._exporter = exporter
         self._metrics = metrics
         self._max_seconds = max_seconds
-        self._period = Period("Batches made", default_time_zone=default_time_zone)
+        self._period = Period("batches created", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=BATCH_ANSWERS,
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=BATCH_ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
-                answers=ANSWERS,
+                answers=PERIOD_ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
-                answers=ANSWERS,
+                answers=PERIOD_ANSWERS,
             ),
         ]  # fmt: skip
 

@@ -83,7 +83,7 @@ class BatchCalls:
         answer = JSONResponse({"data": _describe_batch(batch)})
         if fault is not None and fault.startswith("accepted_"):
             status = int(fault.removeprefix("accepted_"))
-            raise ProviderError(status, "A fault of the sandbox: the batch is being called all the same.")
+            raise ProviderError(status, "A fault of the sandbox: the batch is being called anyway.")
         if fault == "lost_answer":
             return NoAnswer()
         return LateAnswer(answer, self.faults) if fault == "hang" else answer
@@ -95,18 +95,18 @@ class BatchCalls:
         if self.faults.odd_entries:
             body: dict[str, Any] = {"data": [*map(_describe_oddly, page), *_ODD_ENTRIES]}
         else:
-            body = {"data": [self._show(batch) for batch in page]}
+            body = {"data": [self._shape_batch(batch) for batch in page]}
         if self.options.list_totals or self.faults.always_more:
             body |= describe_end(self.faults, offset + len(page), len(batches))
         return JSONResponse(body)
 
     async def show_batch(self, request: Request) -> Response:
-        return JSONResponse({"data": self._show(self._find(request))})
+        return JSONResponse({"data": self._shape_batch(self._find(request))})
 
     async def show_metrics(self, request: Request) -> Response:
         return JSONResponse({"data": self._find(request).metrics()})
 
-    def _show(self, batch: Batch) -> dict[str, Any]:
+    def _shape_batch(self, batch: Batch) -> dict[str, Any]:
         return self.records.reshape(_describe_batch(batch))
 
     def _find(self, request: Request) -> Batch:

@@ -22,17 +22,17 @@ from service.web.scopes import Scope
 JSON = "application/json"
 PROVIDER_STATUSES = {
     400: "The provider refused it and says why; its other 4xx answers are passed on too",
-    404: "The provider has no such thing",
+    404: "The provider does not know it",
     429: "The provider's rate limit",
     502: "The provider cannot be reached, refuses our key, or fails",
-    504: "Sent, but the provider's answer was lost: the service searches for the batch, see `GET /v1/uploads`",
+    504: "Sent, but the provider's answer was lost. The service searches for the batch: see `GET /v1/uploads`",
 }
 HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_AFTER}
 INTRODUCTION = """\
-Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
-and limits, and ignore unknown parameters; every other call refuses them. A figure of a batch is final once its
-`verdict` is `complete`. Errors always have the shape `Error`, and say what to do. Each answer has its request's id in
-`X-Request-Id`: quote it when you report a problem."""
+Receives a voice-AI provider's webhooks and returns exact outcomes per batch. The provider's own four calls keep its
+paths, shapes and limits, and ignore unknown parameters; every other call refuses them. The figures of a batch are final
+once its `verdict` is `complete`. Errors always have the shape `Error` and say what to do. Each answer carries the id of
+its request in `X-Request-Id`: quote it when you report a problem."""
 SECURITY = {
     "type": "http",
     "scheme": "bearer",
@@ -46,7 +46,7 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
     shapes, components = _describe_all(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
+        described = {"operationId": _name(operation, operations)} | _describe_operation(operation, shapes)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     tags = dict.fromkeys(operation.tag for operation in operations)
     return {
@@ -76,7 +76,7 @@ def _describe_all(operations: list[Operation]) -> tuple[dict[Any, Schema], dict[
     return dict(zip(shapes, schemas, strict=True)), components
 
 
-def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
+def _describe_operation(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
     text = to_markdown(operation.handler.__doc__ or "")
     scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
     described: dict[str, Any] = {

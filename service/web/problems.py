@@ -35,11 +35,11 @@ class Problem(msgspec.Struct):
     type: str
     """A word for programs, the provider's where it has one."""
     details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    """What one sentence cannot say, such as the report on a file."""
+    """What does not fit into the message, such as the report on a file."""
 
 
 class Error(msgspec.Struct):
-    """The answer to everything that goes wrong."""
+    """The body of every error."""
 
     error: Problem
 

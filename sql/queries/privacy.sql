@@ -100,7 +100,7 @@ UPDATE erasures SET step = 'late', cursor = 0, held_rows = held_rows + :rows WHE
 SELECT encode(phone_hash, 'hex') AS phone_hash, erased_at FROM erased_phones ORDER BY erased_at, phone_hash;
 
 -- name: get_erasure_key_mark()$
--- A mark that tells two erasure keys apart, and reveals nothing else about them.
+-- A mark that distinguishes two erasure keys, and reveals nothing else about them.
 SELECT left(encode(hash_person('key', 'mark'), 'hex'), 16);
 
 -- name: repeat_erasures(phone_hashes, erased_at, actor)$

@@ -74,7 +74,7 @@ async def call(names: Iterable[str], **settings: str) -> dict[str, Finished]:
     return dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))
 
 
-def assert_told(name: str, finished: Finished, *words: str) -> None:
+def assert_explained(name: str, finished: Finished, *words: str) -> None:
     """Checks that it failed with one line that has the words; doctor reports it as one of its findings."""
     assert "Traceback" not in finished.output + finished.errors, (name, finished)
     if name == "doctor":
@@ -91,20 +91,20 @@ def assert_told(name: str, finished: Finished, *words: str) -> None:
 async def test_a_database_that_is_away() -> None:
     url = "postgresql://bob:pass-word@127.0.0.1:1/x"
     for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-        assert_told(name, finished, "The database does not answer", "check OUTCOMES_DATABASE_URL")
+        assert_explained(name, finished, "The database does not answer", "check OUTCOMES_DATABASE_URL")
         assert "pass-word" not in finished.output + finished.errors
 
 
 async def test_an_address_of_something_else() -> None:
     for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL="mysql://bob:pass-word@db/x")).items():
-        assert_told(name, finished, "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://")
+        assert_explained(name, finished, "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://")
         assert "pass-word" not in finished.output + finished.errors
 
 
 async def test_a_database_without_a_schema(empty_database_url: str) -> None:
     names = ARGUMENTS.keys() - MAKERS
     for name, finished in (await call(names, OUTCOMES_DATABASE_URL=empty_database_url)).items():
-        assert_told(name, finished, "run `outcomes migrate`")
+        assert_explained(name, finished, "run `outcomes migrate`")
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +123,7 @@ async def make_role(url: str, name: str, *, more: str = "") -> AsyncIterator[str
 async def test_a_role_without_any_right(database_url: str) -> None:
     async with make_role(database_url, "stranger") as url:
         for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-            assert_told(name, finished, "role")
+            assert_explained(name, finished, "role")
 
 
 async def test_a_role_that_may_only_read(database_url: str) -> None:
@@ -135,7 +135,7 @@ async def test_a_role_that_may_only_read(database_url: str) -> None:
                 assert name in reads | idle
                 assert finished.errors == "" or name == "verify"  # which shows how far it is
             elif "There is no" not in finished.errors:  # batch, upload or role
-                assert_told(name, finished, "role")
+                assert_explained(name, finished, "role")
 
 
 @needs_pooler
@@ -143,14 +143,16 @@ async def test_a_pooler_that_shares_servers(postgres: PostgresServer, tmp_path: 
     url = await create_database(postgres, "template0")
     async with pool(postgres, tmp_path, "transaction") as pooled:
         for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=f"{pooled}{urlsplit(url).path}")).items():
-            assert_told(name, finished, "pooler", "session")
+            assert_explained(name, finished, "pooler", "session")
     await drop_database(postgres, url)
 
 
 async def test_a_folder_without_a_database_stays_as_it_is(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for name, finished in (await call(ARGUMENTS.keys() - MAKERS - {"doctor"}, OUTCOMES_DATA_DIR=str(data))).items():
-        assert_told(name, finished, f"There is no database in {data}", "OUTCOMES_DATA_DIR", "OUTCOMES_DATABASE_URL")
+        assert_explained(
+            name, finished, f"There is no database in {data}", "OUTCOMES_DATA_DIR", "OUTCOMES_DATABASE_URL"
+        )
     assert not data.exists()
 
 
@@ -158,7 +160,7 @@ async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (f"{tmp_path}/file", f"{tmp_path}/file/data", "/proc/data"):  # nobody may write to the last
         for name, finished in (await call(MAKERS, OUTCOMES_DATA_DIR=folder)).items():
-            assert_told(name, finished, f"OUTCOMES_DATA_DIR: {folder} cannot be used (", "OUTCOMES_DATABASE_URL")
+            assert_explained(name, finished, f"OUTCOMES_DATA_DIR: {folder} cannot be used (", "OUTCOMES_DATABASE_URL")
 
 
 async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
@@ -168,10 +170,10 @@ async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         report = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
         for name, finished in report.items():
-            assert_told(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
+            assert_explained(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
         arguments = ("demo", "--sandbox-port", port)
         other = await run(OUTCOMES, *arguments, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_DATA_DIR=str(tmp_path))
-        assert_told("demo", other, f"127.0.0.1:{port} cannot be listened on", "--sandbox-port")
+        assert_explained("demo", other, f"127.0.0.1:{port} cannot be listened on", "--sandbox-port")
         sandbox = await run(OUTCOMES, "sandbox", "--port", port)
         assert (sandbox.status, len(sandbox.errors.splitlines())) == (1, 1)
         assert f"127.0.0.1:{port} cannot be listened on" in sandbox.errors
@@ -200,7 +202,7 @@ async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, d
     for name in ("FORMANT_WEBHOOK_SECRET_FILE", "OUTCOMES_DATABASE_URL_FILE", "OUTCOMES_TARGETS_FILE"):
         # The secret would be given twice otherwise.
         given = {"FORMANT_WEBHOOK_SECRET": ""} if name.startswith("FORMANT") else {}
-        assert_told("serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere")
+        assert_explained("serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere")
 
 
 async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ async def test_a_database_that_is_down_is_reported_and_the_rest_goes_on(address:
     assert "pass-word" not in str(findings)
 
 
-async def test_a_database_that_is_not_there_and_one_without_a_connection_left_are_told_apart(
+async def test_a_database_that_is_not_there_and_one_without_a_free_connection_are_distinguished(
     postgres: PostgresServer, database: Database
 ) -> None:
     found = find_one(await examine(postgres.url("not_there")), "database.answer", Level.PROBLEM)

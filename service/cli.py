@@ -43,7 +43,7 @@ def serve() -> None:
 @outcomes.command(short_help="Bring the database's schema up to date.")
 def migrate() -> None:
     """Bring the database's schema up to this version (serve does so too, unless OUTCOMES_MIGRATE_ON_START=0)."""
-    _load("schema").migrate()
+    _load("migrate").migrate()
 
 
 @outcomes.command("grant-service", short_help="Let a database role run the service.")
@@ -53,7 +53,7 @@ def grant_service(role: str) -> None:
 
     Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
     """
-    _load("schema").grant_service(role)
+    _load("grant_service").grant_service(role)
 
 
 @outcomes.command(short_help="Check everything, and say what to do.")
@@ -103,7 +103,7 @@ def reconcile(batch_id: int) -> None:
 
     Exits with 1 if the figures still differ.
     """
-    _load("batches").reconcile(batch_id)
+    _load("reconcile").reconcile(batch_id)
 
 
 _BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch.  [default: all]")
@@ -120,14 +120,14 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     --batch, those that are in the batch or belong to it. Changes nothing, and may run while webhooks arrive. Exits with
     1 if something differs; events that are about to be attributed are listed, but are not differences.
     """
-    _load("events").verify(batch_id, as_json=as_json)
+    _load("verify").verify(batch_id, as_json=as_json)
 
 
 @outcomes.command(short_help="Recompute outcomes and counters from the facts.")
 @_BATCH
 def rebuild(batch_id: int | None) -> None:
     """Recompute outcomes and counters from the facts, in small steps, while webhooks arrive."""
-    _load("events").rebuild(batch_id)
+    _load("rebuild").rebuild(batch_id)
 
 
 @outcomes.command(short_help="Attribute events without a reference again.")
@@ -138,7 +138,7 @@ def reattribute() -> None:
     It works in small steps while webhooks arrive, and may be run again. `outcomes verify` lists in advance what it
     would move.
     """
-    _load("events").reattribute()
+    _load("reattribute").reattribute()
 
 
 @outcomes.command(short_help="Correct implausible values from older versions.")
@@ -148,7 +148,7 @@ def repair() -> None:
     The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be stopped
     at any time, and continues where it stopped.
     """
-    _load("events").repair()
+    _load("repair").repair()
 
 
 @outcomes.command(short_help="Process quarantined webhooks again.")
@@ -158,7 +158,7 @@ def replay(quarantine_id: int | None) -> None:
 
     Exits with 1 if one still cannot be used; it stays in quarantine.
     """
-    _load("events").replay(quarantine_id)
+    _load("replay").replay(quarantine_id)
 
 
 @outcomes.group(short_help="Batches and their uploads.")
@@ -251,7 +251,7 @@ def erase(phone: str, dry_run: bool) -> None:
     The outcomes of their calls stay counted. Later webhooks do not restore the person. Exits with 1 while data that
     names them is still being processed; a running service then finishes the erasure.
     """
-    _load("erasures").erase(phone, is_dry=dry_run)
+    _load("erase").erase(phone, is_dry=dry_run)
 
 
 @outcomes.group(short_help="The list of erased people.")
@@ -283,7 +283,7 @@ def restart_feed() -> None:
     from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if possible;
     it may be run again.
     """
-    _load("schema").restart_feed()
+    _load("restart_feed").restart_feed()
 
 
 @outcomes.group(short_help="The roles that BI tools read as.")

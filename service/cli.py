@@ -1,10 +1,10 @@
 """The command line, ``outcomes``: the arguments, options and help of each command.
 
-The commands are in ``service.commands``, and in the packages of the two programs that ship along.
+The commands are in ``service.commands``, and in the packages of the two programs that ship along. Each is imported when
+it is called, so that help stays fast.
 """
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,6 @@ def outcomes() -> None:
     """
 
 
-def _load(name: str) -> Any:
-    """A module of commands, imported when one of them is called, so that help stays fast."""
-    return import_module(f"service.commands.{name}")
-
-
 outcomes.add_command(crm_sync)
 outcomes.add_command(sandbox)
 
@@ -37,13 +32,17 @@ outcomes.add_command(sandbox)
 @outcomes.command(short_help="Run the service until SIGTERM.")
 def serve() -> None:
     """Run the service until SIGTERM, then drain and exit with 0."""
-    _load("serve").serve()
+    from service.commands import serve
+
+    serve.serve()
 
 
 @outcomes.command(short_help="Bring the database's schema up to date.")
 def migrate() -> None:
     """Bring the database's schema up to this version (serve does so too, unless OUTCOMES_MIGRATE_ON_START=0)."""
-    _load("migrate").migrate()
+    from service.commands import migrate
+
+    migrate.migrate()
 
 
 @outcomes.command("grant-service", short_help="Let a database role run the service.")
@@ -53,7 +52,9 @@ def grant_service(role: str) -> None:
 
     Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
     """
-    _load("grant_service").grant_service(role)
+    from service.commands import grant_service
+
+    grant_service.grant_service(role)
 
 
 @outcomes.command(short_help="Check everything, and say what to do.")
@@ -67,7 +68,9 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
     One line for each finding: ok, unchecked, warning or problem. Exits with 1 if there is a problem, else with 0.
     Changes nothing; prints no secrets and no personal data. Needs the service's settings: run it where that runs.
     """
-    _load("doctor").doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
+    from service.commands import doctor
+
+    doctor.doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
 
 
 @outcomes.command(short_help="See it at work, without an account.")
@@ -93,7 +96,9 @@ def demo(**options: Any) -> None:
     Needs no account and no settings, and may be run again at any time. Afterwards it keeps serving until Ctrl-C, so
     that you can explore; commands in the same folder use its settings meanwhile.
     """
-    _load("demo").demo(**options)
+    from service.commands import demo
+
+    demo.demo(**options)
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
@@ -103,7 +108,9 @@ def reconcile(batch_id: int) -> None:
 
     Exits with 1 if the figures still differ.
     """
-    _load("reconcile").reconcile(batch_id)
+    from service.commands import reconcile
+
+    reconcile.reconcile(batch_id)
 
 
 _BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch.  [default: all]")
@@ -120,14 +127,18 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     --batch, those that are in the batch or belong to it. Changes nothing, and may run while webhooks arrive. Exits with
     1 if something differs; events that are about to be attributed are listed, but are not differences.
     """
-    _load("verify").verify(batch_id, as_json=as_json)
+    from service.commands import verify
+
+    verify.verify(batch_id, as_json=as_json)
 
 
 @outcomes.command(short_help="Recompute outcomes and counters from the facts.")
 @_BATCH
 def rebuild(batch_id: int | None) -> None:
     """Recompute outcomes and counters from the facts, in small steps, while webhooks arrive."""
-    _load("rebuild").rebuild(batch_id)
+    from service.commands import rebuild
+
+    rebuild.rebuild(batch_id)
 
 
 @outcomes.command(short_help="Attribute events without a reference again.")
@@ -138,7 +149,9 @@ def reattribute() -> None:
     It works in small steps while webhooks arrive, and may be run again. `outcomes verify` lists in advance what it
     would move.
     """
-    _load("reattribute").reattribute()
+    from service.commands import reattribute
+
+    reattribute.reattribute()
 
 
 @outcomes.command(short_help="Correct implausible values from older versions.")
@@ -148,7 +161,9 @@ def repair() -> None:
     The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be stopped
     at any time, and continues where it stopped.
     """
-    _load("repair").repair()
+    from service.commands import repair
+
+    repair.repair()
 
 
 @outcomes.command(short_help="Process quarantined webhooks again.")
@@ -158,7 +173,9 @@ def replay(quarantine_id: int | None) -> None:
 
     Exits with 1 if one still cannot be used; it stays in quarantine.
     """
-    _load("replay").replay(quarantine_id)
+    from service.commands import replay
+
+    replay.replay(quarantine_id)
 
 
 @outcomes.group(short_help="Batches and their uploads.")
@@ -195,7 +212,9 @@ def resolve(
     if accept_unreadable and not not_sent:
         raise click.UsageError("--accept-unreadable goes with --not-sent")
     denied = _read_ids(not_these) if not_these is not None else None
-    _load("batches").resolve(
+    from service.commands import batches
+
+    batches.resolve(
         upload_id,
         batch_id,
         accept_difference=accept_difference,
@@ -226,20 +245,26 @@ def keys() -> None:
 @click.option("--expires-in", help="Such as 12h, 90d or 8w.  [default: never]")
 def create_key(name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
     """Create a key and print it once: it cannot be shown again."""
-    _load("keys").create(name, scopes or ("read",), expires_in)
+    from service.commands import keys
+
+    keys.create(name, scopes or ("read",), expires_in)
 
 
 @keys.command("list", short_help="List the keys, and when each was last used.")
 def list_keys() -> None:
     """List the keys: their first characters, their scopes, and when each was last used."""
-    _load("keys").list_keys()
+    from service.commands import keys
+
+    keys.list_keys()
 
 
 @keys.command("revoke", short_help="Revoke a key by its name or id.")
 @click.argument("name_or_id")
 def revoke_key(name_or_id: str) -> None:
     """Revoke a key by its name or id: it is refused everywhere within seconds."""
-    _load("keys").revoke(name_or_id)
+    from service.commands import keys
+
+    keys.revoke(name_or_id)
 
 
 @outcomes.command(short_help="Erase a person by phone.")
@@ -251,7 +276,9 @@ def erase(phone: str, dry_run: bool) -> None:
     The outcomes of their calls stay counted. Later webhooks do not restore the person. Exits with 1 while data that
     names them is still being processed; a running service then finishes the erasure.
     """
-    _load("erase").erase(phone, is_dry=dry_run)
+    from service.commands import erase
+
+    erase.erase(phone, is_dry=dry_run)
 
 
 @outcomes.group(short_help="The list of erased people.")
@@ -262,7 +289,9 @@ def erasures() -> None:
 @erasures.command("list", short_help="Print the list of erased people.")
 def list_erasures() -> None:
     """Print the list of erased people. Keep a recent copy outside the database."""
-    _load("erasures").list_erasures()
+    from service.commands import erasures
+
+    erasures.list_erasures()
 
 
 @erasures.command("repeat", short_help="Erase again people whom a backup restored.")
@@ -272,7 +301,9 @@ def repeat_erasures(file: Path) -> None:
 
     Every phone is hashed and compared, so it may take minutes; run it before the service.
     """
-    _load("erasures").repeat(file)
+    from service.commands import erasures
+
+    erasures.repeat(file)
 
 
 @outcomes.command("restart-feed", short_help="Declare that commits were lost.")
@@ -283,7 +314,9 @@ def restart_feed() -> None:
     from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if possible;
     it may be run again.
     """
-    _load("restart_feed").restart_feed()
+    from service.commands import restart_feed
+
+    restart_feed.restart_feed()
 
 
 @outcomes.group(short_help="The roles that BI tools read as.")
@@ -303,7 +336,9 @@ def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -
 
     Its password comes from OUTCOMES_BI_PASSWORD; without it the present password stays. May be run again.
     """
-    _load("bi").role(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
+    from service.commands import bi
+
+    bi.role(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
 
 
 _NAMES = click.argument("names", nargs=-1)
@@ -341,7 +376,9 @@ def _set_shown(names: tuple[str, ...], is_result: bool, agent_id: int | None, *,
         raise click.UsageError("Give either names or --agent")
     if agent_id is not None and not is_result:
         raise click.UsageError("--agent goes with --result: call parameters are hidden unless they are shown")
-    _load("bi").set_shown(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
+    from service.commands import bi
+
+    bi.set_shown(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
 
 
 def main() -> None:
@@ -355,4 +392,6 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)  # Ctrl-C, as shells report it
     except Exception as error:
-        sys.exit(_load("failures").report(error))
+        from service.commands import failures
+
+        sys.exit(failures.report(error))

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -220,6 +221,24 @@ async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:
                 async with asyncio.timeout(60):
                     output, errors = await process.communicate()
             assert (process.returncode, output, errors.strip()) == (130, b"", b""), name
+
+
+INTERRUPT_THE_IMPORT = """
+import sys
+from service.__main__ import main
+
+class CtrlC:
+    def find_spec(name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC)
+main()
+"""
+
+
+async def test_ctrl_c_while_the_program_is_being_imported() -> None:
+    assert await run(sys.executable, "-c", INTERRUPT_THE_IMPORT) == Finished(130, "", "")
 
 
 async def test_the_version_is_reported() -> None:

@@ -25,7 +25,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.app import open_app
-from service.commands.startup import begin, find_service_url, open_database_url, publish_demo
+from service.commands.startup import begin, find_service_url, open_database_url
+from service.demo_settings import publish_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
     Faults,
@@ -71,7 +72,8 @@ def demo(recipients: int, seed: int | None, speed: float, sandbox_port: int, *, 
     options = DemoOptions(recipients, seed, speed, Faults(**faults), sandbox_port, is_exit)
     environ = make_environ(os.environ, options)
     settings = begin({"OUTCOMES_LOG_LEVEL": "error", **environ}, for_people=True)
-    with publish_demo(settings.data_dir, environ), open_database_url(settings, may_create=True) as url:
+    beside = environ | {"OUTCOMES_URL": find_service_url(settings), "OUTCOMES_FEED_KEY": settings.api_key}
+    with publish_demo(settings.data_dir, beside), open_database_url(settings, may_create=True) as url:
         agrees = uvloop.run(_run(settings, url, options))
     sys.exit(0 if agrees else 1)
 

@@ -13,7 +13,8 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from service.commands.startup import find_environ, find_service_url
+from service.commands.startup import find_service_url
+from service.demo_settings import find_environ
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
 from service.doctor.findings import Finding, Level, problem, unchecked
@@ -33,7 +34,7 @@ def doctor(url: str | None, *, is_service_left_out: bool, webhook_url: str | Non
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     configure_logs("error", for_people=True)
     set_actor(COMMAND_LINE)
-    environ = find_environ()
+    environ = find_environ("OUTCOMES_DATABASE_URL")
     settings, wrong = read_usable_settings(environ)
     found = find_service_url(settings) if settings.port else None
     with _find_database(settings) as (database_url, no_database):

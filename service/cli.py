@@ -386,7 +386,7 @@ def main() -> None:
     ours."""
     try:
         outcomes.main(standalone_mode=False)
-    except click.ClickException as error:
+    except click.UsageError as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:

@@ -121,7 +121,7 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
             )
         except OSError as error:
             raise ConfigurationError(
-                f"127.0.0.1:{port} cannot be listened on ({error.strerror}): give another --sandbox-port"
+                f"Cannot listen on 127.0.0.1:{port} ({error.strerror}): give another --sandbox-port"
             ) from error
         service = await stack.enter_async_context(open_app(settings, database_url))
         await stack.enter_async_context(serve_in_background(service, settings.host, settings.port))
@@ -194,8 +194,8 @@ class _Demo:
                 progress.update(
                     task,
                     completed=recipients["processed"],
-                    description=f"{recipients['processed']:,} of {recipients['total']:,} recipients are done, "
-                    f"{recipients['pending_retry']:,} wait for a retry",
+                    description=f"{recipients['processed']:,} of {recipients['total']:,} done, "
+                    f"{recipients['pending_retry']:,} to be retried",
                 )
         for future in (done, stopped):
             future.cancel()

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from textwrap import TextWrapper
 
 import uvloop
 from rich.console import Console
 from rich.text import Text
 
 from service.commands.startup import find_service_url
+from service.counts import count
 from service.demo_settings import find_environ
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
@@ -25,8 +27,14 @@ from service.telemetry.logs import configure_logs
 
 EMBEDDED_SECONDS = 30.0
 COLOURS = {Level.OK: "green", Level.UNCHECKED: "cyan", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
-COUNTED = {Level.OK: "ok", Level.UNCHECKED: "unchecked", Level.WARNING: "warnings", Level.PROBLEM: "problems"}
-NAME_WIDTH = 30
+LEVEL_WIDTH, NAME_WIDTH = 10, 30
+WRAPPER = TextWrapper(
+    80, subsequent_indent=" " * (LEVEL_WIDTH + NAME_WIDTH), break_long_words=False, break_on_hyphens=False
+)
+REMEDY_WRAPPER = TextWrapper(
+    80, initial_indent=f"{'→':>{LEVEL_WIDTH + 1}} ", subsequent_indent=" " * (LEVEL_WIDTH + 2), break_long_words=False,
+    break_on_hyphens=False,
+)  # fmt: skip
 
 
 def doctor(url: str | None, *, is_service_left_out: bool, webhook_url: str | None, as_json: bool) -> None:
@@ -76,14 +84,24 @@ async def print_lines(findings: AsyncIterator[Result]) -> int:
     """Prints the findings for people, and a last line with their numbers; returns the number of problems."""
     console, counts = Console(highlight=False, markup=False), Counter[Level]()
     async for check, finding in findings:
-        level = finding.level
-        counts[level] += 1
-        line = Text.assemble((f"{level:<10}", COLOURS[level]), (f"{check:<{NAME_WIDTH}}", "dim"), finding.message)
-        if finding.remedy:
-            line.append(f" → {finding.remedy}", "italic" if console.is_terminal else "")
-        console.print(line, soft_wrap=True)
-    console.print(", ".join(f"{counts[level]} {name}" for level, name in COUNTED.items()))
+        counts[finding.level] += 1
+        console.print(_show_finding(check, finding), soft_wrap=True)
+    console.print(
+        f"{counts[Level.OK]} ok, {counts[Level.UNCHECKED]} unchecked, {count(counts[Level.WARNING], 'warning')}, "
+        f"{count(counts[Level.PROBLEM], 'problem')}"
+    )
     return counts[Level.PROBLEM]
+
+
+def _show_finding(check: str, finding: Finding) -> Text:
+    """Its lines: level, check and message, then the remedy."""
+    head = f"{finding.level:<{LEVEL_WIDTH}}{check:<{NAME_WIDTH}}"
+    shown = Text(WRAPPER.fill(head + finding.message))
+    shown.stylize(COLOURS[finding.level], 0, LEVEL_WIDTH)
+    shown.stylize("dim", LEVEL_WIDTH, len(head))
+    if finding.remedy:
+        shown.append("\n").append(REMEDY_WRAPPER.fill(finding.remedy), "italic")
+    return shown
 
 
 async def print_json(findings: AsyncIterator[Result]) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from service.commands.startup import read_targets, run_on_database, start
+from service.counts import count
 from service.privacy.tombstones import Tombstones
 from service.store.database import Database
 
@@ -26,7 +27,7 @@ def repeat(file: Path) -> None:
     settings = start()
     lines = file.read_text().splitlines()
     _, regions = read_targets(settings)
-    count = run_on_database(
+    erased = run_on_database(
         settings, lambda database: Tombstones(database, regions).repeat(lines), statement_seconds=HASHING_SECONDS
     )
-    click.echo(f"{count} erased again.")
+    click.echo(f"{count(erased, 'person', 'people')} erased again.")

@@ -7,6 +7,7 @@ from rich.console import Console
 from service.commands.discrepancies import LISTED, make_table
 from service.commands.rows import show_rows
 from service.commands.startup import read_targets, run_on_database, start
+from service.counts import count
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -36,5 +37,5 @@ async def _reattribute(settings: Settings, database: Database) -> None:
     if findings:
         console.print(make_table(findings[:LISTED], "was", "is now"))
     console.print(
-        f"{len(findings):,} events moved" + (f", the first {LISTED} are shown" if len(findings) > LISTED else "")
+        f"{count(len(findings), 'event')} moved" + (f", the first {LISTED} are shown" if len(findings) > LISTED else "")
     )

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from service.commands.rows import show_rows
 from service.commands.startup import run_on_database, start
+from service.counts import count
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder, Rebuilt
 
@@ -22,12 +23,13 @@ async def _rebuild(database: Database, batch_id: int | None) -> None:
 
 async def _print_rebuilt(rebuilt: AsyncIterator[Rebuilt]) -> None:
     """Prints what was corrected, by batch."""
-    console, count = Console(), 0
+    console, is_correct = Console(), True
     async for batch in rebuilt:
         if batch.outcomes or batch.counters:
-            count += 1
+            is_correct = False
             console.print(
-                f"upload {batch.batch_key}: {batch.outcomes:,} outcomes and {batch.counters:,} counters corrected"
+                f"upload {batch.batch_key}: {count(batch.outcomes, 'outcome')} and "
+                f"{count(batch.counters, 'counter')} corrected"
             )
-    if not count:
+    if is_correct:
         console.print("Nothing was wrong")

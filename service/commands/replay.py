@@ -25,14 +25,14 @@ async def _replay(settings: Settings, database: Database, quarantine_id: int | N
     # Replaying verifies no signature, so it needs no secrets, but it needs the targets' agents.
     targets, regions = read_targets(settings)
     decoder = await open_decoder(database, settings.ref_column, regions)
-    failed = 0
     with closing(Writer(database.url, database.queries, Metrics())) as writer:
         replayer = Replayer(database, targets, decoder, writer)
         if quarantine_id is not None:
             return _print_replayed(quarantine_id, await replayer.replay(quarantine_id))
-        async for replayed_id, event_id in replayer.replay_all():
-            failed += _print_replayed(replayed_id, event_id)
-    return failed
+        failed = [_print_replayed(*replayed) async for replayed in replayer.replay_all()]
+    if not failed:
+        click.echo("Nothing is in quarantine.")
+    return sum(failed)
 
 
 def _print_replayed(quarantine_id: int, event_id: str | None) -> int:

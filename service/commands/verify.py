@@ -9,6 +9,7 @@ from rich.console import Console
 from service.commands.discrepancies import LISTED, make_table
 from service.commands.rows import show_rows
 from service.commands.startup import read_targets, run_on_database, start
+from service.counts import count
 from service.settings import Settings
 from service.store.database import Database
 from service.webhooks.decoding import open_decoder
@@ -36,34 +37,36 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
 async def _print_findings(findings: AsyncIterator[Discrepancy], bodies: BodyCheck, *, as_json: bool) -> int:
     """Prints the first ``LISTED`` findings, and what could not be checked; returns the number of differences without
     those that the service is about to resolve itself."""
-    count, pending = 0, 0
+    found, pending = 0, 0
     differing: list[Discrepancy] = []
     waiting: list[Discrepancy] = []
     async for finding in findings:
-        count += not finding.is_pending
+        found += not finding.is_pending
         pending += finding.is_pending
         kept = waiting if finding.is_pending else differing
         if len(kept) < LISTED:
             kept.append(finding)
     listed = (differing + waiting)[:LISTED]
     if as_json:
-        found = {
-            "count": count,
+        report = {
+            "count": found,
             "pending": pending,
             "findings": [finding._asdict() for finding in listed],
             "unsigned_bodies": bodies.unsigned,
             "unchecked_signatures": bodies.unchecked,
         }
-        print(json.dumps(found))  # noqa: T201
-        return count
+        print(json.dumps(report))  # noqa: T201
+        return found
     console = Console()
     if listed:
         console.print(make_table(listed, "stored", "should be"))
-    console.print(f"{count:,} differences" + (f", the first {LISTED} are shown" if count > LISTED else ""))
+    console.print(count(found, "difference") + (f", the first {LISTED} are shown" if found > LISTED else ""))
     if pending:
-        console.print(f"{pending:,} events are about to be placed: run this again when the service has done it")
+        console.print(f"To be placed: {count(pending, 'event')}; run this again when the service has done it")
     if bodies.unsigned:
-        console.print(f"{bodies.unsigned:,} webhooks have no signature: unsigned, or from before signatures were kept")
+        without = count(bodies.unsigned, "webhook")
+        console.print(f"Without a signature: {without}, unsigned or from before signatures were kept", soft_wrap=True)
     if bodies.unchecked:
-        console.print(f"{bodies.unchecked:,} signatures are not checked: no secret of their target is configured here")
-    return count
+        unchecked = count(bodies.unchecked, "signature")
+        console.print(f"Not checked: {unchecked}, since no secret of their target is configured here", soft_wrap=True)
+    return found

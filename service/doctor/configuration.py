@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from service.doctor.findings import Finding, Thresholds, ok, problem, show_bytes, unchecked, warning
+from service.doctor.findings import Finding, Thresholds, explain, ok, problem, show_bytes, unchecked, warning
 from service.errors import ConfigurationError
 from service.formant.targets import load_targets, read_secrets
 from service.settings import NAMES, SECRETS, Settings, find_unknown_names, read_settings
@@ -56,11 +56,10 @@ async def check_webhook_secrets(settings: Settings) -> list[Finding]:
             settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file
         )
     except ConfigurationError as error:
-        message, _, remedy = str(error).partition(": ")
-        if message == "OUTCOMES_TARGETS_FILE":  # the rest may quote the file, which contains secrets
-            message += f": {settings.targets_file} cannot be used"
+        if str(error).startswith("OUTCOMES_TARGETS_FILE: "):  # the rest may quote the file, which contains secrets
+            message = f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used"
             return [problem(message, "Correct it: see docs/operate/install.md")]
-        return [problem(message, remedy)]
+        return [explain(error)]
     findings = []
     if settings.allow_unsigned and not settings.webhook_secrets:
         remedy = "Set FORMANT_WEBHOOK_SECRET and unset OUTCOMES_ALLOW_UNSIGNED"

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+from service.counts import count
 from service.doctor.findings import Finding, explain, ok, problem, show_name, warning
 from service.errors import DatabaseError
 from service.settings import Settings
@@ -55,7 +56,7 @@ async def check_bi_roles(database: Database) -> list[Finding]:
         left = [row["statement"] async for row in queries.list_bi_role_bounds(pool, role=role)]
         if left:
             remedy = "As the owner of the database or a superuser run what `outcomes bi role --print` prints"
-            findings.append(warning(f"{role} could use up the server: {len(left)} limits are missing", remedy))
+            findings.append(warning(f"{role} could use up the server, without {count(len(left), 'limit')}", remedy))
     return findings or [ok(f"Limited: {', '.join(roles)}" if roles else "There are no roles for BI tools")]
 
 

@@ -169,14 +169,12 @@ async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         report = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
         for name, finished in report.items():
-            assert_told(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
+            assert_told(name, finished, f"Cannot listen on 127.0.0.1:{port} (", "OUTCOMES_PORT")
         arguments = ("demo", "--sandbox-port", port)
         other = await run(OUTCOMES, *arguments, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_DATA_DIR=str(tmp_path))
-        assert_told("demo", other, f"127.0.0.1:{port} cannot be listened on", "--sandbox-port")
+        assert_told("demo", other, f"Cannot listen on 127.0.0.1:{port} (", "--sandbox-port")
         sandbox = await run(OUTCOMES, "sandbox", "--port", port)
-        assert (sandbox.status, len(sandbox.errors.splitlines())) == (1, 1)
-        assert f"127.0.0.1:{port} cannot be listened on" in sandbox.errors
-        assert "--port" in sandbox.errors
+        assert_told("sandbox", sandbox, f"Cannot listen on 127.0.0.1:{port} (", "--port")
 
 
 async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, database_url: str) -> None:

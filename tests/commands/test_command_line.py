@@ -190,9 +190,20 @@ async def test_replay_sends_all_that_waits_on_its_way_and_shows_what_stays(
     assert_refused(await run(OUTCOMES, "replay", str(other), **settings), str(other), "quarantine")
 
 
-async def test_replay_needs_no_secret_and_does_nothing_where_nothing_waits(database_url: str) -> None:
+async def test_replay_needs_no_secret_and_says_when_nothing_is_in_quarantine(database_url: str) -> None:
     finished = await run(OUTCOMES, "replay", OUTCOMES_DATABASE_URL=database_url, FORMANT_WEBHOOK_SECRET="")
-    assert (finished.status, finished.output) == (0, "")
+    assert (finished.status, finished.output) == (0, "Nothing is in quarantine.\n")
+
+
+async def test_progress_takes_one_line_where_nobody_watches(database_url: str) -> None:
+    for command, line in (
+        ("verify", r"Verified: 0 rows in \S+ s, 0 a second\n"),
+        ("rebuild", r"Rebuilt: 0 rows in \S+ s, 0 a second\n"),
+        ("reattribute", r"Placed: 0 rows in \S+ s, 0 a second\n"),
+    ):
+        finished = await run(OUTCOMES, command, OUTCOMES_DATABASE_URL=database_url)
+        assert finished.status == 0, finished
+        assert re.fullmatch(line, finished.errors), finished
 
 
 async def test_replay_does_not_touch_a_database_without_a_schema(empty_database_url: str) -> None:

@@ -20,8 +20,9 @@ from service.demo_settings import find_environ
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
 from service.doctor.findings import Finding, Level, problem, unchecked
+from service.errors import OutcomesError
 from service.settings import Settings
-from service.store.embedded import run_embedded_postgres
+from service.store.embedded import find_embedded_postgres, run_embedded_postgres
 from service.telemetry.context import COMMAND_LINE, set_actor
 from service.telemetry.logs import configure_logs
 
@@ -65,18 +66,18 @@ def _find_database(settings: Settings) -> Iterator[tuple[str | None, Finding | N
     if settings.database_url:
         yield settings.database_url, None
         return
-    folder = settings.data_dir.expanduser() / "postgres"
-    if not (folder / "PG_VERSION").exists():
-        remedy = "Set OUTCOMES_DATABASE_URL; or start the service, which makes the embedded one"
-        yield None, unchecked(f"There is no database yet in {settings.data_dir}", remedy)
-        return
     with ExitStack() as stack:
         failure = database_url = None
         try:
-            database_url = stack.enter_context(run_embedded_postgres(settings.data_dir, start_seconds=EMBEDDED_SECONDS))
-        except Exception as error:  # of many kinds; the report lists it like any other finding
-            remedy = f"See {folder / 'log'}, and that OUTCOMES_DATA_DIR belongs to this user"
-            failure = problem(f"The embedded Postgres does not start ({type(error).__name__})", remedy)
+            if find_embedded_postgres(settings.data_dir):
+                running = run_embedded_postgres(settings.data_dir, start_seconds=EMBEDDED_SECONDS)
+                database_url = stack.enter_context(running)
+            else:
+                remedy = "Set OUTCOMES_DATABASE_URL; or start the service, which makes the embedded one"
+                failure = unchecked(f"There is no database yet in {settings.data_dir}", remedy)
+        except OutcomesError as error:
+            message, _, remedy = str(error).rpartition(": ")
+            failure = problem(message, f"{remedy[:1].upper()}{remedy[1:]}")
         yield database_url, failure
 
 

@@ -134,10 +134,13 @@ async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Fin
     if settings.database_url:
         return [ok("OUTCOMES_DATABASE_URL is set: OUTCOMES_DATA_DIR is not used")]
     folder = settings.data_dir.expanduser().absolute()
-    while not folder.exists():
-        folder = folder.parent
+    remedy = "Give it to the user that the service runs as, or name another"
+    try:
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        return [problem(f"OUTCOMES_DATA_DIR: {folder} cannot be used ({error.strerror})", remedy)]
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        remedy = "Give it to the user that the service runs as"
         return [problem(f"OUTCOMES_DATA_DIR: {folder} cannot be written", remedy)]
     free = shutil.disk_usage(folder).free
     message, remedy = f"{show_bytes(free)} are free in {folder}", "Free space, or shorten OUTCOMES_KEEP_BODIES_DAYS"

@@ -65,4 +65,4 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used ({error.strerror}): name another, or give it to this user"
     found = next((text for kinds, text in _REMEDIES if isinstance(error, kinds)), None)
-    return found and found.format(error=error, kind=type(error).__name__)
+    return found and found.format(error=getattr(error, "strerror", None) or error, kind=type(error).__name__)

@@ -179,15 +179,15 @@ async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
 
 async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, database_url: str) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database_url}
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xff")
     (tmp_path / "empty").touch()
     for arguments, words in (
         (("erasures", "repeat", "nowhere"), ("nowhere", "does not exist")),
         (("erasures", "repeat", "."), ("is a directory",)),
         (("erasures", "repeat", "binary"), ("not UTF-8",)),
-        (("crm-sync", "nowhere.toml"), ("nowhere.toml",)),
-        (("crm-sync", "."), (".",)),
-        (("crm-sync", "binary"), ("binary",)),
+        (("crm-sync", "nowhere.toml"), ("nowhere.toml: No such file or directory",)),
+        (("crm-sync", "."), (".: Is a directory",)),
+        (("crm-sync", "binary"), ("binary: it is not UTF-8",)),
         (("crm-sync", "empty"), ("empty",)),
     ):
         finished = await run_in(tmp_path, OUTCOMES, *arguments, **settings, OUTCOMES_FEED_KEY="key")
@@ -196,10 +196,13 @@ async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, d
         last = finished.errors.splitlines()[-1]
         assert last.startswith(("Error: ", "outcomes: ")), finished
         assert [word for word in words if word not in last] == [], finished
+        assert "Errno" not in last
     for name in ("FORMANT_WEBHOOK_SECRET_FILE", "OUTCOMES_DATABASE_URL_FILE", "OUTCOMES_TARGETS_FILE"):
         # The secret would be given twice otherwise.
         given = {"FORMANT_WEBHOOK_SECRET": ""} if name.startswith("FORMANT") else {}
-        assert_told("serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere")
+        assert_told(
+            "serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere", "No such file"
+        )
 
 
 async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,13 @@ COMMANDS = ("serve", "migrate", "replay")  # those that need the database
 async def test_without_a_secret_it_refuses_to_serve(tmp_path: Path) -> None:
     finished = await run(OUTCOMES, "serve", FORMANT_WEBHOOK_SECRET="", OUTCOMES_DATA_DIR=str(tmp_path / "data"))
     assert_refused(finished, "FORMANT_WEBHOOK_SECRET", "OUTCOMES_ALLOW_UNSIGNED=1")
+    assert list(tmp_path.iterdir()) == []  # no Postgres was made before
+
+
+async def test_migrate_names_the_folder_of_a_postgres_that_it_makes(tmp_path: Path) -> None:
+    made, again = [await run_in(tmp_path, OUTCOMES, "migrate") for _ in range(2)]
+    assert made.output == f"Made an embedded Postgres in {tmp_path}/.data.\nThe schema is up to date.\n"
+    assert again.output == "The schema is up to date.\n"
 
 
 WRONG_SETTINGS = {

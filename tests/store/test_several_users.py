@@ -56,7 +56,7 @@ async def test_the_lock_of_another_user_holds_nobody_up(shared_folder: Path) -> 
     if os.geteuid() == 0:
         os.chown(home, NOBODY.pw_uid, NOBODY.pw_gid)
     migrated = await run_in(home, *command, "migrate", HOME=str(home), TMPDIR=str(shared_folder), XDG_RUNTIME_DIR="")
-    assert (migrated.status, migrated.output) == (0, "The schema is up to date.\n"), migrated
+    assert (migrated.status, migrated.output.splitlines()[-1]) == (0, "The schema is up to date."), migrated
     assert (home / ".data" / "postgres" / "PG_VERSION").exists()
 
 

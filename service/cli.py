@@ -65,7 +65,7 @@ def grant_service(role: str) -> None:
 def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: bool) -> None:
     """Check configuration, database, clocks, provider, webhooks and the running service, and say what to do.
 
-    One line for each finding: ok, unchecked, warning or problem. Exits with 1 if there is a problem, else with 0.
+    Each finding is ok, unchecked, a warning or a problem. Exits with 1 if there is a problem, else with 0.
     Changes nothing; prints no secrets and no personal data. Needs the service's settings: run it where that runs.
     """
     from service.commands import doctor

@@ -1,4 +1,4 @@
-"""``outcomes doctor``: checks everything, and prints a line for each finding as it comes, or all of them as JSON."""
+"""``outcomes doctor``: checks everything, and prints each finding as it comes, or all of them as JSON."""
 
 import json
 import signal

@@ -44,7 +44,7 @@ def parse_lifetime(text: str) -> timedelta:
     """``90d``, ``12h`` or ``4w``; raises InvalidRequestError for anything else."""
     match = _LIFETIME.fullmatch(text.strip())
     if match is None:
-        raise InvalidRequestError("expires-in: takes a number with h, d or w, such as 90d")
+        raise InvalidRequestError("--expires-in takes a number with h, d or w, such as 90d")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from service.app import open_app
 from service.commands.startup import begin, find_service_url, open_database_url
+from service.counts import count
 from service.demo_settings import publish_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
@@ -170,7 +171,7 @@ class _Demo:
             files={"file": ("demo.csv", contacts, "text/csv")},
         )
         self._console.print(
-            f"Uploaded a CSV: batch {batch['id']}, {batch['total_recipients']:,} recipients. "
+            f"Uploaded a CSV: batch {batch['id']}, {count(batch['total_recipients'], 'recipient')}. "
             f"The provider calls them, {options.speed:g} times as fast as real time. It loses {faults.drop:.0%} of "
             f"its webhooks, sends {faults.duplicate:.0%} twice, out of order within {faults.reorder_seconds:g} s, "
             f"and forges a copy of {faults.bad_signature:.0%}."
@@ -234,10 +235,10 @@ class _Demo:
         self._console.print(table)
         log = self._sandbox.sandbox.journal.describe()
         deliveries, forged = log["deliveries"], log["forged"]
+        acknowledged = count(deliveries["acknowledged"], "delivery", "deliveries")
         self._console.print(
-            f"{outcomes['attempts']['total']:,} calls. {deliveries['acknowledged']:,} deliveries were acknowledged, "
-            f"{deliveries['duplicated']:,} of them duplicates. {forged['sent']:,} forged ones were sent, "
-            f"{forged['accepted']:,} accepted."
+            f"{count(outcomes['attempts']['total'], 'call')}. {acknowledged} acknowledged, {deliveries['duplicated']:,} of them duplicates. "
+            f"{count(forged['sent'], 'forged webhook')} sent, {forged['accepted']:,} accepted."
         )
         self._console.print("Every figure agrees." if agrees else "The figures differ.")
         return agrees

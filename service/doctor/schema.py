@@ -96,5 +96,5 @@ async def check_retention(database: Database, settings: Settings, now: datetime)
     late = (now.astimezone(UTC).date() - timedelta(days=days) - ends).days
     if late > 1:
         remedy = "Run the service with OUTCOMES_KEEP_BODIES_DAYS; see retention_failed in its log"
-        return [warning(f"Raw bodies of {oldest:%Y-%m} should have been deleted {late} days ago", remedy)]
-    return [ok(f"Raw bodies are deleted by the month after {days} days; the oldest month is {oldest:%Y-%m}")]
+        return [warning(f"Raw bodies of {oldest:%Y-%m} should have been deleted {count(late, 'day')} ago", remedy)]
+    return [ok(f"Raw bodies are deleted by the month after {count(days, 'day')}; the oldest month is {oldest:%Y-%m}")]

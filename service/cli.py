@@ -15,6 +15,16 @@ from service.sandbox.command import sandbox
 from service.web.scopes import SCOPES
 
 
+class _Id(click.types.IntParamType):
+    """An id, as large as the database takes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not 0 <= number < 2**63:
+            self.fail(f"{number} is not an id.", param, ctx)
+        return number
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="formant-outcomes", message="outcomes %(version)s")
 def outcomes() -> None:
@@ -68,6 +78,8 @@ def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: 
     Each finding is ok, unchecked, a warning or a problem. Exits with 1 if there is a problem, else with 0.
     Changes nothing; prints no secrets and no personal data. Needs the service's settings: run it where that runs.
     """
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url takes an address that begins with http:// or https://")
     from service.commands import doctor
 
     doctor.doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
@@ -102,7 +114,7 @@ def demo(**options: Any) -> None:
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
-@click.argument("batch_id", type=int)
+@click.argument("batch_id", type=_Id())
 def reconcile(batch_id: int) -> None:
     """Compare a batch with the provider's figures now, without grace, and heal what is missing.
 
@@ -113,7 +125,7 @@ def reconcile(batch_id: int) -> None:
     reconcile.reconcile(batch_id)
 
 
-_BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch.  [default: all]")
+_BATCH = click.option("--batch", "batch_id", type=_Id(), help="The provider's id of one batch.  [default: all]")
 
 
 @outcomes.command(short_help="Recount everything from the stored events.")
@@ -167,7 +179,7 @@ def repair() -> None:
 
 
 @outcomes.command(short_help="Process quarantined webhooks again.")
-@click.argument("quarantine_id", type=int, required=False)
+@click.argument("quarantine_id", type=_Id(), required=False)
 def replay(quarantine_id: int | None) -> None:
     """Process quarantined webhooks again: one body by its id, or all of them.
 
@@ -184,8 +196,8 @@ def batches() -> None:
 
 
 @batches.command(short_help="Say what became of an unknown upload.")
-@click.argument("upload_id", type=int)
-@click.option("--batch-id", type=int, help="The provider's batch that the upload became.")
+@click.argument("upload_id", type=_Id())
+@click.option("--batch-id", type=_Id(), help="The provider's batch that the upload became.")
 @click.option("--accept-difference", is_flag=True, help="Accept that the provider counts other recipients.")
 @click.option("--not-sent", is_flag=True, help="The provider never accepted it: nobody is dialled.")
 @click.option("--not-these", metavar="N,N", help="It is none of these batches: name all that it could be.")
@@ -343,7 +355,7 @@ def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -
 
 _NAMES = click.argument("names", nargs=-1)
 _RESULT = click.option("--result", "is_result", is_flag=True, help="Names are of results, not of call parameters.")
-_AGENT = click.option("--agent", "agent_id", type=click.IntRange(0), help="All results of an agent, instead of names.")
+_AGENT = click.option("--agent", "agent_id", type=_Id(), help="All results of an agent, instead of names.")
 
 
 @bi.command(short_help="Show call parameters or results to bi_reader.")

@@ -237,7 +237,8 @@ class _Demo:
         deliveries, forged = log["deliveries"], log["forged"]
         acknowledged = count(deliveries["acknowledged"], "delivery", "deliveries")
         self._console.print(
-            f"{count(outcomes['attempts']['total'], 'call')}. {acknowledged} acknowledged, {deliveries['duplicated']:,} of them duplicates. "
+            f"{count(outcomes['attempts']['total'], 'call')}. {acknowledged} acknowledged, "
+            f"{deliveries['duplicated']:,} of them duplicates. "
             f"{count(forged['sent'], 'forged webhook')} sent, {forged['accepted']:,} accepted."
         )
         self._console.print("Every figure agrees." if agrees else "The figures differ.")

@@ -94,11 +94,8 @@ async def check_api_keys(settings: Settings, database: Database | None) -> list[
     live = await database.queries.count_live_keys(database.pool)
     if live:
         return [ok(f"Valid stored keys: {live}")]
-    return [
-        warning(
-            "There is no API key: nobody can call the API", "Run `outcomes keys create NAME`, or set OUTCOMES_API_KEY"
-        )
-    ]
+    remedy = "Run `outcomes keys create NAME`, or set OUTCOMES_API_KEY"
+    return [warning("There is no API key: nobody can call the API", remedy)]
 
 
 async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:

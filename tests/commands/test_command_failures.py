@@ -92,7 +92,7 @@ def assert_told(name: str, finished: Finished, *words: str) -> None:
 async def test_a_database_that_is_away() -> None:
     url = "postgresql://bob:pass-word@127.0.0.1:1/x"
     for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-        assert_told(name, finished, "The database does not answer", "check OUTCOMES_DATABASE_URL")
+        assert_told(name, finished, "The database does not answer (Connection refused)", "check OUTCOMES_DATABASE_URL")
         assert "pass-word" not in finished.output + finished.errors
 
 

@@ -163,6 +163,19 @@ async def test_python_m_service_is_the_same(tmp_path: Path) -> None:
     assert shown.output.partition("\n")[2] == same.output.partition("\n")[2] != ""
 
 
+async def test_a_number_that_no_id_can_be_is_refused() -> None:
+    large = str(2**63)
+    for arguments in (
+        ("replay", large),
+        ("reconcile", large),
+        ("verify", "--batch", "-1"),
+        ("bi", "hide", "--agent", large),
+    ):
+        finished = await run(OUTCOMES, *arguments)
+        assert finished.status == 2, arguments
+        assert finished.errors.splitlines()[-1].endswith(f"{arguments[-1]} is not an id."), finished
+
+
 async def test_an_unknown_command_is_refused_with_2() -> None:
     finished = await run(OUTCOMES, "serv")
     assert (finished.status, finished.output) == (2, "")

@@ -15,7 +15,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
 from service.spelling import find_near
-from service.values import clean, clean_key, clean_secret, read_text_file
+from service.values import clean, clean_key, clean_secret, explain_unread, read_text_file
 
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
 
@@ -196,7 +196,9 @@ def _read_file(environ: Mapping[str, str], name: str, path: Path) -> str:
     try:
         value = _clean(name, f"{name}_FILE", read_text_file(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"{name}_FILE: {path} cannot be read ({explain_unread(error)}): name a text file that this user may read"
+        ) from error
     if not value:
         raise ConfigurationError(f"{name}_FILE: {path} is empty: write the value into it, or unset {name}_FILE")
     return value

@@ -35,6 +35,13 @@ def read_text_file(path: Path) -> str:
     return content.decode("utf-8-sig")
 
 
+def explain_unread(error: Exception) -> str:
+    """Why ``read_text``, or a reader of its text, failed: in the system's words without its number."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
 def clean(name: str, text: str) -> str:
     """The value of the setting ``name`` without surrounding whitespace; raises ConfigurationError for one in quotes, or
     with an invisible character."""

@@ -31,9 +31,9 @@ def mask(text: str) -> str:
 
 
 @contextmanager
-def show_progress(activity: str) -> Iterator[Report]:
-    """Yields a function that shows the progress on a terminal."""
-    with Console(stderr=True).status(activity) as status:
+def show_progress(activity: str, *, is_quiet: bool) -> Iterator[Report]:
+    """Yields a function that shows the progress on a terminal, unless ``is_quiet``."""
+    with Console(stderr=True, quiet=is_quiet).status(activity) as status:
         yield lambda totals: status.update(
             f"{activity}: position {totals.position:,}, {totals.sent:,} sent, {totals.failed:,} failed, "
             f"{totals.skipped.total():,} skipped"

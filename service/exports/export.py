@@ -117,7 +117,7 @@ class Exporter:
         NotFoundError for an unknown batch."""
         if self._running >= self._max_exports:
             raise UnavailableError(
-                f"{self._max_exports} exports run already, as many as OUTCOMES_MAX_EXPORTS allows: "
+                f"{self._max_exports} exports are already running, as many as OUTCOMES_MAX_EXPORTS allows: "
                 f"repeat this one in {RETRY_SECONDS} seconds",
                 retry_after=RETRY_SECONDS,
             )

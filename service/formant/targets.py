@@ -23,7 +23,7 @@ from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.regions import Regions
 from service.formant.signature import SignatureVerifier
-from service.values import clean_secret, read_text_file
+from service.values import clean_secret, explain_unread, read_text_file
 
 DEFAULT_TARGET = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -101,7 +101,7 @@ def _read_file(path: Path) -> dict[str, _TargetTable]:
     try:
         content = msgspec.convert(tomllib.loads(read_text_file(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
+        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {explain_unread(error)}") from error
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(

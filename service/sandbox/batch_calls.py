@@ -76,7 +76,7 @@ class BatchCalls:
             raise ProviderError(404, f"There is no agent {agent_id}.")
         limit = self.options.max_active_batches
         if limit is not None and self.records.count_active() >= limit:
-            message = f"{limit} batches are being called already."
+            message = f"{limit} batches are already being called."
             raise ProviderError(429, message, kind="concurrent_call_limit_exceeded", headers={"Retry-After": "1"})
 
     def _answer(self, batch: Batch, fault: UploadFault | None) -> Response:

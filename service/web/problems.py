@@ -59,7 +59,7 @@ def answer_api_error(request: Request, error: Exception) -> Response:
 def answer_http_exception(request: Request, error: Exception) -> Response:
     """The answer to an unknown path, a wrong method, or a form that cannot be read."""
     assert isinstance(error, HTTPException)
-    hint = ": /docs lists all calls" if error.status_code in {404, 405} else ""
+    hint = "; /docs lists all calls" if error.status_code in {404, 405} else ""
     body = render_error(
         f"{request.method} {request.url.path}: {error.detail}{hint}",
         _TYPES.get(error.status_code, "invalid_request"),

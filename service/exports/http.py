@@ -5,7 +5,7 @@ from typing import Any, TypeAlias, get_args
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError
+from service.errors import ConflictError, InvalidRequestError
 from service.exports.export import Exporter, ExportRequest, Kind
 from service.exports.formats import MEDIA_TYPES, Format
 from service.exports.streaming import ExportResponse
@@ -40,9 +40,16 @@ FORMULAS = Choice(
     "formulas", "In CSV: `escape` cells that a spreadsheet would run as formulas (the default), or `keep` them",
     ("escape", "keep"), default=None,
 )  # fmt: skip
+LAYOUT = Choice(
+    "layout", "In CSV: `upload` for a file that can be uploaded again, with `customer_phone` and the parameters, "
+    "unescaped, without people who were erased or withdrawn", ("upload",), default=None,
+)  # fmt: skip
 AS_OF_HEADER = ("X-Outcomes-As-Of", "Everything committed until then is in the file, and nothing later")
 UNTIL_HEADER = ("X-Outcomes-Until", "The last key in the file, for `after`")
-ROWS_HEADER = ("X-Outcomes-Rows", "The number of rows, without a CSV's header; absent for the attempts of a range")
+ROWS_HEADER = (
+    "X-Outcomes-Rows",
+    "The number of rows, without a CSV's header; absent for the attempts of a range, and for an upload",
+)
 VERDICT_HEADER = ("X-Outcomes-Verdict", "How final the batch is")
 
 
@@ -69,7 +76,8 @@ class Exports:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=BATCH_ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS, LAYOUT), answers=BATCH_ANSWERS,
+                errors=(ConflictError,),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
@@ -88,8 +96,13 @@ class Exports:
         ]  # fmt: skip
 
     async def export_recipients(self, request: Request) -> Response:
-        """The recipients of a batch, each with its parameters and outcome."""
-        return self._export_batch(request, "recipients", STATE.read(request))
+        """The recipients of a batch, each with its parameters and outcome. With ``layout=upload``, a file to upload."""
+        is_for_upload = LAYOUT.read(request) is not None
+        if is_for_upload and FORMAT.read(request) != "csv":
+            raise InvalidRequestError("layout: is only for csv, the format that an upload takes")
+        if is_for_upload and FORMULAS.read(request) == "escape":
+            raise InvalidRequestError("formulas: is not for layout=upload, which keeps every text as it was uploaded")
+        return self._export_batch(request, "recipients", STATE.read(request), is_for_upload=is_for_upload)
 
     async def export_attempts(self, request: Request) -> Response:
         """The attempts of a batch's recipients, each by the fact that counts for it."""
@@ -103,11 +116,15 @@ class Exports:
         """The recipients of many batches."""
         return self._export_batches_of_period(request, "recipients")
 
-    def _export_batch(self, request: Request, kind: Kind, state: str | None) -> Response:
+    def _export_batch(
+        self, request: Request, kind: Kind, state: str | None, *, is_for_upload: bool = False
+    ) -> Response:
         batch_id = BATCH_ID.read(request)
+        name = f"batch-{batch_id}-{kind}" + ("-upload" if is_for_upload else "")
         return self._answer(
-            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, f"batch-{batch_id}-{kind}", batch_id=batch_id, state=state
-        )
+            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, name, batch_id=batch_id, state=state,
+            is_for_upload=is_for_upload,
+        )  # fmt: skip
 
     def _export_batches_of_period(self, request: Request, kind: Kind) -> Response:
         since, before, _ = self._period.read(request)
@@ -122,7 +139,7 @@ class Exports:
             file_format=FORMAT.read(request),
             after=after,
             until=until,
-            escapes_formulas=_read_formulas(request),
+            escapes_formulas=_read_formulas(request) and LAYOUT.name not in request.query_params,
             **filters,
         )
         name += f"-after-{after}" if after else ""

@@ -27,5 +27,5 @@ def show_rows(label: str) -> Iterator[Report]:
         yield report
     seconds = max(time.monotonic() - began, 1e-6)
     console.print(
-        f"{label}: {count(total, 'row')} in {seconds:.1f} s, {total / seconds:,.0f} a second", highlight=False
+        f"{label}: {count(total, 'row')} in {seconds:.1f} s, {total / seconds:,.0f} per second", highlight=False
     )

@@ -20,10 +20,10 @@ from service.web.parameters import Choice, Id, Number, read_json
 from service.web.responses import JsonResponse, One, Page, Time, to_page
 
 UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
-UPLOAD_ID = Id("upload_id", "upload", "Its number, from `GET /v1/uploads`")
-STATE = Choice("state", "Only those in this state", UPLOAD_STATES, default=None)
+UPLOAD_ID = Id("upload_id", "upload", "The upload's number, from `GET /v1/uploads`")
+STATE = Choice("state", "Only uploads in this state", UPLOAD_STATES, default=None)
 LIMIT = Number("limit", "Maximum number of uploads", default=20, minimum=1, maximum=100)
-BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+BEFORE = Number("after", "Uploads after this one: `next` of the previous page", default=None, minimum=1, maximum=2**62)
 
 
 class Upload(msgspec.Struct):

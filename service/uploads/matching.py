@@ -135,7 +135,8 @@ def decide(
 
 def describe_unreadable(number: int) -> str:
     """Why the list alone does not decide."""
-    return f"{count(number, 'entry', 'entries')} of the provider's list cannot be read and could be it: look in the provider's dashboard"
+    entries = count(number, "entry", "entries")
+    return f"{entries} of the provider's list cannot be read and could be it: look in the provider's dashboard"
 
 
 def _find_doubt(

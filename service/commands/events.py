@@ -15,6 +15,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.commands.startup import read_targets, run_on_database, start
+from service.formant.targets import load_opt_outs
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -66,7 +67,8 @@ def reattribute() -> None:
 
 async def _reattribute(settings: Settings, database: Database) -> None:
     targets, regions = read_targets(settings)
-    with closing(Writer(database.url, database.queries, Metrics())) as writer, _show_rows("Placed") as report:
+    opt_outs = load_opt_outs(settings.targets_file)
+    with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer, _show_rows("Placed") as report:
         decoder = await open_decoder(database, settings.ref_column, regions)
         # Attribution depends on times and phones, so those are repaired first.
         await Repairer(database, decoder).repair()
@@ -103,8 +105,9 @@ async def _replay(settings: Settings, database: Database, quarantine_id: int | N
     # Replaying verifies no signature, so it needs no secrets, but it needs the targets' agents.
     targets, regions = read_targets(settings)
     decoder = await open_decoder(database, settings.ref_column, regions)
+    opt_outs = load_opt_outs(settings.targets_file)
     failed = 0
-    with closing(Writer(database.url, database.queries, Metrics())) as writer:
+    with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer:
         replayer = Replayer(database, targets, decoder, writer)
         if quarantine_id is not None:
             return _print_replayed(quarantine_id, await replayer.replay(quarantine_id))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from phonenumbers import SUPPORTED_REGIONS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -17,9 +18,12 @@ def suppress(file: Path, *, reason: str, source: str, region: str | None, is_rem
     """Suppresses the people, or removes them from the list, and prints how many."""
     settings = start()
     _, regions = read_targets(settings)
+    country = (region or regions.sole).strip().upper()
+    if country and country not in SUPPORTED_REGIONS:
+        raise click.UsageError(f"--region takes a country's two letters such as IN, not {region!r}")
 
     async def work(database: Database) -> str:
-        phones = await read_phones(file, (region or regions.sole).upper())
+        phones = await read_phones(file, country)
         suppressions = SuppressionList(database)
         with _show_progress(len(phones)) as progress:
             report = _reporter(progress, len(phones))

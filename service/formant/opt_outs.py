@@ -1,8 +1,8 @@
 """Opt-outs: results of calls that mean "do not call again", by rules of an agent. Without a rule nothing is concluded.
 
-A rule names a result and the values that match, such as ``intent = ["do_not_call"]``. Text matches whatever its case and
-surrounding blanks; a list matches by any of its elements. Every event is compared when it comes in, whatever its way:
-webhook, conversation or replay; and whether or not a batch is found for it.
+A rule names a result and the values that match, such as ``intent = ["do_not_call"]``. Text matches whatever its case
+and surrounding blanks; a list matches by any of its elements. Every event is compared when it comes in, whether by
+webhook, conversation or replay, and whether or not a batch is found for it.
 """
 
 import json

@@ -13,17 +13,15 @@ from service.formant.regions import Regions
 from service.phones.canonical import require_phone
 from service.phones.parsing import PhoneError
 from service.suppressions.phones import read_phones
-from service.suppressions.suppressions import LEARNED, Suppression, SuppressionList
+from service.suppressions.suppressions import MAX_REASON_CHARACTERS, Suppression, SuppressionList
 from service.uploads.files import receive_file
 from service.web.operations import Answer, File, Json, Operation
 from service.web.parameters import Free, Number, Text, read_json
 from service.web.responses import JsonResponse, One, Page, to_page
 
 MAX_PHONES = 5000
-MAX_REASON_CHARACTERS = 200
 MAX_BODY_BYTES = 512 * 1024
 EXAMPLE = '{"phones": ["+919876543210"], "reason": "asked by letter"}'
-SOURCE_TAKES = "a word of 1 to 40 letters a to z, digits, - and _, such as crm"
 REASON = Text("reason", "Why, without names; for a CSV as the body", default=None, maximum=MAX_REASON_CHARACTERS)
 SOURCE = Text("source", "Who says so, in a word; for a CSV as the body", default="api", maximum=40)
 REGION = Free("region", "The country of phones without a country code; for a CSV as the body", "two letters")
@@ -32,7 +30,6 @@ REMOVED_PHONE = Free("phone", "The person's phone (`%2B91…`); required", "a ph
 REMOVED_REASON = Text("reason", "Why; required", default=None, maximum=MAX_REASON_CHARACTERS)
 LIMIT = Number("limit", "Maximum number of people", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
-_SOURCE = re.compile(r"[a-z0-9_-]{1,40}")
 
 
 class People(msgspec.Struct, forbid_unknown_fields=True):
@@ -103,10 +100,6 @@ class Suppressions:
             region = self._read_region(REGION.read(request) or "")
             async with receive_file(request) as file:
                 phones = await read_phones(file.path, region)
-        if not reason or "\x00" in reason:
-            raise InvalidRequestError(f"reason: is missing; it takes {REASON.takes}")
-        if not _SOURCE.fullmatch(source) or source == LEARNED:
-            raise InvalidRequestError(f"source: takes {SOURCE_TAKES}; {LEARNED} is for the results of calls")
         added = await self._list.add(phones, reason, source)
         return JsonResponse(One(Suppressed(added.people, len(phones) - added.people, added.waiting_rows)))
 

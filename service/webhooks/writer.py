@@ -6,6 +6,7 @@ Any other error comes from the database: it is raised, and the caller retries th
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -131,9 +132,7 @@ class Writer:
             ref_no=[event.ref_no for event, _ in found],
             agent_id=[event.agent_id for event, _ in found],
             reason=[reason for _, reason in found],
-            called_at=[
-                event.ended_at or event.occurred_at or event.started_at or event.received_at for event, _ in found
-            ],
+            called_at=[_find_end(event) for event, _ in found],
         )
         if counts["added"]:
             self._metrics.learned_suppressions.inc(counts["added"])
@@ -178,6 +177,11 @@ class Writer:
             if self._lines.admit("quarantined"):
                 named = {} if item.event_id is None else {"event_id": item.event_id}
                 logger.warning("event_quarantined", reason=item.reason, target=item.target, **named)
+
+
+def _find_end(event: Event) -> datetime:
+    """When the call ended, as far as is known; no later than it was reported."""
+    return min(event.ended_at or event.occurred_at or event.started_at or event.received_at, event.received_at)
 
 
 def _list_numbers(bodies: list[bytes]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The list of people who must not be called: added to, searched and removed from by phone, and without any phone in it."""
+"""The list of people who must not be called: searched and changed by phone, and without any phone in it."""
 
 import httpx
 import pytest

@@ -40,7 +40,8 @@ async def test_rows_of_suppressed_people_are_left_out_counted_and_listed(start_s
         assert (report["valid"], report["recipients"], report["error_count"]) == (True, 4, 0)
         assert (report["left_out_count"], report["left_out_kinds"]) == (2, {"suppressed": 2})
         assert report["left_out"] == [
-            {"line": line, "phone": f"+91…0{line - 2}", "kind": "suppressed", "why": "asked by letter"} for line in (3, 5)
+            {"line": line, "phone": f"+91…0{line - 2}", "kind": "suppressed", "why": "asked by letter"}
+            for line in (3, 5)
         ]
         answer = await upload(service, write(*PEOPLE))
         assert answer.json()["data"]["total_recipients"] == 4

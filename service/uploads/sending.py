@@ -79,6 +79,8 @@ class Sender:
         while True:
             if not await withdraw_suppressed(self._database, batch_key, path):
                 detail = "nobody in it may be called any more"
+                # Without its file a main batch cannot be held again.
+                await self._database.queries.delete_held_file(self._database.pool, batch_key=batch_key)
                 await _persist(record_failure, self._database, batch_key, ["prepared"], detail)
                 raise ConflictError(f"Upload {batch_key} was not sent: {detail} (see GET /v1/suppressions)")
             upload = await lease.begin_sending()

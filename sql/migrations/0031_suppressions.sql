@@ -36,6 +36,10 @@ CREATE TABLE suppressions_lock ();
 COMMENT ON TABLE suppressions_lock IS
     'Always empty. Locked while people are suppressed and while the sending of an upload begins, so that one of the two sees the other.';
 
+COMMENT ON COLUMN recipients.withdrawn_at IS
+    'When the recipient stopped counting: a registered CSV does not hold it, or it was left out of the file before that was sent.';
+COMMENT ON COLUMN batches.withdrawn_count IS 'How many of its recipients are withdrawn; they count for nothing.';
+
 -- migrate:down
 DROP TABLE suppressions_lock, suppressed_recipients, suppressions;
 DROP SEQUENCE suppression_numbers;

@@ -128,6 +128,8 @@ def _read_file(path: Path) -> _TargetsFile:
         content = msgspec.convert(tomllib.loads(read_text(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
+    if not content.targets and not content.agents:
+        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: names no targets and no agents")
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(

@@ -6,7 +6,7 @@ CREATE SEQUENCE suppression_numbers;
 
 CREATE TABLE suppressions (
     phone_hash     bytea PRIMARY KEY,
-    suppression_no bigint      NOT NULL UNIQUE DEFAULT nextval('suppression_numbers'),
+    suppression_no bigint      NOT NULL DEFAULT nextval('suppression_numbers'),
     reason         text        NOT NULL,
     source         text        NOT NULL,
     agent_id       bigint,
@@ -23,6 +23,7 @@ COMMENT ON COLUMN suppressions.source IS 'Who says so, in a word: outcome for a 
 COMMENT ON COLUMN suppressions.called_at IS 'When the call was whose result matched the rule of agent_id; null for other sources.';
 COMMENT ON COLUMN suppressions.lifted_at IS
     'When the person was removed from the list. The row stays, so that earlier calls do not suppress them again.';
+CREATE UNIQUE INDEX suppressions_listed ON suppressions (suppression_no) WHERE lifted_at IS NULL;
 
 CREATE TABLE suppressed_recipients (
     batch_key    bigint  NOT NULL,

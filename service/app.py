@@ -23,8 +23,9 @@ from service.feed.consumers import Consumers, LagWatch
 from service.feed.http import Feed
 from service.feed.watch import FeedWatch
 from service.formant.client import FormantClient, open_http
+from service.formant.opt_outs import OptOuts
 from service.formant.regions import Regions
-from service.formant.targets import find_regions, load_targets
+from service.formant.targets import find_regions, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
 from service.outcomes.groups_http import OutcomeGroups
@@ -45,6 +46,8 @@ from service.settings import Settings
 from service.store.database import POOL_CONNECTIONS, Database, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
+from service.suppressions.http import Suppressions
+from service.suppressions.suppressions import SuppressionList
 from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
@@ -110,6 +113,7 @@ async def open_app(
     """
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
+    opt_outs = load_opt_outs(settings.targets_file)
     metrics = Metrics()
     async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
@@ -129,9 +133,9 @@ async def open_app(
             logger.warning("api_closed", setting="OUTCOMES_API_KEY")
         decoder = await open_decoder(database, settings.ref_column, regions)
         committer = Committer(
-            open_writer(stack, database, metrics).write, metrics, hold_seconds=backlog_limits.hold_seconds
+            open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
         )
-        replayer = Replayer(database, targets, decoder, open_writer(stack, database, metrics))
+        replayer = Replayer(database, targets, decoder, open_writer(stack, database, metrics, opt_outs))
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,
@@ -143,7 +147,7 @@ async def open_app(
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = None
         if settings.formant_api_key:
-            healing = open_writer(stack, database, metrics)
+            healing = open_writer(stack, database, metrics, opt_outs)
             reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
         alarms = AlarmWatch(database, metrics)
         eraser = Eraser(database)
@@ -192,6 +196,7 @@ async def open_app(
             batches,
             Registrations(batches, discoverer, registrar),
             Uploads(uploader),
+            Suppressions(SuppressionList(database), regions),
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Recipients(database, default_time_zone=settings.time_zone),
@@ -252,9 +257,9 @@ def count_connections(settings: Settings) -> int:
     return POOL_CONNECTIONS + WRITERS + settings.max_exports
 
 
-def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics) -> Writer:
+def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics, opt_outs: OptOuts) -> Writer:
     """A writer with its own connection, closed when ``stack`` exits."""
-    writer = Writer(database.url, database.queries, metrics)
+    writer = Writer(database.url, database.queries, metrics, opt_outs)
     stack.callback(writer.close)
     return writer
 

@@ -69,7 +69,7 @@ NAMES = {
     "FORMANT_WEBHOOK_SECRET": "Secrets that sign webhooks, separated by commas; each is accepted. "
     "Empty: the service refuses to start",
     "OUTCOMES_ALLOW_UNSIGNED": "1: accept unsigned webhooks while no secret is set; for trials only",
-    "OUTCOMES_TARGETS_FILE": "TOML file with more webhook targets",
+    "OUTCOMES_TARGETS_FILE": "TOML file with more webhook targets, and rules by which calls suppress people",
     "OUTCOMES_REF_COLUMN": "Name of the column that an upload adds. Empty: add none",
     "OUTCOMES_DEFAULT_REGION": "Country of phone numbers without a country code, such as IN. "
     "Empty: files with such numbers are refused",

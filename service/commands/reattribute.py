@@ -8,6 +8,7 @@ from service.commands.discrepancies import LISTED, make_table
 from service.commands.rows import show_rows
 from service.commands.startup import read_targets, run_on_database, start
 from service.counts import count
+from service.formant.targets import load_opt_outs
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -26,7 +27,8 @@ def reattribute() -> None:
 
 async def _reattribute(settings: Settings, database: Database) -> None:
     targets, regions = read_targets(settings)
-    with closing(Writer(database.url, database.queries, Metrics())) as writer, show_rows("Placed") as report:
+    opt_outs = load_opt_outs(settings.targets_file)
+    with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer, show_rows("Placed") as report:
         decoder = await open_decoder(database, settings.ref_column, regions)
         # Attribution depends on times and phones, so those are repaired first.
         await Repairer(database, decoder).repair()

@@ -10,6 +10,7 @@ from service.app import build_reconciler
 from service.commands.startup import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
+from service.formant.targets import load_opt_outs
 from service.outcomes.shapes import Reason
 from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Progress
@@ -33,7 +34,7 @@ async def _reconcile(settings: Settings, database: Database, batch_id: int) -> A
     metrics = Metrics()
     async with open_http(settings.formant_base_url, settings.formant_api_key) as http:
         _, regions = read_targets(settings)
-        writer = Writer(database.url, database.queries, metrics)
+        writer = Writer(database.url, database.queries, metrics, load_opt_outs(settings.targets_file))
         # Progress goes to standard error, so that the table can be piped.
         with closing(writer), Console(stderr=True).status(f"Comparing batch {batch_id} with the provider") as status:
 

@@ -6,6 +6,7 @@ from contextlib import closing
 import click
 
 from service.commands.startup import read_targets, run_on_database, start
+from service.formant.targets import load_opt_outs
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -25,7 +26,8 @@ async def _replay(settings: Settings, database: Database, quarantine_id: int | N
     # Replaying verifies no signature, so it needs no secrets, but it needs the targets' agents.
     targets, regions = read_targets(settings)
     decoder = await open_decoder(database, settings.ref_column, regions)
-    with closing(Writer(database.url, database.queries, Metrics())) as writer:
+    opt_outs = load_opt_outs(settings.targets_file)
+    with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer:
         replayer = Replayer(database, targets, decoder, writer)
         if quarantine_id is not None:
             return _print_replayed(quarantine_id, await replayer.replay(quarantine_id))

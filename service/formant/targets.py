@@ -8,6 +8,11 @@ a country code in calls by those agents; for all other agents it is ``OUTCOMES_D
     secrets = ["new-secret", "old-secret"]
     agents = [123, 124]
     region = "IN"
+
+The file also holds the rules by which calls of an agent suppress people (see ``service.formant.opt_outs``)::
+
+    [agents.123]
+    suppress_when = { intent = ["do_not_call", "wrong_number"] }
 """
 
 import re
@@ -21,6 +26,7 @@ from phonenumbers import SUPPORTED_REGIONS
 from service.errors import ConfigurationError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
+from service.formant.opt_outs import OptOuts, Wanted
 from service.formant.regions import Regions
 from service.formant.signature import SignatureVerifier
 from service.values import clean_secret, explain_unread, read_text_file
@@ -57,8 +63,13 @@ class _TargetTable(msgspec.Struct, forbid_unknown_fields=True):
     region: str | None = None
 
 
+class _AgentTable(msgspec.Struct, forbid_unknown_fields=True):
+    suppress_when: dict[str, Wanted | list[Wanted]] = {}
+
+
 class _TargetsFile(msgspec.Struct, forbid_unknown_fields=True):
-    targets: dict[str, _TargetTable]
+    targets: dict[str, _TargetTable] = {}
+    agents: dict[str, _AgentTable] = {}
 
 
 def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | None) -> dict[str, Target]:
@@ -80,7 +91,22 @@ def load_targets(secrets: Sequence[str], *, allow_unsigned: bool, path: Path | N
 
 def read_secrets(path: Path) -> dict[str, list[str]]:
     """The secrets of each target in a file. Raises ConfigurationError for an invalid file."""
-    return {name: table.secrets for name, table in _read_file(path).items()}
+    return {name: table.secrets for name, table in _read_file(path).targets.items()}
+
+
+def load_opt_outs(path: Path | None) -> OptOuts:
+    """The rules by which calls suppress people. Raises ConfigurationError for an invalid file."""
+    rules: dict[int, dict[str, list[Wanted]]] = {}
+    for name, table in (_read_file(path).agents if path else {}).items():
+        place = f"OUTCOMES_TARGETS_FILE: agents.{name}"
+        if not (name.isascii() and name.isdecimal() and len(name) <= 18):
+            raise ConfigurationError(f"{place}: must be an agent's id, such as [agents.123]")
+        rules[int(name)] = {
+            key: wanted if isinstance(wanted, list) else [wanted] for key, wanted in table.suppress_when.items()
+        }
+        if not all(rules[int(name)].values()):
+            raise ConfigurationError(f"{place}.suppress_when: needs at least one value for each result")
+    return OptOuts(rules)
 
 
 def _read_targets(path: Path) -> dict[str, Target]:
@@ -91,17 +117,19 @@ def _read_targets(path: Path) -> dict[str, Target]:
             None if table.agents is None else frozenset(table.agents),
             _read_region(name, table),
         )
-        for name, table in _read_file(path).items()
+        for name, table in _read_file(path).targets.items()
     }
     find_regions(targets, "")
     return targets
 
 
-def _read_file(path: Path) -> dict[str, _TargetTable]:
+def _read_file(path: Path) -> _TargetsFile:
     try:
         content = msgspec.convert(tomllib.loads(read_text_file(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {explain_unread(error)}") from error
+    if not content.targets and not content.agents:
+        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: names no targets and no agents")
     for name, table in content.targets.items():
         if not _NAME.fullmatch(name) or name in {DEFAULT_TARGET, CONVERSATIONS}:
             raise ConfigurationError(
@@ -112,7 +140,7 @@ def _read_file(path: Path) -> dict[str, _TargetTable]:
         table.secrets = [clean_secret(place, secret) for secret in table.secrets]
         if not table.secrets or not all(table.secrets):
             raise ConfigurationError(f"{place}: needs at least one secret, none of them empty")
-    return content.targets
+    return content
 
 
 def _read_region(name: str, table: _TargetTable) -> str | None:

@@ -7,9 +7,7 @@ A held file that contains the person is rewritten without their rows, so a promo
 """
 
 import asyncio
-import csv
-import io
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,10 +15,10 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError
 from service.phones.bodies import calling_code, names_phone
-from service.store.database import Connection, Database
+from service.store.database import Database
 from service.telemetry.context import current_actor, current_request_id
-from service.uploads.report import PHONE_COLUMN
-from service.uploads.storing import HELD_PART_BYTES
+from service.uploads.folders import make_folder
+from service.uploads.storing import rewrite_held_file
 
 logger = structlog.get_logger()
 
@@ -122,15 +120,16 @@ class Eraser:
         rows += await self._delete_rejected(work["phone"])
         batches = [row async for row in queries.list_held_batches(self._database.pool, erasure_id=erasure_id)]
         for batch in batches:
-            async with self._database.pool.acquire() as connection, connection.transaction():
-                upload = await queries.lock_upload(connection, batch_key=batch["batch_key"])
-                if upload is None or upload["upload_state"] == "prepared":
-                    return False
-                rows += await self._rewrite(connection, batch["batch_key"], batch["phone"])
-                if upload["upload_state"] == "held":
-                    await queries.withdraw_held_recipients(
-                        connection, batch_key=batch["batch_key"], erasure_id=erasure_id
-                    )
+            batch_key = batch["batch_key"]
+            with make_folder() as folder:
+                async with self._database.pool.acquire() as connection, connection.transaction():
+                    upload = await queries.lock_upload(connection, batch_key=batch_key)
+                    if upload is None or upload["upload_state"] == "prepared":
+                        return False
+                    phones = {batch["phone"]}
+                    rows += await rewrite_held_file(self._database, connection, batch_key, phones, Path(folder))
+                    if upload["upload_state"] == "held":
+                        await queries.withdraw_held_recipients(connection, batch_key=batch_key, erasure_id=erasure_id)
         await queries.end_held_step(self._database.pool, erasure_id=erasure_id, rows=rows)
         return True
 
@@ -148,18 +147,6 @@ class Eraser:
             deleted += len(named)
             after, row_no = page[-1]["batch_key"], page[-1]["row_no"]
 
-    async def _rewrite(self, connection: Connection, batch_key: int, phone: str) -> int:
-        queries = self._database.queries
-        parts = [row["content"] async for row in queries.read_held_file(connection, batch_key=batch_key)]
-        content, removed = await asyncio.to_thread(remove_phone, b"".join(parts), phone)
-        if removed:
-            await queries.delete_held_file(connection, batch_key=batch_key)
-            for part_no, start in enumerate(range(0, len(content), HELD_PART_BYTES), 1):
-                await queries.insert_held_file(
-                    connection, batch_key=batch_key, part_no=part_no, content=content[start : start + HELD_PART_BYTES]
-                )
-        return removed
-
 
 def _find_named(page: list[Any], phone: str) -> list[int]:
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
@@ -167,29 +154,3 @@ def _find_named(page: list[Any], phone: str) -> list[int]:
 
 def _find_rejected(page: list[Any], phone: str) -> list[tuple[int, int]]:
     return [(row["batch_key"], row["row_no"]) for row in page if names_phone(row["line"].encode(), phone)]
-
-
-def remove_phone(content: bytes, phone: str) -> tuple[bytes, int]:
-    """A CSV written by this service without the rows of ``phone``, and the number of rows removed."""
-    text = content.decode()
-    # Collects the text of each record, because a quoted cell may contain line breaks.
-    lines = iter(io.StringIO(text, newline=""))
-    taken: list[str] = []
-
-    def feed() -> Iterator[str]:
-        for line in lines:
-            taken.append(line)
-            yield line
-
-    kept: list[str] = []
-    removed, phone_at = 0, -1
-    for row in csv.reader(feed()):
-        if phone_at < 0:
-            phone_at = row.index(PHONE_COLUMN)
-        elif row and row[phone_at] == phone:
-            removed += 1
-            taken.clear()
-            continue
-        kept.extend(taken)
-        taken.clear()
-    return "".join(kept).encode(), removed

@@ -153,6 +153,10 @@ class Metrics:
         self.healed = counter(
             "outcomes_healed_calls", "Calls recovered from their conversations, because no webhook reported them."
         )
+        self.learned_suppressions = counter(
+            "outcomes_learned_suppressions",
+            "People suppressed because the result of a call matched a rule of its agent.",
+        )
         self.reconciliations = counter(
             "outcomes_reconciliations",
             "Comparisons of a batch with the provider, by verdict; failed: the provider could not be read.",

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -25,6 +26,7 @@ from service.uploads.report import (
     ContactError,
     ContactsOptions,
     ContactsReport,
+    LeftOutKind,
     Part,
     Rejected,
     mask_cell,
@@ -45,6 +47,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     test_recipients: int
     seed: int
     rejected: Rejected | None = None
+    phones_path: str = ""
+    """Where to write the phones of all rows without errors, each once and sorted; "" for nowhere."""
+    left_out_path: str = ""
+    """A CSV of phones whose rows are left out, each with the kind and why; "" for none."""
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -80,6 +86,7 @@ class _Check:
         self._sample = sample
         self._on_progress = on_progress
         self._first_lines: dict[int, int] = {}  # by phone
+        self._left_out = _read_left_out(task.left_out_path) if task.left_out_path else {}
 
     def run(self, parts: tuple[Part, ...]) -> ContactsReport:
         path, options = Path(self._task.path), self._options
@@ -95,16 +102,16 @@ class _Check:
             self._run_rows(rows, writers, rejected)
             for writer in writers:
                 writer.flush()
-        if not self._report.recipients and not self._report.error_count:
-            raise InvalidRequestError("file: has a header and no recipients")
         self._report.is_refused = options.invalid == "reject" and self._report.error_count > 0
         if options.invalid == "skip":
             self._report.skipped = self._report.error_count
-            if not self._report.recipients:
-                raise InvalidRequestError(f"file: no row is left to call; {self._report.errors[0]}")
+        if not self._report.recipients and not self._report.is_refused:
+            raise InvalidRequestError(f"file: {_explain_nobody(self._report)}")
         self._report.rows_digest = self._digest.hexdigest()
-        phones = b"".join(phone.to_bytes(8) for phone in sorted(self._first_lines))
-        self._report.people_digest = hashlib.sha256(phones).hexdigest()
+        phones = sorted(self._first_lines)
+        self._report.people_digest = hashlib.sha256(b"".join(phone.to_bytes(8) for phone in phones)).hexdigest()
+        if self._task.phones_path:
+            Path(self._task.phones_path).write_text("".join(f"+{phone}\n" for phone in phones))
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
@@ -132,6 +139,8 @@ class _Check:
                 self._reject(row, rejected, error, rows.line)
             else:
                 self._digest.update(_join_cells(row))
+                if self._left_out and self._leave_out(row[self._phone_at], rows.line):
+                    continue
                 if writers:
                     writers[report.recipients in sample].add(row)
                 report.recipients += 1
@@ -160,6 +169,12 @@ class _Check:
         is_new = first_line == line or self._accept_duplicate(line, first_line, phone)
         row[self._phone_at] = phone
         return is_new
+
+    def _leave_out(self, phone: str, line: int) -> bool:
+        found = self._left_out.get(int(phone))
+        if found is not None:
+            self._report.add_left_out(line, phone, *found)
+        return found is not None
 
     def _count_country(self, phone: str) -> None:
         origin, countries = find_origin(phone), self._report.countries
@@ -197,6 +212,20 @@ class _RowError(Exception):
         self.remedy = remedy
         self.column = column
         self.value = value
+
+
+def _read_left_out(path: str) -> dict[int, tuple[LeftOutKind, str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return {int(phone): (cast(LeftOutKind, kind), why) for phone, kind, why in csv.reader(file)}
+
+
+def _explain_nobody(report: ContactsReport) -> str:
+    """Why a file without refused rows has nobody to call."""
+    if not report.left_out_count and not report.error_count:
+        return "has a header and no recipients"
+    words = {"suppressed": "must not be called", "called": "called lately"}
+    counts = ", ".join(f"{count} {words[kind]}" for kind, count in report.left_out_kinds.items())
+    return "no row is left to call" + (f" ({counts})" if counts else "") + "".join(f"; {e}" for e in report.errors[:1])
 
 
 def _join_cells(row: list[str]) -> bytes:

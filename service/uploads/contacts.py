@@ -37,15 +37,25 @@ async def check_contacts(
     test_recipients: int = 0,
     seed: int = 0,
     on_progress: Callable[[int], None] | None = None,
+    phones_path: str = "",
+    left_out_path: str = "",
 ) -> ContactsReport:
     """The report on a file. Its recipients are written to ``parts``; of two, the second gets a seeded sample. Rows with
     errors are written to ``rejected``.
 
     The parts are usable only when ``error_count`` is 0. ``on_progress`` is called with the rows read so far.
+    ``phones_path`` and ``left_out_path``: see ``Task``.
     Raises InvalidRequestError for an unusable file or sample size, UnavailableError if the check itself fails.
     """
     task = Task(
-        path=str(path), options=options, parts=parts, rejected=rejected, test_recipients=test_recipients, seed=seed
+        path=str(path),
+        options=options,
+        parts=parts,
+        rejected=rejected,
+        test_recipients=test_recipients,
+        seed=seed,
+        phones_path=phones_path,
+        left_out_path=left_out_path,
     )
     report = on_progress or (lambda _: None)
     if os.stat(path).st_size >= PROCESS_BYTES:  # noqa: PTH116 a local file

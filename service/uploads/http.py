@@ -1,6 +1,7 @@
 """Uploads over HTTP: a CSV checked and sent to the provider, or only checked; and the promotion of a test batch."""
 
 import re
+from datetime import timedelta
 from typing import Any, get_args
 
 import msgspec
@@ -12,7 +13,7 @@ from service.errors import ConflictError, DuplicateRequestError, InvalidRequestE
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
 from service.uploads.files import ReceivedFile, keep_file, receive_form
-from service.uploads.report import ContactError, Duplicate, Duplicates, FileSummary, Invalid
+from service.uploads.report import ContactError, Duplicate, Duplicates, FileSummary, Invalid, LeftOut
 from service.uploads.storing import Uploaded, UploadRequest
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
@@ -22,6 +23,7 @@ from service.web.responses import JsonResponse, One
 MAX_NAME_CHARACTERS = 200
 MAX_AGENT_ID = 2**63 - 1
 MAX_ROWS = 10**7
+MAX_DAYS = 365
 _KEY = re.compile(r'"([ !#-~]{1,255})"|([!#-~]{1,255})')
 
 
@@ -56,6 +58,23 @@ class Region(Parameter[str, None]):
         return region
 
 
+class Duration(Parameter[timedelta, None]):
+    """A time in days or hours, such as 7d or 36h."""
+
+    def __init__(self, name: str, description: str) -> None:
+        takes = f"days or hours such as 7d or 36h, at most {MAX_DAYS}d"
+        super().__init__(name, description, takes, {"type": "string", "pattern": "^[1-9][0-9]{0,3}[dh]$"}, None)
+
+    def _parse(self, text: str) -> timedelta:
+        match = re.fullmatch(r"([1-9][0-9]{0,3})([dh])", text.strip(), re.ASCII)
+        if match is None:
+            raise ValueError(text)
+        duration = timedelta(**{"days" if match[2] == "d" else "hours": int(match[1])})
+        if duration > timedelta(days=MAX_DAYS):
+            raise ValueError(text)
+        return duration
+
+
 IDEMPOTENCY_KEY = IdempotencyKey().but(example='"march-follow-ups-1"')
 AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).but(example=123)
 NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).but(example="March Follow Ups")
@@ -86,9 +105,15 @@ INVALID = Choice[Invalid, Invalid](
     "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
     default="reject",
 ).but(example="reject", words=("errors",))  # fmt: skip
+CALLED_WITHIN = Duration(
+    "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
+).but(example="7d", words=("called",))
+SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").but(
+    example="7d"
+)
 FIELDS: tuple[Parameter[Any, Any], ...] = (
     AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE, REGION,
-    INVALID,
+    INVALID, CALLED_WITHIN, SKIP_CALLED_WITHIN,
 )  # fmt: skip
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
 REFUSED = dict.fromkeys(("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin"), AT_ONCE)
@@ -115,6 +140,7 @@ class DryRun(FileSummary, kw_only=True):
     bytes: int
     errors: list[ContactError]
     duplicates: list[Duplicate]
+    left_out: list[LeftOut]
 
 
 class Uploads:
@@ -186,6 +212,8 @@ def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> Uploa
         duplicates=fields.read(DUPLICATES),
         region=fields.read(REGION) or "",
         invalid=fields.read(INVALID),
+        called_within=fields.read(CALLED_WITHIN),
+        skip_called_within=fields.read(SKIP_CALLED_WITHIN),
         accept_columns=fields.read(ACCEPT_COLUMNS),
         force=fields.read(FORCE),
         idempotency_key=IDEMPOTENCY_KEY.read(request),

@@ -57,12 +57,13 @@ class SendLease:
         self._rows = rows
 
     async def begin_sending(self) -> asyncpg.Record | None:
-        """Commits that sending begins. Returns the upload's agent, name and sending time; None when it was given up."""
+        """Commits that sending begins. Returns the upload's agent, name and sending time; None when it was given up.
+        The time is None when people in it are suppressed and must be withdrawn first."""
         asked_at = self._clocks()
         upload: asyncpg.Record | None = await self._database.queries.begin_sending(
             self._database.pool, batch_key=self._batch_keys[-1], seconds=LEASE_SECONDS
         )
-        if upload is not None:
+        if upload is not None and upload["sent_at"] is not None:
             self._sent_at, self._asked_at = upload["sent_at"], asked_at
         return upload
 

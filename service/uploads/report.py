@@ -10,6 +10,7 @@ import msgspec
 
 Duplicates = Literal["reject", "first", "all"]
 Invalid = Literal["reject", "skip"]
+LeftOutKind = Literal["suppressed", "called"]
 PHONE_COLUMN = "customer_phone"
 ERROR_COLUMN = "error"
 MAX_LISTED = 100
@@ -66,6 +67,26 @@ class Duplicate(msgspec.Struct):
     phone: str
 
 
+class LeftOut(msgspec.Struct):
+    """A row without an error that is not called, and why."""
+
+    line: int
+    phone: str
+    kind: LeftOutKind
+    """``suppressed``: on the list of people not to call. ``called``: called within ``skip_called_within``."""
+    why: str
+
+
+class CalledLately(msgspec.Struct):
+    """People of a file who were called within a time, in any batch of any agent."""
+
+    within: str
+    people: int
+    outcomes: dict[str, int]
+    """By the state of their recipients, such as ``completed`` or ``in_progress``; a person in several batches may have
+    several."""
+
+
 class FileSummary(msgspec.Struct, kw_only=True):
     """What was found in a file, in numbers."""
 
@@ -81,6 +102,11 @@ class FileSummary(msgspec.Struct, kw_only=True):
     error_count: int = 0
     error_kinds: dict[str, int] = {}
     duplicate_count: int = 0
+    left_out_count: int = 0
+    """Rows without errors that are not called: of suppressed people, and see ``skip_called_within``."""
+    left_out_kinds: dict[str, int] = {}
+    called: CalledLately | None = None
+    """Who of the file was called lately, in any batch: see ``called_within``."""
 
 
 def read_summary(report: str | None) -> FileSummary | None:
@@ -95,6 +121,7 @@ class ContactsReport(FileSummary, kw_only=True):
     bytes: int = 0
     errors: list[ContactError] = []
     duplicates: list[Duplicate] = []
+    left_out: list[LeftOut] = []
     is_refused: bool = False
     """Whether it has errors and rows with errors are not skipped."""
     part_counts: list[int] = []
@@ -117,6 +144,12 @@ class ContactsReport(FileSummary, kw_only=True):
         self.duplicate_count += 1
         if len(self.duplicates) < MAX_LISTED:
             self.duplicates.append(Duplicate(line, first_line, mask_phone(phone)))
+
+    def add_left_out(self, line: int, phone: str, kind: LeftOutKind, why: str) -> None:
+        self.left_out_count += 1
+        self.left_out_kinds[kind] = self.left_out_kinds.get(kind, 0) + 1
+        if len(self.left_out) < MAX_LISTED:
+            self.left_out.append(LeftOut(line, mask_phone(phone), kind, why))
 
 
 def mask_phone(value: str) -> str:

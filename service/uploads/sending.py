@@ -3,6 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
+import asyncpg
 import stamina
 import structlog
 
@@ -11,6 +12,7 @@ from service.formant.batches import ProviderBatch
 from service.formant.client import FormantClient
 from service.store.database import Database
 from service.telemetry.tracing import note, span
+from service.uploads.exclusion import withdraw_suppressed
 from service.uploads.lease import SendLease
 from service.uploads.lookup import UploadFinder
 from service.uploads.results import record_batch, record_failure, record_unknown
@@ -45,7 +47,7 @@ class Sender:
             return batch
 
     async def _send(self, batch_key: int, path: Path, lease: SendLease) -> ProviderBatch:
-        upload = await lease.begin_sending()
+        upload = await self._begin(batch_key, path, lease)
         if upload is None:
             raise ConflictError(f"Upload {batch_key} was given up before anything was sent: upload it again")
         sent_at = upload["sent_at"]
@@ -71,6 +73,19 @@ class Sender:
             raise
         await self._record(batch_key, sent_at, batch)
         return batch
+
+    async def _begin(self, batch_key: int, path: Path, lease: SendLease) -> asyncpg.Record | None:
+        """Begins to send the file without the people who are suppressed by then."""
+        while True:
+            if not await withdraw_suppressed(self._database, batch_key, path):
+                detail = "nobody in it may be called any more"
+                # Without its file a main batch cannot be held again.
+                await self._database.queries.delete_held_file(self._database.pool, batch_key=batch_key)
+                await _persist(record_failure, self._database, batch_key, ["prepared"], detail)
+                raise ConflictError(f"Upload {batch_key} was not sent: {detail} (see GET /v1/suppressions)")
+            upload = await lease.begin_sending()
+            if upload is None or upload["sent_at"] is not None:
+                return upload
 
     async def _find(self, batch_key: int, sent_at: datetime, error: ProviderError) -> ProviderBatch:
         """The batch, when the provider's list shows it at once; else raises ``error`` with the upload's state added."""

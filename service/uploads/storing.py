@@ -1,6 +1,10 @@
-"""Storing: all recipients of an upload in one transaction, before anything is sent."""
+"""Storing: all recipients of an upload in one transaction, before anything is sent; and its file while it is held."""
 
+import asyncio
+import csv
 import hashlib
+from collections.abc import Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +18,8 @@ from service.errors import ConflictError, DuplicateRequestError, UnavailableErro
 from service.formant.batches import ProviderBatch
 from service.store.database import COPY_SECONDS, Connection, Database
 from service.uploads.columns import bind_columns
-from service.uploads.report import ContactsReport, Duplicates, FileSummary, Invalid, Part, Rejected
+from service.uploads.report import PHONE_COLUMN, ContactsReport, Duplicates, FileSummary, Invalid, Part, Rejected
+from service.uploads.rows import MAX_CELL_CHARACTERS
 
 logger = structlog.get_logger()
 
@@ -39,6 +44,10 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     test_recipients: int = 0
     promote_at_success_rate: float | None = None
+    called_within: timedelta | None = None
+    """Count the people who were called within this time."""
+    skip_called_within: timedelta | None = None
+    """Leave out those who were."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that distinguishes it from another request."""
@@ -53,6 +62,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             self.promote_at_success_rate,
             self.region,
             self.invalid,
+            *([] if self.skip_called_within is None else [self.skip_called_within]),
         )
         return hashlib.sha256(msgspec.json.encode(asked)).digest()
 
@@ -125,7 +135,7 @@ async def _store_part(database: Database, connection: Connection, stored: Stored
         "recipients", source=Path(part.copy_path), columns=RECIPIENT_COLUMNS, format="csv", timeout=COPY_SECONDS
     )
     if stored.state == "held":
-        await _hold_file(database, connection, part)
+        await _hold_file(database, connection, part.batch_key, Path(part.upload_path))
     recorded = await database.queries.record_prepared(
         connection,
         batch_key=part.batch_key,
@@ -149,23 +159,65 @@ async def _store_report(database: Database, connection: Connection, report: Cont
         )  # fmt: skip
 
 
-async def _hold_file(database: Database, connection: Connection, part: Part) -> None:
-    async with await anyio.open_file(part.upload_path, "rb") as file:
+async def _hold_file(database: Database, connection: Connection, batch_key: int, path: Path) -> None:
+    async with await anyio.open_file(path, "rb") as file:
         part_no = 0
         while content := await file.read(HELD_PART_BYTES):
             part_no += 1
-            await database.queries.insert_held_file(
-                connection, batch_key=part.batch_key, part_no=part_no, content=content
-            )
+            await database.queries.insert_held_file(connection, batch_key=batch_key, part_no=part_no, content=content)
 
 
 async def restore_file(database: Database, batch_key: int, path: Path) -> None:
     """Writes the file of a held batch to ``path``."""
-    async with (
-        await anyio.open_file(path, "wb") as file,
-        database.pool.acquire() as connection,
-        connection.transaction(readonly=True),
-    ):
+    async with database.pool.acquire() as connection, connection.transaction(readonly=True):
+        await _read_held_file(database, connection, batch_key, path)
+
+
+async def rewrite_held_file(
+    database: Database, connection: Connection, batch_key: int, phones: Collection[str], folder: Path
+) -> int:
+    """Removes the rows of these phones from the file of a held batch, in the caller's transaction; returns how many."""
+    before, after = folder / f"{batch_key}.held", folder / f"{batch_key}.kept"
+    await _read_held_file(database, connection, batch_key, before)
+    removed = await asyncio.to_thread(remove_phones, before, after, phones)
+    if removed:
+        await replace_held_file(database, connection, batch_key, after)
+    return removed
+
+
+async def replace_held_file(database: Database, connection: Connection, batch_key: int, path: Path) -> None:
+    """Stores another file for a held batch, in the caller's transaction."""
+    await database.queries.delete_held_file(connection, batch_key=batch_key)
+    await _hold_file(database, connection, batch_key, path)
+
+
+def remove_phones(source: Path, target: Path, phones: Collection[str]) -> int:
+    """Copies a CSV written by this service without the rows of ``phones``; returns the number of rows left out."""
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    removed, phone_at = 0, -1
+    with source.open(encoding="utf-8", newline="") as lines, target.open("w", encoding="utf-8", newline="") as kept:
+        # Collects the text of each record, because a quoted cell may contain line breaks.
+        taken: list[str] = []
+
+        def feed() -> Iterator[str]:
+            for line in lines:
+                taken.append(line)
+                yield line
+
+        for row in csv.reader(feed()):
+            if phone_at < 0:
+                phone_at = row.index(PHONE_COLUMN)
+            elif row and row[phone_at] in phones:
+                removed += 1
+                taken.clear()
+                continue
+            kept.writelines(taken)
+            taken.clear()
+    return removed
+
+
+async def _read_held_file(database: Database, connection: Connection, batch_key: int, path: Path) -> None:
+    async with await anyio.open_file(path, "wb") as file:
         async for row in database.queries.read_held_file(connection, batch_key=batch_key):
             await file.write(row["content"])
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from service.store.database import Database
 from service.telemetry.tracing import span
 from service.uploads.columns import check_columns
 from service.uploads.contacts import check_contacts, read_columns
+from service.uploads.exclusion import NO_SUPPRESSION, compare_people, mark_suppressed
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
 from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, read_summary
@@ -45,6 +47,8 @@ from service.uploads.storing import StoredPart, Uploaded, UploadRequest, explain
 logger = structlog.get_logger()
 
 PROMOTION_SECONDS = 5.0
+CALLED_WITHIN = timedelta(days=7)
+"""For a dry run that does not say."""
 
 
 class Uploader:
@@ -58,7 +62,9 @@ class Uploader:
 
     async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
         """A dry run, which changes nothing: the report on a file, and why its columns would be refused, if so."""
-        report = await check_contacts(request.path, self._options(request))
+        called_within = request.called_within or request.skip_called_within or CALLED_WITHIN
+        with make_folder() as folder:
+            report = await self._check_people(request, Path(folder), called_within=called_within)
         try:
             await self._check_columns(request, report.columns)
         except InvalidRequestError as error:
@@ -119,21 +125,70 @@ class Uploader:
     ) -> ContactsReport:
         """Checks the file and stores its recipients, all or none."""
         await self._check_columns(request, columns)
-        rejected = Rejected(batch_key=parts[0].batch_key, copy_path=f"{Path(parts[0].copy_path).parent}/rejected.copy")
-        report = await check_contacts(
-            request.path,
-            self._options(request),
+        folder = Path(parts[0].copy_path).parent
+        rejected = Rejected(batch_key=parts[0].batch_key, copy_path=str(folder / "rejected.copy"))
+        last_suppression = await self._database.queries.get_last_suppression(self._database.pool)
+        report = await self._check_people(
+            request,
+            folder,
             tuple(parts),
             rejected,
-            test_recipients=request.test_recipients,
-            seed=parts[-1].batch_key,
+            called_within=request.called_within,
             on_progress=on_progress,
         )
         refuse_errors(report)
         states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
         await store_parts(self._database, request, report, stored, rejected)
+        await mark_suppressed(self._database, [part.batch_key for part in parts], last_suppression)
         return report
+
+    async def _check_people(
+        self,
+        request: UploadRequest,
+        folder: Path,
+        parts: tuple[Part, ...] = (),
+        rejected: Rejected | None = None,
+        *,
+        called_within: timedelta | None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> ContactsReport:
+        """The report on a file, without the people who are not called. It is checked again only if there are some."""
+        phones, left_out = folder / "phones", folder / "left_out"
+        needs_comparison = called_within or request.skip_called_within or await self._has_suppressions()
+
+        async def check(**paths: str) -> ContactsReport:
+            return await check_contacts(
+                request.path,
+                self._options(request),
+                parts,
+                rejected,
+                test_recipients=request.test_recipients if parts else 0,
+                seed=parts[-1].batch_key if parts else 0,
+                on_progress=on_progress,
+                **paths,
+            )
+
+        if not needs_comparison:
+            return await check()
+        report = await check(phones_path=str(phones))
+        if parts and report.is_refused:
+            return report
+        compared = await compare_people(
+            self._database,
+            phones,
+            left_out,
+            called_within=called_within,
+            skip_called_within=request.skip_called_within,
+        )
+        if compared.left_out:
+            report = await check(left_out_path=str(left_out))
+        report.called = compared.called
+        return report
+
+    async def _has_suppressions(self) -> bool:
+        last: int = await self._database.queries.get_last_suppression(self._database.pool)
+        return last > NO_SUPPRESSION
 
     async def _check_columns(self, request: UploadRequest, columns: list[str]) -> None:
         pool = self._database.pool

@@ -298,14 +298,14 @@ async def refuse_body(request: Request, reason: str) -> None:
         raise InvalidRequestError(f"The body: {reason}")
 
 
-async def read_json(request: Request, shape: type[Shape], example: str) -> Shape:
+async def read_json(request: Request, shape: type[Shape], example: str, *, maximum: int = MAX_JSON_BYTES) -> Shape:
     """The body as ``shape``. Raises InvalidRequestError, which names what is wrong and shows the example, or
     BodyTooLargeError."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise BodyTooLargeError(f"The body is over {MAX_JSON_BYTES} bytes: send JSON such as {example}")
+        if len(body) > maximum:
+            raise BodyTooLargeError(f"The body is over {maximum} bytes: send JSON such as {example}")
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:

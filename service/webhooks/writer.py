@@ -6,6 +6,7 @@ Any other error comes from the database: it is raised, and the caller retries th
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ import structlog
 
 from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable, to_unreadable
+from service.formant.opt_outs import NO_OPT_OUTS, OptOuts
 from service.phones.bodies import find_numbers
 from service.phones.parsing import E164
 from service.store.database import connect, note_server
@@ -30,10 +32,11 @@ DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asy
 class Writer:
     """Holds the connection that events are committed on, and opens a new one after any failure."""
 
-    def __init__(self, url: str, queries: Any, metrics: Metrics) -> None:
+    def __init__(self, url: str, queries: Any, metrics: Metrics, opt_outs: OptOuts = NO_OPT_OUTS) -> None:
         self._url = url
         self._queries = queries
         self._metrics = metrics
+        self._opt_outs = opt_outs
         self._connection: asyncpg.Connection | None = None
         self._is_in_doubt = False
         self._lines = LineLimit("events_need_a_look")
@@ -98,6 +101,8 @@ class Writer:
         """Ingests events; returns those that the database refused."""
         try:
             events = await self._fill_erased_phones(connection, events)
+            if self._opt_outs:
+                await self._suppress(connection, events)
             counts = await self._queries.ingest(
                 connection, **dict(zip(Event._fields, zip(*events, strict=True), strict=True))
             )
@@ -113,6 +118,25 @@ class Writer:
         if counts["conflicts"] or counts["unattributed"]:
             await self._log_unusual(connection, events, counts["conflicts"], counts["unattributed"])
         return []
+
+    async def _suppress(self, connection: asyncpg.Connection, events: list[Event]) -> None:
+        """Suppresses the people of calls that match a rule. It is committed before the events are: until then the
+        provider sends them again."""
+        found = [(event, reason) for event in events if (reason := self._opt_outs.find(event)) is not None]
+        if not found:
+            return
+        counts = await self._queries.learn_suppressions(
+            connection,
+            phone=[event.phone if event.phone and E164.fullmatch(event.phone) else None for event, _ in found],
+            ref_token=[event.ref_token for event, _ in found],
+            ref_no=[event.ref_no for event, _ in found],
+            agent_id=[event.agent_id for event, _ in found],
+            reason=[reason for _, reason in found],
+            called_at=[_find_end(event) for event, _ in found],
+        )
+        if counts["added"]:
+            self._metrics.learned_suppressions.inc(counts["added"])
+            logger.info("people_suppressed", count=counts["added"])
 
     async def _fill_erased_phones(self, connection: asyncpg.Connection, events: list[Event]) -> list[Event]:
         """The events. One without a usable phone gets the phone of an erased person that its body names."""
@@ -153,6 +177,11 @@ class Writer:
             if self._lines.admit("quarantined"):
                 named = {} if item.event_id is None else {"event_id": item.event_id}
                 logger.warning("event_quarantined", reason=item.reason, target=item.target, **named)
+
+
+def _find_end(event: Event) -> datetime:
+    """When the call ended, as far as is known; no later than it was reported."""
+    return min(event.ended_at or event.occurred_at or event.started_at or event.received_at, event.received_at)
 
 
 def _list_numbers(bodies: list[bytes]) -> list[str]:

@@ -22,5 +22,5 @@ COMMENT ON COLUMN bi.batches.is_registered IS 'False: its CSV is not known here,
 COMMENT ON COLUMN bi.batches.parameter_columns IS 'The columns of its CSV, in order.';
 COMMENT ON COLUMN bi.batches.total_recipients IS 'Recipients: the provider''s figure, else those stored here. The denominator of success_rate.';
 COMMENT ON COLUMN bi.batches.stored_recipients IS 'Recipients known here one by one, the number of rows in recipient_outcomes.';
-COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients created for calls that turned out to belong to another batch; they are not counted and are in no view.';
+COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients created for calls that turned out to belong to another batch, or erased or suppressed before the batch was sent; they are not counted and are in no view.';
 COMMENT ON COLUMN bi.batches.sent_at IS 'When sending it to the provider began; null for a batch made elsewhere.';

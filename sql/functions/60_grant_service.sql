@@ -29,4 +29,4 @@ END
 $$;
 
 -- Only the service may use functions that act as the owner.
-REVOKE EXECUTE ON FUNCTION create_body_partitions, forget_bodies, forget_audit, hash_person FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION create_body_partitions, forget_bodies, forget_audit, hash_person, hash_phones FROM PUBLIC;

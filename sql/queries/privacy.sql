@@ -80,16 +80,11 @@ DELETE FROM held_files WHERE batch_key = :batch_key;
 
 -- name: withdraw_held_recipients(batch_key, erasure_id)$
 -- Records that the erased recipients of a held batch will not be sent; returns their number.
-WITH gone AS (
-    UPDATE recipients AS r SET withdrawn_at = clock_timestamp()
-    FROM erased_recipients AS k, erasures AS e
-    WHERE e.erasure_id = :erasure_id AND k.phone_hash = e.phone_hash AND k.batch_key = :batch_key
-      AND r.batch_key = k.batch_key AND r.recipient_no = k.recipient_no AND r.withdrawn_at IS NULL
-    RETURNING 1
-), counted AS (
-    UPDATE batches SET withdrawn_count = withdrawn_count + (SELECT count(*) FROM gone) WHERE batch_key = :batch_key
-)
-SELECT count(*) FROM gone;
+SELECT withdraw_unsent(:batch_key, ARRAY(
+    SELECT k.recipient_no
+    FROM erased_recipients AS k
+    JOIN erasures AS e ON e.phone_hash = k.phone_hash
+    WHERE e.erasure_id = :erasure_id AND k.batch_key = :batch_key));
 
 -- name: end_held_step(erasure_id, rows)!
 -- Records that no held file contains the person any more.

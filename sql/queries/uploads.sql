@@ -78,19 +78,18 @@ LIMIT :limit;
 -- A part of the file of a held batch.
 INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_no, :content);
 
+-- name: has_held_file(batch_key)$
+-- Whether the file of a batch is held.
+SELECT EXISTS (SELECT FROM held_files WHERE batch_key = :batch_key);
+
 -- name: read_held_file(batch_key)
 -- The file of a held batch, part by part.
 SELECT content FROM held_files WHERE batch_key = :batch_key ORDER BY part_no;
 
 -- name: begin_sending(batch_key, seconds)^
--- The step before the one that dials: from here on the upload is never begun again. Returns nothing when it was abandoned
--- meanwhile, or when its references came in, which shows that it was sent before.
-UPDATE batches
-SET upload_state = 'uploading', upload_detail = NULL, upload_changed_at = clock_timestamp(), sent_at = clock_timestamp(),
-    leased_until = clock_timestamp() + make_interval(secs => :seconds), known_by = NULL
-WHERE batch_key = :batch_key AND upload_state = 'prepared'
-  AND NOT EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = batches.batch_key)
-RETURNING agent_id, name, sent_at;
+-- The step before the one that dials. Returns nothing when the upload was abandoned; sent_at null: suppressed people must be
+-- withdrawn first.
+SELECT * FROM begin_sending(:batch_key, :seconds);
 
 -- name: begin_promotion(batch_id, seconds)^
 -- Lets one caller send the main batch behind a test batch. ``main_key`` is null if the batch is not a test batch;

@@ -26,6 +26,7 @@ from tests.provider import CONTACTS, connect_provider, upload
 ROOT = Path(__file__).parents[2]
 LOCK_TABLES = (
     "ingest_lock", "body_partitions_lock", "uploads_lock", "rebuild_lock", "feed_consumers_lock", "api_keys_lock",
+    "suppressions_lock",
     "agent_columns_locks", "migrations_lock",
 )  # fmt: skip
 MODES = ("ACCESS SHARE", "SHARE", "SHARE UPDATE EXCLUSIVE", "ACCESS EXCLUSIVE")

@@ -1,13 +1,14 @@
 """Erasure and files: an erased person is not dialled from a held file, and a CSV registered later restores nobody."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from service.privacy.erasure import remove_phone
 from service.store.database import Database
+from service.uploads.storing import remove_phones
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook
 from tests.guarantees.recount import find_differences
@@ -71,7 +72,7 @@ async def test_while_the_held_batch_is_being_promoted_the_erasure_waits(
 
 
 @pytest.mark.parametrize("ends", ["\r\n", "\n"])
-def test_only_the_rows_of_the_phone_leave_the_file(ends: str) -> None:
+def test_only_the_rows_of_the_phones_leave_the_file(tmp_path: Path, ends: str) -> None:
     rows = [
         "customer_phone,note",
         '+911,"one, with a\nline break and +912"',
@@ -80,11 +81,12 @@ def test_only_the_rows_of_the_phone_leave_the_file(ends: str) -> None:
         '"+912",twice',
         "",
     ]
-    content = ends.join(rows).encode()
-    kept, removed = remove_phone(content, "+912")
-    assert removed == 2
-    assert kept == ends.join([*rows[:2], rows[3], ""]).encode()
-    assert remove_phone(kept, "+912") == (kept, 0)
+    before, kept, again = (tmp_path / name for name in ("before", "kept", "again"))
+    before.write_bytes(ends.join(rows).encode())
+    assert remove_phones(before, kept, {"+912", "+914"}) == 2
+    assert kept.read_bytes() == ends.join([*rows[:2], rows[3], ""]).encode()
+    assert remove_phones(kept, again, {"+912"}) == 0
+    assert again.read_bytes() == kept.read_bytes()
 
 
 async def test_a_csv_that_is_registered_after_the_erasure_brings_nobody_back_and_keeps_what_is_counted(

@@ -12,7 +12,7 @@ ROWS = 20_000
 FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
     "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
-    "retry_counts", "unreferenced_events", "reference_contradictions",
+    "retry_counts", "unreferenced_events", "reference_contradictions", "suppressions",
 ]  # fmt: skip
 QUERIES = load_queries()
 
@@ -53,6 +53,9 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT 'bad-' || n, 'default', 'not_json', 'body', n::text::bytea, '', now(), now()
         FROM generate_series(1, {ROWS}) AS n;
         ANALYZE quarantine;  -- off the hot path; without statistics its index of what waits is read whole for one event
+        INSERT INTO suppressions (phone_hash, reason, source, actor)
+        SELECT sha256(n::text::bytea), 'asked by letter', 'crm', 'me' FROM generate_series(1, {ROWS}) AS n;
+        ANALYZE suppressions;  -- likewise for a page of the list
         INSERT INTO feed_consumers (name, position) VALUES ('crm', 0);
         INSERT INTO outcome_counts VALUES ({key}, 'completed', 1, 'webhook', {ROWS}, 0, 0);
         INSERT INTO retry_counts SELECT {key}, now() - n * interval '1 minute', 0 FROM generate_series(1, {ROWS}) AS n;

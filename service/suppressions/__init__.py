@@ -1,0 +1,1 @@
+"""Suppressions: the list of people who must not be called."""

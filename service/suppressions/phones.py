@@ -1,0 +1,55 @@
+"""Phones of people to suppress, read from files: a CSV of contacts, or a list of phones, one a line."""
+
+import asyncio
+from pathlib import Path
+
+from service.errors import InvalidRequestError
+from service.phones.canonical import require_phone
+from service.phones.parsing import PhoneError
+from service.uploads.contacts import check_contacts
+from service.uploads.folders import make_folder
+from service.uploads.report import ContactsOptions
+from service.uploads.uploader import refuse_errors
+
+MAX_LINE_CHARACTERS = 1000
+
+
+async def read_phones(path: Path, region: str) -> list[str]:
+    """The phones in a file, in E.164: the column ``customer_phone`` of a CSV, or all lines if the first is a phone.
+
+    Raises InvalidRequestError, which names the lines that are no phones.
+    """
+    if await asyncio.to_thread(_is_list, path, region):
+        return await asyncio.to_thread(_read_list, path, region)
+    with make_folder() as folder:
+        phones = Path(folder) / "phones"
+        options = ContactsOptions(region=region, is_region_stated=region != "", duplicates="first")
+        refuse_errors(await check_contacts(path, options, phones_path=str(phones)))
+        return phones.read_text().splitlines()
+
+
+def _is_list(path: Path, region: str) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        first = next((line for line in iter(lambda: file.readline(MAX_LINE_CHARACTERS), "") if line.strip()), "")
+    try:
+        require_phone(first, region)
+    except PhoneError:
+        return False
+    return True
+
+
+def _read_list(path: Path, region: str) -> list[str]:
+    phones: dict[str, None] = {}
+    problems: list[str] = []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS), ""), start=1):
+            if not line.strip():
+                continue
+            try:
+                phones[require_phone(line, region)] = None
+            except PhoneError as error:
+                problems.append(f"file: line {number} {error.problem}: {error.remedy}")
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise InvalidRequestError(f"{problems[0]}{more}")
+    return list(phones)

@@ -1,6 +1,7 @@
 """The check of a contacts file, as a function and as a program, so that a large file does not block the service.
 
-``python -m service.uploads.checking`` reads a Task on one line of standard input and writes Messages, one per line.
+``python -m service.uploads.checking`` reads a Task or a Conversion on one line of standard input and writes Messages,
+one per line.
 It exits when its standard input closes, because its caller is gone.
 """
 
@@ -32,13 +33,15 @@ from service.uploads.report import (
     mask_cell,
     mask_phone,
 )
-from service.uploads.rows import Rows, is_text, open_rows
+from service.uploads.rows import is_text
+from service.uploads.tables import RowError, Table
+from service.uploads.workbooks import Conversion, convert_workbook
 
 CHUNK_ROWS = 2000
 PROGRESS_ROWS = 20_000
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The program's input: the arguments of ``check_file``."""
 
     path: str
@@ -54,10 +57,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The program's output: rows checked so far; at the end the report or why the file is refused."""
+    """The program's output: rows read so far; at the end the report of a check, the notes of a conversion, or why the
+    file is refused."""
 
     progress: int | None = None
     report: ContactsReport | None = None
+    notes: list[str] | None = None
     refused: str | None = None
 
 
@@ -90,18 +95,19 @@ class _Check:
 
     def run(self, parts: tuple[Part, ...]) -> ContactsReport:
         path, options = Path(self._task.path), self._options
-        columns, rows = open_rows(path, options.ref_column)
+        self._table = table = Table(path, options)
+        columns = table.columns
         self._report = ContactsReport(columns=columns, bytes=path.stat().st_size)
-        self._phone_column = PHONE_COLUMN
-        self._phone_at = columns.index(PHONE_COLUMN)
         self._digest = hashlib.sha256(_join_cells(columns))
         with ExitStack() as stack:
-            stack.callback(rows.close)
+            stack.callback(table.close)
             writers = [_PartWriter(part, columns, options.ref_column, stack) for part in parts]
-            rejected = _RejectedWriter(self._task.rejected, columns, stack) if self._task.rejected else None
-            self._run_rows(rows, writers, rejected)
+            rejected = _RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
+            self._run_rows(writers, rejected)
             for writer in writers:
                 writer.flush()
+        self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
+        self._report.warnings = [*options.notes, *table.list_warnings()]
         self._report.is_refused = options.invalid == "reject" and self._report.error_count > 0
         if options.invalid == "skip":
             self._report.skipped = self._report.error_count
@@ -115,65 +121,57 @@ class _Check:
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
-    def _run_rows(self, rows: Rows, writers: list["_PartWriter"], rejected: "_RejectedWriter | None") -> None:
-        report, sample, count = self._report, self._sample, 0
+    def _run_rows(self, writers: list["_PartWriter"], rejected: "_RejectedWriter | None") -> None:
+        report, table, sample, count = self._report, self._table, self._sample, 0
         while True:
-            row: list[str] = []
             try:
-                found = rows.next_row()
-                if found is None:
+                row = table.next_row()
+                if row is None:
                     return
-                row = found
-                if not row:  # a blank line
-                    continue
                 count += 1
                 if count % PROGRESS_ROWS == 0:
                     self._on_progress(count)
-                if not self._read(row, rows.line):
+                if not self._read(row):
                     continue
             except csv.Error as error:
-                self._reject(
-                    row, rejected, _RowError("csv", f"is not valid CSV: {error}", "check its quotes"), rows.line
-                )
-            except _RowError as error:
-                self._reject(row, rejected, error, rows.line)
+                self._reject(RowError("csv", f"is not valid CSV: {error}", "check its quotes"), rejected)
+            except RowError as error:
+                self._reject(error, rejected)
             else:
                 self._digest.update(_join_cells(row))
-                if self._left_out and self._leave_out(row[self._phone_at], rows.line):
+                phone = row[table.phone_at]
+                if self._left_out and self._leave_out(phone):
                     continue
                 if writers:
                     writers[report.recipients in sample].add(row)
                 report.recipients += 1
-                self._count_country(row[self._phone_at])
+                self._count_country(phone)
 
-    def _reject(self, row: list[str], rejected: "_RejectedWriter | None", error: "_RowError", line: int) -> None:
-        found = ContactError(line, error.column, error.value, error.kind, error.problem, error.remedy)
+    def _reject(self, error: RowError, rejected: "_RejectedWriter | None") -> None:
+        found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
         self._report.add_error(found)
         if rejected is not None:
-            rejected.add(row, found)
+            rejected.add(self._table.give_back(str(found)))
 
-    def _read(self, row: list[str], line: int) -> bool:
-        """Whether a row becomes a recipient; its phone is normalised in place. Raises _RowError."""
-        width = len(self._report.columns)
-        if len(row) != width:
-            raise _RowError("cells", f"has {len(row)} cells, the header {width}", "quote cells that hold the delimiter")
-        joined = "".join(row)
-        if "\x00" in joined or not is_text(joined):
+    def _read(self, row: list[str]) -> bool:
+        """Whether a row becomes a recipient; its phone is normalised in place. Raises RowError."""
+        table, text = self._table, self._table.text
+        if "\x00" in text or not is_text(text):
             raise self._explain_characters(row)
-        cell = row[self._phone_at].strip()
+        cell = row[table.phone_at].strip()
         try:
             phone = normalise_phone(cell, self._options.region, is_stated=self._options.is_region_stated)
         except PhoneError as error:
-            raise _RowError(error.kind, error.problem, error.remedy, self._phone_column, mask_phone(cell)) from error
-        first_line = self._first_lines.setdefault(int(phone), line)
-        is_new = first_line == line or self._accept_duplicate(line, first_line, phone)
-        row[self._phone_at] = phone
+            raise RowError(error.kind, error.problem, error.remedy, table.phone_name, mask_phone(cell)) from error
+        first_line = self._first_lines.setdefault(int(phone), table.line)
+        is_new = first_line == table.line or self._accept_duplicate(first_line, phone)
+        row[table.phone_at] = phone
         return is_new
 
-    def _leave_out(self, phone: str, line: int) -> bool:
+    def _leave_out(self, phone: str) -> bool:
         found = self._left_out.get(int(phone))
         if found is not None:
-            self._report.add_left_out(line, phone, *found)
+            self._report.add_left_out(self._table.line, phone, *found)
         return found is not None
 
     def _count_country(self, phone: str) -> None:
@@ -182,36 +180,24 @@ class _Check:
         countries[country] = countries.get(country, 0) + 1
         self._report.unlikely += not origin.is_valid
 
-    def _accept_duplicate(self, line: int, first_line: int, phone: str) -> bool:
+    def _accept_duplicate(self, first_line: int, phone: str) -> bool:
         policy = self._options.duplicates
-        self._report.add_duplicate(line, first_line, phone)
+        self._report.add_duplicate(self._table.line, first_line, phone)
         if policy == "reject":
             problem = f"has the phone of line {first_line} again"
             remedy = "remove one of the two, or send duplicates=first or duplicates=all"
-            raise _RowError("duplicate", problem, remedy, self._phone_column, mask_phone(phone))
+            raise RowError("duplicate", problem, remedy, self._table.phone_name, mask_phone(phone))
         return policy == "all"
 
-    def _explain_characters(self, row: list[str]) -> "_RowError":
+    def _explain_characters(self, row: list[str]) -> RowError:
         name, cell = next(
             (name, cell)
             for name, cell in zip(self._report.columns, row, strict=True)
             if "\x00" in cell or not is_text(cell)
         )
         if is_text(cell):
-            return _RowError("nul", "holds a NUL character", "remove it", name, mask_cell(cell))
-        return _RowError("encoding", "is not UTF-8", "save the file as CSV UTF-8", name, mask_cell(cell))
-
-
-class _RowError(Exception):
-    """Why a row cannot become a recipient; ``value`` is masked."""
-
-    def __init__(self, kind: str, problem: str, remedy: str, column: str | None = None, value: str = "") -> None:
-        super().__init__(kind)
-        self.kind = kind
-        self.problem = problem
-        self.remedy = remedy
-        self.column = column
-        self.value = value
+            return RowError("nul", "holds a NUL character", "remove it", name, mask_cell(cell))
+        return RowError("encoding", "is not UTF-8", "save the file as CSV UTF-8", name, mask_cell(cell))
 
 
 def _read_left_out(path: str) -> dict[int, tuple[LeftOutKind, str]]:
@@ -236,18 +222,15 @@ def _join_cells(row: list[str]) -> bytes:
 class _RejectedWriter:
     """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded."""
 
-    def __init__(self, rejected: Rejected, columns: list[str], stack: ExitStack) -> None:
+    def __init__(self, rejected: Rejected, stack: ExitStack) -> None:
         file = stack.enter_context(Path(rejected.copy_path).open("w", encoding="utf-8", newline=""))  # noqa: SIM115
         self._rows = csv.writer(file)
         self._batch_key = rejected.batch_key
-        self._width = len(columns)
         self._count = 0
 
-    def add(self, row: list[str], error: ContactError) -> None:
+    def add(self, row: list[str]) -> None:
         self._count += 1
-        cells = [cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row]
-        padding = [""] * (self._width - len(row))
-        line = write_line([*cells[: self._width], *padding, str(error), *cells[self._width :]])
+        line = write_line([cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row])
         self._rows.writerow((self._batch_key, self._count, line))
 
 
@@ -297,15 +280,21 @@ class _PartWriter:
 def main() -> None:
     """The program. Nothing of the file reaches standard error, so an unexpected error ends it without a word."""
     os.nice(10)
-    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task | Conversion)
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
-        _write(Message(report=check_file(task, lambda rows: _write(Message(progress=rows)))))
+        _write(_run(task, lambda rows: _write(Message(progress=rows))))
     except InvalidRequestError as error:
         _write(Message(refused=error.message))
     except Exception:
         os._exit(1)
     os._exit(0)  # a normal exit would wait for the thread, which holds standard input's lock
+
+
+def _run(task: Task | Conversion, on_progress: Callable[[int], None]) -> Message:
+    if isinstance(task, Conversion):
+        return Message(notes=convert_workbook(task, on_progress))
+    return Message(report=check_file(task, on_progress))
 
 
 def _end_with_caller() -> None:

@@ -13,19 +13,36 @@ import msgspec
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.uploads.checking import Message, Task, check_file
+from service.uploads.kinds import is_workbook
 from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected
-from service.uploads.rows import open_rows
+from service.uploads.tables import Table
+from service.uploads.workbooks import Conversion
 
 PROCESS_BYTES = 2**20  # a larger file is worth starting a process
 MAX_MESSAGE_BYTES = 2**24  # a report on 2,000 columns with long names
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
-def read_columns(path: Path, ref_column: str = "") -> list[str]:
-    """The columns of the header, stripped and checked; raises InvalidRequestError for an unusable header."""
-    columns, rows = open_rows(path, ref_column)
-    rows.close()
-    return columns
+def read_columns(path: Path, options: ContactsOptions) -> list[str]:
+    """The columns of the header as they go out; raises InvalidRequestError for an unusable header."""
+    table = Table(path, options)
+    table.close()
+    return table.columns
+
+
+async def read_workbook(path: Path, sheet: str) -> tuple[Path, list[str]] | None:
+    """A CSV of the sheet beside the file, and what a person should know of it; None for a file that is no workbook.
+
+    Raises InvalidRequestError for a workbook without such a sheet, for what is neither a workbook nor text, and for a
+    sheet of a CSV.
+    """
+    if not await asyncio.to_thread(is_workbook, path):
+        if sheet:
+            raise InvalidRequestError("sheet: is only for an Excel workbook, and the file is none: leave it out")
+        return None
+    target = path.with_suffix(".sheet")
+    message = await _run_in_process(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None)
+    return target, message.notes or []
 
 
 async def check_contacts(
@@ -59,7 +76,9 @@ async def check_contacts(
     )
     report = on_progress or (lambda _: None)
     if os.stat(path).st_size >= PROCESS_BYTES:  # noqa: PTH116 a local file
-        return await _check_in_process(task, report)
+        message = await _run_in_process(task, report)
+        assert message.report is not None
+        return message.report
     loop = asyncio.get_running_loop()
 
     def report_to_loop(rows: int) -> None:
@@ -68,7 +87,7 @@ async def check_contacts(
     return await asyncio.to_thread(check_file, task, report_to_loop)
 
 
-async def _check_in_process(task: Task, report: Callable[[int], None]) -> ContactsReport:
+async def _run_in_process(task: Task | Conversion, report: Callable[[int], None]) -> Message:
     paths = [path for path in (os.environ.get("PYTHONPATH"), _PACKAGE_ROOT) if path]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "service.uploads.checking",
@@ -83,10 +102,10 @@ async def _check_in_process(task: Task, report: Callable[[int], None]) -> Contac
             message = msgspec.json.decode(line, type=Message)
             if message.progress is not None:
                 report(message.progress)
-            elif message.report is not None:
-                return message.report
             elif message.refused is not None:
                 raise InvalidRequestError(message.refused)
+            else:
+                return message
     finally:
         process.stdin.close()
         if process.returncode is None:

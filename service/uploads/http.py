@@ -105,6 +105,12 @@ INVALID = Choice[Invalid, Invalid](
     "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
     default="reject",
 ).but(example="reject", words=("errors",))  # fmt: skip
+PHONE_COLUMN = Text(
+    "phone_column", "The name of the column with the phones; it goes out as `customer_phone`", default=None, maximum=500
+).but(example="customer_phone", words=("phonecolumn",))
+SHEET = Text("sheet", "The sheet of a workbook; otherwise its first", default=None, maximum=200).but(
+    words=("sheet", "worksheet", "tab")
+)
 CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
 ).but(example="7d", words=("called",))
@@ -113,7 +119,7 @@ SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who we
 )
 FIELDS: tuple[Parameter[Any, Any], ...] = (
     AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE, REGION,
-    INVALID, CALLED_WITHIN, SKIP_CALLED_WITHIN,
+    INVALID, PHONE_COLUMN, SHEET, CALLED_WITHIN, SKIP_CALLED_WITHIN,
 )  # fmt: skip
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
 REFUSED = dict.fromkeys(("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin"), AT_ONCE)
@@ -212,6 +218,8 @@ def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> Uploa
         duplicates=fields.read(DUPLICATES),
         region=fields.read(REGION) or "",
         invalid=fields.read(INVALID),
+        phone_column=fields.read(PHONE_COLUMN) or "",
+        sheet=fields.read(SHEET) or "",
         called_within=fields.read(CALLED_WITHIN),
         skip_called_within=fields.read(SKIP_CALLED_WITHIN),
         accept_columns=fields.read(ACCEPT_COLUMNS),

@@ -21,6 +21,14 @@ class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How to read a file. ``ref_column`` "" adds none; ``region`` "" accepts international numbers only."""
 
     ref_column: str = ""
+    phone_column: str = ""
+    """The name of the phone's column; "" for ``customer_phone``."""
+    dropped_column: str = ""
+    """A column that is left out; "" for none."""
+    counts_rows: bool = False
+    """Whether it was a sheet, whose rows have numbers instead of lines."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of how the file was read before."""
     region: str = ""
     is_region_stated: bool = False
     """Whether ``region`` was given for this file, and is no default."""
@@ -99,6 +107,11 @@ class FileSummary(msgspec.Struct, kw_only=True):
     """Recipients with a phone that is possible, but not in use as far as is known."""
     skipped: int = 0
     """Rows left out because of errors: see ``invalid``."""
+    empty_rows: int = 0
+    empty_columns: int = 0
+    """Columns without a name and content."""
+    warnings: list[str] = []
+    """What to check, though the file was read, such as a guessed encoding."""
     error_count: int = 0
     error_kinds: dict[str, int] = {}
     duplicate_count: int = 0

@@ -1,30 +1,47 @@
-"""Rows of a contacts file, with the line on which each begins; any usual encoding, delimiter and line ending.
+"""Rows of a contacts file in CSV, with the line on which each begins; any usual encoding, delimiter and line ending.
 
 Memory is bounded: a cell by ``MAX_CELL_CHARACTERS``, which also ends an unclosed quote, and a line likewise.
 """
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from service.errors import InvalidRequestError
-from service.uploads.report import PHONE_COLUMN
+from service.uploads.encodings import Encoding
 
-MAX_COLUMNS = 2000
 MAX_CELL_CHARACTERS = 2**20
 MAX_LINE_CHARACTERS = 2**24
-MAX_NAME_CHARACTERS = 500
-_DELIMITERS = ",;\t|"
+DELIMITERS = ",;\t|"
+_STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')
+"""A first line by which a spreadsheet states the delimiter."""
+
+
+class Dialect(NamedTuple):
+    """How to read a file as rows."""
+
+    encoding: Encoding
+    delimiter: str
+    skipped_lines: int = 0
+    """Lines at the top that are no rows."""
+    counts_rows: bool = False
+    """Whether a row's line is its number, as in a sheet, and not where an editor shows it."""
 
 
 class Rows:
     """The rows of a file, header included. Call ``next_row`` until it returns None, then ``close``."""
 
-    def __init__(self, path: Path, delimiter: str) -> None:
+    def __init__(self, path: Path, dialect: Dialect) -> None:
         csv.field_size_limit(MAX_CELL_CHARACTERS)
-        self._file = _open_text(path)
-        self._rows = csv.reader(_read_lines(self._file), strict=True, delimiter=delimiter)
+        self._dialect = dialect
+        self._file = open_text(path, dialect.encoding)
+        lines = _read_lines(self._file)
+        for _ in range(dialect.skipped_lines):
+            next(lines, None)
+        self._rows = csv.reader(lines, strict=True, delimiter=dialect.delimiter)
+        self._count = 0
         self.line = 1
 
     def next_row(self) -> list[str] | None:
@@ -32,12 +49,13 @@ class Rows:
 
         ``line`` is the line on which it began, as an editor counts. After an error the next call reads the next line.
         """
-        self.line = self._rows.line_num + 1
+        self._count += 1
+        self.line = self._count if self._dialect.counts_rows else self._rows.line_num + 1 + self._dialect.skipped_lines
         try:
             return next(self._rows, None)
-        except UnicodeError as error:  # UTF-16 cut short; UTF-8 never fails, see _open_text
+        except UnicodeError as error:  # UTF-16 cut short; UTF-8 never fails, see open_text
             raise InvalidRequestError(
-                f"file: line {self._rows.line_num + 1} is not the UTF-16 that the file's first bytes announce: "
+                f"file: line {self.line} is not the {self._dialect.encoding.name} that the file's first bytes show: "
                 "save the file as CSV UTF-8"
             ) from error
 
@@ -45,27 +63,25 @@ class Rows:
         self._file.close()
 
 
-def open_rows(path: Path, ref_column: str) -> tuple[list[str], Rows]:
-    """The columns, checked, and the rows that follow them; raises InvalidRequestError for an unusable header."""
-    header, delimiter = _read_header(path)
-    columns = [name.strip() for name in header]
-    _check_header(columns, ref_column)
-    rows = Rows(path, delimiter)
-    rows.next_row()
-    return columns, rows
+def open_text(path: Path, encoding: Encoding) -> TextIO:
+    """The text; what is not UTF-8 is read as lone surrogates, so that it is an error of its own row."""
+    errors = "surrogateescape" if encoding.is_lenient else "strict"
+    return path.open(encoding=encoding.codec, errors=errors, newline="")
+
+
+def find_stated_delimiter(path: Path, encoding: Encoding) -> str:
+    """The delimiter that the first line states (``sep=;``), or ""."""
+    with open_text(path, encoding) as file:
+        try:
+            stated = _STATED.fullmatch(file.readline(20))
+        except UnicodeError:
+            return ""
+    return stated[1] if stated else ""
 
 
 def is_text(cell: str) -> bool:
-    """Whether a cell was UTF-8: invalid bytes are read as lone surrogates."""
+    """Whether a cell was in the file's encoding: invalid bytes are read as lone surrogates."""
     return cell.isascii() or not any("\ud800" <= character <= "\udfff" for character in cell)
-
-
-def _open_text(path: Path) -> TextIO:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in {b"\xff\xfe", b"\xfe\xff"}:
-        return path.open(encoding="utf-16", newline="")
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _read_lines(file: TextIO) -> Iterator[str]:
@@ -73,57 +89,3 @@ def _read_lines(file: TextIO) -> Iterator[str]:
         if len(line) == MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
             raise InvalidRequestError(f"file: has a line of over {MAX_LINE_CHARACTERS} characters: is it a CSV?")
         yield line
-
-
-def _read_header(path: Path) -> tuple[list[str], str]:
-    """The first row and the delimiter: the one that yields the phone's column, or else the most columns."""
-    found: list[tuple[bool, int, list[str], str]] = []
-    problem: csv.Error | None = None
-    for delimiter in _DELIMITERS:
-        rows = Rows(path, delimiter)
-        try:
-            header = rows.next_row()
-        except csv.Error as error:
-            problem = error
-            continue
-        finally:
-            rows.close()
-        if header is None:
-            raise InvalidRequestError("file: is empty; its first line names the columns, customer_phone among them")
-        has_phone = PHONE_COLUMN in [name.strip() for name in header]
-        found.append((has_phone, len(header), header, delimiter))
-    if not found:
-        raise InvalidRequestError(f"file: line 1 is not valid CSV: {problem}")
-    _, _, header, delimiter = max(found, key=lambda one: one[:2])
-    return header, delimiter
-
-
-def _check_header(columns: list[str], ref_column: str) -> None:
-    if not all(map(is_text, columns)):
-        raise InvalidRequestError("file: line 1 is not UTF-8: save the file as CSV UTF-8")
-    if PHONE_COLUMN not in columns:
-        raise InvalidRequestError(f"file: line 1 {_explain_missing(columns)}")
-    if len(columns) > MAX_COLUMNS:
-        raise InvalidRequestError(f"file: line 1 has {len(columns)} columns, more than {MAX_COLUMNS}")
-    seen: set[str] = set()
-    for position, name in enumerate(columns, start=1):
-        where = f"file: line 1, column {position}:"
-        if not name or "\x00" in name or len(name) > MAX_NAME_CHARACTERS:
-            raise InvalidRequestError(f"{where} has no usable name")
-        if name in seen:
-            raise InvalidRequestError(f"{where} {name!r} is there twice; every column needs its own name")
-        if name == ref_column:
-            raise InvalidRequestError(
-                f"{where} {name!r} is reserved for the reference that this service adds; "
-                "rename it, or set OUTCOMES_REF_COLUMN"
-            )
-        seen.add(name)
-
-
-def _explain_missing(columns: list[str]) -> str:
-    if any(sum(map(str.isdigit, name)) >= 7 for name in columns):  # a contact, so it is not quoted in the message
-        return f"names no columns: put a line above it that does, {PHONE_COLUMN} among them"
-    near = [name for name in columns if name.lower().replace(" ", "_") == PHONE_COLUMN]
-    names = ", ".join(repr(name[:50]) for name in columns[:20]) or "none"
-    hint = f"; did you mean it by {near[0]!r}?" if near else f"; it has {names}"
-    return f"has no column {PHONE_COLUMN!r}{hint}"

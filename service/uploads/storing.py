@@ -39,6 +39,9 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     """The country of phones without a country code; "" for the agent's or the default one."""
     invalid: Invalid = "reject"
+    phone_column: str = ""
+    sheet: str = ""
+    """Of a workbook; "" for its first."""
     accept_columns: bool = False
     force: bool = False
     idempotency_key: str | None = None
@@ -62,6 +65,8 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             self.promote_at_success_rate,
             self.region,
             self.invalid,
+            self.phone_column,
+            self.sheet,
             *([] if self.skip_called_within is None else [self.skip_called_within]),
         )
         return hashlib.sha256(msgspec.json.encode(asked)).digest()

@@ -14,9 +14,10 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
+import msgspec
 import structlog
 
 from service.access.audit import record_audit
@@ -36,11 +37,11 @@ from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
 from service.uploads.columns import check_columns
-from service.uploads.contacts import check_contacts, read_columns
+from service.uploads.contacts import check_contacts, read_columns, read_workbook
 from service.uploads.exclusion import NO_SUPPRESSION, compare_people, mark_suppressed
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
-from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, read_summary
+from service.uploads.report import ERROR_COLUMN, ContactsOptions, ContactsReport, Part, Rejected, read_summary
 from service.uploads.sending import Sender
 from service.uploads.storing import StoredPart, Uploaded, UploadRequest, explain_repeat, restore_file, store_parts
 
@@ -49,6 +50,14 @@ logger = structlog.get_logger()
 PROMOTION_SECONDS = 5.0
 CALLED_WITHIN = timedelta(days=7)
 """For a dry run that does not say."""
+
+
+class Source(NamedTuple):
+    """A file to read: a CSV, how to read it, and its columns as they go out."""
+
+    path: Path
+    options: ContactsOptions
+    columns: list[str]
 
 
 class Uploader:
@@ -63,8 +72,9 @@ class Uploader:
     async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
         """A dry run, which changes nothing: the report on a file, and why its columns would be refused, if so."""
         called_within = request.called_within or request.skip_called_within or CALLED_WITHIN
+        source = await self._open(request)
         with make_folder() as folder:
-            report = await self._check_people(request, Path(folder), called_within=called_within)
+            report = await self._check_people(request, source, Path(folder), called_within=called_within)
         try:
             await self._check_columns(request, report.columns)
         except InvalidRequestError as error:
@@ -79,16 +89,16 @@ class Uploader:
         is no key for the provider.
         """
         sender = self._require_sender()
-        columns = await asyncio.to_thread(read_columns, request.path, self._ref_column)
+        source = await self._open(request)
         tokens = (secrets.token_hex(8), secrets.token_hex(8))
-        begun = await self._begin(request, columns, tokens)
+        begun = await self._begin(request, source.columns, tokens)
         if begun["refusal"] is not None:
             return await self._answer_earlier(begun["earlier_key"], begun["refusal"])
         with make_folder() as folder:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
-                    report = await self._prepare(request, columns, parts, lease.report_progress)
+                    report = await self._prepare(request, source, parts, lease.report_progress)
                 batch = await _finish(sender.send(begun["batch_key"], Path(parts[-1].upload_path), lease))
         return Uploaded(begun["batch_key"], batch, report.summarise())
 
@@ -121,15 +131,16 @@ class Uploader:
         return Uploaded(begun["main_key"], batch, read_summary(upload["file"]))
 
     async def _prepare(
-        self, request: UploadRequest, columns: list[str], parts: list[Part], on_progress: Callable[[int], None]
+        self, request: UploadRequest, source: Source, parts: list[Part], on_progress: Callable[[int], None]
     ) -> ContactsReport:
         """Checks the file and stores its recipients, all or none."""
-        await self._check_columns(request, columns)
+        await self._check_columns(request, source.columns)
         folder = Path(parts[0].copy_path).parent
         rejected = Rejected(batch_key=parts[0].batch_key, copy_path=str(folder / "rejected.copy"))
         last_suppression = await self._database.queries.get_last_suppression(self._database.pool)
         report = await self._check_people(
             request,
+            source,
             folder,
             tuple(parts),
             rejected,
@@ -146,6 +157,7 @@ class Uploader:
     async def _check_people(
         self,
         request: UploadRequest,
+        source: Source,
         folder: Path,
         parts: tuple[Part, ...] = (),
         rejected: Rejected | None = None,
@@ -159,8 +171,8 @@ class Uploader:
 
         async def check(**paths: str) -> ContactsReport:
             return await check_contacts(
-                request.path,
-                self._options(request),
+                source.path,
+                source.options,
                 parts,
                 rejected,
                 test_recipients=request.test_recipients if parts else 0,
@@ -199,9 +211,27 @@ class Uploader:
             raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
         return self._sender
 
+    async def _open(self, request: UploadRequest) -> Source:
+        """The file as a CSV with its columns. Raises InvalidRequestError for one that is no table of contacts."""
+        path, options = request.path, self._options(request)
+        if sheet := await read_workbook(path, request.sheet):
+            path, notes = sheet
+            options = msgspec.structs.replace(options, counts_rows=True, notes=tuple(notes))
+        columns = await asyncio.to_thread(read_columns, path, options)
+        if columns[-1] == ERROR_COLUMN and await self._has_columns_without_errors(request.agent_id):
+            options = msgspec.structs.replace(options, dropped_column=ERROR_COLUMN)
+            columns.pop()
+        return Source(path, options, columns)
+
+    async def _has_columns_without_errors(self, agent_id: int) -> bool:
+        """Whether a column of errors comes from rows that an upload gave back, and is none of the agent's own."""
+        binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=agent_id)
+        return binding is not None and ERROR_COLUMN not in binding["columns"]
+
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(
             ref_column=self._ref_column,
+            phone_column=request.phone_column,
             region=request.region or self._regions.find(request.agent_id),
             is_region_stated=request.region != "",
             duplicates=request.duplicates,

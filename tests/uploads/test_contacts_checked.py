@@ -76,7 +76,7 @@ async def test_a_file_unreadable_as_a_whole_is_refused_either_way(
     with pytest.raises(InvalidRequestError, match="no column 'customer_phone'"):
         await check_contacts(path, ContactsOptions())
     with pytest.raises(InvalidRequestError, match="no column 'customer_phone'"):
-        read_columns(path)
+        read_columns(path, ContactsOptions())
 
 
 async def test_a_check_that_is_cancelled_or_killed_leaves_no_process(tmp_path: Path) -> None:

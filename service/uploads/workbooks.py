@@ -1,0 +1,172 @@
+"""Workbooks (.xlsx): a sheet is written as CSV, with each cell as a person sees it, before anything else reads it.
+
+This runs in the check's own process. What a workbook unpacks to is bounded before it is read: ``zipfile`` never returns
+more of a member than the archive's directory declares.
+"""
+
+import csv
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service.errors import InvalidRequestError
+
+MAX_SHEET_BYTES = 2**30
+MAX_OTHER_BYTES = 200 * 2**20
+"""Of each member that is held in memory, such as the texts."""
+PROGRESS_ROWS = 20_000
+MAX_BLANK_ROWS = 10_000
+"""That follow each other: a sheet with more of them has nothing below, whatever its size claims."""
+_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\b[^>]*?\bhidden="(?:1|true)"')
+_ZEROS = re.compile(r"0{2,}")
+_EXACT = 15
+"""Digits that a spreadsheet keeps of a number."""
+
+
+class Conversion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A workbook to write as CSV. ``sheet`` "" takes the first one that is not hidden."""
+
+    path: str
+    target: str
+    sheet: str = ""
+
+
+def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> list[str]:
+    """Writes a sheet as CSV; returns what a person should know. Raises InvalidRequestError for a workbook that cannot
+    be read, or without such a sheet."""
+    import openpyxl  # 30 MB that a check of a CSV does not load
+
+    _check_size(Path(task.path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
+        try:
+            book = openpyxl.load_workbook(task.path, read_only=True, data_only=True, keep_links=False)
+            try:
+                return _convert(book, task, on_progress)
+            finally:
+                book.close()
+        except InvalidRequestError:
+            raise
+        except Exception as error:  # the library raises whatever a damaged member leads to
+            raise InvalidRequestError(
+                "file: is an Excel workbook that cannot be read: open it in a spreadsheet, and save it as CSV UTF-8"
+            ) from error
+
+
+def _check_size(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            is_sheet = member.filename.lower().startswith("xl/worksheets/")
+            if member.file_size > (MAX_SHEET_BYTES if is_sheet else MAX_OTHER_BYTES):
+                raise InvalidRequestError(
+                    "file: is an Excel workbook that unpacks to more than can be read: save the sheet as CSV UTF-8"
+                )
+
+
+def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) -> list[str]:
+    sheet = _choose_sheet(book, task.sheet)
+    notes = []
+    others = [other.title for other in book.worksheets if other is not sheet]
+    if others and not task.sheet:
+        number = len(others) + 1
+        notes.append(f"The workbook has {number} sheets; {sheet.title!r} is read. For another, send sheet=NAME")
+    if hidden := _count_hidden_rows(task.path, sheet):
+        notes.append(
+            f"{hidden} rows of the sheet are hidden, by a filter perhaps, and are read like the others: "
+            "delete them if they are not meant"
+        )
+    sheet.reset_dimensions()  # what the file claims may be wrong
+    with Path(task.target).open("w", encoding="utf-8", newline="") as target:
+        writer = csv.writer(target, lineterminator="\n")
+        width = 0
+        for count, cells in enumerate(_list_rows(sheet), start=1):
+            if count % PROGRESS_ROWS == 0:
+                on_progress(count)
+            row = [_show(cell) for cell in cells]
+            while row and not row[-1]:
+                row.pop()
+            width = width or len(row)
+            # A line without a cell would be no row of its own for a reader of CSV.
+            writer.writerow(row + [""] * (max(width, 1) - len(row)))
+    return notes
+
+
+def _choose_sheet(book: Any, name: str) -> Any:
+    sheets = book.worksheets
+    if name:
+        found = [sheet for sheet in sheets if sheet.title.strip().casefold() == name.strip().casefold()]
+        if not found:
+            names = ", ".join(repr(sheet.title) for sheet in sheets[:20])
+            raise InvalidRequestError(f"sheet: the workbook has no sheet {name!r}; it has {names}")
+        return found[0]
+    visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"]
+    if not visible:
+        raise InvalidRequestError("file: is an Excel workbook without a sheet that is not hidden: send sheet=NAME")
+    return visible[0]
+
+
+def _count_hidden_rows(path: str, sheet: Any) -> int:
+    """Rows that a filter or a person has hidden, which the library does not show."""
+    count, rest = 0, b""
+    with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path) as member:
+        while chunk := member.read(2**20):
+            text = rest + chunk
+            end = text.rfind(b">") + 1
+            count += len(_HIDDEN_ROW.findall(text[:end]))
+            rest = text[end:][-(2**16) :]
+    return count
+
+
+def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
+    """The rows, without those at the end that hold nothing."""
+    blank = 0
+    for cells in sheet.iter_rows():
+        if all(cell.value is None for cell in cells):
+            blank += 1
+            if blank > MAX_BLANK_ROWS:
+                return
+            continue
+        for _ in range(blank):
+            yield ()
+        blank = 0
+        yield cells
+
+
+def _show(cell: Any) -> str:
+    """A cell as a spreadsheet shows it, with all its digits."""
+    value = cell.value
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, int | float):
+        return _show_number(value, cell.number_format or "")
+    if isinstance(value, datetime):
+        is_day = value.time() == time()
+        return value.date().isoformat() if is_day else value.isoformat(" ", "seconds" if value.second else "minutes")
+    if isinstance(value, time):
+        return value.isoformat("seconds" if value.second else "minutes")
+    return "" if value is None else str(value)  # a text, a date or a duration
+
+
+def _show_number(value: float, number_format: str) -> str:
+    if "%" in number_format:
+        return f"{_write_digits(value * 100)}%"
+    text = _write_digits(value)
+    if _ZEROS.fullmatch(number_format) and text.isdecimal():
+        return text.zfill(len(number_format))
+    return text
+
+
+def _write_digits(value: float) -> str:
+    """A number without an exponent: 919876543210, not 9.19876543210e+11."""
+    if isinstance(value, int):
+        return str(value)
+    if value.is_integer() and abs(value) < 10**_EXACT:
+        return str(int(value))
+    text = f"{value:.{_EXACT}g}"
+    return f"{value:.{_EXACT}f}".rstrip("0").rstrip(".") if "e-" in text else text.replace("e+", "E+")

@@ -47,7 +47,8 @@ async def test_the_list_is_paged_with_the_latest_first(service: httpx.AsyncClien
     phones = [f"+9198000000{number:02}" for number in range(7)]
     for phone in phones:
         await suppress(service, phone, reason=phone[-2:])
-    seen, after = [], {}
+    seen: list[str] = []
+    after: dict[str, str] = {}
     while True:
         page = (await service.get("/v1/suppressions", params={"limit": "3", **after})).json()
         seen += [row["reason"] for row in page["data"]]

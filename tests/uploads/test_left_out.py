@@ -179,7 +179,7 @@ async def test_people_called_lately_are_left_out_on_request_only(start_service: 
 async def test_a_time_that_cannot_be_used_is_refused(start_service: StartService, text: str) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         for name in ("called_within", "skip_called_within"):
-            answer = await upload(service, **{name: text})  # type: ignore[arg-type]
+            answer = await upload(service, **{name: text})
             message = answer.json()["error"]["message"]
             assert (answer.status_code, message.startswith(f"{name}: takes days or hours")) == (400, True)
         assert count_uploads(sandbox) == (0, 0)
@@ -188,6 +188,6 @@ async def test_a_time_that_cannot_be_used_is_refused(start_service: StartService
 async def test_a_misspelt_field_is_refused(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         for name in ("skip_called", "skip-called-within", "called_with", "calledWithin", "skip_calledwithin"):
-            answer = await upload(service, **{name: "7d"})  # type: ignore[arg-type]
+            answer = await upload(service, **{name: "7d"})
             assert (answer.status_code, "did you mean" in answer.text) == (400, True), name
         assert count_uploads(sandbox) == (0, 0)

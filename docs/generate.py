@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 import click
@@ -47,6 +48,7 @@ exist in two schemas: `bi`, which the role `bi_reader` reads, masks phones and c
 Columns are never changed or removed; new ones are added at the end of a view.
 """
 REGION = re.compile(r"(<!-- made by make docs: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PROSE = TextWrapper(120, break_long_words=False, break_on_hyphens=False)
 EVERYWHERE = {"400", "401", "403", "500", "503"}
 """Errors of every call that needs a key."""
 
@@ -172,7 +174,7 @@ def _list_errors(document: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _find(kind: type[ApiError], text: str, document: dict[str, Any]) -> str:
-    """The calls that declare an error; those of one status are told apart by its text."""
+    """The calls that declare an error; those of one status are distinguished by its text."""
     if str(kind.status) in EVERYWHERE:
         return "every call that needs a key"
     calls = [
@@ -211,7 +213,7 @@ async def write_dictionary(connection: Connection) -> str:
     for (view, comment), columns in groupby(
         (row for row in rows if row["schema"] == "bi"), key=itemgetter("view", "view_comment")
     ):
-        lines += [f"## {view}", "", comment, "", "| column | type | |", "|---|---|---|"]
+        lines += [f"## {view}", "", PROSE.fill(comment), "", "| column | type | |", "|---|---|---|"]
         for column in columns:
             unmasked = full[view, column["name"]]
             text = column["comment"] + (f" — `bi_full`: {unmasked}" if unmasked != column["comment"] else "")

@@ -1,5 +1,17 @@
-"""``python -m service`` is ``outcomes``."""
+"""The entry point of ``outcomes``; ``python -m service`` is the same."""
 
-from service.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Runs the command line. Ctrl-C ends it with 130, also while it is still being imported."""
+    try:
+        from service.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells report it
+
+
+if __name__ == "__main__":
+    main()

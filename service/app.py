@@ -30,7 +30,7 @@ from service.front import Front, build_routes
 from service.health import COMMITTER, Health
 from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
-from service.outcomes.recipients import Recipients
+from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
@@ -62,7 +62,7 @@ from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
 from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
-from service.webhooks.backlog import Backlog, Limits
+from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder
 from service.webhooks.http import Events
@@ -75,7 +75,7 @@ logger = structlog.get_logger()
 
 DEFAULT_INTERVAL_SECONDS = 30
 MAINTENANCE_SECONDS = 3600
-DEFAULT_LIMITS = Limits()
+DEFAULT_BACKLOG_LIMITS = BacklogLimits()
 WRITERS = 3
 """The most writers that ``open_app`` opens: for webhooks, replays and healing."""
 
@@ -104,7 +104,7 @@ async def prepare_schema(url: str, *, may_migrate: bool) -> None:
 async def open_app(
     settings: Settings,
     database_url: str,
-    limits: Limits = DEFAULT_LIMITS,
+    backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS,
     connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
 ) -> AsyncIterator[Service]:
     """The running service: ready to serve when entered, drained when left.
@@ -118,11 +118,7 @@ async def open_app(
     async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
-            open_database(
-                database_url,
-                allow_unsafe=settings.allow_unsafe_database,
-                statement_seconds=limits.statement_seconds,
-            )
+            open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
         )
         describe_replica(database, metrics)
         client = None
@@ -137,7 +133,7 @@ async def open_app(
             logger.warning("api_closed", setting="OUTCOMES_API_KEY")
         decoder = await open_decoder(database, settings.ref_column, regions)
         committer = Committer(
-            open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=limits.hold_seconds
+            open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
         )
         replayer = Replayer(database, targets, decoder, open_writer(stack, database, metrics, opt_outs))
         finder = UploadFinder(database, client, regions)
@@ -156,7 +152,7 @@ async def open_app(
         alarms = AlarmWatch(database, metrics)
         eraser = Eraser(database)
         consumers = Consumers(database)
-        feed_watch = FeedWatch(database, metrics, max_waiters=limits.feed_waiters)
+        feed_watch = FeedWatch(database, metrics)
 
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "keys": keys.run,
@@ -179,15 +175,19 @@ async def open_app(
                 "reconciliation": reconciler.run,
                 "promotion": Promoter(database, uploader).run,
             }
-        if any(settings.keep_days.values()):
-            tasks["retention"] = Retention(database, metrics, settings.keep_days).run
+        tasks["retention"] = Retention(database, metrics, settings.keep_days).run
         background = await stack.enter_async_context(open_background(metrics))
         await stack.enter_async_context(run_committer(background, committer))
         for name, run in tasks.items():
             background.start(name, run)
 
         receiver = Receiver(
-            targets, decoder, committer, Backlog(metrics, limits), metrics, max_body_bytes=settings.max_body_bytes
+            targets,
+            decoder,
+            committer,
+            Backlog(metrics, backlog_limits),
+            metrics,
+            max_body_bytes=settings.max_body_bytes,
         )
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(

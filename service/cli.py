@@ -1,10 +1,10 @@
 """The command line, ``outcomes``: the arguments, options and help of each command.
 
-The commands are in ``service.commands``, and in the packages of the two programs that ship along.
+The commands are in ``service.commands``, and in the packages of the two programs that ship along. Each is imported when
+it is called, so that help stays fast.
 """
 
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,16 @@ import click
 from service.crm.command import crm_sync
 from service.sandbox.command import sandbox
 from service.web.scopes import SCOPES
+
+
+class _Id(click.types.IntParamType):
+    """An id, as large as the database takes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not 0 <= number < 2**63:
+            self.fail(f"{number} is not an id.", param, ctx)
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -25,11 +35,6 @@ def outcomes() -> None:
     """
 
 
-def _load(name: str) -> Any:
-    """A module of commands, imported when one of them is called, so that help stays fast."""
-    return import_module(f"service.commands.{name}")
-
-
 outcomes.add_command(crm_sync)
 outcomes.add_command(sandbox)
 
@@ -37,13 +42,17 @@ outcomes.add_command(sandbox)
 @outcomes.command(short_help="Run the service until SIGTERM.")
 def serve() -> None:
     """Run the service until SIGTERM, then drain and exit with 0."""
-    _load("serve").serve()
+    from service.commands import serve
+
+    serve.serve()
 
 
 @outcomes.command(short_help="Bring the database's schema up to date.")
 def migrate() -> None:
     """Bring the database's schema up to this version (serve does so too, unless OUTCOMES_MIGRATE_ON_START=0)."""
-    _load("schema").migrate()
+    from service.commands import migrate
+
+    migrate.migrate()
 
 
 @outcomes.command("grant-service", short_help="Let a database role run the service.")
@@ -53,7 +62,9 @@ def grant_service(role: str) -> None:
 
     Run it as the owner that migrates; the service then runs as ROLE with OUTCOMES_MIGRATE_ON_START=0.
     """
-    _load("schema").grant_service(role)
+    from service.commands import grant_service
+
+    grant_service.grant_service(role)
 
 
 @outcomes.command(short_help="Check everything, and say what to do.")
@@ -64,10 +75,14 @@ def grant_service(role: str) -> None:
 def doctor(url: str | None, no_service: bool, webhook_url: str | None, as_json: bool) -> None:
     """Check configuration, database, clocks, provider, webhooks and the running service, and say what to do.
 
-    One line for each finding: ok, unchecked, warning or problem. Exits with 1 if there is a problem, else with 0.
+    Each finding is ok, unchecked, a warning or a problem. Exits with 1 if there is a problem, else with 0.
     Changes nothing; prints no secrets and no personal data. Needs the service's settings: run it where that runs.
     """
-    _load("doctor").doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise click.UsageError("--url takes an address that begins with http:// or https://")
+    from service.commands import doctor
+
+    doctor.doctor(url, is_service_left_out=no_service, webhook_url=webhook_url, as_json=as_json)
 
 
 @outcomes.command(short_help="See it at work, without an account.")
@@ -93,20 +108,24 @@ def demo(**options: Any) -> None:
     Needs no account and no settings, and may be run again at any time. Afterwards it keeps serving until Ctrl-C, so
     that you can explore; commands in the same folder use its settings meanwhile.
     """
-    _load("demo").demo(**options)
+    from service.commands import demo
+
+    demo.demo(**options)
 
 
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
-@click.argument("batch_id", type=int)
+@click.argument("batch_id", type=_Id())
 def reconcile(batch_id: int) -> None:
     """Compare a batch with the provider's figures now, without grace, and heal what is missing.
 
     Exits with 1 if the figures still differ.
     """
-    _load("batches").reconcile(batch_id)
+    from service.commands import reconcile
+
+    reconcile.reconcile(batch_id)
 
 
-_BATCH = click.option("--batch", "batch_id", type=int, help="The provider's id of one batch.  [default: all]")
+_BATCH = click.option("--batch", "batch_id", type=_Id(), help="The provider's id of one batch.  [default: all]")
 
 
 @outcomes.command(short_help="Recount everything from the stored events.")
@@ -120,14 +139,18 @@ def verify(batch_id: int | None, as_json: bool) -> None:
     --batch, those that are in the batch or belong to it. Changes nothing, and may run while webhooks arrive. Exits with
     1 if something differs; events that are about to be attributed are listed, but are not differences.
     """
-    _load("events").verify(batch_id, as_json=as_json)
+    from service.commands import verify
+
+    verify.verify(batch_id, as_json=as_json)
 
 
 @outcomes.command(short_help="Recompute outcomes and counters from the facts.")
 @_BATCH
 def rebuild(batch_id: int | None) -> None:
     """Recompute outcomes and counters from the facts, in small steps, while webhooks arrive."""
-    _load("events").rebuild(batch_id)
+    from service.commands import rebuild
+
+    rebuild.rebuild(batch_id)
 
 
 @outcomes.command(short_help="Attribute events without a reference again.")
@@ -138,7 +161,9 @@ def reattribute() -> None:
     It works in small steps while webhooks arrive, and may be run again. `outcomes verify` lists in advance what it
     would move.
     """
-    _load("events").reattribute()
+    from service.commands import reattribute
+
+    reattribute.reattribute()
 
 
 @outcomes.command(short_help="Correct implausible values from older versions.")
@@ -148,17 +173,21 @@ def repair() -> None:
     The service does this itself when it starts; run this after a restore, before `outcomes verify`. It can be stopped
     at any time, and continues where it stopped.
     """
-    _load("events").repair()
+    from service.commands import repair
+
+    repair.repair()
 
 
 @outcomes.command(short_help="Process quarantined webhooks again.")
-@click.argument("quarantine_id", type=int, required=False)
+@click.argument("quarantine_id", type=_Id(), required=False)
 def replay(quarantine_id: int | None) -> None:
     """Process quarantined webhooks again: one body by its id, or all of them.
 
     Exits with 1 if one still cannot be used; it stays in quarantine.
     """
-    _load("events").replay(quarantine_id)
+    from service.commands import replay
+
+    replay.replay(quarantine_id)
 
 
 @outcomes.group(short_help="Batches and their uploads.")
@@ -167,8 +196,8 @@ def batches() -> None:
 
 
 @batches.command(short_help="Say what became of an unknown upload.")
-@click.argument("upload_id", type=int)
-@click.option("--batch-id", type=int, help="The provider's batch that the upload became.")
+@click.argument("upload_id", type=_Id())
+@click.option("--batch-id", type=_Id(), help="The provider's batch that the upload became.")
 @click.option("--accept-difference", is_flag=True, help="Accept that the provider counts other recipients.")
 @click.option("--not-sent", is_flag=True, help="The provider never accepted it: nobody is dialled.")
 @click.option("--not-these", metavar="N,N", help="It is none of these batches: name all that it could be.")
@@ -195,7 +224,9 @@ def resolve(
     if accept_unreadable and not not_sent:
         raise click.UsageError("--accept-unreadable goes with --not-sent")
     denied = _read_ids(not_these) if not_these is not None else None
-    _load("batches").resolve(
+    from service.commands import batches
+
+    batches.resolve(
         upload_id,
         batch_id,
         accept_difference=accept_difference,
@@ -226,20 +257,26 @@ def keys() -> None:
 @click.option("--expires-in", help="Such as 12h, 90d or 8w.  [default: never]")
 def create_key(name: str, scopes: tuple[str, ...], expires_in: str | None) -> None:
     """Create a key and print it once: it cannot be shown again."""
-    _load("keys").create(name, scopes or ("read",), expires_in)
+    from service.commands import keys
+
+    keys.create(name, scopes or ("read",), expires_in)
 
 
 @keys.command("list", short_help="List the keys, and when each was last used.")
 def list_keys() -> None:
     """List the keys: their first characters, their scopes, and when each was last used."""
-    _load("keys").list_keys()
+    from service.commands import keys
+
+    keys.list_keys()
 
 
 @keys.command("revoke", short_help="Revoke a key by its name or id.")
 @click.argument("name_or_id")
 def revoke_key(name_or_id: str) -> None:
     """Revoke a key by its name or id: it is refused everywhere within seconds."""
-    _load("keys").revoke(name_or_id)
+    from service.commands import keys
+
+    keys.revoke(name_or_id)
 
 
 @outcomes.command(short_help="Erase a person by phone.")
@@ -251,7 +288,9 @@ def erase(phone: str, dry_run: bool) -> None:
     The outcomes of their calls stay counted. Later webhooks do not restore the person. Exits with 1 while data that
     names them is still being processed; a running service then finishes the erasure.
     """
-    _load("erasures").erase(phone, is_dry=dry_run)
+    from service.commands import erase
+
+    erase.erase(phone, is_dry=dry_run)
 
 
 @outcomes.command("suppress", short_help="Never call the people of a file.")
@@ -267,7 +306,9 @@ def suppress(file: Path, reason: str, source: str, region: str | None, is_remova
     stored. Uploads leave these people out, also those that are held or not sent yet; the provider's own retries and
     calls from its dashboard are not affected.
     """
-    _load("suppress").suppress(file, reason=reason, source=source, region=region, is_removal=is_removal)
+    from service.commands import suppress
+
+    suppress.suppress(file, reason=reason, source=source, region=region, is_removal=is_removal)
 
 
 @outcomes.group(short_help="The list of erased people.")
@@ -278,7 +319,9 @@ def erasures() -> None:
 @erasures.command("list", short_help="Print the list of erased people.")
 def list_erasures() -> None:
     """Print the list of erased people. Keep a recent copy outside the database."""
-    _load("erasures").list_erasures()
+    from service.commands import erasures
+
+    erasures.list_erasures()
 
 
 @erasures.command("repeat", short_help="Erase again people whom a backup restored.")
@@ -288,7 +331,9 @@ def repeat_erasures(file: Path) -> None:
 
     Every phone is hashed and compared, so it may take minutes; run it before the service.
     """
-    _load("erasures").repeat(file)
+    from service.commands import erasures
+
+    erasures.repeat(file)
 
 
 @outcomes.command("restart-feed", short_help="Declare that commits were lost.")
@@ -299,7 +344,9 @@ def restart_feed() -> None:
     from 0, and named consumers until they are reset. Run it as the owner of the schema, before the service if possible;
     it may be run again.
     """
-    _load("schema").restart_feed()
+    from service.commands import restart_feed
+
+    restart_feed.restart_feed()
 
 
 @outcomes.group(short_help="The roles that BI tools read as.")
@@ -319,12 +366,14 @@ def role(full: bool, connections: int, statement_seconds: int, is_print: bool) -
 
     Its password comes from OUTCOMES_BI_PASSWORD; without it the present password stays. May be run again.
     """
-    _load("bi").role(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
+    from service.commands import bi
+
+    bi.role(is_full=full, connections=connections, statement_seconds=statement_seconds, is_print=is_print)
 
 
 _NAMES = click.argument("names", nargs=-1)
 _RESULT = click.option("--result", "is_result", is_flag=True, help="Names are of results, not of call parameters.")
-_AGENT = click.option("--agent", "agent_id", type=click.IntRange(0), help="All results of an agent, instead of names.")
+_AGENT = click.option("--agent", "agent_id", type=_Id(), help="All results of an agent, instead of names.")
 
 
 @bi.command(short_help="Show call parameters or results to bi_reader.")
@@ -357,7 +406,9 @@ def _set_shown(names: tuple[str, ...], is_result: bool, agent_id: int | None, *,
         raise click.UsageError("Give either names or --agent")
     if agent_id is not None and not is_result:
         raise click.UsageError("--agent goes with --result: call parameters are hidden unless they are shown")
-    _load("bi").set_shown(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
+    from service.commands import bi
+
+    bi.set_shown(names, "result" if is_result else "parameter", agent_id, is_shown=is_shown)
 
 
 def main() -> None:
@@ -365,10 +416,12 @@ def main() -> None:
     ours."""
     try:
         outcomes.main(standalone_mode=False)
-    except click.ClickException as error:
+    except click.UsageError as error:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)  # Ctrl-C, as shells report it
     except Exception as error:
-        sys.exit(_load("failures").report(error))
+        from service.commands import failures
+
+        sys.exit(failures.report(error))

@@ -43,14 +43,14 @@ class ApiError(OutcomesError):
 
 
 class InvalidRequestError(ApiError):
-    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what one line cannot hold."""
+    """400: the request is wrong; repeating it unchanged will not help. ``details`` has what the message cannot hold."""
 
     status = 400
     type = "invalid_request"
 
 
 class AuthenticationError(ApiError):
-    """401: no key, or an unknown one."""
+    """401: the key is missing or unknown."""
 
     status = 401
     type = "authentication_error"
@@ -64,7 +64,7 @@ class PermissionDeniedError(ApiError):
 
 
 class NotFoundError(ApiError):
-    """404: there is no such thing."""
+    """404: not found."""
 
     status = 404
     type = "not_found"
@@ -78,7 +78,7 @@ class MethodNotAllowedError(ApiError):
 
 
 class ConflictError(ApiError):
-    """409: the thing is in a state that does not allow this; the message names the state."""
+    """409: not possible in the present state, which the message names."""
 
     status = 409
     type = "conflict"

@@ -47,13 +47,13 @@ class Health:
             Operation(
                 "GET", "/healthz", self.alive, None, "Operation",
                 parameters=(),
-                answers=(Answer(State, "It is alive"),),
+                answers=(Answer(State, "The process answers"),),
                 is_tolerant=True,
             ),
             Operation(
                 "GET", "/readyz", self.ready, None, "Operation",
                 parameters=(),
-                answers=(Answer(State, "It can commit"), Answer(State, "It cannot", 503, headers=(RETRY_AFTER,))),
+                answers=(Answer(State, "It can commit"), Answer(State, "Not ready", 503, headers=(RETRY_AFTER,))),
                 is_tolerant=True,
             ),
             Operation(

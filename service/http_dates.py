@@ -1,4 +1,4 @@
-"""The times in the headers of somebody else's answer (RFC 9110): ``Date`` and ``Retry-After``."""
+"""Times in the headers of another server's answer (RFC 9110): ``Date`` and ``Retry-After``."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

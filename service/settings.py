@@ -15,7 +15,7 @@ from phonenumbers import SUPPORTED_REGIONS
 
 from service.errors import ConfigurationError
 from service.spelling import find_near
-from service.values import clean, clean_key, clean_secret, read_text
+from service.values import clean, clean_key, clean_secret, explain_unread, read_text_file
 
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9 ._-]{0,63}")
 
@@ -73,21 +73,21 @@ NAMES = {
     "OUTCOMES_REF_COLUMN": "Name of the column that an upload adds. Empty: add none",
     "OUTCOMES_DEFAULT_REGION": "Country of phone numbers without a country code, such as IN. "
     "Empty: files with such numbers are refused",
-    "OUTCOMES_MAX_BODY_BYTES": "Largest webhook body",
-    "OUTCOMES_MAX_CONNECTIONS": "Most open connections in each process",
+    "OUTCOMES_MAX_BODY_BYTES": "Maximum size of a webhook body",
+    "OUTCOMES_MAX_CONNECTIONS": "Maximum number of open connections in each process",
     "OUTCOMES_GRACE_SECONDS": "How long figures may differ from the provider's before the batch is `drifted`",
     "OUTCOMES_RECONCILE_SECONDS": "Shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "Time zone of hours, weekdays and days unless a request names one, such as Asia/Kolkata",
-    "OUTCOMES_MAX_EXPORTS": "Most exports at a time in each process",
+    "OUTCOMES_MAX_EXPORTS": "Maximum number of exports at a time in each process",
     "OUTCOMES_EXPORT_SECONDS": "Longest time that one export may take: it holds a snapshot of the database",
-    "OUTCOMES_BI_PASSWORD": "Password that `outcomes bi role` sets. Empty: the present one stays",
+    "OUTCOMES_BI_PASSWORD": "Password that `outcomes bi role` sets. Empty: it stays as it is",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
     "OUTCOMES_TRACES": "1: send OpenTelemetry traces, as the `OTEL_…` variables say",
-    "OUTCOMES_KEEP_BODIES_DAYS": "Days to keep raw webhook bodies, with transcripts and recording URLs; 0: for ever",
-    "OUTCOMES_KEEP_PEOPLE_DAYS": "Days to keep phones and call parameters after a batch's last event; 0: for ever",
-    "OUTCOMES_KEEP_QUARANTINE_DAYS": "Days to keep quarantined bodies, replayed or not; 0: for ever",
-    "OUTCOMES_KEEP_AUDIT_DAYS": "Days to keep the audit log; 0: for ever",
-    "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "Days to keep the provider's past figures (each batch's latest stay); 0: for ever",
+    "OUTCOMES_KEEP_BODIES_DAYS": "Days to keep raw webhook bodies, with transcripts and recording URLs; 0: forever",
+    "OUTCOMES_KEEP_PEOPLE_DAYS": "Days to keep phones and call parameters after a batch's last event; 0: forever",
+    "OUTCOMES_KEEP_QUARANTINE_DAYS": "Days to keep quarantined bodies, replayed or not; 0: forever",
+    "OUTCOMES_KEEP_AUDIT_DAYS": "Days to keep the audit log; 0: forever",
+    "OUTCOMES_KEEP_SNAPSHOTS_DAYS": "Days to keep the provider's past figures (each batch's latest stay); 0: forever",
 }
 KEPT = ("bodies", "people", "quarantine", "audit", "snapshots")
 """The kinds of data with a retention setting."""
@@ -194,9 +194,11 @@ def _read_file(environ: Mapping[str, str], name: str, path: Path) -> str:
     if environ.get(name):
         raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one of them")
     try:
-        value = _clean(name, f"{name}_FILE", read_text(path))
+        value = _clean(name, f"{name}_FILE", read_text_file(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{name}_FILE: {path} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"{name}_FILE: {path} cannot be read ({explain_unread(error)}): name a text file that this user may read"
+        ) from error
     if not value:
         raise ConfigurationError(f"{name}_FILE: {path} is empty: write the value into it, or unset {name}_FILE")
     return value

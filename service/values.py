@@ -25,7 +25,7 @@ _DASHES_AND_QUOTES = frozenset({"Pd", "Pi", "Pf"})
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def read_text(path: Path) -> str:
+def read_text_file(path: Path) -> str:
     """A file's text: UTF-8, or UTF-16 or UTF-32 if it begins with their byte order mark. Raises OSError or
     UnicodeDecodeError."""
     content = path.read_bytes()
@@ -33,6 +33,13 @@ def read_text(path: Path) -> str:
         if content.startswith(mark):
             return content.decode(encoding)
     return content.decode("utf-8-sig")
+
+
+def explain_unread(error: Exception) -> str:
+    """Why ``read_text``, or a reader of its text, failed: in the system's words without its number."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def clean(name: str, text: str) -> str:

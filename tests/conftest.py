@@ -21,12 +21,12 @@ import httpx
 import pytest
 import structlog
 
-from service.app import DEFAULT_LIMITS, open_app, prepare_schema
+from service.app import DEFAULT_BACKLOG_LIMITS, open_app, prepare_schema
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionLimits
 from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database, open_database
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.postgres import PostgresServer, find_memory, find_programs
 
 API_KEY = "test-key"
@@ -214,7 +214,7 @@ class StartService(Protocol):
     """Starts a service in this process; keyword arguments are settings by their environment names."""
 
     def __call__(
-        self, limits: Limits = DEFAULT_LIMITS, **settings: str
+        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -228,7 +228,9 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
     """Like ``start_service``, for a given database and connection limits."""
 
     @asynccontextmanager
-    async def start(limits: Limits = DEFAULT_LIMITS, **settings: str) -> AsyncIterator[httpx.AsyncClient]:
+    async def start(
+        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
+    ) -> AsyncIterator[httpx.AsyncClient]:
         environ: dict[str, Any] = {
             "OUTCOMES_DATABASE_URL": database_url,
             "OUTCOMES_API_KEY": API_KEY,
@@ -238,7 +240,7 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
         }
         configured = read_settings(environ)
         async with (
-            open_app(configured, configured.database_url, limits, connection_limits) as service,
+            open_app(configured, configured.database_url, backlog_limits, connection_limits) as service,
             serve_in_background(service, "127.0.0.1", 0) as port,
             httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0

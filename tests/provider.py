@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from service.app import DEFAULT_LIMITS
+from service.app import DEFAULT_BACKLOG_LIMITS
 from service.sandbox import RunningSandbox, SandboxOptions, SteppedClock, WebhookTarget, serve_sandbox
 from tests.conftest import SECRET, StartService
 
@@ -40,7 +40,7 @@ async def connect_provider(
     """
     port = find_free_port()
     given = {"FORMANT_BASE_URL": f"http://127.0.0.1:{port}", "FORMANT_API_KEY": KEY, **settings}
-    async with start_service(DEFAULT_LIMITS, **given) as service:
+    async with start_service(DEFAULT_BACKLOG_LIMITS, **given) as service:
         target = WebhookTarget(url=f"{service.base_url}/webhooks/formant", secret=SECRET)
         configured = {"seed": 1, "rate_limit": 10_000, "first_batch_id": 456, "targets": (target,), **(options or {})}
         clock = SteppedClock(start, allowance=None if plays else 0)

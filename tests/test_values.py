@@ -11,7 +11,7 @@ from service.crm.mapping import load_mapping
 from service.errors import ConfigurationError
 from service.formant.targets import load_targets, read_secrets
 from service.settings import KEYS, NAMES, SECRETS, SYNC_SECRETS, read_settings, read_sync_settings
-from service.values import clean, clean_key, clean_secret, read_text
+from service.values import clean, clean_key, clean_secret, read_text_file
 
 ALL_SECRETS = sorted(SECRETS | SYNC_SECRETS)
 SECRET = "whsec_4f2a"
@@ -195,4 +195,4 @@ def test_a_file_reads_the_same_in_every_supported_encoding(tmp_path_factory: obj
     path = Path(tmp_path_factory.getbasetemp()) / "text"  # type: ignore[attr-defined]
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
         path.write_bytes(text.encode(encoding))
-        assert read_text(path) == text
+        assert read_text_file(path) == text

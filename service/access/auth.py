@@ -149,7 +149,7 @@ class Authenticator:
                 "The database does not answer, so only the key in OUTCOMES_API_KEY can be checked", retry_after=5
             )
         if known is None:
-            raise AuthenticationError(self._explain(), headers={"www-authenticate": "Bearer"})
+            raise AuthenticationError(self._describe_refusal(), headers={"www-authenticate": "Bearer"})
         if not allows(known.scopes, scope):
             raise PermissionDeniedError(
                 f"This needs a key with the scope {scope!r}; yours has {', '.join(known.scopes)}. "
@@ -157,7 +157,7 @@ class Authenticator:
             )
         set_actor(known.actor)
 
-    def _explain(self) -> str:
+    def _describe_refusal(self) -> str:
         if self._keys.is_empty:
             return (
                 "There is no API key yet: set OUTCOMES_API_KEY or run `outcomes keys create`, and send the key as "

@@ -21,10 +21,10 @@ class AuditLine(msgspec.Struct):
     audit_id: int
     recorded_at: Time
     actor: str
-    """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (by itself)."""
+    """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (on its own)."""
     key_id: int | None
     request_id: str | None
-    """``X-Request-Id`` of the request that asked for it, if one did."""
+    """``X-Request-Id`` of the request that caused it, if any."""
     action: str
     subject: str
     """Such as ``upload 7``."""

@@ -44,7 +44,7 @@ def parse_lifetime(text: str) -> timedelta:
     """``90d``, ``12h`` or ``4w``; raises InvalidRequestError for anything else."""
     match = _LIFETIME.fullmatch(text.strip())
     if match is None:
-        raise InvalidRequestError("expires-in: takes a number with h, d or w, such as 90d")
+        raise InvalidRequestError("--expires-in takes a number with h, d or w, such as 90d")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -65,7 +65,7 @@ class Keys:
         async with self._database.pool.acquire() as connection, connection.transaction():
             await queries.lock_keys(connection)
             if await queries.count_live_keys(connection) >= MAX_LIVE_KEYS:
-                raise ConflictError(f"There are {MAX_LIVE_KEYS} keys already: revoke unused ones")
+                raise ConflictError(f"There are already {MAX_LIVE_KEYS} keys: revoke unused ones")
             await queries.free_key_name(connection, name=name)
             try:
                 row = await queries.insert_key(
@@ -77,7 +77,7 @@ class Keys:
                     lifetime_seconds=lifetime.total_seconds() if lifetime else None,
                 )
             except asyncpg.UniqueViolationError as error:
-                raise ConflictError(f"There is a key {name!r} already: revoke it, or choose another name") from error
+                raise ConflictError(f"There is already a key {name!r}: revoke it, or choose another name") from error
             await record_audit(
                 self._database, connection, "key_created", f"key {row['key_id']}", "created",
                 scopes=row["scopes"],

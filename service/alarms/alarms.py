@@ -90,7 +90,7 @@ KINDS = {
 
 
 class Alarm(msgspec.Struct):
-    """A present problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
+    """A current problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
     where there can be several."""
 
     name: str
@@ -104,14 +104,14 @@ class Alarm(msgspec.Struct):
 
 
 class AlarmList(msgspec.Struct):
-    """The present alarms, those that page first."""
+    """The current alarms, those of severity ``page`` first."""
 
     data: list[Alarm]
     as_of: datetime
 
 
 async def list_alarms(database: Database) -> list[Alarm]:
-    """The present alarms, those that page first."""
+    """The current alarms, those of severity ``page`` first."""
     rows = {row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)}
     alarms = []
     for name, kind in KINDS.items():
@@ -143,7 +143,7 @@ class AlarmWatch:
         await every(self._interval_seconds, self.refresh, "alarms_not_read")
 
     async def refresh(self) -> list[Alarm]:
-        """One pass; returns the present alarms. Refusals are counted in memory and recorded as sums, so that a flood
+        """One pass; returns the current alarms. Refusals are counted in memory and recorded as sums, so that a flood
         costs the database nothing."""
         async with self._turn:
             await self._record_rejections()
@@ -166,5 +166,5 @@ class AlarmWatch:
 
 
 def describe(alarms: list[Alarm]) -> AlarmList:
-    """The alarms with the present time."""
+    """The alarms with the current time."""
     return AlarmList(alarms, datetime.now(UTC))

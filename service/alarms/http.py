@@ -24,5 +24,5 @@ class Alarms:
         ]  # fmt: skip
 
     async def list_alarms(self, request: Request) -> Response:
-        """The present problems: since when, how many, and what to do."""
+        """The current problems: since when, how many, and what to do."""
         return JsonResponse(describe(await self._watch.refresh()))

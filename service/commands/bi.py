@@ -26,7 +26,7 @@ def role(*, is_full: bool, connections: int, statement_seconds: int, is_print: b
         _run(settings, lambda connection: _print_role(connection, name, limits))
     else:
         done = _run(settings, lambda connection: set_up_role(connection, name, password=settings.bi_password, **limits))
-        click.echo(f"{name} {'is set up' if done.is_changed else 'is as it should be'}.")
+        click.echo(f"{name} {'is set up' if done.is_changed else 'was already set up'}.")
         if done.unbounded:
             click.echo(f"{name} can use up the server until the owner of the database or a superuser runs:", err=True)
             click.echo("".join(f"{statement};\n" for statement in done.unbounded), nl=False, err=True)

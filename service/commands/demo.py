@@ -25,7 +25,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from service.app import open_app
-from service.commands.startup import begin, find_service_url, open_database_url, publish_demo
+from service.commands.startup import begin, find_service_url, open_database_url
+from service.counts import count
+from service.demo_settings import publish_demo
 from service.errors import ConfigurationError, OutcomesError
 from service.sandbox import (
     Faults,
@@ -71,7 +73,8 @@ def demo(recipients: int, seed: int | None, speed: float, sandbox_port: int, *, 
     options = DemoOptions(recipients, seed, speed, Faults(**faults), sandbox_port, is_exit)
     environ = make_environ(os.environ, options)
     settings = begin({"OUTCOMES_LOG_LEVEL": "error", **environ}, for_people=True)
-    with publish_demo(settings.data_dir, environ), open_database_url(settings, may_create=True) as url:
+    beside = environ | {"OUTCOMES_URL": find_service_url(settings), "OUTCOMES_FEED_KEY": settings.api_key}
+    with publish_demo(settings.data_dir, beside), open_database_url(settings, may_create=True) as url:
         agrees = uvloop.run(_run(settings, url, options))
     sys.exit(0 if agrees else 1)
 
@@ -119,7 +122,7 @@ async def _run(settings: Settings, database_url: str, options: DemoOptions) -> b
             )
         except OSError as error:
             raise ConfigurationError(
-                f"127.0.0.1:{port} cannot be listened on ({error.strerror}): give another --sandbox-port"
+                f"Cannot listen on 127.0.0.1:{port} ({error.strerror}): give another --sandbox-port"
             ) from error
         service = await stack.enter_async_context(open_app(settings, database_url))
         await stack.enter_async_context(serve_in_background(service, settings.host, settings.port))
@@ -168,7 +171,7 @@ class _Demo:
             files={"file": ("demo.csv", contacts, "text/csv")},
         )
         self._console.print(
-            f"Uploaded a CSV: batch {batch['id']}, {batch['total_recipients']:,} recipients. "
+            f"Uploaded a CSV: batch {batch['id']}, {count(batch['total_recipients'], 'recipient')}. "
             f"The provider calls them, {options.speed:g} times as fast as real time. It loses {faults.drop:.0%} of "
             f"its webhooks, sends {faults.duplicate:.0%} twice, out of order within {faults.reorder_seconds:g} s, "
             f"and forges a copy of {faults.bad_signature:.0%}."
@@ -192,8 +195,8 @@ class _Demo:
                 progress.update(
                     task,
                     completed=recipients["processed"],
-                    description=f"{recipients['processed']:,} of {recipients['total']:,} recipients are done, "
-                    f"{recipients['pending_retry']:,} wait for a retry",
+                    description=f"{recipients['processed']:,} of {recipients['total']:,} done, "
+                    f"{recipients['pending_retry']:,} to be retried",
                 )
         for future in (done, stopped):
             future.cancel()
@@ -232,10 +235,11 @@ class _Demo:
         self._console.print(table)
         log = self._sandbox.sandbox.journal.describe()
         deliveries, forged = log["deliveries"], log["forged"]
+        acknowledged = count(deliveries["acknowledged"], "delivery", "deliveries")
         self._console.print(
-            f"{outcomes['attempts']['total']:,} calls. {deliveries['acknowledged']:,} deliveries were acknowledged, "
-            f"{deliveries['duplicated']:,} of them duplicates. {forged['sent']:,} forged ones were sent, "
-            f"{forged['accepted']:,} accepted."
+            f"{count(outcomes['attempts']['total'], 'call')}. {acknowledged} acknowledged, "
+            f"{deliveries['duplicated']:,} of them duplicates. "
+            f"{count(forged['sent'], 'forged webhook')} sent, {forged['accepted']:,} accepted."
         )
         self._console.print("Every figure agrees." if agrees else "The figures differ.")
         return agrees

@@ -60,9 +60,9 @@ def report(error: Exception) -> int:
 
 def _explain(error: Exception) -> str | None:
     """What failed and what to do; None for a fault of ours."""
-    if isinstance(error, OutcomesError):
+    if isinstance(error, OutcomesError | click.ClickException):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used ({error.strerror}): name another, or give it to this user"
     found = next((text for kinds, text in _REMEDIES if isinstance(error, kinds)), None)
-    return found and found.format(error=error, kind=type(error).__name__)
+    return found and found.format(error=getattr(error, "strerror", None) or error, kind=type(error).__name__)

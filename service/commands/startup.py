@@ -1,20 +1,16 @@
-"""What commands start with: settings, logs and a database; and the settings of a running demo, which commands use."""
+"""What commands start with: settings, logs and a database."""
 
-import fcntl
-import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
-import click
 import structlog
 import uvloop
 
 from service.app import prepare_schema
+from service.demo_settings import find_environ
 from service.errors import ConfigurationError
 from service.formant.regions import Regions
 from service.formant.targets import Target, find_regions, load_targets
@@ -26,7 +22,6 @@ from service.telemetry.logs import configure_logs
 
 logger = structlog.get_logger()
 
-DEMO_FILE = "demo.json"
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  where a service on all addresses is reached
 
 _Result = TypeVar("_Result")
@@ -34,15 +29,7 @@ _Result = TypeVar("_Result")
 
 def start() -> Settings:
     """The settings of a command that prints for people; configures its logs."""
-    return begin(find_environ(), for_people=True)
-
-
-def find_environ() -> dict[str, str]:
-    """The environment, with the settings of a demo that runs in this folder."""
-    demo = find_demo(os.environ)
-    if demo:
-        click.echo("outcomes: using the settings of the demo that runs here", err=True)
-    return {**os.environ, **demo}
+    return begin(find_environ("OUTCOMES_DATABASE_URL"), for_people=True)
 
 
 def begin(environ: Mapping[str, str], *, for_people: bool) -> Settings:
@@ -106,54 +93,3 @@ def run_on_database(
 
     with open_database_url(settings) as url:
         return uvloop.run(run(url))
-
-
-@contextmanager
-def publish_demo(data_dir: Path, settings: Mapping[str, str]) -> Iterator[None]:
-    """Lets commands find ``settings``, by their environment names, while the block lasts. They are in a private file in
-    the data folder, which the demo locks: the kernel releases the lock however the demo ends.
-
-    Raises ConfigurationError where another demo runs.
-    """
-    path = data_dir.expanduser() / DEMO_FILE
-    with ExitStack() as stack:
-        with suppress(OSError):  # commands then do without; the embedded Postgres reports why the folder cannot be used
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigurationError(
-                    f"A demo runs already in {data_dir}: end it with Ctrl-C, or set another OUTCOMES_DATA_DIR and "
-                    "OUTCOMES_PORT for this one"
-                ) from error
-            file.truncate(0)
-            json.dump(dict(settings), file)
-            file.flush()
-        yield
-
-
-def find_demo(environ: Mapping[str, str]) -> dict[str, str]:
-    """The settings of the demo that runs on the data folder of ``environ``, which override those in ``environ``. Empty
-    where no demo runs, or where ``environ`` names another database than the demo's."""
-    path = Path(environ.get("OUTCOMES_DATA_DIR") or ".data").expanduser() / DEMO_FILE
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return {}
-    except BlockingIOError:
-        settings = _read_demo(path)
-    except OSError:
-        return {}
-    given = environ.get("OUTCOMES_DATABASE_URL") or environ.get("OUTCOMES_DATABASE_URL_FILE")
-    if given and given != settings.get("OUTCOMES_DATABASE_URL"):
-        return {}
-    return settings | dict.fromkeys((f"{name}_FILE" for name in settings if f"{name}_FILE" in environ), "")
-
-
-def _read_demo(path: Path) -> dict[str, str]:
-    try:
-        settings: dict[str, str] = json.loads(path.read_text())
-    except (OSError, ValueError):  # it is being written
-        return {}
-    return settings

@@ -81,7 +81,7 @@ class Delivery:
                     raise SyncError(
                         f"The CRM has refused {self._streak} records in a row for one reason: {summary}. "
                         "They were not acknowledged. Repair the mapping file or the CRM and run it again; "
-                        "--give-up-after 0 continues all the same"
+                        "--give-up-after 0 continues anyway"
                     )
         return failures
 

@@ -37,6 +37,7 @@ class RefusedError(OutcomesError):
 logger = structlog.get_logger()
 
 ATTEMPTS = 8
+LONG_WAIT_SECONDS = 1.0  # below that a wait is no warning
 MAX_BACKOFF_SECONDS = 60.0
 MAX_WAIT_SECONDS = 300.0  # a job that is not patient stops rather than wait longer
 MAX_PATIENT_WAIT_SECONDS = 3600.0  # a patient job asks again after this
@@ -72,7 +73,9 @@ async def exchange(
         async with http.stream(method, url, **request) as response:
             answer = CrmAnswer(response.status_code, response.headers, await _read_body(response, who))
     except httpx.HTTPError as error:
-        raise BusyError(f"{who} did not answer ({type(error).__name__})") from error
+        raise BusyError(
+            f"{who} did not answer ({type(error).__name__}): check that it runs, and its address"
+        ) from error
     if _is_temporary(answer):
         raise BusyError(
             f"{who} answered {answer.status}{read_message(answer.body)}",
@@ -138,7 +141,8 @@ async def repeat(call: Callable[[], Awaitable[_Result]], operation: str, *, is_p
                     return await call()
                 except BusyError as error:
                     delay = attempt.next_wait if error.wait_seconds is None else _bound(error.wait_seconds)
-                    logger.warning(
+                    log = logger.warning if delay >= LONG_WAIT_SECONDS else logger.info
+                    log(
                         "crm_sync_waiting", operation=operation, attempt=attempt.num, status=error.status,
                         wait_seconds=round(delay, 1),
                     )  # fmt: skip

@@ -15,7 +15,7 @@ READ_SECONDS = 30.0
 _Shape = TypeVar("_Shape")
 
 
-class FeedPage(msgspec.Struct):
+class EntryPage(msgspec.Struct):
     """Entries in the order of their positions; reading on after ``next`` misses nothing."""
 
     data: list[Entry]
@@ -55,7 +55,7 @@ class FeedReader:
     is_patient: bool
 
     async def get_place(self, consumer: str) -> Place:
-        """The consumer's place; position 0 without a tag for a new consumer."""
+        """What the consumer has acknowledged; position 0 without a tag for a new consumer."""
         answer = await self._call("GET", f"/v1/feed/consumers/{consumer}", allowed=(404,))
         return Place() if answer.status == 404 else _decode(answer, _One[Place]).data
 
@@ -74,11 +74,11 @@ class FeedReader:
                 return agents
             after = page.next
 
-    async def read(self, after: int, limit: int, wait_seconds: int = 0) -> FeedPage:
+    async def read(self, after: int, limit: int, wait_seconds: int = 0) -> EntryPage:
         """The entries after a position; waits up to ``wait_seconds`` for the first one."""
         params = {"after": after, "limit": limit} | ({"wait": wait_seconds} if wait_seconds else {})
         timeout = httpx.Timeout(READ_SECONDS, read=READ_SECONDS + wait_seconds)
-        page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), FeedPage)
+        page = _decode(await self._call("GET", "/v1/feed", params=params, timeout=timeout), EntryPage)
         if page.has_more and page.next <= after:
             raise SyncError(f"{WHO} reports more entries after {after}, but no position to continue from")
         return page

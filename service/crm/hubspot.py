@@ -171,7 +171,7 @@ class HubSpotTarget:
         self, results: Sequence[_Result], records: Sequence[Record], refused: Collection[str]
     ) -> frozenset[str]:
         """The keys that results confirm. Results that name no input confirm the remaining records only when there are
-        as many different objects as such records: each upsert is of one object, so none was left out."""
+        as many different objects as such records: each upsert affects one object, so none was left out."""
         by_trace = {_to_trace(record): record.key for record in records}
         by_key = {_normalize(record.key): record.key for record in records}
         taken, nameless, strangers = set[str](), set[str](), 0

@@ -21,8 +21,8 @@ MAX_SAMPLES = 3
 
 
 def check_unchanged(place: Place, mapping: Mapping) -> None:
-    """Raises SyncError when the consumer reached its place with another mapping: the records sent so far lack what is
-    new in this one. A place without a tag is from an earlier version, which stored none."""
+    """Raises SyncError when the consumer reached its position with another mapping: the records sent so far lack what
+    is new in this one. A position without a tag is from an earlier version, which stored none."""
     if place.tag not in {None, mapping.digest()}:
         raise SyncError(
             f"The mapping has changed since {mapping.consumer} reached position {place.position}: the CRM's records "
@@ -44,8 +44,8 @@ class FieldCheck:
             agents = await self.feed.list_fields()
             if faults := find_unknown(self.mapping, agents) if agents else []:
                 raise SyncError(
-                    f"{'; '.join(faults)}. Nothing was sent. Repair the mapping file; --accept-unknown continues all "
-                    "the same, such as for a result that no call has had yet"
+                    f"{'; '.join(faults)}. Nothing was sent. Repair the mapping file; --accept-unknown continues "
+                    "anyway, such as for a result that no call has had yet"
                 )
             self.is_done = bool(agents)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from service.crm.entries import NULL, WORDS, explain_field, suggest
 from service.errors import ConfigurationError
-from service.values import read_text
+from service.values import explain_unread, read_text_file
 
 HUBSPOT_URL = "https://api.hubapi.com"
 MAX_HUBSPOT_BATCH = 100
@@ -124,9 +124,9 @@ _TARGETS: dict[str, type[msgspec.Struct]] = {"hubspot": HubSpot, "generic": Gene
 def load_mapping(path: Path) -> Mapping:
     """The mapping in a file; raises ConfigurationError, naming file and key, when it is invalid."""
     try:
-        content = tomllib.loads(read_text(path))
+        content = tomllib.loads(read_text_file(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+        raise ConfigurationError(f"{path}: {explain_unread(error)}") from error
     return read_mapping(content, str(path))
 
 

@@ -120,7 +120,7 @@ class Mapper:
     def read_key(self, entry: Entry) -> str:
         """The key as stripped text; "" for an entry without one. Raises UnreadableError."""
         value = read_field(entry, self._key.source)
-        return to_text(value).strip() if isinstance(value, str | int | float) else ""
+        return to_word(value).strip() if isinstance(value, str | int | float) else ""
 
     def _fail(self, entry: Entry, reason: str) -> Failure:
         return Failure(self._name(entry), entry.position, entry.batch_id, entry.recipient, reason, reason)
@@ -171,7 +171,7 @@ class Mapper:
         return properties
 
     def _convert(self, rule: Property, value: Any) -> Any:
-        word = to_text(value)
+        word = to_word(value)
         if word in rule.values:
             return rule.values[word]
         if value is None:
@@ -188,7 +188,7 @@ class Mapper:
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def to_text(value: Any) -> str:
+def to_word(value: Any) -> str:
     """A value as written in a mapping file: true, 12, null."""
     if isinstance(value, str):
         return value

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.crm.job import Report, Totals
-from service.crm.records import to_text
+from service.crm.records import to_word
 
 _PHONE = re.compile(r"\+\d[\d ().-]{5,}\d|(?<!\w)\d{8,15}(?!\w)|(?<![\w-])\d{3,5}[ -]\d{3,6}(?:[ -]\d{3,5})*(?![\w-])")
 SHOWN_DIGITS = 2
@@ -31,9 +31,9 @@ def mask(text: str) -> str:
 
 
 @contextmanager
-def show_progress(activity: str) -> Iterator[Report]:
-    """Yields a function that shows the progress on a terminal."""
-    with Console(stderr=True).status(activity) as status:
+def show_progress(activity: str, *, is_quiet: bool) -> Iterator[Report]:
+    """Yields a function that shows the progress on a terminal, unless ``is_quiet``."""
+    with Console(stderr=True, quiet=is_quiet).status(activity) as status:
         yield lambda totals: status.update(
             f"{activity}: position {totals.position:,}, {totals.sent:,} sent, {totals.failed:,} failed, "
             f"{totals.skipped.total():,} skipped"
@@ -59,7 +59,7 @@ def print_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: bo
     if is_retry and not totals.read and not is_stopped:
         console.print(f"There is nothing to retry in {failures_file}.", soft_wrap=True)
     for record in totals.samples:
-        shown = ", ".join(f"{name}={_show(value)}" for name, value in record.properties.items())
+        shown = ", ".join(f"{name}={_mask_value(value)}" for name, value in record.properties.items())
         console.print(f"position {record.position}: {shown}", markup=False, highlight=False, soft_wrap=True)
     for summary, group in totals.reasons.rank():
         more = ", …" if group.count > len(group.examples) else ""
@@ -67,7 +67,7 @@ def print_totals(totals: Totals, *, is_dry: bool, is_retry: bool, is_stopped: bo
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(value: Any) -> str:
+def _mask_value(value: Any) -> str:
     if isinstance(value, int) and abs(value) < MIN_PHONE:
-        return to_text(value)
-    return mask(to_text(value))
+        return to_word(value)
+    return mask(to_word(value))

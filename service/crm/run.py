@@ -1,7 +1,6 @@
 """A run of ``outcomes crm-sync``: reads its settings, assembles the parts and runs them."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -22,6 +21,7 @@ from service.crm.mapping import HubSpot, Mapping, load_mapping
 from service.crm.records import Mapper
 from service.crm.report import mask, print_totals, show_progress
 from service.crm.targets import CrmTarget, GenericTarget, open_target
+from service.demo_settings import find_environ
 from service.errors import ConfigurationError
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
 from service.telemetry.logs import configure_logs
@@ -51,14 +51,18 @@ class SyncOptions:
 
 
 def run_sync(options: SyncOptions) -> None:
-    """Syncs, prints the totals, and exits with the status that the help lists."""
-    settings = _start()
+    """Syncs, prints the totals, and exits with the status that the help lists. Only the run that follows the feed logs
+    JSON; the others are for people."""
+    settings = _start(for_people=not options.is_patient)
     mapping = load_mapping(options.mapping_file)
     path = options.retry_failures or options.failures or Path(f"{mapping.consumer}.failures.ndjson")
     activity = "Reading" if options.is_dry else "Retrying failures" if options.retry_failures else "Syncing"
     stopped: SyncError | None = None
     totals = Totals()
-    with nullcontext() if options.is_dry else open_failures(path) as failures, show_progress(activity) as report:
+    with (
+        nullcontext() if options.is_dry else open_failures(path) as failures,
+        show_progress(activity, is_quiet=options.is_patient) as report,
+    ):
         run = _Run(settings, mapping, options, report, totals)
         try:
             if failures is None:
@@ -79,15 +83,14 @@ def run_sync(options: SyncOptions) -> None:
     sys.exit(1 if totals.failed else 0)
 
 
-def _start() -> SyncSettings:
-    settings = read_sync_settings(os.environ)
-    configure_logs(settings.log_level, for_people=sys.stderr.isatty())
-    for name, nearest in find_unknown_names(os.environ).items():
+def _start(*, for_people: bool) -> SyncSettings:
+    environ = find_environ("OUTCOMES_URL")
+    settings = read_sync_settings(environ)
+    configure_logs(settings.log_level, for_people=for_people)
+    for name, nearest in find_unknown_names(environ).items():
         logger.warning("unknown_setting", setting=name, nearest=nearest)
     if not settings.feed_key:
-        raise ConfigurationError(
-            "OUTCOMES_FEED_KEY is empty: set it to a key of the service with the scope feed (the demo's is demo-key)"
-        )
+        raise ConfigurationError("OUTCOMES_FEED_KEY is empty: set it to a key of the service with the scope feed")
     return settings
 
 

@@ -140,11 +140,11 @@ def _read_reply(answer: CrmAnswer, keys: set[str]) -> Reply:
         raise RefusedError(f"{answer.status}{read_message(body)}")
     if content.results is None:
         return Reply(taken=frozenset(keys))
-    refused = {str(each.id): _describe(each) for each in content.results if each.status != "ok"}
+    refused = {str(each.id): _describe_refusal(each) for each in content.results if each.status != "ok"}
     taken = frozenset(str(each.id) for each in content.results if each.status == "ok")
     return Reply(taken & keys, {key: reason for key, reason in refused.items() if key in keys})
 
 
-def _describe(result: _Result) -> str:
+def _describe_refusal(result: _Result) -> str:
     reason = result.message or "no reason given"
     return (reason if result.status == "error" else f"status {result.status!r}: {reason}")[:MAX_MESSAGE_CHARACTERS]

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
-from service.doctor.findings import Finding, Thresholds, ok, problem, show_bytes, unchecked, warning
+from service.doctor.findings import Finding, Thresholds, explain, ok, problem, show_bytes, unchecked, warning
 from service.errors import ConfigurationError
 from service.formant.targets import load_targets, read_secrets
 from service.settings import NAMES, SECRETS, Settings, find_unknown_names, read_settings
@@ -56,11 +56,10 @@ async def check_webhook_secrets(settings: Settings) -> list[Finding]:
             settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file
         )
     except ConfigurationError as error:
-        message, _, remedy = str(error).partition(": ")
-        if message == "OUTCOMES_TARGETS_FILE":  # the rest may quote the file, which contains secrets
-            message += f": {settings.targets_file} cannot be used"
+        if str(error).startswith("OUTCOMES_TARGETS_FILE: "):  # the rest may quote the file, which contains secrets
+            message = f"OUTCOMES_TARGETS_FILE: {settings.targets_file} cannot be used"
             return [problem(message, "Correct it: see docs/operate/install.md")]
-        return [problem(message, remedy)]
+        return [explain(error)]
     findings = []
     if settings.allow_unsigned and not settings.webhook_secrets:
         remedy = "Set FORMANT_WEBHOOK_SECRET and unset OUTCOMES_ALLOW_UNSIGNED"
@@ -95,7 +94,8 @@ async def check_api_keys(settings: Settings, database: Database | None) -> list[
     live = await database.queries.count_live_keys(database.pool)
     if live:
         return [ok(f"Valid stored keys: {live}")]
-    return [warning("There is no API key: nobody can call the API", "outcomes keys create NAME, or OUTCOMES_API_KEY")]
+    remedy = "Run `outcomes keys create NAME`, or set OUTCOMES_API_KEY"
+    return [warning("There is no API key: nobody can call the API", remedy)]
 
 
 async def check_secret_files(environ: Mapping[str, str]) -> list[Finding]:
@@ -135,10 +135,13 @@ async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Fin
     if settings.database_url:
         return [ok("OUTCOMES_DATABASE_URL is set: OUTCOMES_DATA_DIR is not used")]
     folder = settings.data_dir.expanduser().absolute()
-    while not folder.exists():
-        folder = folder.parent
+    remedy = "Give it to the user that the service runs as, or name another"
+    try:
+        while not folder.exists():
+            folder = folder.parent
+    except OSError as error:
+        return [problem(f"OUTCOMES_DATA_DIR: {folder} cannot be used ({error.strerror})", remedy)]
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        remedy = "Give it to the user that the service runs as"
         return [problem(f"OUTCOMES_DATA_DIR: {folder} cannot be written", remedy)]
     free = shutil.disk_usage(folder).free
     message, remedy = f"{show_bytes(free)} are free in {folder}", "Free space, or shorten OUTCOMES_KEEP_BODIES_DAYS"

@@ -75,7 +75,9 @@ async def check_commit(database: Database, thresholds: Thresholds) -> list[Findi
             async with asyncio.timeout(thresholds.commit_seconds[1] + 1):
                 seconds = await _measure(lambda: database.queries.commit_heartbeat(connection))
         except TimeoutError:
-            remedy = "See the standby below, pg_stat_activity (wait_event), and the disk; RUNBOOK: Overload"
+            remedy = (
+                "See the standby below, pg_stat_activity (wait_event), the disk; Overload in docs/operate/runbook.md"
+            )
             return [
                 problem(
                     f"No commit within {show_seconds(thresholds.commit_seconds[1])}: nothing is acknowledged", remedy

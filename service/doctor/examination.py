@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 
 from service.app import count_connections
+from service.counts import count
 from service.doctor import (
     configuration,
     connection,
@@ -93,7 +94,8 @@ class Examination:
             yield _known("database.answer", *await self._reach(database))
             checks = self._list_of_database(database)
             if "database.answer" in failed:
-                yield _known("database", unchecked(f"{len(checks)} checks were left out: the database does not answer"))
+                message = f"{count(len(checks), 'check')} left out: the database does not answer"
+                yield _known("database", unchecked(message))
             else:
                 for check in checks:
                     yield check

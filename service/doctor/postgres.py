@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 
+from service.counts import count
 from service.doctor.findings import (
     Finding,
     Thresholds,
@@ -56,10 +57,11 @@ async def check_standby(database: Database) -> list[Finding]:
     rows = [row async for row in database.queries.list_standbys(database.pool)]
     present = sum(row["sync_state"] in {"sync", "quorum"} for row in rows)
     if present >= needed:
-        return [ok(f"{present} synchronous {'standby follows' if present == 1 else 'standbys follow'}")]
+        return [ok(f"{count(present, 'synchronous standby')} connected")]
     if rows and all(row["sync_state"] is None for row in rows):
-        return [unchecked(f"{len(rows)} standbys follow; this role cannot see whether commits wait for them", SEE_MORE)]
-    message = f"Commits wait for {needed} synchronous standby, and {present} follow: nothing is acknowledged meanwhile"
+        message = f"{count(len(rows), 'standby')} connected; this role cannot see whether commits wait for any"
+        return [unchecked(message, SEE_MORE)]
+    message = f"Commits wait for {count(needed, 'synchronous standby')}, {present} connected: nothing is acknowledged"
     remedy = "Bring the standby back; or empty synchronous_standby_names and reload: commits are then on one disk alone"
     return [problem(message, remedy)]
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from service.counts import count
 from service.doctor.findings import Finding, Thresholds, problem, warning
 
 MAX_BYTES = 2**20
@@ -74,7 +75,7 @@ def judge_expiry(whose: str, answer: HttpAnswer, now: datetime, thresholds: Thre
     days = (answer.expires_at - now).total_seconds() / 86_400
     if days > thresholds.certificate_days:
         return []
-    return [warning(f"{whose}'s certificate expires in {days:.0f} days", "Renew it")]
+    return [warning(f"{whose}'s certificate expires in {count(round(days), 'day')}", "Renew it")]
 
 
 def describe_expiry(answer: HttpAnswer) -> str:

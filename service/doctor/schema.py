@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+from service.counts import count
 from service.doctor.findings import Finding, explain, ok, problem, show_name, warning
 from service.errors import DatabaseError
 from service.settings import Settings
@@ -55,7 +56,7 @@ async def check_bi_roles(database: Database) -> list[Finding]:
         left = [row["statement"] async for row in queries.list_bi_role_bounds(pool, role=role)]
         if left:
             remedy = "As the owner of the database or a superuser run what `outcomes bi role --print` prints"
-            findings.append(warning(f"{role} could use up the server: {len(left)} limits are missing", remedy))
+            findings.append(warning(f"{role} could use up the server, without {count(len(left), 'limit')}", remedy))
     return findings or [ok(f"Limited: {', '.join(roles)}" if roles else "There are no roles for BI tools")]
 
 
@@ -95,5 +96,5 @@ async def check_retention(database: Database, settings: Settings, now: datetime)
     late = (now.astimezone(UTC).date() - timedelta(days=days) - ends).days
     if late > 1:
         remedy = "Run the service with OUTCOMES_KEEP_BODIES_DAYS; see retention_failed in its log"
-        return [warning(f"Raw bodies of {oldest:%Y-%m} should have been deleted {late} days ago", remedy)]
-    return [ok(f"Raw bodies are deleted by the month after {days} days; the oldest month is {oldest:%Y-%m}")]
+        return [warning(f"Raw bodies of {oldest:%Y-%m} should have been deleted {count(late, 'day')} ago", remedy)]
+    return [ok(f"Raw bodies are deleted by the month after {count(days, 'day')}; the oldest month is {oldest:%Y-%m}")]

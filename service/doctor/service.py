@@ -6,6 +6,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from service.counts import count
 from service.doctor.findings import Finding, Thresholds, ok, problem, show_name, show_seconds, warning
 from service.doctor.requests import ask, explain_no_answer
 
@@ -33,7 +34,7 @@ async def check_service(url: str, thresholds: Thresholds) -> list[Finding]:
     if ready.status == 200:
         findings.append(ok("Ready: it commits"))
     else:
-        remedy = "See the database's findings above; RUNBOOK: Overload"
+        remedy = "See the database's findings above; Overload in docs/operate/runbook.md"
         findings.append(problem(f"Not ready ({ready.status}): it cannot commit, and refuses webhooks", remedy))
     samples = _read_samples(metrics.body.decode(errors="replace"))
     return [*findings, _judge_version(document.content), _judge_backlog(samples, thresholds), _count_verified(samples)]
@@ -57,9 +58,10 @@ def _judge_backlog(samples: list[Sample], thresholds: Thresholds) -> Finding:
     values = [sample.value for sample in samples if sample.name == BACKLOG]
     if not values:
         return warning("It exposes no backlog", "Run the doctor of the service's version")
+    message = f"Waiting for their commit: {count(values[0], 'event')}"
     if values[0] > thresholds.backlog_events:
-        return warning(f"{values[0]:,.0f} events wait for their commit", "RUNBOOK: Overload")
-    return ok(f"{values[0]:,.0f} events wait for their commit")
+        return warning(message, "See Overload in docs/operate/runbook.md")
+    return ok(message)
 
 
 def _count_verified(samples: list[Sample]) -> Finding:

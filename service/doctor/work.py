@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from service.alarms.alarms import COUNTED, list_alarms
+from service.counts import count
 from service.doctor.findings import Finding, Thresholds, judge, ok, problem, show_seconds, unchecked, warning
 from service.feed.consumers import Consumers
 from service.settings import Settings
@@ -17,17 +18,15 @@ async def check_alarms(database: Database) -> list[Finding]:
         since = f", since {alarm.since:%Y-%m-%d %H:%M} UTC" if alarm.since else ""
         reasons = "".join(f", {reason} {count:,}" for reason, count in alarm.reasons.items())
         message = f"{alarm.name} ({alarm.count:,}{reasons}{since}): {alarm.message}"
-        findings.append(make(message, f"{alarm.remedy}. RUNBOOK: {alarm.name}"))
+        findings.append(make(message, f"{alarm.remedy}. See {alarm.name} in docs/operate/runbook.md"))
     return findings or [ok("No alarm is on")]
 
 
 async def check_waiting(database: Database, settings: Settings, thresholds: Thresholds) -> list[Finding]:
     """What waits for an operator (the alarms have the remedies), and whether reconciliation is on time."""
     row = await database.queries.get_work_waiting(database.pool, counted=COUNTED)
-    counts = {name: row[name] for name in ("quarantined", "unattributed", "uploads_unknown")}
-    shown = ", ".join(
-        f"{count:,}{'+' if count >= COUNTED else ''} {name.replace('_', ' ')}" for name, count in counts.items()
-    )
+    names = {"quarantined": "Quarantined", "unattributed": "unattributed", "uploads_unknown": "unknown uploads"}
+    shown = ", ".join(f"{shown} {row[name]:,}{'+' * (row[name] >= COUNTED)}" for name, shown in names.items())
     return [
         ok(f"{shown} (see the alarms)"),
         _judge_reconciliation(row["first_due_at"], row["last_compared_at"], row["now"], settings, thresholds),
@@ -37,8 +36,9 @@ async def check_waiting(database: Database, settings: Settings, thresholds: Thre
 def _judge_reconciliation(
     due_at: datetime | None, compared_at: datetime | None, now: datetime, settings: Settings, thresholds: Thresholds
 ) -> Finding:
-    ago = f"last {show_seconds((now - compared_at).total_seconds())} ago" if compared_at else "never yet"
-    last = f"the provider's figures were read {ago}"
+    last = "the provider's figures have not been read yet"
+    if compared_at:
+        last = f"the provider's figures were last read {show_seconds((now - compared_at).total_seconds())} ago"
     if not settings.formant_api_key or not settings.reconcile_seconds:
         return unchecked(f"Reconciliation runs only on demand: {last}")
     late = (now - due_at).total_seconds() if due_at else 0.0
@@ -57,6 +57,7 @@ async def check_consumers(database: Database, thresholds: Thresholds) -> list[Fi
     for row in consumers:
         seconds = (now - row["behind_since"]).total_seconds() if row["behind_since"] else 0.0
         if seconds > thresholds.consumer_lag_seconds:
-            message = f"The feed's consumer {row['name']} is {row['lag']:,} entries, {show_seconds(seconds)} behind"
+            lag = count(row["lag"], "entry", "entries")
+            message = f"The feed's consumer {row['name']} is {lag} and {show_seconds(seconds)} behind"
             findings.append(warning(message, "Start its job again, or DELETE /v1/feed/consumers/NAME"))
-    return findings or [ok(f"{len(consumers)} consumers of the feed, all keep up")]
+    return findings or [ok(f"{count(len(consumers), 'consumer')} of the feed, none behind")]

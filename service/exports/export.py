@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import asyncpg
 
-from service.errors import NotFoundError, UnavailableError
+from service.errors import ConflictError, NotFoundError, UnavailableError
 from service.exports.formats import CSV, JSON_LINES, Column, Encoder, Format, TextEncoder, write_header
 from service.store.database import COPY_SECONDS, Database, connect
 
@@ -43,6 +43,8 @@ class ExportRequest:
     since: datetime | None = None
     before: datetime | None = None
     state: str | None = None
+    is_for_upload: bool = False
+    """Of recipients in a CSV: only the columns that an upload takes."""
     after: int
     until: int
     escapes_formulas: bool
@@ -76,7 +78,8 @@ class Export:
         columns = [Column(*row) async for row in found]
         is_for_people = self.request.file_format == "csv"  # Parquet has all parameters in one map
         parameters = selection.parameters if is_for_people else None
-        encoder = make_encoder(self.request.file_format, columns, parameters)
+        prefix = "" if self.request.is_for_upload else "parameters."
+        encoder = make_encoder(self.request.file_format, columns, parameters, prefix)
         await write(encoder.begin())
         rows = 0
         for arguments in selection.ranges:
@@ -113,11 +116,11 @@ class Exporter:
 
     @asynccontextmanager
     async def begin(self, request: ExportRequest) -> AsyncIterator[Export]:
-        """An export that lasts as long as the block. Raises UnavailableError when ``max_exports`` are running, and
-        NotFoundError for an unknown batch."""
+        """An export that lasts as long as the block. Raises UnavailableError when ``max_exports`` are running,
+        NotFoundError for an unknown batch, and ConflictError for an upload's file of one without known columns."""
         if self._running >= self._max_exports:
             raise UnavailableError(
-                f"{self._max_exports} exports run already, as many as OUTCOMES_MAX_EXPORTS allows: "
+                f"{self._max_exports} exports are already running, as many as OUTCOMES_MAX_EXPORTS allows: "
                 f"repeat this one in {RETRY_SECONDS} seconds",
                 retry_after=RETRY_SECONDS,
             )
@@ -157,7 +160,7 @@ class Exporter:
 
     async def _choose_batch(self, connection: asyncpg.Connection, request: ExportRequest) -> Selection:
         batch = await self._database.queries.get_exported_batch(
-            connection, batch_id=request.batch_id, state=request.state
+            connection, batch_id=request.batch_id, after=request.after, until=request.until, state=request.state
         )
         if batch is None:
             raise NotFoundError(f"There is no batch {request.batch_id}")
@@ -169,13 +172,24 @@ class Exporter:
             return Selection(_ROWS["attempts"], ranges, None, until, rows, batch["verdict"])
         ranges = ((key, str(first), str(last), request.state) for first, last in spans)
         parameters = choose_parameters(batch["columns"])
-        return Selection(_ROWS["recipients"], ranges, parameters, until, rows, batch["verdict"])
+        if not request.is_for_upload:
+            return Selection(_ROWS["recipients"], ranges, parameters, until, rows, batch["verdict"])
+        if parameters is None:
+            raise ConflictError(
+                f"layout: the columns of batch {request.batch_id} are not known, or over {MAX_CELLS}, so its "
+                "recipients cannot be written as a file to upload; register the batch's CSV first"
+            )
+        # Those who are erased or withdrawn are not written, which only reading shows.
+        return Selection("upload_rows", ranges, parameters, until, None, batch["verdict"])
 
 
-def make_encoder(file_format: Format, columns: Sequence[Column], parameters: Sequence[str] | None) -> Encoder:
-    """The encoder of a format; ``parameters`` are the call parameters that have their own columns in a CSV."""
+def make_encoder(
+    file_format: Format, columns: Sequence[Column], parameters: Sequence[str] | None, prefix: str = "parameters."
+) -> Encoder:
+    """The encoder of a format; ``parameters`` are the call parameters that have their own columns in a CSV, named with
+    ``prefix``."""
     if file_format == "csv":
-        return TextEncoder("csv", CSV, write_header(columns, parameters))
+        return TextEncoder("csv", CSV, write_header(columns, parameters, prefix))
     if file_format == "ndjson":
         return TextEncoder("json", JSON_LINES, b"")
     from service.exports.parquet import ParquetEncoder  # 60 MB that a service without Parquet exports does not load
@@ -191,10 +205,10 @@ def choose_parameters(columns: list[str]) -> list[str] | None:
 
 
 def _count_rows(request: ExportRequest, until: int, batch: asyncpg.Record) -> int | None:
-    """The number of rows. None where only reading them could show it: for a state, or the attempts of a range."""
+    """The number of rows; None for the attempts of a range, which only reading them could show."""
     if request.kind == "recipients" and request.state is None:
         return until - request.after  # they are numbered without gaps
-    if request.after > 0 or until < batch["recipient_count"]:
+    if request.kind == "attempts" and (request.after > 0 or until < batch["recipient_count"]):
         return None
     counted: int = batch["attempts" if request.kind == "attempts" else "matching"]
     return counted

@@ -61,12 +61,12 @@ class TextEncoder:
         return b""
 
 
-def write_header(columns: Sequence[Column], parameters: Sequence[str] | None) -> bytes:
+def write_header(columns: Sequence[Column], parameters: Sequence[str] | None, prefix: str) -> bytes:
     """The header of a CSV. The server cannot write it: a parameter's name may be longer than a column's."""
     names: list[str] = []
     for column in columns:
         if column.name == "parameters" and parameters is not None:
-            names += [f"parameters.{name}" for name in parameters]
+            names += [f"{prefix}{name}" for name in parameters]
         else:
             names.append(column.name)
     line = io.StringIO()

@@ -5,12 +5,12 @@ from typing import Any, TypeAlias, get_args
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.errors import InvalidRequestError
+from service.errors import ConflictError, InvalidRequestError
 from service.exports.export import Exporter, ExportRequest, Kind
 from service.exports.formats import MEDIA_TYPES, Format
 from service.exports.streaming import ExportResponse
 from service.outcomes.http import AGENT_ID, BATCH_ID
-from service.outcomes.recipients import MAX_RECIPIENT, STATE
+from service.outcomes.recipients_http import MAX_RECIPIENT, STATE
 from service.telemetry.metrics import Metrics
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Number, PathChoice
@@ -25,29 +25,42 @@ def _declare_span(maximum: int) -> Span:
     return (
         Number(
             "after",
-            "Only rows with a higher key, such as an earlier export's last one",
+            "Only rows after this key, such as `X-Outcomes-Until` of an earlier export",
             default=0,
             minimum=0,
             maximum=maximum,
         ),
-        Number("until", "Only rows up to this key", default=maximum, minimum=0, maximum=maximum),
+        Number("until", "Only rows up to and including this key", default=maximum, minimum=0, maximum=maximum),
     )
 
 
-FORMAT = PathChoice("format", "export as", "The kind of file", FORMATS)
+FORMAT = PathChoice("format", "export format", "The format of the file", FORMATS)
 RECIPIENT_SPAN, BATCH_SPAN = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
 FORMULAS = Choice(
-    "formulas", "In CSV: `escape` cells that a spreadsheet would run (the default), or `keep` them",
+    "formulas", "In CSV: `escape` cells that a spreadsheet would run as formulas (the default), or `keep` them",
     ("escape", "keep"), default=None,
 )  # fmt: skip
-ANSWERS = tuple(
-    Answer(
-        str, "The file; one that could not be finished ends without HTTP's last chunk",
-        media_type=kind.partition(";")[0],
-        headers=(("X-Outcomes-As-Of", "The instant of all rows"), ("X-Outcomes-Until", "Its last key, for `after`")),
-    )
-    for kind in MEDIA_TYPES.values()
+LAYOUT = Choice(
+    "layout", "In CSV: `upload` for a file that can be uploaded again, with `customer_phone` and the parameters, "
+    "unescaped, without people who were erased or withdrawn", ("upload",), default=None,
 )  # fmt: skip
+AS_OF_HEADER = ("X-Outcomes-As-Of", "Everything committed until then is in the file, and nothing later")
+UNTIL_HEADER = ("X-Outcomes-Until", "The last key in the file, for `after`")
+ROWS_HEADER = (
+    "X-Outcomes-Rows",
+    "The number of rows, without a CSV's header; absent for the attempts of a range, and for an upload",
+)
+VERDICT_HEADER = ("X-Outcomes-Verdict", "How final the batch is")
+
+
+def _declare_answers(*headers: tuple[str, str]) -> tuple[Answer, ...]:
+    """A file in each format, with these headers."""
+    text = "The file. One that cannot be finished ends without HTTP's last chunk"
+    return tuple(Answer(str, text, media_type=kind.partition(";")[0], headers=headers) for kind in MEDIA_TYPES.values())
+
+
+BATCH_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER, VERDICT_HEADER)
+PERIOD_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER)
 
 
 class Exports:
@@ -57,33 +70,39 @@ class Exports:
         self._exporter = exporter
         self._metrics = metrics
         self._max_seconds = max_seconds
-        self._period = Period("Batches made", default_time_zone=default_time_zone)
+        self._period = Period("batches created", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, STATE, *RECIPIENT_SPAN, FORMULAS, LAYOUT), answers=BATCH_ANSWERS,
+                errors=(ConflictError,),
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
-                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=ANSWERS,
+                parameters=(BATCH_ID, FORMAT, *RECIPIENT_SPAN, FORMULAS), answers=BATCH_ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
-                answers=ANSWERS,
+                answers=PERIOD_ANSWERS,
             ),
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *BATCH_SPAN, FORMULAS),
-                answers=ANSWERS,
+                answers=PERIOD_ANSWERS,
             ),
         ]  # fmt: skip
 
     async def export_recipients(self, request: Request) -> Response:
-        """The recipients of a batch, each with its parameters and outcome."""
-        return self._export_batch(request, "recipients", STATE.read(request))
+        """The recipients of a batch, each with its parameters and outcome. With ``layout=upload``, a file to upload."""
+        is_for_upload = LAYOUT.read(request) is not None
+        if is_for_upload and FORMAT.read(request) != "csv":
+            raise InvalidRequestError("layout: is only for csv, the format that an upload takes")
+        if is_for_upload and FORMULAS.read(request) == "escape":
+            raise InvalidRequestError("formulas: is not for layout=upload, which keeps every text as it was uploaded")
+        return self._export_batch(request, "recipients", STATE.read(request), is_for_upload=is_for_upload)
 
     async def export_attempts(self, request: Request) -> Response:
         """The attempts of a batch's recipients, each by the fact that counts for it."""
@@ -97,11 +116,15 @@ class Exports:
         """The recipients of many batches."""
         return self._export_batches_of_period(request, "recipients")
 
-    def _export_batch(self, request: Request, kind: Kind, state: str | None) -> Response:
+    def _export_batch(
+        self, request: Request, kind: Kind, state: str | None, *, is_for_upload: bool = False
+    ) -> Response:
         batch_id = BATCH_ID.read(request)
+        name = f"batch-{batch_id}-{kind}" + ("-upload" if is_for_upload else "")
         return self._answer(
-            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, f"batch-{batch_id}-{kind}", batch_id=batch_id, state=state
-        )
+            request, kind, RECIPIENT_SPAN, MAX_RECIPIENT, name, batch_id=batch_id, state=state,
+            is_for_upload=is_for_upload,
+        )  # fmt: skip
 
     def _export_batches_of_period(self, request: Request, kind: Kind) -> Response:
         since, before, _ = self._period.read(request)
@@ -116,7 +139,7 @@ class Exports:
             file_format=FORMAT.read(request),
             after=after,
             until=until,
-            escapes_formulas=_read_formulas(request),
+            escapes_formulas=_read_formulas(request) and LAYOUT.name not in request.query_params,
             **filters,
         )
         name += f"-after-{after}" if after else ""

@@ -16,6 +16,7 @@ from service.exports.export import Export, Exporter, ExportRequest
 from service.exports.formats import MEDIA_TYPES
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import note, span
+from service.web.responses import wait_for_disconnect
 
 logger = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class ExportResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._exporter.begin(self._request) as export:
-            self.init_headers(self._describe(export))
+            self.init_headers(self._make_headers(export))
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -52,7 +53,7 @@ class ExportResponse(Response):
         seconds = round(time.monotonic() - began, 3)
         logger.info("export_ended", name=self._request.kind, state=ending, seconds=seconds)
 
-    def _describe(self, export: Export) -> dict[str, str]:
+    def _make_headers(self, export: Export) -> dict[str, str]:
         selection = export.selection
         headers = {
             "content-type": MEDIA_TYPES[self._request.file_format],
@@ -71,7 +72,7 @@ class ExportResponse(Response):
         """Sends the rows until they end, the client disconnects, or the time is up. Returns how it ended. Without the
         last chunk the server closes the connection."""
         sending = asyncio.create_task(self._send_rows(export, send))
-        leaving = asyncio.create_task(_wait_until_gone(receive))
+        leaving = asyncio.create_task(wait_for_disconnect(receive))
         try:
             await asyncio.wait({sending, leaving}, timeout=self._max_seconds, return_when=asyncio.FIRST_COMPLETED)
             if not sending.done():
@@ -117,8 +118,3 @@ async def _send_chunk(send: Send, body: bytes, *, more: bool) -> None:
             await send({"type": "http.response.body", "body": body, "more_body": more})
     except TimeoutError as error:
         raise _StalledError from error
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

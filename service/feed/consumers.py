@@ -82,7 +82,7 @@ class Consumers:
                 )
             case "full":
                 raise ConflictError(
-                    f"There are {self._max_consumers} consumers already: DELETE one that is not needed any more"
+                    f"There are already {self._max_consumers} consumers: DELETE one that is not needed any more"
                 )
 
     async def forget(self, name: str) -> None:

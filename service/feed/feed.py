@@ -18,15 +18,15 @@ MAX_PAGE_BYTES = 8 * 2**20
 """Of parameters and results. A page ends after the entry that exceeds this, so it may be one event's body larger."""
 
 
-class FeedPage(NamedTuple):
-    """Entries in the order of their positions, and the position to continue from."""
+class FeedRows(NamedTuple):
+    """Rows of entries in the order of their positions, and the position to continue from."""
 
     entries: Sequence[asyncpg.Record]
     next: int
     has_more: bool
 
 
-async def read_feed(database: Database, after: int, limit: int) -> FeedPage:
+async def read_feed(database: Database, after: int, limit: int) -> FeedRows:
     """The page after a position: at most ``limit`` entries, read at one instant.
 
     Raises ConflictError when ``after`` is beyond the end, where a reader would miss changes, and when it comes from a
@@ -35,7 +35,7 @@ async def read_feed(database: Database, after: int, limit: int) -> FeedPage:
     queries, pool = database.queries, database.pool
     rows = [row async for row in queries.read_feed(pool, after=after, limit=limit, bytes=MAX_PAGE_BYTES)]
     if rows:
-        return FeedPage(rows, rows[-1]["position"], rows[-1]["has_more"])
+        return FeedRows(rows, rows[-1]["position"], rows[-1]["has_more"])
     if after > 0:
         if (end := await queries.find_lost_end(pool, position=after)) is not None:
             raise ConflictError(
@@ -48,4 +48,4 @@ async def read_feed(database: Database, after: int, limit: int) -> FeedPage:
                 f"after: {after} is beyond the end of the feed ({last}): this is not the database that it was read "
                 "from, or it was restored from a backup; read again from 0, and reset a consumer to 0"
             )
-    return FeedPage([], after, has_more=False)
+    return FeedRows([], after, has_more=False)

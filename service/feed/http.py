@@ -15,7 +15,7 @@ from service.feed.watch import FeedWatch
 from service.store.database import Database
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Free, Number, PathText, read_json
-from service.web.responses import JsonResponse, One, Page, Time, raw
+from service.web.responses import JsonResponse, One, Page, Time, raw, wait_for_disconnect
 
 MAX_POSITION = 2**63 - 1
 MAX_WAIT_SECONDS = 30
@@ -25,7 +25,7 @@ AFTER = Number("after", "Changes after this position", default=0, minimum=0, max
 CONSUMER = Free("consumer", "Changes after what this consumer has acknowledged; not with `after`", "a name")
 LIMIT = Number("limit", "Maximum number of changes", default=100, minimum=1, maximum=1000)
 WAIT = Number("wait", "Seconds to wait for a change", default=0, minimum=0, maximum=MAX_WAIT_SECONDS)
-NAME = PathText("name", "The consumer's name: 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+NAME = PathText("name", "The consumer's name: 1 to 64 characters of A-Z a-z 0-9 . _ -")
 
 
 class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,7 +34,7 @@ class Acknowledgement(msgspec.Struct, forbid_unknown_fields=True):
     position: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
     """The consumer has handled every entry up to here."""
     reset: bool = False
-    """Allow the position to go back."""
+    """Allow the position to move back."""
     tag: Annotated[str, msgspec.Meta(pattern=TAG)] | None = None
     """Opaque text stored with the position, such as the digest of a configuration; null leaves it as it is."""
 
@@ -125,7 +125,8 @@ class Feed:
 
     async def read(self, request: Request) -> Response:
         """Changes after a position, or after what a consumer has acknowledged. A page may be shorter than ``limit``
-        although more follows. With ``wait``, an empty page comes only after that many seconds without a change."""
+        although more follows. With ``wait``, an empty page is returned only after that many seconds
+        without a change."""
         limit, wait = LIMIT.read(request), WAIT.read(request)
         after = await self._find_start(request)
         page = await read_feed(self._database, after, limit)
@@ -144,7 +145,7 @@ class Feed:
         return await self._answer(request.path_params["name"])
 
     async def acknowledge(self, request: Request) -> Response:
-        """Records how far a consumer has come: ``{"position": 123}``; ``"reset": true`` lets it go back."""
+        """Records how far a consumer has come: ``{"position": 123}``; ``"reset": true`` allows it to move back."""
         given = await read_json(request, Acknowledgement, '{"position": 123}')
         name = request.path_params["name"]
         await self._consumers.acknowledge(name, given.position, is_reset=given.reset, tag=given.tag)
@@ -169,7 +170,7 @@ class Feed:
     async def _wait(self, request: Request, after: int, seconds: float) -> bool:
         """Like ``FeedWatch.wait``, but also ends when the client disconnects."""
         moved = asyncio.create_task(self._watch.wait(after, seconds))
-        gone = asyncio.create_task(_await_disconnect(request))
+        gone = asyncio.create_task(wait_for_disconnect(request.receive))
         try:
             await asyncio.wait((moved, gone), return_when=asyncio.FIRST_COMPLETED)
             return moved.done() and moved.result()
@@ -177,11 +178,6 @@ class Feed:
             moved.cancel()
             gone.cancel()
             await asyncio.gather(moved, gone, return_exceptions=True)
-
-
-async def _await_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _show_entry(entry: asyncpg.Record) -> FeedEntry:

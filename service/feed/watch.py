@@ -16,17 +16,15 @@ from service.telemetry.metrics import Metrics
 logger = structlog.get_logger()
 
 INTERVAL_SECONDS = 0.1
+MAX_WAITERS = 1000
 RETRY_AFTER_SECONDS = 5
 
 
 class FeedWatch:
     """Wakes waiters once the feed has moved beyond their positions."""
 
-    def __init__(
-        self, database: Database, metrics: Metrics, *, max_waiters: int, interval_seconds: float = INTERVAL_SECONDS
-    ) -> None:
+    def __init__(self, database: Database, metrics: Metrics, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
         self._database = database
-        self._max_waiters = max_waiters
         self._interval_seconds = interval_seconds
         self._waiters: dict[asyncio.Future[bool], int] = {}
         self._has_waiters = asyncio.Event()
@@ -41,9 +39,9 @@ class FeedWatch:
         """
         if self._has_ended:
             return False
-        if len(self._waiters) >= self._max_waiters:
+        if len(self._waiters) >= MAX_WAITERS:
             raise UnavailableError(
-                f"{self._max_waiters} readers already wait for the feed: try again, or leave out wait",
+                f"{MAX_WAITERS} readers already wait for the feed: try again, or leave out wait",
                 retry_after=RETRY_AFTER_SECONDS,
             )
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

@@ -23,7 +23,7 @@ TEXT_LIMIT = 1000
 
 
 class ProviderBatch(msgspec.Struct):
-    """A batch as the provider returns it. ``status`` may be any word; None means unknown."""
+    """A batch as the provider returns it. ``status`` may be any word; Null means unknown."""
 
     id: int
     agent_id: int | None = None
@@ -62,7 +62,7 @@ class BatchList(NamedTuple):
 class ProviderMetrics(msgspec.Struct):
     """The twelve figures of a batch; they count recipients. Rates are in percent, durations in seconds.
 
-    None means that the provider did not give the figure, which differs from 0.
+    Null means that the provider did not give the figure, which differs from 0.
     """
 
     avg_duration_seconds: float | None = None

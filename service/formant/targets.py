@@ -29,7 +29,7 @@ from service.formant.events import Event, Unreadable, to_unreadable
 from service.formant.opt_outs import OptOuts, Wanted
 from service.formant.regions import Regions
 from service.formant.signature import SignatureVerifier
-from service.values import clean_secret, read_text
+from service.values import clean_secret, explain_unread, read_text_file
 
 DEFAULT_TARGET = "default"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -125,9 +125,9 @@ def _read_targets(path: Path) -> dict[str, Target]:
 
 def _read_file(path: Path) -> _TargetsFile:
     try:
-        content = msgspec.convert(tomllib.loads(read_text(path)), _TargetsFile)
+        content = msgspec.convert(tomllib.loads(read_text_file(path)), _TargetsFile)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {error}") from error
+        raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: {explain_unread(error)}") from error
     if not content.targets and not content.agents:
         raise ConfigurationError(f"OUTCOMES_TARGETS_FILE: {path}: names no targets and no agents")
     for name, table in content.targets.items():

@@ -42,7 +42,7 @@ class GroupsPage(NamedTuple):
 
 
 async def read_groups(
-    database: Database, scope: BatchFilter, group_by: str, after: str | None, limit: int
+    database: Database, batch_filter: BatchFilter, group_by: str, after: str | None, limit: int
 ) -> GroupsPage:
     """One page of groups (``shapes.Group``): agents and names ascending, days and campaigns newest first.
 
@@ -50,7 +50,7 @@ async def read_groups(
     more than ``MAX_BATCHES`` batches.
     """
     after_no, after_text = _read_cursor(group_by, after)
-    made = {"start": scope.start, "until": scope.end, "agent_id": scope.agent_id}
+    made = {"start": batch_filter.start, "until": batch_filter.end, "agent_id": batch_filter.agent_id}
     count = await database.queries.count_batches_made(database.pool, **made, most=MAX_BATCHES + 1)
     if count > MAX_BATCHES:
         raise InvalidRequestError(
@@ -60,15 +60,15 @@ async def read_groups(
         rows = [
             row
             async for row in database.queries.list_outcomes_across(
-                database.pool, **made, group_by=group_by, time_zone=scope.time_zone, after_no=after_no,
+                database.pool, **made, group_by=group_by, time_zone=batch_filter.time_zone, after_no=after_no,
                 after_text=after_text, limit=limit + 1,
             )
         ]  # fmt: skip
     except asyncpg.InvalidParameterValueError as error:
-        raise InvalidRequestError(f"time_zone: {scope.time_zone!r} is not known to the database") from error
+        raise InvalidRequestError(f"time_zone: {batch_filter.time_zone!r} is not known to the database") from error
     page = rows[:limit]
     return GroupsPage(
-        [_show_key(group_by, row) | _show(row) for row in page],
+        [_show_key(group_by, row) | _show_figures(row) for row in page],
         _to_cursor(group_by, page[-1]) if len(rows) > limit else None,
         rows[0]["as_of"] if rows else None,
     )
@@ -110,7 +110,7 @@ def _show_key(group_by: str, row: asyncpg.Record) -> dict[str, Any]:
     return {"campaign_id": row["campaign_id"], "name": row["name"], "batch_ids": row["batch_ids"]}
 
 
-def _show(row: asyncpg.Record) -> dict[str, Any]:
+def _show_figures(row: asyncpg.Record) -> dict[str, Any]:
     states: dict[str, int] = msgspec.json.decode(row["states"])
     statuses = {status: states.get(status, 0) for status in STATUSES}
     processed = sum(statuses.values())

@@ -14,7 +14,7 @@ from service.store.database import Database
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Number
 from service.web.responses import JsonResponse
-from service.web.times import Period, check_order
+from service.web.times import Period
 
 MAX_GROUPS = 200
 DEFAULT_DAYS = 30
@@ -30,7 +30,7 @@ class OutcomeGroups:
 
     def __init__(self, database: Database, *, default_time_zone: str) -> None:
         self._database = database
-        self._period = Period("Batches made", default_time_zone=default_time_zone)
+        self._period = Period("batches created", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
@@ -42,12 +42,12 @@ class OutcomeGroups:
         ]  # fmt: skip
 
     async def list(self, request: Request) -> Response:
-        """Outcomes across the batches made in a period, in groups. A batch belongs to the period in which the provider
-        made it, a campaign as a whole to that of its test batch. At most 366 days; by default the 30 days up to today
-        or to ``to``."""
+        """Outcomes across the batches created in a period, by group. A batch belongs to the period in which the
+        provider created it, a whole campaign to the period of its test batch. At most 366 days; by default the 30 days
+        up to today or to ``to``."""
         group_by, limit = GROUP_BY.read(request), LIMIT.read(request)
-        scope = self._read_scope(request)
-        page = await read_groups(self._database, scope, group_by, AFTER.read(request), limit)
+        batch_filter = self._read_filter(request)
+        page = await read_groups(self._database, batch_filter, group_by, AFTER.read(request), limit)
         return JsonResponse(
             {
                 "data": page.groups,
@@ -55,18 +55,17 @@ class OutcomeGroups:
                 "has_more": page.next is not None,
                 "as_of": page.as_of or datetime.now(UTC),
                 "group_by": group_by,
-                "from": scope.start,
-                "to": scope.end,
-                "time_zone": scope.time_zone,
+                "from": batch_filter.start,
+                "to": batch_filter.end,
+                "time_zone": batch_filter.time_zone,
             },
             headers={"cache-control": "private, no-cache"},
         )
 
-    def _read_scope(self, request: Request) -> BatchFilter:
+    def _read_filter(self, request: Request) -> BatchFilter:
         start, end, zone = self._period.read(request)
         end = end or _find_midnight(datetime.now(zone).date() + timedelta(days=1), zone)
         start = start or _find_midnight(end.astimezone(zone).date() - timedelta(days=DEFAULT_DAYS), zone)
-        check_order(start, end)
         # Two hours more, because the clocks may change in between.
         if end - start > timedelta(days=MAX_DAYS, hours=2):
             raise InvalidRequestError(f"from, to: take at most {MAX_DAYS} days")

@@ -37,7 +37,7 @@ CAMPAIGN_ID = Number(
     "campaign_id", "Only batches of this campaign: a test batch and its main batch",
     default=None, minimum=0, maximum=MAX_AGENT_ID,
 )  # fmt: skip
-AS_OF = Moment("as_of", "What this service would have answered at that time; a recount, so it takes longer")
+AS_OF = Moment("as_of", "Answer as the service would have answered at this time; a recount, so it takes longer")
 BY = Free(
     "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
     "the name of a call parameter or a result of the batch",
@@ -121,7 +121,7 @@ class Batches:
         return JsonResponse(One(show_batch(row)))
 
     async def get_metrics(self, request: Request) -> Response:
-        """The provider's twelve figures, from our own counters. These are few, so ``If-None-Match`` saves no reads."""
+        """The provider's twelve figures, from our own counters. ``If-None-Match`` saves the body, but no reads."""
         batch_id = BATCH_ID.read(request)
         counts = await read_figures(self._database, batch_id)
         if counts is None:
@@ -134,7 +134,7 @@ class Batches:
         return answer
 
     async def get_outcomes(self, request: Request) -> Response:
-        """All known outcomes of a batch, and how final they are; ``by`` slices them, ``as_of`` looks back.
+        """All known outcomes of a batch, and how final they are. ``by`` slices them; ``as_of`` shows an earlier time.
 
         A 304 takes only a few look-ups by key. An answer and its ETag describe the same instant.
         """

@@ -77,13 +77,13 @@ class AttemptCounts(TypedDict):
     recipients_by_attempts: dict[int, int]
     """How many recipients had 1, 2, … attempts."""
     recipients: int
-    """Recipients with at least one."""
+    """Recipients with at least one attempt."""
     connects: int
-    """Completed ones."""
+    """Completed attempts."""
 
 
 class Rate(TypedDict):
-    """A share: ``count`` of ``of``."""
+    """A share: ``count`` out of ``of``."""
 
     percent: float | None
     """Null when ``of`` is 0 or the count is unknown."""
@@ -94,7 +94,7 @@ class Rate(TypedDict):
 
 
 class Ratio(TypedDict):
-    """A ratio: ``count`` per one of ``of``."""
+    """A ratio: ``count`` divided by ``of``."""
 
     ratio: float | None
     """Null when ``of`` is 0."""
@@ -108,15 +108,15 @@ class Rates(TypedDict):
     """Shares, each with its denominator."""
 
     success_rate: Rate
-    """Completed of all recipients: the provider's definition."""
+    """Completed out of all recipients: the provider's definition."""
     completion_rate: Rate
-    """Completed of the processed recipients."""
+    """Completed out of processed recipients."""
     connect_rate: Rate
-    """Completed attempts of all attempts."""
+    """Completed attempts out of all attempts."""
     penetration: Rate
-    """Recipients with at least one attempt of all recipients."""
+    """Recipients with at least one attempt, out of all recipients."""
     contact_rate: Rate
-    """Recipients that any attempt reached of those with at least one attempt."""
+    """Recipients that any attempt reached, out of those with at least one attempt."""
     attempts_per_connect: Ratio
     """Attempts per completed attempt."""
 
@@ -125,7 +125,7 @@ class Retries(TypedDict):
     """Recipients that wait for a retry, by when it is due; null when that is unknown."""
 
     outstanding: int
-    """The sum of the four below."""
+    """The sum of ``overdue``, ``due_within_hour``, ``due_later`` and ``without_time``."""
     overdue: int | None
     due_within_hour: int | None
     due_later: int | None
@@ -168,7 +168,7 @@ class ResultCounts(TypedDict):
 
 
 class HourCounts(TypedDict):
-    """One hour of the day, in the time zone asked for."""
+    """One hour of the day, in the requested time zone."""
 
     hour: int
     attempts: int
@@ -176,7 +176,7 @@ class HourCounts(TypedDict):
 
 
 class WeekdayCounts(TypedDict):
-    """One weekday, in the time zone asked for: 1 is Monday."""
+    """One weekday, in the requested time zone: 1 is Monday."""
 
     weekday: int
     attempts: int
@@ -184,7 +184,7 @@ class WeekdayCounts(TypedDict):
 
 
 class WeekdayHours(TypedDict):
-    """One weekday, in the time zone asked for, by its 24 hours."""
+    """One weekday, in the requested time zone, by its 24 hours."""
 
     weekday: int
     attempts: list[int]
@@ -311,7 +311,7 @@ class Outcomes(TypedDict):
     """Null before the first comparison."""
     campaign: Campaign | None
     slices: NotRequired[Slices]
-    """With ``by``."""
+    """Only with ``by``."""
 
 
 class GroupAttempts(TypedDict):
@@ -319,9 +319,9 @@ class GroupAttempts(TypedDict):
 
     total: int
     recipients: int
-    """Recipients with at least one."""
+    """Recipients with at least one attempt."""
     connects: int
-    """Completed ones."""
+    """Completed attempts."""
 
 
 class Group(TypedDict):

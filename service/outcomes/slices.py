@@ -54,12 +54,12 @@ class Slicer:
             began = time.perf_counter()
             rows = await self._read(connection, batch_id, by)
             seconds = time.perf_counter() - began
-        shown = [_show(row) for row in rows if not row["is_other"]]
+        shown = [_show_slice(row) for row in rows if not row["is_other"]]
         others = next((row for row in rows if row["is_other"]), None)
         return {
             "by": by,
             "values": shown,
-            "other": None if others is None else _show(others) | {"distinct_values": others["distinct_values"]},
+            "other": None if others is None else _show_slice(others) | {"distinct_values": others["distinct_values"]},
             "computed": {
                 "how": "a scan of the batch's recipients, as of the same instant as the rest of this answer",
                 "recipients": sum(row["recipients"] for row in rows),
@@ -84,7 +84,7 @@ class Slicer:
             ) from error
 
 
-def _show(row: asyncpg.Record) -> dict[str, Any]:
+def _show_slice(row: asyncpg.Record) -> dict[str, Any]:
     statuses = {status: row[status] for status in STATUSES}
     processed = sum(statuses.values())
     return {

@@ -61,8 +61,8 @@ def is_plain_e164(value: str) -> bool:
     if not code:
         return False
     digits = value[1 + len(code) :]
-    plan = find_plans(code)[0]
-    return len(digits) in plan.possible_lengths and not _has_prefix(plan, digits)
+    plans = find_plans(code)
+    return bool(plans) and len(digits) in plans[0].possible_lengths and not _has_prefix(plans[0], digits)
 
 
 def parse_phone(value: str, region: str, *, is_stated: bool = False) -> str:

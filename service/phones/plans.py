@@ -12,6 +12,7 @@ import phonenumbers
 from phonenumbers import PhoneMetadata
 
 WORLD = phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY
+_CODES = frozenset(map(str, phonenumbers.COUNTRY_CODE_TO_REGION_CODE))
 _KINDS = (
     "fixed_line", "mobile", "toll_free", "premium_rate", "shared_cost", "voip", "personal_number", "pager", "uan",
     "voicemail",
@@ -61,8 +62,8 @@ def find_origin(e164: str) -> Origin:
 
 def split_code(digits: str) -> str:
     """The country code at the start of an international number, or ""."""
-    for length in (1, 2, 3):
-        if find_plans(digits[:length]):
+    for length in (2, 1, 3):
+        if digits[:length] in _CODES:
             return digits[:length]
     return ""
 

@@ -111,8 +111,13 @@ class Eraser:
         await every(INTERVAL_SECONDS, self.finish_all, "erasure_failed")
 
     async def _rewrite_held(self, erasure_id: int) -> bool:
-        """Removes the person from the files of held batches; returns False while one of them is being promoted."""
+        """Removes the person from the files of held batches and from rejected rows; returns False while one of these
+        files is being promoted, or a file that may hold the person is being checked."""
         queries, rows = self._database.queries, 0
+        work = await queries.get_erasure_work(self._database.pool, erasure_id=erasure_id)
+        if work["is_checking"]:
+            return False
+        rows += await self._delete_rejected(work["phone"])
         batches = [row async for row in queries.list_held_batches(self._database.pool, erasure_id=erasure_id)]
         for batch in batches:
             batch_key = batch["batch_key"]
@@ -128,6 +133,24 @@ class Eraser:
         await queries.end_held_step(self._database.pool, erasure_id=erasure_id, rows=rows)
         return True
 
+    async def _delete_rejected(self, phone: str) -> int:
+        """Deletes the rejected rows that name the person."""
+        queries, pool, deleted = self._database.queries, self._database.pool, 0
+        after, row_no = 0, 0
+        while True:
+            page = [row async for row in queries.read_rejected_rows(pool, after=after, row_no=row_no, rows=SEARCH_ROWS)]
+            if not page:
+                return deleted
+            named = await asyncio.to_thread(_find_rejected, page, phone)
+            for batch_key, number in named:
+                await queries.delete_rejected_row(pool, batch_key=batch_key, row_no=number)
+            deleted += len(named)
+            after, row_no = page[-1]["batch_key"], page[-1]["row_no"]
+
 
 def _find_named(page: list[Any], phone: str) -> list[int]:
     return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
+
+
+def _find_rejected(page: list[Any], phone: str) -> list[tuple[int, int]]:
+    return [(row["batch_key"], row["row_no"]) for row in page if names_phone(row["line"].encode(), phone)]

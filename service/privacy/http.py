@@ -17,16 +17,16 @@ from service.web.responses import JsonResponse, One, Time
 
 WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
-ERASURE_ID = Id("erasure_id", "erasure", "Its id, from the answer that began it")
+ERASURE_ID = Id("erasure_id", "erasure", "The id from the answer to `POST /v1/erasures`")
 
 
 class Person(msgspec.Struct, forbid_unknown_fields=True):
     """The person to erase."""
 
     phone: str
-    """In E.164 or any other spelling; national where OUTCOMES_DEFAULT_REGION is set."""
+    """In E.164 or any other spelling. A national number needs OUTCOMES_DEFAULT_REGION, or targets of one region."""
     dry_run: bool = False
-    """Only count."""
+    """Only count; erase nothing."""
 
 
 class Erasure(msgspec.Struct):
@@ -39,7 +39,7 @@ class Erasure(msgspec.Struct):
     """Rows of files that are held for a promotion."""
     erasure_id: int | None = None
     person: str | None = None
-    """The same for the same person; reveals nothing else."""
+    """A keyed hash: the same for the same person. It reveals nothing else."""
     requested_at: Time | None = None
     finished_at: Time | None = None
     attempts: int | None = None
@@ -66,7 +66,7 @@ class Erasures:
                 "POST", "/v1/erasures", self.erase, "admin", "Privacy",
                 parameters=(), bodies=(Json(Person, 'Such as `{"phone": "+919876543210"}`'),),
                 answers=(
-                    Answer(One[Erasure], "Done, or only counted"),
+                    Answer(One[Erasure], "Done; with `dry_run`: counted"),
                     Answer(One[Erasure], "It continues in the background", 202),
                 ),
                 errors=(InvalidRequestError,),
@@ -78,7 +78,7 @@ class Erasures:
         ]  # fmt: skip
 
     async def erase(self, request: Request) -> Response:
-        """Erases ``{"phone": "+91…"}``: 200 when done, 202 when it runs in the background. ``dry_run`` only counts."""
+        """Erases a person: 200 when done, 202 while it continues in the background. ``dry_run`` only counts."""
         person = await read_json(request, Person, '{"phone": "+919876543210"}')
         try:
             phone = require_phone(person.phone, self._region)

@@ -26,10 +26,12 @@ LEASE_SECONDS = 120.0
 STEP_ROWS = 500
 PAUSE_SECONDS = 0.05
 INTERVAL_SECONDS = 60.0
+REJECTED_DAYS = 30
 
 
 class Retention:
-    """Deletes old data. ``keep_days`` by kind: bodies, people, quarantine, audit, snapshots; 0 keeps forever."""
+    """Deletes old data. ``keep_days`` by kind: bodies, people, quarantine, audit, snapshots; 0 keeps forever. Rejected
+    rows of uploads are kept for ``REJECTED_DAYS``."""
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class Retention:
     ) -> None:
         self._database = database
         self._metrics = metrics
-        self._keep_days = keep_days
+        self._keep_days = {**keep_days, "rejected_rows": REJECTED_DAYS}
         self._now = now
         self._holder = secrets.token_hex(8)
 

@@ -41,7 +41,7 @@ class Tombstones:
         Raises InvalidRequestError, and changes nothing, unless the list comes from this database.
         """
         hashes, times = _read(lines, await self._database.queries.get_erasure_key_mark(self._database.pool))
-        # The tombstones are of phones in E.164; an older backup may hold other spellings.
+        # Tombstones hash phones in E.164; an older backup may hold other spellings.
         await PhoneRepair(self._database, self._regions).finish()
         begun: int = await self._database.queries.repeat_erasures(
             self._database.pool, phone_hashes=hashes, erased_at=times, actor=current_actor().name

@@ -146,7 +146,7 @@ class Healer:
     async def _heal(
         self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress
     ) -> None:
-        """Ingests a call; ``ingest`` places it."""
+        """Ingests a call; ``ingest`` attributes it."""
         conversation = await _fetch(client, record)
         event = to_event(
             conversation._replace(agent_id=batch.agent_id),

@@ -18,7 +18,7 @@ from service.web.parameters import Number
 from service.web.responses import JsonResponse, One, Page, Time, raw, to_page
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
-LIMIT = Number("limit", "The maximum number of entries", default=20, minimum=1, maximum=100)
+LIMIT = Number("limit", "Maximum number of entries", default=20, minimum=1, maximum=100)
 BEFORE = Number("after", "`next` of the previous page", default=None, minimum=1, maximum=2**62)
 
 
@@ -36,13 +36,13 @@ class Comparison(msgspec.Struct):
     differences: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Difference]})]
     inconsistencies: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Inconsistency]})]
     calls_spent: int
-    """Calls to the provider."""
+    """Calls of the provider's API."""
     healed: int
-    """Calls healed: their webhooks were lost."""
+    """Phone calls healed: their webhooks were lost."""
 
 
 class Reconciled(Assessment, frozen=True):
-    """The verdict on a batch and its grounds."""
+    """The verdict on a batch, and the reasons for it."""
 
     batch_id: int
 

@@ -155,33 +155,46 @@ class Reconciler:
         """Compares and heals a leased batch, and records the assessment."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
-        progress = lease.progress
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease, grace_seconds)
-                may_heal = (
-                    on_demand
-                    or progress.offset
-                    or may_heal_again(
-                        progress.walked_at,
-                        now=self._now(),
-                        changed_at=compared.changed_at,
-                        grace_seconds=self._grace_seconds,
-                    )
-                )
-                if compared.assessment.needs_healing and may_heal:
-                    with span("heal", batch_id=lease.batch_id) as healing:
-                        compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
-                        note(healing, healed=progress.healed)
-                assessment = compared.assessment
-                shown = await self._comparer.show_recipients(lease, assessment)
-                reasons = assessment.reasons + _explain(progress) + shown
-                assessment = msgspec.structs.replace(assessment, reasons=reasons)
+                progress = lease.progress
+                if compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared)):
+                    compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
+                assessment = await self._add_reasons(lease, compared.assessment, progress)
             await self._record(lease, compared, assessment, meter.calls, progress)
             note(traced, verdict=assessment.verdict, calls=meter.calls)
             return assessment
 
+    def _may_heal(self, progress: Progress, compared: Compared) -> bool:
+        """Whether to walk: a walk was interrupted, or the last one was long enough ago."""
+        return progress.offset > 0 or may_heal_again(
+            progress.walked_at, now=self._now(), changed_at=compared.changed_at, grace_seconds=self._grace_seconds
+        )
+
+    async def _add_reasons(self, lease: BatchLease, assessment: Assessment, progress: Progress) -> Assessment:
+        """The assessment with what healing found, and with the recipients concerned."""
+        shown = await self._comparer.show_recipients(lease, assessment)
+        return msgspec.structs.replace(assessment, reasons=assessment.reasons + _list_reasons(progress) + shown)
+
     async def _heal(
+        self,
+        client: FormantClient,
+        lease: BatchLease,
+        compared: Compared,
+        grace_seconds: float,
+        report: Callable[[Progress], None],
+    ) -> tuple[Compared, Progress]:
+        """Heals by walks, and records when the last one ended."""
+        with span("heal", batch_id=lease.batch_id) as traced:
+            compared, progress = await self._walk(client, lease, compared, grace_seconds, report)
+            progress.walked_at = self._now()
+            await self._save(lease, progress)
+            logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
+            note(traced, healed=progress.healed)
+        return compared, progress
+
+    async def _walk(
         self,
         client: FormantClient,
         lease: BatchLease,
@@ -219,9 +232,6 @@ class Reconciler:
                 if not progress.ending:
                     progress.unknown_there = await self._comparer.find_unmet(lease, met)
                 break
-        progress.walked_at = self._now()
-        await self._save(lease, progress)
-        logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
         return compared, progress
 
     async def _renew(self, lease: BatchLease) -> bool:
@@ -279,7 +289,7 @@ class Reconciler:
         )
 
 
-def _explain(progress: Progress) -> list[Reason]:
+def _list_reasons(progress: Progress) -> list[Reason]:
     """What healing found; empty when no walk was made."""
     if progress.walked_at is None:
         return []

@@ -76,14 +76,14 @@ class BatchCalls:
             raise ProviderError(404, f"There is no agent {agent_id}.")
         limit = self.options.max_active_batches
         if limit is not None and self.records.count_active() >= limit:
-            message = f"{limit} batches are being called already."
+            message = f"{limit} batches are already being called."
             raise ProviderError(429, message, kind="concurrent_call_limit_exceeded", headers={"Retry-After": "1"})
 
     def _answer(self, batch: Batch, fault: UploadFault | None) -> Response:
         answer = JSONResponse({"data": _describe_batch(batch)})
         if fault is not None and fault.startswith("accepted_"):
             status = int(fault.removeprefix("accepted_"))
-            raise ProviderError(status, "A fault of the sandbox: the batch is being called all the same.")
+            raise ProviderError(status, "A fault of the sandbox: the batch is being called anyway.")
         if fault == "lost_answer":
             return NoAnswer()
         return LateAnswer(answer, self.faults) if fault == "hang" else answer
@@ -95,18 +95,18 @@ class BatchCalls:
         if self.faults.odd_entries:
             body: dict[str, Any] = {"data": [*map(_describe_oddly, page), *_ODD_ENTRIES]}
         else:
-            body = {"data": [self._show(batch) for batch in page]}
+            body = {"data": [self._shape_batch(batch) for batch in page]}
         if self.options.list_totals or self.faults.always_more:
             body |= describe_end(self.faults, offset + len(page), len(batches))
         return JSONResponse(body)
 
     async def show_batch(self, request: Request) -> Response:
-        return JSONResponse({"data": self._show(self._find(request))})
+        return JSONResponse({"data": self._shape_batch(self._find(request))})
 
     async def show_metrics(self, request: Request) -> Response:
         return JSONResponse({"data": self._find(request).metrics()})
 
-    def _show(self, batch: Batch) -> dict[str, Any]:
+    def _shape_batch(self, batch: Batch) -> dict[str, Any]:
         return self.records.reshape(_describe_batch(batch))
 
     def _find(self, request: Request) -> Batch:

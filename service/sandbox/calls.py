@@ -136,7 +136,7 @@ _INTENTS = {
         "Customer says the dues are not the ₹ amount claimed; wants a statement.",
     ),
     "wrong_number": _Intent(
-        6, (10, 70, 20), "There is nobody of that name here.", "The number belongs to somebody else."
+        6, (10, 70, 20), "There is nobody by that name here.", "The number belongs to somebody else."
     ),
     "do_not_call": _Intent(3, (0, 20, 80), "Do not call me again.", "Customer asked not to be called again."),
     "unclear": _Intent(2, (10, 70, 20), "Hello? I can't hear you well.", "Line was poor, nothing could be agreed."),

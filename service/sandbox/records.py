@@ -150,11 +150,11 @@ class Records:
     def open_conversation(self, attempt: Attempt) -> None:
         attempt.batch.attempts.setdefault(attempt.row, []).append(attempt)
         if self._shown == "all":
-            self._show(attempt)
+            self._add_conversation(attempt)
 
     def close_conversation(self, attempt: Attempt) -> None:
         if self._shown == "ended":
-            self._show(attempt)
+            self._add_conversation(attempt)
 
     def list_conversations(self, agent_id: int | None, limit: int, offset: int) -> tuple[list[Attempt], int]:
         """A page, newest first, and the total.
@@ -169,7 +169,7 @@ class Records:
         """The conversation; of several attempts that share the id, the latest."""
         return self._by_id.get(conversation_id)
 
-    def _show(self, attempt: Attempt) -> None:
+    def _add_conversation(self, attempt: Attempt) -> None:
         self._all.append(attempt)
         self._by_agent.setdefault(attempt.batch.agent_id, []).append(attempt)
         self._by_id[attempt.conversation_id] = attempt

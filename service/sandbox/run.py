@@ -30,7 +30,7 @@ def run_sandbox(flags: dict[str, Any]) -> None:
         asyncio.run(_serve(options, faults, flags["host"], flags["port"]))
     except OSError as error:
         raise click.ClickException(
-            f"{flags['host']}:{flags['port']} cannot be listened on ({error.strerror}): give a free --port"
+            f"Cannot listen on {flags['host']}:{flags['port']} ({error.strerror}): give another --host or --port"
         ) from error
 
 

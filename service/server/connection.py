@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.server.heads import (
-    NO_PLACE,
+    NO_SLOT,
     TRAILERS,
     RequestError,
     answer_probes_only,
@@ -128,17 +128,17 @@ class HttpConnection(HttpToolsProtocol):
     # The life of the connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        place = self._keeper.admit(self)
-        if place == "full":
+        slot = self._keeper.admit(self)
+        if slot == "full":
             self.transport = transport
             self._is_discarding = True
-            transport.write(render_refusal(503, NO_PLACE, self.server_state.default_headers))
+            transport.write(render_refusal(503, NO_SLOT, self.server_state.default_headers))
             transport.close()
             return
         super().connection_made(transport)
         self.flow = QueueingFlow(transport, self.pipeline)
         self._answers = Answers(transport.write, transport.is_closing, self._end_after_answer)
-        if place == "reserved":
+        if slot == "reserved":
             self._is_reserved = True
             self.app = answer_probes_only(self.app, self._keeper)
 

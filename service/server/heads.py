@@ -13,7 +13,7 @@ from service.web.middleware import NO_SNIFFING, PROBES
 from service.web.problems import render_error
 
 RETRY_AFTER_SECONDS = 5
-NO_PLACE = "All places for connections are taken: try again"
+NO_SLOT = "All connection slots are in use: try again"
 
 Header = tuple[bytes, bytes]
 
@@ -30,27 +30,27 @@ class RequestError(Exception):
 
 def render_refusal(status: int, message: str, more: Sequence[Header]) -> bytes:
     """The whole answer, byte for byte, after which the connection closes."""
-    headers, body = _describe(status, message)
+    headers, body = _make_error(status, message)
     lines = b"".join(name + b": " + value + b"\r\n" for name, value in (*more, *headers, (b"connection", b"close")))
     return STATUS_LINE[status] + lines + b"\r\n" + body
 
 
 def answer_probes_only(app: ASGIApp, keeper: ConnectionKeeper) -> ASGIApp:
-    """The application of a reserved place."""
+    """The application for a connection with a reserved slot."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PROBES:
             await app(scope, receive, send)
             return
         keeper.count_cut("full")
-        headers, body = _describe(503, NO_PLACE)
+        headers, body = _make_error(503, NO_SLOT)
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     return answer
 
 
-def _describe(status: int, message: str) -> tuple[list[Header], bytes]:
+def _make_error(status: int, message: str) -> tuple[list[Header], bytes]:
     body = render_error(message, "unavailable" if status == 503 else "invalid_request")
     headers = [
         (b"content-type", b"application/json"),

@@ -3,10 +3,10 @@
 One sweep a second checks all of them, so that a request needs no timer: a connection only records what it is doing, and
 the sweep records since when. Time limits are therefore exact to one sweep.
 
-When all places are taken, a new connection gets that of the one that has kept the server waiting the longest: first
-those that never sent a request, have an unfinished head or a stalled body, then the one that has been idle the longest.
-Otherwise a client that opens connections and leaves them alone could lock the provider out. When all are busy, some
-reserved places serve the probes, so that a busy service is not taken for a dead one and restarted.
+When all slots are in use, a new connection takes the slot of the one that has kept the server waiting the longest:
+first those that never sent a request, have an unfinished head or a stalled body, then the one that has been idle the
+longest. Otherwise a client that opens connections and leaves them alone could lock the provider out. When all are busy,
+some reserved slots serve the probes, so that a busy service is not taken for a dead one and restarted.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ logger = structlog.get_logger()
 
 SWEEPS_PER_LOG_LINE = 10
 
-Place = Literal["open", "reserved", "full"]
-"""What a new connection gets: a place, one for a probe, or none."""
+Slot = Literal["open", "reserved", "full"]
+"""What a new connection gets: a slot, one for a probe, or none."""
 STAGES = ("silent", "head", "body", "answering", "idle", "rest", "refused", "closing")
 
 
@@ -33,7 +33,7 @@ class ConnectionLimits:
 
     connections: int = 2000
     reserve: int = 64
-    """Places beyond ``connections``, each for one answer: to a probe, or that the service is full."""
+    """Slots beyond ``connections``, each for one answer: to a probe, or that the service is full."""
     head_bytes: int = 64 * 1024
     """Of the URL and the headers together."""
     headers: int = 100
@@ -146,7 +146,7 @@ def _check_body(limits: ConnectionLimits, connection: Watched, now: float, elaps
         connection.cut_off("slow_body", f"Nothing of the body arrived for {limits.stalled_seconds:g} s")
     elif seconds >= limits.rate_grace_seconds and notes.body_bytes < limits.body_bytes_per_second * seconds:
         rate = limits.body_bytes_per_second
-        connection.cut_off("slow_body", f"The body arrived at less than {rate:g} bytes a second")
+        connection.cut_off("slow_body", f"The body arrived at less than {rate:g} bytes per second")
 
 
 def _takes_too_little(limits: ConnectionLimits, connection: Watched, now: float, size: int) -> bool:
@@ -191,16 +191,16 @@ class ConnectionKeeper:
         """Counts a connection that was refused or cut off."""
         self._cut[(reason,)] += 1
 
-    def admit(self, connection: Watched) -> Place:
-        """The place of a new connection, if necessary that of one that waits for its client."""
-        places: tuple[tuple[Place, set[Watched], int], ...] = (
+    def admit(self, connection: Watched) -> Slot:
+        """The slot of a new connection, if necessary that of one that waits for its client."""
+        slots: tuple[tuple[Slot, set[Watched], int], ...] = (
             ("open", self._open, self.limits.connections),
             ("reserved", self._reserved, self.limits.reserve),
         )
-        for place, taken, maximum in places:
-            if len(taken) < maximum or self._make_room(place, taken):
+        for slot, taken, maximum in slots:
+            if len(taken) < maximum or self._make_room(slot, taken):
                 taken.add(connection)
-                return place
+                return slot
         self.count_cut("full")
         return "full"
 
@@ -257,17 +257,17 @@ class ConnectionKeeper:
             self.leave(connection)
             connection.transport.abort()
 
-    def _make_room(self, place: Place, taken: set[Watched]) -> bool:
+    def _make_room(self, slot: Slot, taken: set[Watched]) -> bool:
         """Closes the connection that has kept the server waiting the longest, if there is one. They are listed at most
         once between two sweeps, so that a flood of new connections does not list them each time."""
-        if place not in self._victims:
-            self._victims[place] = self._list_victims(taken)
-        victims = self._victims[place]
+        if slot not in self._victims:
+            self._victims[slot] = self._list_victims(taken)
+        victims = self._victims[slot]
         while victims:
             victim, activity = victims.pop()
             if victim in taken and victim.activity() == activity and not victim.transport.get_write_buffer_size():
                 self.leave(victim)
-                victim.cut_off("made_room", "There was no place left for a slow request: send it again")
+                victim.cut_off("made_room", "A slow request had to make room: send it again")
                 victim.transport.close()
                 return True
         return False

@@ -141,7 +141,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"{host}:{port} cannot be listened on ({error.strerror}): set OUTCOMES_HOST and OUTCOMES_PORT"
+            f"Cannot listen on {host}:{port} ({error.strerror}): set OUTCOMES_HOST and OUTCOMES_PORT"
         ) from error
     return listener
 

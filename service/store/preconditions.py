@@ -1,5 +1,7 @@
 """What the service requires of a database, checked before the first table is created."""
 
+import re
+
 import asyncpg
 import structlog
 
@@ -9,6 +11,7 @@ from service.store.database_url import CHECKED, SESSION, read_database_url
 
 logger = structlog.get_logger()
 
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 OLDEST_VERSION = 150000
 STATEMENTS_LOST = (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
 POOLER_REMEDY = "connect to Postgres itself, or with pool_mode = session: the service has its own pool"
@@ -69,7 +72,7 @@ def explain_failure(error: BaseException) -> OutcomesError:
             "special characters"
         )
     # Messages of the driver may quote the address; those of the system and the server do not.
-    reason = _first_line(error) if isinstance(error, (OSError, asyncpg.PostgresError)) else ""
+    reason = _ERRNO.sub("", _first_line(error)) if isinstance(error, (OSError, asyncpg.PostgresError)) else ""
     return DatabaseError(
         f"The database does not answer ({reason or type(error).__name__}): "
         "check OUTCOMES_DATABASE_URL, and that Postgres runs"

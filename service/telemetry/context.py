@@ -76,7 +76,7 @@ class Actor(NamedTuple):
 
 
 SERVICE = Actor("service")
-"""The service acting by itself."""
+"""The service acting on its own."""
 COMMAND_LINE = Actor("command line")
 SETTING = Actor("setting")
 """The key of OUTCOMES_API_KEY."""

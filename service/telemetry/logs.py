@@ -65,8 +65,8 @@ def configure_logs(level: str, *, for_people: bool = False) -> None:
 
 
 class LineLimit:
-    """Allows a few lines a second for each reason, so that a flood of events does not flood the log too. It counts the
-    lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
+    """Allows a few lines per second for each reason, so that a flood of events does not flood the log too. It
+    counts the lines that it suppresses, and logs the count as one line, named ``event``, when the second is over.
 
     A reason is a static word. It is remembered for as long as its second lasts.
     """

@@ -105,7 +105,7 @@ class Metrics:
         )
         self.secret_used = tally(
             "outcomes_webhook_secret_used",
-            "Webhooks verified, by target and place of the secret in its list from 1: one that does not grow can go.",
+            "Webhooks verified, by target and the secret's number in its list, from 1. An unused one can be removed.",
             ["target", "secret"],
         )
         self.events = counter(
@@ -134,7 +134,7 @@ class Metrics:
         self.backlog_bytes = gauge("outcomes_backlog_bytes", "Bytes of their bodies.")
         self.connections = Levels(
             "outcomes_connections",
-            "Open connections by stage: silent (never sent a request), head and body (of a request, coming), "
+            "Open connections by stage: silent (never sent a request), head and body (being received), "
             "answering, idle, rest (of a body, after its answer), refused, closing.",
             ["stage"],
             registry,
@@ -174,7 +174,7 @@ class Metrics:
         )
         self.reconciliation_overdue_seconds = gauge(
             "outcomes_reconciliation_overdue_seconds",
-            "Seconds for which the comparison that is due for longest has waited; 0: none is due.",
+            "Seconds for which the longest overdue comparison has waited; 0: none is due.",
         )
         self.exports = counter(
             "outcomes_exports",

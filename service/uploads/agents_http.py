@@ -13,7 +13,7 @@ from service.web.responses import JsonResponse, One, Page, Time, to_page
 AGENT_ID = Id("agent_id", "agent", "The provider's id of the agent")
 MAX_ID = 10**18 - 1
 ONLY_AGENT = Number("agent_id", "Only this agent", default=None, minimum=0, maximum=MAX_ID)
-AFTER = Number("after", "Agents after this one", default=None, minimum=0, maximum=MAX_ID)
+AFTER = Number("after", "Agents after this one: `next` of the previous page", default=None, minimum=0, maximum=MAX_ID)
 LIMIT = Number("limit", "Maximum number of agents", default=100, minimum=1, maximum=100)
 
 MAX_BATCHES = 200
@@ -44,7 +44,7 @@ class AgentFields(msgspec.Struct):
     parameters: list[str]
     """Call parameters: the columns of its files, and those of calls whose file is not known."""
     results: list[str]
-    """Results that a call really had."""
+    """Results that at least one call had."""
 
 
 class Agents:

@@ -6,6 +6,7 @@ It exits when its standard input closes, because its caller is gone.
 
 import csv
 import hashlib
+import io
 import os
 import random
 import sys
@@ -21,13 +22,13 @@ from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.phones.plans import WORLD, find_origin, split_code
 from service.uploads.report import (
-    ERROR_COLUMN,
     PHONE_COLUMN,
     ContactError,
     ContactsOptions,
     ContactsReport,
     LeftOutKind,
     Part,
+    Rejected,
     mask_cell,
     mask_phone,
 )
@@ -45,8 +46,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[Part, ...]
     test_recipients: int
     seed: int
-    rejected_path: str = ""
-    """Where to write the rows with errors; "" for nowhere."""
+    rejected: Rejected | None = None
     phones_path: str = ""
     """Where to write the phones of all rows without errors, each once and sorted; "" for nowhere."""
     left_out_path: str = ""
@@ -98,7 +98,7 @@ class _Check:
         with ExitStack() as stack:
             stack.callback(rows.close)
             writers = [_PartWriter(part, columns, options.ref_column, stack) for part in parts]
-            rejected = _RejectedWriter(self._task.rejected_path, columns, stack) if self._task.rejected_path else None
+            rejected = _RejectedWriter(self._task.rejected, columns, stack) if self._task.rejected else None
             self._run_rows(rows, writers, rejected)
             for writer in writers:
                 writer.flush()
@@ -236,15 +236,26 @@ def _join_cells(row: list[str]) -> bytes:
 class _RejectedWriter:
     """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded."""
 
-    def __init__(self, path: str, columns: list[str], stack: ExitStack) -> None:
-        file = stack.enter_context(Path(path).open("w", encoding="utf-8-sig", errors="replace", newline=""))  # noqa: SIM115
+    def __init__(self, rejected: Rejected, columns: list[str], stack: ExitStack) -> None:
+        file = stack.enter_context(Path(rejected.copy_path).open("w", encoding="utf-8", newline=""))  # noqa: SIM115
         self._rows = csv.writer(file)
-        self._rows.writerow([*columns, ERROR_COLUMN])
+        self._batch_key = rejected.batch_key
         self._width = len(columns)
+        self._count = 0
 
     def add(self, row: list[str], error: ContactError) -> None:
+        self._count += 1
+        cells = [cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row]
         padding = [""] * (self._width - len(row))
-        self._rows.writerow([*row[: self._width], *padding, str(error), *row[self._width :]])
+        line = write_line([*cells[: self._width], *padding, str(error), *cells[self._width :]])
+        self._rows.writerow((self._batch_key, self._count, line))
+
+
+def write_line(cells: list[str]) -> str:
+    """A line of a CSV with its line end."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()
 
 
 class _PartWriter:

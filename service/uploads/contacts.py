@@ -13,7 +13,7 @@ import msgspec
 
 from service.errors import InvalidRequestError, UnavailableError
 from service.uploads.checking import Message, Task, check_file
-from service.uploads.report import ContactsOptions, ContactsReport, Part
+from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected
 from service.uploads.rows import open_rows
 
 PROCESS_BYTES = 2**20  # a larger file is worth starting a process
@@ -32,6 +32,7 @@ async def check_contacts(
     path: Path,
     options: ContactsOptions,
     parts: tuple[Part, ...] = (),
+    rejected: Rejected | None = None,
     *,
     test_recipients: int = 0,
     seed: int = 0,
@@ -39,7 +40,8 @@ async def check_contacts(
     phones_path: str = "",
     left_out_path: str = "",
 ) -> ContactsReport:
-    """The report on a file. Its recipients are written to ``parts``; of two, the second gets a seeded sample.
+    """The report on a file. Its recipients are written to ``parts``; of two, the second gets a seeded sample. Rows with
+    errors are written to ``rejected``.
 
     The parts are usable only when ``error_count`` is 0. ``on_progress`` is called with the rows read so far.
     ``phones_path`` and ``left_out_path``: see ``Task``.
@@ -49,6 +51,7 @@ async def check_contacts(
         path=str(path),
         options=options,
         parts=parts,
+        rejected=rejected,
         test_recipients=test_recipients,
         seed=seed,
         phones_path=phones_path,

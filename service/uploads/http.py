@@ -13,8 +13,8 @@ from service.errors import ConflictError, DuplicateRequestError, InvalidRequestE
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
 from service.uploads.files import ReceivedFile, keep_file, receive_form
-from service.uploads.report import CalledLately, ContactError, Duplicate, Duplicates, Invalid, LeftOut
-from service.uploads.storing import UploadRequest
+from service.uploads.report import ContactError, Duplicate, Duplicates, FileSummary, Invalid, LeftOut
+from service.uploads.storing import Uploaded, UploadRequest
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
 from service.web.parameters import Choice, Fields, Flag, Number, Parameter, Percent, Text, refuse_body
@@ -84,7 +84,7 @@ DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").but(
 DUPLICATES = Choice[Duplicates, Duplicates](
     "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
     get_args(Duplicates), default="reject",
-).but(example="first", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
+).but(example="reject", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
 ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on").but(example=False)
 FORCE = Flag(
     "force", "Call these people again, although the same file was uploaded within 24 hours, or may have been sent"
@@ -104,7 +104,7 @@ REGION = Region("region", "The country of the phones without a country code; oth
 INVALID = Choice[Invalid, Invalid](
     "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
     default="reject",
-).but(example="skip", words=("errors",))  # fmt: skip
+).but(example="reject", words=("errors",))  # fmt: skip
 CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
 ).but(example="7d", words=("called",))
@@ -120,33 +120,27 @@ REFUSED = dict.fromkeys(("schedule", "scheduled", "scheduling", "delay", "later"
 """Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
 
 
-class DryRun(msgspec.Struct):
+class UploadedBatch(ProviderBatch, kw_only=True):
+    """A batch as the provider answered it, and the upload that it comes from."""
+
+    upload_id: int
+    """Its number in ``GET /v1/uploads``."""
+    file: FileSummary | None
+    """What was found in the file; null for an upload of an earlier version."""
+
+
+class DryRun(FileSummary, kw_only=True):
     """The report on a file. The lists name the first 100; the counts are of all."""
 
     valid: bool
+    """Whether it would be sent as it is."""
     columns_refused: str | None
     """Why the file's columns are refused: see ``accept_columns``."""
     columns: list[str]
-    recipients: int
-    """Rows that would be called."""
     bytes: int
-    countries: dict[str, int]
-    """Recipients by the country of their phones, such as ``IN``; a country code such as ``+1`` where no country has
-    the number."""
-    unlikely: int
-    """Recipients with a phone that is possible, but not in use as far as is known."""
-    skipped: int
-    """Rows left out because of errors: see ``invalid``."""
-    error_count: int
-    error_kinds: dict[str, int]
     errors: list[ContactError]
-    duplicate_count: int
     duplicates: list[Duplicate]
-    left_out_count: int
-    """Rows without errors that would not be called: of suppressed people, and see ``skip_called_within``."""
-    left_out_kinds: dict[str, int]
     left_out: list[LeftOut]
-    called: CalledLately | None
 
 
 class Uploads:
@@ -163,7 +157,7 @@ class Uploads:
                 parameters=(IDEMPOTENCY_KEY,),
                 bodies=(Form(FIELDS, needed=(AGENT_ID, NAME)),),
                 answers=(
-                    Answer(One[ProviderBatch], "The batch, as the provider answered it", headers=(replayed,)),
+                    Answer(One[UploadedBatch], "The batch, as the provider answered it", headers=(replayed,)),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
                 errors=(DuplicateRequestError, KeyReusedError, ProviderError), is_tolerant=True,
@@ -171,7 +165,7 @@ class Uploads:
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
                 parameters=(BATCH_ID,),
-                answers=(Answer(One[ProviderBatch], "The batch that the rest became"),),
+                answers=(Answer(One[UploadedBatch], "The batch that the rest became"),),
                 errors=(ConflictError, ProviderError),
             ),
         ]  # fmt: skip
@@ -184,16 +178,21 @@ class Uploads:
             if fields.read(DRY_RUN):
                 report, refusal = await self._uploader.check(asked)
                 is_valid = refusal is None and not report.is_refused
-                found = {name: getattr(report, name) for name in DryRun.__struct_fields__[2:]}
-                return JsonResponse(One(DryRun(is_valid, refusal, **found)))
-            batch, is_repeated = await self._uploader.upload(asked)
-        headers = {"idempotency-replayed": "true"} if is_repeated else {}
-        return JsonResponse(One(batch), headers=headers)
+                found = {name: getattr(report, name) for name in DryRun.__struct_fields__ if hasattr(report, name)}
+                return JsonResponse(One(DryRun(valid=is_valid, columns_refused=refusal, **found)))
+            uploaded = await self._uploader.upload(asked)
+        headers = {"idempotency-replayed": "true"} if uploaded.is_repeated else {}
+        return JsonResponse(One(_show(uploaded)), headers=headers)
 
     async def promote(self, request: Request) -> Response:
         """Sends the rest of a test batch's file, once. Returns the batch that it became. Takes no body."""
         await refuse_body(request, "a promotion takes none, and calls the rest for real: send it empty")
-        return JsonResponse(One(await self._uploader.promote(BATCH_ID.read(request))))
+        return JsonResponse(One(_show(await self._uploader.promote(BATCH_ID.read(request)))))
+
+
+def _show(uploaded: Uploaded) -> UploadedBatch:
+    batch = msgspec.structs.asdict(uploaded.batch)
+    return UploadedBatch(**batch, upload_id=uploaded.upload_id, file=uploaded.summary)
 
 
 def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Self
 
+from service.counts import count
 from service.formant.batches import OddEntry, ProviderBatch
 
 CLOCK_SLACK = timedelta(minutes=5)
@@ -132,9 +133,9 @@ def decide(
     return Decision(None, doubt) if doubt else Decision(options[0].id)
 
 
-def describe_unreadable(count: int) -> str:
+def describe_unreadable(number: int) -> str:
     """Why the list alone does not decide."""
-    entries = "1 entry" if count == 1 else f"{count} entries"
+    entries = count(number, "entry", "entries")
     return f"{entries} of the provider's list cannot be read and could be it: look in the provider's dashboard"
 
 

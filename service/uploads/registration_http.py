@@ -12,7 +12,7 @@ from service.web.operations import Answer, File, Form, Operation
 from service.web.parameters import Flag
 from service.web.responses import JsonResponse, One
 
-FORCE = Flag("force", "Register the file although its number of rows is not the provider's")
+FORCE = Flag("force", "Register the file even if the provider counts another number of recipients")
 
 
 class Registrations:

@@ -37,6 +37,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     copy_path: str
 
 
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to write the rows with errors, for COPY into ``rejected_rows``."""
+
+    batch_key: int
+    copy_path: str
+
+
 class ContactError(msgspec.Struct):
     """An error in one row; ``value`` is masked."""
 
@@ -80,24 +87,41 @@ class CalledLately(msgspec.Struct):
     several."""
 
 
-class ContactsReport(msgspec.Struct):
+class FileSummary(msgspec.Struct, kw_only=True):
+    """What was found in a file, in numbers."""
+
+    recipients: int = 0
+    """Rows that are called."""
+    countries: dict[str, int] = {}
+    """Recipients by the country of their phones, such as ``IN``; a country code such as ``+1`` where no country has
+    the number."""
+    unlikely: int = 0
+    """Recipients with a phone that is possible, but not in use as far as is known."""
+    skipped: int = 0
+    """Rows left out because of errors: see ``invalid``."""
+    error_count: int = 0
+    error_kinds: dict[str, int] = {}
+    duplicate_count: int = 0
+    left_out_count: int = 0
+    """Rows without errors that are not called: of suppressed people, and see ``skip_called_within``."""
+    left_out_kinds: dict[str, int] = {}
+    called: CalledLately | None = None
+    """Only where it was asked for, and in a dry run."""
+
+
+def read_summary(report: str | None) -> FileSummary | None:
+    """A summary as it is stored; fields that a newer version added are absent from older ones."""
+    return msgspec.json.decode(report, type=FileSummary) if report else None
+
+
+class ContactsReport(FileSummary, kw_only=True):
     """The report on a file. The lists hold the first 100; the counts cover all."""
 
     columns: list[str]
-    recipients: int = 0
     bytes: int = 0
-    countries: dict[str, int] = {}
-    unlikely: int = 0
-    skipped: int = 0
-    error_count: int = 0
-    error_kinds: dict[str, int] = {}
     errors: list[ContactError] = []
-    duplicate_count: int = 0
     duplicates: list[Duplicate] = []
-    left_out_count: int = 0
-    left_out_kinds: dict[str, int] = {}
     left_out: list[LeftOut] = []
-    called: CalledLately | None = None
     is_refused: bool = False
     """Whether it has errors and rows with errors are not skipped."""
     part_counts: list[int] = []
@@ -105,6 +129,9 @@ class ContactsReport(msgspec.Struct):
     """SHA-256, in hex, of the columns and the normalised rows; encoding and delimiter do not change it."""
     people_digest: str = ""
     """SHA-256, in hex, of the sorted phones."""
+
+    def summarise(self) -> FileSummary:
+        return FileSummary(**{name: getattr(self, name) for name in FileSummary.__struct_fields__})
 
     def add_error(self, error: ContactError) -> None:
         """Counts an error, and lists it while there is room."""

@@ -1,25 +1,29 @@
 """The states of uploads over HTTP, and the manual resolution of unknown ones."""
 
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated
 
+import asyncpg
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.store.database import Database
+from service.uploads.checking import write_line
+from service.uploads.report import ERROR_COLUMN, FileSummary, read_summary
 from service.uploads.resolution import Resolver
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Choice, Id, Number, read_json
 from service.web.responses import JsonResponse, One, Page, Time, to_page
 
 UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
-UPLOAD_ID = Id("upload_id", "upload", "Its number, from `GET /v1/uploads`")
-STATE = Choice("state", "Only those in this state", UPLOAD_STATES, default=None)
+UPLOAD_ID = Id("upload_id", "upload", "The upload's number, from `GET /v1/uploads`")
+STATE = Choice("state", "Only uploads in this state", UPLOAD_STATES, default=None)
 LIMIT = Number("limit", "Maximum number of uploads", default=20, minimum=1, maximum=100)
-BEFORE = Number("after", "`next` of the page before", default=None, minimum=1, maximum=2**62)
+BEFORE = Number("after", "Uploads after this one: `next` of the previous page", default=None, minimum=1, maximum=2**62)
 
 
 class Upload(msgspec.Struct):
@@ -49,10 +53,13 @@ class Upload(msgspec.Struct):
     next_lookup_at: Time | None
     withheld_batches: list[int]
     """Listed batches that are not shown, because they may be this upload while it is ``unknown``."""
+    file: FileSummary | None
+    """What was found in its file; null until it is checked."""
 
 
 RESOLUTIONS = '{"batch_id": 456} or {"not_sent": true}'
 MAX_DENIED = 1000
+REJECTED_ROWS = 1000
 
 
 class Resolution(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,6 +93,10 @@ class UploadStates:
                 parameters=(UPLOAD_ID,), answers=(Answer(One[Upload]),),
             ),
             Operation(
+                "GET", "/v1/uploads/{upload_id}/rejected.csv", self.download_rejected, "upload", "Uploads",
+                parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+            ),
+            Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
                 parameters=(UPLOAD_ID,),
                 bodies=(Json(Resolution, f"Either `{RESOLUTIONS.replace(' or ', '` or `')}`"),),
@@ -97,11 +108,46 @@ class UploadStates:
         """Uploads with their state, newest first. An upload whose answer was lost is ``unknown``."""
         limit, before, state = LIMIT.read(request), BEFORE.read(request) or 2**62, STATE.read(request)
         page = self._database.queries.list_uploads(self._database.pool, state=state, before=before, limit=limit + 1)
-        return JsonResponse(to_page([Upload(**row) async for row in page], limit, "upload_id"))
+        return JsonResponse(to_page([_to_upload(row) async for row in page], limit, "upload_id"))
 
     async def get(self, request: Request) -> Response:
         """One upload: its state and progress."""
         return JsonResponse(One(await self._read(UPLOAD_ID.read(request))))
+
+    async def download_rejected(self, request: Request) -> Response:
+        """The rows that an upload with ``invalid=skip`` left out, each with its ``error``. Correct them, and upload the
+        file. The rows are deleted after 30 days."""
+        upload_id = UPLOAD_ID.read(request)
+        report = await self._database.queries.get_upload_report(self._database.pool, batch_key=upload_id)
+        lines = self._list_rejected(upload_id)
+        first = await anext(lines, None)
+        if report is None or first is None:
+            raise NotFoundError(f"Upload {upload_id} left out no rows because of errors, or they were deleted since")
+
+        async def write() -> AsyncIterator[str]:
+            yield "\ufeff" + write_line([*report["columns"], ERROR_COLUMN])
+            yield first
+            async for line in lines:
+                yield line
+
+        name = f"upload-{upload_id}-rejected.csv"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(write(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def _list_rejected(self, upload_id: int) -> AsyncIterator[str]:
+        after = 0
+        while True:
+            rows = [
+                row
+                async for row in self._database.queries.list_rejected_rows(
+                    self._database.pool, batch_key=upload_id, after=after, limit=REJECTED_ROWS
+                )
+            ]
+            for row in rows:
+                yield row["line"]
+            if len(rows) < REJECTED_ROWS:
+                return
+            after = rows[-1]["row_no"]
 
     async def resolve(self, request: Request) -> Response:
         """Resolves an unknown upload by hand. 409 where the evidence is against it, with what could be it."""
@@ -127,4 +173,8 @@ class UploadStates:
         row = await self._database.queries.get_upload(self._database.pool, batch_key=upload_id)
         if row is None:
             raise NotFoundError(f"There is no upload {upload_id}")
-        return Upload(**row)
+        return _to_upload(row)
+
+
+def _to_upload(row: asyncpg.Record) -> Upload:
+    return Upload(**{**row, "file": read_summary(row["file"])})

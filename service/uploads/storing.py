@@ -15,15 +15,17 @@ import structlog
 
 from service.access.audit import record_audit
 from service.errors import ConflictError, DuplicateRequestError, UnavailableError
+from service.formant.batches import ProviderBatch
 from service.store.database import COPY_SECONDS, Connection, Database
 from service.uploads.columns import bind_columns
-from service.uploads.report import PHONE_COLUMN, ContactsReport, Duplicates, Invalid, Part
+from service.uploads.report import PHONE_COLUMN, ContactsReport, Duplicates, FileSummary, Invalid, Part, Rejected
 from service.uploads.rows import MAX_CELL_CHARACTERS
 
 logger = structlog.get_logger()
 
 HELD_PART_BYTES = 2**20
 RECIPIENT_COLUMNS = ("batch_key", "recipient_no", "phone", "parameters")
+REJECTED_COLUMNS = ("batch_key", "row_no", "line")
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +67,17 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256(msgspec.json.encode(asked)).digest()
 
 
+class Uploaded(NamedTuple):
+    """The batch that an upload became, as the provider answered it, and what was found in its file."""
+
+    upload_id: int
+    batch: ProviderBatch
+    summary: FileSummary | None
+    """None for an upload of an earlier version."""
+    is_repeated: bool = False
+    """Whether this is the answer to an earlier request."""
+
+
 class StoredPart(NamedTuple):
     """A part of the file, and the state of its batch once it is stored."""
 
@@ -74,7 +87,7 @@ class StoredPart(NamedTuple):
 
 
 async def store_parts(
-    database: Database, request: UploadRequest, report: ContactsReport, parts: list[StoredPart]
+    database: Database, request: UploadRequest, report: ContactsReport, parts: list[StoredPart], rejected: Rejected
 ) -> None:
     """Stores checked parts and the column contract in one transaction. A ``held`` part keeps its file in the database
     until it is sent.
@@ -98,6 +111,7 @@ async def store_parts(
                     database, connection, "upload", f"upload {stored.part.batch_key}", stored.state,
                     agent_id=request.agent_id, recipients=stored.recipients,
                 )  # fmt: skip
+            await _store_report(database, connection, report, rejected)
             repeated = await database.queries.record_file(
                 connection,
                 batch_keys=[stored.part.batch_key for stored in parts],
@@ -131,6 +145,18 @@ async def _store_part(database: Database, connection: Connection, stored: Stored
     )
     if recorded is None:
         raise ConflictError(f"Upload {part.batch_key} was given up while its file was checked: upload it again")
+
+
+async def _store_report(database: Database, connection: Connection, report: ContactsReport, rejected: Rejected) -> None:
+    summary = msgspec.json.encode(report.summarise()).decode()
+    await database.queries.insert_upload_report(
+        connection, batch_key=rejected.batch_key, report=summary, columns=report.columns
+    )
+    if report.skipped:
+        await connection.copy_to_table(
+            "rejected_rows", source=Path(rejected.copy_path), columns=REJECTED_COLUMNS, format="csv",
+            timeout=COPY_SECONDS,
+        )  # fmt: skip
 
 
 async def _hold_file(database: Database, connection: Connection, batch_key: int, path: Path) -> None:

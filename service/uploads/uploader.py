@@ -40,9 +40,9 @@ from service.uploads.contacts import check_contacts, read_columns
 from service.uploads.exclusion import NO_SUPPRESSION, compare_people, mark_suppressed
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
-from service.uploads.report import ContactsOptions, ContactsReport, Part
+from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, read_summary
 from service.uploads.sending import Sender
-from service.uploads.storing import StoredPart, UploadRequest, explain_repeat, restore_file, store_parts
+from service.uploads.storing import StoredPart, Uploaded, UploadRequest, explain_repeat, restore_file, store_parts
 
 logger = structlog.get_logger()
 
@@ -71,8 +71,8 @@ class Uploader:
             return report, error.message
         return report, None
 
-    async def upload(self, request: UploadRequest) -> tuple[ProviderBatch, bool]:
-        """The batch as the provider answered it, once stored, and whether it is the answer to an earlier request.
+    async def upload(self, request: UploadRequest) -> Uploaded:
+        """The batch as the provider answered it, once stored.
 
         Raises InvalidRequestError for an unusable file (nothing is stored or sent), DuplicateRequestError,
         KeyReusedError, ProviderError when the provider refused it or its answer was lost, UnavailableError when there
@@ -83,16 +83,16 @@ class Uploader:
         tokens = (secrets.token_hex(8), secrets.token_hex(8))
         begun = await self._begin(request, columns, tokens)
         if begun["refusal"] is not None:
-            return await self._answer_earlier(begun["earlier_key"], begun["refusal"]), True
+            return await self._answer_earlier(begun["earlier_key"], begun["refusal"])
         with make_folder() as folder:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
-                    await self._prepare(request, columns, parts, lease.report_progress)
-                sending = sender.send(begun["batch_key"], Path(parts[-1].upload_path), lease)
-                return await _finish(sending), False
+                    report = await self._prepare(request, columns, parts, lease.report_progress)
+                batch = await _finish(sender.send(begun["batch_key"], Path(parts[-1].upload_path), lease))
+        return Uploaded(begun["batch_key"], batch, report.summarise())
 
-    async def promote(self, test_batch_id: int) -> ProviderBatch:
+    async def promote(self, test_batch_id: int) -> Uploaded:
         """Sends the main batch of a test batch, once; raises NotFoundError or ConflictError when it cannot."""
         sender = self._require_sender()
         async with self._database.pool.acquire() as connection, connection.transaction():
@@ -116,32 +116,38 @@ class Uploader:
             path = Path(folder) / "contacts.csv"
             async with hold_lease(self._database, [begun["main_key"]]) as lease:
                 await restore_file(self._database, begun["main_key"], path)
-                return await _finish(sender.send(begun["main_key"], path, lease))
+                batch = await _finish(sender.send(begun["main_key"], path, lease))
+        upload = await self._database.queries.get_upload(self._database.pool, batch_key=begun["main_key"])
+        return Uploaded(begun["main_key"], batch, read_summary(upload["file"]))
 
     async def _prepare(
         self, request: UploadRequest, columns: list[str], parts: list[Part], on_progress: Callable[[int], None]
-    ) -> None:
+    ) -> ContactsReport:
         """Checks the file and stores its recipients, all or none."""
         await self._check_columns(request, columns)
         last_suppression = await self._database.queries.get_last_suppression(self._database.pool)
+        rejected = Rejected(batch_key=parts[0].batch_key, copy_path=f"{Path(parts[0].copy_path).parent}/rejected.copy")
         report = await self._check_people(
             request,
             Path(parts[-1].upload_path).parent,
             tuple(parts),
+            rejected,
             called_within=request.called_within,
             on_progress=on_progress,
         )
         refuse_errors(report)
         states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
-        await store_parts(self._database, request, report, stored)
+        await store_parts(self._database, request, report, stored, rejected)
         await mark_suppressed(self._database, [part.batch_key for part in parts], last_suppression)
+        return report
 
     async def _check_people(
         self,
         request: UploadRequest,
         folder: Path,
         parts: tuple[Part, ...] = (),
+        rejected: Rejected | None = None,
         *,
         called_within: timedelta | None,
         on_progress: Callable[[int], None] | None = None,
@@ -155,6 +161,7 @@ class Uploader:
                 request.path,
                 self._options(request),
                 parts,
+                rejected,
                 test_recipients=request.test_recipients if parts else 0,
                 seed=parts[-1].batch_key if parts else 0,
                 on_progress=on_progress,
@@ -232,7 +239,7 @@ class Uploader:
                     await self._database.queries.discard_upload(self._database.pool, batch_keys=batch_keys)
                 raise
 
-    async def _answer_earlier(self, batch_key: int, refusal: str) -> ProviderBatch:
+    async def _answer_earlier(self, batch_key: int, refusal: str) -> Uploaded:
         """The answer to the earlier request that this one repeats, or the error that describes its state."""
         if refusal == "key_reused":
             raise KeyReusedError(
@@ -244,7 +251,8 @@ class Uploader:
         state = upload["state"] if upload else "gone"
         if state == "uploaded":
             row = await self._database.queries.get_batch(self._database.pool, batch_id=upload["batch_id"])
-            return ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
+            batch = ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
+            return Uploaded(batch_key, batch, read_summary(upload["file"]), is_repeated=True)
         if state == "unknown":
             raise ProviderError(
                 f"The answer to this upload is still not known: {upload['detail']}",
@@ -304,4 +312,4 @@ class Promoter:
             except ApiError as error:  # refused, lost, or another replica was faster: see the upload's state
                 logger.warning("promotion_failed", batch_id=batch_id, status=error.status)
             else:
-                logger.info("batch_promoted", batch_id=promoted.id)
+                logger.info("batch_promoted", batch_id=promoted.batch.id)

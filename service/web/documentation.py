@@ -33,7 +33,7 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 FILE_TYPES = ("text/javascript", "text/css", "image/png")
-FILE = PathText("file", "The file's name, as the page refers to it")
+FILE = PathText("file", "The file's name, as the page links to it")
 
 
 class Documentation:
@@ -76,7 +76,7 @@ class Documentation:
         return Response(document, media_type="application/json", headers=headers)
 
     async def get_page(self, request: Request) -> Response:
-        """The documentation as a page to read and to try. It loads nothing from other hosts."""
+        """This documentation as a page, on which calls can be tried. It loads nothing from other hosts."""
         return self._answer_file(request, STATIC / "docs.html")
 
     async def get_file(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document of this service, made from its operations: see ``operations`` and ``parameters``."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, get_args
 
 from service.errors import (
@@ -22,17 +22,17 @@ from service.web.scopes import Scope
 JSON = "application/json"
 PROVIDER_STATUSES = {
     400: "The provider refused it and says why; its other 4xx answers are passed on too",
-    404: "The provider has no such thing",
+    404: "The provider does not know it",
     429: "The provider's rate limit",
     502: "The provider cannot be reached, refuses our key, or fails",
-    504: "Sent, but the provider's answer was lost: the service searches for the batch, see `GET /v1/uploads`",
+    504: "Sent, but the provider's answer was lost. The service searches for the batch: see `GET /v1/uploads`",
 }
 HEADERS = {401: ("WWW-Authenticate", "`Bearer`"), 429: RETRY_AFTER, 503: RETRY_AFTER}
 INTRODUCTION = """\
-Webhooks of a voice-AI provider in, exact outcomes per batch out. The provider's own four calls have its paths, shapes
-and limits, and ignore unknown parameters; every other call refuses them. A figure of a batch is final once its
-`verdict` is `complete`. Errors always have the shape `Error`, and say what to do. Each answer has its request's id in
-`X-Request-Id`: quote it when you report a problem."""
+Receives a voice-AI provider's webhooks and returns exact outcomes per batch. The provider's own four calls keep its
+paths, shapes and limits, and ignore unknown parameters; every other call refuses them. The figures of a batch are final
+once its `verdict` is `complete`. Errors always have the shape `Error` and say what to do. Each answer carries the id of
+its request in `X-Request-Id`: quote it when you report a problem."""
 SECURITY = {
     "type": "http",
     "scheme": "bearer",
@@ -46,7 +46,7 @@ def build_document(operations: Iterable[Operation], version: str) -> dict[str, A
     shapes, components = _describe_all(operations)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = {"operationId": _name(operation, operations)} | _describe(operation, shapes)
+        described = {"operationId": _name(operation, operations)} | _describe_operation(operation, shapes)
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     tags = dict.fromkeys(operation.tag for operation in operations)
     return {
@@ -76,7 +76,7 @@ def _describe_all(operations: list[Operation]) -> tuple[dict[Any, Schema], dict[
     return dict(zip(shapes, schemas, strict=True)), components
 
 
-def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
+def _describe_operation(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]:
     text = to_markdown(operation.handler.__doc__ or "")
     scope = f"a key with the scope `{operation.scope}`" if operation.scope else "no key"
     described: dict[str, Any] = {
@@ -84,8 +84,8 @@ def _describe(operation: Operation, shapes: dict[Any, Schema]) -> dict[str, Any]
         "summary": text.partition(". ")[0].rstrip("."),
         "description": f"{text}\n\nNeeds {scope}.",
     }
-    if parameters := list(_list_parameters(operation)):
-        described["parameters"] = parameters
+    if operation.parameters:
+        described["parameters"] = [_describe_parameter(parameter) for parameter in operation.parameters]
     if operation.bodies:
         described["requestBody"] = _describe_bodies(operation.bodies, shapes)
     described["responses"] = _describe_answers(operation, shapes)
@@ -103,22 +103,13 @@ def _name(operation: Operation, operations: list[Operation]) -> str:
     return "-".join(parts).lower().replace("_", "-")
 
 
-def _list_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    for parameter in operation.parameters:
-        yield _describe_parameter(parameter, parameter.description, parameter.schema)
-    for field in (field for body in operation.bodies if isinstance(body, Form) for field in body.fields):
-        # Without its default: a client that fills it in would contradict its own form field.
-        schema = {name: value for name, value in field.schema.items() if name != "default"}
-        yield _describe_parameter(field, f"{field.description}. May be a form field instead", schema)
-
-
-def _describe_parameter(parameter: Parameter[Any, Any], description: str, schema: Schema) -> dict[str, Any]:
+def _describe_parameter(parameter: Parameter[Any, Any]) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.is_required,
-        "description": description,
-        "schema": schema,
+        "description": parameter.description,
+        "schema": parameter.schema,
     }
 
 
@@ -129,7 +120,10 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, S
         match body:
             case Form(fields, needed):
                 properties = {field.name: field.schema | {"description": field.description} for field in fields}
-                file = {"type": "string", "contentMediaType": "text/csv", "description": "The CSV"}
+                # Generators of clients know a file by its format, which JSON Schema lacks.
+                file = {
+                    "type": "string", "format": "binary", "contentMediaType": "text/csv", "description": "The CSV",
+                }  # fmt: skip
                 content["multipart/form-data"] = {
                     "schema": {
                         "type": "object",
@@ -139,7 +133,7 @@ def _describe_bodies(bodies: tuple[Form | File | Json, ...], shapes: dict[Any, S
                     "encoding": {"file": {"contentType": "text/csv"}},
                 }
             case File(description):
-                content["text/csv"] = {"schema": {"type": "string", "description": description}}
+                content["text/csv"] = {"schema": {"type": "string", "format": "binary", "description": description}}
             case Json(shape, description):
                 content[JSON] = {"schema": shapes[shape]}
                 text = description

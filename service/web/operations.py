@@ -26,7 +26,7 @@ class Answer(NamedTuple):
     """A successful answer; ``shape`` is a type that msgspec knows, None for no body."""
 
     shape: Any
-    description: str = "As asked"
+    description: str = "Success"
     status: int = 200
     media_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()

@@ -188,7 +188,7 @@ class PathChoice(Choice[Word, None]):
         try:
             return self._parse(text)
         except ValueError as error:
-            raise NotFoundError(f"There is no {self._what} {text!r}: it is {self.takes}") from error
+            raise NotFoundError(f"There is no {self._what} {text!r}; use {self.takes}") from error
 
 
 class PathText(Parameter[str, None]):

@@ -35,11 +35,11 @@ class Problem(msgspec.Struct):
     type: str
     """A word for programs, the provider's where it has one."""
     details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    """What one sentence cannot say, such as the report on a file."""
+    """What does not fit into the message, such as the report on a file."""
 
 
 class Error(msgspec.Struct):
-    """The answer to everything that goes wrong."""
+    """The body of every error."""
 
     error: Problem
 
@@ -59,7 +59,7 @@ def answer_api_error(request: Request, error: Exception) -> Response:
 def answer_http_exception(request: Request, error: Exception) -> Response:
     """The answer to an unknown path, a wrong method, or a form that cannot be read."""
     assert isinstance(error, HTTPException)
-    hint = ": /docs lists all calls" if error.status_code in {404, 405} else ""
+    hint = "; /docs lists all calls" if error.status_code in {404, 405} else ""
     body = render_error(
         f"{request.method} {request.url.path}: {error.detail}{hint}",
         _TYPES.get(error.status_code, "invalid_request"),

@@ -1,4 +1,5 @@
-"""Answers: their shapes, their JSON, and those that clients may keep but must revalidate (RFC 9110, section 13.1.2)."""
+"""Answers: their shapes, their JSON, those that clients may keep but must revalidate (RFC 9110, section 13.1.2), and
+clients that disconnect before their answer."""
 
 import hashlib
 from datetime import datetime
@@ -8,6 +9,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 Shape = TypeVar("Shape")
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -19,7 +21,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class One(msgspec.Struct, Generic[Shape]):
-    """One thing, in ``data``."""
+    """A single object, in ``data``."""
 
     data: Shape
 
@@ -81,3 +83,9 @@ def has_current(request: Request, etag: str) -> bool:
 def answer_unchanged(etag: str) -> Response:
     """304: the client's answer is current."""
     return Response(status_code=304, headers=caching_headers(etag))
+
+
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Returns once the client has disconnected. The request's body must have been read, or be of no interest."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

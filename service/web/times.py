@@ -74,27 +74,26 @@ class Moment(Parameter[datetime, None]):
 
 
 class Period:
-    """``from``, ``to`` and ``time_zone``. ``what`` completes "WHAT from then on"."""
+    """``from``, ``to`` and ``time_zone``. ``what`` completes "Only WHAT before this time"."""
 
     def __init__(self, what: str, *, default_time_zone: str) -> None:
-        self._start = Moment("from", f"{what} from then on: a day of `time_zone`, or a time", day="begins")
-        self._end = Moment("to", f"{what} up to and on this day of `time_zone`, or before this time", day="ends")
-        self._time_zone = TimeZone("time_zone", "That of days, by its IANA name", default=default_time_zone)
+        self._start = Moment(
+            "from", f"Only {what} on or after this day of `time_zone`, or since this time", day="begins"
+        )
+        self._end = Moment("to", f"Only {what} on or before this day of `time_zone`, or before this time", day="ends")
+        self._time_zone = TimeZone("time_zone", "Time zone of days: an IANA name", default=default_time_zone)
         self.parameters = (self._start, self._end, self._time_zone)
 
     def read(self, request: Request) -> tuple[datetime | None, datetime | None, ZoneInfo]:
-        """The start (included) and end (excluded) in UTC, and the zone; raises InvalidRequestError."""
+        """The start (included) and end (excluded) in UTC, and the zone. Raises InvalidRequestError, also for a period
+        that is empty or begins in the future."""
         zone = ZoneInfo(self._time_zone.read(request))
         start, end = self._start.read_in(request, zone), self._end.read_in(request, zone)
-        if start is not None and end is not None:
-            check_order(start, end)
+        if start is not None and start > datetime.now(UTC):
+            raise InvalidRequestError("from: is in the future; give an earlier day or time")
+        if start is not None and end is not None and start >= end:
+            raise InvalidRequestError("from, to: the period must end after it begins")
         return start, end, zone
-
-
-def check_order(start: datetime, end: datetime) -> None:
-    """Raises InvalidRequestError for an empty period."""
-    if not start < end:
-        raise InvalidRequestError("from, to: the period must end after it begins")
 
 
 def _to_utc(moment: datetime) -> datetime:

@@ -3,26 +3,23 @@
 from dataclasses import dataclass
 
 from service.errors import OverloadedError
-from service.store.database import STATEMENT_SECONDS
 from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class BacklogLimits:
     """How much may wait, and for how long. ``hold_seconds`` bounds the wait of a webhook; it is below the provider's
-    time-out of 10 s, to leave time for the answer. ``statement_seconds`` bounds every other database statement."""
+    time-out of 10 s, to leave time for the answer."""
 
     events: int = 20_000
     body_bytes: int = 128 * 2**20
     hold_seconds: float = 8.0
-    statement_seconds: float = STATEMENT_SECONDS
-    feed_waiters: int = 1000
 
 
 class Backlog:
     """Counts held requests and bytes. Refuses more when full, so memory stays bounded while the database is away."""
 
-    def __init__(self, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, metrics: Metrics, limits: BacklogLimits) -> None:
         self._max_events = limits.events
         self._max_bytes = limits.body_bytes
         self._events = 0

@@ -18,7 +18,7 @@ DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased"
 
 EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
 QUARANTINE_ID = Id("quarantine_id", "quarantined body", "The id from `GET /v1/quarantine`")
-LIMIT = Number("limit", "The maximum number of entries", default=100, minimum=1, maximum=1000)
+LIMIT = Number("limit", "Maximum number of entries", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the previous page", default=0, minimum=0, maximum=MAX_CURSOR)
 
 

@@ -1,6 +1,6 @@
-"""Reattribution: places all events without a reference again, by the rule for new events.
+"""Reattribution: attributes all events without a reference again, by the rule for new events.
 
-The service does this by itself whenever something changes. This run is for events placed by earlier versions, which
+The service does this by itself whenever something changes. This run is for events attributed by earlier versions, which
 stored no evidence: it reads the evidence from the bodies still kept. Another run completes one that was killed.
 """
 
@@ -19,7 +19,7 @@ from service.webhooks.writer import Writer
 
 
 class Reattributor:
-    """Places events again. ``report`` receives the number of facts and phones checked since its last call."""
+    """Attributes events again. ``report`` receives the number of facts and phones checked since its last call."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Reattributor:
         self._regions = regions
 
     async def reattribute(self) -> AsyncIterator[Discrepancy]:
-        """Places events again; yields each event that moved."""
+        """Attributes events again; yields each event that moved."""
         for batch in await list_batches(self._database, None):
             await self._add_evidence(batch["batch_key"])
         await self._ingest_waiting()

@@ -120,8 +120,9 @@ class Receiver:
         ]  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Receives one event from the provider and answers once it is committed. The provider resends it after a 503 or
-        without an answer within 10 seconds, three times in all, and never after a 4xx."""
+        """Receives one event from the provider and answers once it is committed. The provider makes at
+        most three attempts: it tries again after a 503, or without an answer within 10 seconds, but never after a
+        4xx."""
         began = time.perf_counter()
         name = read_target(scope["path"]) or DEFAULT_TARGET
         target = self._targets.get(name)

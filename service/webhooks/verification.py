@@ -157,7 +157,7 @@ async def check_places(
             if row["event_id"] is not None:
                 stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
                 expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
-                pending = " (about to be placed)" if row["is_pending"] else ""
+                pending = " (about to be attributed)" if row["is_pending"] else ""
                 key = row["at_batch"] or row["batch_key"]
                 yield Discrepancy(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
         report(len(rows))

@@ -39,7 +39,7 @@ WITH made AS MATERIALIZED (
 ), keyed AS MATERIALIZED (
     SELECT b.batch_key, b.batch_id, b.agent_id, b.name, b.campaign_key, b.campaign_role,
            coalesce(plausible_time(b.created_at), b.prepared_at) AS made_at,
-           coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS told_total,
+           coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS given_total,
            CASE :group_by
                WHEN 'agent' THEN b.agent_id
                WHEN 'day' THEN date '2000-01-01' - (coalesce(plausible_time(b.created_at), b.prepared_at) AT TIME ZONE :time_zone)::date
@@ -63,7 +63,7 @@ WITH made AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM outcome_counts WHERE outcome_counts.batch_key = k.batch_key OFFSET 0) AS o
     GROUP BY 1, 2, 3, 4
 ), counted AS MATERIALIZED (
-    SELECT k.*, greatest(k.told_total, n.recipients) AS total, coalesce(v.verdict, 'unverified') AS verdict, coalesce(c.contacted, 0) AS contacted,
+    SELECT k.*, greatest(k.given_total, n.recipients) AS total, coalesce(v.verdict, 'unverified') AS verdict, coalesce(c.contacted, 0) AS contacted,
            coalesce(c.connects, 0) AS connects, coalesce(n.recipients, 0) AS known, coalesce(n.attempts, 0) AS attempts,
            a.last_event_at
     FROM page AS p

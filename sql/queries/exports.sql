@@ -6,18 +6,18 @@ FROM (VALUES ('enable_seqscan', 'off'), ('enable_nestloop', 'off'), ('jit', 'off
              ('max_parallel_workers_per_gather', '0')) AS v (name, value)
 CROSS JOIN LATERAL set_config(v.name, v.value, true) AS s;
 
--- name: get_exported_batch(batch_id, state)^
--- What an export of a batch needs before its rows; matching: the number of recipients in the state, or of all.
+-- name: get_exported_batch(batch_id, after, until, state)^
+-- What an export of a batch needs before its rows. matching: with a state, the number of recipients in it, by the rule of
+-- the rows themselves. Counters do not know it: they count erased people by the outcome of their calls.
 SELECT b.batch_key, b.recipient_count, b.columns, coalesce(s.verdict, 'unverified') AS verdict,
        (SELECT coalesce(sum(a.attempts), 0)::bigint FROM attempt_counts AS a WHERE a.batch_key = b.batch_key) AS attempts,
-       CASE coalesce(:state, '')
-           WHEN '' THEN b.recipient_count
-           WHEN 'withdrawn' THEN b.withdrawn_count
-           WHEN 'in_progress' THEN b.recipient_count - b.withdrawn_count - (
-               SELECT coalesce(sum(o.recipients), 0) FROM outcome_counts AS o WHERE o.batch_key = b.batch_key)
-           ELSE (SELECT coalesce(sum(o.recipients), 0) FROM outcome_counts AS o
-                 WHERE o.batch_key = b.batch_key AND o.state = :state)
-       END::bigint AS matching
+       CASE WHEN :state::text IS NOT NULL THEN (
+           SELECT count(*) FILTER (WHERE o.state = :state)
+                  + CASE WHEN :state = 'in_progress'  -- also those without an outcome
+                      THEN greatest(0, least(:until, b.recipient_count) - :after) - count(*) ELSE 0 END
+           FROM outcomes AS o
+           WHERE o.batch_key = b.batch_key AND o.recipient_no > :after AND o.recipient_no <= :until
+       ) END AS matching
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 WHERE b.batch_id = :batch_id;

@@ -21,8 +21,23 @@ SELECT reopen_erasures(:batch_key);
 SELECT erase_step(:erasure_id, :rows);
 
 -- name: get_erasure_work(erasure_id)^
--- The next step of an erasure, and its person.
-SELECT name_erasure_step(e) AS step, cursor, phone FROM erasures AS e WHERE erasure_id = :erasure_id;
+-- The next step of an erasure, and its person; ``is_checking``: a file that may hold the person is still being checked.
+SELECT name_erasure_step(e) AS step, cursor, phone,
+       EXISTS (SELECT FROM batches AS b WHERE b.upload_state = 'preparing' AND b.prepared_at <= e.requested_at) AS is_checking
+FROM erasures AS e
+WHERE erasure_id = :erasure_id;
+
+-- name: read_rejected_rows(after, row_no, rows)
+-- The next rejected rows, of any upload.
+SELECT batch_key, row_no, line
+FROM rejected_rows
+WHERE (batch_key, row_no) > (:after, :row_no)
+ORDER BY batch_key, row_no
+LIMIT :rows;
+
+-- name: delete_rejected_row(batch_key, row_no)!
+-- Deletes a rejected row that names an erased person.
+DELETE FROM rejected_rows WHERE batch_key = :batch_key AND row_no = :row_no;
 
 -- name: note_calling_code(calling_code)!
 -- Records the country code of an erased person.
@@ -80,7 +95,7 @@ UPDATE erasures SET step = 'late', cursor = 0, held_rows = held_rows + :rows WHE
 SELECT encode(phone_hash, 'hex') AS phone_hash, erased_at FROM erased_phones ORDER BY erased_at, phone_hash;
 
 -- name: get_erasure_key_mark()$
--- A mark that tells two erasure keys apart, and reveals nothing else about them.
+-- A mark that distinguishes two erasure keys, and reveals nothing else about them.
 SELECT left(encode(hash_person('key', 'mark'), 'hex'), 16);
 
 -- name: repeat_erasures(phone_hashes, erased_at, actor)$

@@ -35,6 +35,20 @@ WITH gone AS (
 )
 SELECT count(*)::integer FROM gone;
 
+-- name: forget_rejected_rows(days, rows, now)$
+-- Deletes some rejected rows of uploads that were checked so many days ago; returns how many.
+WITH gone AS (
+    DELETE FROM rejected_rows AS r
+    USING (SELECT o.batch_key, o.row_no
+           FROM upload_reports AS u
+           JOIN rejected_rows AS o USING (batch_key)
+           WHERE u.created_at < least(clock_timestamp(), :now) - make_interval(days => :days)
+           LIMIT :rows) AS old
+    WHERE r.batch_key = old.batch_key AND r.row_no = old.row_no
+    RETURNING 1
+)
+SELECT count(*)::integer FROM gone;
+
 -- name: grant_service(role)$
 -- Grants a role the rights that running the service needs, and nothing more.
 SELECT grant_service(:role);

@@ -54,6 +54,26 @@ RETURNING batch_key;
 -- Stores the digests of a checked file; or returns the upload that it repeats, and stores nothing. Last in its transaction.
 SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
 
+-- name: insert_upload_report(batch_key, report, columns)!
+-- What was found in the file of an upload; batch_key is that of the main batch.
+INSERT INTO upload_reports (batch_key, report, columns) VALUES (:batch_key, :report, :columns);
+
+-- name: get_upload_report(batch_key)^
+-- What was found in the file of an upload, which a test batch shares with its main batch.
+SELECT r.report, r.columns
+FROM batches AS b
+JOIN upload_reports AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
+WHERE b.batch_key = :batch_key;
+
+-- name: list_rejected_rows(batch_key, after, limit)
+-- The rows that an upload left out because of errors, in the order of its file.
+SELECT r.row_no, r.line
+FROM batches AS b
+JOIN rejected_rows AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
+WHERE b.batch_key = :batch_key AND r.row_no > :after
+ORDER BY r.row_no
+LIMIT :limit;
+
 -- name: insert_held_file(batch_key, part_no, content)!
 -- A part of the file of a held batch.
 INSERT INTO held_files (batch_key, part_no, content) VALUES (:batch_key, :part_no, :content);
@@ -207,7 +227,8 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
-             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
+       (SELECT r.report FROM upload_reports AS r WHERE r.batch_key = coalesce(b.campaign_key, b.batch_key)) AS file
 FROM batches AS b
 WHERE b.batch_key = :batch_key AND b.origin = 'upload';
 
@@ -229,7 +250,8 @@ SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS det
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
-             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches
+             WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
+       (SELECT r.report FROM upload_reports AS r WHERE r.batch_key = coalesce(b.campaign_key, b.batch_key)) AS file
 FROM batches AS b
 WHERE (:state::text IS NULL OR b.upload_state = :state) AND b.batch_key < :before AND b.origin = 'upload'
 ORDER BY b.batch_key DESC

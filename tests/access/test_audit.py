@@ -23,7 +23,7 @@ async def read_audit(client: httpx.AsyncClient) -> list[tuple[str, str, str, str
     return [tuple(line[name] for name in ("actor", "action", "subject", "outcome")) for line in reversed(lines)]
 
 
-async def test_an_upload_its_columns_and_its_promotion_are_told_with_whose_key_it_was(
+async def test_an_upload_its_columns_and_its_promotion_are_audited_with_the_key_used(
     start_service: StartService, database: Database
 ) -> None:
     made = await Keys(database).create("campaigns", ("upload", "read"), None)
@@ -47,7 +47,9 @@ async def test_an_upload_its_columns_and_its_promotion_are_told_with_whose_key_i
     ]
 
 
-async def test_uploads_that_fail_or_are_lost_and_a_persons_word_on_them_are_told(start_service: StartService) -> None:
+async def test_uploads_that_fail_or_are_lost_and_their_manual_resolution_are_audited(
+    start_service: StartService,
+) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         upload_id = await lose(service, sandbox)
         answer = await service.post(f"/v1/uploads/{upload_id}/resolve", json={"not_sent": True})
@@ -60,7 +62,7 @@ async def test_uploads_that_fail_or_are_lost_and_a_persons_word_on_them_are_told
     ]
 
 
-async def test_registrations_replays_and_rebuilds_are_told(start_service: StartService, database: Database) -> None:
+async def test_registrations_replays_and_rebuilds_are_audited(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         await make_elsewhere(sandbox, CONTACTS)
         answer = await service.put(
@@ -101,7 +103,7 @@ async def test_no_line_names_a_person(start_service: StartService, database: Dat
         assert secret not in str(lines)
 
 
-async def test_a_rebuild_that_mends_says_how_much(database: Database, database_url: str) -> None:
+async def test_a_rebuild_that_corrects_counters_reports_how_many(database: Database, database_url: str) -> None:
     key = await store_batch(database_url)
     await database.pool.execute("INSERT INTO outcome_counts VALUES ($1, 'completed', 1, 'webhook', 5, 0, 0)", key)
     assert [batch.counters async for batch in Rebuilder(database).rebuild()] == [1]

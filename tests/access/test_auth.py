@@ -225,7 +225,7 @@ def ask(key: str) -> Request:
     return Request({"type": "http", "headers": [(b"authorization", f"Bearer {key}".encode())]})
 
 
-async def test_the_last_use_is_noted_beside_the_requests_and_once_a_minute(database: Database) -> None:
+async def test_the_last_use_is_recorded_in_the_background_once_a_minute(database: Database) -> None:
     made = await Keys(database).create("used", ("read",), None)
     seconds, now = [0.0], [datetime(2026, 3, 16, tzinfo=UTC)]
     rings = [auth.KeyRing(database, "", clock=lambda: seconds[0], now=lambda: now[0]) for _ in range(2)]

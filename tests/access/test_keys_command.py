@@ -54,8 +54,8 @@ async def test_what_cannot_be_used_is_refused_by_name(database_url: str) -> None
         (("create", "taken"), "already"),
         (("create", ""), "name: takes"),
         (("create", "7"), "digits alone"),
-        (("create", "new", "--expires-in", "soon"), "expires-in: takes"),
-        (("create", "new", "--expires-in", "0d"), "expires-in: takes"),
+        (("create", "new", "--expires-in", "soon"), "--expires-in takes"),
+        (("create", "new", "--expires-in", "0d"), "--expires-in takes"),
         (("create", "new", "--scope", "everything"), "'everything' is not one of"),
     ):
         done = await run_keys(database_url, *arguments)

@@ -48,7 +48,7 @@ async def test_rejected_signatures_raise_an_alarm_from_the_fifth_on_and_are_coun
     assert await read_alarms(service) == {}
 
 
-async def test_quarantined_and_unattributed_events_raise_alarms_until_they_are_placed(
+async def test_quarantined_and_unattributed_events_raise_alarms_until_they_are_attributed(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     assert (await post_webhook(service, b"not JSON")).status_code == 204

@@ -15,7 +15,7 @@ from service.formant.events import EventDecoder
 from service.formant.signature import SIGNATURE_HEADER, sign
 from service.formant.targets import load_targets
 from service.telemetry.metrics import Metrics
-from service.webhooks.backlog import Backlog, Limits
+from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.receiver import Receiver
 from tests.factories import encode, make_payload
 
@@ -38,7 +38,7 @@ async def measure_receiver(secret: str) -> float:
     """Nanoseconds for a webhook signed with ``secret``: the best of several rounds."""
     metrics, committer = Metrics(), InstantCommitter()
     targets = load_targets(("right",), allow_unsigned=False, path=None)
-    decoder, backlog = EventDecoder("outcome_ref"), Backlog(metrics, Limits())
+    decoder, backlog = EventDecoder("outcome_ref"), Backlog(metrics, BacklogLimits())
     receiver = Receiver(targets, decoder, committer, backlog, metrics, max_body_bytes=2**20)  # type: ignore[arg-type]
     body = encode(make_payload())
     headers = [

@@ -90,7 +90,7 @@ def bench_uploads(server: PostgresServer) -> None:
         quiet, failed = find_p99(output, began - QUIET_SECONDS, began)
         during, failed_during = find_p99(output, began, stored)
     print(f"Upload: {ROWS:,} rows of 5 columns during {PER_SECOND} webhooks a second")
-    print(f"rows a second, first byte to stored  {ROWS / (stored - began):10,.0f}   (goal: over 40,000)")
+    print(f"rows per second, first byte to stored  {ROWS / (stored - began):10,.0f}   (goal: over 40,000)")
     print(f"seconds to the provider's answer     {answered - began:10.1f}")
     print(f"memory above the idle service, MB    {peak:10,.0f}   (goal: under 250)")
     print(f"receiver p99 ms: quiet, during it    {quiet:6.1f} {during:6.1f}   failed {failed + failed_during}")

@@ -1,4 +1,4 @@
-"""``outcomes verify``: rows a second and peak memory of its process; and the time for an answer as of the past."""
+"""``outcomes verify``: rows per second and peak memory of its process; and the time for an answer as of the past."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def bench_verify(server: PostgresServer, events: int) -> None:
     seconds = time.perf_counter() - started
     rows = events + recipients
     print(f"Verify: {events:,} events of {recipients:,} recipients; {report['count']} differences")
-    print(f"rows a second (facts and recipients) {rows / seconds:10,.0f}   ({seconds:.0f} s)")
+    print(f"rows per second (facts and recipients) {rows / seconds:10,.0f}   ({seconds:.0f} s)")
     print(f"events a second                      {events / seconds:10,.0f}")
     print(f"peak memory of the process, MB       {usage.ru_maxrss / 1024:10,.0f}")
     print(f"outcomes as of an earlier time, s    {asyncio.run(measure_as_of(url)):10.1f}")

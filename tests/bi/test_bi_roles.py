@@ -251,7 +251,7 @@ async def test_the_statements_printed_for_an_administrator_make_the_role(databas
         try:
             await connection.execute(statements)
             again = await run(OUTCOMES, "bi", "role", OUTCOMES_DATABASE_URL=database_url)
-            assert (again.status, again.output) == (0, "bi_reader is as it should be.\n"), again.errors
+            assert (again.status, again.output) == (0, "bi_reader was already set up.\n"), again.errors
             async with as_role(database_url, "bi_reader") as reader:
                 assert await reader.fetch("SELECT * FROM batches") == []
         finally:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,7 +75,7 @@ async def call(names: Iterable[str], **settings: str) -> dict[str, Finished]:
     return dict(zip(names, await asyncio.gather(*map(call_one, names)), strict=True))
 
 
-def assert_told(name: str, finished: Finished, *words: str) -> None:
+def assert_explained(name: str, finished: Finished, *words: str) -> None:
     """Checks that it failed with one line that has the words; doctor reports it as one of its findings."""
     assert "Traceback" not in finished.output + finished.errors, (name, finished)
     if name == "doctor":
@@ -91,20 +92,22 @@ def assert_told(name: str, finished: Finished, *words: str) -> None:
 async def test_a_database_that_is_away() -> None:
     url = "postgresql://bob:pass-word@127.0.0.1:1/x"
     for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-        assert_told(name, finished, "The database does not answer", "check OUTCOMES_DATABASE_URL")
+        assert_explained(
+            name, finished, "The database does not answer (Connection refused)", "check OUTCOMES_DATABASE_URL"
+        )
         assert "pass-word" not in finished.output + finished.errors
 
 
 async def test_an_address_of_something_else() -> None:
     for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL="mysql://bob:pass-word@db/x")).items():
-        assert_told(name, finished, "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://")
+        assert_explained(name, finished, "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://")
         assert "pass-word" not in finished.output + finished.errors
 
 
 async def test_a_database_without_a_schema(empty_database_url: str) -> None:
     names = ARGUMENTS.keys() - MAKERS
     for name, finished in (await call(names, OUTCOMES_DATABASE_URL=empty_database_url)).items():
-        assert_told(name, finished, "run `outcomes migrate`")
+        assert_explained(name, finished, "run `outcomes migrate`")
 
 
 @contextlib.asynccontextmanager
@@ -123,7 +126,7 @@ async def make_role(url: str, name: str, *, more: str = "") -> AsyncIterator[str
 async def test_a_role_without_any_right(database_url: str) -> None:
     async with make_role(database_url, "stranger") as url:
         for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=url)).items():
-            assert_told(name, finished, "role")
+            assert_explained(name, finished, "role")
 
 
 async def test_a_role_that_may_only_read(database_url: str) -> None:
@@ -135,7 +138,7 @@ async def test_a_role_that_may_only_read(database_url: str) -> None:
                 assert name in reads | idle
                 assert finished.errors == "" or name == "verify"  # which shows how far it is
             elif "There is no" not in finished.errors:  # batch, upload or role
-                assert_told(name, finished, "role")
+                assert_explained(name, finished, "role")
 
 
 @needs_pooler
@@ -143,14 +146,16 @@ async def test_a_pooler_that_shares_servers(postgres: PostgresServer, tmp_path: 
     url = await create_database(postgres, "template0")
     async with pool(postgres, tmp_path, "transaction") as pooled:
         for name, finished in (await call(ARGUMENTS, OUTCOMES_DATABASE_URL=f"{pooled}{urlsplit(url).path}")).items():
-            assert_told(name, finished, "pooler", "session")
+            assert_explained(name, finished, "pooler", "session")
     await drop_database(postgres, url)
 
 
 async def test_a_folder_without_a_database_stays_as_it_is(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for name, finished in (await call(ARGUMENTS.keys() - MAKERS - {"doctor"}, OUTCOMES_DATA_DIR=str(data))).items():
-        assert_told(name, finished, f"There is no database in {data}", "OUTCOMES_DATA_DIR", "OUTCOMES_DATABASE_URL")
+        assert_explained(
+            name, finished, f"There is no database in {data}", "OUTCOMES_DATA_DIR", "OUTCOMES_DATABASE_URL"
+        )
     assert not data.exists()
 
 
@@ -158,7 +163,7 @@ async def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (f"{tmp_path}/file", f"{tmp_path}/file/data", "/proc/data"):  # nobody may write to the last
         for name, finished in (await call(MAKERS, OUTCOMES_DATA_DIR=folder)).items():
-            assert_told(name, finished, f"OUTCOMES_DATA_DIR: {folder} cannot be used (", "OUTCOMES_DATABASE_URL")
+            assert_explained(name, finished, f"OUTCOMES_DATA_DIR: {folder} cannot be used (", "OUTCOMES_DATABASE_URL")
 
 
 async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
@@ -168,27 +173,25 @@ async def test_a_port_in_use(database_url: str, tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         report = await call({"serve", "demo"}, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_PORT=port)
         for name, finished in report.items():
-            assert_told(name, finished, f"127.0.0.1:{port} cannot be listened on", "OUTCOMES_PORT")
+            assert_explained(name, finished, f"Cannot listen on 127.0.0.1:{port} (", "OUTCOMES_PORT")
         arguments = ("demo", "--sandbox-port", port)
         other = await run(OUTCOMES, *arguments, OUTCOMES_DATABASE_URL=database_url, OUTCOMES_DATA_DIR=str(tmp_path))
-        assert_told("demo", other, f"127.0.0.1:{port} cannot be listened on", "--sandbox-port")
+        assert_explained("demo", other, f"Cannot listen on 127.0.0.1:{port} (", "--sandbox-port")
         sandbox = await run(OUTCOMES, "sandbox", "--port", port)
-        assert (sandbox.status, len(sandbox.errors.splitlines())) == (1, 1)
-        assert f"127.0.0.1:{port} cannot be listened on" in sandbox.errors
-        assert "--port" in sandbox.errors
+        assert_explained("sandbox", sandbox, f"Cannot listen on 127.0.0.1:{port} (", "--port")
 
 
 async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, database_url: str) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database_url}
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xff")
     (tmp_path / "empty").touch()
     for arguments, words in (
         (("erasures", "repeat", "nowhere"), ("nowhere", "does not exist")),
         (("erasures", "repeat", "."), ("is a directory",)),
         (("erasures", "repeat", "binary"), ("not UTF-8",)),
-        (("crm-sync", "nowhere.toml"), ("nowhere.toml",)),
-        (("crm-sync", "."), (".",)),
-        (("crm-sync", "binary"), ("binary",)),
+        (("crm-sync", "nowhere.toml"), ("nowhere.toml: No such file or directory",)),
+        (("crm-sync", "."), (".: Is a directory",)),
+        (("crm-sync", "binary"), ("binary: it is not UTF-8",)),
         (("crm-sync", "empty"), ("empty",)),
     ):
         finished = await run_in(tmp_path, OUTCOMES, *arguments, **settings, OUTCOMES_FEED_KEY="key")
@@ -197,10 +200,13 @@ async def test_files_that_are_not_there_or_hold_something_else(tmp_path: Path, d
         last = finished.errors.splitlines()[-1]
         assert last.startswith(("Error: ", "outcomes: ")), finished
         assert [word for word in words if word not in last] == [], finished
+        assert "Errno" not in last
     for name in ("FORMANT_WEBHOOK_SECRET_FILE", "OUTCOMES_DATABASE_URL_FILE", "OUTCOMES_TARGETS_FILE"):
         # The secret would be given twice otherwise.
         given = {"FORMANT_WEBHOOK_SECRET": ""} if name.startswith("FORMANT") else {}
-        assert_told("serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere")
+        assert_explained(
+            "serve", await run(OUTCOMES, "serve", **given | {name: "/nowhere"}), name, "/nowhere", "No such file"
+        )
 
 
 async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:
@@ -220,6 +226,24 @@ async def test_ctrl_c_while_the_database_says_nothing(tmp_path: Path) -> None:
                 async with asyncio.timeout(60):
                     output, errors = await process.communicate()
             assert (process.returncode, output, errors.strip()) == (130, b"", b""), name
+
+
+INTERRUPT_THE_IMPORT = """
+import sys
+from service.__main__ import main
+
+class CtrlC:
+    def find_spec(name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC)
+main()
+"""
+
+
+async def test_ctrl_c_while_the_program_is_being_imported() -> None:
+    assert await run(sys.executable, "-c", INTERRUPT_THE_IMPORT) == Finished(130, "", "")
 
 
 async def test_the_version_is_reported() -> None:

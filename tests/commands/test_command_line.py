@@ -21,6 +21,13 @@ COMMANDS = ("serve", "migrate", "replay")  # those that need the database
 async def test_without_a_secret_it_refuses_to_serve(tmp_path: Path) -> None:
     finished = await run(OUTCOMES, "serve", FORMANT_WEBHOOK_SECRET="", OUTCOMES_DATA_DIR=str(tmp_path / "data"))
     assert_refused(finished, "FORMANT_WEBHOOK_SECRET", "OUTCOMES_ALLOW_UNSIGNED=1")
+    assert list(tmp_path.iterdir()) == []  # no Postgres was made before
+
+
+async def test_migrate_names_the_folder_of_a_postgres_that_it_makes(tmp_path: Path) -> None:
+    made, again = [await run_in(tmp_path, OUTCOMES, "migrate") for _ in range(2)]
+    assert made.output == f"Made an embedded Postgres in {tmp_path}/.data.\nThe schema is up to date.\n"
+    assert again.output == "The schema is up to date.\n"
 
 
 WRONG_SETTINGS = {
@@ -156,6 +163,19 @@ async def test_python_m_service_is_the_same(tmp_path: Path) -> None:
     assert shown.output.partition("\n")[2] == same.output.partition("\n")[2] != ""
 
 
+async def test_a_number_that_no_id_can_be_is_refused() -> None:
+    large = str(2**63)
+    for arguments in (
+        ("replay", large),
+        ("reconcile", large),
+        ("verify", "--batch", "-1"),
+        ("bi", "hide", "--agent", large),
+    ):
+        finished = await run(OUTCOMES, *arguments)
+        assert finished.status == 2, arguments
+        assert finished.errors.splitlines()[-1].endswith(f"{arguments[-1]} is not an id."), finished
+
+
 async def test_an_unknown_command_is_refused_with_2() -> None:
     finished = await run(OUTCOMES, "serv")
     assert (finished.status, finished.output) == (2, "")
@@ -190,9 +210,20 @@ async def test_replay_sends_all_that_waits_on_its_way_and_shows_what_stays(
     assert_refused(await run(OUTCOMES, "replay", str(other), **settings), str(other), "quarantine")
 
 
-async def test_replay_needs_no_secret_and_does_nothing_where_nothing_waits(database_url: str) -> None:
+async def test_replay_needs_no_secret_and_says_when_nothing_is_in_quarantine(database_url: str) -> None:
     finished = await run(OUTCOMES, "replay", OUTCOMES_DATABASE_URL=database_url, FORMANT_WEBHOOK_SECRET="")
-    assert (finished.status, finished.output) == (0, "")
+    assert (finished.status, finished.output) == (0, "Nothing is in quarantine.\n")
+
+
+async def test_progress_takes_one_line_where_nobody_watches(database_url: str) -> None:
+    for command, line in (
+        ("verify", r"Verified: 0 rows in \S+ s, 0 a second\n"),
+        ("rebuild", r"Rebuilt: 0 rows in \S+ s, 0 a second\n"),
+        ("reattribute", r"Placed: 0 rows in \S+ s, 0 a second\n"),
+    ):
+        finished = await run(OUTCOMES, command, OUTCOMES_DATABASE_URL=database_url)
+        assert finished.status == 0, finished
+        assert re.fullmatch(line, finished.errors), finished
 
 
 async def test_replay_does_not_touch_a_database_without_a_schema(empty_database_url: str) -> None:

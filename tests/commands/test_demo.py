@@ -13,13 +13,14 @@ import httpx
 import pytest
 
 from service.commands.demo import CONTACTS, _write_contacts
-from service.commands.startup import find_demo, publish_demo
+from service.demo_settings import find_demo, publish_demo
 from service.errors import ConfigurationError
 from tests.eventually import eventually
 from tests.processes import DEADLINE_SECONDS, OUTCOMES, make_environ, run_in
 
 QUICK = ("--recipients", "30", "--speed", "4000", "--drop", "0.3")
 COLUMNS = 80
+MAPPING = Path(__file__).parents[2] / "deploy" / "crm" / "hubspot.toml"
 
 
 @asynccontextmanager
@@ -89,7 +90,8 @@ async def test_what_it_prints_can_be_pasted_and_commands_beside_it_find_its_sett
         await eventually(lambda: paste(here, pasted, show), lambda shown: '"verdict":"complete"' in shown)
 
         batch = pasted.rpartition("=")[2]
-        for command in (("reconcile", batch), ("bi", "role"), ("keys", "list")):
+        sync = ("crm-sync", str(MAPPING), "--dry-run")
+        for command in (("reconcile", batch), ("bi", "role"), ("keys", "list"), sync):
             beside = await run_in(here, OUTCOMES, *command)
             assert (beside.status, beside.errors) == (
                 0, "outcomes: using the settings of the demo that runs here\n"
@@ -102,7 +104,7 @@ async def test_what_it_prints_can_be_pasted_and_commands_beside_it_find_its_sett
         assert lost.errors.startswith(f"outcomes: There is no database in {elsewhere}/.data: run this in the folder")
         second = await run_in(here, OUTCOMES, "demo", "--exit")
         assert (second.status, second.output) == (2, "")
-        assert second.errors.startswith("outcomes: A demo runs already in .data: end it with Ctrl-C")
+        assert second.errors.startswith("outcomes: A demo is already running in .data: end it with Ctrl-C")
 
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(DEADLINE_SECONDS):
@@ -156,20 +158,26 @@ def test_a_folder_that_takes_no_file_is_reported(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / CONTACTS).exists()
 
 
-def test_settings_are_found_while_the_demo_runs_and_only_for_its_database(tmp_path: Path) -> None:
+DATABASE, SERVICE = "OUTCOMES_DATABASE_URL", "OUTCOMES_URL"
+
+
+def test_settings_are_found_while_the_demo_runs_and_only_for_what_is_its_own(tmp_path: Path) -> None:
     ours = {"OUTCOMES_DATABASE_URL": "", "FORMANT_API_KEY": "sandbox-key"}
     here = {"OUTCOMES_DATA_DIR": str(tmp_path)}
-    assert find_demo(here) == {}
+    assert find_demo(here, DATABASE) == {}
     with publish_demo(tmp_path, ours):
-        assert find_demo(here) == ours
-        assert find_demo(here | {"FORMANT_API_KEY_FILE": "/key"}) == ours | {"FORMANT_API_KEY_FILE": ""}
-        assert find_demo(here | {"OUTCOMES_DATABASE_URL": "postgresql://db/production"}) == {}
-        assert find_demo(here | {"OUTCOMES_DATABASE_URL_FILE": "/url"}) == {}
+        assert find_demo(here, DATABASE) == ours
+        assert find_demo(here | {"FORMANT_API_KEY_FILE": "/key"}, DATABASE) == ours | {"FORMANT_API_KEY_FILE": ""}
+        assert find_demo(here | {"OUTCOMES_DATABASE_URL": "postgresql://db/production"}, DATABASE) == {}
+        assert find_demo(here | {"OUTCOMES_DATABASE_URL_FILE": "/url"}, DATABASE) == {}
         assert (tmp_path / "demo.json").stat().st_mode & 0o777 == 0o600
-        with pytest.raises(ConfigurationError, match="A demo runs already"), publish_demo(tmp_path, {}):
+        with pytest.raises(ConfigurationError, match="A demo is already running"), publish_demo(tmp_path, {}):
             pass
-        assert find_demo(here) == ours
-    assert find_demo(here) == {}
+        assert find_demo(here, DATABASE) == ours
+    assert find_demo(here, DATABASE) == {}
     with publish_demo(tmp_path, {"OUTCOMES_DATABASE_URL": "postgresql://db/demo"}):
-        assert find_demo(here | {"OUTCOMES_DATABASE_URL": "postgresql://db/demo"}) != {}
-        assert find_demo(here) != {}
+        assert find_demo(here | {"OUTCOMES_DATABASE_URL": "postgresql://db/demo"}, DATABASE) != {}
+        assert find_demo(here, DATABASE) != {}
+    with publish_demo(tmp_path, {"OUTCOMES_URL": "http://127.0.0.1:8081"}):
+        assert find_demo(here, SERVICE) == {"OUTCOMES_URL": "http://127.0.0.1:8081"}
+        assert find_demo(here | {"OUTCOMES_URL": "https://production"}, SERVICE) == {}

@@ -85,7 +85,7 @@ class LocalHubSpot:
         self._is_taken_while_held = False
 
     def hold(self, *, taken: bool = False) -> None:
-        """Lets requests come in, and answers none from now on; what they bring is ``taken`` all the same, or not."""
+        """Lets requests come in, and answers none from now on; what they bring is ``taken`` anyway, or not."""
         self._is_taken_while_held = taken
         self._may_answer.clear()
 

@@ -259,13 +259,27 @@ async def test_the_log_has_counts_and_no_people(sync: Sync, service: httpx.Async
     hubspot.faults.append("cut")
     await call(service, 1, status="busy")
     await call(service, 2)
-    finished = await sync.run("--once", OUTCOMES_LOG_LEVEL="debug")
-    lines = [json.loads(line) for line in finished.errors.splitlines()]
+    async with sync.start(OUTCOMES_LOG_LEVEL="debug") as process:
+        await until(lambda: get_acknowledged(service))
+        process.terminate()
+        _, errors = await process.communicate()
+    lines = [json.loads(line) for line in errors.splitlines()]
     (page,) = (line for line in lines if line["event"] == "crm_page_synced")
     assert (page["consumer"], page["sent"], page["failed"], page["skipped"]) == ("hubspot", 1, 1, 0)
     assert [line["status"] for line in lines if line["event"] == "crm_sync_waiting"] == [0]
     for secret in ("LN-1", "LN-2", phone_of(1), phone_of(2), "promise_to_pay", "crm-token"):
-        assert secret not in finished.errors
+        assert secret.encode() not in errors
+
+
+async def test_runs_that_end_log_plain_lines(sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot) -> None:
+    await call(service, 1)
+    (sync.folder / FAILURES).touch()
+    for arguments in (("--dry-run",), ("--retry-failures", FAILURES), ("--once",)):
+        finished = await sync.run(*arguments, OUTCOMES_LOG_LEVEL="debug", OUTCOMES_FEED_KYE="x")
+        assert finished.status == 0, finished
+        lines = finished.errors.splitlines()
+        assert lines[0].startswith("outcomes: warning: unknown setting (setting OUTCOMES_FEED_KYE")
+        assert [line for line in lines if not line.startswith("outcomes: ")] == []
 
 
 @pytest.mark.parametrize(

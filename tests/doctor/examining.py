@@ -1,5 +1,6 @@
 """Runs the doctor in this process, with a test's settings."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -48,10 +49,10 @@ async def examine(
 
 
 def list_troubles(output: str) -> list[str]:
-    """The lines of a report that are not ok, except those about a busy machine."""
-    lines = output.splitlines()[:-1]
+    """The findings of a report that are not ok, each in one line, except those about a busy machine."""
+    findings = [" ".join(lines.split()) for lines in re.split(r"\n(?! )", output.rstrip())][:-1]
     slow = ("takes", "No commit within", "No answer within")
-    return [line for line in lines if not line.startswith("ok ") and not any(word in line for word in slow)]
+    return [each for each in findings if not each.startswith("ok ") and not any(word in each for word in slow)]
 
 
 def find(findings: list[Result], check: str) -> list[Finding]:

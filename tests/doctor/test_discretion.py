@@ -76,12 +76,27 @@ async def test_a_check_that_fails_or_hangs_is_reported_and_hides_no_other(
     assert find(findings, "webhooks.last")
 
 
-async def test_lines_are_whole_and_plain_when_they_are_piped(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_lines_are_plain_and_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    address = "https://" + "x" * 80
+    message, remedy = "[red]x[/red] " * 9 + "end", f"Do [this] --with-an-option {'and more ' * 9}at {address}"
+
     async def give() -> AsyncIterator[Result]:
-        yield Result("area.subject", Finding(Level.WARNING, "[red]x[/red] " * 50, "Do [this]"))
+        yield Result("area.subject", Finding(Level.WARNING, message, remedy))
+        yield Result("area.other", Finding(Level.OK, "fine"))
 
     assert await print_lines(give()) == 0
     output: str = capsys.readouterr().out
-    first, last = output.splitlines()
-    assert first == f"warning   area.subject                  {'[red]x[/red] ' * 50} → Do [this]"
-    assert last == "0 ok, 0 unchecked, 1 warnings, 0 problems"
+    assert (
+        output
+        == f"""\
+warning   area.subject                  [red]x[/red] [red]x[/red] [red]x[/red]
+                                        [red]x[/red] [red]x[/red] [red]x[/red]
+                                        [red]x[/red] [red]x[/red] [red]x[/red]
+                                        end
+          → Do [this] --with-an-option and more and more and more and more and
+            more and more and more and more and more at
+            {address}
+ok        area.other                    fine
+1 ok, 0 unchecked, 1 warning, 0 problems
+"""
+    )

@@ -3,11 +3,6 @@
 import signal
 from pathlib import Path
 
-import pytest
-
-from service.commands import doctor
-from service.doctor.findings import Level
-from service.settings import read_settings
 from tests.doctor.examining import STRONG_KEY, STRONG_SECRET, list_troubles
 from tests.processes import OUTCOMES, run, serve
 
@@ -29,13 +24,26 @@ async def test_it_looks_into_that_of_a_running_service_and_leaves_it_running(tmp
     assert not (tmp_path / "data" / "postgres" / "postmaster.pid").exists()  # the last to leave has stopped it
 
 
-def test_one_that_does_not_start_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "data" / "postgres"
-    folder.mkdir(parents=True)
-    (folder / "PG_VERSION").write_text("99\n")
-    (folder / "postgresql.conf").write_text("")
-    monkeypatch.setattr(doctor, "EMBEDDED_SECONDS", 1.0)
-    with doctor._find_database(read_settings({"OUTCOMES_DATA_DIR": str(tmp_path / "data")})) as (url, finding):
-        assert url is None
-        assert finding is not None
-        assert (finding.level, "OUTCOMES_DATA_DIR" in finding.remedy) == (Level.PROBLEM, True)
+async def test_one_that_does_not_start_is_a_problem(tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+    folder.mkdir()
+    (folder / "PG_VERSION").write_text("17\n")
+    report = await run(OUTCOMES, "doctor", "--no-service", OUTCOMES_DATA_DIR=str(tmp_path))
+    (line,) = [line for line in list_troubles(report.output) if "database.answer" in line]
+    assert line == (
+        f"problem database.answer OUTCOMES_DATA_DIR: {folder} has data of Postgres 17, the embedded one is 18 "
+        "→ Name another folder, or set OUTCOMES_DATABASE_URL"
+    )
+    assert report.status == 1
+
+
+async def test_a_data_folder_that_the_system_refuses_is_a_problem() -> None:
+    folder = "x" * 300  # fails for root too, whom no permission stops
+    report = await run(OUTCOMES, "doctor", "--no-service", OUTCOMES_DATA_DIR=folder)
+    folders, database = [line for line in list_troubles(report.output) if "File name too long" in line]
+    assert folders.startswith("problem configuration.data_dir OUTCOMES_DATA_DIR: ")
+    assert database == (
+        f"problem database.answer OUTCOMES_DATA_DIR: {folder} cannot be used (File name too long) "
+        "→ Name a folder that this user may write, or set OUTCOMES_DATABASE_URL"
+    )
+    assert (report.status, report.errors) == (1, "")

@@ -104,4 +104,4 @@ async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_repor
         assert "SSL_CERT_FILE" in found.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         found = find_one(await examine(None, settings), "provider.answer", Level.WARNING)
-    assert (found.message, found.remedy) == ("The provider's certificate expires in 1 days", "Renew it")
+    assert (found.message, found.remedy) == ("The provider's certificate expires in 1 day", "Renew it")

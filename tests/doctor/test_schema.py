@@ -59,7 +59,7 @@ async def test_a_bi_role_that_can_use_up_the_server_is_reported_until_it_is_set_
         assert "Limited: bi_reader, " in find_one(await examine(database.url), "database.bi_roles", Level.OK).message
         await database.pool.execute("ALTER ROLE bi_reader RESET temp_file_limit")
         found = find_one(await examine(database.url), "database.bi_roles", Level.WARNING)
-        assert found.message == "bi_reader could use up the server: 1 limits are missing"
+        assert found.message == "bi_reader could use up the server, without 1 limit"
         assert "outcomes bi role --print" in found.remedy
 
 

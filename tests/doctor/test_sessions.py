@@ -159,13 +159,13 @@ async def test_tls_that_nobody_checks_is_reported(tmp_path: Path) -> None:
 async def test_a_database_that_is_down_is_reported_and_the_rest_goes_on(address: str, remedy: str) -> None:
     findings = await examine(address, FORMANT_API_KEY="some-key", FORMANT_BASE_URL="http://127.0.0.1:9")
     assert remedy in find_one(findings, "database.answer", Level.PROBLEM).remedy
-    assert "checks were left out" in find_one(findings, "database", Level.UNCHECKED).message
+    assert "checks left out" in find_one(findings, "database", Level.UNCHECKED).message
     assert find_one(findings, "configuration.data_dir", Level.OK)
     assert find_one(findings, "provider.answer", Level.PROBLEM)
     assert "pass-word" not in str(findings)
 
 
-async def test_a_database_that_is_not_there_and_one_without_a_connection_left_are_told_apart(
+async def test_a_database_that_is_not_there_and_one_without_a_free_connection_are_distinguished(
     postgres: PostgresServer, database: Database
 ) -> None:
     found = find_one(await examine(postgres.url("not_there")), "database.answer", Level.PROBLEM)

@@ -4,7 +4,7 @@ import pytest
 
 from service.doctor.findings import Level
 from service.store.database import Database
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import SECRET, StartService
 from tests.doctor.examining import examine, find, find_one
 from tests.doctor.http_server import answer, answering
@@ -62,7 +62,7 @@ async def test_where_it_might_be_stored_unsigned_no_post_is_sent(
     start_service: StartService, database: Database
 ) -> None:
     unsigned = {"FORMANT_WEBHOOK_SECRET": "", "OUTCOMES_ALLOW_UNSIGNED": "1"}
-    async with start_service(Limits(), **unsigned) as service:
+    async with start_service(BacklogLimits(), **unsigned) as service:
         url = f"{service.base_url}/webhooks/formant"
         found = find_one(await examine(None, unsigned, webhook_url=url), "webhooks.address", Level.UNCHECKED)
         assert "No POST was sent" in found.message

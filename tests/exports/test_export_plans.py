@@ -1,5 +1,6 @@
 """An export reads its own batch alone and each part of that once, by index, whatever the statistics say."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import asyncpg
@@ -75,6 +76,34 @@ async def test_an_export_reads_no_more_than_its_own_batch(
         given, read = await count_entries(connection, rows, [key, str(first), str(last), *state])
         assert given == last - first
         assert read <= PER_ROW * given
+
+
+@pytest.mark.parametrize("is_analysed", [False, True])
+async def test_the_count_of_a_state_reads_each_outcome_of_its_range_once(
+    connection: asyncpg.Connection, is_analysed: bool
+) -> None:
+    if is_analysed:
+        await connection.execute("ANALYZE")
+    for after, until, state, matching in (
+        (0, 2**31 - 1, "busy", OTHER_ROWS),
+        (400, 500, "busy", 100),
+        (400, 500, "in_progress", 0),
+        (0, 2**31 - 1, None, None),
+    ):
+        async with connection.transaction():
+            await QUERIES.begin_export(connection)
+            before = await count_reads(connection)
+            batch = await QUERIES.get_exported_batch(
+                connection, batch_id=OTHER_ID, after=after, until=until, state=state
+            )
+            reads = await count_reads(connection)
+        assert batch["matching"] == matching
+        expected = {"outcomes": min(until, OTHER_ROWS) - after} if state else {}
+        read: Counter[str] = Counter()
+        for (table, name), (_, entries) in reads.items():
+            if table != name:
+                read[table] += entries - before[table, name][1]
+        assert +read == expected
 
 
 async def test_the_figures_of_batches_come_from_counters_alone(connection: asyncpg.Connection) -> None:

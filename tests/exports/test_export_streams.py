@@ -107,7 +107,7 @@ async def test_an_export_that_fails_halfway_is_not_taken_for_a_whole_one(
     await wait_for_ending(service, "failed", file_format=file_format)
 
 
-async def test_an_export_is_of_one_instant_however_slowly_it_is_read(
+async def test_an_export_shows_one_instant_however_slowly_it_is_read(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.exports.export.RANGE", 5000)  # of 10 MB: more than what is on its way to a client
@@ -124,7 +124,7 @@ async def test_an_export_is_of_one_instant_however_slowly_it_is_read(
     await wait_for_ending(service, "done")
 
 
-async def test_so_many_exports_run_at_once_and_the_next_is_told_to_come_back(
+async def test_exports_beyond_the_maximum_are_refused_with_the_time_to_retry(
     start_service: StartService, database: Database
 ) -> None:
     await store_large_batch(database)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.outcomes.recipients_http import STATES
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.exports.exported import (
@@ -152,7 +153,7 @@ async def test_parquet_is_written_in_row_groups(
     assert [row["recipient"] for row in read_parquet_by_pyarrow(content)] == list(range(1, 101))
 
 
-async def test_an_export_can_go_on_where_another_ended(service: httpx.AsyncClient, database: Database) -> None:
+async def test_an_export_can_continue_where_another_ended(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     whole = read_ndjson((await export(service, f"{BATCH}/recipients.ndjson")).content)
     first = await export(service, f"{BATCH}/recipients.ndjson", until=11)
@@ -182,9 +183,28 @@ async def test_recipients_in_one_state_are_exported_alone(
     assert open_ones.headers["x-outcomes-rows"] == str(len(read_ndjson(open_ones.content))) == "20"
 
 
-async def test_an_export_says_of_which_instant_and_how_final_it_is(
+async def test_an_erased_person_is_exported_and_counted_only_as_erased(
     service: httpx.AsyncClient, database: Database
 ) -> None:
+    await fill(service, database)
+    for number in (2, 9, 10):  # completed, waiting for a retry, never called
+        answer = await service.post("/v1/erasures", json={"phone": f"+91{7_000_000_000 + number}"})
+        assert answer.json()["data"]["state"] == "done"
+    found = {}
+    for state in STATES:
+        listed = await service.get(f"{BATCH}/recipients", params={"state": state, "limit": 1000})
+        numbers = [row["recipient"] for row in listed.json()["data"]]
+        for span in ({}, {"after": 2, "until": 24}):
+            exported = await export(service, f"{BATCH}/recipients.ndjson", state=state, **span)
+            rows = [row["recipient"] for row in read_ndjson(exported.content)]
+            assert rows == [number for number in numbers if not span or 2 < number <= 24]
+            assert exported.headers["x-outcomes-rows"] == str(len(rows)), state
+        found[state] = numbers
+    assert (found["erased"], found["completed"], found["pending_retry"]) == ([2, 9], [3, 24], [])
+    assert 10 in found["in_progress"]
+
+
+async def test_an_export_shows_its_instant_and_its_verdict(service: httpx.AsyncClient, database: Database) -> None:
     await fill(service, database)
     before = await database.pool.fetchval("SELECT clock_timestamp()")
     head = await service.head(f"{BATCH}/recipients.csv")
@@ -197,6 +217,19 @@ async def test_an_export_says_of_which_instant_and_how_final_it_is(
         assert headers["x-outcomes-rows"] == "25"
         assert headers["content-type"] == "text/csv; charset=utf-8; header=present"
         assert headers["cache-control"] == "private, no-store"
+
+
+async def test_every_header_of_an_export_is_documented_and_every_documented_one_is_sent(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(service, database)
+    paths = (await service.get("/openapi.json")).json()["paths"]
+    exports = {path: each["get"]["responses"]["200"] for path, each in paths.items() if path.endswith(".{format}")}
+    assert len(exports) == 4
+    for path, documented in exports.items():
+        answer = await export(service, path.format(batch_id=BATCH_ID, format="csv"))
+        sent = {name for name in answer.headers if name.startswith("x-outcomes-")}
+        assert sent == {name.lower() for name in documented["headers"]}, path
 
 
 async def test_batches_and_their_recipients_are_chosen_by_agent_and_time(
@@ -302,9 +335,7 @@ async def test_a_batch_with_more_columns_than_the_server_gives_has_its_parameter
         assert (b",parameters,state," in answer.content) == is_one
 
 
-async def test_what_is_no_object_among_results_is_kept_in_parquet(
-    service: httpx.AsyncClient, database: Database
-) -> None:
+async def test_results_that_are_no_object_are_kept_in_parquet(service: httpx.AsyncClient, database: Database) -> None:
     await store_batch(database.url, 3)
     for number, results in enumerate(([1, 2], "text", 10**30), start=1):
         await post_webhook(service, make_payload(recipient=number))
@@ -341,7 +372,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         ("/v1/exports/recipients.csv?agent_id=me", "agent_id: takes"),
     ],
 )
-async def test_a_parameter_that_cannot_be_is_refused_by_its_name(
+async def test_an_invalid_parameter_is_refused_by_its_name(
     service: httpx.AsyncClient, database: Database, path: str, message: str
 ) -> None:
     await store_batch(database.url, 1)

@@ -13,7 +13,7 @@ from tests.feed.feeding import read_on, read_page
 from tests.webhooks.ingesting import ingest
 
 
-async def test_an_entry_tells_the_recipient_and_its_latest_state(
+async def test_an_entry_shows_the_recipient_and_its_latest_state(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url)
@@ -73,7 +73,7 @@ async def test_a_full_page_knows_whether_there_is_more(service: httpx.AsyncClien
     assert [(await read_page(service, limit=limit))["has_more"] for limit in (2, 3, 4)] == [True, False, False]
 
 
-async def test_a_page_ends_where_it_would_get_too_large_and_never_stands_still(
+async def test_a_page_ends_where_it_would_get_too_large_but_has_at_least_one_entry(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database.url)
@@ -90,7 +90,7 @@ async def test_a_page_ends_where_it_would_get_too_large_and_never_stands_still(
     assert pages == [[1, 2], [3, 4, 5]]
 
 
-async def test_a_recipient_that_is_withdrawn_is_told(service: httpx.AsyncClient, database: Database) -> None:
+async def test_a_withdrawn_recipient_has_an_entry(service: httpx.AsyncClient, database: Database) -> None:
     key = await store_batch(database.url)
     await ingest(database, *decode(make_payload(recipient=1), make_payload(recipient=2)))
     (end,) = [entry["position"] for entry in await read_on(service)][1:]
@@ -101,7 +101,7 @@ async def test_a_recipient_that_is_withdrawn_is_told(service: httpx.AsyncClient,
     assert (entry["phone"], entry["parameters"]) == (phone_of(1), {"loan_id": "LN-1"})
 
 
-async def test_of_a_recipient_that_is_erased_nothing_personal_is_told(
+async def test_an_entry_of_an_erased_recipient_contains_nothing_personal(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url)
@@ -135,7 +135,7 @@ async def test_a_recipient_shows_the_same_here_and_in_its_batch(service: httpx.A
     assert entry == {name: row[name] for name in entry}
 
 
-async def test_calls_of_a_batch_whose_id_is_not_known_are_told_at_once_and_again_with_it(
+async def test_calls_of_a_batch_without_a_known_id_have_entries_at_once_and_again_with_the_id(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     key = await store_batch(database.url, batch_id=None)
@@ -179,7 +179,7 @@ async def test_what_cannot_be_asked_names_the_parameter(
     assert answer.json()["error"]["type"] == "invalid_request"
 
 
-async def test_a_reader_that_is_beyond_the_end_is_told_instead_of_left_waiting(
+async def test_a_reader_beyond_the_end_gets_an_error_instead_of_waiting(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url)

@@ -84,7 +84,7 @@ async def test_acknowledging_beyond_the_end_is_refused(service: httpx.AsyncClien
     assert (await service.get(f"{PATH}/crm")).status_code == 404
 
 
-async def test_what_is_being_committed_cannot_be_acknowledged_before_it_was_seen(database: Database) -> None:
+async def test_a_position_cannot_be_acknowledged_before_its_commit_is_visible(database: Database) -> None:
     positions = await fill(database, 3)
     consumers = Consumers(database)
     async with database.pool.acquire() as connection:
@@ -194,7 +194,7 @@ async def test_a_consumer_at_rest_is_woken_by_the_next_change(service: httpx.Asy
     assert len(await read_on(service)) == 1
 
 
-async def test_a_consumer_that_has_stood_still_for_an_hour_is_an_alarm_until_it_goes_on(
+async def test_a_consumer_stalled_for_an_hour_raises_an_alarm_until_it_continues(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     positions = await fill(database, 2)

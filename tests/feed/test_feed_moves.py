@@ -33,7 +33,7 @@ async def count_moves(database: Database) -> Any:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 6, 7, 8, 1000])
-async def test_each_entry_is_told_again_once_however_many_a_step_takes(
+async def test_each_entry_is_repeated_once_however_many_a_step_takes(
     database: Database, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr("service.uploads.results.MAX_MOVED", at_once)
@@ -47,7 +47,7 @@ async def test_each_entry_is_told_again_once_however_many_a_step_takes(
     assert await count_moves(database) == 0
 
 
-async def test_what_changes_once_the_id_is_known_is_not_told_twice(
+async def test_a_change_after_the_id_is_known_is_not_shown_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.uploads.results.MAX_MOVED", 1)

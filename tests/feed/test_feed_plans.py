@@ -52,7 +52,7 @@ async def test_pages_go_by_the_index_when_positions_are_spread_over_the_whole_ta
     await read_pages(connection)
 
 
-async def test_telling_an_id_that_came_late_reads_what_it_moves(
+async def test_repeating_entries_with_a_late_id_reads_only_what_it_moves(
     connection: asyncpg.Connection, database_url: str
 ) -> None:
     await fill(connection, database_url)

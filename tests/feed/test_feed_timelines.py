@@ -59,7 +59,7 @@ async def test_a_database_that_stays_where_it_is_has_one_timeline(database: Data
     assert [position for position, _ in await read_all(database)] == [1, 2]
 
 
-async def test_a_reader_of_what_is_gone_is_told_for_ever_and_all_others_read_on(copied: str) -> None:
+async def test_a_reader_of_lost_entries_always_gets_an_error_and_all_others_continue(copied: str) -> None:
     before = int(datetime.now(UTC).timestamp() * 1e6)
     with structlog.testing.capture_logs() as logs:
         async with open_database(copied, allow_unsafe=False) as database:
@@ -85,7 +85,7 @@ async def test_a_reader_of_what_is_gone_is_told_for_ever_and_all_others_read_on(
     assert [line["reason"] for line in logs if line["event"] == "feed_timeline_opened"] == ["moved"]
 
 
-async def test_a_consumer_of_a_database_that_was_restored_goes_on_once_it_was_reset(copied: str) -> None:
+async def test_a_consumer_of_a_restored_database_continues_after_a_reset(copied: str) -> None:
     async with open_database(copied, allow_unsafe=False) as database:
         consumers = Consumers(database)
         for refused in (consumers.get_position("crm"), consumers.acknowledge("crm", 3, is_reset=False)):
@@ -141,7 +141,7 @@ async def test_a_second_restore_of_the_same_backup_refuses_the_readers_of_the_fi
     await drop_database(postgres, again)
 
 
-async def test_a_feed_in_which_nothing_was_told_begins_where_it_is(postgres: PostgresServer, database_url: str) -> None:
+async def test_a_feed_without_entries_begins_where_it_is(postgres: PostgresServer, database_url: str) -> None:
     async with open_database(database_url, allow_unsafe=False) as database:
         await database.pool.fetchval("SELECT 1")
     url = await create_database(postgres, urlsplit(database_url).path[1:])

@@ -9,7 +9,6 @@ import pytest
 from service.feed.watch import FeedWatch
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
-from service.webhooks.backlog import Limits
 from tests.conftest import API_KEY, StartService
 from tests.eventually import eventually
 from tests.exposition import read_metric
@@ -51,9 +50,12 @@ async def test_without_a_change_the_answer_is_an_empty_page(service: httpx.Async
     assert await read_page(service, after=position, wait=1) == {"data": [], "next": position, "has_more": False}
 
 
-async def test_one_too_many_is_refused_loudly(start_service: StartService, database: Database) -> None:
+async def test_one_too_many_is_refused_loudly(
+    start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.feed.watch.MAX_WAITERS", 2)
     await store_batch(database.url)
-    async with start_service(Limits(feed_waiters=2)) as service:
+    async with start_service() as service:
         waiting = [asyncio.create_task(read_page(service, wait=30)) for _ in range(2)]
         await wait_for_waiters(service, 2)
         refused = await service.get("/v1/feed", params={"wait": 30})
@@ -65,7 +67,7 @@ async def test_one_too_many_is_refused_loudly(start_service: StartService, datab
 
 
 async def test_a_client_that_hangs_up_frees_its_place(start_service: StartService) -> None:
-    async with start_service(Limits(feed_waiters=1)) as service:
+    async with start_service() as service:
         _, writer = await asyncio.open_connection("127.0.0.1", service.base_url.port)
         writer.write(f"GET /v1/feed?wait=30 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {API_KEY}\r\n\r\n".encode())
         await wait_for_waiters(service, 1)
@@ -73,7 +75,7 @@ async def test_a_client_that_hangs_up_frees_its_place(start_service: StartServic
         await wait_for_waiters(service, 0)
 
 
-async def test_a_stopping_service_answers_those_that_wait_at_once_and_ends_with_0(database_url: str) -> None:
+async def test_a_stopping_service_answers_waiting_readers_at_once_and_exits_with_0(database_url: str) -> None:
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:
         waiting = asyncio.create_task(serving.client.get("/v1/feed", params={"wait": 30}))
         await wait_for_waiters(serving.client, 1)
@@ -93,7 +95,7 @@ async def watch_briefly(watch: FeedWatch, *waits: tuple[int, float]) -> list[boo
         running.cancel()
 
 
-async def test_all_who_wait_share_one_look_and_nobody_looks_when_none_waits(
+async def test_all_waiters_share_one_poll_and_without_waiters_there_is_none(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_batch(database.url)
@@ -105,7 +107,7 @@ async def test_all_who_wait_share_one_look_and_nobody_looks_when_none_waits(
         return int(await look(pool))
 
     monkeypatch.setattr(database.queries, "get_last_position", count)
-    watch = FeedWatch(database, Metrics(), max_waiters=100, interval_seconds=0.0)
+    watch = FeedWatch(database, Metrics(), interval_seconds=0.0)
     running = asyncio.create_task(watch.run())
     await asyncio.sleep(0)
     assert looks == []
@@ -120,21 +122,21 @@ async def test_all_who_wait_share_one_look_and_nobody_looks_when_none_waits(
     running.cancel()
 
 
-async def test_those_who_are_at_the_end_wait_on_while_others_are_woken(database: Database) -> None:
+async def test_readers_at_the_end_keep_waiting_while_others_are_woken(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, *decode(make_payload()))
     last = await database.queries.get_last_position(database.pool)
-    watch = FeedWatch(database, Metrics(), max_waiters=2, interval_seconds=0.0)
+    watch = FeedWatch(database, Metrics(), interval_seconds=0.0)
     assert await watch_briefly(watch, (last - 1, 30), (last, 0.05)) == [True, False]
 
 
 async def test_while_the_database_is_away_nobody_is_left_waiting(database: Database) -> None:
-    watch = FeedWatch(database, Metrics(), max_waiters=1)
+    watch = FeedWatch(database, Metrics())
     database.pool.terminate()
     assert await watch_briefly(watch, (0, 30)) == [True]
 
 
 async def test_nobody_waits_once_waiting_has_ended(database: Database) -> None:
-    watch = FeedWatch(database, Metrics(), max_waiters=1)
+    watch = FeedWatch(database, Metrics())
     watch.end_waits()
     assert await watch.wait(0, 30) is False

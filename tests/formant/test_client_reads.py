@@ -76,15 +76,17 @@ async def test_a_read_is_repeated_after_trouble_that_may_pass(trouble: int | byt
     assert len(provider.paths) == 3
 
 
-@pytest.mark.parametrize(("status", "told"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 502)])
-async def test_a_read_that_is_refused_is_never_repeated(status: int, told: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "expected"), [(400, 400), (404, 404), (409, 409), (401, 502), (403, 502), (302, 502)]
+)
+async def test_a_read_that_is_refused_is_never_repeated(status: int, expected: int) -> None:
     provider = Provider(status, BATCH)
-    assert (await provider.fail()).status == told
+    assert (await provider.fail()).status == expected
     assert len(provider.paths) == 1
 
 
 @pytest.mark.parametrize("trouble", [500, httpx.ReadTimeout("t"), b"garbage"])
-async def test_trouble_that_does_not_pass_is_told_as_the_providers(trouble: int | bytes | Exception) -> None:
+async def test_a_lasting_failure_is_reported_as_the_providers(trouble: int | bytes | Exception) -> None:
     provider = Provider(*[trouble] * 10)
     error = await provider.fail()
     assert (error.status, error.is_sent_unknown) == (502, False)
@@ -111,7 +113,7 @@ def catching_waits() -> Iterator[list[float]]:
             stamina.instrumentation.set_on_retry_hooks([])
 
 
-async def test_a_read_that_was_too_fast_is_repeated_after_the_seconds_asked_for_and_not_before() -> None:
+async def test_a_rate_limited_read_is_repeated_after_the_requested_seconds_and_not_before() -> None:
     provider = Provider(httpx.Response(429, headers={"retry-after": "17"}), BATCH)
     with catching_waits() as waits:
         async with provider.client() as client:
@@ -120,7 +122,7 @@ async def test_a_read_that_was_too_fast_is_repeated_after_the_seconds_asked_for_
     assert waits == [17.0]
 
 
-async def test_a_read_that_would_have_to_wait_long_is_refused_with_the_time_to_come_back() -> None:
+async def test_a_read_that_would_wait_too_long_is_refused_with_the_time_to_retry() -> None:
     provider = Provider(httpx.Response(429, headers={"retry-after": "600"}), BATCH)
     error = await provider.fail()
     assert (error.status, error.headers) == (429, {"retry-after": "600"})

@@ -216,7 +216,7 @@ async def test_a_refusal_is_passed_on_with_the_providers_words(status: int, erro
         assert (error.status, error.type, error.message) == (status, error_type, "The provider answered: bad things")
 
 
-async def test_a_refusal_for_being_too_fast_says_when_to_come_back() -> None:
+async def test_a_rate_limit_refusal_says_when_to_retry() -> None:
     body = b'{"error": {"message": "", "type": "rate_limit_exceeded"}}'
     assert (await answering(429, body, **{"retry-after": "17"}).fail()).headers == {"retry-after": "17"}
 
@@ -260,7 +260,7 @@ async def test_a_refusal_that_cannot_be_read_is_a_refusal_all_the_same(body: byt
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_told_as_ours_to_mend_and_not_as_the_callers(status: int) -> None:
+async def test_a_refused_key_is_reported_as_our_fault_and_not_as_the_callers(status: int) -> None:
     error = await answering(status, b'{"error": {"message": "no", "type": "authentication_error"}}').fail()
     assert not error.is_sent_unknown
     assert (error.status, error.type) == (502, "authentication_error")

@@ -95,7 +95,7 @@ def test_another_content_that_matters_is_another_event(changes: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("status", ["in_progress", "queued", "ringing", "ended", "", None, "something new"])
-def test_a_call_that_goes_on_or_ended_in_an_unknown_way_gives_no_event(status: str | None) -> None:
+def test_a_call_that_is_ongoing_or_ended_with_an_unknown_status_makes_no_event(status: str | None) -> None:
     assert heal(status=status) is None
 
 
@@ -151,7 +151,7 @@ def test_any_record_is_read_or_refused_as_a_whole(record: dict[str, Any]) -> Non
         assert event.status in STATUSES
 
 
-async def test_conversations_are_asked_for_by_the_contracts_paths() -> None:
+async def test_conversations_are_requested_by_the_contracts_paths() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -168,7 +168,7 @@ async def test_conversations_are_asked_for_by_the_contracts_paths() -> None:
 
 
 @pytest.mark.parametrize("word", [b"NaN", b"Infinity", b"-Infinity"])
-def test_a_number_that_is_none_costs_its_field_and_not_the_page(word: bytes) -> None:
+def test_an_invalid_number_loses_its_field_and_not_the_page(word: bytes) -> None:
     body = b'{"data": [{"conversation_id": "a", "duration_seconds": %s}, {"conversation_id": "b"}]}' % word
     assert [(call.conversation_id, call.duration_seconds) for call in decode_conversation_page(body).data] == [
         ("a", None), ("b", None)

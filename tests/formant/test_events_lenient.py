@@ -134,7 +134,7 @@ def test_a_field_of_another_type_is_understood_where_it_makes_sense(
         ("data.retry.next_retry_at", "next_retry_at"),
     ],
 )
-def test_times_are_told_in_utc_and_absurd_ones_count_as_absent(
+def test_times_are_converted_to_utc_and_absurd_ones_count_as_absent(
     path: str, field: str, text: object, expected: datetime | None
 ) -> None:
     time = getattr(decode_with(path, text), field)

@@ -21,7 +21,7 @@ REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Elsewhere:
-    """A server that nobody was told of; it keeps what it is sent."""
+    """A server that no configuration names; it keeps what it is sent."""
 
     def __init__(self) -> None:
         self.seen: list[Scope] = []

@@ -31,10 +31,10 @@ TIMES = ("occurred_at", "started_at", "ended_at", "next_retry_at")
 
 @given(st.datetimes(timezones=ZONES))
 def test_any_time_is_plausible_and_in_utc_or_absent(time: datetime) -> None:
-    told = plausible_time(time)
-    assert told is None or (told.tzinfo is UTC and EARLIEST <= told < LATEST)
-    if told is not None:
-        assert told == (time if time.tzinfo else time.replace(tzinfo=UTC))
+    kept = plausible_time(time)
+    assert kept is None or (kept.tzinfo is UTC and EARLIEST <= kept < LATEST)
+    if kept is not None:
+        assert kept == (time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
 @given(NUMBERS)

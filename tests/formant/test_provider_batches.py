@@ -71,7 +71,7 @@ def test_each_field_may_be_missing(field: str) -> None:
     assert (page.data, [entry.reason for entry in page.odd.values()]) == (expected, ["no_id"] if field == "id" else [])
 
 
-def test_odd_entries_are_counted_by_reason_beside_the_others() -> None:
+def test_unusable_entries_are_listed_by_reason_and_the_others_are_read() -> None:
     page = decode_batch_page(encode(None, USUAL, 7, [], "x", {}, {"id": "b-1"}, {"id": -1}, has_more="yes"))
     assert page.data == [READ]
     assert {place: entry.reason for place, entry in page.odd.items()} == {
@@ -88,7 +88,7 @@ def test_of_several_entries_with_one_id_the_first_counts_with_what_only_the_othe
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(sorted(USUAL)), ANYTHING) | ANYTHING, max_size=5))
-def test_whatever_stands_in_the_list_the_good_entries_are_read(entries: list[Any]) -> None:
+def test_whatever_the_list_contains_its_valid_entries_are_read(entries: list[Any]) -> None:
     body = encode(*entries, USUAL)
     page = decode_batch_page(body)
     assert len(page.keys) == len(entries) + 1

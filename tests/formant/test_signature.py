@@ -21,7 +21,7 @@ def test_a_body_signed_with_the_secret_is_found() -> None:
     assert SignatureVerifier(["key-1"]).find_secret(BODY, SIGNED.encode()) == Signed(0, DIGEST)
 
 
-def test_each_of_several_secrets_is_accepted_and_told_by_its_index() -> None:
+def test_each_of_several_secrets_is_accepted_and_reported_by_its_index() -> None:
     verifier = SignatureVerifier(["new", "old", "oldest"])
     found = [verifier.find_secret(BODY, sign(BODY, secret).encode()) for secret in ("new", "old", "oldest")]
     assert [signed.secret for signed in found if signed] == [0, 1, 2]

@@ -146,7 +146,7 @@ class Judge:
         return self._named.get((event.ref_token or "", event.ref_no or 0))
 
     def check_places(self) -> None:
-        """The database places every event as the rule does, and has no other recipients."""
+        """The database attributes every event as the rule does, and has no other recipients."""
         expected = {event_id: self._show_place(place) for event_id, place in self.rule.places.items()}
         found = {event_id: self._show_found(found) for event_id, found in self.found.items()}
         assert found == expected
@@ -188,7 +188,7 @@ class Judge:
         return next(same, recipient)
 
     async def check_outcomes(self, connection: Connection) -> None:
-        """Outcomes and counters follow from the placed events."""
+        """Outcomes and counters follow from the attributed events."""
         placed: defaultdict[int, list[Event]] = defaultdict(list)
         for event_id, found in self.found.items():
             if found.batch is not None:

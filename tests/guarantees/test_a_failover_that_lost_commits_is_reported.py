@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
@@ -16,7 +16,7 @@ from tests.feed.feeding import read_on
 from tests.postgres import PostgresServer
 from tests.processes import OUTCOMES, run
 
-PATIENT = Limits(hold_seconds=60.0)
+PATIENT = BacklogLimits(hold_seconds=60.0)
 STREAMED = "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()"
 
 

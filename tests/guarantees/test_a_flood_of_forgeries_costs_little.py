@@ -11,7 +11,7 @@ import httpx
 
 from service.formant.signature import SIGNATURE_HEADER, sign
 from service.store.database import Database
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import SECRET, StartService, create_database
 from tests.eventually import eventually
 from tests.exposition import read_metric
@@ -122,7 +122,7 @@ async def test_forged_webhooks_are_refused_without_a_database(
 async def test_large_forged_bodies_are_limited_to_the_bytes_of_the_backlog_while_they_are_read(
     start_service: StartService, database: Database
 ) -> None:
-    async with start_service(Limits(body_bytes=HELD_BYTES)) as service, AsyncExitStack() as stack:
+    async with start_service(BacklogLimits(body_bytes=HELD_BYTES)) as service, AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(connect_raw(service)) for _ in range(20)]
         for connection in connections:
             await connection.begin_webhook(b"another", "Content-Length: 5000000")

@@ -267,7 +267,7 @@ async def test_a_final_call_reported_late_takes_back_later_calls(database: Datab
     assert await read_states(database, 456) == ["completed"]
 
 
-async def test_an_earlier_final_call_placed_by_phone_alone_also_takes_back_a_later_one(database: Database) -> None:
+async def test_an_earlier_final_call_attributed_by_phone_alone_also_takes_back_a_later_one(database: Database) -> None:
     await store_batch(database.url)
     await ingest(database, call("later", 1, 5, status="busy", bare=True))
     await ingest(database, call("earlier", 1, 1, status="no_answer", bare=True))
@@ -353,7 +353,7 @@ async def test_an_unanswered_call_in_a_batchs_conversation_does_not_change_the_b
     assert await read_states(database, 456) == ["completed"]
 
 
-async def test_an_event_placed_by_phone_keeps_all_its_fields(database: Database) -> None:
+async def test_an_event_attributed_by_phone_keeps_all_its_fields(database: Database) -> None:
     await store_batch(database.url)
     event = call("ring", 1, 0, status="busy", bare=True)
     await ingest(database, event)

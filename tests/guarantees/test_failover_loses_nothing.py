@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.factories import store_batch
@@ -19,7 +19,7 @@ from tests.postgres import PostgresServer, require_standby
 
 RECIPIENTS = 5000
 BEFORE = 300
-PATIENT = Limits(hold_seconds=60.0)
+PATIENT = BacklogLimits(hold_seconds=60.0)
 WAITING_FOR_STANDBY = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 

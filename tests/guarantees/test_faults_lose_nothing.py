@@ -5,13 +5,15 @@ import contextlib
 import signal
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from service.app import prepare_schema
-from service.webhooks.backlog import Limits
+from service.store.database import open_database
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.exposition import read_metric
@@ -25,7 +27,7 @@ from tests.processes import serve
 RECIPIENTS = 5000
 BEFORE = 300
 TERMINATED = 5
-LIMITS = Limits(hold_seconds=1.0, statement_seconds=1.0)
+LIMITS = BacklogLimits(hold_seconds=1.0)
 PROVIDER_PATIENCE_SECONDS = 10.0
 IN_A_COMMIT = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -114,7 +116,10 @@ async def test_terminating_backends_during_their_commits(
     await checker.check(batch_url)
 
 
-async def test_a_network_that_goes_silent(checker: Checker, start_service: StartService, batch_url: str) -> None:
+async def test_a_network_that_goes_silent(
+    checker: Checker, start_service: StartService, batch_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.open_database", partial(open_database, statement_seconds=1.0))
     async with (
         open_network(batch_url) as (network, address),
         start_service(LIMITS, OUTCOMES_DATABASE_URL=address) as service,

@@ -162,7 +162,7 @@ class History:
 
     async def _send(self, uploader: Uploader, asked: UploadRequest) -> None:
         with contextlib.suppress(ApiError):
-            batch, _ = await uploader.upload(asked)
+            batch = (await uploader.upload(asked)).batch
             assert self._owners.get(batch.id, asked.file_digest.decode()) == asked.file_digest.decode()
             self.seen["answered"] += 1
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.store.database import connect
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook, store_batch
@@ -16,7 +16,7 @@ from tests.locks import hold_ingest_lock
 from tests.server.raw_http import connect_raw
 
 WAITING = 40
-LIMITS = Limits(events=WAITING, hold_seconds=1.0)
+LIMITS = BacklogLimits(events=WAITING, hold_seconds=1.0)
 
 
 async def send(client: httpx.AsyncClient, recipient: int) -> httpx.Response:
@@ -61,7 +61,7 @@ async def test_events_that_cannot_be_stored_are_refused_and_accepted_later(
 
 async def test_waiting_bodies_are_also_limited_in_bytes(start_service: StartService, database_url: str) -> None:
     await store_batch(database_url)
-    async with start_service(Limits(body_bytes=20_000)) as client:
+    async with start_service(BacklogLimits(body_bytes=20_000)) as client:
         payload = make_payload()
         payload["data"]["transcript"] = "x" * 30_000
         answer = await post_webhook(client, payload)

@@ -43,7 +43,7 @@ async def test_webhooks_of_a_running_batch_are_known_by_the_column_of_its_upload
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-async def test_events_that_arrived_while_their_column_was_not_read_are_placed_by_reattribution(
+async def test_events_that_arrived_while_their_column_was_not_read_are_attributed_by_reattribute(
     database: Database, column: str
 ) -> None:
     await store_batch(database.url, 3)

@@ -230,7 +230,7 @@ async def test_signatures_move_with_their_bodies_into_the_partition_of_their_mon
     assert (await verify_all(database))[0] == []
 
 
-async def test_verify_exits_with_0_while_events_are_about_to_be_placed_and_says_to_run_it_again(
+async def test_verify_exits_with_0_while_events_are_about_to_be_attributed_and_says_to_run_it_again(
     database: Database,
 ) -> None:
     settings = {"OUTCOMES_DATABASE_URL": database.url, "FORMANT_WEBHOOK_SECRET": SECRET}

@@ -186,7 +186,7 @@ async def test_a_wrong_parameter_is_named(service: httpx.AsyncClient, name: str)
 @pytest.mark.parametrize(
     ("start", "end"), [("2026-03-16", "2026-03-15"), ("2024-01-01", "2026-03-15"), ("2026-03-16T10:00:00Z",) * 2]
 )
-async def test_a_time_that_is_none_or_too_long_is_refused(service: httpx.AsyncClient, start: str, end: str) -> None:
+async def test_an_empty_or_too_long_period_is_refused(service: httpx.AsyncClient, start: str, end: str) -> None:
     answer = await service.get("/v1/outcomes", params={"from": start, "to": end})
     assert (answer.status_code, answer.json()["error"]["message"][:9]) == (400, "from, to:")
 

@@ -48,7 +48,7 @@ async def test_a_recipient_that_any_attempt_reached_is_contacted_though_its_last
     assert (rates["success_rate"]["count"], rates["success_rate"]["of"]) == (1, 8)
 
 
-async def test_retries_outstanding_tell_how_many_are_late_soon_and_later_and_when_the_next_is(
+async def test_retries_show_how_many_are_overdue_due_soon_and_later_and_when_the_next_is(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url, 10)
@@ -92,7 +92,7 @@ async def test_talk_time_has_percentiles_of_the_completed_and_says_how_exact_the
     assert (await read(service))["duration_seconds"]["p99"] == 63
 
 
-async def test_hours_and_weekdays_are_those_of_the_time_zone_that_was_asked_for(
+async def test_hours_and_weekdays_are_those_of_the_requested_time_zone(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_batch(database.url, 3)

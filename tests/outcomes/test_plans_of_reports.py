@@ -93,7 +93,7 @@ async def test_a_slice_reads_its_batch_and_no_other(database_url: str, is_result
     await connection.close()
 
 
-async def test_a_report_is_of_one_instant(database_url: str) -> None:
+async def test_a_report_shows_one_instant(database_url: str) -> None:
     connection = await connect(database_url)
     await store_batch(database_url, 5, batch_id=1, ref_token=None)
     page = QUERIES.list_outcomes_across(

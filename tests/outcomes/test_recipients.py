@@ -50,7 +50,7 @@ async def test_each_recipient_comes_once_with_what_decided_its_outcome(
 async def test_a_state_is_found_however_rare_it_is(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
+    monkeypatch.setattr("service.outcomes.recipients_http.FILTER_SCAN_RECIPIENTS", scanned)
     await store_batch(database.url, 12)
     for number in (3, 4, 11):
         await post_webhook(service, make_payload(recipient=number, status="busy"))
@@ -79,7 +79,9 @@ async def test_one_recipient_shows_every_word_that_is_known_of_it(
     assert (await service.get(f"{PATH}/2")).json()["data"]["history"] == []
 
 
-async def test_what_is_not_there_or_cannot_be_asked_is_told(service: httpx.AsyncClient, database: Database) -> None:
+async def test_an_unknown_recipient_or_batch_and_a_wrong_filter_are_refused(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     await store_batch(database.url, 3)
     for path in (f"{PATH}/4", f"{PATH}/0", f"{PATH}/x", f"{PATH}/99999999999", "/v1/batch-calls/999/recipients"):
         assert (await service.get(path)).status_code == 404, path
@@ -120,7 +122,7 @@ FILTERS: list[tuple[dict[str, str], list[int]]] = [
 async def test_filters_narrow_together_whatever_a_page_looks_at(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch, scanned: int
 ) -> None:
-    monkeypatch.setattr("service.outcomes.recipients.FILTER_SCAN_RECIPIENTS", scanned)
+    monkeypatch.setattr("service.outcomes.recipients_http.FILTER_SCAN_RECIPIENTS", scanned)
     await fill_for_filters(service, database)
     for params, expected in FILTERS:
         for limit in (1, 100):

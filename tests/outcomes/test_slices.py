@@ -48,20 +48,20 @@ async def test_each_value_of_a_call_parameter_has_its_recipients_statuses_and_ra
         ),
     )
     data = await read(service, "city")
-    told = data["slices"]
-    assert (told["by"], told["other"]) == ("city", None)
-    assert [(row["value"], row["recipients"]["total"]) for row in told["values"]] == [
+    shown = data["slices"]
+    assert (shown["by"], shown["other"]) == ("city", None)
+    assert [(row["value"], row["recipients"]["total"]) for row in shown["values"]] == [
         ("Pune", 3), ("Delhi", 2), ("", 1), (None, 1),
     ]  # fmt: skip
-    pune = told["values"][0]
+    pune = shown["values"][0]
     assert pune["recipients"] == {"total": 3, "processed": 1, "in_progress": 1, "pending_retry": 1}
     assert (pune["statuses"]["completed"], pune["attempts"]) == (1, {"total": 2, "recipients": 2})
     assert pune["rates"]["success_rate"] == {
         "percent": 33.3, "count": 1, "of": 3, "denominator": "recipients.total",
     }  # fmt: skip
     for status, count in data["statuses"].items():
-        assert sum(row["statuses"][status] for row in told["values"]) == count
-    computed = told["computed"]
+        assert sum(row["statuses"][status] for row in shown["values"]) == count
+    computed = shown["computed"]
     assert (computed["recipients"], "scan" in computed["how"], computed["seconds"] >= 0) == (7, True, True)
     assert "slices" not in (await service.get(PATH)).json()["data"]
 
@@ -76,23 +76,23 @@ async def test_results_can_be_sliced_by_too(service: httpx.AsyncClient, database
             make_payload(recipient=3, results={"intent": "refused"}),
         ),
     )
-    told = (await read(service, "results.intent"))["slices"]
-    assert [(row["value"], row["recipients"]["total"]) for row in told["values"]] == [
+    shown = (await read(service, "results.intent"))["slices"]
+    assert [(row["value"], row["recipients"]["total"]) for row in shown["values"]] == [
         ("paid", 2), ("refused", 1), (None, 1),
     ]  # fmt: skip
 
 
-async def test_beyond_the_most_frequent_values_the_others_are_told_together(
+async def test_beyond_the_most_frequent_values_the_others_are_shown_together(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     cities = [f"city {n:03}" for n in range(60)] + ["city 007"] * 3 + ["x" * 500]
     await fill(database, list(cities))
-    told = (await read(service, "city"))["slices"]
-    assert len(told["values"]) == slices.MAX_VALUES
-    assert (told["values"][0]["value"], told["values"][0]["recipients"]["total"]) == ("city 007", 4)
-    assert told["values"][1]["value"] == "(long text)"
-    assert (told["other"]["distinct_values"], told["other"]["recipients"]["total"]) == (11, 11)
-    assert told["computed"]["recipients"] == 64
+    shown = (await read(service, "city"))["slices"]
+    assert len(shown["values"]) == slices.MAX_VALUES
+    assert (shown["values"][0]["value"], shown["values"][0]["recipients"]["total"]) == ("city 007", 4)
+    assert shown["values"][1]["value"] == "(long text)"
+    assert (shown["other"]["distinct_values"], shown["other"]["recipients"]["total"]) == (11, 11)
+    assert shown["computed"]["recipients"] == 64
 
 
 async def test_recipients_that_were_withdrawn_are_in_no_slice(service: httpx.AsyncClient, database: Database) -> None:
@@ -101,7 +101,7 @@ async def test_recipients_that_were_withdrawn_are_in_no_slice(service: httpx.Asy
     assert (await read(service, "city"))["slices"]["computed"]["recipients"] == 1
 
 
-async def test_an_unknown_parameter_is_refused_with_those_that_there_are(
+async def test_an_unknown_parameter_is_refused_with_the_known_ones(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(database, ["Pune"])
@@ -135,7 +135,7 @@ async def test_a_slice_that_takes_too_long_is_given_up_with_what_else_to_do(data
         assert (await Slicer(database).slice(connection, BATCH_ID, "city"))["computed"]["recipients"] == 1
 
 
-async def test_more_slices_at_once_than_there_is_room_for_are_refused_and_told_to_come_again(
+async def test_slices_beyond_the_maximum_are_refused_with_the_time_to_retry(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slices, "SLICES_AT_ONCE", 0)

@@ -120,20 +120,20 @@ def test_durations_are_of_completed_recipients_that_have_one() -> None:
             outcome("failed", 2, talked=2, talk_seconds=900),
         ]
     )
-    told = summarise(counts)["duration_seconds"]
-    assert (told["average"], told["total"], told["count"]) == (41.7, 125, 3)
+    shown = summarise(counts)["duration_seconds"]
+    assert (shown["average"], shown["total"], shown["count"]) == (41.7, 125, 3)
     assert to_provider_metrics(counts).avg_duration_seconds == 41.7
 
 
-def test_attempts_are_told_by_status_and_by_how_many_a_recipient_took() -> None:
+def test_attempts_are_shown_by_status_and_by_how_many_a_recipient_took() -> None:
     counts = make_counts(
         outcomes=[outcome("completed", 3, attempts=2), outcome("busy", 1, attempts=2), outcome("busy", 2, attempts=1)],
         attempts=[attempt(9, "completed", 3), attempt(10, "busy", 4), attempt(None, "busy", 3)],
     )
-    told = summarise(counts)["attempts"]
-    assert told["total"] == 10
-    assert told["by_status"] == dict.fromkeys(STATUSES, 0) | {"completed": 3, "busy": 7}
-    assert list(told["recipients_by_attempts"].items()) == [(1, 2), (2, 4)]
+    shown = summarise(counts)["attempts"]
+    assert shown["total"] == 10
+    assert shown["by_status"] == dict.fromkeys(STATUSES, 0) | {"completed": 3, "busy": 7}
+    assert list(shown["recipients_by_attempts"].items()) == [(1, 2), (2, 4)]
 
 
 def test_attempts_by_hour_cover_the_day_and_leave_out_those_without_a_time() -> None:
@@ -147,10 +147,10 @@ def test_attempts_by_hour_cover_the_day_and_leave_out_those_without_a_time() -> 
 
 
 def test_every_denominator_is_a_figure_of_the_same_answer() -> None:
-    told = summarise(SEED)
-    for rate in told["rates"].values():
+    shown = summarise(SEED)
+    for rate in shown["rates"].values():
         block, name = rate["denominator"].split(".")
-        assert rate["of"] == told[block][name]
+        assert rate["of"] == shown[block][name]
 
 
 def test_attempts_by_weekday_and_hour_are_those_by_hour_and_leave_out_those_without_a_time() -> None:
@@ -162,15 +162,15 @@ def test_attempts_by_weekday_and_hour_are_those_by_hour_and_leave_out_those_with
             attempt(None, "busy", 5) | {"weekday": None},
         ]
     )
-    told = summarise(counts)
-    assert told["by_weekday"][0] == {"weekday": 1, "attempts": 5, "connects": 3}
-    assert told["by_weekday"][6] == {"weekday": 7, "attempts": 1, "connects": 1}
-    assert [row["attempts"] for row in told["by_weekday"][1:6]] == [0] * 5
-    monday, sunday = told["by_weekday_hour"][0], told["by_weekday_hour"][6]
+    shown = summarise(counts)
+    assert shown["by_weekday"][0] == {"weekday": 1, "attempts": 5, "connects": 3}
+    assert shown["by_weekday"][6] == {"weekday": 7, "attempts": 1, "connects": 1}
+    assert [row["attempts"] for row in shown["by_weekday"][1:6]] == [0] * 5
+    monday, sunday = shown["by_weekday_hour"][0], shown["by_weekday_hour"][6]
     assert (monday["attempts"][9], monday["connects"][9], sunday["attempts"][23]) == (5, 3, 1)
-    for hour, row in enumerate(told["by_hour"]):
-        assert row["attempts"] == sum(day["attempts"][hour] for day in told["by_weekday_hour"])
-        assert row["connects"] == sum(day["connects"][hour] for day in told["by_weekday_hour"])
+    for hour, row in enumerate(shown["by_hour"]):
+        assert row["attempts"] == sum(day["attempts"][hour] for day in shown["by_weekday_hour"])
+        assert row["connects"] == sum(day["connects"][hour] for day in shown["by_weekday_hour"])
 
 
 def test_results_list_their_values_and_count_what_is_not_listed_as_other() -> None:
@@ -183,42 +183,42 @@ def test_results_list_their_values_and_count_what_is_not_listed_as_other() -> No
     assert results["mood"] == {"total": 2, "values": {"good": 2}, "other": 0}
 
 
-def test_sources_tell_how_many_recipients_were_healed() -> None:
+def test_sources_show_how_many_recipients_were_healed() -> None:
     assert summarise(SEED)["sources"] == {"webhook": 475, "healed": 20}
 
 
 def test_a_batch_without_events_has_no_percents_and_no_average() -> None:
     for total, open_count in ((0, 0), (10, 10)):
-        told = summarise(make_counts(total))
-        assert told["recipients"] == {"total": total, "processed": 0, "in_progress": open_count, "pending_retry": 0}
-        assert told["rates"]["completion_rate"]["percent"] is None
-        assert told["rates"]["connect_rate"]["percent"] is None
-        assert told["rates"]["success_rate"]["percent"] == (0.0 if total else None)
+        shown = summarise(make_counts(total))
+        assert shown["recipients"] == {"total": total, "processed": 0, "in_progress": open_count, "pending_retry": 0}
+        assert shown["rates"]["completion_rate"]["percent"] is None
+        assert shown["rates"]["connect_rate"]["percent"] is None
+        assert shown["rates"]["success_rate"]["percent"] == (0.0 if total else None)
         percentiles = dict.fromkeys(("p50", "p90", "p95", "p99"))
-        assert told["duration_seconds"] == {
+        assert shown["duration_seconds"] == {
             "average": None, "total": 0, "count": 0, **percentiles, "precision": PRECISION,
         }  # fmt: skip
-        assert told["rates"]["attempts_per_connect"]["ratio"] is None
-        assert told["rates"]["contact_rate"]["percent"] is None
-        assert (told["results"], told["by_hour"], told["sources"]) == ({}, HOURS, {"webhook": 0, "healed": 0})
+        assert shown["rates"]["attempts_per_connect"]["ratio"] is None
+        assert shown["rates"]["contact_rate"]["percent"] is None
+        assert (shown["results"], shown["by_hour"], shown["sources"]) == ({}, HOURS, {"webhook": 0, "healed": 0})
         assert to_provider_metrics(make_counts(total)).success_rate == 0.0
         assert to_provider_metrics(make_counts(total)).avg_duration_seconds == 0.0
 
 
-def test_more_outcomes_than_the_provider_told_recipients_never_make_a_negative_count() -> None:
+def test_more_outcomes_than_the_provider_reports_recipients_never_make_a_negative_count() -> None:
     assert summarise(make_counts(2, outcomes=[outcome("busy", 5)]))["recipients"]["in_progress"] == 0
 
 
-def test_the_summary_says_what_it_is_about_and_how_final_it_is() -> None:
-    told = summarise(make_counts())
-    assert told["batch"] == {
+def test_the_summary_shows_its_batch_and_its_verdict() -> None:
+    shown = summarise(make_counts())
+    assert shown["batch"] == {
         "id": 456,
         "name": "March Follow Ups",
         "agent_id": 123,
         "status": "pending",
         "created_at": AS_OF,
     }
-    assert (told["verdict"], told["as_of"], told["last_event_at"]) == ("unverified", AS_OF, None)
+    assert (shown["verdict"], shown["as_of"], shown["last_event_at"]) == ("unverified", AS_OF, None)
 
 
 _states = st.dictionaries(st.sampled_from([*STATUSES, "pending_retry"]), st.integers(0, 1000))

@@ -42,7 +42,7 @@ def test_beyond_they_are_within_what_is_promised(durations: list[int]) -> None:
         assert abs(found - exact) <= 0.016 * exact
 
 
-def test_calls_of_many_hours_are_told_as_at_least_so_long() -> None:
+def test_calls_of_many_hours_are_shown_as_at_least_so_long() -> None:
     assert find_percentiles(count([8191, 20_000, 90_000]))["p99"] == 8192
 
 

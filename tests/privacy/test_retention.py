@@ -124,7 +124,7 @@ async def test_rows_go_once_they_are_older_than_their_days(database: Database, k
     assert left == [9 - 5 * (kind == "quarantine"), 9 - 5 * (kind == "audit"), 10 - 5 * (kind == "snapshots")]
 
 
-async def test_zero_keeps_for_ever_and_one_replica_at_a_time_forgets(database: Database) -> None:
+async def test_zero_keeps_data_forever_and_one_replica_at_a_time_deletes(database: Database) -> None:
     await store_batch(database.url, 3, prepared_at=NOW - timedelta(days=100))
     assert await keep(database, people=0, bodies=0).forget_all() == {}
     await database.queries.claim_lease(database.pool, name="retention", holder="another", seconds=60)

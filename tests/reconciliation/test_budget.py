@@ -88,13 +88,13 @@ async def test_a_limit_of_one_leaves_background_work_its_turn(database: Database
 
 
 @pytest.mark.parametrize("is_date", [False, True])
-async def test_after_a_429_everybody_stays_away_for_as_long_as_it_says(database: Database, is_date: bool) -> None:
+async def test_after_a_429_no_caller_calls_before_retry_after(database: Database, is_date: bool) -> None:
     later = datetime.now(UTC) + timedelta(seconds=31)
     retry_after = format_datetime(later, usegmt=True) if is_date else "30"
     clock = Clock()
     budget, replica = open_budget(database, clock), open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": retry_after}))
-    assert 28 <= await wait_of(replica) <= 35  # up to a tenth more than told, so that not all come at once
+    assert 28 <= await wait_of(replica) <= 35  # up to a tenth more than requested, so that not all come at once
     clock.now += timedelta(seconds=31)
     assert await wait_of(replica) == 0
 
@@ -146,7 +146,7 @@ async def test_should_the_one_who_tries_die_the_next_may_try(database: Database)
     assert await wait_of(strict) == 0
 
 
-async def test_a_wait_that_would_be_too_long_is_refused_with_the_time_to_come_back(database: Database) -> None:
+async def test_a_wait_that_would_be_too_long_is_refused_with_the_time_to_retry(database: Database) -> None:
     clock = Clock()
     budget = Budget(database, ACCOUNT, now=clock.read, sleep=clock.sleep, longest_wait_seconds=60)
     await call(budget, answer(429, {"retry-after": "600"}))

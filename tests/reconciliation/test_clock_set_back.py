@@ -95,7 +95,7 @@ async def test_the_provider_is_called_again_within_the_hour(database: Database, 
     assert await wait_of(budget) == 0
 
 
-async def test_nothing_that_the_provider_tells_puts_off_calls_for_more_than_an_hour(database: Database) -> None:
+async def test_nothing_that_the_provider_answers_delays_calls_for_more_than_an_hour(database: Database) -> None:
     clock = Clock()
     budget = open_budget(database, clock)
     await call(budget, answer(429, {"retry-after": "999999999"}))
@@ -106,7 +106,7 @@ async def test_nothing_that_the_provider_tells_puts_off_calls_for_more_than_an_h
         await call(budget, answer(200, limits(0, clock.now + timedelta(days=30)), now=clock.now))
 
 
-async def test_an_event_received_in_the_future_does_not_count_as_the_last_for_ever(database: Database) -> None:
+async def test_an_event_received_in_the_future_does_not_count_as_the_last_forever(database: Database) -> None:
     await store_batch(database.url)
     ahead = datetime.now(UTC) + timedelta(days=730)
     first, second = decode(make_payload(recipient=1), make_payload(recipient=2))
@@ -146,7 +146,7 @@ async def test_an_upload_that_is_to_be_looked_for_in_the_future_is_looked_for_no
     assert (found is not None) == is_found
 
 
-def test_a_change_in_the_future_was_long_ago_and_a_walk_there_is_no_reason_to_wait() -> None:
+def test_a_change_in_the_future_counts_as_old_and_a_walk_in_the_future_delays_nothing() -> None:
     now = datetime(2026, 3, 16, tzinfo=UTC)
     for seconds in (-5000, 0, 60, 900):  # clocks of replicas differ a little
         changed_at = now + timedelta(seconds=seconds)
@@ -171,12 +171,12 @@ async def test_one_clock_that_is_years_ahead_forgets_nothing(database: Database,
         NOW - timedelta(days=100), NOW,
     )  # fmt: skip
     before = await list_partitions(database)
-    told = [NOW - timedelta(days=730)]  # so is the database's ahead, seen from there
-    retention = Retention(database, Metrics(), {kind: 30}, now=lambda: told[0])
+    clock = [NOW - timedelta(days=730)]  # so is the database's ahead, seen from there
+    retention = Retention(database, Metrics(), {kind: 30}, now=lambda: clock[0])
     assert await retention.forget_all() == {}
-    told[0] = NOW + timedelta(days=3000)
+    clock[0] = NOW + timedelta(days=3000)
     await database.pool.execute("DELETE FROM leases")
-    assert await Retention(database, Metrics(), {kind: 1000}, now=lambda: told[0]).forget_all() == {}
+    assert await Retention(database, Metrics(), {kind: 1000}, now=lambda: clock[0]).forget_all() == {}
     assert await list_partitions(database) == before
     await database.pool.execute("DELETE FROM leases")
     assert await retention.forget_all() != {}

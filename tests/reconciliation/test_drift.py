@@ -95,7 +95,7 @@ def test_finished_and_different_settles_while_grace_runs_and_has_drifted_when_it
     assert (early.needs_healing, late.needs_healing) == (False, True)
 
 
-def test_a_change_on_either_side_begins_grace_anew() -> None:
+def test_a_change_on_either_side_restarts_grace() -> None:
     ours, old, new = lose(DONE, "busy_count", 3), NOW - timedelta(days=1), NOW - timedelta(seconds=GRACE - 1)
     for mine, other in ((old, new), (new, old), (None, new)):
         sides = Side(DONE, 500, other), Side(ours, 500, mine)
@@ -142,15 +142,15 @@ def test_rates_pass_as_equal_when_they_were_rounded(rate: float, verdict: str) -
     assert compare(change(DONE, success_rate=rate), DONE, seconds=GRACE).verdict == verdict
 
 
-def test_a_figure_that_is_no_longer_told_does_not_count_as_none() -> None:
+def test_a_figure_that_is_no_longer_reported_does_not_count_as_zero() -> None:
     assessment = compare(change(DONE, busy_count=None), DONE, seconds=GRACE)
-    assert assessment.verdict == "complete"  # the total still tells it
+    assert assessment.verdict == "complete"  # the total still proves it
     assert [(d.figure, d.theirs, d.allowed, d.reason) for d in assessment.differences] == [
         ("busy_count", None, True, "not_reported"),
     ]  # fmt: skip
 
 
-def test_nothing_is_complete_that_the_told_figures_cannot_prove() -> None:
+def test_nothing_is_complete_that_the_reported_figures_cannot_prove() -> None:
     theirs = change(DONE, busy_count=None, failed_count=None)
     assessment = compare(theirs, DONE, seconds=GRACE)
     assert assessment.verdict == "unverified"
@@ -203,7 +203,7 @@ def test_an_open_batch_that_has_been_quiet_for_as_long_as_grace_lags_by_its_pres
     assert compare(SEED, ours, seconds=GRACE).lagging == {"no_answer_count": 2}
 
 
-def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhooks_are_silent() -> None:
+def test_provider_figures_that_move_while_no_webhook_arrives_raise_webhooks_silent() -> None:
     ours, earlier = lose(SEED, "no_answer_count", 20), change(SEED, no_answer_count=18)
     for heard, is_silent in ((None, True), (GRACE, True), (GRACE - 1, False)):
         mine = Side(ours, 500, None if heard is None else NOW - timedelta(seconds=heard))
@@ -212,7 +212,7 @@ def test_figures_that_move_there_while_nothing_at_all_comes_in_mean_that_webhook
     assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
 
 
-def test_the_providers_contradictions_are_told_apart_from_drift() -> None:
+def test_the_providers_contradictions_are_distinguished_from_drift() -> None:
     theirs = change(DONE, total_processed=501, success_rate=86.6)
     assessment = compare(theirs, theirs, seconds=GRACE)
     assert [(found.rule, found.reported, found.expected) for found in assessment.inconsistencies] == [

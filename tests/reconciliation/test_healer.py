@@ -49,7 +49,7 @@ async def test_pages_that_shift_while_they_are_read_hide_nothing(database: Datab
     assert len(await states(database)) == 295
 
 
-async def test_a_list_that_goes_backwards_is_left_once_it_is_past_the_batch(database: Database, walker: Walker) -> None:
+async def test_a_walk_ends_once_it_is_past_the_beginning_of_the_batch(database: Database, walker: Walker) -> None:
     key = await store_batch(database.url)
     older = [converse(None, STARTED - timedelta(hours=2, minutes=n)) for n in range(3000)]
     provider = Provider([converse(1), *older])
@@ -89,7 +89,9 @@ async def test_a_healed_call_that_waits_becomes_final_once_nobody_waits(database
     assert (await walker.walk(provider, key, may_retry=True)).found == 0
 
 
-async def test_a_call_that_two_open_batches_may_have_made_is_left_and_told(database: Database, walker: Walker) -> None:
+async def test_a_call_that_two_open_batches_may_have_made_is_left_alone_and_reported(
+    database: Database, walker: Walker
+) -> None:
     key = await store_batch(database.url)
     await store_batch(database.url, batch_id=457, ref_token="other")
     progress = await walker.walk(Provider([converse(1)]), key)
@@ -97,7 +99,7 @@ async def test_a_call_that_two_open_batches_may_have_made_is_left_and_told(datab
     assert await states(database) == {}
 
 
-async def test_a_phone_that_a_batch_holds_twice_is_left_and_told(database: Database, walker: Walker) -> None:
+async def test_a_phone_that_a_batch_holds_twice_is_left_alone_and_reported(database: Database, walker: Walker) -> None:
     key = await store_batch(database.url)
     await database.pool.execute("UPDATE recipients SET phone = $1 WHERE recipient_no = 2", phone_of(1))
     assert (await walker.walk(Provider([converse(1)]), key)).ambiguous == 1
@@ -140,7 +142,9 @@ async def test_of_attempts_that_share_an_id_the_earlier_is_healed_from_the_list(
     assert first in bodies
 
 
-async def test_what_goes_on_or_ended_in_an_unknown_way_is_no_outcome(database: Database, walker: Walker) -> None:
+async def test_a_call_that_is_ongoing_or_ended_with_an_unknown_status_is_no_outcome(
+    database: Database, walker: Walker
+) -> None:
     key = await store_batch(database.url)
     ringing = converse(1, status="in_progress") | {"end_timestamp": None}
     progress = await walker.walk(Provider([ringing, converse(2, status="voicemail")]), key)
@@ -182,7 +186,7 @@ async def test_a_healed_call_whose_late_webhook_says_otherwise_is_settled_by_the
     assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
 
 
-async def test_a_carriers_failure_that_is_told_as_any_failure_is_no_contradiction(
+async def test_a_telephony_failure_that_is_reported_as_failed_is_no_contradiction(
     database: Database, walker: Walker
 ) -> None:
     key = await store_batch(database.url)

@@ -11,7 +11,7 @@ SECONDS = 0.15
 
 
 def answering(*answers: bool | Exception) -> tuple[Callable[[], Awaitable[bool]], asyncio.Event]:
-    """A renewal that gives these answers, the last one for ever; and what is set once all have been given."""
+    """A renewal that gives these answers, the last one forever; and what is set once all have been given."""
     left, given = list(answers), asyncio.Event()
 
     async def renew() -> bool:

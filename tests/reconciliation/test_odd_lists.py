@@ -118,14 +118,14 @@ async def test_a_walk_through_conversations_ends_when_the_list_ignores_the_offse
         batch_id = await play(service, sandbox, drop=0.5, recipients=total)
         faults = sandbox.sandbox.faults
         faults.ignore_offset = faults.always_more = True
-        told = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
-        codes = {reason["code"]: reason for reason in told["reasons"]}
+        shown = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+        codes = {reason["code"]: reason for reason in shown["reasons"]}
         assert "conversations_list_repeats" in codes
         assert "calls_unknown_there" not in codes  # it was not looked for behind the first page
         assert codes["healed"]["count"] > 0
 
-        faults.ignore_offset = False  # and with that every page but the last is told from the others
-        told = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
-        assert told["verdict"] == "complete"
-        assert "conversations_list_repeats" not in {reason["code"] for reason in told["reasons"]}
+        faults.ignore_offset = False  # and with that every page but the last is distinguished from the others
+        shown = (await service.post(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+        assert shown["verdict"] == "complete"
+        assert "conversations_list_repeats" not in {reason["code"] for reason in shown["reasons"]}
         await assert_healed(database, sandbox, batch_id)

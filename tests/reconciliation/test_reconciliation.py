@@ -129,7 +129,7 @@ EARLIER: dict[str, list[dict[str, Any]]] = {
 }
 
 
-async def test_the_upgrade_says_reported_where_an_earlier_version_said_told(
+async def test_the_upgrade_renames_told_to_reported_in_stored_comparisons(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     key = await store_batch(database.url)

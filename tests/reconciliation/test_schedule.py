@@ -168,7 +168,7 @@ async def test_on_demand_a_batch_is_leased_due_or_not_but_never_from_under_a_wor
     assert second["fence"] == first["fence"] + 1
 
 
-async def test_the_providers_word_on_a_batch_is_taken_down_and_what_it_does_not_say_is_kept(
+async def test_the_providers_fields_of_a_batch_are_recorded_and_missing_ones_are_kept(
     database: Database,
 ) -> None:
     await store_batch(database.url)
@@ -183,7 +183,7 @@ async def test_the_providers_word_on_a_batch_is_taken_down_and_what_it_does_not_
         assert tuple(await database.pool.fetchrow("SELECT status, total_recipients FROM batches") or ()) == kept
 
 
-async def test_whatever_changes_a_closed_batch_makes_it_due_again_however_old_it_is(database: Database) -> None:
+async def test_any_change_of_a_closed_batch_makes_it_due_again_however_old_it_is(database: Database) -> None:
     await store_batch(database.url)
     compared_at = BEGAN + timedelta(days=400)
     await schedule(database, compared_at)

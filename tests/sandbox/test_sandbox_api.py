@@ -158,7 +158,7 @@ async def test_a_request_over_the_limit_is_refused_with_retry_after() -> None:
     assert other.status_code == 200
 
 
-async def test_the_witness_tells_the_truth_without_a_key() -> None:
+async def test_the_witness_answers_without_a_key() -> None:
     async with connect() as (client, sandbox):
         batch_id = await play(client, sandbox)
         async with httpx.AsyncClient(base_url=client.base_url) as stranger:

@@ -24,7 +24,7 @@ class RawAnswer(NamedTuple):
     def status(self) -> int:
         return int(self.head.split()[1])
 
-    def tell_problem(self) -> tuple[str, str]:
+    def read_problem(self) -> tuple[str, str]:
         """The type and the message of an error, in the one shape that errors have."""
         assert b"content-type: application/json\r\n" in self.head
         (problem,) = json.loads(self.body).values()

@@ -74,7 +74,7 @@ async def test_what_can_be_read_in_two_ways_is_refused_and_what_follows_it_is_no
         await connection.send(request_bytes + SMUGGLED)
         (answer,) = split_answers(await connection.read_to_end())
         assert answer.status == status
-        assert answer.tell_problem()[0] == "invalid_request"
+        assert answer.read_problem()[0] == "invalid_request"
         assert b"connection: close\r\n" in answer.head
         assert "/smuggled" not in server.paths
         assert server.count_cut() == {"malformed": 1}
@@ -88,7 +88,7 @@ async def test_trailers_are_no_headers() -> None:
         assert server.headers[0] == [(b"host", b"test"), (b"transfer-encoding", b"chunked")]
 
 
-async def test_the_log_shows_that_there_was_something_and_nothing_of_what_it_was() -> None:
+async def test_the_log_counts_malformed_requests_and_contains_nothing_of_them() -> None:
     with capture_logs() as log:
         async with serve_kept() as server:
             for count in (20, 5):
@@ -112,7 +112,7 @@ async def test_a_url_without_end_is_refused() -> None:
         await connection.send(b"x" * 500)
         answer = await connection.read_answer()
         assert answer.status == 414
-        assert "1000 bytes" in answer.tell_problem()[1]
+        assert "1000 bytes" in answer.read_problem()[1]
         assert server.count_cut() == {"large_head": 1}
 
 
@@ -122,12 +122,12 @@ async def test_headers_that_are_too_large_are_refused_as_soon_as_they_are(end: b
         await connection.send(GET + b"X: " + b"x" * 1000 + end)
         answer = await connection.read_answer()
         assert answer.status == 431
-        assert answer.tell_problem()[0] == "invalid_request"
+        assert answer.read_problem()[0] == "invalid_request"
         assert server.count_cut() == {"large_head": 1}
         assert server.paths == []
 
 
-async def test_headers_of_just_the_size_are_taken_beside_a_body_of_any() -> None:
+async def test_headers_of_exactly_the_limit_are_accepted_with_a_body_of_any_size() -> None:
     async with serve_kept(head_bytes=1000) as server, server.connect() as connection:
         size = len("/") + len("Hosttest") + len("Content-Length5000") + len("X")
         head = POST + b"Content-Length: 5000\r\nX: " + b"x" * (1000 - size) + b"\r\n\r\n"
@@ -163,7 +163,7 @@ async def test_what_is_in_a_body_and_is_no_body_has_an_end(endless: bytes) -> No
         await connection.send(b"x" * 600)
         answer = await connection.read_answer()
         assert answer.status == 400
-        assert "chunk extensions" in answer.tell_problem()[1]
+        assert "chunk extensions" in answer.read_problem()[1]
 
 
 async def test_requests_behind_one_another_are_answered_in_their_order() -> None:

@@ -41,7 +41,7 @@ async def test_headers_that_drip_are_cut_off_however_they_drip() -> None:
         await server.wait_for(refused=1)
         answer = await connection.read_answer()
         assert answer.status == 503  # after a 408 the provider would never send its webhook again
-        assert answer.tell_problem() == ("unavailable", "The headers did not arrive within 10 s")
+        assert answer.read_problem() == ("unavailable", "The headers did not arrive within 10 s")
         assert b"retry-after: " in answer.head
         assert await connection.read_to_end() == b""
         assert server.count_cut() == {"slow_head": 1}
@@ -73,7 +73,7 @@ async def test_an_idle_connection_is_closed_after_its_time_which_a_request_start
         assert server.count_cut() == {}, "that is as it should be"
 
 
-async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() -> None:
+async def test_a_stalled_body_is_cut_off_and_the_application_gets_the_disconnect() -> None:
     async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
         await connection.send(HEAD + b"Content-Length: 100\r\n\r\n")
         await server.wait_for(body=1)
@@ -87,7 +87,7 @@ async def test_a_body_that_stands_still_is_cut_off_and_its_application_told() ->
         server.sweep_after(0.1)
         answer = await connection.read_answer()
         assert answer.status == 503
-        assert "Nothing of the body arrived for 10 s" in answer.tell_problem()[1]
+        assert "Nothing of the body arrived for 10 s" in answer.read_problem()[1]
         assert await connection.read_to_end() == b""
         await asyncio.wait_for(server.disconnected.wait(), DEADLINE_SECONDS)
         assert server.count_cut() == {"slow_body": 1}
@@ -112,7 +112,7 @@ async def test_a_body_that_drips_is_cut_off_once_patience_is_over() -> None:
             server.sweep_after(1)
         answer = await slow.read_answer()
         assert answer.status == 503
-        assert "less than 100 bytes a second" in answer.tell_problem()[1]
+        assert "less than 100 bytes per second" in answer.read_problem()[1]
         await fast.send(b"x" * (10000 - 30 * 101))
         assert (await fast.read_answer()).body == b"10000"
         assert server.count_cut() == {"slow_body": 1}
@@ -138,7 +138,7 @@ async def test_a_client_that_waits_for_us_is_not_held_to_be_slow() -> None:
         assert server.count_cut() == {}
 
 
-async def test_what_is_still_sent_after_the_answer_is_read_for_a_while_and_then_no_more() -> None:
+async def test_input_after_the_answer_is_read_for_a_while_and_then_no_more() -> None:
     async with serve_kept(linger_seconds=10) as server, server.connect() as connection:
         await connection.send(b"POST /unread HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nx")
         assert (await connection.read_answer()).status == 200
@@ -187,7 +187,7 @@ async def test_an_answer_of_which_too_little_is_taken_is_broken_off() -> None:
         assert took + len(await fast.read_to_end_of(server.large_bytes - took)) >= server.large_bytes
 
 
-async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes_first() -> None:
+async def test_unread_answers_are_bounded_in_total_and_the_largest_is_dropped_first() -> None:
     async with (
         serve_kept(untaken_bytes=33 * 2**20, idle_seconds=1e9) as server,
         server.connect() as large,
@@ -206,7 +206,7 @@ async def test_answers_that_nobody_takes_are_bounded_in_all_and_the_largest_goes
         assert len(await small.read_to_end_of(server.large_bytes)) >= server.large_bytes
 
 
-async def test_a_client_that_waits_to_be_asked_for_its_body_is_not_held_to_be_slow() -> None:
+async def test_a_client_that_waits_for_100_continue_does_not_count_as_slow() -> None:
     async with serve_kept(stalled_seconds=10) as server, server.connect() as connection:
         await connection.send(b"POST /held HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
         await server.wait_for(body=1)

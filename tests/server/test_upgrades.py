@@ -38,7 +38,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("frame", FRAMINGS.values(), ids=FRAMINGS)
 @pytest.mark.parametrize("body", [b"", b"x", SMUGGLED, b"y" * 200_000], ids=["empty", "a byte", "a request", "large"])
-async def test_an_offer_of_h2c_is_answered_as_http_1_1_and_the_connection_goes_on(
+async def test_an_offer_of_h2c_is_answered_as_http_1_1_and_the_connection_stays_open(
     frame: Callable[[bytes], bytes], body: bytes
 ) -> None:
     async with serve_kept() as server, server.connect() as connection:

@@ -103,7 +103,7 @@ def test_what_weakens_nothing_is_ignored_by_name(query: str, ignored: str) -> No
     ["", "target_session_attrs=read-write", "target_session_attrs=primary", "channel_binding=prefer",
      "options=-c%20geqo%3Doff", "connect_timeout=3", "gssencmode=prefer", "replication=false", "keepalives="],
 )  # fmt: skip
-def test_what_asks_for_what_is_done_anyway_is_not_mentioned(query: str) -> None:
+def test_a_parameter_that_asks_for_the_default_is_not_reported(query: str) -> None:
     assert read_database_url(f"{BASE}?{query}", {}).ignored == {}
 
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_honoured_is_refused_with_the_remedy(query: str, words: t
 @pytest.mark.parametrize(
     ("variable", "value"), [("PGCHANNELBINDING", "require"), ("PGREQUIREAUTH", "md5"), ("PGGSSENCMODE", "require")]
 )
-def test_what_the_environment_asks_of_libpq_is_refused_too(variable: str, value: str) -> None:
+def test_unsupported_environment_variables_of_libpq_are_refused_too(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable}: "):
         read_database_url(BASE, {variable: value})
     read_database_url(BASE, {variable: ""})

@@ -206,7 +206,7 @@ def test_the_down_part_is_never_run_on_the_way_up() -> None:
     assert not any("DROP TABLE" in file.text for file in read_migrations())
 
 
-async def test_a_service_told_not_to_migrate_only_checks(empty_database_url: str) -> None:
+async def test_a_service_configured_not_to_migrate_only_checks(empty_database_url: str) -> None:
     settings = read_settings({"OUTCOMES_MIGRATE_ON_START": "0", "FORMANT_WEBHOOK_SECRET": "secret"})
     with pytest.raises(DatabaseError, match="no schema yet: run `outcomes migrate`"):
         async with open_app(settings, empty_database_url):
@@ -216,6 +216,6 @@ async def test_a_service_told_not_to_migrate_only_checks(empty_database_url: str
         pass
 
 
-async def test_a_service_migrates_on_start_unless_told_otherwise(empty_database_url: str) -> None:
+async def test_a_service_migrates_on_start_unless_configured_otherwise(empty_database_url: str) -> None:
     async with open_app(read_settings({"FORMANT_WEBHOOK_SECRET": "secret"}), empty_database_url):
         await prepare_schema(empty_database_url, may_migrate=False)

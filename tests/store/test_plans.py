@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.outcomes.recipients import NO_FILTERS, Filters
+from service.outcomes.recipients_http import NO_FILTERS, Filters
 from service.store.database import connect
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of
 from tests.store.plans import QUERIES, ROWS, fill, reading_little

@@ -57,9 +57,7 @@ async def test_a_database_that_is_not_utf_8_is_refused(postgres: PostgresServer,
     await drop_database(postgres, url)
 
 
-async def test_a_role_that_may_not_make_tables_is_told_each_right_that_it_lacks(
-    empty_database_url: str, owner_url: str
-) -> None:
+async def test_each_right_that_a_role_lacks_is_named(empty_database_url: str, owner_url: str) -> None:
     connection = await asyncpg.connect(empty_database_url)
     with pytest.raises(DatabaseError) as refused:
         await prepare_schema(owner_url, may_migrate=True)

@@ -59,7 +59,7 @@ def test_a_traceparent_of_a_later_version_may_say_more() -> None:
         "4bf92f35-77b3-4da6-c3ce-919876500001", "9876500001" * 3 + "98", "98765000019876512345987650000198",
     ],
 )  # fmt: skip
-def test_what_is_too_long_or_strange_or_could_be_a_phone_or_a_name_is_no_id(given: str) -> None:
+def test_text_that_is_too_long_or_strange_or_may_be_a_phone_or_a_name_is_no_request_id(given: str) -> None:
     assert not is_plain(given)
     assert is_new(choose(x_request_id=given))
 

@@ -222,7 +222,7 @@ def test_a_flood_of_lines_is_cut_to_a_few_for_each_reason_and_the_rest_counted()
     ]  # fmt: skip
 
 
-def test_a_library_that_says_the_same_again_and_again_is_cut_short() -> None:
+def test_repeated_lines_of_a_library_are_suppressed() -> None:
     lines = run("""
 def say(at):
     record = logging.makeLogRecord({"name": "chatty", "levelno": 30, "msg": PERSON, "created": at})

@@ -11,7 +11,7 @@ from service.reconciliation.schedule import ProgressWatch
 from service.store.database import Database
 from service.store.migrations import read_migrations
 from service.telemetry.metrics import INTERVAL_SECONDS, LoopLag, Metrics
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService
 from tests.exposition import read_metric
 from tests.factories import decode, make_payload, post_webhook, store_batch
@@ -29,7 +29,7 @@ def test_every_metric_says_what_it_means_in_a_sentence() -> None:
 
 
 async def test_webhooks_are_timed_by_what_they_were_answered(start_service: StartService, database: Database) -> None:
-    async with start_service(Limits(hold_seconds=0.2)) as service:
+    async with start_service(BacklogLimits(hold_seconds=0.2)) as service:
         assert await read_metric(service, "outcomes_last_commit_timestamp_seconds") == 0
         assert (await post_webhook(service, make_payload())).status_code == 204
         assert await read_metric(service, "outcomes_last_commit_timestamp_seconds") > 1e9

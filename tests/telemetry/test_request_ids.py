@@ -140,7 +140,7 @@ async def test_refused_webhooks_are_reported_a_few_times_a_second_and_their_even
     }  # fmt: skip
 
 
-async def test_lines_of_the_audit_log_bear_the_request_that_asked(
+async def test_lines_of_the_audit_log_have_the_id_of_their_request(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service) as (service, _):

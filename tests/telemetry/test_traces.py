@@ -9,11 +9,11 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.app import DEFAULT_LIMITS
+from service.app import DEFAULT_BACKLOG_LIMITS
 from service.sandbox import sample_contacts
 from service.store.database import Database
 from service.telemetry import tracing
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import API_KEY, SECRET, StartService
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.processes import run
@@ -124,7 +124,7 @@ async def test_a_failure_is_reported_by_its_class_and_its_message_is_not(
     start_service: StartService, database: Database, collector: Collector
 ) -> None:
     await store_batch(database.url)
-    async with start_service(Limits(hold_seconds=0.2), OUTCOMES_TRACES="1") as service:
+    async with start_service(BacklogLimits(hold_seconds=0.2), OUTCOMES_TRACES="1") as service:
         await database.pool.execute("DROP TABLE unattributed")
         assert (await service.get("/v1/unattributed")).status_code == 500
         await database.pool.execute("DROP FUNCTION ingest")
@@ -151,10 +151,10 @@ async def test_only_the_share_that_was_asked_for_is_kept_and_what_callers_keep(
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE_ID}
 
 
-async def test_the_provider_is_told_nothing_of_our_traces(start_service: StartService, collector: Collector) -> None:
+async def test_the_provider_receives_nothing_of_our_traces(start_service: StartService, collector: Collector) -> None:
     with collect() as provider:
         settings = {"FORMANT_BASE_URL": provider.url, "FORMANT_API_KEY": KEY, "OUTCOMES_TRACES": "1"}
-        async with start_service(DEFAULT_LIMITS, **settings) as service:
+        async with start_service(DEFAULT_BACKLOG_LIMITS, **settings) as service:
             headers = {"traceparent": SAMPLED, "x-request-id": "of-the-caller-1", "tracestate": "a=b", "baggage": "a=b"}
             assert (await service.get("/v1/batch-calls/999", headers=headers)).status_code == 404
     (asked,) = {path for path, _ in provider.asked}

@@ -101,7 +101,7 @@ def test_a_column_under_nearly_its_name_is_recognised(found: str) -> None:
     assert difference.describe() == f"{found!r}: did you mean 'loan_id'?"
 
 
-def test_a_missing_and_a_new_column_are_told() -> None:
+def test_a_missing_and_a_new_column_are_reported() -> None:
     difference = compare_columns(BINDING, ["customer_phone", "customer_name", "loan_id", "city"])
     assert difference.describe() == "'due_amount' is missing; 'city' is new"
 
@@ -112,7 +112,7 @@ def test_two_columns_that_come_near_to_one_are_not_both_taken_for_it() -> None:
 
 
 @given(st.lists(st.text(max_size=12), unique=True), st.lists(st.text(max_size=12), unique=True))
-def test_every_difference_is_told_once(binding: list[str], columns: list[str]) -> None:
+def test_every_difference_is_reported_once(binding: list[str], columns: list[str]) -> None:
     difference = compare_columns(binding, columns)
     assert sorted([*difference.renamed.values(), *difference.missing]) == sorted(set(binding) - set(columns))
     assert sorted([*difference.renamed, *difference.added]) == sorted(set(columns) - set(binding))

@@ -115,7 +115,7 @@ async def test_the_process_ends_when_its_caller_is_gone(tmp_path: Path) -> None:
      ("+9198765432101234", "", "phone_length"), ("Asha", "IN", "phone_unreadable"), ("", "IN", "phone_missing"),
      ("+919876543210 ext. 5", "", "phone_extension")],
 )  # fmt: skip
-def test_what_is_no_phone_is_told_why(value: str, region: str, kind: str) -> None:
+def test_what_is_no_phone_is_refused_with_the_reason(value: str, region: str, kind: str) -> None:
     with pytest.raises(PhoneError) as refused:
         normalise_phone(value, region)
     assert refused.value.kind == kind

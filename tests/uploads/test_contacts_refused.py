@@ -23,7 +23,7 @@ def refuse(file: bytes, *, ref_column: str = "outcome_ref") -> str:
     return str(report.errors[0])
 
 
-def test_a_file_without_a_line_is_refused_and_told_what_belongs_there() -> None:
+def test_a_file_without_a_line_is_refused_with_what_belongs_there() -> None:
     assert refuse(b"") == "file: is empty; its first line names the columns, customer_phone among them"
 
 
@@ -32,7 +32,7 @@ def test_a_header_alone_is_refused(file: bytes) -> None:
     assert refuse(file) == "file: has a header and no recipients"
 
 
-def test_a_file_without_the_phone_column_is_told_which_columns_it_has() -> None:
+def test_a_file_without_the_phone_column_is_refused_with_the_columns_it_has() -> None:
     assert refuse(b"phone,name\n+919876543210,Asha\n") == (
         "file: line 1 has no column 'customer_phone'; it has 'phone', 'name'"
     )
@@ -45,7 +45,7 @@ def test_a_column_that_nearly_is_the_phone_column_is_pointed_out(name: str) -> N
 
 
 @pytest.mark.parametrize("phone", ["+919876543210", "9876543210", "+91 98765-43210"])
-def test_a_file_that_begins_with_a_contact_is_told_so_without_quoting_it(phone: str) -> None:
+def test_a_file_that_begins_with_a_contact_is_refused_without_quoting_it(phone: str) -> None:
     message = refuse(f"Asha,{phone}\nRavi,+14155550100\n".encode())
     assert message == "file: line 1 names no columns: put a line above it that does, customer_phone among them"
 

@@ -65,7 +65,7 @@ async def test_no_more_than_a_hundred_errors_are_listed_and_all_are_counted(star
         assert (report["error_count"], len(report["errors"])) == (500, 100)
 
 
-async def test_columns_that_would_be_refused_are_told(start_service: StartService) -> None:
+async def test_columns_that_would_be_refused_are_reported(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, _):
         assert (await upload(service)).status_code == 200
         renamed = CONTACTS.replace("loan_id", "Loan_ID")

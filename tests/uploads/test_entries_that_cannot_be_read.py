@@ -146,7 +146,7 @@ async def test_phones_of_calls_prove_it_too(start_service: StartService, databas
         assert (await read(service, 1))["batch_id"] == 457
 
 
-async def test_calls_do_not_tell_which_of_two_batches_of_its_name_it_is(
+async def test_calls_do_not_decide_which_of_two_batches_of_its_name_it_is(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):

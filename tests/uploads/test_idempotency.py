@@ -65,7 +65,9 @@ async def test_a_key_is_free_again_once_its_upload_has_failed(start_service: Sta
         assert count_uploads(sandbox) == (1, 1)
 
 
-async def test_the_same_key_after_a_lost_answer_is_told_the_same_and_sends_nothing(start_service: StartService) -> None:
+async def test_the_same_key_after_a_lost_answer_gets_the_same_answer_and_sends_nothing(
+    start_service: StartService,
+) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         sandbox.sandbox.faults.next_upload = "refused_after_body"
         for _ in range(2):

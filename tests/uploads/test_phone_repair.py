@@ -54,7 +54,7 @@ async def check_counters(database: Database) -> None:
 
 
 @pytest.mark.parametrize("said", [PHONE[1:], "70000 00003", "070000-00003", f"tel:{PHONE};ext=1"])
-async def test_a_recipient_made_on_the_fly_keeps_its_number_and_the_feed_tells_its_phone(
+async def test_a_recipient_made_on_the_fly_keeps_its_number_and_the_feed_shows_its_phone(
     database: Database, registrar: Registrar, said: str
 ) -> None:
     await open_window(database)

@@ -67,7 +67,7 @@ async def test_a_webhook_with_a_reference_decides_whose_batch_it_is(
         assert await states(service) == {made_nothing: ("unknown", None), owner: ("uploaded", 456)}
 
 
-async def test_two_batches_of_two_uploads_are_told_apart_by_who_was_called_before_the_second_was_made(
+async def test_two_batches_of_two_uploads_are_distinguished_by_who_was_called_before_the_second_was_made(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time(), OUTCOMES_REF_COLUMN="") as (service, sandbox):

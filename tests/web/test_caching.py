@@ -44,7 +44,7 @@ async def test_an_answer_holds_until_it_changes(service: httpx.AsyncClient, data
     assert (await service.get(path)).headers["etag"] != etag
 
 
-async def test_a_batch_that_there_is_not_is_not_found_whatever_the_client_has(service: httpx.AsyncClient) -> None:
+async def test_an_unknown_batch_is_not_found_whatever_the_client_has_cached(service: httpx.AsyncClient) -> None:
     for path in (OUTCOMES, METRICS):
         assert (await service.get(path, headers={"if-none-match": "*"})).status_code == 404
 
@@ -69,9 +69,9 @@ def statement(text: str) -> Change:
 def change_counters(database: Database, key: int) -> Awaitable[Any]:
     """As a rebuild does it."""
     columns = {"a": ["busy"], "b": ["1"], "c": ["webhook"], "recipients": [1], "talked": [0], "talk_seconds": [0]}
-    told = {"actor": "test", "key_id": None, "outcome": "corrected", "details": "{}"}
+    recorded = {"actor": "test", "key_id": None, "outcome": "corrected", "details": "{}"}
     return load_queries().rebuild_counters(  # type: ignore[no-any-return]
-        database.pool, batch_key=key, counters=["outcome_counts"], **columns, **told
+        database.pool, batch_key=key, counters=["outcome_counts"], **columns, **recorded
     )
 
 

@@ -46,7 +46,7 @@ REFUSED: list[tuple[Parameter[Any, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize(("parameter", "texts"), TAKEN)
-def test_what_is_meant_is_read(parameter: Parameter[Any, Any], texts: dict[str, object]) -> None:
+def test_valid_texts_are_parsed(parameter: Parameter[Any, Any], texts: dict[str, object]) -> None:
     assert {text: parameter.parse(text) for text in texts} == texts
 
 

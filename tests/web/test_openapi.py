@@ -90,7 +90,7 @@ async def test_every_route_is_declared_and_documented_and_nothing_else_is(app: F
     assert [each.path for each in operations_of(app) if not each.answers] == []
 
 
-async def test_everything_is_reported_in_words(service: httpx.AsyncClient) -> None:
+async def test_everything_has_a_description(service: httpx.AsyncClient) -> None:
     document = await read_document(service)
     names = [operation["operationId"] for _, _, operation in list_operations(document)]
     assert len(set(names)) == len(names)
@@ -169,7 +169,7 @@ async def test_the_providers_own_calls_and_the_open_ones_ignore_parameters_that_
         assert (await service.get(f"{path}?colour=red&colour=blue")).status_code == 200
 
 
-async def test_a_field_that_form_and_query_tell_differently_is_refused(service: httpx.AsyncClient) -> None:
+async def test_a_field_that_differs_between_form_and_query_is_refused(service: httpx.AsyncClient) -> None:
     form: dict[str, Any] = {
         "data": {"agent_id": "1", "name": "April", "dry_run": "true", "force": "true"},
         "files": {"file": ("contacts.csv", "customer_phone\n+919876543210\n", "text/csv")},
@@ -180,7 +180,7 @@ async def test_a_field_that_form_and_query_tell_differently_is_refused(service: 
     assert (await service.post("/v1/batch-call?force=true", **form)).status_code == 200
 
 
-def test_what_there_is_has_the_documented_shape_and_nothing_beside_it(database_url: str) -> None:
+def test_every_answer_has_its_documented_shape_and_nothing_else(database_url: str) -> None:
     checked = set()
     with live(database_url) as living, httpx.Client(base_url=living.base_url, timeout=30.0) as client:
         client.headers["authorization"] = f"Bearer {API_KEY}"

@@ -3,7 +3,7 @@
 import httpx
 
 from service.store.database import Database
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService
 from tests.exposition import read_metric
 from tests.factories import make_payload, post_webhook
@@ -48,7 +48,7 @@ async def test_a_wrong_method_is_reported_with_the_right_ones(service: httpx.Asy
         assert {word.strip() for word in answer.headers["allow"].split(",")} == right
 
 
-async def test_a_wrong_method_is_told_with_all_methods_of_the_path_where_each_has_a_handler_of_its_own(
+async def test_a_wrong_method_is_answered_with_all_methods_of_the_path_where_each_has_its_own_handler(
     service: httpx.AsyncClient,
 ) -> None:
     answer = await service.delete("/v1/batch-calls/456/recipients")
@@ -74,11 +74,11 @@ async def test_a_failure_of_ours_shows_nothing_of_the_inside(service: httpx.Asyn
     assert (await service.get("/v1/batch-calls")).status_code == 200, "everything else goes on"
 
 
-async def test_a_webhook_that_cannot_be_stored_for_a_failure_of_ours_is_to_be_sent_again(
+async def test_a_webhook_that_cannot_be_stored_because_of_our_failure_is_answered_503(
     start_service: StartService, database: Database
 ) -> None:
     await database.pool.execute("DROP FUNCTION ingest")
-    async with start_service(Limits(hold_seconds=0.5)) as service:
+    async with start_service(BacklogLimits(hold_seconds=0.5)) as service:
         answer = await post_webhook(service, make_payload())
         assert "ingest" not in assert_problem(answer, 503, "unavailable")
         assert int(answer.headers["retry-after"]) > 0

@@ -58,7 +58,7 @@ async def test_a_refusal_and_a_failure_of_ours_are_kept_by_nobody_either(
         assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_what_has_an_etag_may_be_kept_by_its_reader_and_asked_about(
+async def test_an_answer_with_an_etag_may_be_stored_but_must_be_revalidated(
     service: httpx.AsyncClient, database_url: str
 ) -> None:
     await store_batch(database_url)
@@ -100,7 +100,7 @@ async def test_what_a_browser_could_show_of_the_receiver_and_of_the_server_is_ta
         assert b"x-content-type-options: nosniff\r\n" in (await connection.read_answer()).head
 
 
-async def test_a_slash_too_many_sends_nobody_to_where_the_request_says_that_we_are(service: httpx.AsyncClient) -> None:
+async def test_an_extra_slash_redirects_nobody_to_the_requests_host(service: httpx.AsyncClient) -> None:
     for path in ("/v1/batch-calls/", "/docs/", "/healthz/"):
         answer = await service.get(path, headers={"host": "elsewhere.example"})
         assert answer.status_code == 404

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Generic, TypedDict, TypeVar
 import msgspec
 from msgspec import Meta
 
-from service.outcomes.recipients import RecipientHistory
+from service.outcomes.recipients_http import RecipientHistory
 from service.web import schemas
 from service.web.responses import One
 from service.web.schemas import describe_shapes
@@ -20,7 +20,7 @@ class Inner(msgspec.Struct):
     code: str
 
 
-class Told(TypedDict):
+class Reported(TypedDict):
     """A dict."""
 
     inner: Inner
@@ -34,7 +34,7 @@ class Outer(msgspec.Struct):
     word: Annotated[str, Meta(extra_json_schema={"enum": ["a", "b"]})] | None
     passed: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Inner]})]
     anything: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
-    told: Told | None
+    reported: Reported | None
     maybe: int | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -47,16 +47,16 @@ class Frame(msgspec.Struct, Generic[Shape]):
 def test_a_type_is_described_with_all_that_it_refers_to() -> None:
     (schema,), components = describe_shapes([Frame[Outer]])
     assert schema == {"$ref": "#/components/schemas/Frame_Outer_"}
-    assert list(components) == ["Frame_Outer_", "Inner", "Outer", "Told"]
+    assert list(components) == ["Frame_Outer_", "Inner", "Outer", "Reported"]
     outer = components["Outer"]
     assert outer["description"] == "What lies around it."
-    assert outer["required"] == ["at", "word", "passed", "anything", "told"]
+    assert outer["required"] == ["at", "word", "passed", "anything", "reported"]
     assert outer["properties"] == {
         "at": {"type": ["string", "null"], "format": "date-time"},
         "word": {"type": ["string", "null"], "enum": ["a", "b", None]},
         "passed": {"type": "array", "items": {"$ref": "#/components/schemas/Inner"}},
         "anything": {},
-        "told": {"anyOf": [{"$ref": "#/components/schemas/Told"}, {"type": "null"}]},
+        "reported": {"anyOf": [{"$ref": "#/components/schemas/Reported"}, {"type": "null"}]},
         "maybe": {"type": "integer"},
     }
     assert components["Inner"]["description"] == "What lies `within`."

@@ -21,7 +21,7 @@ class Write:
 class Database:
     """Stands where the writer stands; each write waits for the test to decide what comes of it.
 
-    A stubborn one does not let itself be cancelled, as a connection that has to be told may not.
+    A stubborn one does not let itself be cancelled, as a connection that must be cancelled over the network may not.
     """
 
     def __init__(self, *, hold_seconds: float = 60.0, is_stubborn: bool = False) -> None:

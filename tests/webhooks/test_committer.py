@@ -23,7 +23,7 @@ async def test_an_idle_committer_writes_at_once_without_waiting_for_any_timer() 
         await future
 
 
-async def test_a_caller_is_told_only_after_its_group_was_written() -> None:
+async def test_a_caller_is_answered_only_after_its_group_was_written() -> None:
     database = Database()
     async with running(database):
         future = database.submit("a")
@@ -98,7 +98,7 @@ async def test_a_group_that_cannot_be_written_is_tried_again_whole_until_it_is()
     assert database.count("outcomes_groups_total") == 1
 
 
-async def test_whoever_arrives_while_a_group_is_tried_again_waits_for_the_next_one() -> None:
+async def test_an_event_that_arrives_while_a_group_is_retried_waits_for_the_next_one() -> None:
     database = Database()
     async with running(database):
         database.submit("a")

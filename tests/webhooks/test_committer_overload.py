@@ -8,7 +8,7 @@ from service.errors import OverloadedError
 from tests.webhooks.committing import Database, running
 
 
-async def test_after_the_hold_time_callers_in_flight_and_behind_are_told_to_send_again() -> None:
+async def test_after_the_hold_time_callers_in_flight_and_behind_are_asked_to_send_again() -> None:
     database = Database(hold_seconds=0.05)
     async with running(database):
         in_flight = database.submit("a")
@@ -59,7 +59,7 @@ async def test_a_caller_that_hangs_up_does_not_disturb_neighbours_that_fail() ->
             await waiting
 
 
-async def test_callers_behind_a_write_that_cannot_be_broken_off_are_told_in_time() -> None:
+async def test_callers_behind_a_write_that_cannot_be_cancelled_are_answered_in_time() -> None:
     database = Database(hold_seconds=0.05, is_stubborn=True)
     async with running(database):
         in_flight = database.submit("a")
@@ -73,7 +73,7 @@ async def test_callers_behind_a_write_that_cannot_be_broken_off_are_told_in_time
             await in_flight
 
 
-async def test_who_would_wait_for_longer_than_half_the_hold_time_is_refused_at_once() -> None:
+async def test_an_event_that_would_wait_longer_than_half_the_hold_time_is_refused_at_once() -> None:
     database = Database(hold_seconds=0.5)
     async with running(database):
         slow = database.submit("slow")

@@ -25,7 +25,7 @@ async def test_new_events_are_applied_and_counted(database: Database) -> None:
     ]
 
 
-async def test_an_event_that_comes_again_changes_nothing_alone_or_among_new_ones(database: Database) -> None:
+async def test_a_repeated_event_changes_nothing_alone_or_among_new_ones(database: Database) -> None:
     await store_batch(database.url)
     (known,) = decode(make_payload(recipient=1))
     await ingest(database, known)
@@ -51,7 +51,7 @@ async def test_an_event_that_fits_no_batch_is_unattributed_and_counted_so_only_o
     assert (await get_event(database, event.event_id))["disposition"] == "unattributed"
 
 
-async def test_every_kind_of_event_in_one_group_is_told_apart(database: Database) -> None:
+async def test_every_kind_of_event_in_one_group_is_distinguished(database: Database) -> None:
     await store_batch(database.url)
     known, new, stray = decode(
         make_payload(recipient=1), make_payload(recipient=2), make_payload(recipient=None, phone="+919999999999")

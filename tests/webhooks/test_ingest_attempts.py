@@ -69,7 +69,7 @@ async def test_a_call_to_be_retried_is_pending_and_the_retry_decides(database: D
     assert (await get_event(database, first.event_id))["disposition"] == "applied"
 
 
-async def test_attempts_that_arrive_in_any_order_come_to_the_same(database: Database) -> None:
+async def test_attempts_give_the_same_result_in_any_order_of_arrival(database: Database) -> None:
     events = decode(
         make_payload(status="no_answer", attempt=1, final=False, results={"mood": "a"}),
         make_payload(status="busy", attempt=2, final=False, results={"mood": "b"}),
@@ -81,7 +81,7 @@ async def test_attempts_that_arrive_in_any_order_come_to_the_same(database: Data
     assert states[0]["result_counts"] == [("mood", "c", 1)]
 
 
-async def test_the_providers_number_tells_the_latest_attempt_even_against_its_times(database: Database) -> None:
+async def test_the_providers_number_decides_the_latest_attempt_even_against_its_times(database: Database) -> None:
     await store_batch(database.url)
     second = make_payload(status="busy", attempt=2, began=BEGAN)
     first = make_payload(status="no_answer", attempt=1, final=False, began=BEGAN + timedelta(hours=5))
@@ -89,7 +89,7 @@ async def test_the_providers_number_tells_the_latest_attempt_even_against_its_ti
     assert await outcome_of(database) == ("busy", 2)
 
 
-async def test_attempts_of_one_group_count_as_if_they_had_come_one_by_one(database: Database) -> None:
+async def test_attempts_of_one_group_count_as_if_they_arrived_one_by_one(database: Database) -> None:
     await store_batch(database.url)
     events = decode(
         make_payload(status="busy", attempt=2, final=False),
@@ -142,7 +142,7 @@ async def test_of_two_events_about_one_attempt_the_later_word_of_the_provider_wi
     assert dispositions == ["applied", "superseded"]
 
 
-async def test_attempts_without_a_number_are_told_apart_by_the_time_they_began(database: Database) -> None:
+async def test_attempts_without_a_number_are_distinguished_by_the_time_they_began(database: Database) -> None:
     await store_batch(database.url)
     calls = [make_payload(attempt=None, conversation_id="c-1", status=status, began=BEGAN + timedelta(hours=hour))
              for hour, status in ((0, "busy"), (1, "no_answer"), (0, "busy"))]  # fmt: skip
@@ -150,7 +150,7 @@ async def test_attempts_without_a_number_are_told_apart_by_the_time_they_began(d
     assert await outcome_of(database) == ("no_answer", 2)
 
 
-async def test_an_attempt_without_a_number_comes_after_those_that_began_before_it(database: Database) -> None:
+async def test_an_attempt_without_a_number_follows_those_that_began_before_it(database: Database) -> None:
     for hour, state in ((2, "no_answer"), (4, "failed")):
         token = f"hour{hour}"
         await store_batch(database.url, batch_id=None, ref_token=token)
@@ -209,7 +209,7 @@ async def test_a_call_known_only_by_healing_counts_as_healed(database: Database)
     assert [tuple(row) for row in rows] == [("busy", 1, "healed", 1)]
 
 
-async def test_a_waiting_retry_that_turns_out_to_be_final_is_counted_anew(database: Database) -> None:
+async def test_a_waiting_retry_that_turns_out_to_be_final_is_counted_again(database: Database) -> None:
     await store_batch(database.url)
     waiting = make_payload(status="busy", attempt=1, final=False, conversation_id="c-1")
     final = make_payload(status="busy", attempt=1, final=True, conversation_id="c-1")

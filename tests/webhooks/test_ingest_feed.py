@@ -59,7 +59,7 @@ async def test_a_duplicate_takes_no_position(database: Database) -> None:
     assert await positions(database) == before
 
 
-async def test_an_event_that_tells_the_same_again_takes_no_position(database: Database) -> None:
+async def test_an_event_that_repeats_another_takes_no_position(database: Database) -> None:
     await store_batch(database.url)
     payload = make_payload()
     await ingest(database, *decode(payload))

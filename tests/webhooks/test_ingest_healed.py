@@ -69,7 +69,7 @@ async def test_both_attempts_of_a_recipient_count_once_each_with_conversation_id
 
 
 @pytest.mark.parametrize("attempt", [1, None])
-async def test_a_retry_is_healed_although_the_first_calls_webhook_told_no_times(
+async def test_a_retry_is_healed_although_the_first_calls_webhook_has_no_times(
     database: Database, attempt: int | None
 ) -> None:
     first = call(attempt=attempt, final=False, conversation_id="same", began=None)._replace(is_final=False)

@@ -1,5 +1,5 @@
 """Webhooks in every odd form that HTTP allows: the provider sends nothing again after a 4xx, so whatever has one
-meaning and a right signature is stored, and with a wrong signature it is a 401 all the same."""
+meaning and a right signature is stored, and with a wrong signature it is still a 401."""
 
 import gzip
 import itertools

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from service.webhooks.backlog import Limits
+from service.webhooks.backlog import BacklogLimits
 from tests.conftest import StartService, create_database
 from tests.eventually import eventually
 from tests.exposition import read_metric
@@ -82,7 +82,7 @@ async def test_a_webhook_that_is_held_is_taken_when_postgres_comes_back_in_time(
 async def test_a_full_backlog_answers_at_once_and_empties_when_the_held_are_refused(
     start_service: StartService, server: PostgresServer, url: str
 ) -> None:
-    limits = Limits(events=3, hold_seconds=2.0)
+    limits = BacklogLimits(events=3, hold_seconds=2.0)
     async with start_service(limits, OUTCOMES_DATABASE_URL=url) as service:
         await asyncio.to_thread(server.stop)
         held = [asyncio.create_task(post_webhook(service, make_payload())) for _ in range(3)]
@@ -98,7 +98,7 @@ async def test_a_full_backlog_answers_at_once_and_empties_when_the_held_are_refu
         assert (await post_webhook(service, make_payload())).status_code == 204
 
 
-async def test_readers_are_told_in_the_common_shape_that_they_may_ask_again(
+async def test_readers_get_an_error_in_the_common_shape_and_may_retry(
     start_service: StartService, server: PostgresServer, url: str
 ) -> None:
     async with start_service(OUTCOMES_DATABASE_URL=url) as service:

@@ -160,9 +160,9 @@ async def test_an_extreme_body_is_kept_in_the_ledger_or_in_quarantine_and_the_ne
     assert set(kept) > {"quarantined"}
 
 
-async def test_the_event_id_of_the_header_finds_a_body_that_tells_none(service: httpx.AsyncClient) -> None:
-    assert (await post_webhook(service, b"no JSON", **{"X-FormantAI-Event-Id": "told-by-header"})).status_code == 204
-    event = (await service.get("/v1/events/told-by-header")).json()["data"]
+async def test_the_event_id_of_the_header_finds_a_body_without_one(service: httpx.AsyncClient) -> None:
+    assert (await post_webhook(service, b"no JSON", **{"X-FormantAI-Event-Id": "named-by-header"})).status_code == 204
+    event = (await service.get("/v1/events/named-by-header")).json()["data"]
     assert (event["disposition"], event["reason"]) == ("quarantined", "not_json")
 
 

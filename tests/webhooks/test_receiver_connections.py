@@ -57,7 +57,7 @@ async def test_a_content_length_over_the_limit_is_refused_before_any_of_the_body
 
 
 @pytest.mark.parametrize("chunk_bytes", [LIMIT, 1000])
-async def test_a_body_that_tells_no_length_is_refused_as_soon_as_it_is_over_the_limit(
+async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_over_the_limit(
     start_service: StartService, database: Database, chunk_bytes: int
 ) -> None:
     async with start_service(OUTCOMES_MAX_BODY_BYTES=str(LIMIT)) as service, connect_raw(service) as connection:

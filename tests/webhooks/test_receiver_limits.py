@@ -66,7 +66,7 @@ async def count_events(database: Database) -> int:
 
 
 @pytest.mark.parametrize("sent", [0, 10])
-async def test_a_webhook_whose_body_stands_still_is_to_be_sent_again(
+async def test_a_webhook_whose_body_stalls_is_answered_503(
     start_limited: StartService, database: Database, clock: Clock, sent: int
 ) -> None:
     body = encode(make_payload(event_id="slow"))
@@ -76,7 +76,7 @@ async def test_a_webhook_whose_body_stands_still_is_to_be_sent_again(
             await connection.send(body[:sent])
             answer = await read_while_time_passes(clock, connection)
             assert answer.status == 503
-            assert answer.tell_problem()[0] == "unavailable"
+            assert answer.read_problem()[0] == "unavailable"
             assert b"retry-after: " in answer.head
             assert await connection.read_to_end() == b""
         assert await read_metric(service, "outcomes_connections_cut_total", reason="slow_body") == 1
@@ -87,15 +87,13 @@ async def test_a_webhook_whose_body_stands_still_is_to_be_sent_again(
         assert await count_events(database) == 1
 
 
-async def test_an_upload_that_stands_still_is_cut_off_and_fails_nothing(
-    start_limited: StartService, clock: Clock
-) -> None:
+async def test_a_stalled_upload_is_cut_off_and_logs_no_error(start_limited: StartService, clock: Clock) -> None:
     with capture_logs() as log:
         async with start_limited() as service, connect_raw(service) as connection:
             await connection.send(UPLOAD)
             answer = await read_while_time_passes(clock, connection)
             assert answer.status == 503
-            assert "Nothing of the body arrived for 10 s" in answer.tell_problem()[1]
+            assert "Nothing of the body arrived for 10 s" in answer.read_problem()[1]
     assert [line for line in log if line["log_level"] == "error"] == []
 
 
@@ -118,12 +116,12 @@ async def test_a_length_of_more_digits_than_a_number_takes_is_refused_and_fails_
             await connection.begin_webhook(b"", f"Content-Length: {digits}")
             answer = await connection.read_answer()
             assert answer.status == 400
-            assert answer.tell_problem()[0] == "invalid_request"
+            assert answer.read_problem()[0] == "invalid_request"
     assert await read_metric(service, "outcomes_webhooks_total", target="default", answer="failed") == 0
     assert await read_metric(service, "outcomes_connections_cut_total", reason="malformed") == 2
 
 
-async def test_open_connections_are_told_by_what_they_are_at(service: httpx.AsyncClient) -> None:
+async def test_open_connections_are_counted_by_stage(service: httpx.AsyncClient) -> None:
     async with connect_raw(service), connect_raw(service) as begun:
         await begun.send(b"GET /heal")
         await wait_for_stage(service, "head", 1)
@@ -131,7 +129,7 @@ async def test_open_connections_are_told_by_what_they_are_at(service: httpx.Asyn
         assert await read_metric(service, "outcomes_connections", stage="answering") == 1  # who reads this
 
 
-async def test_probes_are_answered_while_all_places_are_taken(start_service: StartService) -> None:
+async def test_probes_are_answered_while_all_slots_are_in_use(start_service: StartService) -> None:
     async with start_service(OUTCOMES_MAX_CONNECTIONS="1") as service, connect_raw(service) as waiting:
         await waiting.send(
             f"GET /v1/feed?wait=30 HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {API_KEY}\r\n\r\n".encode()

@@ -1,4 +1,4 @@
-"""Placement by phone alone is evidence, not proof: it is checked, and corrected if the event belongs elsewhere."""
+"""Attribution by phone alone is evidence, not proof: it is checked, and corrected if the event belongs elsewhere."""
 
 import json
 from datetime import timedelta
@@ -62,7 +62,7 @@ def call_again(number: int, **fields: Any) -> dict[str, Any]:
     )  # fmt: skip
 
 
-async def test_calls_that_an_earlier_version_placed_into_a_finished_batch_are_found_and_moved(
+async def test_calls_that_an_earlier_version_attributed_to_a_finished_batch_are_found_and_moved(
     database: Database,
 ) -> None:
     await make_finished_week(database)
@@ -130,7 +130,7 @@ async def place_wrongly(database: Database) -> None:
         await connection.execute("DELETE FROM unattributed")
 
 
-async def test_events_that_waited_in_an_earlier_version_are_placed_from_their_bodies(database: Database) -> None:
+async def test_events_that_waited_in_an_earlier_version_are_attributed_from_their_bodies(database: Database) -> None:
     await ingest(database, *decode(make_payload(recipient=None, phone=phone_of(1), parameters={}, began=BEGAN)))
     await database.pool.execute("DELETE FROM unreferenced_events")
     await database.pool.execute("UPDATE unattributed SET source = NULL, conversation_id = NULL, status = NULL")
@@ -140,7 +140,7 @@ async def test_events_that_waited_in_an_earlier_version_are_placed_from_their_bo
     assert await verify(database) == []
 
 
-async def test_a_final_call_known_by_reference_takes_back_a_later_call_placed_by_phone(
+async def test_a_final_call_known_by_reference_takes_back_a_later_call_attributed_by_phone(
     database: Database,
 ) -> None:
     await store_batch(database.url, 3)
@@ -216,7 +216,7 @@ async def test_a_total_below_the_number_of_known_recipients_gives_no_share_above
     assert metrics["success_rate"] == 100
 
 
-async def test_a_call_made_ambiguous_by_room_in_a_window_is_placed_once_the_window_is_full(
+async def test_a_call_made_ambiguous_by_room_in_a_window_is_attributed_once_the_window_is_full(
     database: Database,
 ) -> None:
     await store_batch(database.url, 2)
@@ -235,7 +235,7 @@ async def test_a_call_made_ambiguous_by_room_in_a_window_is_placed_once_the_wind
     assert await verify(database) == []
 
 
-async def test_calls_without_any_time_are_placed_the_same_in_any_order(database: Database) -> None:
+async def test_calls_without_any_time_are_attributed_the_same_in_any_order(database: Database) -> None:
     calls = [make_payload(recipient=None, phone=phone_of(n), parameters={"loan_id": f"LN-{n}"} | more, attempt=None,
                           status=status, conversation_id="same")
              for n in (1, 2) for status, more in (("completed", {}), ("no_answer", {"x": "y"}))]  # fmt: skip

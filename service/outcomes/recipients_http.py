@@ -51,7 +51,7 @@ class Recipient(msgspec.Struct):
     recipient: int
     """Its number in the batch, from 1."""
     phone: str | None
-    """Null once it is erased, or its retention period is over."""
+    """Null once it is erased, or after its retention period."""
     parameters: Annotated[msgspec.Raw | None, Meta(extra={"shape": dict[str, Any]})]
     """The other columns of its row."""
     state: Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]
@@ -160,7 +160,7 @@ class Recipients:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
         has_more = until < count
-        shown = [Recipient(**_show(row)) for row in rows]
+        shown = [Recipient(**_show_recipient(row)) for row in rows]
         return JsonResponse(Page(shown, until if has_more else None, has_more))
 
     async def get(self, request: Request) -> Response:
@@ -176,7 +176,7 @@ class Recipients:
         else:
             facts = queries.list_recipient_facts_as_of(pool, batch_id=batch_id, recipient_no=number, as_of=as_of)
         history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
-        return JsonResponse(One(RecipientHistory(**_show(rows[0]), history=history)))
+        return JsonResponse(One(RecipientHistory(**_show_recipient(rows[0]), history=history)))
 
     async def _count(self, batch_id: int, as_of: datetime | None) -> int:
         """The number of recipients, now or as of that time."""
@@ -218,5 +218,5 @@ def read_filters(request: Request, zone: ZoneInfo) -> Filters:
     )
 
 
-def _show(row: asyncpg.Record) -> dict[str, Any]:
+def _show_recipient(row: asyncpg.Record) -> dict[str, Any]:
     return dict(row) | {"parameters": raw(row["parameters"]), "results": raw(row["results"])}

@@ -1,4 +1,4 @@
-"""A full house: who waits for its client gives its place up, who is answered keeps it, and probes have their own."""
+"""A full server: what waits for its client gives up its slot, an answer in progress keeps it, probes have their own."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -50,8 +50,8 @@ async def test_one_that_never_sent_anything_goes_before_one_that_is_idle() -> No
 async def test_the_one_that_has_been_idle_for_the_longest_goes_first() -> None:
     async with serve_kept(connections=3) as server, AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(server.connect()) for _ in range(3)]
-        for place in (1, 0, 2):
-            assert await ask(connections[place]) == 200
+        for number in (1, 0, 2):
+            assert await ask(connections[number]) == 200
             await eventually(lambda: not server.keeper.count_stages()["answering"])
             server.sweep_after(1)
         newcomer = await stack.enter_async_context(server.connect())
@@ -61,7 +61,7 @@ async def test_the_one_that_has_been_idle_for_the_longest_goes_first() -> None:
         assert await ask(connections[2]) == 200
 
 
-async def test_a_head_and_a_body_that_stand_still_are_told_to_come_again() -> None:
+async def test_a_stalled_head_and_a_stalled_body_are_answered_with_the_time_to_retry() -> None:
     for begun, stage in ((GET[:-2], "head"), (b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nx", "body")):
         async with serve_kept(connections=1) as server, server.connect() as slow:
             await slow.send(begun)
@@ -71,9 +71,9 @@ async def test_a_head_and_a_body_that_stand_still_are_told_to_come_again() -> No
                 assert await ask(newcomer) == 200
                 answer = await slow.read_answer()
                 assert answer.status == 503
-                assert answer.tell_problem()[0] == "unavailable"
+                assert answer.read_problem()[0] == "unavailable"
                 assert await slow.read_to_end() == b""
-                with pytest.raises(ConnectionError):  # nobody listens any more: it has no place even to be refused in
+                with pytest.raises(ConnectionError):  # nobody listens any more: it has no slot even to be refused in
                     await send_on(slow)
 
 
@@ -104,7 +104,7 @@ async def test_beyond_the_reserve_a_connection_is_answered_503_before_it_has_sen
         async with server.connect() as newcomer:
             answer = await newcomer.read_answer()
             assert answer.status == 503
-            assert answer.tell_problem()[0] == "unavailable"
+            assert answer.read_problem()[0] == "unavailable"
             assert b"retry-after: " in answer.head
             assert await newcomer.read_to_end() == b""
         assert server.count_cut() == {"full": 1}
@@ -125,16 +125,16 @@ async def test_probes_are_answered_in_a_house_full_of_work_and_nobody_else_is() 
                 await connection.send(b"GET " + path + b" HTTP/1.1\r\nHost: test\r\n\r\n")
                 answer = await connection.read_answer()
                 assert answer.status == status
-                assert b"connection: close\r\n" in answer.head  # the place is for one answer
+                assert b"connection: close\r\n" in answer.head  # the slot is for one answer
                 assert await connection.read_to_end() == b""
                 if status == 503:
-                    assert answer.tell_problem()[0] == "unavailable"
+                    assert answer.read_problem()[0] == "unavailable"
                     assert b"retry-after: " in answer.head
         assert server.count_cut() == {"full": 1}
         assert "/v1/feed" not in server.paths
 
 
-async def test_a_flood_of_silent_connections_takes_no_more_places_than_there_are() -> None:
+async def test_a_flood_of_silent_connections_takes_no_more_slots_than_there_are() -> None:
     async with serve_kept(connections=20, reserve=5) as server, AsyncExitStack() as stack:
         for _ in range(200):
             await stack.enter_async_context(server.connect())
@@ -151,7 +151,7 @@ async def test_a_flood_of_silent_connections_takes_no_more_places_than_there_are
             assert await ask(genuine) == 200
 
 
-async def test_silent_connections_take_no_place_from_probes() -> None:
+async def test_silent_connections_take_no_slot_from_probes() -> None:
     async with serve_kept(connections=1, reserve=2) as server, AsyncExitStack() as stack:
         await hold_all(server, stack, 1)
         for _ in range(2):

@@ -1,0 +1,18 @@
+-- Recipients of a batch by number, after a given one up to another, as a file that can be uploaded again: the phone and the
+-- parameters. Without people who are erased or forgotten, whose phone is gone, and those who were withdrawn. Written like
+-- recipient_rows().
+DROP FUNCTION IF EXISTS upload_rows(bigint, integer, integer, text);
+CREATE OR REPLACE FUNCTION upload_rows(p_batch_key bigint, p_after integer, p_until integer, p_state text)
+RETURNS TABLE (customer_phone text, parameters jsonb)
+LANGUAGE sql STABLE ROWS 10000
+AS $$
+SELECT r.phone, r.parameters
+FROM recipients AS r
+LEFT JOIN outcomes AS o
+    ON o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_until
+   AND o.recipient_no = r.recipient_no
+WHERE r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
+  AND (p_state IS NULL OR coalesce(o.state, 'in_progress') = p_state)
+  AND r.withdrawn_at IS NULL AND r.phone ~ '^\+[1-9][0-9]{6,14}$'
+ORDER BY r.recipient_no
+$$;

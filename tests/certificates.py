@@ -1,7 +1,13 @@
-"""Self-signed certificates."""
+"""Certificates: self-signed ones, and those of the usual authorities, loaded only once."""
 
+import functools
+import os
+import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 
 def make_certificate(folder: Path, name: str, host: str) -> tuple[Path, Path]:
@@ -13,3 +19,15 @@ def make_certificate(folder: Path, name: str, host: str) -> tuple[Path, Path]:
         check=True, capture_output=True,
     )  # fmt: skip
     return certificate, key
+
+
+@functools.cache
+def _load_authorities(_file: str | None, **options: Any) -> ssl.SSLContext:
+    return httpx.create_ssl_context(**options)
+
+
+def share_authorities() -> None:
+    """Loads the certificates of all authorities once for all clients of this process; each load takes 50 ms."""
+    vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_authorities(
+        os.environ.get("SSL_CERT_FILE"), **options
+    )

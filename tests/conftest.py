@@ -1,11 +1,9 @@
 """Shared fixtures: one real Postgres, a database for each test, and the service over HTTP."""
 
 import asyncio
-import functools
 import itertools
 import os
 import shutil
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -27,6 +25,7 @@ from service.server.process import serve_in_background
 from service.settings import read_settings
 from service.store.database import Database, open_database
 from service.webhooks.backlog import BacklogLimits
+from tests.certificates import share_authorities
 from tests.postgres import PostgresServer, find_memory, find_programs
 
 API_KEY = "test-key"
@@ -43,15 +42,7 @@ structlog.configure(
 )
 
 
-@functools.cache
-def _load_authorities(_file: str | None, **options: Any) -> ssl.SSLContext:
-    return httpx.create_ssl_context(**options)
-
-
-# Every client loads the certificates of all authorities, which takes 50 ms; here they are loaded only once.
-vars(httpx._transports.default)["create_ssl_context"] = lambda **options: _load_authorities(
-    os.environ.get("SSL_CERT_FILE"), **options
-)
+share_authorities()
 
 _numbers = itertools.count(1)
 

@@ -20,6 +20,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
+
+from tests.certificates import share_authorities
+
+IMPORTED_LATE = ("httpcore", "anyio._backends._asyncio", "uvicorn.lifespan.off", "rich.status", "rich._emoji_codes")
+"""What libraries import when it is first used."""
+
 
 class Forked:
     """A forked process that can be awaited and signalled like one of asyncio's."""
@@ -187,17 +194,41 @@ def _become(asked: socket.socket, request: dict[str, object], stdout: int, stder
     sys.argv[1:] = request["arguments"]  # type: ignore[call-overload]
 
 
+def _leave(status: list[int]) -> None:
+    """Ends the process without the interpreter's clean-up, which would copy all memory that is shared with the forker.
+
+    If the output cannot be written, the interpreter ends it as usual, and says so.
+    """
+    if status:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return
+        os._exit(status[0])
+
+
 def main() -> None:
     """Runs the forker, and in each forked process the command."""
+    status: list[int] = []
+    atexit.register(_leave, status)  # the first registered is the last to run
     import service.commands
     from service.cli import main as outcomes
 
     modules = [module.name for module in pkgutil.iter_modules(service.commands.__path__, "service.commands.")]
-    for name in (*modules, "service.crm.run", "service.sandbox.run"):
+    for name in (*modules, "service.crm.run", "service.sandbox.run", *IMPORTED_LATE):
         importlib.import_module(name)
+    share_authorities()
+    httpx.AsyncClient()
     asked = socket.socket(fileno=int(sys.argv[1]))
     sys.argv = ["outcomes"]
     gc.collect()
     gc.freeze()
     _fork_on_request(asked)
-    outcomes()
+    try:
+        outcomes()
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            status.append(ended.code)
+        raise
+    status.append(0)

@@ -106,7 +106,7 @@ class FileSummary(msgspec.Struct, kw_only=True):
     """Rows without errors that are not called: of suppressed people, and see ``skip_called_within``."""
     left_out_kinds: dict[str, int] = {}
     called: CalledLately | None = None
-    """Only where it was asked for, and in a dry run."""
+    """Who of the file was called lately, in any batch: see ``called_within``."""
 
 
 def read_summary(report: str | None) -> FileSummary | None:

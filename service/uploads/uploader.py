@@ -125,11 +125,12 @@ class Uploader:
     ) -> ContactsReport:
         """Checks the file and stores its recipients, all or none."""
         await self._check_columns(request, columns)
+        folder = Path(parts[0].copy_path).parent
+        rejected = Rejected(batch_key=parts[0].batch_key, copy_path=str(folder / "rejected.copy"))
         last_suppression = await self._database.queries.get_last_suppression(self._database.pool)
-        rejected = Rejected(batch_key=parts[0].batch_key, copy_path=f"{Path(parts[0].copy_path).parent}/rejected.copy")
         report = await self._check_people(
             request,
-            Path(parts[-1].upload_path).parent,
+            folder,
             tuple(parts),
             rejected,
             called_within=request.called_within,

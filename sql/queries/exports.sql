@@ -13,13 +13,24 @@ SELECT b.batch_key, b.recipient_count, b.columns, coalesce(s.verdict, 'unverifie
        (SELECT coalesce(sum(a.attempts), 0)::bigint FROM attempt_counts AS a WHERE a.batch_key = b.batch_key) AS attempts,
        CASE WHEN :state::text IS NOT NULL THEN (
            SELECT count(*) FILTER (WHERE o.state = :state)
-                  + CASE WHEN :state = 'in_progress'  -- also those without an outcome
-                      THEN greatest(0, least(:until, b.recipient_count) - :after) - count(*) ELSE 0 END
+                  + CASE :state  -- also those without an outcome
+                      WHEN 'in_progress' THEN greatest(0, least(:until, b.recipient_count) - :after) - count(*) - w.withdrawn
+                      WHEN 'withdrawn' THEN w.withdrawn
+                      ELSE 0 END
            FROM outcomes AS o
            WHERE o.batch_key = b.batch_key AND o.recipient_no > :after AND o.recipient_no <= :until
        ) END AS matching
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN b.withdrawn_count > 0 AND :state IN ('in_progress', 'withdrawn') THEN (
+        SELECT count(*) FROM recipients AS r
+        WHERE r.batch_key = b.batch_key AND r.recipient_no > :after AND r.recipient_no <= :until
+          AND r.withdrawn_at IS NOT NULL
+          AND NOT EXISTS (SELECT FROM outcomes AS o
+                          WHERE o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no)
+    ) ELSE 0 END AS withdrawn
+) AS w
 WHERE b.batch_id = :batch_id;
 
 -- name: list_exported_batches(agent_id, since, before, after, until)

@@ -183,13 +183,15 @@ async def test_recipients_in_one_state_are_exported_alone(
     assert open_ones.headers["x-outcomes-rows"] == str(len(read_ndjson(open_ones.content))) == "20"
 
 
-async def test_an_erased_person_is_exported_and_counted_only_as_erased(
+async def test_a_person_who_was_erased_or_withdrawn_is_exported_and_counted_only_as_that(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(service, database)
     for number in (2, 9, 10):  # completed, waiting for a retry, never called
         answer = await service.post("/v1/erasures", json={"phone": f"+91{7_000_000_000 + number}"})
         assert answer.json()["data"]["state"] == "done"
+    await database.pool.execute("UPDATE recipients SET withdrawn_at = now() WHERE recipient_no IN (11, 12)")
+    await database.pool.execute("UPDATE batches SET withdrawn_count = 2")
     found = {}
     for state in STATES:
         listed = await service.get(f"{BATCH}/recipients", params={"state": state, "limit": 1000})
@@ -202,6 +204,7 @@ async def test_an_erased_person_is_exported_and_counted_only_as_erased(
         found[state] = numbers
     assert (found["erased"], found["completed"], found["pending_retry"]) == ([2, 9], [3, 24], [])
     assert 10 in found["in_progress"]
+    assert found["withdrawn"] == [11, 12]
 
 
 async def test_an_export_shows_its_instant_and_its_verdict(service: httpx.AsyncClient, database: Database) -> None:

@@ -32,7 +32,8 @@ async def test_an_upload_is_answered_and_shown_as_the_provider_does_it(start_ser
     async with connect_provider(start_service) as (service, sandbox):
         answer = await upload(service)
         file = {"recipients": 2, "countries": {"IN": 2}, "unlikely": 0, "skipped": 0, "error_count": 0,
-                "error_kinds": {}, "duplicate_count": 0, "left_out_count": 0, "left_out_kinds": {}, "called": None}  # fmt: skip
+                "error_kinds": {}, "duplicate_count": 0, "left_out_count": 0, "left_out_kinds": {},
+                "called": None}  # fmt: skip
         assert (answer.status_code, answer.json()) == (200, {"data": BATCH | {"upload_id": 1, "file": file}})
         assert (await service.get("/v1/batch-calls/456")).json() == {"data": BATCH}
         assert (await service.get("/v1/batch-calls")).json() == {"data": [BATCH], "total": 1, "has_more": False}

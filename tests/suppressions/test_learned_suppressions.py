@@ -167,3 +167,33 @@ def test_a_rule_that_cannot_be_used_is_refused(tmp_path: Path, text: str) -> Non
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="OUTCOMES_TARGETS_FILE"):
         load_opt_outs(path)
+
+
+class StoppedBeforeIngest:
+    """The queries of a service that is killed once, after the suppression and before the event is committed."""
+
+    def __init__(self, queries: Any) -> None:
+        self._queries = queries
+        self._is_stopped = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "ingest" and not self._is_stopped:
+            self._is_stopped = True
+            raise ConnectionError("killed")
+        return getattr(self._queries, name)
+
+
+async def test_a_crash_before_the_event_is_committed_loses_and_doubles_nothing(
+    database: Database, database_url: str
+) -> None:
+    await store_batch(database_url, recipients=3)
+    writer = Writer(database_url, StoppedBeforeIngest(database.queries), Metrics(), RULES)
+    events = decode(make_payload(recipient=1, results=REFUSED))
+    with pytest.raises(ConnectionError):
+        await writer.write(events)
+    assert await database.pool.fetchval("SELECT count(*) FROM facts") == 0  # not acknowledged, so it comes again
+    await writer.write(events)
+    writer.close()
+    assert await database.pool.fetchval("SELECT count(*) FROM facts") == 1
+    assert await find(database, phone_of(1)) is not None
+    assert await database.pool.fetchval("SELECT count(*) FROM audit_log WHERE action = 'suppression'") == 1

@@ -168,10 +168,17 @@ async def test_people_called_lately_are_left_out_on_request_only(start_service: 
         assert report["called"]["within"] == "30d"  # type: ignore[index]
         assert [row["why"] for row in report["left_out"]] == ["called within 30d", *["asked by letter"] * 2]  # type: ignore[attr-defined]
         skipping = await upload(service, write(*PEOPLE), skip_called_within="30d", key="skipping")
+        again = await upload(service, write(*PEOPLE), skip_called_within="30d", key="skipping")
+        assert skipping.json() == again.json()
+        found = skipping.json()["data"]["file"]
+        assert (found["recipients"], found["left_out_count"], found["left_out_kinds"]) == (
+            3, 3, {"called": 1, "suppressed": 2},
+        )  # fmt: skip
         assert (skipping.status_code, phones_of(sandbox, 457)) == (200, PEOPLE[3:])
         other = await upload(service, write(*PEOPLE), key="skipping")
         assert other.status_code == 422  # another request: it would call more people
-        await upload(service, write(*PEOPLE), force="true", called_within="30d")
+        counted = await upload(service, write(*PEOPLE), force="true", called_within="30d")
+        assert counted.json()["data"]["file"]["called"]["people"] == 5
         assert phones_of(sandbox, 458) == [PEOPLE[0], *PEOPLE[3:]]
 
 

@@ -27,6 +27,8 @@ _JOINED = re.compile(r"\(?\+?[0-9][0-9 ()-]*")
 _INTEGER = re.compile(r"(\+?[0-9]+)\.0+")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
 _DATE = re.compile(r"[0-9]{1,2}([-/. ])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([-/. ])[0-9]{1,2}\2[0-9]{1,2}")
+_AMERICAN = re.compile(r"\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}")
+"""As no other countries than those of the code 1 write their numbers."""
 _BETWEEN = re.compile(r"[^0-9()+ -]+|(?<=[0-9]) *(?=\(?\+)")
 _EXTENSION = re.compile(r"(?i)[0-9] *(?:[;,]? *ext(?:ension|n)?[.:= ]*|x|#) *[0-9]+\Z")
 _FORMULA = re.compile(r'="?([^"]*)"?')
@@ -147,7 +149,7 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
     digits = phonenumbers.normalize_digits_only(text)
     plan = find_plan(region) if region else None
     if plan is None:
-        raise _ask_for_country(digits)
+        raise _ask_for_country(text, digits)
     code = str(phonenumbers.country_code_for_region(region))
     e164 = f"+{code}{digits}"
     if not _has_prefix(plan, digits) and plan.is_valid(digits) and is_plain_e164(e164):
@@ -159,7 +161,8 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
         return f"+{digits}"
     national = phonenumbers.national_significant_number(number)
     has_form = plan.general.fullmatch(national) is not None and len(national) in plan.subscriber_lengths
-    if is_stated and has_form:
+    is_elsewhere = code != "1" and _AMERICAN.fullmatch(text) is not None
+    if is_stated and has_form and not is_elsewhere:
         return to_e164(number)
     raise _refuse_unused(digits, region)
 
@@ -200,7 +203,7 @@ def _has_prefix(plan: Plan, digits: str) -> bool:
     return plan.national_prefix is not None and plan.national_prefix.match(digits) is not None
 
 
-def _ask_for_country(digits: str) -> PhoneError:
+def _ask_for_country(text: str, digits: str) -> PhoneError:
     problem = "is not a phone number in E.164, it has no country code"
     origin = find_origin(f"+{digits}") if E164.fullmatch(f"+{digits}") else None
     if origin and origin.is_valid:
@@ -209,6 +212,8 @@ def _ask_for_country(digits: str) -> PhoneError:
             f"write the + in front of it, or send region={origin.region}",
         )  # fmt: skip
     regions = [region for region in LIKELY_REGIONS if _is_valid_in(digits, region)]
+    if _AMERICAN.fullmatch(text):
+        regions = ["US"]
     meanings = [f"region={region} if it is a number of {_name_region(region)}" for region in regions[:3]]
     remedy = f"{_SPELLING}, or send region=, the country of the numbers without one, such as region=IN"
     if meanings:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from service.counts import count
 from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.spelling import find_near, reduce, split_words
@@ -116,7 +117,7 @@ class Table:
                 return None
             self._raw = row
             self.text = "".join(row)
-            if self.text.strip() if self.text.isascii() else any(map(_clean, row)):
+            if self.text.strip() if self.text.isascii() else any(map(clean, row)):
                 break
             self.empty_rows += 1
             self._is_after_blank = True
@@ -151,10 +152,10 @@ class Table:
         self._rows.close()
 
     def _fit(self, row: list[str]) -> list[str]:
-        if len(row) > self._width and not any(map(_clean, row[self._width :])):
+        if len(row) > self._width and not any(map(clean, row[self._width :])):
             return row[: self._width]
-        problem = f"has {len(row)} cells, the header {self._width}"
-        filled = sum(bool(_clean(cell)) for cell in row)
+        problem = f"has {count(len(row), 'cell')}, the header {self._width}"
+        filled = sum(bool(clean(cell)) for cell in row)
         if len(row) < self._width and filled <= MAX_NOTE_CELLS and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
@@ -194,7 +195,7 @@ def _list_rows(path: Path, dialect: Dialect) -> Iterator[_Header]:
     rows = Rows(path, dialect)
     try:
         while (cells := rows.next_row()) is not None:
-            names = [_clean(cell) for cell in cells]
+            names = [clean(cell) for cell in cells]
             if any(names):
                 yield _Header(dialect, cells, names, rows.line)
     finally:
@@ -203,7 +204,7 @@ def _list_rows(path: Path, dialect: Dialect) -> Iterator[_Header]:
 
 def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
     """The place of the phone's column; None where there is none, or it is not certain."""
-    wanted = _clean(options.phone_column) or PHONE_COLUMN
+    wanted = clean(options.phone_column) or PHONE_COLUMN
     if wanted in names:
         return names.index(wanted)
     near = [at for at, name in enumerate(names) if name and reduce(name) == reduce(wanted)]
@@ -251,10 +252,10 @@ def _find_later_header(path: Path, header: _Header, options: ContactsOptions) ->
     candidates = header.dialect.delimiter if header.dialect.skipped_lines else DELIMITERS
     for delimiter in candidates:
         try:
-            for count, row in enumerate(_list_rows(path, header.dialect._replace(delimiter=delimiter))):
-                if count and (_match_phone(row.names, options) is not None or _is_header(row, header)):
+            for number, row in enumerate(_list_rows(path, header.dialect._replace(delimiter=delimiter))):
+                if number and (_match_phone(row.names, options) is not None or _is_header(row, header)):
                     return row.line
-                if count == SEARCHED_ROWS:
+                if number == SEARCHED_ROWS:
                     break
         except csv.Error:
             continue
@@ -276,12 +277,12 @@ def _find_number_columns(path: Path, header: _Header, region: str) -> list[str]:
     """The names of columns that mostly hold phones; only those that are named like one, where there are some."""
     filled, phones = [0] * len(header.names), [0] * len(header.names)
     try:
-        for count, row in enumerate(_list_rows(path, header.dialect)):
+        for number, row in enumerate(_list_rows(path, header.dialect)):
             for at, cell in enumerate(row.names[: len(filled)]):
-                if count and cell:
+                if number and cell:
                     filled[at] += 1
                     phones[at] += _is_phone(cell, region)
-            if count == SEARCHED_ROWS:
+            if number == SEARCHED_ROWS:
                 break
     except csv.Error:
         pass
@@ -325,7 +326,7 @@ def _check_names(names: list[str], line: int, options: ContactsOptions) -> None:
         seen.add(name)
 
 
-def _clean(cell: str) -> str:
+def clean(cell: str) -> str:
     """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC."""
     if cell.isascii():
         return cell.strip()

@@ -218,7 +218,8 @@ class Uploader:
             path, notes = sheet
             options = msgspec.structs.replace(options, counts_rows=True, notes=tuple(notes))
         columns = await asyncio.to_thread(read_columns, path, options)
-        if columns[-1] == ERROR_COLUMN and await self._has_columns_without_errors(request.agent_id):
+        is_given_back = columns[-1] == ERROR_COLUMN and not request.accept_columns
+        if is_given_back and await self._has_columns_without_errors(request.agent_id):
             options = msgspec.structs.replace(options, dropped_column=ERROR_COLUMN)
             columns.pop()
         return Source(path, options, columns)

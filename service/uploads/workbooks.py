@@ -43,10 +43,10 @@ def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> li
     import openpyxl  # 30 MB that a check of a CSV does not load
 
     _check_size(Path(task.path))
-    with warnings.catch_warnings():
+    with Path(task.path).open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
         try:
-            book = openpyxl.load_workbook(task.path, read_only=True, data_only=True, keep_links=False)
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
             try:
                 return _convert(book, task, on_progress)
             finally:

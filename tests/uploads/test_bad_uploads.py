@@ -14,7 +14,7 @@ HEADER = b"customer_phone,customer_name\n"
 GOOD = b"+919876543210,Rahul\n"
 BAD_FILES = {
     "no phone column": (b"phone,customer_name\n" + GOOD, ["line 1", "customer_phone"]),
-    "a phone column by another name": (b"Customer Phone,x\n" + GOOD, ["line 1", "customer_phone", "'Customer Phone'"]),
+    "a phone column by another name": (b"Mobile No,x\n" + GOOD, ["line 1", "customer_phone", "phone_column=Mobile No"]),
     "no header": (GOOD, ["line 1", "customer_phone"]),
     "a phone that is local": (HEADER + GOOD + b"09876543210,Anita\n", ["line 3", "column customer_phone"]),
     "a phone of 16 digits": (HEADER + b"+9198765432101234,Rahul\n", ["line 2", "column customer_phone"]),
@@ -26,12 +26,12 @@ BAD_FILES = {
     "blank lines only": (HEADER + b"\n\n", ["no recipients"]),
     "a column twice": (b"customer_phone,a,a\n+919876543210,1,2\n", ["line 1", "column 3", "'a'"]),
     "the phone column twice": (b"customer_phone,customer_phone\n+919876543210,+919876543210\n", ["line 1", "column 2"]),
-    "a column without a name": (b"customer_phone,\n+919876543210,1\n", ["line 1", "column 2"]),
+    "a column without a name": (b"customer_phone,\n+919876543210,1\n", ["line 2", "column 2 (B)"]),
     "the reference's own column": (
         b"customer_phone,outcome_ref\n+919876543210,1\n",
         ["line 1", "column 2", "reserved"],
     ),
-    "not UTF-8": (HEADER + GOOD + b"+919812345678,Ren\xe9\n", ["line 3", "UTF-8"]),
+    "damaged UTF-8": (HEADER + GOOD + "+919812345678,René".encode() + b"\xe9\n", ["line 3", "customer_name", "UTF-8"]),
     "a cell too many": (HEADER + GOOD + b"+919812345678,Anita,more\n", ["line 3", "3 cells"]),
     "a cell too few": (HEADER + b"+919812345678\n", ["line 2", "1 cell"]),
     "a NUL": (HEADER + b"+919876543210,Ra\x00hul\n", ["line 2", "NUL"]),

@@ -321,7 +321,8 @@ def test_another_kind_of_file_is_named(content: bytes, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("member", "kind"),
-    [("a.csv", "a zip archive"), ("word/document.xml", "Word"), ("content.xml", "OpenDocument"), ("Index/a.iwa", "Numbers"),
+    [("a.csv", "a zip archive"), ("word/document.xml", "Word"), ("content.xml", "OpenDocument"),
+     ("Index/a.iwa", "Numbers"),
      ("xl/workbook.bin", "xlsb")],
 )  # fmt: skip
 def test_another_kind_of_archive_is_named(tmp_path: Path, member: str, kind: str) -> None:
@@ -336,20 +337,21 @@ def test_another_kind_of_archive_is_named(tmp_path: Path, member: str, kind: str
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"Report of March\n\ncustomer_phone,name\n+919876543210,A\n", "line 3 seems to be the header: remove lines 1 to 2"),
+        (b"Report of March\n\ncustomer_phone\n+919876543210\n", "line 3 seems to be the header: remove lines 1 to 2"),
         (b"Leads\nName,Mobile No\nA,+919876543210\n", "line 2 seems to be the header: remove line 1"),
         (b"+919876543210\n+919876543211\n", "holds a contact, and names no columns"),
         (b"name,city\nA,Pune\n", "it has 'name', 'city'"),
         (b"customer_phone,Customer Phone\n+919876543210,1\n", ""),
         (b"Customer Phone,CUSTOMER_PHONE\n+919876543210,1\n", "no column 'customer_phone'"),
-        (b"customer_phone,name\n+919876543210,A\n\nTotal: 1 contact\n", "line 4 has 1 cell, the header 2: it seems to be a note"),
+        (b"customer_phone,name\n+919876543210,A\n\nTotal: 1\n", "line 4 has 1 cell, the header 2: it seems to be a note"),
     ],
 )  # fmt: skip
 def test_a_table_with_lines_that_do_not_belong_to_it_is_refused_with_their_place(content: bytes, says: str) -> None:
     try:
         report, _, _ = check(content, ContactsOptions())
     except InvalidRequestError as error:
-        assert says in error.message
-        assert says
+        found = error.message
     else:
-        assert [str(error) for error in report.errors[:1]] == [] if not says else says in str(report.errors[0])
+        found = "".join(map(str, report.errors[:1]))
+    assert says in found
+    assert bool(says) == bool(found)

@@ -343,7 +343,7 @@ def test_another_kind_of_archive_is_named(tmp_path: Path, member: str, kind: str
         (b"name,city\nA,Pune\n", "it has 'name', 'city'"),
         (b"customer_phone,Customer Phone\n+919876543210,1\n", ""),
         (b"Customer Phone,CUSTOMER_PHONE\n+919876543210,1\n", "no column 'customer_phone'"),
-        (b"customer_phone,name\n+919876543210,A\n\nTotal: 1\n", "line 4 has 1 cell, the header 2: it seems to be a note"),
+        (b"customer_phone,name\n+919876543210,A\n\nTotal: 1\n", "line 4 has 1 cell, the header 2: it seems to be"),
     ],
 )  # fmt: skip
 def test_a_table_with_lines_that_do_not_belong_to_it_is_refused_with_their_place(content: bytes, says: str) -> None:

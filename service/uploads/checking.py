@@ -35,7 +35,7 @@ from service.uploads.report import (
 )
 from service.uploads.rows import is_text
 from service.uploads.tables import RowError, Table
-from service.uploads.workbooks import Conversion, convert_workbook
+from service.uploads.workbooks import Conversion, bound_process, convert_workbook
 
 CHUNK_ROWS = 2000
 PROGRESS_ROWS = 20_000
@@ -293,6 +293,7 @@ def main() -> None:
 
 def _run(task: Task | Conversion, on_progress: Callable[[int], None]) -> Message:
     if isinstance(task, Conversion):
+        bound_process()
         return Message(notes=convert_workbook(task, on_progress))
     return Message(report=check_file(task, on_progress))
 

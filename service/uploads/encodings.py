@@ -14,6 +14,7 @@ and Cyrillic for Mac Roman.
 """
 
 import codecs
+import re
 import unicodedata
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +34,10 @@ _TURKISH_OR_ICELANDIC = frozenset("ÐÝÞðýþ")
 """In the places where the Turkish code page has its own letters, and far more people."""
 _PUNCTUATION = frozenset("’‘“”–—…€£©®°º«»·´\xa0")
 _BETWEEN_LETTERS = frozenset("’‘´·")
+_PAIRED = frozenset("ñÑçÇ")
+"""Letters with another accented one beside them, as in Núñez and Conceição; so are doubled ones, as in Määttä."""
+_BROKEN = re.compile("[\udc80-\udcff]")
+_INTACT = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
 
 class Encoding(NamedTuple):
@@ -87,47 +92,38 @@ def _is_utf8(path: Path) -> bool:
 def _find_western(path: Path) -> Encoding | None:
     intact = broken = 0
     suspects: list[bytes] = []
-    """The broken characters, each with the byte before it and the one after it."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    text = ""
+    text, decoder = "", codecs.getincrementaldecoder("utf-8")("surrogateescape")
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            text = decoder.decode(chunk)
-            found = [at for at, character in enumerate(text) if _is_broken(character)] if not text.isascii() else []
+            text = decoder.decode(chunk) or text
+            found = [match.start() for match in _BROKEN.finditer(text)]
             broken += len(found)
-            intact += sum(character > "\x7f" for character in text) - len(found) if not text.isascii() else 0
-            for at in found[: SUSPECT_CHARACTERS - len(suspects)]:
-                suspects.append(_cut_around(text, at))
+            intact += len(_INTACT.findall(text))
+            suspects += [_cut_around(text, at) for at in found[: SUSPECT_CHARACTERS - len(suspects)]]
     rest = decoder.decode(b"", final=True)
     if len(rest) > 1 and not broken:
         return None  # cut within its last character
     if rest:
-        broken += 1
-        suspects.append(_cut_around(text[-1:] + rest[:1], len(text[-1:])))
+        broken += len(rest)
+        suspects.append(_cut_around(text[-1:] + rest, len(text[-1:])))
     if intact * 10 > broken:
         return None
-    doubts = {
-        codec: sum(map(_is_doubtful, (one.decode(codec, "replace") for one in suspects))) for codec, _ in _WESTERN
-    }
+    doubts = {codec: sum(_is_doubtful(one.decode(codec, "replace")) for one in suspects) for codec, _ in _WESTERN}
     codec, name = min(_WESTERN, key=lambda one: doubts[one[0]])
     return Encoding(codec, name, is_guessed=True) if doubts[codec] * 10 <= len(suspects) else None
 
 
-def _is_broken(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff"
-
-
 def _cut_around(text: str, at: int) -> bytes:
-    """Three bytes: a blank stands for a neighbour that is not there or no single byte."""
-    neighbours = (text[at - 1 : at] or " ", text[at], text[at + 1 : at + 2] or " ")
+    """A broken byte between its neighbours; a blank stands for one that is not there, or is no single byte."""
+    neighbours = (text[at - 1] if at else " ", text[at], text[at + 1 : at + 2] or " ")
     return b"".join(
-        one.encode("utf-8", "surrogateescape") if one < "\x80" or _is_broken(one) else b" " for one in neighbours
+        one.encode("utf-8", "surrogateescape") if one.isascii() or _BROKEN.match(one) else b" " for one in neighbours
     )
 
 
 def _is_doubtful(three: str) -> bool:
     """Whether a character outside ASCII does not belong between its neighbours in a Western text."""
-    before, character, after = tuple(three)
+    before, character, after = three
     if character in _PUNCTUATION:
         return before.isalpha() and after.isalpha() and character not in _BETWEEN_LETTERS
     if (
@@ -136,7 +132,8 @@ def _is_doubtful(three: str) -> bool:
         or unicodedata.normalize("NFKC", character) != character
     ):
         return True
-    if (before > "\x7f" and before.isalpha()) or (after > "\x7f" and after.isalpha()):
+    beside = [one for one in (before, after) if one > "\x7f" and one.isalpha()]
+    if len(beside) == 2 or (beside and beside[0] != character and not _PAIRED & {beside[0], character}):
         return True
     if character.isupper():
         return before.islower()

@@ -1,11 +1,15 @@
 """Kinds of files: a table as text, a workbook, or something else, which is refused by its name and with the remedy."""
 
+import os
 import zipfile
 from pathlib import Path
 
 from service.errors import InvalidRequestError
 
 START_BYTES = 2**12
+END_BYTES = 2**16 + 200
+MAX_DIRECTORY_BYTES = 2**21
+"""Of an archive's list of members: a workbook with 1,000 sheets has a tenth."""
 _SAVE = "open it in a spreadsheet, and save it as CSV UTF-8 or as an Excel workbook (.xlsx)"
 _UNPACK = "unpack it, and send the file in it"
 _EXPORT = "export the contacts as CSV or as an Excel workbook (.xlsx)"
@@ -72,6 +76,7 @@ def _refuse_text(start: bytes) -> None:
 def _refuse_archive(path: Path) -> None:
     """Refuses a zip archive that is not an Excel workbook."""
     try:
+        _check_directory(path)
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             kind = archive.read("mimetype")[:100] if archive.NameToInfo.get("mimetype") and _is_small(archive) else b""
@@ -93,6 +98,21 @@ def _refuse_archive(path: Path) -> None:
         raise _refuse("a presentation", _EXPORT)
     if "[Content_Types].xml" not in names:
         raise _refuse("a zip archive", _UNPACK)
+
+
+def _check_directory(path: Path) -> None:
+    """Refuses a list of members that would fill the memory, before the library reads it."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - END_BYTES))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    length = int.from_bytes(tail[at + 12 : at + 16], "little")
+    large = at - 76  # an end with longer numbers, and where it is
+    if large >= 0 and tail[large : large + 4] == b"PK\x06\x06":
+        length = int.from_bytes(tail[large + 40 : large + 48], "little")
+    if at < 0 or length > MAX_DIRECTORY_BYTES:
+        raise zipfile.BadZipFile
 
 
 def _is_small(archive: zipfile.ZipFile) -> bool:

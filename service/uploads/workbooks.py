@@ -5,7 +5,10 @@ more of a member than the archive's directory declares.
 """
 
 import csv
+import itertools
 import re
+import resource
+import signal
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,15 +18,17 @@ from typing import Any
 
 import msgspec
 
+from service.counts import count
 from service.errors import InvalidRequestError
 
 MAX_SHEET_BYTES = 2**30
 MAX_OTHER_BYTES = 200 * 2**20
 """Of each member that is held in memory, such as the texts."""
 PROGRESS_ROWS = 20_000
-MAX_BLANK_ROWS = 10_000
-"""That follow each other: a sheet with more of them has nothing below, whatever its size claims."""
+MAX_MEMORY_BYTES = 2**30
+MAX_SECONDS = 120
 _HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\b[^>]*?\bhidden="(?:1|true)"')
+_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b")
 _ZEROS = re.compile(r"0{2,}")
 _EXACT = 15
 """Digits that a spreadsheet keeps of a number."""
@@ -59,6 +64,19 @@ def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> li
             ) from error
 
 
+def bound_process() -> None:
+    """Bounds what this process takes, since a small workbook may unpack to elements without end. Beyond that the
+    workbook is refused like a damaged one."""
+    for kind, limit in ((resource.RLIMIT_DATA, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, MAX_SECONDS)):
+        _, most = resource.getrlimit(kind)
+        resource.setrlimit(kind, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    signal.signal(signal.SIGXCPU, _end_late)
+
+
+def _end_late(_: int, __: object) -> None:
+    raise TimeoutError
+
+
 def _check_size(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -76,18 +94,21 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
     if others and not task.sheet:
         number = len(others) + 1
         notes.append(f"The workbook has {number} sheets; {sheet.title!r} is read. For another, send sheet=NAME")
-    if hidden := _count_hidden_rows(task.path, sheet):
+    hidden, merged = _count_in_sheet(task.path, sheet)
+    if hidden:
         notes.append(
-            f"{hidden} rows of the sheet are hidden, by a filter perhaps, and are read like the others: "
+            f"{count(hidden, 'row')} of the sheet, hidden by a filter perhaps, {'is' if hidden == 1 else 'are'} read like the others: "
             "delete them if they are not meant"
         )
+    if merged:
+        notes.append(f"The sheet has {count(merged, 'merged cell')}: only the first row and column of each has its text")
     sheet.reset_dimensions()  # what the file claims may be wrong
     with Path(task.target).open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target, lineterminator="\n")
         width = 0
-        for count, cells in enumerate(_list_rows(sheet), start=1):
-            if count % PROGRESS_ROWS == 0:
-                on_progress(count)
+        for number, cells in enumerate(_list_rows(sheet), start=1):
+            if number % PROGRESS_ROWS == 0:
+                on_progress(number)
             row = [_show(cell) for cell in cells]
             while row and not row[-1]:
                 row.pop()
@@ -111,16 +132,17 @@ def _choose_sheet(book: Any, name: str) -> Any:
     return visible[0]
 
 
-def _count_hidden_rows(path: str, sheet: Any) -> int:
-    """Rows that a filter or a person has hidden, which the library does not show."""
-    count, rest = 0, b""
+def _count_in_sheet(path: str, sheet: Any) -> tuple[int, int]:
+    """Rows that a filter or a person has hidden, and merged cells, which the library does not show."""
+    hidden, merged, rest = 0, 0, b""
     with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path) as member:
         while chunk := member.read(2**20):
             text = rest + chunk
             end = text.rfind(b">") + 1
-            count += len(_HIDDEN_ROW.findall(text[:end]))
+            hidden += len(_HIDDEN_ROW.findall(text, 0, end))
+            merged += len(_MERGED.findall(text, 0, end))
             rest = text[end:][-(2**16) :]
-    return count
+    return hidden, merged
 
 
 def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
@@ -129,11 +151,8 @@ def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
     for cells in sheet.iter_rows():
         if all(cell.value is None for cell in cells):
             blank += 1
-            if blank > MAX_BLANK_ROWS:
-                return
             continue
-        for _ in range(blank):
-            yield ()
+        yield from itertools.repeat((), blank)
         blank = 0
         yield cells
 

@@ -30,12 +30,15 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
 _WESTERN = (("cp1252", "Windows-1252"), ("mac_roman", "Mac Roman"))
-_TURKISH_OR_ICELANDIC = frozenset("ÐÝÞðýþ")
-"""In the places where the Turkish code page has its own letters, and far more people."""
+_UNLIKELY = frozenset("ÐÝÞðýþƒ")
+"""Of Icelandic, in the places where the Turkish code page has its own letters, and far more people; and of no name."""
 _PUNCTUATION = frozenset("’‘“”–—…€£©®°º«»·´\xa0")
-_BETWEEN_LETTERS = frozenset("’‘´·")
+_OPENING = frozenset("‘“«")
+_BETWEEN_LETTERS = frozenset("’´·")
 _PAIRED = frozenset("ñÑçÇ")
 """Letters with another accented one beside them, as in Núñez and Conceição; so are doubled ones, as in Määttä."""
+_EITHER = re.compile(rb"[A-Z]\xd5[A-Z]")
+"""What may be SIMÕES in the one and O’BRIEN in the other."""
 _BROKEN = re.compile("[\udc80-\udcff]")
 _INTACT = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
@@ -110,7 +113,8 @@ def _find_western(path: Path) -> Encoding | None:
         return None
     doubts = {codec: sum(_is_doubtful(one.decode(codec, "replace")) for one in suspects) for codec, _ in _WESTERN}
     codec, name = min(_WESTERN, key=lambda one: doubts[one[0]])
-    return Encoding(codec, name, is_guessed=True) if doubts[codec] * 10 <= len(suspects) else None
+    doubtful = doubts[codec] + sum(_EITHER.fullmatch(one) is not None for one in suspects)
+    return Encoding(codec, name, is_guessed=True) if doubtful * 10 <= len(suspects) else None
 
 
 def _cut_around(text: str, at: int) -> bytes:
@@ -124,17 +128,15 @@ def _cut_around(text: str, at: int) -> bytes:
 def _is_doubtful(three: str) -> bool:
     """Whether a character outside ASCII does not belong between its neighbours in a Western text."""
     before, character, after = three
+    if character in _OPENING and before.isalpha():
+        return True
     if character in _PUNCTUATION:
         return before.isalpha() and after.isalpha() and character not in _BETWEEN_LETTERS
-    if (
-        not character.isalpha()
-        or character in _TURKISH_OR_ICELANDIC
-        or unicodedata.normalize("NFKC", character) != character
-    ):
+    if not character.isalpha() or character in _UNLIKELY or unicodedata.normalize("NFKC", character) != character:
         return True
     beside = [one for one in (before, after) if one > "\x7f" and one.isalpha()]
     if len(beside) == 2 or (beside and beside[0] != character and not _PAIRED & {beside[0], character}):
         return True
     if character.isupper():
-        return before.islower()
+        return before.islower() or (before.isupper() and after.islower())
     return before.isupper() and after.isupper()

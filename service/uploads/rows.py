@@ -15,7 +15,7 @@ from service.uploads.encodings import Encoding
 MAX_CELL_CHARACTERS = 2**20
 MAX_LINE_CHARACTERS = 2**24
 DELIMITERS = ",;\t|"
-_STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*')
+_STATED = re.compile(r'(?i)"?sep=([^\w\s"]|\t)"?[,;\t|]*\s*')
 """A first line by which a spreadsheet states the delimiter."""
 
 

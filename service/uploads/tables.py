@@ -22,6 +22,10 @@ from service.uploads.rows import DELIMITERS, Dialect, Rows, find_stated_delimite
 MAX_COLUMNS = 2000
 MAX_NAME_CHARACTERS = 500
 MAX_NOTE_CELLS = 2
+JOINERS = "\u200c\u200d"
+"""They are part of how words are spelt in many scripts."""
+DOUBLE_MARK = "ï»¿"
+"""A byte order mark that was read as Windows-1252 and written again."""
 SEARCHED_ROWS = 100
 """In which a header or a column of phones is looked for."""
 SHOWN_COLUMNS = 20
@@ -82,6 +86,7 @@ class Table:
         _check_names(names, header.line, options)
         self._width = len(names)
         self._nameless = [at for at, name in enumerate(names) if not name]
+        self._named_width = max(at for at, name in enumerate(names) if name) + 1
         dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
         self._kept = [at for at in range(len(names)) if at not in dropped]
         self.columns = [names[at] for at in self._kept]
@@ -123,10 +128,13 @@ class Table:
             self._is_after_blank = True
         if len(row) != self._width:
             row = self._fit(row)
+        elif self._is_after_blank:
+            self._refuse_padded_note(row)
+            self._is_after_blank = False
         if self._encoding.is_guessed and self._guessed is None and not self.text.isascii():
             self._note_guess(row)
         for at in self._nameless:
-            if row[at].strip():
+            if clean(row[at]):
                 raise RowError(
                     "nameless", f"has a cell in column {at + 1} ({_letter(at)}), which has no name",
                     "name the column in the header, or remove the cell",
@@ -154,11 +162,24 @@ class Table:
     def _fit(self, row: list[str]) -> list[str]:
         if len(row) > self._width and not any(map(clean, row[self._width :])):
             return row[: self._width]
+        if self._named_width <= len(row) < self._width:
+            return row + [""] * (self._width - len(row))
         problem = f"has {count(len(row), 'cell')}, the header {self._width}"
         filled = sum(bool(clean(cell)) for cell in row)
-        if len(row) < self._width and filled <= MAX_NOTE_CELLS and (self._is_after_blank or len(row) == 1):
+        is_note = filled <= MAX_NOTE_CELLS and all(_count_digits(cell) < LONG_NUMBER for cell in row)
+        if len(row) < self._width and is_note and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
+
+    def _refuse_padded_note(self, row: list[str]) -> None:
+        """Refuses a row of a sheet that holds one cell, which is no phone, below an empty row."""
+        filled = [cell for cell in row if clean(cell)]
+        if len(filled) == 1 < self._width - 1 and _count_digits(row[self._kept[self.phone_at]]) < LONG_NUMBER:
+            raise RowError(
+                "note",
+                "has one cell below an empty row: it seems to be a note",
+                "remove the notes, or send invalid=skip",
+            )  # fmt: skip
 
     def _note_guess(self, row: list[str]) -> None:
         for at, cell in enumerate(row):
@@ -195,7 +216,7 @@ def _list_rows(path: Path, dialect: Dialect) -> Iterator[_Header]:
     rows = Rows(path, dialect)
     try:
         while (cells := rows.next_row()) is not None:
-            names = [clean(cell) for cell in cells]
+            names = [clean(cell).removeprefix(DOUBLE_MARK) for cell in cells]
             if any(names):
                 yield _Header(dialect, cells, names, rows.line)
     finally:
@@ -207,8 +228,13 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
     wanted = clean(options.phone_column) or PHONE_COLUMN
     if wanted in names:
         return names.index(wanted)
-    near = [at for at, name in enumerate(names) if name and reduce(name) == reduce(wanted)]
+    near = [at for at, name in enumerate(names) if _fold(name) == _fold(wanted)]
     return near[0] if len(near) == 1 else None
+
+
+def _fold(name: str) -> str:
+    """A name without accents too, which are marks of their own in NFKD; unchanged where nothing would be left."""
+    return reduce(unicodedata.normalize("NFKD", name)) or name
 
 
 def _find_phone_column(path: Path, header: _Header, options: ContactsOptions) -> int:
@@ -217,8 +243,8 @@ def _find_phone_column(path: Path, header: _Header, options: ContactsOptions) ->
         raise InvalidRequestError(f"file: {_explain_missing(path, header, options)}")
     if options.phone_column and header.names[at] != PHONE_COLUMN and PHONE_COLUMN in header.names:
         raise InvalidRequestError(
-            f"file: line {header.line} has a column {PHONE_COLUMN!r} beside {header.names[at]!r}, which goes out under "
-            "that name: rename or remove one of them"
+            f"file: line {header.line} has a column {PHONE_COLUMN!r}, and {header.names[at]!r} goes out under that "
+            f"name: rename or remove the column {PHONE_COLUMN!r}, or leave phone_column out to call its phones"
         )
     return at
 
@@ -238,13 +264,19 @@ def _explain_missing(path: Path, header: _Header, options: ContactsOptions) -> s
         near = find_near(options.phone_column, names)
         hint = f"did you mean {near!r}?" if near else f"it has {_quote(names)}"
         return f"line {header.line} has no column {options.phone_column[:50]!r}; {hint}"
-    missing = f"line {header.line} has no column {PHONE_COLUMN!r}"
-    numbers = _find_number_columns(path, header, options.region)
+    suggestion = _suggest_columns(header, _find_number_columns(path, header, options.region))
+    return f"line {header.line} has no column {PHONE_COLUMN!r}; {suggestion}"
+
+
+def _suggest_columns(header: _Header, numbers: list[str]) -> str:
+    if not all(numbers):
+        at = header.names.index("")
+        return f"column {at + 1} ({_letter(at)}) has no name: name it {PHONE_COLUMN} if it holds the phones"
     if len(numbers) == 1:
-        return f"{missing}; {numbers[0]!r} holds phone numbers: send phone_column={numbers[0]}"
+        return f"{numbers[0]!r} holds phone numbers: send phone_column={numbers[0]}"
     if numbers:
-        return f"{missing}; {_quote(numbers)} hold phone numbers: send one of them, such as phone_column={numbers[0]}"
-    return f"{missing}; it has {_quote(names)}. Name the one with the phones: phone_column=NAME"
+        return f"{_quote(numbers)} hold phone numbers: send one of them, such as phone_column={numbers[0]}"
+    return f"it has {_quote(list(filter(None, header.names)))}. Name the one with the phones: phone_column=NAME"
 
 
 def _find_later_header(path: Path, header: _Header, options: ContactsOptions) -> int | None:
@@ -252,9 +284,17 @@ def _find_later_header(path: Path, header: _Header, options: ContactsOptions) ->
     candidates = header.dialect.delimiter if header.dialect.skipped_lines else DELIMITERS
     for delimiter in candidates:
         try:
+            above = header
             for number, row in enumerate(_list_rows(path, header.dialect._replace(delimiter=delimiter))):
-                if number and (_match_phone(row.names, options) is not None or _is_header(row, header)):
+                if number and (_match_phone(row.names, options) is not None or _names_phone(row, header)):
                     return row.line
+                if (
+                    number > 1
+                    and _is_header(above, header)
+                    and any(_is_phone(cell, options.region) for cell in row.names)
+                ):
+                    return above.line
+                above = row
                 if number == SEARCHED_ROWS:
                     break
         except csv.Error:
@@ -262,19 +302,20 @@ def _find_later_header(path: Path, header: _Header, options: ContactsOptions) ->
     return None
 
 
+def _names_phone(row: _Header, first: _Header) -> bool:
+    return _is_header(row, first) and any(PHONE_WORDS & set(split_words(name)) for name in row.names)
+
+
 def _is_header(row: _Header, first: _Header) -> bool:
-    """Whether a row names columns, one of them a phone's, and the first row of the file does not."""
-
-    def names_phone(one: _Header) -> bool:
-        return any(PHONE_WORDS & set(split_words(name)) for name in one.names)
-
-    has_digits = any(map(_count_digits, row.names))
+    """Whether a row may name columns, and the first row of the file does not, since it has fewer cells."""
     is_wide = sum(map(bool, row.names)) > max(1, sum(map(bool, first.names)))
-    return names_phone(row) and is_wide and not has_digits
+    return is_wide and not any(map(_count_digits, row.names))
 
 
 def _find_number_columns(path: Path, header: _Header, region: str) -> list[str]:
-    """The names of columns that mostly hold phones; only those that are named like one, where there are some."""
+    """The names of columns that mostly hold phones; only those that are named like one, where there are some.
+
+    "" stands for a column without a name."""
     filled, phones = [0] * len(header.names), [0] * len(header.names)
     try:
         for number, row in enumerate(_list_rows(path, header.dialect)):
@@ -287,7 +328,7 @@ def _find_number_columns(path: Path, header: _Header, region: str) -> list[str]:
     except csv.Error:
         pass
     found = [
-        name for at, name in enumerate(header.names) if name and phones[at] and 2 * phones[at] >= filled[at]
+        name for at, name in enumerate(header.names) if phones[at] and 2 * phones[at] >= filled[at]
     ]  # fmt: skip
     named = [name for name in found if PHONE_WORDS & set(split_words(name))]
     return named or found
@@ -330,7 +371,7 @@ def clean(cell: str) -> str:
     """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC."""
     if cell.isascii():
         return cell.strip()
-    visible = "".join(one for one in cell if unicodedata.category(one) not in {"Cf"} and one != "\ufe0f")
+    visible = "".join(one for one in cell if one in JOINERS or (unicodedata.category(one) != "Cf" and one != "\ufe0f"))
     return unicodedata.normalize("NFC", visible).strip()
 
 

@@ -48,20 +48,22 @@ def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> li
     import openpyxl  # 30 MB that a check of a CSV does not load
 
     _check_size(Path(task.path))
-    with Path(task.path).open("rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
-        try:
+    refusal = InvalidRequestError(
+        "file: is an Excel workbook that cannot be read: open it in a spreadsheet, and save it as CSV UTF-8"
+    )
+    try:
+        with Path(task.path).open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that do not matter here
             book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
             try:
                 return _convert(book, task, on_progress)
             finally:
                 book.close()
-        except InvalidRequestError:
-            raise
-        except Exception as error:  # the library raises whatever a damaged member leads to
-            raise InvalidRequestError(
-                "file: is an Excel workbook that cannot be read: open it in a spreadsheet, and save it as CSV UTF-8"
-            ) from error
+    except InvalidRequestError as error:
+        refusal = error
+    except Exception:  # noqa: S110 the library raises whatever a damaged member leads to
+        pass
+    raise refusal  # outside the except block, where what filled the memory is free again
 
 
 def bound_process() -> None:
@@ -96,12 +98,11 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
         notes.append(f"The workbook has {number} sheets; {sheet.title!r} is read. For another, send sheet=NAME")
     hidden, merged = _count_in_sheet(task.path, sheet)
     if hidden:
-        notes.append(
-            f"{count(hidden, 'row')} of the sheet, hidden by a filter perhaps, {'is' if hidden == 1 else 'are'} read like the others: "
-            "delete them if they are not meant"
-        )
+        rows = count(hidden, "hidden row")
+        notes.append(f"The sheet has {rows}, read like the others: delete what a filter has hidden, if it is not meant")
     if merged:
-        notes.append(f"The sheet has {count(merged, 'merged cell')}: only the first row and column of each has its text")
+        cells = count(merged, "merged cell")
+        notes.append(f"The sheet has {cells}: their text is read in the first row and column of each alone")
     sheet.reset_dimensions()  # what the file claims may be wrong
     with Path(task.target).open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target, lineterminator="\n")

@@ -5,19 +5,25 @@ The files in ``cases`` were made after files of people who do this job; names an
 
 import csv
 import io
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
 import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
+from service.uploads.checking import Message
+from service.uploads.kinds import is_workbook
 from service.uploads.report import ContactsOptions
 from service.uploads.workbooks import Conversion, convert_workbook
 from tests.conftest import StartService
@@ -161,6 +167,10 @@ DRESSED: dict[str, bytes] = {
     "tabs": TABLE.replace(",", "\t").encode(), "bars": TABLE.replace(",", "|").encode(),
     "a name with an invisible character": TABLE.replace("customer_phone", "customer\u200b_phone").encode(),
     "a name in capitals": TABLE.replace("customer_phone", "CUSTOMER-PHONE").encode(),
+    "a mark that was read as letters": f"ï»¿{TABLE}".encode(),
+    "a name with accents": TABLE.replace("phone", "phoné").encode(),
+    "sep and empty cells": f"SEP=,,,\n{TABLE}".encode(),
+    "rows without their empty cells": TABLE.replace("name", "name,,").encode(),
     "an empty column": TABLE.replace("\n", ",\n").encode(),
     "an empty column between": TABLE.replace(",", ",,").encode(),
     "empty rows": f"{TABLE},\n , \n\u00a0,\u200b\n".encode(),
@@ -172,6 +182,50 @@ def test_a_table_reads_the_same_in_any_dress(content: bytes) -> None:
     report, contacts, _ = check(content, ContactsOptions())
     assert report.errors == []
     assert [(one.phone, one.parameters) for one in contacts] == [(ASHA, '{"name":"Zoë"}'), (RAVI, '{"name":"Renée"}')]
+
+
+NAMES = {
+    "western": ["É","René", "Zoë Müller", "Núñez", "Conceição", "MÜLLER", "NÚÑEZ", "Määttä",
+                "Søren", "Ørsted", "d’Arcy", "Straße"],
+    "cp1250": ["Łukasz", "Wałęsa", "Żółty"], "cp1251": ["Иван", "Мария"], "cp1253": ["Γιώργος", "Μαρία"],
+    "cp1254": ["Şahin", "Yılmaz", "Ağa"], "cp1256": ["محمد", "فاطمة"], "shift_jis": ["山田太郎", "鈴木"],
+    "gbk": ["张伟", "王芳"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "mac_roman"])
+@pytest.mark.parametrize("name", NAMES["western"])
+def test_western_names_are_read_with_a_warning_that_says_where_to_check(encoding: str, name: str) -> None:
+    file = f"customer_phone;city;name\n{RAVI};Pune;Asha\n{ASHA};Pune;{name}\n".encode(encoding)
+    report, contacts, _ = check(file, ContactsOptions())
+    assert [one.parameters for one in contacts] == [
+        '{"city":"Pune","name":"Asha"}',
+        f'{{"city":"Pune","name":"{name}"}}',
+    ]
+    assert "such as column C on line 3" in report.warnings[0]
+    assert name not in report.warnings[0]
+
+
+@pytest.mark.parametrize("encoding", [one for one in NAMES if one != "western"])
+def test_names_in_another_encoding_are_refused_and_not_read_as_other_names(encoding: str) -> None:
+    rows = "".join(f"+91{9_876_543_210 + at},{name}\n" for at, name in enumerate(NAMES[encoding]))
+    report, contacts, _ = check(f"customer_phone,name\n{rows}".encode(encoding), ContactsOptions())
+    assert (contacts, report.error_kinds) == ([], {"encoding": len(NAMES[encoding])})
+    assert str(report.errors[0]).startswith("file: line 2, column name: is not UTF-8")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "mac_roman"])
+def test_a_letter_that_reads_well_in_either_encoding_is_no_reason_to_guess_one(encoding: str) -> None:
+    name = {"cp1252": "SIMÕES", "mac_roman": "O’BRIEN"}[encoding]
+    report, contacts, _ = check(f"customer_phone,name\n{ASHA},{name}\n".encode(encoding), ContactsOptions())
+    assert (contacts, report.error_kinds) == ([], {"encoding": 1})
+
+
+@pytest.mark.parametrize("broken", [b"Ren\xe9", b"Zo\xc3"], ids=["a stray byte", "a cut character"])
+def test_one_broken_character_beside_an_intact_one_is_an_error_of_its_row(broken: bytes) -> None:
+    file = f"customer_phone,name\n{ASHA},Zoë\n{RAVI},".encode() + broken
+    report, contacts, _ = check(file, ContactsOptions())
+    assert ([one.phone for one in contacts], [one.line for one in report.errors]) == ([ASHA], [3])
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -258,7 +312,7 @@ def test_a_sheet_is_chosen_by_name_and_hidden_rows_and_other_sheets_are_reported
     rows, notes = convert(tmp_path / "a.xlsx")
     assert rows == [["customer_phone"], [ASHA], [RAVI], ["+919876543212"]]
     assert notes[0].startswith("The workbook has 3 sheets; 'Leads' is read")
-    assert notes[1].startswith("1 rows of the sheet are hidden")
+    assert notes[1].startswith("The sheet has 1 hidden row, read like the others")
     assert convert(tmp_path / "a.xlsx", " other ")[0] == [["x"]]
     with pytest.raises(InvalidRequestError, match="no sheet 'Nope'; it has 'Old', 'Leads', 'Other'"):
         convert(tmp_path / "a.xlsx", "Nope")
@@ -300,6 +354,59 @@ def test_a_workbook_that_unpacks_to_far_more_is_refused_unread(tmp_path: Path) -
             convert(write_archive(tmp_path / "damaged.xlsx", members | damaged))
 
 
+def write_sheet(path: Path, body: bytes) -> Path:
+    """A workbook whose sheet holds ``body``."""
+    with zipfile.ZipFile(save(path, [["customer_phone"]])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    namespace = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    sheet = b'<worksheet xmlns="%s">%s</worksheet>' % (namespace, body)
+    return write_archive(path, members | {"xl/worksheets/sheet1.xml": sheet})
+
+
+def test_a_contact_below_many_empty_rows_is_read(tmp_path: Path) -> None:
+    rows = convert(save(tmp_path / "a.xlsx", [["customer_phone"], *[[None]] * 20_000, [ASHA]]))[0]
+    assert (len(rows), rows[-1]) == (20_002, [ASHA])
+
+
+def test_merged_cells_are_reported(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    for row in (["customer_phone", "city"], [ASHA, "Pune"], [RAVI, None]):
+        sheet.append(row)
+    sheet.merge_cells("B2:B3")
+    book.save(tmp_path / "a.xlsx")
+    rows, notes = convert(tmp_path / "a.xlsx")
+    assert rows[1:] == [[ASHA, "Pune"], [RAVI, ""]]
+    assert notes[0].startswith("The sheet has 1 merged cell")
+
+
+def test_a_workbook_of_endless_elements_is_refused_within_bounds(tmp_path: Path) -> None:
+    """100 KB unpack to elements that would take gigabytes; the process is bounded below that, to be fast here."""
+    path = write_sheet(tmp_path / "a.xlsx", b"<sheetData><row>" + b"<c/>" * 2**23 + b"</row></sheetData>")
+    assert path.stat().st_size < 2**17
+    script = (
+        "import service.uploads.workbooks as books\n"
+        "books.MAX_MEMORY_BYTES = 150 * 2**20\n"
+        "from service.uploads.checking import main\n"
+        "main()\n"
+    )
+    task = msgspec.json.encode(Conversion(path=str(path), target=str(tmp_path / "out")))
+    with subprocess.Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(task + b"\n")
+        process.stdin.flush()
+        message = msgspec.json.decode(process.stdout.readline(), type=Message)
+        process.stdin.close()
+    assert "cannot be read" in (message.refused or "")
+
+
+def test_an_archive_of_endless_members_is_refused_unread(tmp_path: Path) -> None:
+    path = write_archive(tmp_path / "a.zip", {f"{number:x}": b"" for number in range(50_000)})
+    with pytest.raises(InvalidRequestError, match="damaged workbook or zip archive"):
+        is_workbook(path)
+
+
 KINDS = {
     "gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 20, "gzip"), "PDF": (b"%PDF-1.7\n...", "a PDF"),
     "PNG": (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "an image"), "JPEG": (b"\xff\xd8\xff\xe0" + b"\0" * 20, "an image"),
@@ -339,6 +446,10 @@ def test_another_kind_of_archive_is_named(tmp_path: Path, member: str, kind: str
     [
         (b"Report of March\n\ncustomer_phone\n+919876543210\n", "line 3 seems to be the header: remove lines 1 to 2"),
         (b"Leads\nName,Mobile No\nA,+919876543210\n", "line 2 seems to be the header: remove line 1"),
+        (b"Exported from CRM,,\n,,\nContact,Name,City\n+919876543210,A,Pune\n", "line 3 seems to be the header"),
+        (b",name\n+919876543210,A\n", "column 1 (A) has no name: name it customer_phone"),
+        (b"customer_phone,name,city\n+919876543210,A,Pune\n,,\nTotal,,\n", "line 4 has one cell below an empty row"),
+        (b"customer_phone,name,city\n+919876543210,A,Pune\n,,\n+919876543211,,\n", ""),
         (b"+919876543210\n+919876543211\n", "holds a contact, and names no columns"),
         (b"name,city\nA,Pune\n", "it has 'name', 'city'"),
         (b"customer_phone,Customer Phone\n+919876543210,1\n", ""),

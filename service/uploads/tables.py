@@ -156,7 +156,8 @@ class Table:
             return row[: self._width]
         problem = f"has {count(len(row), 'cell')}, the header {self._width}"
         filled = sum(bool(clean(cell)) for cell in row)
-        if len(row) < self._width and filled <= MAX_NOTE_CELLS and (self._is_after_blank or len(row) == 1):
+        is_text_alone = filled <= MAX_NOTE_CELLS and _count_digits(self.text) < LONG_NUMBER
+        if len(row) < self._width and is_text_alone and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
 
@@ -207,7 +208,7 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
     wanted = clean(options.phone_column) or PHONE_COLUMN
     if wanted in names:
         return names.index(wanted)
-    near = [at for at, name in enumerate(names) if name and reduce(name) == reduce(wanted)]
+    near = [at for at, name in enumerate(names) if reduce(name) == reduce(wanted) and name.isprintable()]
     return near[0] if len(near) == 1 else None
 
 

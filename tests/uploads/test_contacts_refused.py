@@ -85,7 +85,7 @@ def test_lines_are_counted_as_an_editor_counts_them() -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (b"+14155550100\n", "file: line 3 has 1 cells, the header 2"),
+        (b"+14155550100\n", "file: line 3 has 1 cell, the header 2"),
         (b"+14155550100,Ravi,more\n", "file: line 3 has 3 cells, the header 2"),
         (b"+14155550100,Ra\x00vi\n", "file: line 3, column name: holds a NUL character"),
         (

@@ -151,7 +151,7 @@ async def test_the_commands_report_what_they_found_and_repaired(database: Databa
     unknown = await run(OUTCOMES, "verify", "--batch", "999", **settings)
     assert (unknown.status, "There is no batch 999" in unknown.errors) == (2, True)
     rebuilt = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
-    assert (rebuilt.status, "1 outcomes and 0 counters corrected" in rebuilt.output) == (0, True)
+    assert (rebuilt.status, "1 outcome and 0 counters corrected" in rebuilt.output) == (0, True)
     assert (await run(OUTCOMES, "verify", **settings)).status == 0
 
 

@@ -62,7 +62,7 @@ async def _print_findings(findings: AsyncIterator[Discrepancy], bodies: BodyChec
         console.print(make_table(listed, "stored", "should be"))
     console.print(count(found, "difference") + (f", the first {LISTED} are shown" if found > LISTED else ""))
     if pending:
-        console.print(f"To be placed: {count(pending, 'event')}; run this again when the service has done it")
+        console.print(f"To be attributed: {count(pending, 'event')}; run this again when the service has done it")
     if bodies.unsigned:
         without = count(bodies.unsigned, "webhook")
         console.print(f"Without a signature: {without}, unsigned or from before signatures were kept", soft_wrap=True)

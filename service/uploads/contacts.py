@@ -33,12 +33,9 @@ def read_columns(path: Path, options: ContactsOptions) -> list[str]:
 async def read_workbook(path: Path, sheet: str) -> tuple[Path, list[str]] | None:
     """A CSV of the sheet beside the file, and what a person should know of it; None for a file that is no workbook.
 
-    Raises InvalidRequestError for a workbook without such a sheet, for what is neither a workbook nor text, and for a
-    sheet of a CSV.
+    Raises InvalidRequestError for a workbook without such a sheet, and for what is neither a workbook nor text.
     """
     if not await asyncio.to_thread(is_workbook, path):
-        if sheet:
-            raise InvalidRequestError("sheet: is only for an Excel workbook, and the file is none: leave it out")
         return None
     target = path.with_suffix(".sheet")
     message = await _run_in_process(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None)

@@ -109,7 +109,7 @@ PHONE_COLUMN = Text(
     "phone_column", "The name of the column with the phones; it goes out as `customer_phone`", default=None, maximum=500
 ).but(example="customer_phone", words=("phonecolumn",))
 SHEET = Text("sheet", "The sheet of a workbook; otherwise its first", default=None, maximum=200).but(
-    words=("sheet", "worksheet", "tab")
+    example="Sheet1", words=("sheet", "worksheet", "tab")
 )
 CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"

@@ -10,6 +10,8 @@ START_BYTES = 2**12
 END_BYTES = 2**16 + 200
 MAX_DIRECTORY_BYTES = 2**21
 """Of an archive's list of members: a workbook with 1,000 sheets has a tenth."""
+FEW_CONTROLS = 30
+"""Control characters that a cell may hold by mistake."""
 _SAVE = "open it in a spreadsheet, and save it as CSV UTF-8 or as an Excel workbook (.xlsx)"
 _UNPACK = "unpack it, and send the file in it"
 _EXPORT = "export the contacts as CSV or as an Excel workbook (.xlsx)"
@@ -69,7 +71,7 @@ def _refuse_text(start: bytes) -> None:
     if text[:1] in {"{", "["} and text[1:].lstrip()[:1] in {'"', "{", "[", "}", "]"}:
         raise _refuse("JSON", _EXPORT)
     controls = sum(byte in _CONTROLS for byte in start)
-    if controls * 20 > len(start):
+    if controls > FEW_CONTROLS and controls * 10 > len(start):
         raise _refuse("binary, and no table", _EXPORT)
 
 

@@ -166,8 +166,8 @@ class Table:
             return row + [""] * (self._width - len(row))
         problem = f"has {count(len(row), 'cell')}, the header {self._width}"
         filled = sum(bool(clean(cell)) for cell in row)
-        is_note = filled <= MAX_NOTE_CELLS and all(_count_digits(cell) < LONG_NUMBER for cell in row)
-        if len(row) < self._width and is_note and (self._is_after_blank or len(row) == 1):
+        is_text_alone = filled <= MAX_NOTE_CELLS and _count_digits(self.text) < LONG_NUMBER
+        if len(row) < self._width and is_text_alone and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
 
@@ -228,7 +228,9 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
     wanted = clean(options.phone_column) or PHONE_COLUMN
     if wanted in names:
         return names.index(wanted)
-    near = [at for at, name in enumerate(names) if _fold(name) == _fold(wanted)]
+    near = [
+        at for at, name in enumerate(names) if _fold(name) == _fold(wanted) and "\x00" not in name and is_text(name)
+    ]
     return near[0] if len(near) == 1 else None
 
 

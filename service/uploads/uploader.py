@@ -217,6 +217,8 @@ class Uploader:
         if sheet := await read_workbook(path, request.sheet):
             path, notes = sheet
             options = msgspec.structs.replace(options, counts_rows=True, notes=tuple(notes))
+        elif request.sheet:
+            options = msgspec.structs.replace(options, notes=("sheet: is not used, since the file is no workbook",))
         columns = await asyncio.to_thread(read_columns, path, options)
         is_given_back = columns[-1] == ERROR_COLUMN and not request.accept_columns
         if is_given_back and await self._has_columns_without_errors(request.agent_id):

@@ -22,6 +22,7 @@ from tests.pooling import needs_pooler, pool
 from tests.postgres import PostgresServer
 from tests.processes import OUTCOMES, Finished, make_environ, run, run_in
 
+PHONES = str(Path(__file__).parents[1] / "uploads" / "cases" / "apostrophe.csv")
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "serve": (),
     "migrate": (),
@@ -42,6 +43,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "erasures list": (),
     "erasures repeat": (os.devnull,),
     "restart-feed": (),
+    "suppress": (PHONES, "--reason", "asked"),
     "bi role": (),
     "bi show": ("city",),
     "bi hide": ("city",),

@@ -96,9 +96,11 @@ async def test_a_standby_that_is_missing_means_that_nothing_is_acknowledged(own_
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE committed (number integer)")
     await connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (elsewhere)'")
     await connection.execute("SELECT pg_reload_conf()")
-    await eventually(lambda: connection.fetchval("SELECT current_setting('synchronous_standby_names') <> ''"))
+    # Commits wait once the checkpointer has read the setting too.
+    await eventually(lambda: is_waiting(connection))
     findings = await examine(
         url, limits={"commit_seconds": (0.1, 0.2)}, FORMANT_API_KEY="x", FORMANT_BASE_URL="http://127.0.0.1:9"
     )
@@ -112,6 +114,15 @@ async def test_a_standby_that_is_missing_means_that_nothing_is_acknowledged(own_
     await connection.close()
     found = find_one(await examine(url), "database.standby", Level.WARNING)
     assert "does not wait" in found.message
+
+
+async def is_waiting(connection: asyncpg.Connection) -> bool:
+    """Whether a commit waits for a standby."""
+    try:
+        await connection.execute("INSERT INTO committed VALUES (1)", timeout=0.2)
+    except TimeoutError:
+        return True
+    return False
 
 
 async def test_a_standby_that_follows_is_ok(own_postgres: PostgresServer) -> None:

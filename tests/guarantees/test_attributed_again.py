@@ -99,7 +99,7 @@ async def test_a_call_that_an_earlier_version_healed_for_a_completed_recipient_i
         )  # fmt: skip
 
     moved = await run(OUTCOMES, "reattribute", **settings)
-    assert (moved.status, "1 events moved" in moved.output) == (0, True), moved
+    assert (moved.status, "1 event moved" in moved.output) == (0, True), moved
     assert await read_states(database) == {(456, n): ("completed", 1) for n in (1, 2, 3)}
     assert (await get_event(database, inbound.event_id))["reason"] == "no_batch"
     assert (await run(OUTCOMES, "verify", **settings)).status == 0

@@ -142,7 +142,7 @@ async def test_the_commands_report_what_they_found_and_repaired(database: Databa
     clean = await run(OUTCOMES, "verify", **settings)
     assert clean.status == 0
     assert clean.output.splitlines() == [
-        "0 differences", "65 webhooks have no signature: unsigned, or from before signatures were kept",
+        "0 differences", "Without a signature: 65 webhooks, unsigned or from before signatures were kept",
     ]  # fmt: skip
     await database.pool.execute("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3")
     found = await run(OUTCOMES, "verify", "--batch", "456", "--json", **settings)
@@ -151,7 +151,7 @@ async def test_the_commands_report_what_they_found_and_repaired(database: Databa
     unknown = await run(OUTCOMES, "verify", "--batch", "999", **settings)
     assert (unknown.status, "There is no batch 999" in unknown.errors) == (2, True)
     rebuilt = await run(OUTCOMES, "rebuild", "--batch", "456", **settings)
-    assert (rebuilt.status, "1 outcomes and 0 counters corrected" in rebuilt.output) == (0, True)
+    assert (rebuilt.status, "1 outcome and 0 counters corrected" in rebuilt.output) == (0, True)
     assert (await run(OUTCOMES, "verify", **settings)).status == 0
 
 
@@ -240,7 +240,7 @@ async def test_verify_exits_with_0_while_events_are_about_to_be_attributed_and_s
     pending = await run(OUTCOMES, "verify", **settings)
     assert pending.status == 0
     assert "0 differences" in pending.output
-    assert "2 events are about to be placed" in pending.output
+    assert "To be attributed: 2 events" in pending.output
     report = json.loads((await run(OUTCOMES, "verify", "--json", **settings)).output)
     assert (report["count"], report["pending"]) == (0, 2)
     assert [finding["is_pending"] for finding in report["findings"]] == [True, True]

@@ -57,7 +57,8 @@ async def test_the_four_commands_of_the_providers_document_work_as_they_stand_th
             output, _ = await process.communicate()
             return json.loads(output)
 
-        assert await run(UPLOAD) == {"data": BATCH}
+        uploaded = (await run(UPLOAD))["data"]
+        assert uploaded == BATCH | {"upload_id": uploaded["upload_id"], "file": uploaded["file"]}
         assert await run(LIST) == {"data": [BATCH], "total": 1, "has_more": False}
         assert await run(GET) == {"data": BATCH}
         metrics = (await run(METRICS))["data"]

@@ -127,7 +127,7 @@ def _cut_around(text: str, at: int) -> bytes:
 
 def _is_doubtful(three: str) -> bool:
     """Whether a character outside ASCII does not belong between its neighbours in a Western text."""
-    before, character, after = three
+    before, character, after = tuple(three)
     if character in _OPENING and before.isalpha():
         return True
     if character in _PUNCTUATION:

@@ -282,7 +282,8 @@ def _suggest_columns(header: _Header, numbers: list[str]) -> str:
 
 
 def _find_later_header(path: Path, header: _Header, options: ContactsOptions) -> int | None:
-    """The line of a later row that has the phone's column, or is made of names with one of a phone among them."""
+    """The line of a later row that has the phone's column, or has more cells than the first, and names a phone
+    or stands above one."""
     candidates = header.dialect.delimiter if header.dialect.skipped_lines else DELIMITERS
     for delimiter in candidates:
         try:

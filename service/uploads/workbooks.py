@@ -102,7 +102,7 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
         notes.append(f"The sheet has {rows}, read like the others: delete what a filter has hidden, if it is not meant")
     if merged:
         notes.append(
-            f"The sheet has {count(merged, 'merged cell')}: their text is read in the first row and column of each alone"
+            f"The sheet has {count(merged, 'merged cell')}: their text is read in the first cell of each alone"
         )
     sheet.reset_dimensions()  # what the file claims may be wrong
     with Path(task.target).open("w", encoding="utf-8", newline="") as target:

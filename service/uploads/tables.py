@@ -229,12 +229,14 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
     if wanted in names:
         return names.index(wanted)
     near = [
-        at for at, name in enumerate(names) if _fold(name) == _fold(wanted) and "\x00" not in name and is_text(name)
+        at
+        for at, name in enumerate(names)
+        if fold_name(name) == fold_name(wanted) and "\x00" not in name and is_text(name)
     ]
     return near[0] if len(near) == 1 else None
 
 
-def _fold(name: str) -> str:
+def fold_name(name: str) -> str:
     """A name without accents too, which are marks of their own in NFKD; unchanged where nothing would be left."""
     return reduce(unicodedata.normalize("NFKD", name)) or name
 

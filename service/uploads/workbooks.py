@@ -101,8 +101,8 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
         rows = count(hidden, "hidden row")
         notes.append(f"The sheet has {rows}, read like the others: delete what a filter has hidden, if it is not meant")
     if merged:
-        cells = count(merged, "merged cell")
-        notes.append(f"The sheet has {cells}: their text is read in the first cell of each alone")
+        areas = count(merged, "merged cell")
+        notes.append(f"The sheet has {areas}: their text is read in the first cell of each alone")
     sheet.reset_dimensions()  # what the file claims may be wrong
     with Path(task.target).open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target, lineterminator="\n")

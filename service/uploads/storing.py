@@ -53,7 +53,16 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Leave out those who were."""
 
     def digest(self) -> bytes:
-        """SHA-256 of everything that distinguishes it from another request."""
+        """SHA-256 of everything that distinguishes it from another request. Fields that were added later count only
+        where they are given, so that a request of before an upgrade is known after it."""
+        later = {
+            "region": self.region,
+            "invalid": "" if self.invalid == "reject" else self.invalid,
+            "phone_column": self.phone_column,
+            "sheet": self.sheet,
+            "skip_called_within": self.skip_called_within,
+        }
+        given = {name: value for name, value in later.items() if value}
         asked = (
             self.agent_id,
             self.name,
@@ -63,11 +72,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             self.force,
             self.test_recipients,
             self.promote_at_success_rate,
-            self.region,
-            self.invalid,
-            self.phone_column,
-            self.sheet,
-            *([] if self.skip_called_within is None else [self.skip_called_within]),
+            *([given] if given else []),
         )
         return hashlib.sha256(msgspec.json.encode(asked)).digest()
 

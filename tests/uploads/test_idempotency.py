@@ -1,13 +1,18 @@
 """The same upload requested again: one batch, for any caller, any number of requests, at any time."""
 
 import asyncio
+import hashlib
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from service.sandbox import RunningSandbox
 from service.store.database import Database
+from service.uploads.storing import UploadRequest
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.provider import CONTACTS, connect_provider, count_uploads, upload
@@ -230,3 +235,15 @@ async def test_of_two_spellings_of_a_file_at_the_same_instant_one_is_sent(start_
         answers = await asyncio.gather(*(upload(service, content) for content in spellings))
         assert sorted(answer.status_code for answer in answers) == [200] + [409] * 8
         assert count_uploads(sandbox) == (1, 0)
+
+
+def test_a_request_without_later_fields_has_the_digest_that_earlier_versions_stored() -> None:
+    request = UploadRequest(agent_id=1, name="March", path=Path("x"), file_digest=b"1")
+    stored = (1, "March", b"1".hex(), "reject", False, False, 0, None)
+    assert request.digest() == hashlib.sha256(msgspec.json.encode(stored)).digest()
+    more: list[dict[str, Any]] = [
+        {"region": "IN"}, {"invalid": "skip"}, {"phone_column": "x"}, {"sheet": "x"},
+        {"skip_called_within": timedelta(days=7)}, {"skip_called_within": timedelta(days=1)},
+    ]  # fmt: skip
+    digests = {msgspec.structs.replace(request, **fields).digest() for fields in more}
+    assert len(digests | {request.digest()}) == 7

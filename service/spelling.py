@@ -1,6 +1,7 @@
 """Names with a slip: which known name an unknown one probably means."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -21,9 +22,9 @@ def find_near(name: str, known: Iterable[str], similarity: float = SUGGESTED) ->
 
 def reduce(name: str) -> str:
     """A name's letters and digits alone, so that ``Dry-Run``, ``dryRun`` and ``dry_run`` are the same."""
-    return "".join(filter(str.isalnum, name.casefold()))
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", name).casefold()))
 
 
 def split_words(name: str) -> list[str]:
     """The words of a name in any usual spelling: ``dryRun``, ``DRY_RUN``, ``dry-run`` → dry, run."""
-    return [word.casefold() for word in _WORDS.findall(name)]
+    return [word.casefold() for word in _WORDS.findall(unicodedata.normalize("NFKC", name))]

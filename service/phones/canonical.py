@@ -28,7 +28,7 @@ _ADDRESS = re.compile(r"(?i)\b(?:tel|sips?|callto|whatsapp):([^@;?>:]*)(?:[^>]*;
 _LABEL = re.compile(r"[^\W\d_][^\d+:/]*[:/](?=\s*[(+]*\d)|\s*\([^\W\d_][^\d()+]*\)\Z")
 """A label before or after a number: ``Mobile: …``, ``PJSIP/…``, ``… (Mobile)``."""
 _EXTENSION = re.compile(r"(?i)\s*(?:[;,#]|(?:extension|extn|ext|x)[.:\s]*(?=[0-9]))[\s\S]*")
-_FLOAT = re.compile(r"([0-9]{7,17})\.0+")
+_FLOAT = re.compile(r"(\+?[0-9]{7,17})\.0+")
 _SEPARATORS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ufffd()\[\]{}<>./\\_~'\"`=\u00b7\u2018-\u201d\u2212-]+")
 _NUMBER = re.compile(r"(\++|00|)([0-9]{3,17})")
 
@@ -45,9 +45,14 @@ def canonical_phone(value: str | None, region: str) -> str | None:
 
 
 def require_phone(value: str, region: str) -> str:
-    """``value`` in E.164. Raises PhoneError, which does not quote it, where it cannot be read."""
-    phone = canonical_phone(value, region) or ""
-    return phone if E164.fullmatch(phone) else normalise_phone(value, region)
+    """``value`` in E.164. Raises PhoneError, which does not quote it, where it cannot be read, or holds two numbers."""
+    try:
+        return normalise_phone(value, region)
+    except PhoneError as error:
+        phone = canonical_phone(value, region) or ""
+        if error.kind == "phone_several" or not E164.fullmatch(phone):
+            raise
+        return phone
 
 
 @lru_cache(maxsize=CACHED)

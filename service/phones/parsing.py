@@ -26,9 +26,13 @@ LIKELY_REGIONS = ("IN", "US", "GB", "AE", "SG", "AU", "ZA", "NG", "KE", "GH", "P
 _JOINED = re.compile(r"\(?\+?[0-9][0-9 ()-]*")
 _INTEGER = re.compile(r"(\+?[0-9]+)\.0+")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
-_DATE = re.compile(r"[0-9]{1,2}([-/. ])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([-/. ])[0-9]{1,2}\2[0-9]{1,2}")
-_AMERICAN = re.compile(r"\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}")
-"""As no other countries than those of the code 1 write their numbers."""
+_DATE = re.compile(
+    r"[0-9]{1,2}([-/. ])[0-9]{1,2}\1(?:19|20)[0-9]{2}|(?:19|20)[0-9]{2}([-/. ])[0-9]{1,2}\2[0-9]{1,2}"
+    r"|[0-9]{1,2}([-/.])[0-9]{1,2}\3[0-9]{2}|(?:19|20)[0-9]{2}[-/.][0-9]{1,2}"
+)
+_AMERICAN = re.compile(r"\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}")
+"""As the countries of the code 1 write their numbers, and others hardly do."""
+_LAST_GROUP = re.compile(r"(.*[0-9)])(?: *\([0-9]+\)|[ -]+[0-9]{1,4})")
 _BETWEEN = re.compile(r"[^0-9()+ -]+|(?<=[0-9]) *(?=\(?\+)")
 _EXTENSION = re.compile(r"(?i)[0-9] *(?:[;,]? *ext(?:ension|n)?[.:= ]*|x|#) *[0-9]+\Z")
 _FORMULA = re.compile(r'="?([^"]*)"?')
@@ -71,11 +75,11 @@ def parse_phone(value: str, region: str, *, is_stated: bool = False) -> str:
     """``value`` in E.164, read in any spelling; see ``normalise_phone``."""
     text = _unwrap(value)
     _refuse_other_content(text)
-    if text.startswith("00"):
-        text = "+" + text[2:]
     try:
+        if text.startswith("00"):
+            return _read_dialled(text, region)
         if text.lstrip("(").startswith("+"):
-            return to_e164(phonenumbers.parse(text))
+            return _read_international(text)
         return _read_national(text, region, is_stated=is_stated)
     except NumberParseException as error:
         raise _explain(error.error_type) from error
@@ -141,6 +145,31 @@ def _refuse_other_content(text: str) -> None:
     raise _explain(NumberParseException.NOT_A_NUMBER)
 
 
+def _read_international(text: str) -> str:
+    e164 = to_e164(phonenumbers.parse(text))
+    shorter = _LAST_GROUP.fullmatch(text)
+    if shorter and not find_origin(e164).is_valid:
+        try:
+            is_number = phonenumbers.is_valid_number(phonenumbers.parse(shorter[1]))
+        except NumberParseException:
+            is_number = False
+        if is_number:
+            raise PhoneError(
+                "phone_extension", "has digits behind its end, such as an extension or a count",
+                "give the number without them",
+            )  # fmt: skip
+    return e164
+
+
+def _read_dialled(text: str, region: str) -> str:
+    """A number behind the digits that are dialled for a call abroad: 00, or those of the region, such as 001."""
+    if region:
+        number = phonenumbers.parse(text, region, keep_raw_input=True)
+        if number.country_code_source == phonenumbers.CountryCodeSource.FROM_NUMBER_WITH_IDD:
+            return to_e164(number)
+    return _read_international("+" + text[2:])
+
+
 def _count_digits(text: str) -> int:
     return sum(map(str.isdigit, text))
 
@@ -152,13 +181,22 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
         raise _ask_for_country(text, digits)
     code = str(phonenumbers.country_code_for_region(region))
     e164 = f"+{code}{digits}"
-    if not _has_prefix(plan, digits) and plan.is_valid(digits) and is_plain_e164(e164):
+    abroad = f"+{digits}" if digits.startswith(code) and find_origin(f"+{digits}").is_valid else ""
+    if _AMERICAN.fullmatch(text) and code != "1" and not is_stated and find_origin(f"+1{digits}").is_valid:
+        raise _refuse_unused(f"1{digits}", region)
+    if not abroad and not _has_prefix(plan, digits) and plan.is_valid(digits) and is_plain_e164(e164):
         return e164
     number = parse_national(text, region)
     if phonenumbers.is_valid_number(number):
-        return to_e164(number)
-    if digits.startswith(code) and find_origin(f"+{digits}").is_valid:
-        return f"+{digits}"
+        found = to_e164(number)
+        if abroad not in {"", found}:
+            raise PhoneError(
+                "phone_ambiguous", f"may begin with the country code of {_name_region(region)}, or may not",
+                "write it with +, or with the 0 that is dialled inside the country",
+            )  # fmt: skip
+        return found
+    if abroad:
+        return abroad
     national = phonenumbers.national_significant_number(number)
     has_form = plan.general.fullmatch(national) is not None and len(national) in plan.subscriber_lengths
     is_elsewhere = code != "1" and _AMERICAN.fullmatch(text) is not None

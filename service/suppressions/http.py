@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.regions import Regions
-from service.phones.canonical import require_phone
-from service.phones.parsing import PhoneError
+from service.phones.parsing import PhoneError, normalise_phone
 from service.suppressions.phones import read_phones
 from service.suppressions.suppressions import MAX_REASON_CHARACTERS, Suppression, SuppressionList
 from service.uploads.files import receive_file
@@ -126,7 +125,7 @@ class Suppressions:
         # A "+" that was not encoded arrives as a blank.
         text = f"+{text[1:]}" if re.match(r" [0-9]", text) else text
         try:
-            return require_phone(text, self._regions.sole)
+            return normalise_phone(text, self._regions.sole)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
 
@@ -143,7 +142,7 @@ def _read_all(phones: list[str], region: str) -> list[str]:
     problems: list[str] = []
     for index, phone in enumerate(phones):
         try:
-            found[require_phone(phone, region)] = None
+            found[normalise_phone(phone, region)] = None
         except PhoneError as error:
             problems.append(f"phones[{index}]: {error.problem}: {error.remedy}")
     if problems:

@@ -4,8 +4,7 @@ import asyncio
 from pathlib import Path
 
 from service.errors import InvalidRequestError
-from service.phones.canonical import require_phone
-from service.phones.parsing import PhoneError
+from service.phones.parsing import PhoneError, normalise_phone
 from service.uploads.contacts import check_contacts
 from service.uploads.folders import make_folder
 from service.uploads.report import ContactsOptions
@@ -32,7 +31,7 @@ def _is_list(path: Path, region: str) -> bool:
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = next((line for line in iter(lambda: file.readline(MAX_LINE_CHARACTERS), "") if line.strip()), "")
     try:
-        require_phone(first, region)
+        normalise_phone(first, region)
     except PhoneError:
         return False
     return True
@@ -46,7 +45,7 @@ def _read_list(path: Path, region: str) -> list[str]:
             if not line.strip():
                 continue
             try:
-                phones[require_phone(line, region)] = None
+                phones[normalise_phone(line, region)] = None
             except PhoneError as error:
                 problems.append(f"file: line {number} {error.problem}: {error.remedy}")
     if problems:

@@ -108,7 +108,9 @@ class _Check:
                 writer.flush()
         self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
         self._report.warnings = [*options.notes, *table.list_warnings()]
-        self._report.is_refused = options.invalid == "reject" and self._report.error_count > 0
+        # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
+        is_broken = "csv" in self._report.error_kinds
+        self._report.is_refused = is_broken or (options.invalid == "reject" and self._report.error_count > 0)
         if options.invalid == "skip":
             self._report.skipped = self._report.error_count
         if not self._report.recipients and not self._report.is_refused:

@@ -17,7 +17,17 @@ from service.uploads.report import ContactError, Duplicate, Duplicates, FileSumm
 from service.uploads.storing import Uploaded, UploadRequest
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
-from service.web.parameters import Choice, Fields, Flag, Number, Parameter, Percent, Text, refuse_body
+from service.web.parameters import (
+    Choice,
+    Fields,
+    Flag,
+    Number,
+    Parameter,
+    Percent,
+    Text,
+    refuse_body,
+    refuse_fields_in_headers,
+)
 from service.web.responses import JsonResponse, One
 
 MAX_NAME_CHARACTERS = 200
@@ -79,7 +89,20 @@ IDEMPOTENCY_KEY = IdempotencyKey().but(example='"march-follow-ups-1"')
 AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).but(example=123)
 NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).but(example="March Follow Ups")
 DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").but(
-    example=True, words=("dry", "simulate", "simulation", "preview", "validate", "validation", "check", "mock", "noop")
+    example=True,
+    words=(
+        "dry",
+        "simulate",
+        "simulation",
+        "preview",
+        "validate",
+        "validation",
+        "verify",
+        "check",
+        "mock",
+        "noop",
+        "draft",
+    ),
 )
 DUPLICATES = Choice[Duplicates, Duplicates](
     "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
@@ -92,7 +115,7 @@ FORCE = Flag(
 TEST_RECIPIENTS = Number(
     "test_recipients", "Call a random sample of this size, and hold the rest for `…/promote`; 0: call all",
     default=0, minimum=0, maximum=MAX_ROWS,
-).but(example=20, words=("test", "sample", "pilot", "trial", "limit"))  # fmt: skip
+).but(example=20, words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap"))  # fmt: skip
 PROMOTE_AT_SUCCESS_RATE = Percent(
     "promote_at_success_rate",
     "With `test_recipients`: call the rest once the test batch is `complete` with at least this percentage",
@@ -115,14 +138,30 @@ CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
 ).but(example="7d", words=("called",))
 SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").but(
-    example="7d"
+    example="7d", words=("recent", "recently", "cooldown")
 )
 FIELDS: tuple[Parameter[Any, Any], ...] = (
     AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE, REGION,
     INVALID, PHONE_COLUMN, SHEET, CALLED_WITHIN, SKIP_CALLED_WITHIN,
 )  # fmt: skip
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
-REFUSED = dict.fromkeys(("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin"), AT_ONCE)
+REFUSED = dict.fromkeys(
+    (
+        "schedule",
+        "scheduled",
+        "scheduling",
+        "delay",
+        "later",
+        "start",
+        "starts",
+        "begin",
+        "send",
+        "hold",
+        "before",
+        "wait",
+    ),
+    AT_ONCE,
+)
 """Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
 
 
@@ -192,6 +231,7 @@ class Uploads:
 
     async def promote(self, request: Request) -> Response:
         """Sends the rest of a test batch's file, once. Returns the batch that it became. Takes no body."""
+        refuse_fields_in_headers(request, FIELDS)
         await refuse_body(request, "a promotion takes none, and calls the rest for real: send it empty")
         return JsonResponse(One(_show(await self._uploader.promote(BATCH_ID.read(request)))))
 

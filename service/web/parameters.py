@@ -247,8 +247,7 @@ class Fields:
                 raise InvalidRequestError(f"{name}: is empty; it takes {known[name].takes}, or leave it out")
             else:
                 self._values.setdefault(name, set()).add(value.strip())
-        for name in request.headers:
-            _refuse_slip_in_header(name, declared)
+        refuse_fields_in_headers(request, declared)
 
     def read(self, parameter: Parameter[Value, Default]) -> Value | Default:
         """The field's value, or its default; raises InvalidRequestError, also where form and query differ."""
@@ -279,12 +278,20 @@ def _refuse_slip(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
         raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is not a field of this call; did you mean {wanted}?")
 
 
-def _refuse_slip_in_header(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
-    letters = reduce(name)
-    for parameter in declared:
-        if name != parameter.name.lower() and letters.removeprefix("x") == reduce(parameter.name):
-            place = "the header" if parameter.place == "header" else "the form's field"
-            raise InvalidRequestError(f"{name}: is not a header of this call; did you mean {place} {parameter.name}?")
+def refuse_fields_in_headers(request: Request, declared: tuple[Parameter[Any, Any], ...]) -> None:
+    """Raises InvalidRequestError for a header with the name of a field, or with a slip in that of another header."""
+    for name in request.headers:
+        letters = reduce(name).removeprefix("x").removeprefix("outcomes")
+        for parameter in declared:
+            is_header = parameter.place == "header"
+            is_near = is_header and find_near(letters, [parameter.name], MEANT) is not None
+            if letters != reduce(parameter.name) and not is_near:
+                continue
+            if not (is_header and name == parameter.name.lower()):
+                place = "the header" if is_header else "the form's field"
+                raise InvalidRequestError(
+                    f"{name}: is not a header of this call; did you mean {place} {parameter.name}?"
+                )
 
 
 async def refuse_body(request: Request, reason: str) -> None:

@@ -68,7 +68,7 @@ WITH abandoned AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ), failing AS (
     SELECT fail_upload(batch_key, ARRAY['preparing', 'prepared'],
-                       'the service stopped before anything was sent: upload it again', NULL, NULL) AS state
+                       'the service stopped before anything was sent: upload or promote it again', NULL, NULL) AS state
     FROM abandoned
     WHERE upload_state <> 'uploading'
 ), losing AS (

@@ -79,6 +79,9 @@ def test_one_person_is_read_however_a_file_writes_the_number(written: str) -> No
         ("0", "phone_missing"), ("null", "phone_missing"), ("nan", "phone_missing"),
         ("+00021000000", "phone_country"), ("+919876543210 ext. 5", "phone_extension"),
         ("+919876543210;ext=5", "phone_extension"), ("+919876543210x5", "phone_extension"),
+        ("28-11-26", "phone_date"), ("2026-11", "phone_date"), ("28.11.26", "phone_date"),
+        ("415-555-0123", "phone_unused"), ("702-555-0199", "phone_unused"), ("+91 98765 43210 (2)", "phone_extension"),
+        ("+919876543210 1", "phone_extension"), ("+91 98765-43210-12", "phone_extension"),
         ("call me", "phone_unreadable"), ("98765abcde", "phone_unreadable"), ("asha@example.com", "phone_unreadable"),
         ("Mobile: +919876543210", "phone_unreadable"), ("1200.50", "phone_unreadable"), ("₹1200", "phone_unreadable"),
     ],
@@ -87,6 +90,29 @@ def test_what_is_not_one_number_is_refused_even_with_a_region(written: str, kind
     with pytest.raises(PhoneError) as refused:
         normalise_phone(written, "IN")
     assert refused.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("written", "region"),
+    [("4915112345678", "DE"), ("62812345678", "ID"), ("468121110", "SE")],
+)  # fmt: skip
+@pytest.mark.parametrize("is_stated", [False, True])
+def test_a_number_that_is_valid_with_and_without_its_country_code_is_not_guessed(
+    written: str, region: str, is_stated: bool
+) -> None:
+    with pytest.raises(PhoneError) as refused:
+        normalise_phone(written, region, is_stated=is_stated)
+    assert refused.value.kind == "phone_ambiguous"
+    assert normalise_phone(f"+{written}", region) == f"+{written}"
+
+
+@pytest.mark.parametrize(
+    ("written", "region", "phone"),
+    [("001 65 6123 4567", "SG", "+6561234567"), ("0065 6123 4567", "IN", "+6561234567"), ("00919876543210", "", ASHA),
+     ("00919876543210", "US", ASHA)],
+)  # fmt: skip
+def test_the_digits_dialled_for_a_call_abroad_are_those_of_the_region(written: str, region: str, phone: str) -> None:
+    assert normalise_phone(written, region) == phone
 
 
 @pytest.mark.parametrize("written", ["+11231237890", "+91987654321011", "+44999999007", "+15551234567"])

@@ -147,3 +147,14 @@ async def test_thousands_of_phones_fit_into_one_request(service: httpx.AsyncClie
     assert (await suppress(service, *phones))["known"] == 5000
     more = await service.post("/v1/suppressions", json={"phones": [*phones, RAHUL], "reason": "r"})
     assert more.status_code == 400
+
+
+@pytest.mark.parametrize("phone", ["+91 98765-43299/11", "+919876500001, +919876500002", "+919876543210 ext 5"])
+async def test_what_is_not_one_number_suppresses_nobody(service: httpx.AsyncClient, phone: str) -> None:
+    answer = await service.post("/v1/suppressions", json={"phones": [phone], "reason": "asked"})
+    assert answer.status_code == 400
+    assert (await service.get("/v1/suppressions")).json()["data"] == []
+    decimal = await service.post("/v1/suppressions", json={"phones": ["+919876543210.0"], "reason": "asked"})
+    assert decimal.status_code == 200
+    found = await service.get("/v1/suppressions", params={"phone": "+919876543210"})
+    assert len(found.json()["data"]) == 1

@@ -23,6 +23,7 @@ FILE = (
     "Asha,+919876543210,again\n"
     "José,+14155550100,good\n"
 )  # fmt: skip
+ASHA_QUOTED = '+919876543210,"Asha\n'
 CALLED = ["+919876543210", "+919876543211", "+14155550100"]
 
 
@@ -134,3 +135,13 @@ async def test_an_erasure_reaches_the_rows_that_were_left_out(start_service: Sta
         assert [row[0] for row in read_csv(await service.get(path))[1:]] == ["Ravi", "Dev", "Anita"]
         assert (await service.post("/v1/erasures", json={"phone": "+919876543299"})).status_code in {200, 202}
         assert [row[0] for row in read_csv(await service.get(path))[1:]] == ["Anita"]
+
+
+async def test_a_quote_that_is_not_closed_refuses_the_file_since_it_takes_in_the_rows_behind_it(
+    start_service: StartService,
+) -> None:
+    rows = "".join(f"+91{9_800_000_000 + number},A\n" for number in range(100))
+    async with connect_provider(start_service) as (service, sandbox):
+        answer = await upload(service, f"customer_phone,name\n{ASHA_QUOTED}{rows}", invalid="skip")
+        assert (answer.status_code, "is not valid CSV" in answer.json()["error"]["message"]) == (400, True)
+        assert count_uploads(sandbox) == (0, 0)

@@ -12,6 +12,8 @@ SLIPS = {
     "dryrun": "dry_run", "dry-run": "dry_run", "dryRun": "dry_run", "DRY_RUN": "dry_run", "Dry Run": "dry_run",
     "dry_run ": "dry_run", "dryrn": "dry_run", "dry": "dry_run", "is_dry_run": "dry_run", "dry_run_only": "dry_run",
     "isDryRun": "dry_run", "simulate": "dry_run", "validate_only": "dry_run", "previewOnly": "dry_run",
+    "ｄｒｙ＿ｒｕｎ": "dry_run", "verify_only": "dry_run", "draft": "dry_run", "tests": "test_recipients",
+    "max_recipients": "test_recipients", "skip_recent": "skip_called_within",
     "test_recipient": "test_recipients", "testRecipients": "test_recipients", "test-recipients": "test_recipients",
     "test": "test_recipients", "test_mode": "test_recipients", "sample_size": "test_recipients",
     "testrecipents": "test_recipients", "duplicate": "duplicates", "dedupe": "duplicates", "dupplicates": "duplicates",
@@ -62,7 +64,11 @@ async def test_an_empty_field_or_one_that_is_a_file_is_refused_and_calls_nobody(
         assert count_uploads(sandbox) == (0, 0)
 
 
-@pytest.mark.parametrize("header", ["X-Dry-Run", "Dry-Run", "X-Idempotency-Key", "Test-Recipients"])
+@pytest.mark.parametrize(
+    "header",
+    ["X-Dry-Run", "Dry-Run", "dry_run", "X-Outcomes-Dry-Run", "test_recipients", "Test-Recipients", "X-Idempotency-Key",
+     "Idempotent-Key", "Idempotence-Key"],
+)  # fmt: skip
 async def test_a_field_sent_as_a_header_is_refused_and_calls_nobody(start_service: StartService, header: str) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         answer = await send(service, headers={header: "true"})
@@ -70,7 +76,9 @@ async def test_a_field_sent_as_a_header_is_refused_and_calls_nobody(start_servic
         assert count_uploads(sandbox) == (0, 0)
 
 
-@pytest.mark.parametrize("field", ["scheduled_for", "schedule", "start_at", "delay_seconds", "callLater"])
+@pytest.mark.parametrize(
+    "field", ["scheduled_for", "schedule", "start_at", "delay_seconds", "callLater", "send_at", "not_before", "hold"]
+)
 async def test_a_wish_to_call_later_is_refused_because_nobody_would_heed_it(
     start_service: StartService, field: str
 ) -> None:
@@ -97,6 +105,9 @@ async def test_a_promotion_that_asks_for_anything_is_refused_and_calls_nobody(st
             await service.post(path, params={"dry_run": "true"}),
             await service.post(path, params={"dryRun": "1"}),
             await service.post(path, content=b"x" * 2**20),
+            await service.post(path, headers={"Dry-Run": "true"}),
+            await service.post(path, headers={"x-dry-run": "true"}),
+            await service.post(path, headers={"dry_run": "true"}),
         ):
             assert answer.status_code == 400
         assert count_uploads(sandbox) == (1, 0)

@@ -30,6 +30,10 @@ BEGIN
             SELECT '+' || m.digits[1]
             FROM quarantine AS q
             CROSS JOIN LATERAL regexp_matches(encode(q.body, 'escape'), '[0-9]{7,15}', 'g') AS m (digits)
+            UNION
+            SELECT '+' || m.digits[1]
+            FROM rejected_rows AS j
+            CROSS JOIN LATERAL regexp_matches(j.line, '[0-9]{7,15}', 'g') AS m (digits)
         ) AS k
     ) AS p
     JOIN unnest(v_hashes, v_times) AS t (phone_hash, erased_at) ON t.phone_hash = p.phone_hash;

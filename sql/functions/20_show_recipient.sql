@@ -12,7 +12,8 @@ LANGUAGE sql STABLE ROWS 1
 AS $$
 SELECT k.recipient_no, CASE WHEN o.state IS DISTINCT FROM 'erased' THEN r.phone END,
        coalesce(CASE WHEN o.state IS DISTINCT FROM 'erased' THEN r.parameters END, '{}'),
-       coalesce(o.state, CASE WHEN r.withdrawn_at IS NULL THEN 'in_progress' ELSE 'withdrawn' END), f.status, coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds,
+       recipient_state(o.state, r.withdrawn_at), f.status,
+       coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds,
        CASE WHEN o.state IS DISTINCT FROM 'erased' THEN f.results END, f.failure_reason, plausible_time(f.next_retry_at),
        coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)), f.conversation_id, f.source, coalesce(o.version, 0),
        f.event_id, f.method, f.recorded_at

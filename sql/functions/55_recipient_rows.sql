@@ -13,7 +13,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE ROWS 10000
 AS $$
 SELECT b.batch_id, r.recipient_no, r.phone, r.parameters,
-       coalesce(o.state, CASE WHEN r.withdrawn_at IS NULL THEN 'in_progress' ELSE 'withdrawn' END), f.status,
+       recipient_state(o.state, r.withdrawn_at), f.status,
        coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds, f.results, f.failure_reason,
        plausible_time(f.next_retry_at), coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)), f.conversation_id, f.source,
        coalesce(o.version, 0), f.event_id, f.method, f.recorded_at
@@ -26,6 +26,6 @@ LEFT JOIN outcomes AS o
 LEFT JOIN facts AS f
     ON f.batch_key = p_batch_key AND f.recipient_no > p_after AND f.recipient_no <= p_until
    AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
-WHERE b.batch_key = p_batch_key AND (p_state IS NULL OR coalesce(o.state, CASE WHEN r.withdrawn_at IS NULL THEN 'in_progress' ELSE 'withdrawn' END) = p_state)
+WHERE b.batch_key = p_batch_key AND (p_state IS NULL OR recipient_state(o.state, r.withdrawn_at) = p_state)
 ORDER BY r.recipient_no
 $$;

@@ -12,7 +12,7 @@ LEFT JOIN outcomes AS o
     ON o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_until
    AND o.recipient_no = r.recipient_no
 WHERE r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
-  AND (p_state IS NULL OR coalesce(o.state, 'in_progress') = p_state)
+  AND (p_state IS NULL OR recipient_state(o.state, r.withdrawn_at) = p_state)
   AND r.withdrawn_at IS NULL AND r.phone ~ '^\+[1-9][0-9]{6,14}$'
 ORDER BY r.recipient_no
 $$;

@@ -6,6 +6,7 @@ import io
 import httpx
 import pytest
 
+from service.store.database import Database
 from tests.conftest import StartService
 from tests.factories import make_payload, post_webhook
 from tests.provider import connect_provider, upload
@@ -66,13 +67,14 @@ async def test_the_people_of_one_state_can_be_uploaded_again(start_service: Star
         assert (await upload(service, answer.content, name="Again")).json()["data"]["total_recipients"] == 2
 
 
-async def test_who_is_erased_is_not_in_the_file(start_service: StartService) -> None:
+async def test_who_is_erased_or_withdrawn_is_not_in_the_file(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service) as (service, _):
         batch = (await upload(service, FILE)).json()["data"]["id"]
-        gone = read_rows(FILE)[5]["customer_phone"]
-        await service.post("/v1/erasures", json={"phone": gone})
+        people = [row["customer_phone"] for row in read_rows(FILE)]
+        await service.post("/v1/erasures", json={"phone": people[5]})
+        await database.pool.execute("UPDATE recipients SET withdrawn_at = now() WHERE phone = $1", people[7])
         phones = [row["customer_phone"] for row in read_rows((await download(service, batch)).text)]
-        assert phones == [row["customer_phone"] for row in read_rows(FILE) if row["customer_phone"] != gone]
+        assert phones == [phone for phone in people if phone not in {people[5], people[7]}]
 
 
 @pytest.mark.parametrize(

@@ -148,26 +148,30 @@ def _refuse_other_content(text: str) -> None:
 def _read_international(text: str) -> str:
     e164 = to_e164(phonenumbers.parse(text))
     shorter = _LAST_GROUP.fullmatch(text)
-    if shorter and not find_origin(e164).is_valid:
-        try:
-            is_number = phonenumbers.is_valid_number(phonenumbers.parse(shorter[1]))
-        except NumberParseException:
-            is_number = False
-        if is_number:
-            raise PhoneError(
-                "phone_extension", "has digits behind its end, such as an extension or a count",
-                "give the number without them",
-            )  # fmt: skip
+    if shorter and not find_origin(e164).is_valid and _is_valid(shorter[1]):
+        raise PhoneError(
+            "phone_extension", "has digits behind its end, such as an extension or a count",
+            "give the number without them",
+        )  # fmt: skip
     return e164
 
 
 def _read_dialled(text: str, region: str) -> str:
-    """A number behind the digits that are dialled for a call abroad: 00, or those of the region, such as 001."""
-    if region:
-        number = phonenumbers.parse(text, region, keep_raw_input=True)
-        if number.country_code_source == phonenumbers.CountryCodeSource.FROM_NUMBER_WITH_IDD:
-            return to_e164(number)
-    return _read_international("+" + text[2:])
+    """A number behind the digits that are dialled for a call abroad: 00, as files write it, or the region's own."""
+    plan = find_plan(region) if region else None
+    dialled = plan.exit_code.match(text) if plan and plan.exit_code else None
+    texts = dict.fromkeys(f"+{text[length:].lstrip()}" for length in (2, dialled.end() if dialled else 2))
+    valid = {_read_international(one) for one in texts if _is_valid(one)}
+    if len(valid) > 1:
+        raise PhoneError("phone_ambiguous", "may begin with 00 or with another exit code", "write it with +")
+    return valid.pop() if valid else _read_international(next(iter(texts)))
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(text)))
+    except NumberParseException:
+        return False
 
 
 def _count_digits(text: str) -> int:

@@ -32,9 +32,11 @@ class Plan(NamedTuple):
     valid: re.Pattern[str]
     """The numbers in use."""
     leading: re.Pattern[str] | None
-    """How the region's numbers begin, where that tells it from others with the same code."""
+    """How the region's numbers begin, where that distinguishes it from others with the same code."""
     national_prefix: re.Pattern[str] | None
     """What is dialled in front of a number inside the country."""
+    exit_code: re.Pattern[str] | None
+    """What is dialled in front of the country code of another country, such as 00, 011 or 001."""
 
     def is_valid(self, digits: str) -> bool:
         return self.general.fullmatch(digits) is not None and self.valid.fullmatch(digits) is not None
@@ -99,4 +101,5 @@ def _read_plan(region: str, code: int) -> Plan | None:
         re.compile("|".join(f"(?:{kind.national_number_pattern})" for kind in kinds)),
         re.compile(metadata.leading_digits) if metadata.leading_digits else None,
         re.compile(prefix) if prefix else None,
+        re.compile(metadata.international_prefix) if metadata.international_prefix else None,
     )

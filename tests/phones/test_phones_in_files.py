@@ -108,7 +108,9 @@ def test_a_number_that_is_valid_with_and_without_its_country_code_is_not_guessed
 
 @pytest.mark.parametrize(
     ("written", "region", "phone"),
-    [("001 65 6123 4567", "SG", "+6561234567"), ("0065 6123 4567", "IN", "+6561234567"), ("00919876543210", "", ASHA),
+    [("001 65 6123 4567", "SG", "+6561234567"), ("0065 6123 4567", "IN", "+6561234567"),
+     ("0065 6123 4567", "SG", "+6561234567"),
+     ("0091 98765 43210", "SG", ASHA), ("00919876543210", "", ASHA),
      ("00919876543210", "US", ASHA)],
 )  # fmt: skip
 def test_the_digits_dialled_for_a_call_abroad_are_those_of_the_region(written: str, region: str, phone: str) -> None:

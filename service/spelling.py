@@ -21,10 +21,16 @@ def find_near(name: str, known: Iterable[str], similarity: float = SUGGESTED) ->
 
 
 def reduce(name: str) -> str:
-    """A name's letters and digits alone, so that ``Dry-Run``, ``dryRun`` and ``dry_run`` are the same."""
-    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", name).casefold()))
+    """A name's letters and digits without accents, so that ``Dry-Run``, ``dryRun`` and ``dry_run`` are the same; the
+    name where it has none."""
+    return "".join(filter(str.isalnum, _separate_marks(name).casefold())) or name
 
 
 def split_words(name: str) -> list[str]:
-    """The words of a name in any usual spelling: ``dryRun``, ``DRY_RUN``, ``dry-run`` → dry, run."""
-    return [word.casefold() for word in _WORDS.findall(unicodedata.normalize("NFKC", name))]
+    """The words of a name in any usual spelling, without accents: ``dryRun``, ``DRY_RUN``, ``dry-run`` → dry, run."""
+    letters = "".join(one for one in _separate_marks(name) if not unicodedata.combining(one))
+    return [word.casefold() for word in _WORDS.findall(letters)]
+
+
+def _separate_marks(name: str) -> str:
+    return unicodedata.normalize("NFKD", name)

@@ -27,8 +27,8 @@ def reattribute() -> None:
 
 async def _reattribute(settings: Settings, database: Database) -> None:
     targets, regions = read_targets(settings)
-    opt_outs = load_opt_outs(settings.targets_file)
-    with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer, show_rows("Placed") as report:
+    writer = Writer(database.url, database.queries, Metrics(), load_opt_outs(settings.targets_file))
+    with closing(writer), show_rows("Attributed") as report:
         decoder = await open_decoder(database, settings.ref_column, regions)
         # Attribution depends on times and phones, so those are repaired first.
         await Repairer(database, decoder).repair()

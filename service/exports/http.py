@@ -139,7 +139,7 @@ class Exports:
             file_format=FORMAT.read(request),
             after=after,
             until=until,
-            escapes_formulas=_read_formulas(request) and LAYOUT.name not in request.query_params,
+            escapes_formulas=_read_formulas(request) and not filters.get("is_for_upload"),
             **filters,
         )
         name += f"-after-{after}" if after else ""

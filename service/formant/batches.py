@@ -23,7 +23,7 @@ TEXT_LIMIT = 1000
 
 
 class ProviderBatch(msgspec.Struct):
-    """A batch as the provider returns it. ``status`` may be any word; Null means unknown."""
+    """A batch as the provider returns it. ``status`` may be any word; null means unknown."""
 
     id: int
     agent_id: int | None = None

@@ -4,18 +4,17 @@ import re
 from typing import Annotated
 
 import msgspec
-from phonenumbers import SUPPORTED_REGIONS
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.regions import Regions
 from service.phones.parsing import PhoneError, normalise_phone
-from service.suppressions.phones import read_phones
+from service.suppressions.phones import read_all, read_phones
 from service.suppressions.suppressions import MAX_REASON_CHARACTERS, Suppression, SuppressionList
 from service.uploads.files import receive_file
 from service.web.operations import Answer, File, Json, Operation
-from service.web.parameters import Free, Number, Text, read_json
+from service.web.parameters import Free, Number, Region, Text, read_json
 from service.web.responses import JsonResponse, One, Page, to_page
 
 MAX_PHONES = 5000
@@ -23,7 +22,7 @@ MAX_BODY_BYTES = 512 * 1024
 EXAMPLE = '{"phones": ["+919876543210"], "reason": "asked by letter"}'
 REASON = Text("reason", "Why, without names; for a CSV as the body", default=None, maximum=MAX_REASON_CHARACTERS)
 SOURCE = Text("source", "Who says so, in a word; for a CSV as the body", default="api", maximum=40)
-REGION = Free("region", "The country of phones without a country code; for a CSV as the body", "two letters")
+REGION = Region("region", "The country of phones without a country code; otherwise OUTCOMES_DEFAULT_REGION")
 PHONE = Free("phone", "Only this person, by phone (`%2B91…`)", "a phone")
 REMOVED_PHONE = Free("phone", "The person's phone (`%2B91…`); required", "a phone")
 REMOVED_REASON = Text("reason", "Why; required", default=None, maximum=MAX_REASON_CHARACTERS)
@@ -90,13 +89,14 @@ class Suppressions:
     async def add(self, request: Request) -> Response:
         """Suppresses people: uploads leave them out from now on, also those that are stored and not sent yet. All
         phones are checked before the first is suppressed. The same again is harmless."""
-        if request.headers.get("content-type", "").startswith("application/json"):
+        region = REGION.read(request) or self._regions.sole
+        if request.headers.get("content-type", "").lower().startswith("application/json"):
             people = await read_json(request, People, EXAMPLE, maximum=MAX_BODY_BYTES)
             reason, source = people.reason.strip(), people.source
-            phones = _read_all(people.phones, self._read_region(people.region))
+            region = REGION.parse(people.region) if people.region else region
+            phones = read_all(((f"phones[{index}]:", phone) for index, phone in enumerate(people.phones)), region)
         else:
             reason, source = REASON.read(request) or "", SOURCE.read(request)
-            region = self._read_region(REGION.read(request) or "")
             async with receive_file(request) as file:
                 phones = await read_phones(file.path, region)
         added = await self._list.add(phones, reason, source)
@@ -128,24 +128,3 @@ class Suppressions:
             return normalise_phone(text, self._regions.sole)
         except PhoneError as error:
             raise InvalidRequestError(f"phone: {error.problem}: {error.remedy}") from error
-
-    def _read_region(self, text: str) -> str:
-        region = text.strip().upper()
-        if region and region not in SUPPORTED_REGIONS:
-            raise InvalidRequestError("region: takes a country's two letters, such as IN")
-        return region or self._regions.sole
-
-
-def _read_all(phones: list[str], region: str) -> list[str]:
-    """The phones in E.164, each once; raises InvalidRequestError, which names the first by its index."""
-    found: dict[str, None] = {}
-    problems: list[str] = []
-    for index, phone in enumerate(phones):
-        try:
-            found[normalise_phone(phone, region)] = None
-        except PhoneError as error:
-            problems.append(f"phones[{index}]: {error.problem}: {error.remedy}")
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise InvalidRequestError(f"{problems[0]}{more}")
-    return list(found)

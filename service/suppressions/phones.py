@@ -1,6 +1,7 @@
 """Phones of people to suppress, read from files: a CSV of contacts, or a list of phones, one a line."""
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.errors import InvalidRequestError
@@ -38,17 +39,22 @@ def _is_list(path: Path, region: str) -> bool:
 
 
 def _read_list(path: Path, region: str) -> list[str]:
-    phones: dict[str, None] = {}
-    problems: list[str] = []
     with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS), ""), start=1):
-            if not line.strip():
-                continue
-            try:
-                phones[normalise_phone(line, region)] = None
-            except PhoneError as error:
-                problems.append(f"file: line {number} {error.problem}: {error.remedy}")
+        lines = enumerate(iter(lambda: file.readline(MAX_LINE_CHARACTERS), ""), start=1)
+        return read_all(((f"file: line {number}", line) for number, line in lines if line.strip()), region)
+
+
+def read_all(phones: Iterable[tuple[str, str]], region: str) -> list[str]:
+    """The phones in E.164, each once. They come with their places; InvalidRequestError names the first that is no
+    phone by its place."""
+    found: dict[str, None] = {}
+    problems: list[str] = []
+    for place, phone in phones:
+        try:
+            found[normalise_phone(phone, region)] = None
+        except PhoneError as error:
+            problems.append(f"{place} {error.problem}: {error.remedy}")
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InvalidRequestError(f"{problems[0]}{more}")
-    return list(phones)
+    return list(found)

@@ -1,13 +1,11 @@
 """The check of a contacts file, as a function and as a program, so that a large file does not block the service.
 
 ``python -m service.uploads.checking`` reads a Task or a Conversion on one line of standard input and writes Messages,
-one per line.
-It exits when its standard input closes, because its caller is gone.
+one per line. It exits when its standard input closes, because its caller is gone.
 """
 
 import csv
 import hashlib
-import io
 import os
 import random
 import sys
@@ -23,7 +21,6 @@ from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.phones.plans import WORLD, find_origin, split_code
 from service.uploads.report import (
-    PHONE_COLUMN,
     ContactError,
     ContactsOptions,
     ContactsReport,
@@ -36,8 +33,8 @@ from service.uploads.report import (
 from service.uploads.rows import is_text
 from service.uploads.tables import RowError, Table
 from service.uploads.workbooks import Conversion, bound_process, convert_workbook
+from service.uploads.writers import PartWriter, RejectedWriter
 
-CHUNK_ROWS = 2000
 PROGRESS_ROWS = 20_000
 
 
@@ -97,12 +94,13 @@ class _Check:
         path, options = Path(self._task.path), self._options
         self._table = table = Table(path, options)
         columns = table.columns
-        self._report = ContactsReport(columns=columns, bytes=path.stat().st_size)
-        self._digest = hashlib.sha256(_join_cells(columns))
+        self._report = ContactsReport(columns=columns, names=table.names, bytes=path.stat().st_size)
+        self._order = sorted(range(len(columns)), key=columns.__getitem__)
+        self._digests = 0
         with ExitStack() as stack:
             stack.callback(table.close)
-            writers = [_PartWriter(part, columns, options.ref_column, stack) for part in parts]
-            rejected = _RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
+            writers = [PartWriter(part, columns, options.ref_column, stack) for part in parts]
+            rejected = RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
             self._run_rows(writers, rejected)
             for writer in writers:
                 writer.flush()
@@ -111,11 +109,13 @@ class _Check:
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
         is_broken = "csv" in self._report.error_kinds
         self._report.is_refused = is_broken or (options.invalid == "reject" and self._report.error_count > 0)
-        if options.invalid == "skip":
+        if not self._report.is_refused:
             self._report.skipped = self._report.error_count
-        if not self._report.recipients and not self._report.is_refused:
-            raise InvalidRequestError(f"file: {_explain_nobody(self._report)}")
-        self._report.rows_digest = self._digest.hexdigest()
+            if not self._report.recipients:
+                raise InvalidRequestError(f"file: {_explain_nobody(self._report)}")
+        # A sum, so that the order of the rows does not matter.
+        digests = self._hash_cells(columns).to_bytes(32) + (self._digests % 2**256).to_bytes(32)
+        self._report.rows_digest = hashlib.sha256(digests).hexdigest()
         phones = sorted(self._first_lines)
         self._report.people_digest = hashlib.sha256(b"".join(phone.to_bytes(8) for phone in phones)).hexdigest()
         if self._task.phones_path:
@@ -123,7 +123,7 @@ class _Check:
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
-    def _run_rows(self, writers: list["_PartWriter"], rejected: "_RejectedWriter | None") -> None:
+    def _run_rows(self, writers: list[PartWriter], rejected: RejectedWriter | None) -> None:
         report, table, sample, count = self._report, self._table, self._sample, 0
         while True:
             try:
@@ -140,7 +140,7 @@ class _Check:
             except RowError as error:
                 self._reject(error, rejected)
             else:
-                self._digest.update(_join_cells(row))
+                self._digests += self._hash_cells(row)
                 phone = row[table.phone_at]
                 if self._left_out and self._leave_out(phone):
                     continue
@@ -149,7 +149,7 @@ class _Check:
                 report.recipients += 1
                 self._count_country(phone)
 
-    def _reject(self, error: RowError, rejected: "_RejectedWriter | None") -> None:
+    def _reject(self, error: RowError, rejected: RejectedWriter | None) -> None:
         found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
         self._report.add_error(found)
         if rejected is not None:
@@ -164,11 +164,19 @@ class _Check:
         try:
             phone = normalise_phone(cell, self._options.region, is_stated=self._options.is_region_stated)
         except PhoneError as error:
-            raise RowError(error.kind, error.problem, error.remedy, table.phone_name, mask_phone(cell)) from error
+            raise RowError(
+                error.kind, error.problem, error.remedy, table.names[table.phone_at], mask_phone(cell)
+            ) from error
         first_line = self._first_lines.setdefault(int(phone), table.line)
         is_new = first_line == table.line or self._accept_duplicate(first_line, phone)
         row[table.phone_at] = phone
         return is_new
+
+    def _hash_cells(self, row: list[str]) -> int:
+        """A row as it is compared with those of other files: its cells by the names of their columns, without
+        surrounding blanks."""
+        text = "\0".join([row[at].strip() for at in self._order])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest())
 
     def _leave_out(self, phone: str) -> bool:
         found = self._left_out.get(int(phone))
@@ -188,13 +196,13 @@ class _Check:
         if policy == "reject":
             problem = f"has the phone of line {first_line} again"
             remedy = "remove one of the two, or send duplicates=first or duplicates=all"
-            raise RowError("duplicate", problem, remedy, self._table.phone_name, mask_phone(phone))
+            raise RowError("duplicate", problem, remedy, self._table.names[self._table.phone_at], mask_phone(phone))
         return policy == "all"
 
     def _explain_characters(self, row: list[str]) -> RowError:
         name, cell = next(
             (name, cell)
-            for name, cell in zip(self._report.columns, row, strict=True)
+            for name, cell in zip(self._table.names, row, strict=True)
             if "\x00" in cell or not is_text(cell)
         )
         if is_text(cell):
@@ -214,69 +222,6 @@ def _explain_nobody(report: ContactsReport) -> str:
     words = {"suppressed": "must not be called", "called": "called lately"}
     counts = ", ".join(f"{count} {words[kind]}" for kind, count in report.left_out_kinds.items())
     return "no row is left to call" + (f" ({counts})" if counts else "") + "".join(f"; {e}" for e in report.errors[:1])
-
-
-def _join_cells(row: list[str]) -> bytes:
-    """A row as it is compared: the number of cells, then the cells without surrounding blanks."""
-    return "\0".join([str(len(row)), *map(str.strip, row), ""]).encode()
-
-
-class _RejectedWriter:
-    """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded."""
-
-    def __init__(self, rejected: Rejected, stack: ExitStack) -> None:
-        file = stack.enter_context(Path(rejected.copy_path).open("w", encoding="utf-8", newline=""))  # noqa: SIM115
-        self._rows = csv.writer(file)
-        self._batch_key = rejected.batch_key
-        self._count = 0
-
-    def add(self, row: list[str]) -> None:
-        self._count += 1
-        line = write_line([cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row])
-        self._rows.writerow((self._batch_key, self._count, line))
-
-
-def write_line(cells: list[str]) -> str:
-    """A line of a CSV with its line end."""
-    text = io.StringIO(newline="")
-    csv.writer(text).writerow(cells)
-    return text.getvalue()
-
-
-class _PartWriter:
-    """Writes one part's two files, ``CHUNK_ROWS`` at a time."""
-
-    def __init__(self, part: Part, columns: list[str], ref_column: str, stack: ExitStack) -> None:
-        self._part = part
-        self._has_reference = bool(ref_column)
-        self._phone_at = columns.index(PHONE_COLUMN)
-        self._names = [name for name in columns if name != PHONE_COLUMN]
-        self._upload, self._copy = (
-            csv.writer(stack.enter_context(Path(path).open("w", encoding="utf-8", newline="")))  # noqa: SIM115
-            for path in (part.upload_path, part.copy_path)
-        )
-        self._upload.writerow([*columns, ref_column] if ref_column else columns)
-        self._upload_rows: list[list[str]] = []
-        self._copy_rows: list[tuple[int, int, str, str]] = []
-        self.count = 0
-
-    def add(self, row: list[str]) -> None:
-        self.count += 1
-        cells = row.copy()
-        phone = cells.pop(self._phone_at)
-        parameters = msgspec.json.encode(dict(zip(self._names, cells, strict=True))).decode()
-        self._copy_rows.append((self._part.batch_key, self.count, phone, parameters))
-        if self._has_reference:
-            row.append(f"{self._part.ref_token}-{self.count}")
-        self._upload_rows.append(row)
-        if len(self._upload_rows) >= CHUNK_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        self._upload.writerows(self._upload_rows)
-        self._copy.writerows(self._copy_rows)
-        self._upload_rows.clear()
-        self._copy_rows.clear()
 
 
 def main() -> None:

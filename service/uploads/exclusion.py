@@ -24,7 +24,6 @@ from service.uploads.storing import remove_phones, replace_held_file
 logger = structlog.get_logger()
 
 CHUNK_PHONES = 10_000
-NO_SUPPRESSION = 0
 
 
 class Comparison(NamedTuple):
@@ -39,6 +38,7 @@ async def compare_people(
     phones_path: Path,
     left_out_path: Path,
     *,
+    has_suppressions: bool,
     called_within: timedelta | None,
     skip_called_within: timedelta | None,
 ) -> Comparison:
@@ -46,7 +46,6 @@ async def compare_people(
     Writes those to leave out, each with the kind and why."""
     now = datetime.now(UTC)
     queries, pool = database.queries, database.pool
-    has_suppressions = await queries.get_last_suppression(pool) > NO_SUPPRESSION
     people, outcomes, left_out = 0, Counter[str](), 0
     with phones_path.open() as source, left_out_path.open("w", newline="") as target:
         writer = csv.writer(target)

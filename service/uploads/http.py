@@ -5,7 +5,6 @@ from datetime import timedelta
 from typing import Any, get_args
 
 import msgspec
-from phonenumbers import SUPPORTED_REGIONS
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,7 +12,7 @@ from service.errors import ConflictError, DuplicateRequestError, InvalidRequestE
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
 from service.uploads.files import ReceivedFile, keep_file, receive_form
-from service.uploads.report import ContactError, Duplicate, Duplicates, FileSummary, Invalid, LeftOut
+from service.uploads.report import ContactError, ContactsReport, Duplicate, Duplicates, FileSummary, Invalid, LeftOut
 from service.uploads.storing import Uploaded, UploadRequest
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
@@ -24,6 +23,7 @@ from service.web.parameters import (
     Number,
     Parameter,
     Percent,
+    Region,
     Text,
     refuse_body,
     refuse_fields_in_headers,
@@ -55,19 +55,6 @@ class IdempotencyKey(Parameter[str, None]):
         return match[1] or match[2]
 
 
-class Region(Parameter[str, None]):
-    """A country."""
-
-    def __init__(self, name: str, description: str) -> None:
-        super().__init__(name, description, "a country's two letters, such as IN", {"type": "string"}, None)
-
-    def _parse(self, text: str) -> str:
-        region = text.strip().upper()
-        if region not in SUPPORTED_REGIONS:
-            raise ValueError(text)
-        return region
-
-
 class Duration(Parameter[timedelta, None]):
     """A time in days or hours, such as 7d or 36h."""
 
@@ -85,59 +72,54 @@ class Duration(Parameter[timedelta, None]):
         return duration
 
 
-IDEMPOTENCY_KEY = IdempotencyKey().but(example='"march-follow-ups-1"')
-AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).but(example=123)
-NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).but(example="March Follow Ups")
-DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").but(
-    example=True,
-    words=(
-        "dry",
-        "simulate",
-        "simulation",
-        "preview",
-        "validate",
-        "validation",
-        "verify",
-        "check",
-        "mock",
-        "noop",
-        "draft",
-    ),
+IDEMPOTENCY_KEY = IdempotencyKey().with_hints(example='"march-follow-ups-1"')
+AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).with_hints(
+    example=123
 )
+NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).with_hints(
+    example="March Follow Ups"
+)
+DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").with_hints(
+    example=True,
+    words=("dry", "simulate", "simulation", "preview", "validate", "validation", "verify", "check", "mock", "noop",
+           "draft"),
+)  # fmt: skip
 DUPLICATES = Choice[Duplicates, Duplicates](
     "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
     get_args(Duplicates), default="reject",
-).but(example="reject", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
-ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on").but(example=False)
+).with_hints(example="reject", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
+ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on").with_hints(example=False)
 FORCE = Flag(
     "force", "Call these people again, although the same file was uploaded within 24 hours, or may have been sent"
-).but(example=False)
+).with_hints(example=False)
 TEST_RECIPIENTS = Number(
     "test_recipients", "Call a random sample of this size, and hold the rest for `…/promote`; 0: call all",
     default=0, minimum=0, maximum=MAX_ROWS,
-).but(example=20, words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap"))  # fmt: skip
+).with_hints(
+    example=20, words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap")
+)  # fmt: skip
 PROMOTE_AT_SUCCESS_RATE = Percent(
     "promote_at_success_rate",
     "With `test_recipients`: call the rest once the test batch is `complete` with at least this percentage",
     default=None,
-).but(example=60, words=("promote", "threshold"))
-REGION = Region("region", "The country of the phones without a country code; otherwise `OUTCOMES_DEFAULT_REGION`").but(
-    example="IN", words=("country",)
-)
+).with_hints(example=60, words=("promote", "threshold"))
+REGION = Region(
+    "region", "The country of the phones without a country code; otherwise `OUTCOMES_DEFAULT_REGION`"
+).with_hints(example="IN", words=("country",))
 INVALID = Choice[Invalid, Invalid](
     "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
     default="reject",
-).but(example="reject", words=("errors",))  # fmt: skip
+).with_hints(example="reject", words=("error", "errors"))  # fmt: skip
 PHONE_COLUMN = Text(
     "phone_column", "The name of the column with the phones; it goes out as `customer_phone`", default=None, maximum=500
-).but(example="customer_phone", words=("phonecolumn",))
-SHEET = Text("sheet", "The sheet of a workbook; otherwise its first", default=None, maximum=200).but(
+).with_hints(example="customer_phone", words=("phone", "column"))
+SHEET = Text("sheet", "The sheet of a workbook; otherwise its first", default=None, maximum=200).with_hints(
     example="Sheet1", words=("sheet", "worksheet", "tab")
 )
 CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
-).but(example="7d", words=("called",))
-SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").but(
+).with_hints(example="7d", words=("called",))
+SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").with_hints(
     example="7d", words=("recent", "recently", "cooldown")
 )
 FIELDS: tuple[Parameter[Any, Any], ...] = (
@@ -146,22 +128,9 @@ FIELDS: tuple[Parameter[Any, Any], ...] = (
 )  # fmt: skip
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
 REFUSED = dict.fromkeys(
-    (
-        "schedule",
-        "scheduled",
-        "scheduling",
-        "delay",
-        "later",
-        "start",
-        "starts",
-        "begin",
-        "send",
-        "hold",
-        "before",
-        "wait",
-    ),
-    AT_ONCE,
-)
+    ("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin", "send", "hold", "before",
+     "wait"), AT_ONCE,
+)  # fmt: skip
 """Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
 
 
@@ -217,15 +186,13 @@ class Uploads:
 
     async def upload(self, request: Request) -> Response:
         """Sends a CSV to the provider and returns its answer. With ``dry_run`` it only returns a report on the file."""
-        async with receive_form(request) as form, keep_file(form) as file:
+        async with receive_form(request) as form:
             fields = Fields(request, form, (*FIELDS, IDEMPOTENCY_KEY), REFUSED)
-            asked = _read_request(request, fields, file)
-            if fields.read(DRY_RUN):
-                report, refusal = await self._uploader.check(asked)
-                is_valid = refusal is None and not report.is_refused
-                found = {name: getattr(report, name) for name in DryRun.__struct_fields__ if hasattr(report, name)}
-                return JsonResponse(One(DryRun(valid=is_valid, columns_refused=refusal, **found)))
-            uploaded = await self._uploader.upload(asked)
+            async with keep_file(form) as file:
+                asked = _read_request(request, fields, file)
+                if fields.read(DRY_RUN):
+                    return JsonResponse(One(_show_check(*await self._uploader.check(asked))))
+                uploaded = await self._uploader.upload(asked)
         headers = {"idempotency-replayed": "true"} if uploaded.is_repeated else {}
         return JsonResponse(One(_show(uploaded)), headers=headers)
 
@@ -234,6 +201,11 @@ class Uploads:
         refuse_fields_in_headers(request, FIELDS)
         await refuse_body(request, "a promotion takes none, and calls the rest for real: send it empty")
         return JsonResponse(One(_show(await self._uploader.promote(BATCH_ID.read(request)))))
+
+
+def _show_check(report: ContactsReport, refusal: str | None) -> DryRun:
+    found = {name: getattr(report, name) for name in DryRun.__struct_fields__ if hasattr(report, name)}
+    return DryRun(valid=refusal is None and not report.is_refused, columns_refused=refusal, **found)
 
 
 def _show(uploaded: Uploaded) -> UploadedBatch:

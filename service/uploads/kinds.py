@@ -82,7 +82,7 @@ def _refuse_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             kind = archive.read("mimetype")[:100] if archive.NameToInfo.get("mimetype") and _is_small(archive) else b""
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, OSError, ValueError, EOFError) as error:
         raise InvalidRequestError(
             "file: is a damaged workbook or zip archive, perhaps cut off on its way: save it again, and send it again"
         ) from error

@@ -131,6 +131,8 @@ class ContactsReport(FileSummary, kw_only=True):
     """The report on a file. The lists hold the first 100; the counts cover all."""
 
     columns: list[str]
+    names: list[str]
+    """The columns as the file names them; the phone's may have another name there."""
     bytes: int = 0
     errors: list[ContactError] = []
     duplicates: list[Duplicate] = []
@@ -139,7 +141,7 @@ class ContactsReport(FileSummary, kw_only=True):
     """Whether it has errors and rows with errors are not skipped."""
     part_counts: list[int] = []
     rows_digest: str = ""
-    """SHA-256, in hex, of the columns and the normalised rows; encoding and delimiter do not change it."""
+    """SHA-256, in hex, of the columns and the normalised rows; their order, encoding and delimiter do not change it."""
     people_digest: str = ""
     """SHA-256, in hex, of the sorted phones."""
 

@@ -12,9 +12,9 @@ from starlette.responses import Response, StreamingResponse
 
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.store.database import Database
-from service.uploads.checking import write_line
 from service.uploads.report import ERROR_COLUMN, FileSummary, read_summary
 from service.uploads.resolution import Resolver
+from service.uploads.writers import write_line
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Choice, Id, Number, read_json
 from service.web.responses import JsonResponse, One, Page, Time, to_page
@@ -118,14 +118,14 @@ class UploadStates:
         """The rows that an upload with ``invalid=skip`` left out, each with its ``error``. Correct them, and upload the
         file. The rows are deleted after 30 days."""
         upload_id = UPLOAD_ID.read(request)
-        report = await self._database.queries.get_upload_report(self._database.pool, batch_key=upload_id)
+        columns = await self._database.queries.get_file_columns(self._database.pool, batch_key=upload_id)
         lines = self._list_rejected(upload_id)
         first = await anext(lines, None)
-        if report is None or first is None:
+        if columns is None or first is None:
             raise NotFoundError(f"Upload {upload_id} left out no rows because of errors, or they were deleted since")
 
         async def write() -> AsyncIterator[str]:
-            yield "\ufeff" + write_line([*report["columns"], ERROR_COLUMN])
+            yield "\ufeff" + write_line([*columns, ERROR_COLUMN])
             yield first
             async for line in lines:
                 yield line

@@ -160,7 +160,7 @@ async def _store_part(database: Database, connection: Connection, stored: Stored
 async def _store_report(database: Database, connection: Connection, report: ContactsReport, rejected: Rejected) -> None:
     summary = msgspec.json.encode(report.summarise()).decode()
     await database.queries.insert_upload_report(
-        connection, batch_key=rejected.batch_key, report=summary, columns=report.columns
+        connection, batch_key=rejected.batch_key, report=summary, columns=report.names
     )
     if report.skipped:
         await connection.copy_to_table(

@@ -1,55 +1,25 @@
-"""Tables: the header of a contacts file, its phone column, and its rows without what is empty.
+"""Tables: the rows of a contacts file without what is empty, under the columns as they go out.
 
 Blank lines and rows, and columns without a name and content, are left out and counted. Whatever the phone column is
 called in the file, it goes out as ``customer_phone``.
 """
 
-import csv
-import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from service.counts import count
-from service.errors import InvalidRequestError
-from service.phones.parsing import PhoneError, normalise_phone
-from service.spelling import find_near, reduce, split_words
-from service.uploads.encodings import find_encoding
-from service.uploads.kinds import is_workbook
-from service.uploads.report import PHONE_COLUMN, ContactsOptions
-from service.uploads.rows import DELIMITERS, Dialect, Rows, find_stated_delimiter, is_text
-
-MAX_COLUMNS = 2000
-MAX_NAME_CHARACTERS = 500
-MAX_NOTE_CELLS = 2
-JOINERS = "\u200c\u200d"
-"""They are part of how words are spelt in many scripts."""
-DOUBLE_MARK = "ï»¿"
-"""A byte order mark that was read as Windows-1252 and written again."""
-SEARCHED_ROWS = 100
-"""In which a header or a column of phones is looked for."""
-SHOWN_COLUMNS = 20
-LONG_NUMBER = 7
-PHONE_WORDS = frozenset(
-    [
-        "phone",
-        "phones",
-        "mobile",
-        "mobil",
-        "movil",
-        "móvil",
-        "cell",
-        "cellphone",
-        "tel",
-        "telephone",
-        "telefon",
-        "telefono",
-        "teléfono",
-        "whatsapp",
-        "msisdn",
-        "handy",
-    ]
+from service.uploads.headers import (
+    LONG_NUMBER,
+    check_names,
+    clean,
+    count_digits,
+    find_header,
+    find_phone_column,
+    to_letters,
 )
+from service.uploads.report import PHONE_COLUMN, ContactsOptions
+from service.uploads.rows import Rows
+
+MAX_NOTE_CELLS = 2
 
 
 class RowError(Exception):
@@ -64,13 +34,6 @@ class RowError(Exception):
         self.value = value
 
 
-class _Header(NamedTuple):
-    dialect: Dialect
-    cells: list[str]
-    names: list[str]
-    line: int
-
-
 class Table:
     """The columns of a file as they go out, and its rows. Call ``next_row`` until it returns None, then ``close``.
 
@@ -78,18 +41,18 @@ class Table:
     """
 
     def __init__(self, path: Path, options: ContactsOptions) -> None:
-        header = _find_header(path, options)
-        phone_at = _find_phone_column(path, header, options)
-        self.phone_name = header.names[phone_at]
-        """The phone column's name in the file."""
+        header = find_header(path, options)
+        phone_at = find_phone_column(path, header, options)
         names = [PHONE_COLUMN if at == phone_at else name for at, name in enumerate(header.names)]
-        _check_names(names, header.line, options)
+        check_names(names, header.line, options)
         self._width = len(names)
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
         dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
         self._kept = [at for at in range(len(names)) if at not in dropped]
         self.columns = [names[at] for at in self._kept]
+        self.names = [header.names[at] for at in self._kept]
+        """The same columns as the file names them."""
         self.phone_at = self.columns.index(PHONE_COLUMN)
         self.empty_rows = 0
         self.empty_columns = len(self._nameless)
@@ -100,10 +63,9 @@ class Table:
         self._raw: list[str] = []
         self.text = ""
         """The last row's cells in one text."""
-        while True:
+        self._rows.next_row()
+        while self._rows.line < header.line:
             self._rows.next_row()
-            if self._rows.line >= header.line:
-                break
 
     @property
     def line(self) -> int:
@@ -136,7 +98,7 @@ class Table:
         for at in self._nameless:
             if clean(row[at]):
                 raise RowError(
-                    "nameless", f"has a cell in column {at + 1} ({_letter(at)}), which has no name",
+                    "nameless", f"has a cell in column {at + 1} ({to_letters(at)}), which has no name",
                     "name the column in the header, or remove the cell",
                 )  # fmt: skip
         return row if len(self._kept) == self._width else [row[at] for at in self._kept]
@@ -166,7 +128,7 @@ class Table:
             return row + [""] * (self._width - len(row))
         problem = f"has {count(len(row), 'cell')}, the header {self._width}"
         filled = sum(bool(clean(cell)) for cell in row)
-        is_text_alone = filled <= MAX_NOTE_CELLS and _count_digits(self.text) < LONG_NUMBER
+        is_text_alone = filled <= MAX_NOTE_CELLS and count_digits(self.text) < LONG_NUMBER
         if len(row) < self._width and is_text_alone and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
@@ -174,7 +136,7 @@ class Table:
     def _refuse_padded_note(self, row: list[str]) -> None:
         """Refuses a row of a sheet that holds one cell, which is no phone, below an empty row."""
         filled = [cell for cell in row if clean(cell)]
-        if len(filled) == 1 < self._width - 1 and _count_digits(row[self._kept[self.phone_at]]) < LONG_NUMBER:
+        if len(filled) == 1 < self._width - 1 and count_digits(row[self._kept[self.phone_at]]) < LONG_NUMBER:
             raise RowError(
                 "note",
                 "has one cell below an empty row: it seems to be a note",
@@ -184,214 +146,5 @@ class Table:
     def _note_guess(self, row: list[str]) -> None:
         for at, cell in enumerate(row):
             if not cell.isascii():
-                self._guessed = f"column {_letter(at)} on line {self.line}"
+                self._guessed = f"column {to_letters(at)} on line {self.line}"
                 return
-
-
-def _find_header(path: Path, options: ContactsOptions) -> _Header:
-    """The first row that is not blank, read with the delimiter that gives the phone's column, or else the most."""
-    if is_workbook(path):
-        raise InvalidRequestError("file: is an Excel workbook, and a CSV is needed here: save it as CSV UTF-8")
-    encoding = find_encoding(path)
-    stated = find_stated_delimiter(path, encoding)
-    found: list[_Header] = []
-    problem: csv.Error | None = None
-    for delimiter in stated or DELIMITERS:
-        dialect = Dialect(encoding, delimiter, bool(stated), options.counts_rows)
-        try:
-            header = next(_list_rows(path, dialect), None)
-        except csv.Error as error:
-            problem = error
-            continue
-        if header is None:
-            raise InvalidRequestError(f"file: is empty; its first line names the columns, {PHONE_COLUMN} among them")
-        found.append(header)
-    if not found:
-        raise InvalidRequestError(f"file: line 1 is not valid CSV: {problem}")
-    return max(found, key=lambda header: (_match_phone(header.names, options) is not None, len(header.names)))
-
-
-def _list_rows(path: Path, dialect: Dialect) -> Iterator[_Header]:
-    """The rows that are not blank, as if each was the header."""
-    rows = Rows(path, dialect)
-    try:
-        while (cells := rows.next_row()) is not None:
-            names = [clean(cell).removeprefix(DOUBLE_MARK) for cell in cells]
-            if any(names):
-                yield _Header(dialect, cells, names, rows.line)
-    finally:
-        rows.close()
-
-
-def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
-    """The place of the phone's column; None where there is none, or it is not certain."""
-    wanted = clean(options.phone_column) or PHONE_COLUMN
-    if wanted in names:
-        return names.index(wanted)
-    near = [
-        at
-        for at, name in enumerate(names)
-        if fold_name(name) == fold_name(wanted) and "\x00" not in name and is_text(name)
-    ]
-    return near[0] if len(near) == 1 else None
-
-
-def fold_name(name: str) -> str:
-    """A name without accents too, which are marks of their own in NFKD; unchanged where nothing would be left."""
-    return reduce(unicodedata.normalize("NFKD", name)) or name
-
-
-def _find_phone_column(path: Path, header: _Header, options: ContactsOptions) -> int:
-    at = _match_phone(header.names, options)
-    if at is None:
-        raise InvalidRequestError(f"file: {_explain_missing(path, header, options)}")
-    if options.phone_column and header.names[at] != PHONE_COLUMN and PHONE_COLUMN in header.names:
-        raise InvalidRequestError(
-            f"file: line {header.line} has a column {PHONE_COLUMN!r}, and {header.names[at]!r} goes out under that "
-            f"name: rename or remove the column {PHONE_COLUMN!r}, or leave phone_column out to call its phones"
-        )
-    return at
-
-
-def _explain_missing(path: Path, header: _Header, options: ContactsOptions) -> str:
-    """Why there is no phone's column, and what to do. Names of columns are quoted, contacts are not."""
-    if later := _find_later_header(path, header, options):
-        lines = f"line {header.line}" if later == header.line + 1 else f"lines {header.line} to {later - 1}"
-        return f"line {later} seems to be the header: remove {lines}"
-    names = [name for name in header.names if name]
-    if any(_count_digits(name) >= LONG_NUMBER for name in names):  # a contact
-        return (
-            f"line {header.line} holds a contact, and names no columns: put a line above it that does, "
-            f"{PHONE_COLUMN} among them"
-        )
-    if options.phone_column:
-        near = find_near(options.phone_column, names)
-        hint = f"did you mean {near!r}?" if near else f"it has {_quote(names)}"
-        return f"line {header.line} has no column {options.phone_column[:50]!r}; {hint}"
-    suggestion = _suggest_columns(header, _find_number_columns(path, header, options.region))
-    return f"line {header.line} has no column {PHONE_COLUMN!r}; {suggestion}"
-
-
-def _suggest_columns(header: _Header, numbers: list[str]) -> str:
-    if not all(numbers):
-        at = header.names.index("")
-        return f"column {at + 1} ({_letter(at)}) has no name: name it {PHONE_COLUMN} if it holds the phones"
-    if len(numbers) == 1:
-        return f"{numbers[0]!r} holds phone numbers: send phone_column={numbers[0]}"
-    if numbers:
-        return f"{_quote(numbers)} hold phone numbers: send one of them, such as phone_column={numbers[0]}"
-    return f"it has {_quote(list(filter(None, header.names)))}. Name the one with the phones: phone_column=NAME"
-
-
-def _find_later_header(path: Path, header: _Header, options: ContactsOptions) -> int | None:
-    """The line of a later row that has the phone's column, or has more cells than the first, and names a phone
-    or stands above one."""
-    candidates = header.dialect.delimiter if header.dialect.skipped_lines else DELIMITERS
-    for delimiter in candidates:
-        try:
-            above = header
-            for number, row in enumerate(_list_rows(path, header.dialect._replace(delimiter=delimiter))):
-                if number and (_match_phone(row.names, options) is not None or _names_phone(row, header)):
-                    return row.line
-                if (
-                    number > 1
-                    and _is_header(above, header)
-                    and any(_is_phone(cell, options.region) for cell in row.names)
-                ):
-                    return above.line
-                above = row
-                if number == SEARCHED_ROWS:
-                    break
-        except csv.Error:
-            continue
-    return None
-
-
-def _names_phone(row: _Header, first: _Header) -> bool:
-    return _is_header(row, first) and any(PHONE_WORDS & set(split_words(name)) for name in row.names)
-
-
-def _is_header(row: _Header, first: _Header) -> bool:
-    """Whether a row may name columns, and the first row of the file does not, since it has fewer cells."""
-    is_wide = sum(map(bool, row.names)) > max(1, sum(map(bool, first.names)))
-    return is_wide and not any(map(_count_digits, row.names))
-
-
-def _find_number_columns(path: Path, header: _Header, region: str) -> list[str]:
-    """The names of columns that mostly hold phones; only those that are named like one, where there are some.
-
-    "" stands for a column without a name."""
-    filled, phones = [0] * len(header.names), [0] * len(header.names)
-    try:
-        for number, row in enumerate(_list_rows(path, header.dialect)):
-            for at, cell in enumerate(row.names[: len(filled)]):
-                if number and cell:
-                    filled[at] += 1
-                    phones[at] += _is_phone(cell, region)
-            if number == SEARCHED_ROWS:
-                break
-    except csv.Error:
-        pass
-    found = [
-        name for at, name in enumerate(header.names) if phones[at] and 2 * phones[at] >= filled[at]
-    ]  # fmt: skip
-    named = [name for name in found if PHONE_WORDS & set(split_words(name))]
-    return named or found
-
-
-def _is_phone(cell: str, region: str) -> bool:
-    try:
-        normalise_phone(cell, region)
-    except PhoneError as error:
-        return error.kind in {"phone_country", "phone_unused", "phone_scientific", "phone_several"} and (
-            _count_digits(cell) > LONG_NUMBER or error.kind == "phone_scientific"
-        )
-    return True
-
-
-def _check_names(names: list[str], line: int, options: ContactsOptions) -> None:
-    if not all(map(is_text, names)):
-        at = next(at for at, name in enumerate(names) if not is_text(name))
-        raise InvalidRequestError(
-            f"file: line {line}, column {at + 1} ({_letter(at)}): is not UTF-8: save the file as CSV UTF-8"
-        )
-    if len(names) > MAX_COLUMNS:
-        raise InvalidRequestError(f"file: line {line} has {len(names)} columns, more than {MAX_COLUMNS}")
-    seen: set[str] = set()
-    for position, name in enumerate(names, start=1):
-        where = f"file: line {line}, column {position}:"
-        if "\x00" in name or len(name) > MAX_NAME_CHARACTERS:
-            raise InvalidRequestError(f"{where} has no usable name")
-        if name and name in seen:
-            raise InvalidRequestError(f"{where} {name!r} is there twice; every column needs its own name")
-        if name and name == options.ref_column:
-            raise InvalidRequestError(
-                f"{where} {name!r} is reserved for the reference that this service adds; "
-                "rename it, or set OUTCOMES_REF_COLUMN"
-            )
-        seen.add(name)
-
-
-def clean(cell: str) -> str:
-    """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC."""
-    if cell.isascii():
-        return cell.strip()
-    visible = "".join(one for one in cell if one in JOINERS or (unicodedata.category(one) != "Cf" and one != "\ufe0f"))
-    return unicodedata.normalize("NFC", visible).strip()
-
-
-def _count_digits(text: str) -> int:
-    return sum(map(str.isdigit, text))
-
-
-def _letter(at: int) -> str:
-    """The column's letters in a spreadsheet: A, B, …, Z, AA."""
-    letters, rest = "", at + 1
-    while rest:
-        rest, place = divmod(rest - 1, 26)
-        letters = chr(ord("A") + place) + letters
-    return letters
-
-
-def _quote(names: list[str]) -> str:
-    return ", ".join(repr(name[:50]) for name in names[:SHOWN_COLUMNS]) or "none"

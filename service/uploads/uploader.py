@@ -14,10 +14,9 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
-import msgspec
 import structlog
 
 from service.access.audit import record_audit
@@ -37,12 +36,13 @@ from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
 from service.uploads.columns import check_columns
-from service.uploads.contacts import check_contacts, read_columns, read_workbook
-from service.uploads.exclusion import NO_SUPPRESSION, compare_people, mark_suppressed
+from service.uploads.contacts import check_contacts
+from service.uploads.exclusion import compare_people, mark_suppressed
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
-from service.uploads.report import ERROR_COLUMN, ContactsOptions, ContactsReport, Part, Rejected, read_summary
+from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, read_summary
 from service.uploads.sending import Sender
+from service.uploads.sources import Source, open_source
 from service.uploads.storing import StoredPart, Uploaded, UploadRequest, explain_repeat, restore_file, store_parts
 
 logger = structlog.get_logger()
@@ -50,14 +50,6 @@ logger = structlog.get_logger()
 PROMOTION_SECONDS = 5.0
 CALLED_WITHIN = timedelta(days=7)
 """For a dry run that does not say."""
-
-
-class Source(NamedTuple):
-    """A file to read: a CSV, how to read it, and its columns as they go out."""
-
-    path: Path
-    options: ContactsOptions
-    columns: list[str]
 
 
 class Uploader:
@@ -74,7 +66,9 @@ class Uploader:
         called_within = request.called_within or request.skip_called_within or CALLED_WITHIN
         source = await self._open(request)
         with make_folder() as folder:
-            report = await self._check_people(request, source, Path(folder), called_within=called_within)
+            report = await self._check_people(
+                request, source, Path(folder), await self._find_last_suppression(), called_within=called_within
+            )
         try:
             await self._check_columns(request, report.columns)
         except InvalidRequestError as error:
@@ -137,11 +131,12 @@ class Uploader:
         await self._check_columns(request, source.columns)
         folder = Path(parts[0].copy_path).parent
         rejected = Rejected(batch_key=parts[0].batch_key, copy_path=str(folder / "rejected.copy"))
-        last_suppression = await self._database.queries.get_last_suppression(self._database.pool)
+        last_suppression = await self._find_last_suppression()
         report = await self._check_people(
             request,
             source,
             folder,
+            last_suppression,
             tuple(parts),
             rejected,
             called_within=request.called_within,
@@ -159,6 +154,7 @@ class Uploader:
         request: UploadRequest,
         source: Source,
         folder: Path,
+        last_suppression: int,
         parts: tuple[Part, ...] = (),
         rejected: Rejected | None = None,
         *,
@@ -167,7 +163,6 @@ class Uploader:
     ) -> ContactsReport:
         """The report on a file, without the people who are not called. It is checked again only if there are some."""
         phones, left_out = folder / "phones", folder / "left_out"
-        needs_comparison = called_within or request.skip_called_within or await self._has_suppressions()
 
         async def check(**paths: str) -> ContactsReport:
             return await check_contacts(
@@ -181,7 +176,7 @@ class Uploader:
                 **paths,
             )
 
-        if not needs_comparison:
+        if not (called_within or request.skip_called_within or last_suppression):
             return await check()
         report = await check(phones_path=str(phones))
         if parts and report.is_refused:
@@ -190,6 +185,7 @@ class Uploader:
             self._database,
             phones,
             left_out,
+            has_suppressions=last_suppression > 0,
             called_within=called_within,
             skip_called_within=request.skip_called_within,
         )
@@ -198,9 +194,10 @@ class Uploader:
         report.called = compared.called
         return report
 
-    async def _has_suppressions(self) -> bool:
+    async def _find_last_suppression(self) -> int:
+        """The number of the last suppression; 0 where the list is empty."""
         last: int = await self._database.queries.get_last_suppression(self._database.pool)
-        return last > NO_SUPPRESSION
+        return last
 
     async def _check_columns(self, request: UploadRequest, columns: list[str]) -> None:
         pool = self._database.pool
@@ -212,24 +209,8 @@ class Uploader:
         return self._sender
 
     async def _open(self, request: UploadRequest) -> Source:
-        """The file as a CSV with its columns. Raises InvalidRequestError for one that is no table of contacts."""
-        path, options = request.path, self._options(request)
-        if sheet := await read_workbook(path, request.sheet):
-            path, notes = sheet
-            options = msgspec.structs.replace(options, counts_rows=True, notes=tuple(notes))
-        elif request.sheet:
-            options = msgspec.structs.replace(options, notes=("sheet: is not used, since the file is no workbook",))
-        columns = await asyncio.to_thread(read_columns, path, options)
-        is_given_back = columns[-1] == ERROR_COLUMN and not request.accept_columns
-        if is_given_back and await self._has_columns_without_errors(request.agent_id):
-            options = msgspec.structs.replace(options, dropped_column=ERROR_COLUMN)
-            columns.pop()
-        return Source(path, options, columns)
-
-    async def _has_columns_without_errors(self, agent_id: int) -> bool:
-        """Whether a column of errors comes from rows that an upload gave back, and is none of the agent's own."""
-        binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=agent_id)
-        return binding is not None and ERROR_COLUMN not in binding["columns"]
+        binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=request.agent_id)
+        return await open_source(request, self._options(request), binding["columns"] if binding else None)
 
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 import msgspec
+from phonenumbers import SUPPORTED_REGIONS
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
@@ -47,7 +48,7 @@ class Parameter(Generic[Value, Default]):
         self.schema = schema if default is None else schema | {"default": default}
         self.default = default
 
-    def but(self, *, example: Any = None, words: tuple[str, ...] = ()) -> Self:
+    def with_hints(self, *, example: Any = None, words: tuple[str, ...] = ()) -> Self:
         """The same with an example for the API's document, and with ``words``."""
         other = copy(self)
         if example is not None:
@@ -142,6 +143,19 @@ class Text(Parameter[str, Default]):
         if not 0 < len(text) <= self._maximum or "\x00" in text:
             raise ValueError(text)
         return text
+
+
+class Region(Parameter[str, None]):
+    """A country."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(name, description, "a country's two letters, such as IN", {"type": "string"}, None)
+
+    def _parse(self, text: str) -> str:
+        region = text.strip().upper()
+        if region not in SUPPORTED_REGIONS:
+            raise ValueError(text)
+        return region
 
 
 class Free(Parameter[str, None]):
@@ -280,18 +294,16 @@ def _refuse_slip(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
 
 def refuse_fields_in_headers(request: Request, declared: tuple[Parameter[Any, Any], ...]) -> None:
     """Raises InvalidRequestError for a header with the name of a field, or with a slip in that of another header."""
+    by_letters = {reduce(parameter.name): parameter for parameter in declared}
+    headers = [parameter.name for parameter in declared if parameter.place == "header"]
     for name in request.headers:
         letters = reduce(name).removeprefix("x").removeprefix("outcomes")
-        for parameter in declared:
-            is_header = parameter.place == "header"
-            is_near = is_header and find_near(letters, [parameter.name], MEANT) is not None
-            if letters != reduce(parameter.name) and not is_near:
-                continue
-            if not (is_header and name == parameter.name.lower()):
-                place = "the header" if is_header else "the form's field"
-                raise InvalidRequestError(
-                    f"{name}: is not a header of this call; did you mean {place} {parameter.name}?"
-                )
+        near = find_near(letters, headers, MEANT)
+        meant = by_letters.get(reduce(near) if near else letters)
+        if meant is None or (meant.place == "header" and name == meant.name.lower()):
+            continue
+        place = "the header" if meant.place == "header" else "the form's field"
+        raise InvalidRequestError(f"{name}: is not a header of this call; did you mean {place} {meant.name}?")
 
 
 async def refuse_body(request: Request, reason: str) -> None:

@@ -1,6 +1,6 @@
--- People who must not be called. Whoever suppresses a person marks the rows of uploads that are stored and not yet sent;
--- whoever stores an upload compares it with the list afterwards. suppressions_lock orders the two: at least one of them
--- sees the other, and from the commit of a suppression no sending begins that includes the person.
+-- People who must not be called. A transaction that suppresses a person marks their rows in uploads that are stored and not
+-- yet sent. One that stores an upload compares it with the list afterwards. suppressions_lock orders the two: at least one
+-- of them sees the other, and from the commit of a suppression no sending begins that includes the person.
 --
 -- The lock is taken before any other, and held for a few milliseconds, never over a round trip.
 
@@ -138,7 +138,7 @@ END
 $$;
 
 -- Marks the rows of a stored upload whose people are suppressed. p_after: only by suppressions with a higher number, since
--- the file was compared with the others. Waits for whoever is suppressing people now, as they cannot see the upload.
+-- the file was compared with the others. Waits for transactions that are suppressing people now, which cannot see the upload.
 CREATE OR REPLACE FUNCTION wait_for_suppressions() RETURNS void
 LANGUAGE plpgsql
 AS $$ BEGIN LOCK TABLE suppressions_lock IN SHARE UPDATE EXCLUSIVE MODE; END $$;

@@ -58,9 +58,9 @@ SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
 -- What was found in the file of an upload; batch_key is that of the main batch.
 INSERT INTO upload_reports (batch_key, report, columns) VALUES (:batch_key, :report, :columns);
 
--- name: get_upload_report(batch_key)^
--- What was found in the file of an upload, which a test batch shares with its main batch.
-SELECT r.report, r.columns
+-- name: get_file_columns(batch_key)$
+-- The columns of an upload's file, which a test batch shares with its main batch; null for an upload without a report.
+SELECT r.columns
 FROM batches AS b
 JOIN upload_reports AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
 WHERE b.batch_key = :batch_key;

@@ -219,7 +219,7 @@ async def test_progress_takes_one_line_where_nobody_watches(database_url: str) -
     for command, line in (
         ("verify", r"Verified: 0 rows in \S+ s, 0 per second\n"),
         ("rebuild", r"Rebuilt: 0 rows in \S+ s, 0 per second\n"),
-        ("reattribute", r"Placed: 0 rows in \S+ s, 0 per second\n"),
+        ("reattribute", r"Attributed: 0 rows in \S+ s, 0 per second\n"),
     ):
         finished = await run(OUTCOMES, command, OUTCOMES_DATABASE_URL=database_url)
         assert finished.status == 0, finished

@@ -22,9 +22,9 @@ from service.formant.events import STATUSES
 from service.formant.signature import SignatureVerifier, Signed, read_signatures, sign
 from service.privacy.http import Person
 from service.sandbox import sample_contacts
+from service.spelling import reduce
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
 from service.uploads.states_http import Resolution
-from service.uploads.tables import fold_name
 from service.web.parameters import Parameter, read_json
 from tests.factories import RECEIVED, encode, make_payload
 from tests.formant.decoding import check as check_event
@@ -69,7 +69,7 @@ def check_file(file: bytes) -> None:
     assert report.recipients or report.error_count
     for finding in report.errors:
         assert finding.line > 1
-        is_phone = finding.column is not None and fold_name(finding.column) == fold_name(PHONE_COLUMN)
+        is_phone = finding.column is not None and reduce(finding.column) == reduce(PHONE_COLUMN)
         assert is_phone or finding.column in (None, *report.columns)
         assert finding.problem
     for contact in contacts:

@@ -1,4 +1,4 @@
-"""Rules of agents: whoever says in a call that they must not be called again is suppressed, once, and stays so."""
+"""Rules of agents: a person who says in a call that they must not be called again is suppressed, once, and stays so."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

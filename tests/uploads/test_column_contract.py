@@ -80,6 +80,18 @@ async def test_an_upload_that_the_provider_refused_fixes_nothing(start_service: 
         assert (await upload(service, CONTACTS, name="May")).status_code == 200
 
 
+async def test_columns_bind_while_any_upload_that_used_them_has_not_failed(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service) as (service, _):
+        assert (await upload(service)).status_code == 200
+        assert (await upload(service, name="April")).status_code == 200
+        await database.pool.execute("UPDATE batches SET upload_state = 'failed' WHERE batch_key = 1")
+        assert (await upload(service, WIDER, name="May")).status_code == 400
+        await database.pool.execute("UPDATE batches SET upload_state = 'failed' WHERE batch_key = 2")
+        assert (await upload(service, WIDER, name="June")).status_code == 200
+
+
 async def test_two_first_uploads_at_once_agree_on_one_set_of_columns(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, _):
         answers = await asyncio.gather(*(upload(service, content) for content in (CONTACTS, RENAMED, WIDER)))

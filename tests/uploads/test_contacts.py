@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.uploads.checking import CHUNK_ROWS
-from service.uploads.tables import clean
+from service.uploads.headers import clean
+from service.uploads.writers import CHUNK_ROWS
 from tests.uploads.checked import Contact, read
 
 PHONE = "+919876543210"

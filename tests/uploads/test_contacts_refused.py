@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
+from service.uploads.headers import MAX_COLUMNS
 from service.uploads.report import ContactsOptions
 from service.uploads.rows import MAX_CELL_CHARACTERS
-from service.uploads.tables import MAX_COLUMNS
 from tests.uploads.checked import check, read
 
 HEADER = b"customer_phone,name\n"

@@ -5,27 +5,17 @@ The files in ``cases`` were made after files of people who do this job; names an
 
 import csv
 import io
-import subprocess
-import sys
-import zipfile
 from collections.abc import Mapping
-from datetime import date, datetime, time
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import msgspec
-import openpyxl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequestError
-from service.uploads.checking import Message
-from service.uploads.kinds import is_workbook
 from service.uploads.report import ContactsOptions
-from service.uploads.workbooks import Conversion, convert_workbook
 from tests.conftest import StartService
 from tests.provider import connect_provider, count_uploads, upload
 from tests.uploads.checked import check
@@ -149,6 +139,12 @@ async def test_rows_that_were_given_back_can_be_corrected_and_uploaded(start_ser
         assert phones_of(sandbox, again.json()["data"]["id"]) == [RAVI]
         (contact,) = [sandbox.sandbox.find_batch(again.json()["data"]["id"]).contacts.read(0)]
         assert "error" not in contact[1]
+        mobile = "Mobile,name\n+919876543215,Asha\n98765,Ravi\n"
+        third = (await upload(service, mobile, name="Mobile", phone_column="Mobile", invalid="skip")).json()["data"]
+        rejected = (await service.get(f"/v1/uploads/{third['upload_id']}/rejected.csv")).content.decode("utf-8-sig")
+        assert rejected.splitlines()[0] == "Mobile,name,error"
+        corrected = rejected.replace("98765,", "+919876543216,")
+        assert (await upload(service, corrected, name="Once more", phone_column="Mobile")).status_code == 200
         own = "customer_phone,name,error\n+919876543219,Dev,none\n"
         for fields in ({"accept_columns": "true"}, {"agent_id": "7"}):
             other = (await upload(service, own, name="Own", **fields)).json()["data"]
@@ -261,184 +257,6 @@ def test_any_bytes_are_read_or_refused_in_words(content: bytes) -> None:
     else:
         says = "file: is read"
     assert says.startswith("file: ")
-
-
-def convert(path: Path, sheet: str = "") -> tuple[list[list[str]], list[str]]:
-    target = path.with_suffix(".out")
-    notes = convert_workbook(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None)
-    return list(csv.reader(io.StringIO(target.read_text("utf-8"), newline=""))), notes
-
-
-def save(path: Path, rows: list[list[Any]], formats: dict[str, str] | None = None) -> Path:
-    book = openpyxl.Workbook()
-    sheet = book.worksheets[0]
-    for row in rows:
-        sheet.append(row)
-    for place, number_format in (formats or {}).items():
-        sheet[place].number_format = number_format
-    book.save(path)
-    return path
-
-
-def test_cells_of_a_workbook_are_written_as_a_person_sees_them(tmp_path: Path) -> None:
-    cells: dict[Any, str] = {
-        919876543210: "919876543210", 9198765432100.0: "9198765432100", 29000.0: "29000", 0.1: "0.1", 1e-7: "0.0000001",
-        date(2026, 3, 16): "2026-03-16", datetime(2026, 3, 16, 14, 30): "2026-03-16 14:30", time(9, 5): "09:05",
-        "+919876543210": "+919876543210", "  x ": "  x ", "=": "=", "two\nlines": "two\nlines", "#N/A": "#N/A",
-    }  # fmt: skip
-    rows, notes = convert(save(tmp_path / "a.xlsx", [["header"], *([value] for value in cells), [True], [None], [5]]))
-    assert rows == [["header"], *([text] for text in cells.values()), ["TRUE"], [""], ["5"]]
-    assert notes == []
-    formats = {"A1": "0%", "A2": "0000000000", "A3": "0.00%"}
-    assert convert(save(tmp_path / "b.xlsx", [[0.5], [9876543], [0.125]], formats))[0] == [
-        ["50%"],
-        ["0009876543"],
-        ["12.5%"],
-    ]
-
-
-def test_a_sheet_is_chosen_by_name_and_hidden_rows_and_other_sheets_are_reported(tmp_path: Path) -> None:
-    book = openpyxl.Workbook()
-    first = book.worksheets[0]
-    first.title, first.sheet_state = "Old", "hidden"
-    leads = book.create_sheet("Leads")
-    for row in (["customer_phone"], [ASHA], [RAVI], ["+919876543212"]):
-        leads.append(row)
-    leads.row_dimensions[3].hidden = True
-    other = book.create_sheet("Other")
-    other.append(["x"])
-    book.active = leads
-    book.save(tmp_path / "a.xlsx")
-    rows, notes = convert(tmp_path / "a.xlsx")
-    assert rows == [["customer_phone"], [ASHA], [RAVI], ["+919876543212"]]
-    assert notes[0].startswith("The workbook has 3 sheets; 'Leads' is read")
-    assert notes[1].startswith("The sheet has 1 hidden row, read like the others")
-    assert convert(tmp_path / "a.xlsx", " other ")[0] == [["x"]]
-    with pytest.raises(InvalidRequestError, match="no sheet 'Nope'; it has 'Old', 'Leads', 'Other'"):
-        convert(tmp_path / "a.xlsx", "Nope")
-
-
-@settings(deadline=None, derandomize=True, max_examples=40)
-@given(
-    table=st.lists(
-        st.lists(st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12)
-                 .filter(lambda text: text.strip() == text and not text.startswith("=") and "_x" not in text),
-                 min_size=2, max_size=2),
-        min_size=1, max_size=6,
-    )
-)  # fmt: skip
-def test_any_texts_of_a_workbook_read_back(tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]) -> None:
-    path = tmp_path_factory.mktemp("book") / "a.xlsx"
-    rows = [["a", "b"], *table, ["end", "end"]]
-    assert convert(save(path, rows))[0] == [row if any(row) else ["", ""] for row in rows]
-
-
-def write_archive(path: Path, members: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
-
-
-def test_a_workbook_that_unpacks_to_far_more_is_refused_unread(tmp_path: Path) -> None:
-    save(tmp_path / "good.xlsx", [["customer_phone"]])
-    with zipfile.ZipFile(tmp_path / "good.xlsx") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    for name in ("xl/styles.xml", "xl/sharedStrings.xml"):
-        path = write_archive(tmp_path / "bomb.xlsx", members | {name: b"\0" * (201 * 2**20)})
-        assert path.stat().st_size < 2**20
-        with pytest.raises(InvalidRequestError, match="unpacks to more than can be read"):
-            convert(path)
-    for damaged in ({"xl/workbook.xml": b"<no"}, {"xl/worksheets/sheet1.xml": b"<worksheet><sheetData><row"}):
-        with pytest.raises(InvalidRequestError, match="cannot be read"):
-            convert(write_archive(tmp_path / "damaged.xlsx", members | damaged))
-
-
-def write_sheet(path: Path, body: bytes) -> Path:
-    """A workbook whose sheet holds ``body``."""
-    with zipfile.ZipFile(save(path, [["customer_phone"]])) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    namespace = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-    sheet = b'<worksheet xmlns="%s">%s</worksheet>' % (namespace, body)
-    return write_archive(path, members | {"xl/worksheets/sheet1.xml": sheet})
-
-
-def test_a_contact_below_many_empty_rows_is_read(tmp_path: Path) -> None:
-    rows = convert(save(tmp_path / "a.xlsx", [["customer_phone"], *[[None]] * 20_000, [ASHA]]))[0]
-    assert (len(rows), rows[-1]) == (20_002, [ASHA])
-
-
-def test_merged_cells_are_reported(tmp_path: Path) -> None:
-    book = openpyxl.Workbook()
-    sheet = book.worksheets[0]
-    for row in (["customer_phone", "city"], [ASHA, "Pune"], [RAVI, None]):
-        sheet.append(row)
-    sheet.merge_cells("B2:B3")
-    book.save(tmp_path / "a.xlsx")
-    rows, notes = convert(tmp_path / "a.xlsx")
-    assert rows[1:] == [[ASHA, "Pune"], [RAVI, ""]]
-    assert notes[0].startswith("The sheet has 1 merged cell")
-
-
-def test_a_workbook_of_endless_elements_is_refused_within_bounds(tmp_path: Path) -> None:
-    """100 KB unpack to elements that would take gigabytes; the process is bounded below that, to be fast here."""
-    path = write_sheet(tmp_path / "a.xlsx", b"<sheetData><row>" + b"<c/>" * 2**23 + b"</row></sheetData>")
-    assert path.stat().st_size < 2**17
-    script = (
-        "import service.uploads.workbooks as books\n"
-        "books.MAX_MEMORY_BYTES = 150 * 2**20\n"
-        "from service.uploads.checking import main\n"
-        "main()\n"
-    )
-    task = msgspec.json.encode(Conversion(path=str(path), target=str(tmp_path / "out")))
-    with subprocess.Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(task + b"\n")
-        process.stdin.flush()
-        message = msgspec.json.decode(process.stdout.readline(), type=Message)
-        process.stdin.close()
-    assert "cannot be read" in (message.refused or "")
-
-
-def test_an_archive_of_endless_members_is_refused_unread(tmp_path: Path) -> None:
-    path = write_archive(tmp_path / "a.zip", {f"{number:x}": b"" for number in range(50_000)})
-    with pytest.raises(InvalidRequestError, match="damaged workbook or zip archive"):
-        is_workbook(path)
-
-
-KINDS = {
-    "gzip": (b"\x1f\x8b\x08\x00" + b"\0" * 20, "gzip"), "PDF": (b"%PDF-1.7\n...", "a PDF"),
-    "PNG": (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "an image"), "JPEG": (b"\xff\xd8\xff\xe0" + b"\0" * 20, "an image"),
-    "vCard": (b"BEGIN:VCARD\nVERSION:3.0\nFN:Asha\n", "vCard"), "XML": (b"<?xml version='1.0'?><a/>", "XML"),
-    "a page with a mark": ("\ufeff<html><body>".encode(), "a web page"), "JSON": (b' {"customer_phone": "1"}', "JSON"),
-    "a page in UTF-16": ("<!DOCTYPE html>".encode("utf-16"), "a web page"), "RTF": (b"{\\rtf1\\ansi", "RTF"),
-    "an old workbook": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, ".xls"),
-    "binary": (bytes(range(1, 32)) * 20, "binary"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("content", "kind"), KINDS.values(), ids=KINDS.keys())
-def test_another_kind_of_file_is_named(content: bytes, kind: str) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
-        check(content, ContactsOptions())
-    assert refused.value.message.startswith("file: is ")
-    assert kind in refused.value.message
-
-
-@pytest.mark.parametrize(
-    ("member", "kind"),
-    [("a.csv", "a zip archive"), ("word/document.xml", "Word"), ("content.xml", "OpenDocument"),
-     ("Index/a.iwa", "Numbers"),
-     ("xl/workbook.bin", "xlsb")],
-)  # fmt: skip
-def test_another_kind_of_archive_is_named(tmp_path: Path, member: str, kind: str) -> None:
-    more = {"mimetype": b"application/vnd.oasis.opendocument.spreadsheet"} if kind == "OpenDocument" else {}
-    path = write_archive(
-        tmp_path / "a.zip", {"[Content_Types].xml": b"", member: b""} if "/" in member else {member: b""} | more
-    )
-    with pytest.raises(InvalidRequestError, match=kind):
-        check(path.read_bytes(), ContactsOptions())
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,20 @@ async def test_without_a_key_the_same_agent_name_and_file_are_refused_and_the_ea
         assert count_uploads(sandbox)[0] == 5
 
 
+async def test_a_file_with_its_rows_and_columns_in_another_order_is_the_same_file(start_service: StartService) -> None:
+    header, *rows = [line.split(",") for line in CONTACTS.splitlines()]
+    again = "".join(f"{','.join(reversed(row))}\n" for row in (header, *reversed(rows)))
+    async with connect_provider(start_service) as (service, sandbox):
+        assert (await upload(service)).status_code == 200
+        assert (await upload(service, again)).status_code == 409
+        swapped = "".join(
+            f"{','.join(row)}\n" for row in (header, [rows[0][0], *rows[1][1:]], [rows[1][0], *rows[0][1:]])
+        )
+        assert (await upload(service, swapped)).status_code == 200
+        assert (await upload(service, CONTACTS + CONTACTS.splitlines()[1] + "\n", duplicates="all")).status_code == 200
+        assert count_uploads(sandbox)[0] == 3
+
+
 async def test_the_same_file_may_be_uploaded_again_after_a_day_or_a_failure(
     start_service: StartService, database: Database
 ) -> None:

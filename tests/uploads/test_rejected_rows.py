@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
+from service.privacy.erasure import Eraser
 from service.privacy.retention import Retention
+from service.privacy.tombstones import Tombstones
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from tests.conftest import StartService
@@ -137,11 +139,43 @@ async def test_an_erasure_reaches_the_rows_that_were_left_out(start_service: Sta
         assert [row[0] for row in read_csv(await service.get(path))[1:]] == ["Anita"]
 
 
+async def test_an_erasure_waits_for_files_that_are_being_checked(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service) as (service, _):
+        answer = (await upload(service, FILE, invalid="skip")).json()["data"]
+        await database.pool.execute(
+            "INSERT INTO batches (agent_id, name, upload_state, columns, leased_until) "
+            "VALUES (9, 'x', 'preparing', '{customer_phone}', now() + interval '5 minutes')"
+        )
+        erased = (await service.post("/v1/erasures", json={"phone": "+919876543212"})).json()["data"]
+        assert (erased["state"], erased["step"]) == ("running", "held")
+        await database.pool.execute("UPDATE batches SET upload_state = 'failed' WHERE agent_id = 9")
+        await Eraser(database).finish_all()
+        assert (await service.get(f"/v1/erasures/{erased['erasure_id']}")).json()["data"]["state"] == "done"
+        rows = read_csv(await service.get(f"/v1/uploads/{answer['upload_id']}/rejected.csv"))
+        assert [row[0] for row in rows[1:]] == ["Ravi", "Rahul", "Asha"]
+
+
+async def test_an_erasure_that_is_repeated_after_a_restore_reaches_them_too(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service) as (service, _):
+        answer = (await upload(service, FILE, invalid="skip")).json()["data"]
+    tombstones = Tombstones(database)
+    mark, header = [line async for line in tombstones.list()]
+    phone_hash = await database.pool.fetchval("SELECT encode(hash_person('phone', '+919876543212'), 'hex')")
+    erased_at = datetime.now(UTC).isoformat()
+    assert await tombstones.repeat([mark, header, f"{phone_hash},{erased_at}"]) == 1
+    left = await database.pool.fetch("SELECT line FROM rejected_rows ORDER BY row_no")
+    assert (answer["file"]["skipped"], [row["line"].split(",")[0] for row in left]) == (4, ["Ravi", "Rahul", "Asha"])
+
+
 async def test_a_quote_that_is_not_closed_refuses_the_file_since_it_takes_in_the_rows_behind_it(
     start_service: StartService,
 ) -> None:
     rows = "".join(f"+91{9_800_000_000 + number},A\n" for number in range(100))
     async with connect_provider(start_service) as (service, sandbox):
-        answer = await upload(service, f"customer_phone,name\n{ASHA_QUOTED}{rows}", invalid="skip")
+        answer = await upload(service, f"customer_phone,name\n+919700000000,B\n{ASHA_QUOTED}{rows}", invalid="skip")
         assert (answer.status_code, "is not valid CSV" in answer.json()["error"]["message"]) == (400, True)
         assert count_uploads(sandbox) == (0, 0)

@@ -90,7 +90,7 @@ def test_a_file_is_read_or_every_error_says_where_and_what_to_do(file: bytes, re
         report, contacts, upload = check(file, options)
     except InvalidRequestError as refusal:
         refused = refusal.message
-        report, contacts, upload = ContactsReport(columns=[]), [], ""
+        report, contacts, upload = ContactsReport(columns=[], names=[]), [], ""
     if not report.columns:
         assert refused.startswith("file: ")
         return

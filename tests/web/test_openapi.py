@@ -169,6 +169,16 @@ async def test_the_providers_own_calls_and_the_open_ones_ignore_parameters_that_
         assert (await service.get(f"{path}?colour=red&colour=blue")).status_code == 200
 
 
+async def test_the_form_of_an_upload_has_a_binary_file_an_example_of_each_field_and_no_twins(
+    service: httpx.AsyncClient,
+) -> None:
+    operation = (await read_document(service))["paths"]["/v1/batch-call"]["post"]
+    fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert fields.pop("file")["format"] == "binary"
+    assert [name for name, schema in fields.items() if not schema.get("examples")] == []
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"Idempotency-Key"}
+
+
 async def test_a_field_that_differs_between_form_and_query_is_refused(service: httpx.AsyncClient) -> None:
     form: dict[str, Any] = {
         "data": {"agent_id": "1", "name": "April", "dry_run": "true", "force": "true"},

@@ -279,7 +279,7 @@ def build_reconciler(
         http,
         metrics,
         Budget(database, account, longest_wait_seconds=120.0),
-        Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
+        Budget(database, account, reserved=0.0, longest_wait_seconds=120.0),
         Healer(database, writer, metrics, lambda: datetime.now(UTC), regions),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,

@@ -295,6 +295,11 @@ class Outcomes(TypedDict):
     """The instant of all figures."""
     last_event_at: Time | None
     last_reconciled_at: Time | None
+    details_outstanding: int | None
+    """Healed calls that are counted, and whose results and failure reasons are still being fetched; null as of an
+    earlier time."""
+    details_expected_at: Time | None
+    """When they are expected; null if none is outstanding."""
     recipients: RecipientCounts
     statuses: ByStatus
     """Recipients by their final status."""

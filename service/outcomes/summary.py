@@ -85,6 +85,9 @@ class Counts(msgspec.Struct):
     contacted: int | None = None
     """Recipients that any attempt reached; None when unknown, such as before the first event."""
     retries: RetryCounts | None = None
+    details_outstanding: int | None = None
+    """Healed calls whose details are still being fetched; None when unknown."""
+    details_expected_at: datetime | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -175,6 +178,8 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
+        "details_outstanding": counts.details_outstanding,
+        "details_expected_at": counts.details_expected_at if counts.details_outstanding else None,
         "recipients": describe_recipients(
             total, processed, in_progress=counts.count_open(), pending_retry=pending_retry
         ),

@@ -39,6 +39,10 @@ class Comparison(msgspec.Struct):
     """Calls of the provider's API."""
     healed: int
     """Phone calls healed: their webhooks were lost."""
+    details_outstanding: int | None
+    """Of all healed calls, those whose results and failure reasons were still to be fetched; null if unknown."""
+    details_expected_at: Time | None
+    """When they were expected; null if none was outstanding."""
 
 
 class Reconciled(Assessment, frozen=True):

@@ -44,6 +44,11 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     count: Number | None = None
     recipients: list[int] = []
     """The numbers of a few of the recipients concerned."""
+    done: int | None = None
+    total: int | None = None
+    """Of work under way: how much of how much is done."""
+    expected_at: Time | None = None
+    """When it is expected to end."""
 
 
 class OutcomesBatch(TypedDict):

@@ -22,6 +22,7 @@ logger = structlog.get_logger()
 SAME_CALL = timedelta(seconds=2)
 READ_AGAIN = timedelta(hours=1)
 """A completed call without results is read once more after this time: the agent's results may come late."""
+FAILED_AGAIN = timedelta(minutes=10)
 MAX_READS = 5
 """A conversation that cannot be read so often is given up."""
 PAGE_ROWS = 50
@@ -64,7 +65,7 @@ class DetailsReader:
                 await self._finish(row)
                 return
             if error.type not in ("provider_paused", "rate_limit_exceeded"):
-                await (self._defer(row) if row["reads"] < MAX_READS else self._finish(row))
+                await (self._defer(row, FAILED_AGAIN) if row["reads"] < MAX_READS else self._finish(row))
             raise
         if not _is_same_call(row, conversation):  # attempts may share an id: the list's entry is all there is
             await self._finish(row)
@@ -73,13 +74,13 @@ class DetailsReader:
         if event is not None and not await has_event(self._database, event) and not await self._write(event):
             logger.warning("details_refused", agent_id=row["agent_id"])
         if row["is_completed"] and not knows_results(conversation.results) and row["reads"] == 0:
-            await self._defer(row)
+            await self._defer(row, READ_AGAIN)
         else:
             await self._finish(row)
 
-    async def _defer(self, row: Any) -> None:
+    async def _defer(self, row: Any, wait: timedelta) -> None:
         await self._database.queries.defer_details(
-            self._database.pool, arrival_id=row["arrival_id"], due_at=self._now() + READ_AGAIN
+            self._database.pool, arrival_id=row["arrival_id"], due_at=self._now() + wait
         )
 
     async def _finish(self, row: Any) -> None:

@@ -22,9 +22,9 @@ import msgspec
 import structlog
 
 from service.formant.client import FormantClient
-from service.formant.conversations import Conversation, to_event
+from service.formant.conversations import Conversation, ConversationPage, to_event
 from service.formant.events import ANYWHERE, Event
-from service.formant.listing import PAGE_ROWS, ListWalk
+from service.formant.listing import OVERLAP_ROWS, PAGE_ROWS, ListWalk
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -58,6 +58,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
     """When healing began; it is under way until ``walked_at``."""
     missing: int = 0
     """Recipients whose calls were missing then, by the provider's figures."""
+    pages_left: int = 0
+    """Pages that the walk has still to read, as far as can be estimated."""
     expected_at: datetime | None = None
     """When the figures are expected to be there."""
 
@@ -108,6 +110,7 @@ class Healer:
         pages: list[list[Conversation]] = []
         walk = ListWalk(lambda offset: client.list_conversations(batch.agent_id, PAGE_ROWS, offset), progress.offset)
         progress.ending = ""
+        extent = Extent(since)
         while (page := await walk.read()) is not None:
             pages = [*pages, page.data][-PROOF_PAGES:]
             met.update(record.conversation_id for record in page.data)
@@ -120,6 +123,7 @@ class Healer:
             if walk.ending is not None or _is_past(pages, since):
                 break
             progress.offset = walk.offset
+            progress.pages_left = extent.count_pages_left(page, walk.offset)
             await save(progress)
         if walk.ending is not None and walk.ending != "end":
             progress.ending = walk.ending
@@ -189,6 +193,26 @@ async def has_event(database: Database, event: Event) -> bool:
     """Whether the event is known and attributed."""
     known: bool = await database.queries.has_event(database.pool, event_id=event.event_id)
     return known
+
+
+class Extent:
+    """Estimates how much of the list is left: by its length, and by how fast its pages approach the batch's start."""
+
+    def __init__(self, since: datetime) -> None:
+        self._since = since
+        self._pages = 0
+        self._newest: datetime | None = None
+
+    def count_pages_left(self, page: ConversationPage, offset: int) -> int:
+        """The pages left after this one; the next begins at ``offset``."""
+        self._pages += 1
+        times = [record.started_at for record in page.data if record.started_at is not None]
+        self._newest = self._newest or max(times, default=None)
+        estimates = [] if page.total is None else [-(-max(0, page.total - offset) // (PAGE_ROWS - OVERLAP_ROWS))]
+        if self._newest is not None and times and min(times) < self._newest:
+            share = max(min(times) - self._since, timedelta(0)) / (self._newest - min(times))
+            estimates.append(round(self._pages * share) + PROOF_PAGES)
+        return min(estimates, default=0)
 
 
 def choose(candidates: list[Any]) -> Any | None:

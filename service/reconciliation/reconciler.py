@@ -23,7 +23,7 @@ from service.outcomes.shapes import Reason
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
-from service.reconciliation.drift import Assessment
+from service.reconciliation.drift import Assessment, count_missing
 from service.reconciliation.healer import Healer, Progress
 from service.reconciliation.schedule import (
     FOREVER,
@@ -49,6 +49,8 @@ DETAILS_SECONDS = 60.0
 COMPARE_AGAIN = timedelta(minutes=10)
 """A batch is compared this often while its details are fetched."""
 SAVE_EVERY = 20
+CLOSING_CALLS = 2
+"""A walk ends with another comparison."""
 
 
 class Reconciler:
@@ -102,7 +104,7 @@ class Reconciler:
         )
         rows = [row async for row in claimed]
         for row in rows:
-            lease = BatchLease(row["batch_key"], row["batch_id"], row["fence"], _decode(row["healing"]))
+            lease = _open_lease(row, row["batch_id"])
             try:
                 if await self._may_only_read_details(lease, row["last_reconciled_at"]):
                     await self._read_details(lease)
@@ -124,7 +126,8 @@ class Reconciler:
         provider cannot be read.
         """
         row = await self._claim(batch_id)
-        lease = BatchLease(row["batch_key"], batch_id, row["fence"], Progress())
+        lease = _open_lease(row, batch_id)
+        lease.progress = Progress()
         try:
             return await self._reconcile(lease, 0.0, on_demand=True, report=report)
         except LeaseLostError as error:
@@ -143,7 +146,7 @@ class Reconciler:
             row = await self._try_to_claim(batch_id)
             if row is None:
                 return
-            lease = BatchLease(row["batch_key"], batch_id, row["fence"], _decode(row["healing"]))
+            lease = _open_lease(row, batch_id)
             try:
                 left = await self._read_details(lease, report)
             except BaseException:
@@ -189,14 +192,40 @@ class Reconciler:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease, grace_seconds)
-                progress = lease.progress
-                if compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared)):
+            progress, calls = lease.progress, meter.calls
+            heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
+            if heals and not progress.is_under_way:
+                await self._begin_healing(lease, compared, calls)
+                calls = 0
+            async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+                if heals:
+                    made = meter.calls - calls
                     compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
+                    calls = meter.calls - made
+                elif lease.stored.is_under_way:  # it is no longer needed
+                    await self._save(lease, msgspec.structs.replace(lease.stored, offset=0, walked_at=self._now()))
                 assessment = await self._add_reasons(lease, compared.assessment, progress)
                 details_due_at = await self._expect_details(lease)
-            await self._record(lease, compared, assessment, meter.calls, progress, details_due_at)
+            await self._record(lease, compared, assessment, calls, progress.healed if heals else 0, details_due_at)
             note(traced, verdict=assessment.verdict, calls=meter.calls)
             return assessment
+
+    async def _begin_healing(self, lease: BatchLease, compared: Compared, calls: int) -> None:
+        """Records that the batch is being healed, which may take long: until then the last verdict would be shown. The
+        batch is ``settling``, unless it was known to be drifted."""
+        missing = count_missing(compared.assessment.differences)
+        lease.progress = Progress(began_at=self._now(), missing=missing)
+        await self._save(lease, lease.progress)
+        assessment = compared.assessment
+        verdict = "settling" if assessment.verdict == "drifted" != lease.verdict else assessment.verdict
+        reasons = [Reason("healing", done=0, total=missing), *assessment.reasons]
+        assessment = msgspec.structs.replace(assessment, verdict=verdict, reasons=reasons)
+        # The record ends the lease. Nobody else is due to take it for an interval.
+        await self._record(lease, compared, assessment, calls, 0, self._now() + self._interval)
+        row = await self._try_to_claim(lease.batch_id)
+        if row is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        lease.fence = row["fence"]
 
     async def _expect_details(self, lease: BatchLease) -> datetime:
         """Records when the outstanding details are expected; returns when some of them are due."""
@@ -297,10 +326,9 @@ class Reconciler:
         progress = msgspec.structs.replace(lease.progress, walked_at=None)
         if progress.offset:  # resumed where another worker stopped
             progress.is_whole = False
-        else:
-            progress = Progress()
 
         async def save(current: Progress) -> None:
+            current.expected_at = self._expect(current.pages_left + CLOSING_CALLS)
             report(current)
             await self._save(lease, current)
 
@@ -352,9 +380,10 @@ class Reconciler:
         compared: Compared,
         assessment: Assessment,
         calls: int,
-        progress: Progress,
-        details_due_at: datetime,
+        healed: int,
+        due_at: datetime,
     ) -> None:
+        """Records an assessment and ends the lease. The batch is due by the schedule, but not after ``due_at``."""
         now = self._now()
         is_kept = await self._database.queries.record_reconciliation(
             self._database.pool,
@@ -366,10 +395,8 @@ class Reconciler:
             differences=_encode(assessment.differences),
             inconsistencies=_encode(assessment.inconsistencies),
             calls_spent=calls,
-            healed=progress.healed if progress is not lease.progress else 0,
-            due_at=min(
-                plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), details_due_at
-            ),
+            healed=healed,
+            due_at=min(plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), due_at),
         )
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
@@ -406,8 +433,12 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     return explained
 
 
-def _decode(healing: str | None) -> Progress:
-    return Progress() if healing is None else msgspec.json.decode(healing, type=Progress)
+def _open_lease(row: Any, batch_id: int) -> BatchLease:
+    healing = row["healing"]
+    stored, progress = (
+        Progress() if healing is None else msgspec.json.decode(healing, type=Progress) for _ in range(2)
+    )
+    return BatchLease(row["batch_key"], batch_id, row["fence"], progress, row["verdict"], stored)
 
 
 def _encode(value: Any) -> str:

@@ -54,6 +54,17 @@ SET holder = excluded.holder, leased_until = excluded.leased_until, fence = s.fe
 WHERE s.leased_until <= :now OR s.leased_until > :now + 2 * make_interval(secs => :lease_seconds)
 RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing;
 
+-- name: get_healing(batch_id)^
+-- What a batch's worker is doing, and the last verdict.
+SELECT coalesce(s.verdict, 'unverified') AS verdict, s.last_reconciled_at, s.healing, s.details_expected_at,
+       coalesce(s.leased_until > clock_timestamp(), false) AS is_leased,
+       (SELECT r.reasons FROM reconciliations AS r WHERE r.batch_key = b.batch_key
+        ORDER BY r.reconciliation_id DESC LIMIT 1) AS reasons,
+       (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key) AS details_outstanding
+FROM batches AS b
+LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+WHERE b.batch_id = :batch_id;
+
 -- name: save_healing(batch_key, fence, healing, leased_until)$
 -- Records the progress of the walk, and extends the lease; returns null when the lease was lost.
 UPDATE batch_schedules AS s

@@ -90,7 +90,7 @@ async def test_the_figures_agree_after_pages_alone_and_results_follow_completed_
             assert (outcomes["verdict"], outcomes["details_outstanding"]) == ("complete", outcomes_of_healed(outcomes))
             assert datetime.fromisoformat(outcomes["details_expected_at"]) > hours.now()
             assert shown_results(outcomes).total() < count_results(sandbox, batch_id).total()
-            (entry,) = (await service.get(f"/v1/batch-calls/{batch_id}/reconciliations")).json()["data"]
+            entry = (await service.get(f"/v1/batch-calls/{batch_id}/reconciliations")).json()["data"][0]
             assert entry["details_outstanding"] == outcomes["details_outstanding"]
             assert entry["details_expected_at"] == outcomes["details_expected_at"]
             position = (await read_feed(service))[-1]["position"]

@@ -36,6 +36,7 @@ from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
 from service.privacy.retention import Retention
 from service.reconciliation.budget import Budget, name_account
+from service.reconciliation.demand import OnDemand
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
 from service.reconciliation.reconciler import Reconciler
@@ -145,10 +146,12 @@ async def open_app(
         )
         registrar = Registrar(database, regions)
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
-        reconciler = None
+        reconciler = on_demand = None
         if settings.formant_api_key:
             healing = open_writer(stack, database, metrics, opt_outs)
             reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
+            on_demand = OnDemand(reconciler)
+            stack.push_async_callback(on_demand.close)
         alarms = AlarmWatch(database, metrics)
         eraser = Eraser(database)
         consumers = Consumers(database)
@@ -209,7 +212,7 @@ async def open_app(
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Health(database, metrics, background.stopped),
-            Reconciliation(database, reconciler),
+            Reconciliation(database, on_demand),
             Alarms(alarms),
             Audit(database),
             Erasures(eraser, region=regions.sole),
@@ -279,7 +282,7 @@ def build_reconciler(
         http,
         metrics,
         Budget(database, account, longest_wait_seconds=120.0),
-        Budget(database, account, reserved=0.0, longest_wait_seconds=30.0),
+        Budget(database, account, reserved=0.0, longest_wait_seconds=120.0),
         Healer(database, writer, metrics, lambda: datetime.now(UTC), regions),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,

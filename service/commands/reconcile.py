@@ -42,7 +42,11 @@ async def _reconcile(settings: Settings, database: Database, batch_id: int) -> A
                 status.update(f"Reading the conversations, at {progress.offset}: {progress.healed} healed")
 
             reconciler = build_reconciler(settings, database, http, metrics, writer, regions)
-            return await reconciler.reconcile_now(batch_id, report)
+            assessment = await reconciler.reconcile_now(batch_id, report)
+            await reconciler.read_details_now(
+                batch_id, lambda left: status.update(f"Fetching results and failure reasons: {left} calls left")
+            )
+            return assessment
 
 
 def _print_assessment(batch_id: int, assessment: Assessment) -> None:

@@ -7,7 +7,7 @@ no retry block, so the healer decides from the provider's figures whether a retr
 import hashlib
 import re
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -52,11 +52,14 @@ class ConversationPage(NamedTuple):
     data: list[Conversation]
     keys: list[int]
     has_more: bool | None
+    total: int | None = None
+    """The length of the list, where it is given."""
 
 
 class _RawPage(msgspec.Struct):
     data: list[msgspec.Raw]
     has_more: object = None
+    total: object = None
 
 
 def decode_conversation_page(body: bytes) -> ConversationPage:
@@ -74,7 +77,8 @@ def decode_conversation_page(body: bytes) -> ConversationPage:
         hash(raw if call is None else (call.conversation_id, call.started_at, call.status))
         for call, (raw, _) in zip(found, records, strict=True)
     ]
-    return ConversationPage([call for call in found if call is not None], keys, has_more)
+    total = within(to_int(page.total), 0, LARGEST_ID)
+    return ConversationPage([call for call in found if call is not None], keys, has_more, total)
 
 
 def decode_conversation(body: bytes) -> Conversation:
@@ -140,6 +144,46 @@ def to_event(
         started_at=conversation.started_at,
         ended_at=conversation.ended_at,
         duration_seconds=conversation.duration_seconds,
+        failure_reason=conversation.failure_reason,
+        results=conversation.results,
+    )
+
+
+def knows_results(results: str) -> bool:
+    """Whether a conversation's results are known; the same as ``knows_results()`` in the database."""
+    return results not in ("null", "{}")
+
+
+def to_details(fact: Any, conversation: Conversation, *, received_at: datetime) -> Event | None:
+    """The event that adds results and failure reason to ``fact``, a row of ``list_outstanding_details``;
+    None where it has neither. All that decides where the call belongs, and what it counts as, stays as in the fact."""
+    if not knows_results(conversation.results) and conversation.failure_reason is None:
+        return None
+    duration = conversation.duration_seconds if fact["duration_seconds"] is None else fact["duration_seconds"]
+    content = (fact["event_id"], conversation.results, conversation.failure_reason, duration)
+    return Event(
+        event_id=f"healed:{hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:40]}",
+        digest=hashlib.sha256(conversation.body).digest(),
+        event_type=f"call.{fact['status']}",
+        target=TARGET,
+        body=conversation.body,
+        received_at=received_at,
+        source="healed",
+        agent_id=fact["agent_id"],
+        phone=fact["phone"],
+        ref_token=None,
+        ref_no=None,
+        parameters="null",
+        conversation_id=fact["conversation_id"],
+        attempt_number=fact["attempt_number"],
+        max_attempts=None,
+        status=fact["status"],
+        is_final=fact["is_final"],
+        next_retry_at=None,
+        occurred_at=fact["occurred_at"],
+        started_at=fact["started_at"],
+        ended_at=fact["ended_at"],
+        duration_seconds=duration,
         failure_reason=conversation.failure_reason,
         results=conversation.results,
     )

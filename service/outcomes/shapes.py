@@ -44,6 +44,11 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     count: Number | None = None
     recipients: list[int] = []
     """The numbers of a few of the recipients concerned."""
+    done: int | None = None
+    total: int | None = None
+    """Of work under way: how much of how much is done."""
+    expected_at: Time | None = None
+    """When it is expected to end."""
 
 
 class OutcomesBatch(TypedDict):
@@ -295,6 +300,11 @@ class Outcomes(TypedDict):
     """The instant of all figures."""
     last_event_at: Time | None
     last_reconciled_at: Time | None
+    details_outstanding: int | None
+    """Healed calls that are counted, and whose results and failure reasons are still being fetched; null as of an
+    earlier time."""
+    details_expected_at: Time | None
+    """When they are expected; null if none is outstanding."""
     recipients: RecipientCounts
     statuses: ByStatus
     """Recipients by their final status."""

@@ -27,6 +27,7 @@ from service.outcomes.figures import (
     group_by_weekday_and_hour,
     to_rate,
 )
+from service.outcomes.healing import CODE, describe_healing
 from service.store.database import Connection, Database
 
 MAX_RESULT_NAMES = 100
@@ -85,6 +86,11 @@ class Counts(msgspec.Struct):
     contacted: int | None = None
     """Recipients that any attempt reached; None when unknown, such as before the first event."""
     retries: RetryCounts | None = None
+    healing: str | None = None
+    """The progress of healing, as JSON."""
+    details_outstanding: int | None = None
+    """Healed calls whose details are still being fetched; None when unknown."""
+    details_expected_at: datetime | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -175,6 +181,8 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
+        "details_outstanding": counts.details_outstanding,
+        "details_expected_at": counts.details_expected_at if counts.details_outstanding else None,
         "recipients": describe_recipients(
             total, processed, in_progress=counts.count_open(), pending_retry=pending_retry
         ),
@@ -257,6 +265,10 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     if counts.reconciliation is None:
         return None
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
+    if counts.healing is not None:
+        healing = describe_healing(counts.healing)
+        reasons = [reason for reason in last["reasons"] if reason["code"] != CODE]
+        last["reasons"] = reasons if healing is None else [healing, *reasons]
     return {"verdict_since": counts.verdict_since} | last
 
 

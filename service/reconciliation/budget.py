@@ -26,6 +26,9 @@ BACKGROUND_RESERVE = 0.2
 PROBE_SECONDS = 90.0
 """Longer than a request can last, so the previous probe is over."""
 BACKOFF_SECONDS = 0.5
+CALLS_LIMIT, WINDOW_SECONDS = 50, 60.0
+"""The pace until the provider reports another (contract, "Errors and limits"); as in claim_provider_call()."""
+LONGEST_WINDOW_SECONDS = 3600.0
 
 
 class Budget:
@@ -50,6 +53,14 @@ class Budget:
         self._longest_wait_seconds = longest_wait_seconds
         self._now = now
         self._sleep = sleep
+        self._calls_limit = CALLS_LIMIT
+        self._window_seconds: float | None = None
+
+    @property
+    def seconds_per_call(self) -> float:
+        """The pace of many calls in a row: by the limit and the window that the provider last reported."""
+        calls = self._calls_limit - min(int(self._reserved * self._calls_limit), self._calls_limit - 1)
+        return (self._window_seconds or WINDOW_SECONDS) / max(1, calls)
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:
@@ -97,6 +108,8 @@ class Budget:
     async def _record(self, response: httpx.Response | None) -> None:
         status = 0 if response is None else response.status_code
         now = self._now and self._now()
+        if response is not None:
+            self._note_limits(response, now or datetime.now(UTC))
         await self._database.queries.record_provider_answer(
             self._database.pool,
             account=self._account,
@@ -108,6 +121,13 @@ class Budget:
             backoff_seconds=BACKOFF_SECONDS * random.uniform(0.75, 1.25),  # noqa: S311  only to spread replicas
             now=now,
         )
+
+    def _note_limits(self, response: httpx.Response, now: datetime) -> None:
+        self._calls_limit = _read_count(response, "x-ratelimit-limit") or self._calls_limit
+        reset = read_reset(response, now)
+        if reset is not None and 0 < reset <= LONGEST_WINDOW_SECONDS:
+            # The time left of a window is at most its length.
+            self._window_seconds = max(self._window_seconds or 0.0, reset)
 
 
 @dataclass

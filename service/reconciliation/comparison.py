@@ -18,7 +18,7 @@ from service.store.database import Database
 SHOWN_RECIPIENTS = 20
 
 
-@dataclass(frozen=True)
+@dataclass
 class BatchLease:
     """A worker's exclusive, temporary right to a batch."""
 
@@ -26,6 +26,10 @@ class BatchLease:
     batch_id: int
     fence: int
     progress: Progress
+    verdict: str
+    """The verdict when the lease was taken."""
+    stored: Progress
+    """The progress as last stored; ``progress`` may start over."""
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,15 @@ def _find_excess(theirs: Side, ours: Side) -> list[Reason]:
     return [Reason("more_recipients_than_total", "total_recipients", known - theirs.total)]
 
 
+def count_missing(differences: list[Difference]) -> int:
+    """How many recipients are final at the provider and not here."""
+    return sum(
+        max(0, difference.theirs - difference.ours)
+        for difference in differences
+        if difference.figure in FINALS and isinstance(difference.theirs, int) and isinstance(difference.ours, int)
+    )
+
+
 def _sum(figures: ProviderMetrics, names: tuple[str, ...]) -> int | None:
     values = [getattr(figures, name) for name in names]
     return None if None in values else sum(values)

@@ -4,10 +4,13 @@ A walk reads the agent's conversations page by page, back to before the start of
 batch, its order is not documented, and new calls shift its pages while it is read. So pages overlap, a walk ends early
 only where the times prove that the list runs backwards, and walks repeat until one finds nothing new.
 
+A page has the status, times and duration of a hundred calls, and so all that the figures need: a walk ingests what the
+list says, and ``details`` fetches results and failure reasons afterwards.
+
 A conversation names no batch. ``ingest`` decides where it belongs, as for a webhook without a reference. The walk asks
-beforehand and fetches a conversation only in two cases: facts of the same call exist already, or exactly one recipient
-of all the agent's batches and open windows has the phone and was due when the call began. Any other call of one of the
-batch's recipients is skipped and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
+beforehand and ingests a call only in two cases: facts of the same call exist already, or exactly one recipient of all
+the agent's batches and open windows has the phone and was due when the call began. Any other call of one of the batch's
+recipients is skipped and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
 """
 
 import asyncio
@@ -18,11 +21,10 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import structlog
 
-from service.errors import ProviderError
 from service.formant.client import FormantClient
-from service.formant.conversations import Conversation, to_event
+from service.formant.conversations import Conversation, ConversationPage, to_event
 from service.formant.events import ANYWHERE, Event
-from service.formant.listing import PAGE_ROWS, ListWalk
+from service.formant.listing import OVERLAP_ROWS, PAGE_ROWS, ListWalk
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -32,7 +34,6 @@ logger = structlog.get_logger()
 
 PROOF_PAGES = 3
 """This many consecutive pages before the batch, each older than the previous one, end a walk."""
-SAME_CALL = timedelta(seconds=2)
 CLOCK_SKEW = timedelta(minutes=5)
 ORDER_SLACK = timedelta(hours=1)
 
@@ -53,6 +54,19 @@ class Progress(msgspec.Struct, omit_defaults=True):
     walked_at: datetime | None = None
     ending: str = ""
     """Why the list could not be read to its end; empty when it was."""
+    began_at: datetime | None = None
+    """When healing began; it is under way until ``walked_at``."""
+    missing: int = 0
+    """Recipients whose calls were missing then, by the provider's figures."""
+    pages_left: int = 0
+    """Pages that the walk has still to read, as far as can be estimated."""
+    expected_at: datetime | None = None
+    """When the figures are expected to be there."""
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether healing has begun and not ended, even if its worker was killed."""
+        return self.began_at is not None and self.walked_at is None
 
 
 Save: TypeAlias = Callable[[Progress], Awaitable[None]]
@@ -96,6 +110,7 @@ class Healer:
         pages: list[list[Conversation]] = []
         walk = ListWalk(lambda offset: client.list_conversations(batch.agent_id, PAGE_ROWS, offset), progress.offset)
         progress.ending = ""
+        extent = Extent(since)
         while (page := await walk.read()) is not None:
             pages = [*pages, page.data][-PROOF_PAGES:]
             met.update(record.conversation_id for record in page.data)
@@ -104,10 +119,11 @@ class Healer:
                 for record in page.data
                 if record.agent_id in {None, batch.agent_id} and (record.started_at or since) >= since
             ]
-            await self._heal_page(client, batch, wanted, progress, save)
+            await self._heal_page(batch, wanted, progress, save)
             if walk.ending is not None or _is_past(pages, since):
                 break
             progress.offset = walk.offset
+            progress.pages_left = extent.count_pages_left(page, walk.offset)
             await save(progress)
         if walk.ending is not None and walk.ending != "end":
             progress.ending = walk.ending
@@ -115,9 +131,7 @@ class Healer:
             logger.warning("conversation_walk_truncated", agent_id=batch.agent_id, reason=walk.ending)
         return progress
 
-    async def _heal_page(
-        self, client: FormantClient, batch: HealedBatch, records: list[Conversation], progress: Progress, save: Save
-    ) -> None:
+    async def _heal_page(self, batch: HealedBatch, records: list[Conversation], progress: Progress, save: Save) -> None:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
@@ -140,40 +154,65 @@ class Healer:
             elif not record.is_terminal:
                 progress.unknown += record.ended_at is not None
             elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, record, batch.may_retry):
-                await self._heal(client, batch, record, chosen, progress)
-                await save(progress)
+                await self._heal(batch, record, chosen, progress)
+        await save(progress)
 
-    async def _heal(
-        self, client: FormantClient, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress
-    ) -> None:
-        """Ingests a call; ``ingest`` attributes it."""
-        conversation = await _fetch(client, record)
+    async def _heal(self, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress) -> None:
+        """Ingests a call, with what is known of its details; ``ingest`` attributes it."""
         event = to_event(
-            conversation._replace(agent_id=batch.agent_id),
+            record._replace(
+                agent_id=batch.agent_id,
+                results=chosen["known_results"] or record.results,
+                failure_reason=record.failure_reason or (chosen["known_reason"] if _agrees(chosen, record) else None),
+            ),
             received_at=self._now(),
             may_retry=batch.may_retry,
             region=self._regions.find(batch.agent_id),
-            contradicted=_find_contradicted(chosen, conversation),
+            contradicted=_find_contradicted(chosen, record),
         )
-        if event is None or await self._has(event):
+        if event is None or await has_event(self._database, event):
             return
-        async with self._turn:
-            is_written = await self._writer.write_one(event)
-        if not is_written:
+        if not await self.write(event):
             progress.found += 1
             progress.refused += 1
             logger.warning("healing_refused", agent_id=batch.agent_id)
-        elif await self._has(event):
+        elif await has_event(self._database, event):
             progress.found += 1
             progress.healed += 1
             self._metrics.healed.inc()
         else:  # unattributed: the call fits several windows, or none
             progress.ambiguous += 1
 
-    async def _has(self, event: Event) -> bool:
-        """Whether the event is known and attributed."""
-        known: bool = await self._database.queries.has_event(self._database.pool, event_id=event.event_id)
-        return known
+    async def write(self, event: Event) -> bool:
+        """Ingests an event of the provider's own records; False when the database refuses its data."""
+        async with self._turn:
+            return await self._writer.write_one(event)
+
+
+async def has_event(database: Database, event: Event) -> bool:
+    """Whether the event is known and attributed."""
+    known: bool = await database.queries.has_event(database.pool, event_id=event.event_id)
+    return known
+
+
+class Extent:
+    """Estimates how much of the list is left: by its length, and by how fast its pages approach the batch's start."""
+
+    def __init__(self, since: datetime) -> None:
+        self._since = since
+        self._pages = 0
+        self._newest: datetime | None = None
+
+    def count_pages_left(self, page: ConversationPage, offset: int) -> int:
+        """The pages left after this one; the next begins at ``offset``."""
+        self._pages += 1
+        times = [record.started_at for record in page.data if record.started_at is not None]
+        self._newest = self._newest or max(times, default=None)
+        estimates = [] if page.total is None else [-(-max(0, page.total - offset) // (PAGE_ROWS - OVERLAP_ROWS))]
+        if self._newest is not None and times and min(times) < self._newest:
+            share = max(min(times) - self._since, timedelta(0)) / (self._newest - min(times))
+            estimates.append(round(self._pages * share) + PROOF_PAGES)
+        return min(estimates, default=0)
 
 
 def choose(candidates: list[Any]) -> Any | None:
@@ -202,22 +241,6 @@ def _find_contradicted(row: Any, conversation: Conversation) -> tuple[int, datet
     if row["call_number"] is None or row["known_until"] is None or _agrees(row, conversation):
         return None
     return row["call_number"], row["known_until"]
-
-
-async def _fetch(client: FormantClient, record: Conversation) -> Conversation:
-    """The whole conversation. Attempts may share an id, and the provider then returns the latest: for an earlier one
-    the list entry is all there is."""
-    try:
-        conversation = await client.get_conversation(record.conversation_id)
-    except ProviderError as error:
-        if error.status != 404:
-            raise
-        return record
-    if conversation.started_at is None or record.started_at is None:
-        is_same = conversation.started_at == record.started_at
-    else:
-        is_same = abs(conversation.started_at - record.started_at) <= SAME_CALL
-    return conversation if is_same and conversation.is_terminal else record
 
 
 def _is_past(pages: list[list[Conversation]], since: datetime) -> bool:

@@ -8,16 +8,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import NotFoundError, ProviderError, UnavailableError
+from service.outcomes.healing import CODE, describe_healing
 from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
+from service.reconciliation.demand import OnDemand
 from service.reconciliation.drift import Assessment
-from service.reconciliation.reconciler import Reconciler
 from service.store.database import Database
-from service.web.operations import Answer, Operation
+from service.web.operations import RETRY_AFTER, Answer, Operation
 from service.web.parameters import Number
 from service.web.responses import JsonResponse, One, Page, Time, raw, to_page
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
+RETRY_SECONDS = 5
 LIMIT = Number("limit", "Maximum number of entries", default=20, minimum=1, maximum=100)
 BEFORE = Number("after", "`next` of the previous page", default=None, minimum=1, maximum=2**62)
 
@@ -39,6 +41,10 @@ class Comparison(msgspec.Struct):
     """Calls of the provider's API."""
     healed: int
     """Phone calls healed: their webhooks were lost."""
+    details_outstanding: int | None
+    """Of all healed calls, those whose results and failure reasons were still to be fetched; null if unknown."""
+    details_expected_at: Time | None
+    """When they were expected; null if none was outstanding."""
 
 
 class Reconciled(Assessment, frozen=True):
@@ -47,12 +53,31 @@ class Reconciled(Assessment, frozen=True):
     batch_id: int
 
 
-class Reconciliation:
-    """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``reconciler`` is None without a provider API key."""
+class Healing(msgspec.Struct):
+    """What is being done about a batch."""
 
-    def __init__(self, database: Database, reconciler: Reconciler | None) -> None:
+    batch_id: int
+    state: Annotated[str, Meta(extra_json_schema={"enum": ["healing", "comparing", "fetching_details", "idle"]})]
+    """``healing``: lost calls are looked up; then the figures are final. ``fetching_details``: the figures are final,
+    results and failure reasons follow."""
+    done: int | None
+    total: int | None
+    """Recipients whose lost calls have been found, and how many there are; null unless it is ``healing``."""
+    expected_at: Time | None
+    """When the figures, or the details, are expected to be there; null if unknown."""
+    details_outstanding: int
+    verdict: Verdict
+    """The last verdict."""
+    last_reconciled_at: Time | None
+    reasons: list[Reason]
+
+
+class Reconciliation:
+    """Handlers of ``…/reconciliations`` and ``…/reconcile``. ``on_demand`` is None without a provider API key."""
+
+    def __init__(self, database: Database, on_demand: OnDemand | None) -> None:
         self._database = database
-        self._reconciler = reconciler
+        self._on_demand = on_demand
 
     def operations(self) -> list[Operation]:
         return [
@@ -62,7 +87,15 @@ class Reconciliation:
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/reconcile", self.reconcile, "upload", "Reconciliation",
-                parameters=(BATCH_ID,), answers=(Answer(One[Reconciled]),), errors=(ProviderError,),
+                parameters=(BATCH_ID,), errors=(ProviderError,),
+                answers=(
+                    Answer(One[Reconciled]),
+                    Answer(One[Healing], "Still under way: GET the same path", 202, headers=(RETRY_AFTER,)),
+                ),
+            ),
+            Operation(
+                "GET", "/v1/batch-calls/{batch_id}/reconcile", self.show, "read", "Reconciliation",
+                parameters=(BATCH_ID,), answers=(Answer(One[Healing]),),
             ),
         ]  # fmt: skip
 
@@ -78,9 +111,43 @@ class Reconciliation:
         return JsonResponse(to_page(rows, limit, "reconciliation_id"))
 
     async def reconcile(self, request: Request) -> Response:
-        """Compares and heals now, regardless of the grace period."""
+        """Compares and heals now, regardless of the grace period. What takes longer than a few seconds goes on after
+        the answer, with status 202."""
         batch_id = BATCH_ID.read(request)
-        if self._reconciler is None:
+        if self._on_demand is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")
-        assessment = await self._reconciler.reconcile_now(batch_id)
+        assessment = await self._on_demand.reconcile(batch_id)
+        if assessment is None:
+            headers = {"retry-after": str(RETRY_SECONDS)}
+            return JsonResponse(One(await self._describe(batch_id)), status_code=202, headers=headers)
         return JsonResponse(One(Reconciled(**msgspec.structs.asdict(assessment), batch_id=batch_id)))
+
+    async def show(self, request: Request) -> Response:
+        """What is being done about a batch: compared, healed, or its details fetched."""
+        return JsonResponse(One(await self._describe(BATCH_ID.read(request))))
+
+    async def _describe(self, batch_id: int) -> Healing:
+        row = await self._database.queries.get_healing(self._database.pool, batch_id=batch_id)
+        if row is None:
+            raise NotFoundError(f"There is no batch {batch_id}")
+        healing = describe_healing(row["healing"])
+        reasons = [] if row["reasons"] is None else msgspec.json.decode(row["reasons"], type=list[Reason])
+        outstanding: int = row["details_outstanding"]
+        if healing is not None:
+            state, expected_at = "healing", healing.expected_at
+            reasons = [healing, *(reason for reason in reasons if reason.code != CODE)]
+        elif outstanding:
+            state, expected_at = "fetching_details", row["details_expected_at"]
+        else:
+            state, expected_at = "comparing" if row["is_leased"] else "idle", None
+        return Healing(
+            batch_id=batch_id,
+            state=state,
+            done=None if healing is None else healing.done,
+            total=None if healing is None else healing.total,
+            expected_at=expected_at,
+            details_outstanding=outstanding,
+            verdict=row["verdict"],
+            last_reconciled_at=row["last_reconciled_at"],
+            reasons=reasons,
+        )

@@ -18,13 +18,15 @@ import structlog
 
 from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
-from service.formant.client import FormantClient, Pacer
+from service.formant.client import FormantClient
 from service.outcomes.shapes import Reason
-from service.reconciliation.budget import Meter
+from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
-from service.reconciliation.drift import Assessment
+from service.reconciliation.details import DetailsReader
+from service.reconciliation.drift import Assessment, count_missing
 from service.reconciliation.healer import Healer, Progress
 from service.reconciliation.schedule import (
+    FOREVER,
     LEASE_SECONDS,
     MAX_INTERVAL,
     LeaseLostError,
@@ -42,6 +44,13 @@ WORKERS = 2
 TICK_SECONDS = 5.0
 CLAIM_TRIES, CLAIM_SECONDS = 20, 0.25
 MAX_WALKS = 5
+DETAILS_SECONDS = 60.0
+"""A worker fetches details of one batch for about so long, then others have their turn."""
+COMPARE_AGAIN = timedelta(minutes=10)
+"""A batch is compared this often while its details are fetched."""
+SAVE_EVERY = 20
+CLOSING_CALLS = 2
+"""A walk ends with another comparison."""
 
 
 class Reconciler:
@@ -55,8 +64,8 @@ class Reconciler:
         database: Database,
         http: httpx.AsyncClient,
         metrics: Metrics,
-        pacer: Pacer,
-        urgent_pacer: Pacer,
+        pacer: Budget,
+        urgent_pacer: Budget,
         healer: Healer,
         *,
         grace_seconds: float,
@@ -75,6 +84,7 @@ class Reconciler:
         self._lease_seconds = lease_seconds
         self._now = now
         self._comparer = Comparer(database, now)
+        self._details = DetailsReader(database, healer.write, now)
         self._holder = secrets.token_hex(4)
 
     async def run(self) -> None:
@@ -94,11 +104,12 @@ class Reconciler:
         )
         rows = [row async for row in claimed]
         for row in rows:
-            healing = row["healing"]
-            progress = Progress() if healing is None else msgspec.json.decode(healing, type=Progress)
-            lease = BatchLease(row["batch_key"], row["batch_id"], row["fence"], progress)
+            lease = _open_lease(row, row["batch_id"])
             try:
-                await self._reconcile(lease, self._grace_seconds, on_demand=False)
+                if await self._may_only_read_details(lease, row["last_reconciled_at"]):
+                    await self._read_details(lease)
+                else:
+                    await self._reconcile(lease, self._grace_seconds, on_demand=False)
             except Exception as error:  # a failing batch must not stop the others
                 self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
@@ -115,7 +126,8 @@ class Reconciler:
         provider cannot be read.
         """
         row = await self._claim(batch_id)
-        lease = BatchLease(row["batch_key"], batch_id, row["fence"], Progress())
+        lease = _open_lease(row, batch_id)
+        lease.progress = Progress()
         try:
             return await self._reconcile(lease, 0.0, on_demand=True, report=report)
         except LeaseLostError as error:
@@ -126,15 +138,37 @@ class Reconciler:
             await asyncio.shield(self._release(lease, self._interval))
             raise
 
+    async def read_details_now(self, batch_id: int, report: Callable[[int], None] = lambda left: None) -> None:
+        """Reads all details of a batch that are due, unless another worker has the batch. ``report`` receives how many
+        are left."""
+        left = 1
+        while left:
+            row = await self._try_to_claim(batch_id)
+            if row is None:
+                return
+            lease = _open_lease(row, batch_id)
+            try:
+                left = await self._read_details(lease, report)
+            except BaseException:
+                await asyncio.shield(self._release(lease, self._interval))
+                raise
+
+    async def _try_to_claim(self, batch_id: int) -> Any | None:
+        return await self._database.queries.claim_batch(
+            self._database.pool,
+            batch_id=batch_id,
+            holder=self._holder,
+            lease_seconds=self._lease_seconds,
+            now=self._now(),
+        )
+
     async def _claim(self, batch_id: int) -> Any:
         """The lease on a requested batch. Waits a few seconds for a worker that is comparing it."""
         queries, pool = self._database.queries, self._database.pool
         if await queries.get_batch(pool, batch_id=batch_id) is None:
             raise NotFoundError(f"There is no batch {batch_id}")
         for _ in range(CLAIM_TRIES):
-            row = await queries.claim_batch(
-                pool, batch_id=batch_id, holder=self._holder, lease_seconds=self._lease_seconds, now=self._now()
-            )
+            row = await self._try_to_claim(batch_id)
             if row is not None:
                 return row
             await asyncio.sleep(CLAIM_SECONDS)
@@ -158,13 +192,99 @@ class Reconciler:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease, grace_seconds)
-                progress = lease.progress
-                if compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared)):
+            progress, calls = lease.progress, meter.calls
+            heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
+            if heals and not progress.is_under_way:
+                await self._begin_healing(lease, compared, calls)
+                calls = 0
+            async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+                if heals:
+                    made = meter.calls - calls
                     compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
+                    calls = meter.calls - made
+                elif lease.stored.is_under_way:  # it is no longer needed
+                    await self._save(lease, msgspec.structs.replace(lease.stored, offset=0, walked_at=self._now()))
                 assessment = await self._add_reasons(lease, compared.assessment, progress)
-            await self._record(lease, compared, assessment, meter.calls, progress)
+                details_due_at = await self._expect_details(lease)
+            await self._record(lease, compared, assessment, calls, progress.healed if heals else 0, details_due_at)
             note(traced, verdict=assessment.verdict, calls=meter.calls)
             return assessment
+
+    async def _begin_healing(self, lease: BatchLease, compared: Compared, calls: int) -> None:
+        """Records that the batch is being healed, which may take long: until then the last verdict would be shown. The
+        batch is ``settling``, unless it was known to be drifted."""
+        missing = count_missing(compared.assessment.differences)
+        lease.progress = Progress(began_at=self._now(), missing=missing)
+        await self._save(lease, lease.progress)
+        assessment = compared.assessment
+        verdict = "settling" if assessment.verdict == "drifted" != lease.verdict else assessment.verdict
+        reasons = [Reason("healing", done=0, total=missing), *assessment.reasons]
+        assessment = msgspec.structs.replace(assessment, verdict=verdict, reasons=reasons)
+        # The record ends the lease. Nobody else is due to take it for an interval.
+        await self._record(lease, compared, assessment, calls, 0, self._now() + self._interval)
+        row = await self._try_to_claim(lease.batch_id)
+        if row is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        lease.fence = row["fence"]
+
+    async def _expect_details(self, lease: BatchLease) -> datetime:
+        """Records when the outstanding details are expected; returns when some of them are due."""
+        counts = await self._count_details(lease)
+        if not counts["outstanding"]:
+            return FOREVER
+        await self._save_expected(lease, counts["due"], counts["last_due_at"])
+        due_at: datetime = self._now() if counts["due"] else counts["next_due_at"]
+        return due_at
+
+    async def _save_expected(self, lease: BatchLease, calls: int, last_due_at: datetime | None) -> None:
+        kept = await self._database.queries.expect_details(
+            self._database.pool,
+            batch_key=lease.batch_key,
+            fence=lease.fence,
+            expected_at=self._expect(calls, last_due_at),
+        )
+        if kept is None:
+            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+
+    def _expect(self, calls: int, at_least: datetime | None = None) -> datetime:
+        """When so many more calls to the provider will have been made, by the budget's pace."""
+        expected = self._now() + timedelta(seconds=calls * self._pacer.seconds_per_call)
+        return max(expected, at_least or expected)
+
+    async def _count_details(self, lease: BatchLease) -> Any:
+        return await self._database.queries.count_outstanding_details(
+            self._database.pool, batch_key=lease.batch_key, now=self._now()
+        )
+
+    async def _may_only_read_details(self, lease: BatchLease, reconciled_at: datetime | None) -> bool:
+        """Whether details are due, and the comparison is recent enough to go on with them."""
+        if reconciled_at is None or not timedelta(0) <= self._now() - reconciled_at < COMPARE_AGAIN:
+            return False
+        return not lease.progress.is_under_way and (await self._count_details(lease))["due"] > 0
+
+    async def _read_details(self, lease: BatchLease, report: Callable[[int], None] = lambda left: None) -> int:
+        """Reads details of a leased batch for a while and releases it; returns how many are still due."""
+        meter = Meter(self._pacer)
+        client = FormantClient(self._http, self._metrics, meter)
+        calls = 0
+        counts = await self._count_details(lease)
+
+        async def save() -> None:
+            nonlocal calls
+            calls += 1
+            left = max(0, counts["due"] - calls)
+            report(left)
+            if calls % SAVE_EVERY == 0:
+                await self._save_expected(lease, left, counts["last_due_at"])
+
+        with span("read_details", batch_id=lease.batch_id) as traced:
+            async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+                await self._details.read(client, lease.batch_key, save, seconds=DETAILS_SECONDS)
+                await self._expect_details(lease)
+            note(traced, calls=meter.calls)
+        await self._release(lease, timedelta(0))  # to be compared again, or to go on
+        logger.info("details_read", batch_id=lease.batch_id, count=calls)
+        return int((await self._count_details(lease))["due"])
 
     def _may_heal(self, progress: Progress, compared: Compared) -> bool:
         """Whether to walk: a walk was interrupted, or the last one was long enough ago."""
@@ -206,10 +326,9 @@ class Reconciler:
         progress = msgspec.structs.replace(lease.progress, walked_at=None)
         if progress.offset:  # resumed where another worker stopped
             progress.is_whole = False
-        else:
-            progress = Progress()
 
         async def save(current: Progress) -> None:
+            current.expected_at = self._expect(current.pages_left + CLOSING_CALLS)
             report(current)
             await self._save(lease, current)
 
@@ -256,8 +375,15 @@ class Reconciler:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
 
     async def _record(
-        self, lease: BatchLease, compared: Compared, assessment: Assessment, calls: int, progress: Progress
+        self,
+        lease: BatchLease,
+        compared: Compared,
+        assessment: Assessment,
+        calls: int,
+        healed: int,
+        due_at: datetime,
     ) -> None:
+        """Records an assessment and ends the lease. The batch is due by the schedule, but not after ``due_at``."""
         now = self._now()
         is_kept = await self._database.queries.record_reconciliation(
             self._database.pool,
@@ -269,8 +395,8 @@ class Reconciler:
             differences=_encode(assessment.differences),
             inconsistencies=_encode(assessment.inconsistencies),
             calls_spent=calls,
-            healed=progress.healed if progress is not lease.progress else 0,
-            due_at=plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval),
+            healed=healed,
+            due_at=min(plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), due_at),
         )
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
@@ -305,6 +431,14 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained
+
+
+def _open_lease(row: Any, batch_id: int) -> BatchLease:
+    healing = row["healing"]
+    stored, progress = (
+        Progress() if healing is None else msgspec.json.decode(healing, type=Progress) for _ in range(2)
+    )
+    return BatchLease(row["batch_key"], batch_id, row["fence"], progress, row["verdict"], stored)
 
 
 def _encode(value: Any) -> str:

@@ -141,6 +141,8 @@ _GROUPS = {
         _flag("--ignore-offset", "Lists begin at their first entry, whatever the offset.", is_flag=True),
         _flag("--always-more", "Lists say has_more on every page.", is_flag=True),
         _flag("--odd-entries", "The list of batches has entries that the contract does not allow.", is_flag=True),
+        _flag("--oldest-first", "The list of conversations begins with the oldest.", is_flag=True),
+        _flag("--no-results", "Conversations have no results yet, as if the agent's came late.", is_flag=True),
     ),
     "Instead of running": (_flag("--print-sample", "Print a CSV of N made-up contacts and exit.", type=_COUNT),),
 }  # fmt: skip

@@ -39,7 +39,7 @@ class Conversations:
 
     async def list_conversations(self, request: Request) -> Response:
         (limit, offset), agent_id = read_page(request, self.faults), read_agent(request)
-        page, total = self.records.list_conversations(agent_id, limit, offset)
+        page, total = self.records.list_conversations(agent_id, limit, offset, oldest_first=self.faults.oldest_first)
         data = [_summarise(attempt) for attempt in page]
         return JSONResponse({"data": data, **describe_end(self.faults, offset + len(page), total)})
 
@@ -50,7 +50,7 @@ class Conversations:
         dialogue = write_dialogue(parameters, results) if results else []
         details = {
             "failure_reason": self.dialler.recall(attempt).failure_reason if attempt.status else None,
-            "results": results,
+            "results": {} if self.faults.no_results else results,
             "trace_id": self.writer.name_trace(attempt),
             # The documentation names no roles; these are the webhook's.
             "transcript": [{"role": role, "message": message} for role, message in dialogue],

@@ -40,6 +40,8 @@ class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
     ignore_offset: bool | UnsetType = UNSET
     always_more: bool | UnsetType = UNSET
     odd_entries: bool | UnsetType = UNSET
+    oldest_first: bool | UnsetType = UNSET
+    no_results: bool | UnsetType = UNSET
     outage_seconds: _Seconds | UnsetType = UNSET
     release: bool | UnsetType = UNSET
 
@@ -67,6 +69,10 @@ class Faults:
     """Lists say has_more on every page."""
     odd_entries: bool = False
     """The list of batches has entries that the contract does not allow, and its batches have odd types."""
+    oldest_first: bool = False
+    """The list of conversations begins with the oldest."""
+    no_results: bool = False
+    """Conversations have no results yet."""
     next_upload: UploadFault | None = None
     outage: tuple[float, float] | None = None
     """(after, seconds): no delivery arrives for ``seconds``, starting ``after`` seconds after the run's first dial."""

@@ -156,12 +156,16 @@ class Records:
         if self._shown == "ended":
             self._add_conversation(attempt)
 
-    def list_conversations(self, agent_id: int | None, limit: int, offset: int) -> tuple[list[Attempt], int]:
-        """A page, newest first, and the total.
+    def list_conversations(
+        self, agent_id: int | None, limit: int, offset: int, *, oldest_first: bool = False
+    ) -> tuple[list[Attempt], int]:
+        """A page, newest first unless ``oldest_first``, and the total.
 
         The newest is the call that ended last or, where ongoing calls are shown too, the one dialled last.
         """
         shown = self._all if agent_id is None else self._by_agent.get(agent_id, [])
+        if oldest_first:
+            return shown[offset : offset + limit], len(shown)
         end = max(0, len(shown) - offset)
         return shown[max(0, end - limit) : end][::-1], len(shown)
 

@@ -6,7 +6,10 @@
 --    same conversation began within two seconds of it; or when either has no start time, unless the other was sent
 --    before this call began.
 -- 2. Which fact wins: the one that the provider sent later (occurred_at); then a webhook before a healed one, because it
---    carries more; then how far the call got; then every other field in turn. Only content decides, never arrival.
+--    carries more; then how far the call got; then one with results, and so a call's details before its entry in the list;
+--    then every other field in turn. Only content decides, never arrival. If the winner says completed and has no results,
+--    another fact of the same call that agrees with it and has some stands in for it, the first in this order: results
+--    that are known are never lost.
 -- 3. Which attempt is later (attempt_order, ascending): the provider's number; an attempt without one comes right after the highest
 --    number that began before it. Ties go by time, then by conversation.
 --
@@ -25,7 +28,7 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE ROWS 500
 $returned$;
-    v_query CONSTANT text := $query$
+    v_query text := $query$
 WITH winners AS (
     SELECT DISTINCT ON (f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second)
            f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
@@ -49,13 +52,9 @@ WITH winners AS (
                 AND ({without} IS NULL OR n.arrival_id <> ALL ({without}))
                 AND coalesce(n.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s',
                              f.started_at <= n.occurred_at + interval '2 s', true)))
-    ORDER BY f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second,
-             f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
-             f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST, f.ended_at DESC NULLS LAST,
-             f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST, f.failure_reason DESC NULLS LAST,
-             f.event_id DESC, f.results DESC, f.method DESC
+    ORDER BY f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second, {order}
 )
-SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id, w.attempt_number,
+SELECT w.batch_key, w.recipient_no, {shown arrival_id}, {shown event_id}, w.conversation_id, {shown attempt_number},
        coalesce(w.attempt_number, 0.5 + coalesce((
            SELECT max(n.attempt_number)
            FROM {facts} AS n
@@ -63,11 +62,35 @@ SELECT w.batch_key, w.recipient_no, w.arrival_id, w.event_id, w.conversation_id,
              AND coalesce(n.started_at, n.ended_at, n.occurred_at, '-infinity') <= coalesce(w.called_at, '-infinity')
              AND ({without} IS NULL OR n.arrival_id <> ALL ({without}))), 0)),
        w.status, w.is_final, CASE WHEN w.is_final THEN w.status ELSE 'pending_retry' END,
-       w.next_retry_at, w.called_at, w.ended_at, w.duration_seconds, w.failure_reason, w.results, w.source, w.method
+       {shown next_retry_at}, {shown called_at}, {shown ended_at}, {shown duration_seconds}, {shown failure_reason},
+       {shown results}, {shown source}, {shown method}
 FROM winners AS w
+LEFT JOIN LATERAL (
+    SELECT f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
+    FROM {facts} AS f
+    WHERE w.status = 'completed' AND NOT knows_results(w.results)
+      AND f.batch_key = w.batch_key AND f.recipient_no = w.recipient_no AND f.conversation_id = w.conversation_id
+      AND f.status = w.status AND f.is_final = w.is_final AND knows_results(f.results)
+      AND ({without} IS NULL OR f.arrival_id <> ALL ({without}))
+      AND CASE WHEN f.attempt_number IS NOT NULL THEN f.attempt_number IS NOT DISTINCT FROM w.attempt_number
+               WHEN w.attempt_number IS NOT NULL OR (f.source = 'healed' AND w.source = 'webhook')
+                   THEN w.started_at BETWEEN f.started_at - interval '2 s' AND f.started_at + interval '2 s'
+               ELSE date_trunc('second', f.started_at, 'UTC')
+                    IS NOT DISTINCT FROM date_trunc('second', w.started_at, 'UTC') END
+    ORDER BY {order}
+    LIMIT 1
+) AS r ON true
 $query$;
+    v_order CONSTANT text := $order$
+             f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
+             knows_results(f.results) DESC, f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST,
+             f.ended_at DESC NULLS LAST, f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST,
+             f.failure_reason DESC NULLS LAST, f.event_id DESC, f.results DESC, f.method DESC
+$order$;
     v_past CONSTANT text := '(SELECT * FROM known_facts AS k WHERE k.recorded_at <= p_as_of AND k.withdrawn_at > p_as_of)';
 BEGIN
+    v_query := replace(v_query, '{order}', v_order);
+    v_query := regexp_replace(v_query, '[{]shown (\w+)[}]', 'CASE WHEN r.arrival_id IS NULL THEN w.\1 ELSE r.\1 END', 'g');
     EXECUTE 'CREATE OR REPLACE FUNCTION attempts_of(p_batch_keys bigint[], p_recipient_nos integer[], p_without bigint[])'
         || v_returned || 'AS ' || quote_literal(replace(replace(v_query, '{facts}', 'facts'), '{without}', 'p_without'));
     EXECUTE 'CREATE OR REPLACE FUNCTION attempts_as_of(p_batch_keys bigint[], p_recipient_nos integer[], p_as_of timestamptz)'

@@ -36,6 +36,7 @@ BEGIN
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
 
+    UPDATE outstanding_details AS d SET batch_key = NULL WHERE d.arrival_id = ANY (p_arrival_ids);
     PERFORM add_evidence(p_arrival_ids, NULL);  -- for facts that were stored without it
     WITH taken AS (
         DELETE FROM facts AS f

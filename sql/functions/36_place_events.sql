@@ -131,6 +131,9 @@ BEGIN
                CASE WHEN t.is_erased THEN 'null' ELSE t.results END, v_now
         FROM taken AS t;
         PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
+        UPDATE outstanding_details AS d SET batch_key = p.batch_key
+        FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
+        WHERE d.arrival_id = p.arrival_id;
         INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
         SELECT p.batch_key, least(max(e.received_at), v_now), max(coalesce(f.started_at, f.ended_at, f.occurred_at))
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)

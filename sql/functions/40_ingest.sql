@@ -306,5 +306,10 @@ BEGIN
     ELSE
         unattributed := coalesce(cardinality(v_new), 0);
     END IF;
+
+    IF 'healed' = ANY (p_sources) OR EXISTS (SELECT FROM outstanding_details) THEN
+        PERFORM note_details(
+            v_pending, p_sources, p_conversation_ids, p_statuses, p_started_at, p_failure_reasons, p_results);
+    END IF;
 END
 $$;

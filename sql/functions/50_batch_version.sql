@@ -30,7 +30,8 @@ BEGIN
             (SELECT t.first_position FROM feed_timelines AS t ORDER BY t.first_position DESC LIMIT 1),
             ROW (b.batch_id, b.agent_id, b.name, b.status, b.created_at, b.total_recipients, b.recipient_count,
                  b.withdrawn_count, b.campaign_key, a.revision, a.last_event_at, s.verdict, s.verdict_since,
-                 s.last_reconciled_at)::text,
+                 s.last_reconciled_at, s.healing, s.details_expected_at)::text,
+            (SELECT count(*) FROM outstanding_details AS d WHERE d.batch_key = b.batch_key),
             (SELECT r.reconciliation_id FROM reconciliations AS r
              WHERE r.batch_key = b.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1),
             (SELECT c::text FROM count_retries(b.batch_key, p_now) AS c),

@@ -12,7 +12,10 @@ DECLARE
     v_since timestamptz;
     v_ended timestamptz;
     v_ends  timestamptz;
+    v_outstanding integer;
+    v_expected_at timestamptz;
 BEGIN
+    SELECT count(*) INTO v_outstanding FROM outstanding_details AS d WHERE d.batch_key = p_batch_key;
     SELECT s.ends_at INTO v_ended FROM batch_schedules AS s WHERE s.batch_key = p_batch_key;
     IF p_verdict = 'complete' THEN
         SELECT a.last_call_at INTO v_ends FROM batch_activity AS a WHERE a.batch_key = p_batch_key;
@@ -22,7 +25,8 @@ BEGIN
         ends_at = v_ends, retry_at = NULL,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
     WHERE s.batch_key = p_batch_key AND s.fence = p_fence
-    RETURNING s.verdict_since INTO v_since;
+    RETURNING s.verdict_since, CASE WHEN v_outstanding > 0 THEN s.details_expected_at END
+    INTO v_since, v_expected_at;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
@@ -38,12 +42,15 @@ BEGIN
     IF p_healed = 0 AND (v_last.verdict, v_last.reasons, v_last.differences, v_last.inconsistencies)
             IS NOT DISTINCT FROM (p_verdict, p_reasons, p_differences, p_inconsistencies) THEN
         UPDATE reconciliations AS r
-        SET last_compared_at = p_at, comparisons = r.comparisons + 1, calls_spent = r.calls_spent + p_calls_spent
+        SET last_compared_at = p_at, comparisons = r.comparisons + 1, calls_spent = r.calls_spent + p_calls_spent,
+            details_outstanding = v_outstanding, details_expected_at = v_expected_at
         WHERE r.batch_key = p_batch_key AND r.reconciliation_id = v_last.reconciliation_id;
     ELSE
         INSERT INTO reconciliations (
-            batch_key, compared_at, last_compared_at, verdict, reasons, differences, inconsistencies, calls_spent, healed)
-        VALUES (p_batch_key, p_at, p_at, p_verdict, p_reasons, p_differences, p_inconsistencies, p_calls_spent, p_healed)
+            batch_key, compared_at, last_compared_at, verdict, reasons, differences, inconsistencies, calls_spent, healed,
+            details_outstanding, details_expected_at)
+        VALUES (p_batch_key, p_at, p_at, p_verdict, p_reasons, p_differences, p_inconsistencies, p_calls_spent, p_healed,
+                v_outstanding, v_expected_at)
         RETURNING * INTO v_last;
     END IF;
     INSERT INTO verdict_history (batch_key, recorded_at, compared_at, verdict_since, reconciliation_id)

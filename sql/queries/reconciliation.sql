@@ -54,10 +54,28 @@ SET holder = excluded.holder, leased_until = excluded.leased_until, fence = s.fe
 WHERE s.leased_until <= :now OR s.leased_until > :now + 2 * make_interval(secs => :lease_seconds)
 RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at, s.healing;
 
+-- name: get_healing(batch_id)^
+-- What a batch's worker is doing, and the last verdict.
+SELECT coalesce(s.verdict, 'unverified') AS verdict, s.last_reconciled_at, s.healing, s.details_expected_at,
+       coalesce(s.leased_until > clock_timestamp(), false) AS is_leased,
+       (SELECT r.reasons FROM reconciliations AS r WHERE r.batch_key = b.batch_key
+        ORDER BY r.reconciliation_id DESC LIMIT 1) AS reasons,
+       (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key) AS details_outstanding
+FROM batches AS b
+LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+WHERE b.batch_id = :batch_id;
+
 -- name: save_healing(batch_key, fence, healing, leased_until)$
 -- Records the progress of the walk, and extends the lease; returns null when the lease was lost.
 UPDATE batch_schedules AS s
 SET healing = :healing, leased_until = greatest(s.leased_until, :leased_until)
+WHERE s.batch_key = :batch_key AND s.fence = :fence
+RETURNING s.batch_key;
+
+-- name: expect_details(batch_key, fence, expected_at)$
+-- Records when the outstanding details of a batch are expected to be there; returns null when the lease was lost.
+UPDATE batch_schedules AS s
+SET details_expected_at = :expected_at
 WHERE s.batch_key = :batch_key AND s.fence = :fence
 RETURNING s.batch_key;
 
@@ -92,7 +110,7 @@ SELECT record_reconciliation(
 -- name: list_reconciliations(batch_id, before, limit)
 -- The results of a batch's comparisons, newest first, before a given one.
 SELECT r.reconciliation_id, r.compared_at, r.last_compared_at, r.comparisons, r.verdict, r.reasons, r.differences,
-       r.inconsistencies, r.calls_spent, r.healed
+       r.inconsistencies, r.calls_spent, r.healed, r.details_outstanding, r.details_expected_at
 FROM reconciliations AS r
 WHERE r.batch_key = (SELECT b.batch_key FROM batches AS b WHERE b.batch_id = :batch_id)
   AND r.reconciliation_id < :before
@@ -109,11 +127,12 @@ SELECT EXISTS (
 -- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
 -- parameters: recipients of the agent's batches with its phone, and batches whose recipients are unknown (recipient_no
 -- null). is_same: the candidate has facts of this very call; then latest_status is that of the latest, is_certain says that
--- it is final or a webhook, call_number and known_until are their attempt number and time. is_named: it has a call of this
+-- it is final or a webhook, call_number and known_until are their attempt number and time, known_results and known_reason
+-- what is known of results and the failure reason. is_named: it has a call of this
 -- conversation. is_exact: its batch existed, whatever the clocks. is_due: when the call began, the batch existed and was not
 -- finished, and the recipient was not final. is_waiting: an event of the call already waits.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
-       coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until,
+       coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until, k.known_results, k.known_reason,
        coalesce(c.called_at <@ p.exact, true) AS is_exact,
        EXISTS (SELECT FROM facts AS f
                WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no
@@ -163,7 +182,11 @@ LEFT JOIN LATERAL (
     SELECT true AS is_same,
            (array_agg(f.status ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC))[1] AS latest_status,
            (array_agg(f.is_final OR f.source = 'webhook' ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC))[1] AS is_certain,
-           max(f.attempt_number) AS call_number, max(f.occurred_at) AS known_until
+           max(f.attempt_number) AS call_number, max(f.occurred_at) AS known_until,
+           (array_agg(f.results ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC, f.results DESC)
+               FILTER (WHERE knows_results(f.results)))[1] AS known_results,
+           (array_agg(f.failure_reason ORDER BY f.occurred_at DESC NULLS LAST, f.source DESC, f.failure_reason)
+               FILTER (WHERE f.failure_reason IS NOT NULL))[1] AS known_reason
     FROM facts AS f
     WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.conversation_id = r.conversation_id
       AND coalesce(is_same_call(
@@ -174,6 +197,33 @@ LEFT JOIN LATERAL (
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
 ORDER BY c.n, r.batch_key, r.recipient_no;
+
+-- name: list_outstanding_details(batch_key, now, limit)
+-- Calls of a batch whose details are due, completed ones first: each with its fact from the list, and where it belongs.
+SELECT d.arrival_id, d.reads, d.is_completed, f.event_id, f.conversation_id, f.attempt_number, f.status, f.is_final,
+       f.occurred_at, f.started_at, f.ended_at, f.duration_seconds, u.agent_id, u.phone
+FROM (SELECT * FROM outstanding_details
+      WHERE outstanding_details.batch_key = :batch_key AND outstanding_details.due_at <= :now
+      ORDER BY is_completed DESC, arrival_id
+      LIMIT :limit) AS d
+CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = d.arrival_id OFFSET 0) AS f
+CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS e WHERE e.arrival_id = d.arrival_id OFFSET 0) AS u
+ORDER BY d.is_completed DESC, d.arrival_id;
+
+-- name: count_outstanding_details(batch_key, now)^
+-- How many details of a batch are outstanding, how many of them are due, and when the next of the others is.
+SELECT count(*)::integer AS outstanding, (count(*) FILTER (WHERE d.due_at <= :now))::integer AS due,
+       min(d.due_at) FILTER (WHERE d.due_at > :now) AS next_due_at, max(d.due_at) FILTER (WHERE d.due_at > :now) AS last_due_at
+FROM outstanding_details AS d
+WHERE d.batch_key = :batch_key;
+
+-- name: defer_details(arrival_id, due_at)!
+-- Reads the details of a call once more, not before the given time.
+UPDATE outstanding_details SET reads = reads + 1, due_at = :due_at WHERE arrival_id = :arrival_id;
+
+-- name: finish_details(arrival_id)!
+-- The provider has no more details of the call.
+DELETE FROM outstanding_details WHERE arrival_id = :arrival_id;
 
 -- name: list_open_recipients(batch_key, recipient_count, limit)
 -- Recipients without a known call, by number.

@@ -88,7 +88,7 @@ call_plans = st.builds(
     webhook=often(*["once"] * 8, "twice", "bare twin", "no number", "no number", "no times", "neither", "timeless",
                   "lost", "lost"),
     is_bare=often(False, False, False, False, True),
-    healed=often(*[""] * 10, "waits", "final", "both", "no start", "contradicts"),
+    healed=often(*[""] * 9, "waits", "final", "both", "no start", "contradicts", "listed", "listed first"),
 )  # fmt: skip
 rows = st.builds(
     RowPlan,
@@ -313,7 +313,7 @@ class History:
             recipient=row, ref_token=token, status=status, final=call.call_plan.is_final,
             attempt=None if way in {"no number", "neither"} else call.attempt, event_id=event_id,
             conversation_id=call.conversation_id, phone=self._spell(call.phone, number), parameters=call.parameters,
-            agent_id=self.agent, began=call.began, results={"intent": status[:2]},
+            agent_id=self.agent, began=call.began, results={"intent": status[:2]} if number % 3 else {},
             duration_seconds=10 * call.attempt,
         )  # fmt: skip
         data = payload["data"]["call"]
@@ -343,10 +343,16 @@ class History:
         if way == "contradicts":
             record["status"] = "completed"
         found = decode_conversation(json.dumps({"data": record | {"results": {"intent": "heard"}}}).encode())
+        listed = decode_conversation(json.dumps({"data": record}).encode())
         contradicted = (call.attempt, call.began + MINUTE) if way == "contradicts" else None
-        mays = {"waits": [True], "final": [False], "no start": [False], "both": [True, False], "contradicts": [False]}
+        ways = {
+            "waits": [(found, True)], "final": [(found, False)], "no start": [(found, False)],
+            "both": [(found, True), (found, False)], "contradicts": [(found, False)], "listed": [(listed, False)],
+            "listed first": [(listed, True), (found, True), (listed, False)],
+        }  # fmt: skip
         made = [
-            to_event(found, received_at=RECEIVED, may_retry=may, contradicted=contradicted) for may in mays.get(way, [])
+            to_event(conversation, received_at=RECEIVED, may_retry=may, contradicted=contradicted)
+            for conversation, may in ways.get(way, [])
         ]
         return [event for event in made if event is not None]
 

@@ -41,12 +41,17 @@ def _called_at(event: Event) -> datetime | None:
     return event.started_at or event.ended_at or event.occurred_at
 
 
+def _knows_results(event: Event) -> bool:
+    return json.loads(event.results) not in (None, {})
+
+
 def _preference(event: Event) -> tuple[Any, ...]:
     return (
         _or_lowest(event.occurred_at),
         event.source,
         _RANK.index(event.status),
         event.is_final,
+        _knows_results(event),
         _or_lowest(event.duration_seconds),
         _or_lowest(event.started_at),
         _or_lowest(event.ended_at),
@@ -77,23 +82,50 @@ def _is_shadowed(event: Event, events: list[Event]) -> bool:
     return False
 
 
-def _find_attempts(events: list[Event]) -> list[Event]:
-    """The winning event of each attempt."""
+def _stand_in(winner: Event, events: list[Event]) -> Event:
+    """The event that shows an attempt: results that are known are not lost to a winner without any."""
+    if winner.status != "completed" or _knows_results(winner):
+        return winner
+
+    def is_same_call(other: Event) -> bool:
+        if other.attempt_number is not None:
+            return other.attempt_number == winner.attempt_number
+        if winner.attempt_number is not None or (other.source, winner.source) == ("healed", "webhook"):
+            starts = (other.started_at, winner.started_at)
+            return None not in starts and abs(starts[0] - starts[1]) <= timedelta(seconds=2)  # type: ignore[operator]
+        return _second(other) == _second(winner)
+
+    agreeing = [
+        other
+        for other in events
+        if (other.conversation_id, other.status, other.is_final)
+        == (winner.conversation_id, winner.status, winner.is_final)
+        and _knows_results(other)
+        and is_same_call(other)
+    ]
+    return max(agreeing, key=_preference, default=winner)
+
+
+def _second(event: Event) -> datetime | None:
+    return event.started_at and event.started_at.replace(microsecond=0)
+
+
+def _find_attempts(events: list[Event]) -> list[tuple[Event, Event]]:
+    """The winning event of each attempt, and the one that shows it."""
     winners: dict[tuple[Any, ...], Event] = {}
     for event in events:
         if _is_shadowed(event, events):
             continue
-        second = None
-        if event.attempt_number is None and event.started_at is not None:
-            second = event.started_at.replace(microsecond=0)
+        second = _second(event) if event.attempt_number is None else None
         key = (event.conversation_id, event.attempt_number, second)
         if key not in winners or _preference(event) > _preference(winners[key]):
             winners[key] = event
-    return list(winners.values())
+    return [(winner, _stand_in(winner, events)) for winner in winners.values()]
 
 
-def _find_latest(attempts: list[Event], events: list[Event]) -> Event:
-    def order(event: Event) -> tuple[Any, ...]:
+def _find_latest(attempts: list[tuple[Event, Event]], events: list[Event]) -> Event:
+    def order(attempt: tuple[Event, Event]) -> tuple[Any, ...]:
+        event, shown = attempt
         number: float
         if event.attempt_number is not None:
             number = event.attempt_number
@@ -105,9 +137,9 @@ def _find_latest(attempts: list[Event], events: list[Event]) -> Event:
                 if other.attempt_number is not None and _or_lowest(_called_at(other)) <= mine
             ]
             number = max(earlier, default=0) + 0.5
-        return (number, _or_lowest(_called_at(event)), event.conversation_id)
+        return (number, _or_lowest(_called_at(shown)), event.conversation_id)
 
-    return max(attempts, key=order)
+    return max(attempts, key=order)[1]
 
 
 def _slot(moment: datetime | None) -> datetime | None:
@@ -130,6 +162,6 @@ def expect(events: Iterable[Event]) -> Expected:
         expected.talk_seconds[state] += latest.duration_seconds or 0
         for name, value in (json.loads(latest.results) or {}).items():
             expected.result_counts[name, value] += 1
-        for attempt in attempts:
+        for _, attempt in attempts:
             expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1
     return expected

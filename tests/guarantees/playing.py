@@ -20,6 +20,7 @@ import httpx
 
 from service.formant.client import FormantClient
 from service.formant.events import Event
+from service.reconciliation.details import DetailsReader
 from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database, load_queries, open_unchecked_database
 from service.telemetry.metrics import Metrics
@@ -69,6 +70,7 @@ class Stage:
         self.writer = RememberingWriter(database.url)
         self.registrar = Registrar(database)
         self.healer = Healer(database, self.writer, Metrics(), lambda: datetime.now(UTC))
+        self.details = DetailsReader(database, self.healer.write, lambda: datetime.now(UTC))
 
     async def write(self, events: list[Item]) -> None:
         """Commits the events as one group."""
@@ -179,6 +181,7 @@ class Stage:
             for (key,) in rows:
                 batch = HealedBatch(key, history.agent, BEGAN - HOUR, may_retry)
                 await self.healer.walk(client, batch, Progress(), _forget, set())
+                await self.details.read(client, key, _go_on, seconds=3600)
 
     async def get_key(self, batch: Batch) -> int:
         """The key of a batch in the database."""
@@ -215,6 +218,10 @@ def _describe(step: Step) -> str:
 
 async def _forget(progress: Progress) -> None:
     """Saves no progress: no other worker continues this walk."""
+
+
+async def _go_on() -> None:
+    """Holds no lease while details are read."""
 
 
 class Performance:

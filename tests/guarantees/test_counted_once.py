@@ -4,11 +4,12 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from service.formant.events import STATUSES, Event
@@ -36,6 +37,24 @@ facts = st.fixed_dictionaries(
     }
 )
 histories = st.lists(facts, min_size=1, max_size=8)
+
+
+def complete(**changes: Any) -> dict[str, Any]:
+    """A fact about one completed call."""
+    return {
+        "recipient": 1, "attempt": 1, "status": "completed", "final": True, "minute": 0, "conversation": "kept",
+        "results": {}, "duration_seconds": 10, "healed": False, "has_times": True, **changes,
+    }  # fmt: skip
+
+
+KNOWN = {"results": {"intent": "yes"}, "duration_seconds": 70}
+RESULTS_KNOWN_AND_UNKNOWN = [
+    [complete(), complete(attempt=None, healed=True, **KNOWN)],
+    [complete(), complete(healed=True, **KNOWN), complete(healed=True, results={"intent": "no"}), complete(minute=20)],
+    [complete(attempt=None), complete(attempt=None, **KNOWN), complete(attempt=2, minute=20)],
+    [complete(), complete(status="failed", minute=20), complete(attempt=None, healed=True, **KNOWN)],
+]
+"""Histories in which a fact without results wins over one that knows them."""
 
 
 def build_event(fact: dict[str, Any], event_id: str, ref_token: str) -> Event:
@@ -96,6 +115,10 @@ def connection(runner: asyncio.Runner, database_url: str) -> Iterator[asyncpg.Co
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     derandomize=True,
 )
+@example(history=RESULTS_KNOWN_AND_UNKNOWN[0], order=Random(1), sizes=[1])
+@example(history=RESULTS_KNOWN_AND_UNKNOWN[1], order=Random(2), sizes=[1, 2])
+@example(history=RESULTS_KNOWN_AND_UNKNOWN[2], order=Random(3), sizes=[1])
+@example(history=RESULTS_KNOWN_AND_UNKNOWN[3], order=Random(4), sizes=[2])
 @given(
     history=histories,
     order=st.randoms(use_true_random=False),

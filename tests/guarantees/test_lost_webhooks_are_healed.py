@@ -99,9 +99,15 @@ async def test_healing_by_a_dead_worker_resumes_where_it_stopped_after_the_lease
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert await database.pool.fetchval("SELECT count(*) FROM facts WHERE source = 'healed'") > 0
-            assert (await read_outcomes(service, batch_id))["verdict"] == "unverified"
+            outcomes = await read_outcomes(service, batch_id)
+            assert outcomes["verdict"] == "settling"
+            healing = outcomes["reconciliation"]["reasons"][0]
+            assert (healing["code"], 0 < healing["done"] <= healing["total"]) == ("healing", True)
+            assert datetime.fromisoformat(healing["expected_at"]) >= moment
             assert not await second.reconcile_due()
             assert await third.reconcile_due()
+        reasons = (await read_outcomes(service, batch_id))["reconciliation"]["reasons"]
+        assert "healing" not in {reason["code"] for reason in reasons}
         assert (await read_outcomes(service, batch_id))["verdict"] == "complete"
         await assert_healed(database, sandbox, batch_id)
 

@@ -1,16 +1,22 @@
 """Reconciliation over HTTP and from the command line."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import pytest
 
+from service.formant.client import FormantClient
+from service.formant.conversations import ConversationPage
 from service.sandbox import RunningSandbox, sample_contacts
 from service.store.database import Database
 from service.store.migrations import read_migrations
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import BATCH_ID, make_payload, post_webhook, store_batch
+from tests.guarantees.healing import assert_healed, play
 from tests.processes import OUTCOMES, run
 from tests.provider import KEY, START, connect_provider, upload
 from tests.uploads.dashboard import discover, hold_discovery, make_elsewhere
@@ -146,3 +152,64 @@ async def test_the_upgrade_renames_told_to_reported_in_stored_comparisons(
     assert shown["inconsistencies"] == [
         {"rule": "success_rate_is_success_of_total", "reported": 60.0, "expected": 50.0}
     ]
+
+
+async def show_healing(service: httpx.AsyncClient, batch_id: int) -> dict[str, Any]:
+    data: dict[str, Any] = (await service.get(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+    return data
+
+
+async def test_a_batch_that_is_being_healed_shows_its_progress_until_it_is_done(
+    start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_read, reading = asyncio.Event(), asyncio.Event()
+    list_conversations = FormantClient.list_conversations
+
+    async def wait_and_list(client: FormantClient, agent_id: int, limit: int, offset: int) -> ConversationPage:
+        if offset:
+            reading.set()
+            await may_read.wait()
+        return await list_conversations(client, agent_id, limit, offset)
+
+    monkeypatch.setattr(FormantClient, "list_conversations", wait_and_list)
+    monkeypatch.setattr("service.reconciliation.demand.ANSWER_SECONDS", 0.0)
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, recipients=100, drop=0.5)
+        path = f"/v1/batch-calls/{batch_id}"
+        assert (await show_healing(service, batch_id))["state"] == "idle"
+        for _ in range(2):  # another request for the same batch starts nothing
+            begun = await service.post(f"{path}/reconcile")
+            assert (begun.status_code, begun.headers["retry-after"]) == (202, "5")
+            await reading.wait()
+        shown = (await service.post(f"{path}/reconcile")).json()["data"]
+        assert (shown["state"], shown["verdict"], 0 < shown["done"] <= shown["total"]) == ("healing", "settling", True)
+        assert datetime.fromisoformat(shown["expected_at"]) > datetime.now(UTC)
+        healing = {name: shown[name] for name in ("done", "total", "expected_at")} | {"code": "healing"}
+        assert (await show_healing(service, batch_id))["reasons"][0] == healing
+        outcomes = (await service.get(f"{path}/outcomes")).json()["data"]
+        assert (outcomes["verdict"], outcomes["reconciliation"]["reasons"][0]) == ("settling", healing)
+        may_read.set()
+        done = await eventually(lambda: show_healing(service, batch_id), lambda shown: shown["state"] == "idle")
+        assert (done["verdict"], done["details_outstanding"], done["done"]) == ("complete", 0, None)
+        await assert_healed(database, sandbox, batch_id)
+
+
+async def test_a_batch_that_another_replica_heals_is_answered_with_its_progress(
+    start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.reconciliation.reconciler.CLAIM_TRIES", 1)
+    async with connect_provider(start_service, **ON_DEMAND) as (service, _):
+        batch_id = (await upload(service)).json()["data"]["id"]
+        now = datetime.now(UTC)
+        lease = await database.queries.claim_batch(
+            database.pool, batch_id=batch_id, holder="another", lease_seconds=30.0, now=now
+        )
+        healing = {"began_at": now.isoformat(), "healed": 3, "missing": 4, "expected_at": now.isoformat()}
+        await database.queries.save_healing(
+            database.pool, batch_key=lease["batch_key"], fence=lease["fence"], healing=json.dumps(healing),
+            leased_until=now,
+        )  # fmt: skip
+        answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
+        shown = answer.json()["data"]
+        assert (answer.status_code, shown["state"], shown["done"], shown["total"]) == (202, "healing", 3, 4)
+        assert (await service.get("/v1/batch-calls/999/reconcile")).status_code == 404

@@ -1,0 +1,31 @@
+"""Healing that is under way, as readers see it: the reason ``healing``, with how far it has come."""
+
+from datetime import datetime
+
+import msgspec
+
+from service.outcomes.shapes import Reason
+
+CODE = "healing"
+
+
+class _Healing(msgspec.Struct):
+    """The part of ``batch_schedules.healing`` that readers see."""
+
+    began_at: datetime | None = None
+    walked_at: datetime | None = None
+    healed: int = 0
+    missing: int = 0
+    expected_at: datetime | None = None
+
+
+def describe_healing(healing: str | None) -> Reason | None:
+    """The reason from the stored progress; None unless healing is under way."""
+    if healing is None:
+        return None
+    progress = msgspec.json.decode(healing, type=_Healing)
+    if progress.began_at is None or progress.walked_at is not None:
+        return None
+    # Recipients are missing, and several of a recipient's calls may be healed.
+    done = min(progress.healed, progress.missing)
+    return Reason(CODE, done=done, total=progress.missing, expected_at=progress.expected_at)

@@ -56,6 +56,8 @@ class Assessment(msgspec.Struct, frozen=True):
     """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
     settles_at: Time | None
     """When the grace period ends; null when none is running."""
+    verdict_text: str = ""
+    """The verdict and its reasons in a sentence."""
 
     @property
     def needs_healing(self) -> bool:
@@ -88,7 +90,7 @@ def assess(
     if unfinished and is_over:
         lagging |= _find_behind(differences)
     unsettled = [one for one in differences if not one.allowed or one.reason == "within_grace"]
-    reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled]]
+    reasons = [*unfinished, *[_to_reason(difference, settles_at) for difference in unsettled]]
     reasons += [*inconsistent, *excess]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
     if lagging and (ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)):
@@ -102,6 +104,11 @@ def assess(
     return Assessment(
         verdict, reasons, differences, inconsistencies, lagging, settles_at if verdict == "settling" else None
     )
+
+
+def _to_reason(difference: Difference, settles_at: datetime | None) -> Reason:
+    expected_at = settles_at if difference.reason == "within_grace" else None
+    return Reason(difference.reason, difference.figure, expected_at=expected_at)
 
 
 def find_inconsistencies(theirs: Side) -> list[Inconsistency]:

@@ -19,7 +19,7 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
-from service.outcomes.shapes import Reason
+from service.outcomes.shapes import Reason, explain
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
@@ -37,6 +37,7 @@ from service.reconciliation.schedule import (
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import note, span
+from service.wording import describe_verdict
 
 logger = structlog.get_logger()
 
@@ -219,7 +220,7 @@ class Reconciler:
         assessment = compared.assessment
         verdict = "settling" if assessment.verdict == "drifted" != lease.verdict else assessment.verdict
         reasons = [Reason("healing", done=0, total=missing), *assessment.reasons]
-        assessment = msgspec.structs.replace(assessment, verdict=verdict, reasons=reasons)
+        assessment = _explain(msgspec.structs.replace(assessment, verdict=verdict), reasons)
         # The record ends the lease. Nobody else is due to take it for an interval.
         await self._record(lease, compared, assessment, calls, 0, self._now() + self._interval)
         row = await self._try_to_claim(lease.batch_id)
@@ -295,7 +296,7 @@ class Reconciler:
     async def _add_reasons(self, lease: BatchLease, assessment: Assessment, progress: Progress) -> Assessment:
         """The assessment with what healing found, and with the recipients concerned."""
         shown = await self._comparer.show_recipients(lease, assessment)
-        return msgspec.structs.replace(assessment, reasons=assessment.reasons + _list_reasons(progress) + shown)
+        return _explain(assessment, assessment.reasons + _list_reasons(progress) + shown)
 
     async def _heal(
         self,
@@ -396,6 +397,7 @@ class Reconciler:
             inconsistencies=_encode(assessment.inconsistencies),
             calls_spent=calls,
             healed=healed,
+            verdict_text=assessment.verdict_text,
             due_at=min(plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), due_at),
         )
         if not is_kept:
@@ -431,6 +433,12 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained
+
+
+def _explain(assessment: Assessment, reasons: list[Reason]) -> Assessment:
+    """The assessment with its reasons, in words too."""
+    text = describe_verdict(assessment.verdict, reasons)
+    return msgspec.structs.replace(assessment, reasons=explain(reasons), verdict_text=text)
 
 
 def _open_lease(row: Any, batch_id: int) -> BatchLease:

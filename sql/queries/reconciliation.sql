@@ -102,10 +102,11 @@ SELECT record_snapshot(:batch_key, :fence, :at, :figures);
 -- The provider's figures as of a given time.
 SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1;
 
--- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at)$
+-- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at, verdict_text)$
 -- Ends a worker's turn at a batch; false when its lease was lost, and then nothing is written.
 SELECT record_reconciliation(
-    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at);
+    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at,
+    :verdict_text);
 
 -- name: list_reconciliations(batch_id, before, limit)
 -- The results of a batch's comparisons, newest first, before a given one.

@@ -81,7 +81,7 @@ async def find_complete(database: Database, batch_id: int, at: float) -> None:
     )
     assert await database.queries.record_reconciliation(
         database.pool, batch_key=row["batch_key"], fence=row["fence"], at=hour(at), verdict="complete", reasons="[]",
-        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at),
+        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at), verdict_text=None,
     )  # fmt: skip
     await settle(database)
 

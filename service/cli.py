@@ -298,17 +298,20 @@ def erase(phone: str, dry_run: bool) -> None:
 @click.option("--reason", required=True, help="Why, without names: it is listed and logged.")
 @click.option("--source", default="command", show_default=True, help="Who says so, in a word.")
 @click.option("--region", help="Country of phones without a country code.  [default: OUTCOMES_DEFAULT_REGION]")
+@click.option("--phone-column", default="", help="Column of a CSV with the phones.  [default: customer_phone]")
 @click.option("--remove", "is_removal", is_flag=True, help="Remove the people from the list instead.")
-def suppress(file: Path, reason: str, source: str, region: str | None, is_removal: bool) -> None:
+def suppress(file: Path, reason: str, source: str, region: str | None, phone_column: str, is_removal: bool) -> None:
     """Put the people of FILE on the list of people who must not be called, or remove them from it.
 
-    FILE is a CSV with the column customer_phone, or has a phone on each line. Only keyed hashes of the phones are
+    FILE is a CSV with a column of phones, or has a phone on each line. Only keyed hashes of the phones are
     stored. Uploads leave these people out, also those that are held or not sent yet; the provider's own retries and
     calls from its dashboard are not affected.
     """
     from service.commands import suppress
 
-    suppress.suppress(file, reason=reason, source=source, region=region, is_removal=is_removal)
+    suppress.suppress(
+        file, reason=reason, source=source, region=region, phone_column=phone_column, is_removal=is_removal
+    )
 
 
 @outcomes.group(short_help="The list of erased people.")

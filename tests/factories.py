@@ -19,6 +19,9 @@ REF_TOKEN = "feedc0de"
 BEGAN = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 RECEIVED = datetime(2026, 3, 16, 10, 32, tzinfo=UTC)
 
+UNSTORABLE_NUMBER = b"0." + b"1" * 17_000
+"""A double to every reader, and more digits than Postgres takes."""
+
 _numbers = itertools.count(1)
 
 

@@ -14,7 +14,7 @@ from service.suppressions.phones import read_phones
 from service.suppressions.suppressions import SuppressionList
 
 
-def suppress(file: Path, *, reason: str, source: str, region: str | None, is_removal: bool) -> None:
+def suppress(file: Path, *, reason: str, source: str, region: str | None, phone_column: str, is_removal: bool) -> None:
     """Suppresses the people, or removes them from the list, and prints how many."""
     settings = start()
     _, regions = read_targets(settings)
@@ -23,7 +23,7 @@ def suppress(file: Path, *, reason: str, source: str, region: str | None, is_rem
         raise click.UsageError(f"--region takes a country's two letters such as IN, not {region!r}")
 
     async def work(database: Database) -> str:
-        phones = await read_phones(file, country)
+        phones = await read_phones(file, country, phone_column)
         suppressions = SuppressionList(database)
         with _show_progress(len(phones)) as progress:
             report = _reporter(progress, len(phones))

@@ -6,13 +6,13 @@ no retry block, so the healer decides from the provider's figures whether a retr
 
 import hashlib
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
 
 from service.formant.events import STATUSES, TEXT_LIMIT, Event
-from service.formant.lenient import decode_leniently, read_data, to_int, to_json, to_text
+from service.formant.lenient import decode_leniently, read_data, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.phones.canonical import canonical_phone
 
@@ -223,8 +223,8 @@ def _read(content: dict[str, object], body: bytes) -> Conversation | None:
         agent_id=within(to_int(content.get("agent_id")), 0, LARGEST_ID),
         raw_phone=to_text(content.get("contact_number")),
         status=_read_status(content.get("status")),
-        started_at=_read_milliseconds(content.get("start_timestamp")),
-        ended_at=_read_milliseconds(content.get("end_timestamp")),
+        started_at=plausible_time(to_time(content.get("start_timestamp"))),
+        ended_at=plausible_time(to_time(content.get("end_timestamp"))),
         duration_seconds=plausible_duration(to_int(content.get("duration_seconds"))),
         failure_reason=to_text(content.get("failure_reason")),
         results=bytes(to_json(content.get("results"))).decode(),
@@ -236,11 +236,3 @@ def _read_status(value: object) -> str | None:
     """The status as webhooks spell it: ``No-Answer`` and ``call.no_answer`` both become ``no_answer``."""
     text = to_text(value)
     return re.sub(r"[\s-]+", "_", text.strip().lower()).removeprefix("call.") if text else None
-
-
-def _read_milliseconds(value: object) -> datetime | None:
-    number = to_int(value)
-    try:
-        return plausible_time(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=number)) if number else None
-    except OverflowError:
-        return None

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from service.formant.lenient import decode_leniently, to_int, to_json, to_text, to_time
+from service.formant.lenient import bound_numbers, decode_leniently, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.formant.regions import Regions
 from service.phones.canonical import canonical_phone
@@ -173,8 +173,8 @@ class EventDecoder:
         if not 0 < len(call.conversation_id) <= TEXT_LIMIT:
             raise _UnreadableError("unusable_field", f"data.call.conversation_id: 1 to {TEXT_LIMIT} characters")
         try:
-            parameters = bytes(call.call_parameters).decode()
-            results = bytes(envelope.data.results).decode()
+            parameters = bound_numbers(bytes(call.call_parameters).decode())
+            results = bound_numbers(bytes(envelope.data.results).decode())
         except UnicodeDecodeError:
             return self._build(_read_leniently(body), digest, target, body, received_at, signature)
         ref_token, ref_no = self._read_reference(call.call_parameters)

@@ -1,7 +1,7 @@
 """Reads JSON that violates the contract, as far as it makes sense: each field on its own.
 
-What Postgres cannot store as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced. The raw body, stored
-as well, stays unchanged.
+What Postgres cannot store as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced. A number that no
+double holds becomes a text, as it came. The raw body, stored as well, stays unchanged.
 """
 
 import json
@@ -11,11 +11,17 @@ from datetime import datetime
 
 import msgspec
 
+from service.formant.plausible import plausible_epoch
+
 EXACT_FLOAT = 2**53
 """From here on, several whole numbers map to the same float."""
 LONGEST_INT = 20
 """Digits of the longest bigint, with its sign."""
 
+LARGEST_EXPONENT = 308
+_EXPONENT = re.compile(r"[0-9][eE][+-]?[0-9]{3}")
+_LONG_NUMBER = re.compile(rf"[0-9]{{{LARGEST_EXPONENT + 1}}}")
+_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _decode_time = msgspec.json.Decoder(datetime).decode
 
@@ -27,7 +33,7 @@ def decode_leniently(body: bytes) -> object:
     """
     try:
         text = body.decode("utf-8-sig", errors="replace")
-        content = _make_storable(json.loads(text, parse_int=_read_int))
+        content = _make_storable(json.loads(text, parse_int=_read_int, parse_float=_read_float))
     except RecursionError:
         return "too_deep"
     except ValueError:
@@ -75,24 +81,56 @@ def to_float(value: object) -> float | None:
 
 
 def to_time(value: object) -> datetime | None:
-    """An ISO 8601 time with or without a zone, or None."""
+    """An ISO 8601 time with or without a zone, or an epoch in seconds or milliseconds, also as text; or None. A day
+    without a time is None."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return plausible_epoch(value)
     if not isinstance(value, str) or len(value) > 64:
         return None
+    text = value.strip()
     try:
-        return _decode_time(msgspec.json.encode(value))
+        return _decode_time(msgspec.json.encode(text))
     except msgspec.MsgspecError:
+        pass
+    if re.fullmatch(r"[0-9]+(?:\.[0-9]*)?", text, re.ASCII):
+        return plausible_epoch(float(text))
+    try:
+        return datetime.fromisoformat(text) if ":" in text or "T" in text else None
+    except ValueError:
         return None
+
+
+def bound_numbers(text: str) -> str:
+    """JSON text in which a number that no double holds is a string, as it came.
+
+    As a number, Postgres would write 1e400 with 401 digits, and its readers would take it for infinite.
+    """
+    if _EXPONENT.search(text) is None and (len(text) <= LARGEST_EXPONENT or _LONG_NUMBER.search(text) is None):
+        return text
+    return _STRING_OR_NUMBER.sub(_bound_number, text)
+
+
+def _bound_number(match: re.Match[str]) -> str:
+    token = match[0]
+    return token if token.startswith('"') or isinstance(_read_float(token), float) else f'"{token}"'
 
 
 def to_json(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def _read_int(digits: str) -> float:
+def _read_int(digits: str) -> float | str:
     # int() is slow for thousands of digits, and Python refuses more than 4,300.
     # A number that fits a bigint stays exact, since ids are that long.
     number = int(digits) if len(digits) <= LONGEST_INT else None
-    return number if number is not None and -(2**63) <= number < 2**63 else float(digits)
+    return number if number is not None and -(2**63) <= number < 2**63 else _read_float(digits)
+
+
+def _read_float(digits: str) -> float | str:
+    """A number, or its text if a double would make it infinite or zero."""
+    number = float(digits)
+    is_lost = not math.isfinite(number) or (number == 0 and digits.lower().partition("e")[0].strip("-0.") != "")
+    return digits if is_lost else number
 
 
 def _make_storable(value: object) -> object:

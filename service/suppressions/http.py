@@ -23,6 +23,9 @@ EXAMPLE = '{"phones": ["+919876543210"], "reason": "asked by letter"}'
 REASON = Text("reason", "Why, without names; for a CSV as the body", default=None, maximum=MAX_REASON_CHARACTERS)
 SOURCE = Text("source", "Who says so, in a word; for a CSV as the body", default="api", maximum=40)
 REGION = Region("region", "The country of phones without a country code; otherwise OUTCOMES_DEFAULT_REGION")
+PHONE_COLUMN = Text(
+    "phone_column", "The column of a CSV with the phones; otherwise customer_phone", default=None, maximum=500
+)
 PHONE = Free("phone", "Only this person, by phone (`%2B91…`)", "a phone")
 REMOVED_PHONE = Free("phone", "The person's phone (`%2B91…`); required", "a phone")
 REMOVED_REASON = Text("reason", "Why; required", default=None, maximum=MAX_REASON_CHARACTERS)
@@ -71,9 +74,9 @@ class Suppressions:
         return [
             Operation(
                 "POST", "/v1/suppressions", self.add, "upload", "Suppressions",
-                parameters=(REASON, SOURCE, REGION),
+                parameters=(REASON, SOURCE, REGION, PHONE_COLUMN),
                 bodies=(Json(People, f"At most {MAX_PHONES} phones, such as `{EXAMPLE}`"),
-                        File("Any number of phones: a CSV with the column customer_phone, or a phone on each line")),
+                        File("Any number of phones: a CSV with a column of phones, or a phone on each line")),
                 answers=(Answer(One[Suppressed]),), errors=(InvalidRequestError,),
             ),
             Operation(
@@ -98,7 +101,7 @@ class Suppressions:
         else:
             reason, source = REASON.read(request) or "", SOURCE.read(request)
             async with receive_file(request) as file:
-                phones = await read_phones(file.path, region)
+                phones = await read_phones(file.path, region, PHONE_COLUMN.read(request) or "")
         added = await self._list.add(phones, reason, source)
         return JsonResponse(One(Suppressed(added.people, len(phones) - added.people, added.waiting_rows)))
 

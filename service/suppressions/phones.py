@@ -14,8 +14,9 @@ from service.uploads.uploader import refuse_errors
 MAX_LINE_CHARACTERS = 1000
 
 
-async def read_phones(path: Path, region: str) -> list[str]:
-    """The phones in a file, in E.164: the column ``customer_phone`` of a CSV, or all lines if the first is a phone.
+async def read_phones(path: Path, region: str, phone_column: str) -> list[str]:
+    """The phones in a file, in E.164: a column of a CSV, ``customer_phone`` if ``phone_column`` is "", or all lines if
+    the first is a phone.
 
     Raises InvalidRequestError, which names the lines that are no phones.
     """
@@ -23,7 +24,9 @@ async def read_phones(path: Path, region: str) -> list[str]:
         return await asyncio.to_thread(_read_list, path, region)
     with make_folder() as folder:
         phones = Path(folder) / "phones"
-        options = ContactsOptions(region=region, is_region_stated=region != "", duplicates="first")
+        options = ContactsOptions(
+            region=region, is_region_stated=region != "", duplicates="first", phone_column=phone_column
+        )
         refuse_errors(await check_contacts(path, options, phones_path=str(phones)))
         return phones.read_text().splitlines()
 

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import os
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -36,6 +37,13 @@ from service.uploads.workbooks import Conversion, bound_process, convert_workboo
 from service.uploads.writers import PartWriter, RejectedWriter
 
 PROGRESS_ROWS = 20_000
+_DAY = re.compile(
+    r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d"
+    r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
+    re.ASCII,
+)
+"""A day in eight digits, which is a phone in some countries."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -96,7 +104,7 @@ class _Check:
         columns = table.columns
         self._report = ContactsReport(columns=columns, names=table.names, bytes=path.stat().st_size)
         self._order = sorted(range(len(columns)), key=columns.__getitem__)
-        self._digests = 0
+        self._digests = self._days = self._rows = 0
         with ExitStack() as stack:
             stack.callback(table.close)
             writers = [PartWriter(part, columns, options.ref_column, stack) for part in parts]
@@ -109,6 +117,12 @@ class _Check:
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
         is_broken = "csv" in self._report.error_kinds
         self._report.is_refused = is_broken or (options.invalid == "reject" and self._report.error_count > 0)
+        if 2 * self._days > self._rows:
+            name = table.names[table.phone_at]
+            raise InvalidRequestError(
+                f"file: most cells of the column {name!r} may be days, such as 28112026: send phone_column=NAME for "
+                "another column, or write the phones with + and the country code"
+            )
         if not self._report.is_refused:
             self._report.skipped = self._report.error_count
             if not self._report.recipients:
@@ -124,15 +138,15 @@ class _Check:
         return self._report
 
     def _run_rows(self, writers: list[PartWriter], rejected: RejectedWriter | None) -> None:
-        report, table, sample, count = self._report, self._table, self._sample, 0
+        report, table, sample = self._report, self._table, self._sample
         while True:
             try:
                 row = table.next_row()
                 if row is None:
                     return
-                count += 1
-                if count % PROGRESS_ROWS == 0:
-                    self._on_progress(count)
+                self._rows += 1
+                if self._rows % PROGRESS_ROWS == 0:
+                    self._on_progress(self._rows)
                 if not self._read(row):
                     continue
             except csv.Error as error:
@@ -161,6 +175,7 @@ class _Check:
         if "\x00" in text or not is_text(text):
             raise self._explain_characters(row)
         cell = row[table.phone_at].strip()
+        self._days += len(cell) == 8 and _DAY.fullmatch(cell) is not None
         try:
             phone = normalise_phone(cell, self._options.region, is_stated=self._options.is_region_stated)
         except PhoneError as error:
@@ -193,7 +208,8 @@ class _Check:
     def _accept_duplicate(self, first_line: int, phone: str) -> bool:
         policy = self._options.duplicates
         self._report.add_duplicate(self._table.line, first_line, phone)
-        if policy == "reject":
+        # With invalid=skip the row is left out, but is none to correct and upload: its person is called already.
+        if policy == "reject" and self._options.invalid == "reject":
             problem = f"has the phone of line {first_line} again"
             remedy = "remove one of the two, or send duplicates=first or duplicates=all"
             raise RowError("duplicate", problem, remedy, self._table.names[self._table.phone_at], mask_phone(phone))

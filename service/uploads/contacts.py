@@ -23,11 +23,14 @@ MAX_MESSAGE_BYTES = 2**24  # a report on 2,000 columns with long names
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
-def read_columns(path: Path, options: ContactsOptions) -> list[str]:
-    """The columns of the header as they go out; raises InvalidRequestError for an unusable header."""
+def read_columns(path: Path, options: ContactsOptions) -> tuple[list[str], bool]:
+    """The columns of the header as they go out, and whether the rows were given back by an upload; raises
+    InvalidRequestError for an unusable header."""
     table = Table(path, options)
-    table.close()
-    return table.columns
+    try:
+        return table.columns, table.is_given_back()
+    finally:
+        table.close()
 
 
 async def read_workbook(path: Path, sheet: str) -> tuple[Path, list[str]] | None:

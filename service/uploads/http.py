@@ -141,6 +141,8 @@ class UploadedBatch(ProviderBatch, kw_only=True):
     """Its number in ``GET /v1/uploads``."""
     file: FileSummary | None
     """What was found in the file; null for an upload of an earlier version."""
+    withdrawn: int
+    """Recipients who were taken out of the batch since the file was checked, because they must not be called."""
 
 
 class DryRun(FileSummary, kw_only=True):
@@ -210,7 +212,7 @@ def _show_check(report: ContactsReport, refusal: str | None) -> DryRun:
 
 def _show(uploaded: Uploaded) -> UploadedBatch:
     batch = msgspec.structs.asdict(uploaded.batch)
-    return UploadedBatch(**batch, upload_id=uploaded.upload_id, file=uploaded.summary)
+    return UploadedBatch(**batch, upload_id=uploaded.upload_id, file=uploaded.summary, withdrawn=uploaded.withdrawn)
 
 
 def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:

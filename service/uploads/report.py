@@ -13,6 +13,7 @@ Invalid = Literal["reject", "skip"]
 LeftOutKind = Literal["suppressed", "called"]
 PHONE_COLUMN = "customer_phone"
 ERROR_COLUMN = "error"
+ERROR_START = "file: line "
 MAX_LISTED = 100
 _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
 
@@ -64,7 +65,7 @@ class ContactError(msgspec.Struct):
 
     def __str__(self) -> str:
         column = f", column {self.column}:" if self.column else ""
-        return f"file: line {self.line}{column} {self.problem}" + (f": {self.remedy}" if self.remedy else "")
+        return f"{ERROR_START}{self.line}{column} {self.problem}" + (f": {self.remedy}" if self.remedy else "")
 
 
 class Duplicate(msgspec.Struct):
@@ -106,7 +107,7 @@ class FileSummary(msgspec.Struct, kw_only=True):
     unlikely: int = 0
     """Recipients with a phone that is possible, but not in use as far as is known."""
     skipped: int = 0
-    """Rows left out because of errors: see ``invalid``."""
+    """Rows left out because of errors: see ``invalid``; without those of people who are called by another row."""
     empty_rows: int = 0
     empty_columns: int = 0
     """Columns without a name and content."""

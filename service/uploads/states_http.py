@@ -40,6 +40,9 @@ class Upload(msgspec.Struct):
     agent_id: int
     name: str
     recipients: int
+    """Without those who are withdrawn."""
+    withdrawn: int
+    """Recipients who were taken out since the file was checked, such as people who were suppressed."""
     rows_checked: int | None
     campaign_id: int | None
     campaign_role: str | None

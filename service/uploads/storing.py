@@ -84,6 +84,8 @@ class Uploaded(NamedTuple):
     batch: ProviderBatch
     summary: FileSummary | None
     """None for an upload of an earlier version."""
+    withdrawn: int
+    """Recipients who were taken out since then."""
     is_repeated: bool = False
     """Whether this is the answer to an earlier request."""
 

@@ -4,6 +4,9 @@ Blank lines and rows, and columns without a name and content, are left out and c
 called in the file, it goes out as ``customer_phone``.
 """
 
+import contextlib
+import csv
+import re
 from pathlib import Path
 
 from service.counts import count
@@ -16,10 +19,16 @@ from service.uploads.headers import (
     find_phone_column,
     to_letters,
 )
-from service.uploads.report import PHONE_COLUMN, ContactsOptions
+from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions
 from service.uploads.rows import Rows
 
 MAX_NOTE_CELLS = 2
+_SHEET_ERROR = re.compile(r"#¡?[\w/]{1,20}[!?]|#N/A|#NV|#N/D|#{2,}")
+"""A failed formula, in any language and in capitals, or a number that its column was too narrow for."""
+EMPTY_WORDS = frozenset({
+    "NULL", "null", "(null)", "<null>", "[NULL]", "\\N", "NaN", "nan", "None", "<NA>", "NaT", "N/A", "n/a", "undefined",
+})  # fmt: skip
+"""What databases and programs write for an empty cell. Not ``Null``, which is a name."""
 
 
 class RowError(Exception):
@@ -58,6 +67,8 @@ class Table:
         self.empty_columns = len(self._nameless)
         self._encoding = header.dialect.encoding
         self._guessed: str | None = None
+        self._empty_words = 0
+        self._first_empty_word = ""
         self._is_after_blank = False
         self._rows = Rows(path, header.dialect)
         self._raw: list[str] = []
@@ -101,7 +112,20 @@ class Table:
                     "nameless", f"has a cell in column {at + 1} ({to_letters(at)}), which has no name",
                     "name the column in the header, or remove the cell",
                 )  # fmt: skip
-        return row if len(self._kept) == self._width else [row[at] for at in self._kept]
+        kept = row if len(self._kept) == self._width else [row[at] for at in self._kept]
+        if "#" in self.text:
+            self._refuse_sheet_errors(kept)
+        if not EMPTY_WORDS.isdisjoint(kept):
+            self._note_empty_words(kept)
+        return kept
+
+    def is_given_back(self) -> bool:
+        """Whether the last column has the errors of an earlier upload. Reads the next row."""
+        if self.columns[-1] != ERROR_COLUMN:
+            return False
+        with contextlib.suppress(csv.Error, RowError):
+            self.next_row()
+        return any(cell.startswith(ERROR_START) for cell in self._raw[self._kept[-1] : self._kept[-1] + 1])
 
     def give_back(self, error: str) -> list[str]:
         """The last row as it came, with the error behind its columns; cells beyond the header stay at its end."""
@@ -110,13 +134,19 @@ class Table:
 
     def list_warnings(self) -> list[str]:
         """What a person should check, though the file was read."""
-        if not self._encoding.is_guessed:
-            return []
-        example = f", such as {self._guessed}" if self._guessed else ""
-        return [
-            f"The file does not say how its letters are encoded; it was read as {self._encoding.name}. "
-            f"Check the letters outside A to Z{example}"
-        ]
+        warnings = []
+        if self._encoding.is_guessed:
+            example = f", such as {self._guessed}" if self._guessed else ""
+            warnings.append(
+                f"The file does not say how its letters are encoded; it was read as {self._encoding.name}. "
+                f"Check the letters outside A to Z{example}"
+            )
+        if self._empty_words:
+            cells = count(self._empty_words, "cell")
+            warnings.append(
+                f"{cells} with a word for nothing, sent like any other: the first is {self._first_empty_word}"
+            )
+        return warnings
 
     def close(self) -> None:
         self._rows.close()
@@ -142,6 +172,21 @@ class Table:
                 "has one cell below an empty row: it seems to be a note",
                 "remove the notes, or send invalid=skip",
             )  # fmt: skip
+
+    def _refuse_sheet_errors(self, row: list[str]) -> None:
+        for at, cell in enumerate(row):
+            is_error = _SHEET_ERROR.fullmatch(cell.strip()) and cell == cell.upper()
+            if is_error and at != self.phone_at:  # there it is no phone
+                raise RowError(
+                    "sheet_error", "holds an error of a spreadsheet instead of a value",
+                    "correct the cell's formula or width, and export again", self.names[at], cell.strip()[:20],
+                )  # fmt: skip
+
+    def _note_empty_words(self, row: list[str]) -> None:
+        for name, cell in zip(self.names, row, strict=True):
+            if cell in EMPTY_WORDS:
+                self._first_empty_word = self._first_empty_word or f"{cell} in column {name!r} on line {self.line}"
+                self._empty_words += 1
 
     def _note_guess(self, row: list[str]) -> None:
         for at, cell in enumerate(row):

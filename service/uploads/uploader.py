@@ -92,9 +92,9 @@ class Uploader:
             parts = _plan_parts(begun, tokens, folder)
             async with self._hold(parts) as lease:
                 with span("upload_prepare", upload_id=begun["batch_key"], agent_id=request.agent_id):
-                    report = await self._prepare(request, source, parts, lease.report_progress)
+                    await self._prepare(request, source, parts, lease.report_progress)
                 batch = await _finish(sender.send(begun["batch_key"], Path(parts[-1].upload_path), lease))
-        return Uploaded(begun["batch_key"], batch, report.summarise())
+        return await self._describe(begun["batch_key"], batch)
 
     async def promote(self, test_batch_id: int) -> Uploaded:
         """Sends the main batch of a test batch, once; raises NotFoundError or ConflictError when it cannot."""
@@ -121,12 +121,11 @@ class Uploader:
             async with hold_lease(self._database, [begun["main_key"]]) as lease:
                 await restore_file(self._database, begun["main_key"], path)
                 batch = await _finish(sender.send(begun["main_key"], path, lease))
-        upload = await self._database.queries.get_upload(self._database.pool, batch_key=begun["main_key"])
-        return Uploaded(begun["main_key"], batch, read_summary(upload["file"]))
+        return await self._describe(begun["main_key"], batch)
 
     async def _prepare(
         self, request: UploadRequest, source: Source, parts: list[Part], on_progress: Callable[[int], None]
-    ) -> ContactsReport:
+    ) -> None:
         """Checks the file and stores its recipients, all or none."""
         await self._check_columns(request, source.columns)
         folder = Path(parts[0].copy_path).parent
@@ -147,7 +146,6 @@ class Uploader:
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
         await store_parts(self._database, request, report, stored, rejected)
         await mark_suppressed(self._database, [part.batch_key for part in parts], last_suppression)
-        return report
 
     async def _check_people(
         self,
@@ -242,6 +240,10 @@ class Uploader:
         )
         return begun
 
+    async def _describe(self, batch_key: int, batch: ProviderBatch, *, is_repeated: bool = False) -> Uploaded:
+        upload = await self._database.queries.get_upload(self._database.pool, batch_key=batch_key)
+        return Uploaded(batch_key, batch, read_summary(upload["file"]), upload["withdrawn"], is_repeated)
+
     @contextlib.asynccontextmanager
     async def _hold(self, parts: list[Part]) -> AsyncIterator[SendLease]:
         """Holds the lease. An upload that fails before it is stored is discarded."""
@@ -267,7 +269,7 @@ class Uploader:
         if state == "uploaded":
             row = await self._database.queries.get_batch(self._database.pool, batch_id=upload["batch_id"])
             batch = ProviderBatch(**{name: row[name] for name in ProviderBatch.__struct_fields__})
-            return Uploaded(batch_key, batch, read_summary(upload["file"]), is_repeated=True)
+            return await self._describe(batch_key, batch, is_repeated=True)
         if state == "unknown":
             raise ProviderError(
                 f"The answer to this upload is still not known: {upload['detail']}",

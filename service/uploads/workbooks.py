@@ -20,6 +20,7 @@ import msgspec
 
 from service.counts import count
 from service.errors import InvalidRequestError
+from service.uploads.number_formats import show_number
 
 MAX_SHEET_BYTES = 2**30
 MAX_OTHER_BYTES = 200 * 2**20
@@ -27,11 +28,16 @@ MAX_OTHER_BYTES = 200 * 2**20
 PROGRESS_ROWS = 20_000
 MAX_MEMORY_BYTES = 2**30
 MAX_SECONDS = 120
-_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\b[^>]*?\bhidden="(?:1|true)"')
-_MERGED = re.compile(rb"<(?:\w+:)?mergeCell\b")
-_ZEROS = re.compile(r"0{2,}")
-_EXACT = 15
-"""Digits that a spreadsheet keeps of a number."""
+_COUNTED = re.compile(
+    rb'(<(?:\w+:)?row\b[^>]*?\bhidden="(?:1|true)")'
+    rb'|(<(?:\w+:)?col\b[^>]*?\bhidden="(?:1|true)")'
+    rb"|(<(?:\w+:)?mergeCell\b)"
+    rb'|(<(?:\w+:)?c\b(?![^>]*\bt="str")[^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*'
+    rb"(?:<(?:\w+:)?v>\s*</(?:\w+:)?v>|<(?:\w+:)?v\s*/>)?\s*</(?:\w+:)?c>)"
+)
+"""Hidden rows, hidden columns, merged cells, and formulas without the value that they had when the sheet was saved."""
+_LONGEST = 2**15
+"""Bytes of one of these."""
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -96,10 +102,19 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
     if others and not task.sheet:
         number = len(others) + 1
         notes.append(f"The workbook has {number} sheets; {sheet.title!r} is read. For another, send sheet=NAME")
-    hidden, merged = _count_in_sheet(task.path, sheet)
-    if hidden:
-        rows = count(hidden, "hidden row")
-        notes.append(f"The sheet has {rows}, read like the others: delete what a filter has hidden, if it is not meant")
+    rows, columns, merged, formulas = _count_in_sheet(task.path, sheet)
+    if formulas:
+        raise InvalidRequestError(
+            f"file: the sheet {sheet.title!r} has {count(formulas, 'formula')} without a value: open the workbook in a "
+            "spreadsheet, and save it"
+        )
+    if rows:
+        hidden = count(rows, "hidden row")
+        notes.append(
+            f"The sheet has {hidden}, read like the others: delete what a filter has hidden, if it is not meant"
+        )
+    if columns:
+        notes.append("The sheet has hidden columns, read like the others: delete them, if they are not meant")
     if merged:
         areas = count(merged, "merged cell")
         notes.append(f"The sheet has {areas}: their text is read in the first cell of each alone")
@@ -133,17 +148,18 @@ def _choose_sheet(book: Any, name: str) -> Any:
     return visible[0]
 
 
-def _count_in_sheet(path: str, sheet: Any) -> tuple[int, int]:
-    """Rows that a filter or a person has hidden, and merged cells, which the library does not show."""
-    hidden, merged, rest = 0, 0, b""
+def _count_in_sheet(path: str, sheet: Any) -> list[int]:
+    """What the library does not show, in the order of ``_COUNTED``."""
+    counts, rest = [0] * _COUNTED.groups, b""
     with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path) as member:
         while chunk := member.read(2**20):
             text = rest + chunk
-            end = text.rfind(b">") + 1
-            hidden += len(_HIDDEN_ROW.findall(text, 0, end))
-            merged += len(_MERGED.findall(text, 0, end))
-            rest = text[end:][-(2**16) :]
-    return hidden, merged
+            begin = max(0, len(text) - _LONGEST)
+            for match in _COUNTED.finditer(text):
+                counts[(match.lastindex or 1) - 1] += 1
+                begin = max(begin, match.end())
+            rest = text[begin:]
+    return counts
 
 
 def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
@@ -159,34 +175,19 @@ def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def _show(cell: Any) -> str:
-    """A cell as a spreadsheet shows it, with all its digits."""
+    """A cell as a spreadsheet shows it."""
+    from openpyxl.utils.escape import unescape
+
     value = cell.value
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int | float):
-        return _show_number(value, cell.number_format or "")
+        return show_number(value, cell.number_format or "")
     if isinstance(value, datetime):
         is_day = value.time() == time()
         return value.date().isoformat() if is_day else value.isoformat(" ", "seconds" if value.second else "minutes")
     if isinstance(value, time):
         return value.isoformat("seconds" if value.second else "minutes")
-    return "" if value is None else str(value)  # a text, a date or a duration
-
-
-def _show_number(value: float, number_format: str) -> str:
-    if "%" in number_format:
-        return f"{_write_digits(value * 100)}%"
-    text = _write_digits(value)
-    if _ZEROS.fullmatch(number_format) and text.isdecimal():
-        return text.zfill(len(number_format))
-    return text
-
-
-def _write_digits(value: float) -> str:
-    """A number without an exponent: 919876543210, not 9.19876543210e+11."""
-    if isinstance(value, int):
-        return str(value)
-    if value.is_integer() and abs(value) < 10**_EXACT:
-        return str(int(value))
-    text = f"{value:.{_EXACT}g}"
-    return f"{value:.{_EXACT}f}".rstrip("0").rstrip(".") if "e-" in text else text.replace("e+", "E+")
+    text = "" if value is None else str(value)  # a text, a date or a duration
+    text = unescape(text) if "_x" in text else text
+    return text.replace("\r\n", "\n").replace("\r", "\n")

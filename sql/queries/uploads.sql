@@ -223,7 +223,8 @@ WHERE b.batch_id = ANY (:batch_ids);
 -- name: get_upload(batch_key)^
 -- One upload.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
-       b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
+       b.recipient_count - b.withdrawn_count AS recipients, b.withdrawn_count AS withdrawn, b.rows_checked,
+       b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
@@ -246,7 +247,8 @@ SELECT b.agent_id FROM batches AS b WHERE b.batch_key = :batch_key;
 -- name: list_uploads(state, before, limit)
 -- Uploads by their state, newest first, before a given one.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
-       b.recipient_count - b.withdrawn_count AS recipients, b.rows_checked, b.campaign_key AS campaign_id, b.campaign_role,
+       b.recipient_count - b.withdrawn_count AS recipients, b.withdrawn_count AS withdrawn, b.rows_checked,
+       b.campaign_key AS campaign_id, b.campaign_role,
        b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w

@@ -1,12 +1,16 @@
 """What the contract leaves open: odd, missing and absurd fields cost themselves, never the event."""
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.formant.events import Event, Unreadable
+from service.formant.lenient import bound_numbers
 from tests.factories import decode, make_payload
 from tests.formant.bodies import decode_body, make_body
 
@@ -121,7 +125,22 @@ def test_a_field_of_another_type_is_understood_where_it_makes_sense(
         ("yesterday", None),
         ("", None),
         ("2026-03-16T10:31:00Z" + " " * 100, None),
-        (1_773_657_060, None),
+        ("2026-03-16T10:31Z", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        ("2026-03-16 10:31", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        ("20260316T103100Z", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        (" 2026-03-16T16:01+05:30 ", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        (1_773_657_060, datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        (1_773_657_060_250, datetime(2026, 3, 16, 10, 31, 0, 250_000, tzinfo=UTC)),
+        (1_773_657_060.25, datetime(2026, 3, 16, 10, 31, 0, 250_000, tzinfo=UTC)),
+        ("1773657060", datetime(2026, 3, 16, 10, 31, tzinfo=UTC)),
+        ("1773657060250", datetime(2026, 3, 16, 10, 31, 0, 250_000, tzinfo=UTC)),
+        (1_773_657_060_250_000, None),
+        (0, None),
+        (-1, None),
+        (1e300, None),
+        ("2026-03-16", None),
+        ("20260316", None),
+        ("12:30", None),
         (True, None),
     ],
 )
@@ -140,6 +159,67 @@ def test_times_are_converted_to_utc_and_absurd_ones_count_as_absent(
     time = getattr(decode_with(path, text), field)
     assert time == expected
     assert time is None or time.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("number", "served"),
+    [
+        ("1e400", '"1e400"'), ("-1E+400", '"-1E+400"'), ("1e-400", '"1e-400"'), ("0.5e99999", '"0.5e99999"'),
+        ("1" * 400, f'"{"1" * 400}"'), ("1e308", "1e308"), ("1e-300", "1e-300"), ("0e999", "0e999"), ("1e23", "1e23"),
+        ("-0.0", "-0.0"), ("123456789012345678901234567890.5", "123456789012345678901234567890.5"),
+        ('"a 1e400 b"', '"a 1e400 b"'), ('"\\"1e400"', '"\\"1e400"'),
+        ('[1e400,{"1e400":2}]', '["1e400",{"1e400":2}]'),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_double_holds_is_a_text_as_it_came(number: str, served: str) -> None:
+    event = decode_body(make_body(results=f'{{"score": {number}}}'))
+    assert isinstance(event, Event)
+    assert event.results == f'{{"score": {served}}}'
+    odd = decode_body(make_body(duration='"62"', results=f'{{"score": {number}}}'))  # read field by field
+    assert isinstance(odd, Event)
+    assert json.loads(odd.results) == json.loads(f'{{"score": {served}}}')
+
+
+JSON = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.text(), st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.builds(lambda digits, power: Number(f"{digits}e{power}"), st.integers(-99, 99), st.integers(-999, 999)),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)),
+    max_leaves=12,
+)  # fmt: skip
+
+
+class Number(str):
+    """A number of JSON by its text."""
+
+
+def write_json(value: object) -> str:
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{','.join(map(write_json, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(key)}:{write_json(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def bound(value: object) -> object:
+    """What a reader with doubles gets."""
+    if isinstance(value, Number):
+        number = float(value)
+        is_lost = math.isinf(number) or (number == 0 and int(value.partition("e")[0]) != 0)
+        return str(value) if is_lost else number
+    if isinstance(value, list):
+        return list(map(bound, value))
+    return {key: bound(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(JSON)
+def test_any_json_is_served_with_finite_numbers_and_otherwise_unchanged(value: object) -> None:
+    assert json.loads(bound_numbers(write_json(value))) == bound(value)
 
 
 @pytest.mark.parametrize("digits", [400, 5000])

@@ -6,6 +6,7 @@ after their repair; the repair can be killed at any line.
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -20,14 +21,14 @@ from service.formant.conversations import decode_conversation, to_event
 from service.formant.events import Event, EventDecoder
 from service.formant.plausible import EARLIEST, LATEST
 from service.store.database import Database
-from service.webhooks import repair
+from service.webhooks import repair, verification
 from service.webhooks.repair import Repairer
 from tests.conftest import StartService, create_database, drop_database
 from tests.eventually import eventually
 from tests.exports.exported import export, read_csv, read_ndjson, read_parquet_by_duckdb, read_parquet_by_pyarrow
 from tests.factories import BATCH_ID, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.backups import back_up, restore
-from tests.guarantees.recount import find_differences, verify
+from tests.guarantees.recount import find_differences, verify, verify_all
 from tests.postgres import PostgresServer
 from tests.processes import OUTCOMES, run, start
 from tests.webhooks.ingesting import ingest
@@ -323,18 +324,47 @@ async def test_everything_works_with_any_times_and_numbers(
 
 
 @pytest.mark.parametrize(
-    "number", ["1e400", "-1e400", "1e-400", "1e99999", "1" * 400, "123456789012345678901234567890.5"]
+    "number",
+    ["1e400", "-1e400", "1e-400", "1e99999", "1" * 400, "123456789012345678901234567890.5", "1e23", "1.1e22", "-1e300"],
 )
-async def test_a_result_too_large_for_a_float_breaks_no_verification(
-    database: Database, start_service: StartService, number: str
+async def test_a_result_too_large_for_a_float_breaks_no_reader_and_no_verification(
+    database: Database, start_service: StartService, tmp_path: Path, number: str
 ) -> None:
-    await store_batch(database.url, 1)
+    await store_batch(database.url, 12)
     payload = make_payload(recipient=1)
     payload["data"]["results"] = {"score": "NUMBER"}
     async with start_service() as service:
         body = json.dumps(payload).replace('"NUMBER"', number).encode()
         assert (await post_webhook(service, body)).status_code == 204
+        shown = await read_everything(service, tmp_path)
+        feed = (await service.get("/v1/feed", params={"after": "0"})).json()["data"]
+    score = feed[0]["results"]["score"]
+    assert score == number if isinstance(score, str) else float(score) == float(number)
+    assert isinstance(score, str) == (math.isinf(float(number)) or float(number) == 0)
+    assert "0" * 310 not in shown
     assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
     assert await verify(database) == []
     await database.pool.execute("""UPDATE facts SET results = '{"score": 1e401}'""")
-    assert await verify(database) != []  # a difference is still found
+    assert "fact" in await verify(database)  # a difference is still found
+
+
+async def test_a_row_that_cannot_be_checked_is_reported_and_does_not_end_the_run(
+    database: Database, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_batch(database.url, 3)
+    async with start_service() as service:
+        for number in (1, 2, 3):
+            payload = make_payload(recipient=number, event_id=f"event-{number}")
+            payload["data"]["results"] = {"number": number}
+            assert (await post_webhook(service, json.dumps(payload).encode())).status_code == 204
+    compare = verification._are_same
+
+    def fail(stored: str, received: str) -> bool:
+        if '"number": 2' in received:
+            raise RecursionError
+        return compare(stored, received)
+
+    monkeypatch.setattr(verification, "_are_same", fail)
+    await database.pool.execute("UPDATE facts SET status = 'busy' WHERE recipient_no = 3")
+    found = {finding.key: finding.stored for finding in (await verify_all(database))[0] if finding.what == "fact"}
+    assert found == {"event-2": "cannot be checked (RecursionError)", "event-3": "status"}

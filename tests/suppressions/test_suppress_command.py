@@ -32,7 +32,13 @@ async def test_a_file_is_suppressed_and_removed_again(database_url: str, databas
     file.write_text("customer_phone\n" + "\n".join([*PHONES[:10], "+919876543210"]))
     removed = await run_suppress(database_url, file, "--remove", "--reason", "wrong file")
     assert removed.output == "10 people removed from the list, 1 were not on it.\n"
-    assert await database.pool.fetchval("SELECT count(*) FROM suppressions WHERE lifted_at IS NULL") == 2490
+
+    file.write_text("Mobile,Name\n" + "\n".join(f"{phone},x" for phone in PHONES[:5]))
+    refused = await run_suppress(database_url, file, "--reason", "r")
+    assert (refused.status, "'Mobile' holds phone numbers: send phone_column=Mobile" in refused.errors) == (2, True)
+    named = await run_suppress(database_url, file, "--reason", "r", "--phone-column", "mobile")
+    assert named.output.startswith("5 people suppressed, 0 were")
+    assert await database.pool.fetchval("SELECT count(*) FROM suppressions WHERE lifted_at IS NULL") == 2495
 
 
 async def test_a_file_that_cannot_be_read_is_refused_whole(database_url: str, database: Database, file: Path) -> None:

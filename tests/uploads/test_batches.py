@@ -33,7 +33,10 @@ async def test_an_upload_is_answered_and_shown_as_the_provider_does_it(start_ser
         answer = await upload(service)
         file = answer.json()["data"]["file"]
         assert (file["recipients"], file["countries"], file["skipped"], file["warnings"]) == (2, {"IN": 2}, 0, [])
-        assert (answer.status_code, answer.json()) == (200, {"data": BATCH | {"upload_id": 1, "file": file}})
+        assert (answer.status_code, answer.json()) == (
+            200,
+            {"data": BATCH | {"upload_id": 1, "file": file, "withdrawn": 0}},
+        )
         assert (await service.get("/v1/batch-calls/456")).json() == {"data": BATCH}
         assert (await service.get("/v1/batch-calls")).json() == {"data": [BATCH], "total": 1, "has_more": False}
         assert count_uploads(sandbox) == (1, 0)

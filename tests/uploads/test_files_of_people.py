@@ -151,6 +151,77 @@ async def test_rows_that_were_given_back_can_be_corrected_and_uploaded(start_ser
             assert sandbox.sandbox.find_batch(other["id"]).contacts.read(0)[1]["error"] == "none"
 
 
+async def test_nobody_is_called_by_the_untouched_rows_that_an_upload_gave_back(start_service: StartService) -> None:
+    content = f"customer_phone,name\n{ASHA},Asha\n98765,Ravi\n{ASHA},Asha again\n,Dev\n"
+    async with connect_provider(start_service) as (service, sandbox):
+        for number, first_fields in enumerate(({}, {"duplicates": "first"}, {"test_recipients": "1"})):
+            two = content.replace("98765,Ravi", f"98765,Ravi\n{RAVI},Ravi")
+            fields = {"agent_id": str(50 + number), "invalid": "skip"}
+            first = (await upload(service, two, name=f"First {number}", **fields, **first_fields)).json()["data"]
+            rejected = (await service.get(f"/v1/uploads/{first['upload_id']}/rejected.csv")).content.decode("utf-8-sig")
+            calls = count_uploads(sandbox)
+            for more in ({}, {"accept_columns": "true"}, {"force": "true"}):
+                again = await upload(service, rejected, name="Again", **fields, **more)
+                assert again.status_code == 400, again.text
+            assert count_uploads(sandbox) == calls
+
+
+async def test_errors_that_were_given_back_are_never_a_parameter(start_service: StartService) -> None:
+    content = f"customer_phone,name\n{ASHA},Asha\n98765,Ravi\n"
+    async with connect_provider(start_service) as (service, sandbox):
+        first = (await upload(service, content, invalid="skip")).json()["data"]
+        rejected = (await service.get(f"/v1/uploads/{first['upload_id']}/rejected.csv")).content.decode("utf-8-sig")
+        corrected = rejected.replace("98765,", f"{RAVI},")
+        for number, fields in enumerate(({"accept_columns": "true"}, {"agent_id": "7"})):  # columns known, and not
+            again = await upload(service, corrected, name=f"Again {number}", force="true", **fields)
+            assert again.status_code == 200, again.text
+            assert "error" not in sandbox.sandbox.find_batch(again.json()["data"]["id"]).contacts.read(0)[1]
+            columns = (await service.get(f"/v1/agents/{fields.get('agent_id', '123')}/columns")).json()["data"][
+                "columns"
+            ]
+            assert columns == ["customer_phone", "name"]
+
+
+async def test_errors_of_spreadsheets_are_refused_and_words_for_empty_cells_are_reported(
+    start_service: StartService, subtests: pytest.Subtests
+) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        for cell in ("#REF!", "#N/A", "#NAME?", "#DIV/0!", "#WERT!", "#¡VALOR!", "########", "#NV"):
+            with subtests.test(cell):
+                answer = await upload(service, f"customer_phone,amount\n{ASHA},{cell}\n")
+                message = answer.json()["error"]["message"]
+                assert (answer.status_code, "line 2, column amount: holds an error" in message) == (400, True), message
+        for cell in ("#1 choice", "#42", "C#", "Null", "#metoo!x"):
+            with subtests.test(cell):
+                report = (await upload(service, f"customer_phone,x\n{ASHA},{cell}\n", dry_run="true")).json()["data"]
+                assert (report["valid"], report["warnings"]) == (True, [])
+        content = f"customer_phone,amount,city\n{ASHA},5,Pune\n{RAVI},NULL,\\N\n+919876543212,nan,x\n"
+        report = (await upload(service, content, dry_run="true")).json()["data"]
+        assert report["valid"] is True
+        assert report["warnings"] == [
+            "3 cells with a word for nothing, sent like any other: the first is NULL in column 'amount' on line 3"
+        ]
+        assert count_uploads(sandbox) == (0, 0)
+
+
+async def test_a_column_of_days_is_not_a_column_of_phones(
+    start_service: StartService, subtests: pytest.Subtests
+) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        for days, region in (("28112026", "DE"), ("11282026", "DE"), ("28112026", "DK"), ("31012026", "SG")):
+            for phones in ([days], [days, "01012025", "32123456"]):
+                with subtests.test(f"{phones} {region}"):
+                    content = "customer_phone\n" + "".join(f"{phone}\n" for phone in phones)
+                    answer = await upload(service, content, region=region, invalid="skip")
+                    assert answer.status_code == 400, answer.text
+        danes = "customer_phone\n28112026\n32123456\n20123456\n"  # one phone that could be a day
+        report = await upload(service, danes, region="DK", dry_run="true")
+        assert report.json()["data"]["valid"] is True, report.text
+        stated = "customer_phone\n+4528112026\n"
+        assert (await upload(service, stated, dry_run="true")).json()["data"]["valid"] is True
+        assert count_uploads(sandbox) == (0, 0)
+
+
 TABLE = "customer_phone,name\n+919876543210,Zoë\n+919876543211,Renée\n"
 DRESSED: dict[str, bytes] = {
     "UTF-8": TABLE.encode(), "with a mark": TABLE.encode("utf-8-sig"), "UTF-16": TABLE.encode("utf-16"),

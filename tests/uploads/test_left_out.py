@@ -114,6 +114,18 @@ async def test_a_test_sample_is_drawn_from_those_who_are_left(start_service: Sta
         assert sorted(phones_of(sandbox, 456) + phones_of(sandbox, 457)) == PEOPLE[3:]
 
 
+async def test_a_promotion_says_how_many_people_left_the_batch_since_the_check(start_service: StartService) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        test = (await upload(service, write(*PEOPLE), test_recipients="1")).json()["data"]
+        tested = phones_of(sandbox, 456)
+        await suppress(service, *[phone for phone in PEOPLE if phone not in tested][:2])
+        rest = (await service.post("/v1/batch-calls/456/promote")).json()["data"]
+        assert (test["withdrawn"], rest["withdrawn"], rest["file"]["recipients"]) == (0, 2, len(PEOPLE))
+        assert rest["total_recipients"] == len(PEOPLE) - 3
+        shown = (await service.get(f"/v1/uploads/{rest['upload_id']}")).json()["data"]
+        assert (shown["recipients"], shown["withdrawn"]) == (len(PEOPLE) - 3, 2)
+
+
 async def test_a_dry_run_counts_who_was_called_within_a_week_by_outcome(start_service: StartService) -> None:
     async with connect_provider(start_service, plays=True, start=time.time()) as (service, sandbox):
         assert (await dry_run(service, write(*PEOPLE)))["called"] == {"within": "7d", "people": 0, "outcomes": {}}

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from service.errors import InvalidRequestError
 from service.uploads.checking import Message
 from service.uploads.kinds import is_workbook
+from service.uploads.number_formats import show_number
 from service.uploads.report import ContactsOptions
 from service.uploads.workbooks import Conversion, convert_workbook
 from tests.uploads.checked import check
@@ -48,15 +49,78 @@ def test_cells_of_a_workbook_are_written_as_a_person_sees_them(tmp_path: Path) -
         919876543210: "919876543210", 9198765432100.0: "9198765432100", 29000.0: "29000", 0.1: "0.1", 1e-7: "0.0000001",
         date(2026, 3, 16): "2026-03-16", datetime(2026, 3, 16, 14, 30): "2026-03-16 14:30", time(9, 5): "09:05",
         "+919876543210": "+919876543210", "  x ": "  x ", "=": "=", "two\nlines": "two\nlines", "#N/A": "#N/A",
+        "a_x000D_b": "a\nb", "a_x005F_x000D_b": "a_x000D_b",
     }  # fmt: skip
     rows, notes = convert(save(tmp_path / "a.xlsx", [["header"], *([value] for value in cells), [True], [None], [5]]))
     assert rows == [["header"], *([text] for text in cells.values()), ["TRUE"], [""], ["5"]]
     assert notes == []
-    formats = {"A1": "0%", "A2": "0000000000", "A3": "0.00%"}
-    assert convert(save(tmp_path / "b.xlsx", [[0.5], [9876543], [0.125]], formats))[0] == [
-        ["50%"],
-        ["0009876543"],
-        ["12.5%"],
+
+
+FORMATS: list[tuple[float, str, str]] = [
+    (0.5, "0%", "50%"), (0.125, "0.00%", "12.50%"), (0.12345, "0.0%", "12.3%"), (5, '0"% p.a."', "5% p.a."),
+    (919876543210, '"+"0', "+919876543210"), (919876543210, "+0", "+919876543210"),
+    (919876543210, r"\+##", "+919876543210"),
+    (919876543210, "#,##0", "919876543210"), (919876543210, "0.00E+00", "919876543210"),
+    (919876543210, "0", "919876543210"),
+    (5551234567, "(###) ###-####", "(555) 123-4567"), (123456789, "000-00-0000", "123-45-6789"),
+    (5551234567, "[<=9999999]###-####;(###) ###-####", "5551234567"), (9876543, "0000000000", "0009876543"),
+    (29000.456, "#,##0.00", "29000.46"), (29000, "#,##0.00", "29000.00"), (12.7, "0", "13"), (1.005, "0.00", "1.01"),
+    (29000, '_("$"* #,##0.00_);_("$"* \\(#,##0.00\\);_("$"* "-"??_)', "$29000.00"),
+    (29000, r"#,##0\ [$€-407]", "29000 €"),
+    (-29000, '_("$"* #,##0_);_("$"* \\(#,##0\\)', "$(29000)"), (-5, "#,##0;[Red]-#,##0", "-5"), (-5, "0", "-5"),
+    (1, "0.##", "1"), (1.5, "0.##", "1.5"), (0.5, "#.0", ".5"), (3.5, "# ?/?", "3.5"), (1e6, '0.0,,"M"', "1000000"),
+    (5, ";;;", "5"), (5, '"a', "5"), (0.30000000000000004, "General", "0.3"), (41, "@", "41"), (41, "[h]:mm", "41"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "number_format", "shown"), FORMATS)
+def test_a_number_is_shown_by_its_format_with_all_its_digits(value: float, number_format: str, shown: str) -> None:
+    assert show_number(value, number_format) == shown
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(
+    number=st.integers(-(10**15) + 1, 10**15 - 1),
+    before=st.sampled_from(["", "+", "EUR ", "a;b", "\\", "0", "%"]),
+    zeros=st.integers(1, 12),
+    decimals=st.integers(0, 4),
+)
+def test_no_format_loses_a_digit_of_an_integer(number: int, before: str, zeros: int, decimals: int) -> None:
+    number_format = (f'"{before}"' if before else "") + "0" * zeros + ("." + "0" * decimals if decimals else "")
+    sign = "-" if number < 0 else ""
+    expected = f"{sign}{before}{abs(number):0{zeros}d}" + ("." + "0" * decimals if decimals else "")
+    assert show_number(number, number_format) == expected.strip()
+
+
+@given(
+    value=st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)),
+    number_format=st.text('0#?.,;%"[]_*\\ a$+-()E/', max_size=12),
+)
+@settings(deadline=None, derandomize=True, max_examples=1000)
+def test_no_format_fails(value: float, number_format: str) -> None:
+    assert isinstance(show_number(value, number_format), str)
+
+
+def test_a_workbook_whose_formulas_were_never_calculated_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.xlsx", [["customer_phone", "due"], [ASHA, "=1+1"], [RAVI, 5]])
+    with pytest.raises(InvalidRequestError, match="'Sheet' has 1 formula without a value: open the workbook"):
+        convert(path)
+    cells = b"".join(b'<row r="%d"><c r="A%d"><f>1+1</f></c></row>' % (n, n) for n in range(1, 60_000))
+    with pytest.raises(InvalidRequestError, match=r"has 59,999 formulas without a value"):
+        convert(write_sheet(tmp_path / "b.xlsx", b"<sheetData>" + cells + b"</sheetData>"))
+    known = (
+        b'<sheetData><row r="1"><c r="A1"><f>1+1</f><v>2</v></c><c r="B1" t="str"><f>x</f><v></v></c></row></sheetData>'
+    )
+    assert convert(write_sheet(tmp_path / "c.xlsx", known)) == ([["2"]], [])
+
+
+def test_hidden_columns_are_reported(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["customer_phone", "old"])
+    book.worksheets[0].column_dimensions["B"].hidden = True
+    book.save(tmp_path / "a.xlsx")
+    assert convert(tmp_path / "a.xlsx")[1] == [
+        "The sheet has hidden columns, read like the others: delete them, if they are not meant"
     ]
 
 

@@ -6,7 +6,7 @@ import httpx
 
 from service.store.database import Database
 from tests.conftest import StartService
-from tests.factories import encode, make_payload, post_webhook, store_batch
+from tests.factories import UNSTORABLE_NUMBER, encode, make_payload, post_webhook, store_batch
 from tests.webhooks.quarantining import quarantine
 
 
@@ -23,7 +23,7 @@ async def test_what_still_cannot_be_read_stays_and_says_so(service: httpx.AsyncC
 async def test_what_the_database_still_refuses_stays_too(service: httpx.AsyncClient, database_url: str) -> None:
     await store_batch(database_url)
     payload = make_payload(recipient=1, event_id="too-large")
-    body = encode(payload).replace(b'"promise_to_pay"', b"1e999999999")
+    body = encode(payload).replace(b'"promise_to_pay"', UNSTORABLE_NUMBER)
     await post_webhook(service, body)
     (row,) = (await service.get("/v1/quarantine")).json()["data"]
     assert row["reason"] == "refused_by_database"

@@ -1,0 +1,224 @@
+"""What each code means in words: a sentence for people beside the code for programs, made here alone.
+
+``docs/analyse/codes.md`` lists every code with its meaning. A code that is not known here, such as one that a newer
+version stored, is shown as it is.
+"""
+
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from service.counts import count
+
+
+class Words(NamedTuple):
+    """``sentence`` may hold the names of ``_read_values`` in braces; ``meaning`` explains the code, and what to do."""
+
+    sentence: str
+    meaning: str
+
+
+class Reasoned(Protocol):
+    """A reason of a verdict: its code, and the values that it refers to."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def figure(self) -> str | None: ...
+    @property
+    def count(self) -> float | None: ...
+    @property
+    def recipients(self) -> list[int]: ...
+    @property
+    def done(self) -> int | None: ...
+    @property
+    def total(self) -> int | None: ...
+    @property
+    def expected_at(self) -> datetime | None: ...
+
+
+VERDICTS = {
+    "unverified": Words(
+        "Not compared with the provider yet", "The provider's figures are not known, or not all of them."
+    ),
+    "open": Words(
+        "The provider still calls", "Recipients are in progress or wait for a retry; the figures will change."
+    ),
+    "settling": Words(
+        "The provider has finished, and late webhooks may still arrive",
+        "The figures differ from the provider's, and the grace period still runs or missing calls are being fetched.",
+    ),
+    "complete": Words("Final: the figures equal the provider's", "The provider has finished, and all figures agree."),
+    "drifted": Words(
+        "The figures differ from the provider's",
+        "They differ beyond the grace period, and healing has not explained it. The reasons say what was found.",
+    ),
+}
+REASONS = {
+    "never_compared": Words("the batch has not been compared yet", "The first comparison comes within a minute."),
+    "not_reported": Words(
+        "the provider does not report {figure}", "Without that figure, the comparison is incomplete."
+    ),
+    "in_progress": Words("{recipients} {are} being called", "The provider counts them as in progress."),
+    "waiting_for_retry": Words("{recipients} {wait} for a retry", "The provider will call them again."),
+    "not_all_processed": Words(
+        "the provider has not finished {recipients}", "Its finished recipients are fewer than its total."
+    ),
+    "stuck": Words(
+        "{recipients} {have} not moved for long, though the provider counts them as in progress or waiting",
+        "No figure changed and no webhook came for `OUTCOMES_STUCK_SECONDS`. Ask the provider about these recipients.",
+    ),
+    "within_grace": Words(
+        "{figure} differs, which late webhooks may explain", "The grace period (`OUTCOMES_GRACE_SECONDS`) still runs."
+    ),
+    "beyond_grace": Words(
+        "{figure} differs", "The grace period is over, so late webhooks do not explain the difference."
+    ),
+    "under_way": Words(
+        "{figure} differs while calls are under way",
+        "The provider counts a retry that is being dialled as in progress; here it waits until its webhook arrives.",
+    ),
+    "rounding": Words("{figure} differs by rounding", "The provider rounds averages and rates; this is no difference."),
+    "provider_inconsistent": Words(
+        "the provider's own figures contradict each other",
+        "`figure` names the rule that they break. It is the provider's error: ask its support.",
+    ),
+    "more_recipients_than_total": Words(
+        "{more} {have} calls here than the provider says the batch has",
+        "Its total shrank, or strangers' calls fell into a batch whose CSV is not registered: register it.",
+    ),
+    "lagging": Words(
+        "{recipients} that the provider counts as {figure} {are} missing here",
+        "The provider counted them a grace period ago, so their webhooks are lost; they are healed.",
+    ),
+    "webhooks_silent": Words(
+        "the provider's figures move and no webhooks arrive",
+        "Check the agent's webhook target at the provider, and that it reaches this service.",
+    ),
+    "healing": Words(
+        "{done} of {total_calls} that are missing here have been fetched{when}",
+        "The missing calls are read from the provider's conversations, as fast as its limits allow.",
+    ),
+    "healed": Words("{calls} {were} fetched from the provider's conversations", "Their webhooks were lost."),
+    "ambiguous_conversations": Words(
+        "{calls} {fit} several recipients", "Nobody guesses: they count for none until evidence decides."
+    ),
+    "conversations_of_unknown_status": Words(
+        "{calls} {have} a status that is not known", "The provider's list uses a word that this version does not know."
+    ),
+    "conversations_refused": Words(
+        "{calls} could not be stored", "The quarantine has them with the reason: `GET /v1/quarantine`."
+    ),
+    "conversations_list_repeats": Words(
+        "the provider's list of conversations repeats itself",
+        "The rest of the list could not be read; ask the provider.",
+    ),
+    "conversations_list_too_long": Words(
+        "the provider's list of conversations is too long to read", "The rest of the list could not be read."
+    ),
+    "calls_unknown_there": Words(
+        "calls of {some} are not among the provider's conversations",
+        "They came by webhook, and the provider's list, read as a whole, does not have them.",
+    ),
+    "no_call_known_here": Words(
+        "no call of {some} is known here", "The provider has finished these recipients, among others."
+    ),
+    "waits_for_retry_here": Words(
+        "{some} {wait_some} for a retry here", "The provider has finished these recipients, among others."
+    ),
+}
+DISPOSITIONS = {
+    "applied": Words("It decides the outcome of its call", "Stored and counted."),
+    "superseded": Words(
+        "A later event decides its call", "Stored; the outcome comes from a newer event of the same call."
+    ),
+    "unattributed": Words("It belongs to no recipient yet", "Stored, and tried again whenever that may have changed."),
+    "quarantined": Words(
+        "It cannot be used as it came", "Stored byte for byte; after a fix, `outcomes replay` reads it."
+    ),
+}
+UNATTRIBUTED = {
+    "no_batch": Words(
+        "No batch of the agent has this person waiting for a call",
+        "A call outside batches, or of a batch made elsewhere: register its CSV with `PUT …/recipients`.",
+    ),
+    "ambiguous": Words(
+        "Several recipients fit, and nothing decides between them",
+        "Nobody guesses. It is placed once evidence decides, such as a registered CSV.",
+    ),
+}
+QUARANTINED = {
+    "not_json": Words("The body is not JSON", "Ask the provider."),
+    "too_deep": Words("The body is nested too deeply to read", "Ask the provider."),
+    "not_an_object": Words("The body is not a JSON object", "Ask the provider."),
+    "missing_field": Words("A field that names the event or the call is missing", "`detail` names the field."),
+    "unusable_field": Words("A field that names the event or the call cannot be used", "`detail` names the field."),
+    "unknown_event_type": Words(
+        "The event is of a type that is not known", "A newer version may know it: upgrade, replay."
+    ),
+    "refused_by_database": Words("Postgres cannot store a value of the event", "Such as a number with 17,000 digits."),
+}
+STATES = {
+    "in_progress": Words("No call is known yet", "The recipient waits to be called, or is being called."),
+    "pending_retry": Words(
+        "Will be called again", "The latest call did not reach them, and the provider plans another."
+    ),
+    "completed": Words("Reached: the call was completed", "The provider's word for connected and ended normally."),
+    "busy": Words("The line was busy", "Final: no further call follows."),
+    "no_answer": Words("Nobody answered", "Final: no further call follows."),
+    "failed": Words("The call could not be set up", "Final: no further call follows."),
+    "socket_failure": Words("Connected, but no voice", "The provider's voice streaming did not start. Final."),
+    "telephony_failed": Words("The carrier failed", "Final. The provider counts it under `failed_count`."),
+    "unreachable": Words("The number could not be reached", "Final: no further call follows."),
+    "erased": Words("Erased", "The person's data were deleted on request; they still count."),
+}
+
+
+def describe(words: dict[str, Words], code: str | None) -> str | None:
+    """The sentence of a code without values; the code itself where it is not known, None where there is none."""
+    if code is None:
+        return None
+    found = words.get(code)
+    return found.sentence if found else code
+
+
+def describe_reason(reason: Reasoned) -> str:
+    """The sentence of a reason with its numbers, in small letters and without a full stop, to be joined to others."""
+    found = REASONS.get(reason.code)
+    return found.sentence.format(**_read_values(reason)) if found else reason.code
+
+
+def describe_verdict(verdict: str, reasons: list[Reasoned], settles_at: datetime | None = None) -> str:
+    """The verdict and why, such as ``The provider still calls: 14 recipients are being called.``"""
+    sentence = describe(VERDICTS, verdict) or ""
+    why = "; ".join(dict.fromkeys(describe_reason(reason) for reason in reasons))
+    until = f" Final about {_show_time(settles_at)} if nothing else comes." if settles_at else ""
+    return f"{sentence}: {why}.{until}" if why else f"{sentence}.{until}"
+
+
+def _read_values(reason: Reasoned) -> dict[str, str]:
+    number = reason.count or 0
+    some = len(reason.recipients)
+    is_one = number == 1
+    return {
+        "figure": (reason.figure or "").removesuffix("_count").replace("_", " "),
+        "recipients": count(number, "recipient"),
+        "calls": count(number, "call"),
+        "more": f"{number:,.0f} more {'recipient' if is_one else 'recipients'}",
+        "are": "is" if is_one else "are",
+        "were": "was" if is_one else "were",
+        "have": "has" if is_one else "have",
+        "wait": "waits" if is_one else "wait",
+        "fit": "fits" if is_one else "fit",
+        "some": f"recipient {reason.recipients[0]}" if some == 1 else f"{some} or more recipients",
+        "wait_some": "waits" if some == 1 else "wait",
+        "done": f"{reason.done or 0:,}",
+        "total_calls": count(reason.total or 0, "call"),
+        "when": f"; the figures are expected to be final about {_show_time(reason.expected_at)}"
+        if reason.expected_at
+        else "",
+    }
+
+
+def _show_time(time: datetime) -> str:
+    """To the minute, in UTC: readers have the exact time beside it."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

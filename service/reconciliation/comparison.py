@@ -93,7 +93,7 @@ class Comparer:
     async def describe(self, lease: BatchLease, may_retry: bool) -> HealedBatch:
         queries, pool = self._database.queries, self._database.pool
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
-        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry)
+        return HealedBatch(lease.batch_key, stored["agent_id"], stored["began_at"], may_retry, stored["closed_at"])
 
     async def show_recipients(self, lease: BatchLease, assessment: Assessment) -> list[Reason]:
         """Up to 20 of the recipients that are final at the provider but not here, by reason."""

@@ -26,6 +26,7 @@ from service.formant.conversations import Conversation, ConversationPage, to_eve
 from service.formant.events import ANYWHERE, Event
 from service.formant.listing import OVERLAP_ROWS, PAGE_ROWS, ListWalk
 from service.formant.regions import Regions
+from service.reconciliation.window import ORDER_SLACK, find_offset, read_span
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
@@ -35,7 +36,6 @@ logger = structlog.get_logger()
 PROOF_PAGES = 3
 """This many consecutive pages before the batch, each older than the previous one, end a walk."""
 CLOCK_SKEW = timedelta(minutes=5)
-ORDER_SLACK = timedelta(hours=1)
 
 
 class Progress(msgspec.Struct, omit_defaults=True):
@@ -47,7 +47,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
     unknown: int = 0
     refused: int = 0
     is_whole: bool = True
-    """False when the walk was resumed in the middle: newer calls may come before that position."""
+    """False when the walk began in the middle: newer calls may come before that position."""
     found: int = 0
     unknown_there: list[int] = []
     """Up to 20 recipients with a known call that the walk did not meet."""
@@ -80,6 +80,8 @@ class HealedBatch(NamedTuple):
     began_at: datetime
     may_retry: bool
     """The provider's figures say that recipients wait for a retry."""
+    ended_at: datetime | None = None
+    """When the provider was first seen to have finished it; None while it has not."""
 
 
 class Healer:
@@ -101,14 +103,29 @@ class Healer:
         self._turn = asyncio.Lock()
 
     async def walk(
-        self, client: FormantClient, batch: HealedBatch, progress: Progress, save: Save, met: set[str]
+        self,
+        client: FormantClient,
+        batch: HealedBatch,
+        progress: Progress,
+        save: Save,
+        met: set[str],
+        *,
+        searches: bool = False,
     ) -> Progress:
-        """Walks the conversations once, starting at ``progress``, and adds the id of each to ``met``. ``save`` stores
-        the progress, renews the lease and raises when the lease is lost. Raises ProviderError when the provider cannot
-        be read; calls healed before that stay healed."""
+        """Walks the conversations once, starting at ``progress``, and adds the id of each to ``met``. With ``searches``
+        a walk from the front begins where the batch's time does, if the list's order can be proven. ``save`` stores the
+        progress, renews the lease and raises when the lease is lost. Raises ProviderError when the provider cannot be
+        read; calls healed before that stay healed."""
+
+        async def fetch(offset: int) -> ConversationPage:
+            return await client.list_conversations(batch.agent_id, PAGE_ROWS, offset)
+
         since = batch.began_at - CLOCK_SKEW
         pages: list[list[Conversation]] = []
-        walk = ListWalk(lambda offset: client.list_conversations(batch.agent_id, PAGE_ROWS, offset), progress.offset)
+        walk = ListWalk(fetch, progress.offset)
+        if searches and batch.ended_at is not None and not progress.offset:
+            walk = await _open_walk(fetch, batch.ended_at + CLOCK_SKEW)
+            progress.is_whole = walk.offset == 0
         progress.ending = ""
         extent = Extent(since)
         while (page := await walk.read()) is not None:
@@ -119,7 +136,7 @@ class Healer:
                 for record in page.data
                 if record.agent_id in {None, batch.agent_id} and (record.started_at or since) >= since
             ]
-            await self._heal_page(batch, wanted, progress, save)
+            await self._heal_page(batch, wanted, progress)
             if walk.ending is not None or _is_past(pages, since):
                 break
             progress.offset = walk.offset
@@ -131,7 +148,7 @@ class Healer:
             logger.warning("conversation_walk_truncated", agent_id=batch.agent_id, reason=walk.ending)
         return progress
 
-    async def _heal_page(self, batch: HealedBatch, records: list[Conversation], progress: Progress, save: Save) -> None:
+    async def _heal_page(self, batch: HealedBatch, records: list[Conversation], progress: Progress) -> None:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
@@ -155,7 +172,6 @@ class Healer:
                 progress.unknown += record.ended_at is not None
             elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, record, batch.may_retry):
                 await self._heal(batch, record, chosen, progress)
-        await save(progress)
 
     async def _heal(self, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress) -> None:
         """Ingests a call, with what is known of its details; ``ingest`` attributes it."""
@@ -193,6 +209,19 @@ async def has_event(database: Database, event: Event) -> bool:
     """Whether the event is known and attributed."""
     known: bool = await database.queries.has_event(database.pool, event_id=event.event_id)
     return known
+
+
+async def _open_walk(
+    fetch: Callable[[int], Awaitable[ConversationPage]], until: datetime
+) -> ListWalk[ConversationPage]:
+    """A walk that begins before the calls that began by ``until``, or at the front of the list."""
+    offset = await find_offset(fetch, until)
+    if offset:
+        # It begins with a page that is newer as a whole, unless entries have vanished since.
+        span = read_span(await fetch(offset), offset)
+        if span is None or span.newest <= until:
+            offset = 0
+    return ListWalk(fetch, offset)
 
 
 class Extent:

@@ -333,12 +333,13 @@ class Reconciler:
             report(current)
             await self._save(lease, current)
 
-        for _ in range(MAX_WALKS):
+        for walk in range(MAX_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
             progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
             met: set[str] = set()
             batch = await self._comparer.describe(lease, may_retry)
-            progress = await self._healer.walk(client, batch, progress, save, met)
+            # Only the first walk: it may have missed what a list in an odd order shows elsewhere.
+            progress = await self._healer.walk(client, batch, progress, save, met, searches=walk == 0)
             is_whole, found = progress.is_whole, progress.found
             progress.offset, progress.is_whole = 0, True
             await save(progress)

@@ -255,7 +255,8 @@ LIMIT :limit;
 -- name: get_comparison(batch_key)^
 -- What a comparison needs to know about the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, is_registered,
-       CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, plausible_time(created_at)) AS began_at
+       CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, plausible_time(created_at)) AS began_at,
+       closed_at
 FROM batches
 WHERE batch_key = :batch_key;
 

@@ -116,6 +116,7 @@ async def test_every_format_holds_the_figures_of_each_batch(
         assert row[name] == pytest.approx(outcomes["rates"][name]["percent"], abs=0.05)
     assert row["average_duration_seconds"] == outcomes["duration_seconds"]["average"]
     assert row["total_duration_seconds"] == outcomes["duration_seconds"]["total"]
+    assert row["details_outstanding"] == outcomes["details_outstanding"] == 0
     assert row["last_event_at"] == datetime.fromisoformat(outcomes["last_event_at"])
     assert exported[0]["success_rate"] == 0.0
     assert exported[0]["completion_rate"] is None

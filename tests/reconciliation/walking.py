@@ -33,6 +33,7 @@ class Provider:
     def __init__(self, listed: list[dict[str, Any]], arriving: list[dict[str, Any]] | None = None) -> None:
         self.listed = listed
         self.arriving = arriving or []
+        self.total = 1  # wrong
         self.pages = 0
         self.fetched: list[str] = []
 
@@ -44,7 +45,7 @@ class Provider:
             offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
             page = self.listed[offset : offset + limit]
             has_more = offset + limit < len(self.listed)
-            return httpx.Response(200, json={"data": page, "has_more": has_more, "total": 1})
+            return httpx.Response(200, json={"data": page, "has_more": has_more, "total": self.total})
         wanted = request.url.path.rpartition("/")[2]
         self.fetched.append(wanted)
         found = [record for record in self.listed if record["conversation_id"] == wanted]
@@ -63,15 +64,18 @@ class Walker:
         self.saved: list[int] = []
         self.met: set[str] = set()
 
-    async def walk(self, provider: Provider, batch_key: int, *, may_retry: bool = False, offset: int = 0) -> Progress:
+    async def walk(
+        self, provider: Provider, batch_key: int, *, may_retry: bool = False, offset: int = 0,
+        ended_at: datetime | None = None,
+    ) -> Progress:  # fmt: skip
         async def save(progress: Progress) -> None:
             self.saved.append(progress.offset)
 
         transport = httpx.MockTransport(provider.answer)
         async with httpx.AsyncClient(transport=transport, base_url="https://provider.test") as http:
-            batch = HealedBatch(batch_key, AGENT_ID, STARTED, may_retry)
+            batch = HealedBatch(batch_key, AGENT_ID, STARTED, may_retry, ended_at)
             return await self._healer.walk(
-                FormantClient(http, Metrics()), batch, Progress(offset=offset), save, self.met
+                FormantClient(http, Metrics()), batch, Progress(offset=offset), save, self.met, searches=True
             )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ ROWS = 20_000
 FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
     "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
-    "retry_counts", "unreferenced_events", "reference_contradictions", "suppressions",
+    "retry_counts", "unreferenced_events", "reference_contradictions", "suppressions", "outstanding_details",
 ]  # fmt: skip
 QUERIES = load_queries()
 
@@ -46,6 +46,8 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT arrival_id, {AGENT_ID}, '+9198' || 10000000 + arrival_id, {key}, 1, event_id, now()
         FROM unattributed ON CONFLICT DO NOTHING;
         DELETE FROM placement_jobs;
+        INSERT INTO outstanding_details
+        SELECT arrival_id, 1000 + arrival_id % 200, event_id, now(), true FROM unattributed;
         INSERT INTO event_conflicts
         SELECT 'old-' || n, 'c', nextval('arrival_ids'), 'call.busy', 'default', now(), now()
         FROM generate_series(1, {ROWS}) AS n;

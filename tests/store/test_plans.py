@@ -145,6 +145,11 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
         ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
         ("has_event", {"event_id": "old-777"}),
+        ("list_outstanding_details", {"batch_key": 1007, "now": NOW, "limit": 50}),
+        ("count_outstanding_details", {"batch_key": 1007, "now": NOW}),
+        ("defer_details", {"arrival_id": 1, "due_at": NOW}),
+        ("finish_details", {"arrival_id": 1}),
+        ("get_healing", {"batch_id": BATCH_ID}),
         ("get_oldest_due", {"now": NOW}),
     ]
     for name, arguments in calls:

@@ -283,4 +283,5 @@ def build_reconciler(
         Healer(database, writer, metrics, lambda: datetime.now(UTC), regions),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
+        stuck_seconds=settings.stuck_seconds,
     )

@@ -136,6 +136,7 @@ _GROUPS = {
             "--outage", "No delivery arrives for SECONDS, starting AFTER seconds after the first dial.", type=_Outage(),
             metavar="AFTER:SECONDS",
         ),
+        _flag("--hang", "Share of recipients whose call never ends.", type=_SHARE, default=0.0),
         _flag("--api-500", "Share of API requests answered 500.", type=_SHARE, default=0.0),
         _flag("--api-429", "Share of API requests answered 429.", type=_SHARE, default=0.0),
         _flag("--ignore-offset", "Lists begin at their first entry, whatever the offset.", is_flag=True),

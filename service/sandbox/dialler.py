@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, derive_uuid, draw_call
+from service.sandbox.calls import Call, derive_uuid, draw_call, seeded_random
 from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
 from service.sandbox.options import SandboxOptions
@@ -94,9 +94,17 @@ class Dialler:
         uuid = derive_uuid(self.seed, "conversation", batch.ordinal, row)
         attempt = Attempt(batch, row, number, self.records.name_conversation(uuid, number), when)
         self.records.open_conversation(attempt)
+        if self.faults.hang and self._draw_hang(batch, row) < self.faults.hang:
+            batch.hanging += 1
+            batch.note_progress()
+            desk.free += 1
+            return
         call = self.recall(attempt)
         length = call.seconds_before + (call.duration_seconds or 0)
         self.timeline.call_at(when + length, self._end, desk, attempt, call)
+
+    def _draw_hang(self, batch: Batch, row: int) -> float:
+        return seeded_random(self.seed, "hang", batch.ordinal, row).random()
 
     def _end(self, when: float, desk: _Desk, attempt: Attempt, call: Call) -> None:
         attempt.status = call.status

@@ -266,15 +266,17 @@ BEGIN
 
         -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A
         -- time in the future would stay until it has passed, and hold up every verdict and alarm that reads it.
-        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
-        SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at))
-        FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at)
-            AS e (batch_key, arrival_id, received_at, started_at, ended_at, occurred_at)
+        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at, last_webhook_at)
+        SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at)),
+               max(least(e.received_at, v_known_at)) FILTER (WHERE e.source = 'webhook')
+        FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at, p_sources)
+            AS e (batch_key, arrival_id, received_at, started_at, ended_at, occurred_at, source)
         WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
         GROUP BY e.batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at),
-            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
+            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
+            last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
     END IF;
 
     -- Places events without a reference, and places those again that follow a call known by reference, or share its

@@ -191,6 +191,23 @@ WHERE batch_key = :batch_key AND state = 'pending_retry'
 ORDER BY recipient_no
 LIMIT :limit;
 
+-- name: count_expected_retries(batch_key, after)$
+-- The number of recipients that wait for a retry which is due after the given time.
+SELECT coalesce(sum(recipients), 0)::bigint FROM retry_counts
+WHERE batch_key = :batch_key AND is_open AND due_at > :after AND due_at < 'infinity';
+
+-- name: list_stuck_recipients(batch_key, after, limit)
+-- Recipients without a final outcome, by number, except those that wait for a retry which is due after the given time.
+SELECT r.recipient_no AS recipient
+FROM recipients AS r
+LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
+LEFT JOIN facts AS f ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+WHERE r.batch_key = :batch_key AND r.withdrawn_at IS NULL
+  AND (coalesce(o.state, 'in_progress') = 'in_progress'
+       OR o.state = 'pending_retry' AND coalesce(f.next_retry_at <= :after, true))
+ORDER BY r.recipient_no
+LIMIT :limit;
+
 -- name: list_unmet_recipients(batch_key, met, limit)
 -- Recipients with a known call whose conversation is not among the given ones.
 SELECT DISTINCT f.recipient_no AS recipient

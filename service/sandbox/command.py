@@ -92,6 +92,7 @@ _GROUPS = {
         ),
         _flag("--lines", "Concurrent calls per agent.", type=_COUNT),
         _flag("--completed-share", "Share of dials that are completed.", type=_SHARE),
+        _flag("--other-share", "Share of recipients with whom there is a single or inbound call, too.", type=_SHARE),
         _flag("--max-attempts", "Maximum number of calls per recipient.", type=_COUNT),
         _flag(
             "--retry-seconds",

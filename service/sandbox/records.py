@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.sandbox.contacts import Contacts
-from service.sandbox.options import STATUSES, ConversationIds, ConversationsShown
+from service.sandbox.options import STATUSES, CallKind, ConversationIds, ConversationsShown
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +50,8 @@ class Batch:
     """Number of recipients that get no further call, by the status of their last attempt."""
     pending_retry: int = 0
     talk_seconds: int = 0
+    kind: CallKind = "batch"
+    """``single`` or ``inbound``: a call of its own, played like a batch of one row, and listed nowhere."""
     hanging: int = 0
     """Number of recipients whose call never ends."""
     outstanding: int = 0

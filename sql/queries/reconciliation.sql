@@ -103,7 +103,8 @@ LIMIT :limit;
 -- Whether an event is in the ledger and has been placed. A waiting one may be ingested again, which tries it again.
 SELECT EXISTS (
     SELECT FROM events AS e
-    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
+    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id)
+      AND NOT EXISTS (SELECT FROM other_events AS o WHERE o.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
 -- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
@@ -173,6 +174,12 @@ LEFT JOIN LATERAL (
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
+  AND NOT EXISTS (  -- a call outside batches
+      SELECT FROM other_events AS o
+      WHERE o.conversation_id = c.conversation_id AND o.agent_id = :agent_id AND o.phone = c.phone AND o.is_ruled
+        AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL, o.started_at,
+                         coalesce(o.started_at, o.ended_at, o.occurred_at),
+                         greatest(o.started_at, o.ended_at, o.occurred_at), NULL, NULL))
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_open_recipients(batch_key, recipient_count, limit)

@@ -134,6 +134,10 @@ DISPOSITIONS = {
         "A later event decides its call", "Stored; the outcome comes from a newer event of the same call."
     ),
     "unattributed": Words("It belongs to no recipient yet", "Stored, and tried again whenever that may have changed."),
+    "other_call": Words(
+        "Its call is in no batch", "A single or inbound call, by the rules of the targets file: see `GET /v1/calls`."
+    ),
+    "erased": Words("It belonged to a person who is erased", "Only that it was counted is kept."),
     "quarantined": Words(
         "It cannot be used as it came", "Stored byte for byte; after a fix, `outcomes replay` reads it."
     ),

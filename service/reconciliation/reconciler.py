@@ -71,6 +71,7 @@ class Reconciler:
         *,
         grace_seconds: float,
         interval_seconds: float,
+        stuck_seconds: float = 0.0,
         lease_seconds: float = LEASE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -84,7 +85,7 @@ class Reconciler:
         self._interval = timedelta(seconds=interval_seconds)
         self._lease_seconds = lease_seconds
         self._now = now
-        self._comparer = Comparer(database, now)
+        self._comparer = Comparer(database, now, stuck_seconds)
         self._details = DetailsReader(database, healer.write, now)
         self._holder = secrets.token_hex(4)
 
@@ -296,7 +297,8 @@ class Reconciler:
     async def _add_reasons(self, lease: BatchLease, assessment: Assessment, progress: Progress) -> Assessment:
         """The assessment with what healing found, and with the recipients concerned."""
         shown = await self._comparer.show_recipients(lease, assessment)
-        return _explain(assessment, assessment.reasons + _list_reasons(progress) + shown)
+        reasons = await self._comparer.name_stuck(lease, assessment.reasons)
+        return _explain(assessment, reasons + _list_reasons(progress) + shown)
 
     async def _heal(
         self,

@@ -17,7 +17,7 @@ from service.webhooks.quarantine import Replayer
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_CURSOR = 2**63 - 1
-DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased")
+DISPOSITIONS = ("applied", "superseded", "unattributed", "other_call", "quarantined", "erased")
 
 EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
 QUARANTINE_ID = Id("quarantine_id", "quarantined body", "The id from `GET /v1/quarantine`")
@@ -34,7 +34,8 @@ class EventState(msgspec.Struct):
     received_at: Time
     recorded_at: Time
     disposition: Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*DISPOSITIONS]})]
-    """``superseded``: stored, but a later event decides its attempt."""
+    """``superseded``: stored, but a later event decides its attempt. ``other_call``: a rule says that its call is in no
+    batch."""
     disposition_text: str
     """The same in words."""
     reason: str | None
@@ -53,6 +54,8 @@ class EventState(msgspec.Struct):
     """How often the same event id arrived with a different body."""
     contradicts_phone: bool
     """Its reference names a recipient whose phone is not the one called. It counts for that recipient."""
+    kind: str | None
+    """Of an ``other_call``: ``single`` or ``inbound``."""
 
 
 class Contradiction(msgspec.Struct):

@@ -33,6 +33,7 @@ async def test_an_event_is_not_found_until_it_is_committed(service: httpx.AsyncC
         "status": "completed",
         "conflicts": 0,
         "contradicts_phone": False,
+        "kind": None,
     }
 
 

@@ -143,6 +143,7 @@ BEGIN
     END IF;
     DELETE FROM unattributed WHERE arrival_id = ANY (v_moved);
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_moved);
+    DELETE FROM outstanding_details WHERE arrival_id = ANY (v_moved);
     IF v_same IS NOT NULL THEN
         PERFORM move_other_calls(v_same, v_kinds, NULL, false);
     END IF;

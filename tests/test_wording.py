@@ -60,9 +60,11 @@ def test_a_verdict_is_told_with_all_its_reasons() -> None:
     reasons = [Reason("in_progress", count=14), Reason("waiting_for_retry", count=1)]
     text = "The provider still calls: 14 recipients are being called; 1 recipient waits for a retry."
     assert wording.describe_verdict("open", reasons) == text
-    assert wording.describe_verdict("complete", []) == "Final: the figures equal the provider\'s."
+    assert wording.describe_verdict("complete", []) == "Final: the figures equal the provider's."
     settling = wording.describe_verdict("settling", [Reason("within_grace", "busy_count")], NOW)
-    assert settling.endswith("busy differs, which late webhooks may explain. Final about 2026-11-28 18:05 UTC if nothing else comes.")
+    assert settling.endswith(
+        "busy differs, which late webhooks may explain. Final about 2026-11-28 18:05 UTC if nothing else comes."
+    )
 
 
 @pytest.mark.parametrize("code", wording.REASONS)

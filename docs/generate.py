@@ -19,6 +19,7 @@ import click
 import httpx
 import msgspec
 
+from service import wording
 from service.app import open_app
 from service.cli import outcomes
 from service.errors import ApiError, ProviderError
@@ -73,6 +74,12 @@ def make_tables(document: dict[str, Any]) -> dict[str, str]:
         "metrics": _table(("name", "type", "meaning"), _list_metrics()),
         "commands": "".join(_describe_command("outcomes", outcomes)),
         "calls": "".join(_describe_calls(document)),
+        "verdict_codes": _table(("verdict", "in words", "meaning"), _list_words(wording.VERDICTS)),
+        "reason_codes": _table(("code", "in words", "meaning"), _list_words(wording.REASONS)),
+        "state_codes": _table(("state", "in words", "meaning"), _list_words(wording.STATES)),
+        "disposition_codes": _table(("disposition", "in words", "meaning"), _list_words(wording.DISPOSITIONS)),
+        "unattributed_codes": _table(("reason", "in words", "meaning"), _list_words(wording.UNATTRIBUTED)),
+        "quarantine_codes": _table(("reason", "in words", "meaning"), _list_words(wording.QUARANTINED)),
         "errors": _table(("status", "type", "meaning", "where"), _list_errors(document)),
         "provider_errors": _table(("status", "type", "message"), _list_provider_errors()),
     }
@@ -94,6 +101,11 @@ def _list_settings(
         default = _find_default(name, vars(defaults))
         also = " (`_FILE`)" if name in secrets else ""
         yield f"`{name}`{also}", f"`{default}`" if default else "empty", description
+
+
+def _list_words(words: dict[str, wording.Words]) -> Iterator[tuple[str, ...]]:
+    for code, (sentence, meaning) in words.items():
+        yield f"`{code}`", re.sub(r"{\w+}", "…", sentence), meaning
 
 
 def _find_default(name: str, defaults: dict[str, Any]) -> str:

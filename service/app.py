@@ -25,7 +25,7 @@ from service.feed.watch import FeedWatch
 from service.formant.client import FormantClient, open_http
 from service.formant.opt_outs import OptOuts
 from service.formant.regions import Regions
-from service.formant.targets import find_regions, load_opt_outs, load_targets
+from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
 from service.outcomes.groups_http import OutcomeGroups
@@ -64,12 +64,14 @@ from service.uploads.sending import Sender
 from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
 from service.webhooks.backlog import Backlog, BacklogLimits
+from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder
 from service.webhooks.http import Events
 from service.webhooks.quarantine import Replayer
 from service.webhooks.receiver import Receiver
 from service.webhooks.repair import Repairer
+from service.webhooks.sweep import RuleSweep
 from service.webhooks.writer import Writer
 
 logger = structlog.get_logger()
@@ -115,6 +117,7 @@ async def open_app(
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
     opt_outs = load_opt_outs(settings.targets_file)
+    kinds = load_kinds(settings.targets_file, regions)
     metrics = Metrics()
     async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
@@ -132,7 +135,7 @@ async def open_app(
         await keys.refresh()
         if keys.is_empty:
             logger.warning("api_closed", setting="OUTCOMES_API_KEY")
-        decoder = await open_decoder(database, settings.ref_column, regions)
+        decoder = await open_decoder(database, settings.ref_column, regions, kinds)
         committer = Committer(
             open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
         )
@@ -162,6 +165,7 @@ async def open_app(
             "partitions": partial(make_partitions, database),
             "leftovers": partial(every, SWEEP_SECONDS, remove_leftovers, "maintenance_failed"),
             "repair": Repairer(database, decoder).run,
+            "rule_sweep": RuleSweep(database, decoder, kinds).run,
             "upload_recovery": UploadRecovery(database, finder).run,
             "registration": registrar.run,
             "phone_repair": PhoneRepair(database, regions, registrar).run,
@@ -211,6 +215,7 @@ async def open_app(
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
+            Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),
             Reconciliation(database, on_demand),
             Alarms(alarms),
@@ -286,4 +291,5 @@ def build_reconciler(
         Healer(database, writer, metrics, lambda: datetime.now(UTC), regions),
         grace_seconds=settings.grace_seconds,
         interval_seconds=settings.reconcile_seconds or DEFAULT_INTERVAL_SECONDS,
+        stuck_seconds=settings.stuck_seconds,
     )

@@ -43,6 +43,7 @@ class Settings:
     max_body_bytes: int
     max_connections: int
     grace_seconds: int
+    stuck_seconds: int
     reconcile_seconds: int
     time_zone: str
     max_exports: int
@@ -76,6 +77,7 @@ NAMES = {
     "OUTCOMES_MAX_BODY_BYTES": "Maximum size of a webhook body",
     "OUTCOMES_MAX_CONNECTIONS": "Maximum number of open connections in each process",
     "OUTCOMES_GRACE_SECONDS": "How long figures may differ from the provider's before the batch is `drifted`",
+    "OUTCOMES_STUCK_SECONDS": "How long a batch may stand still before the alarm `batch_stuck`; 0: no alarm",
     "OUTCOMES_RECONCILE_SECONDS": "Shortest interval between two comparisons of a batch; 0: only on demand",
     "OUTCOMES_TIME_ZONE": "Time zone of hours, weekdays and days unless a request names one, such as Asia/Kolkata",
     "OUTCOMES_MAX_EXPORTS": "Maximum number of exports at a time in each process",
@@ -149,6 +151,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_body_bytes=_number(environ, "OUTCOMES_MAX_BODY_BYTES", 5_242_880, minimum=1024, maximum=2**28),
         max_connections=_number(environ, "OUTCOMES_MAX_CONNECTIONS", 2000, minimum=1, maximum=1_000_000),
         grace_seconds=_number(environ, "OUTCOMES_GRACE_SECONDS", 900, minimum=0, maximum=7 * 86_400),
+        stuck_seconds=_number(environ, "OUTCOMES_STUCK_SECONDS", 21_600, minimum=0, maximum=30 * 86_400),
         reconcile_seconds=_number(environ, "OUTCOMES_RECONCILE_SECONDS", 30, minimum=0, maximum=86_400),
         time_zone=_time_zone(environ, "OUTCOMES_TIME_ZONE", "UTC"),
         keep_days={kind: _days(environ, f"OUTCOMES_KEEP_{kind.upper()}_DAYS") for kind in KEPT},

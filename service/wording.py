@@ -4,6 +4,7 @@
 version stored, is shown as it is.
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -68,7 +69,8 @@ REASONS = {
         "No figure changed and no webhook came for `OUTCOMES_STUCK_SECONDS`. Ask the provider about these recipients.",
     ),
     "within_grace": Words(
-        "{figure} differs, which late webhooks may explain", "The grace period (`OUTCOMES_GRACE_SECONDS`) still runs."
+        "{figure} differs, which late webhooks may explain{when}",
+        "The grace period (`OUTCOMES_GRACE_SECONDS`) still runs.",
     ),
     "beyond_grace": Words(
         "{figure} differs", "The grace period is over, so late webhooks do not explain the difference."
@@ -132,6 +134,10 @@ DISPOSITIONS = {
         "A later event decides its call", "Stored; the outcome comes from a newer event of the same call."
     ),
     "unattributed": Words("It belongs to no recipient yet", "Stored, and tried again whenever that may have changed."),
+    "other_call": Words(
+        "Its call is in no batch", "A single or inbound call, by the rules of the targets file: see `GET /v1/calls`."
+    ),
+    "erased": Words("It belonged to a person who is erased", "Only that it was counted is kept."),
     "quarantined": Words(
         "It cannot be used as it came", "Stored byte for byte; after a fix, `outcomes replay` reads it."
     ),
@@ -169,6 +175,9 @@ STATES = {
     "socket_failure": Words("Connected, but no voice", "The provider's voice streaming did not start. Final."),
     "telephony_failed": Words("The carrier failed", "Final. The provider counts it under `failed_count`."),
     "unreachable": Words("The number could not be reached", "Final: no further call follows."),
+    "withdrawn": Words(
+        "Taken out of the batch", "Counts for nothing: a registered CSV does not hold them, or they must not be called."
+    ),
     "erased": Words("Erased", "The person's data were deleted on request; they still count."),
 }
 
@@ -187,12 +196,11 @@ def describe_reason(reason: Reasoned) -> str:
     return found.sentence.format(**_read_values(reason)) if found else reason.code
 
 
-def describe_verdict(verdict: str, reasons: list[Reasoned], settles_at: datetime | None = None) -> str:
+def describe_verdict(verdict: str, reasons: Iterable[Reasoned]) -> str:
     """The verdict and why, such as ``The provider still calls: 14 recipients are being called.``"""
     sentence = describe(VERDICTS, verdict) or ""
     why = "; ".join(dict.fromkeys(describe_reason(reason) for reason in reasons))
-    until = f" Final about {_show_time(settles_at)} if nothing else comes." if settles_at else ""
-    return f"{sentence}: {why}.{until}" if why else f"{sentence}.{until}"
+    return f"{sentence}: {why}." if why else f"{sentence}."
 
 
 def _read_values(reason: Reasoned) -> dict[str, str]:
@@ -213,9 +221,7 @@ def _read_values(reason: Reasoned) -> dict[str, str]:
         "wait_some": "waits" if some == 1 else "wait",
         "done": f"{reason.done or 0:,}",
         "total_calls": count(reason.total or 0, "call"),
-        "when": f"; the figures are expected to be final about {_show_time(reason.expected_at)}"
-        if reason.expected_at
-        else "",
+        "when": f" (final about {_show_time(reason.expected_at)})" if reason.expected_at else "",
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import service
 from service import wording
-from service.formant.events import STATUSES
+from service.outcomes.recipients_http import STATES
 from service.outcomes.shapes import VERDICTS, Reason
 from service.webhooks.http import DISPOSITIONS
 
@@ -31,7 +31,7 @@ def list_codes() -> set[str]:
 def test_every_code_has_a_sentence() -> None:
     assert set(VERDICTS) == set(wording.VERDICTS)
     assert set(DISPOSITIONS) == set(wording.DISPOSITIONS)
-    assert {*STATUSES, "in_progress", "pending_retry"} <= set(wording.STATES)
+    assert set(STATES) == set(wording.STATES)
     found = list_codes()
     assert "webhooks_silent" in found
     assert found - set(wording.REASONS) == set()
@@ -61,10 +61,8 @@ def test_a_verdict_is_told_with_all_its_reasons() -> None:
     text = "The provider still calls: 14 recipients are being called; 1 recipient waits for a retry."
     assert wording.describe_verdict("open", reasons) == text
     assert wording.describe_verdict("complete", []) == "Final: the figures equal the provider's."
-    settling = wording.describe_verdict("settling", [Reason("within_grace", "busy_count")], NOW)
-    assert settling.endswith(
-        "busy differs, which late webhooks may explain. Final about 2026-11-28 18:05 UTC if nothing else comes."
-    )
+    settling = wording.describe_verdict("settling", [Reason("within_grace", "busy_count", expected_at=NOW)])
+    assert settling.endswith("busy differs, which late webhooks may explain (final about 2026-11-28 18:05 UTC).")
 
 
 @pytest.mark.parametrize("code", wording.REASONS)

@@ -40,6 +40,17 @@ KINDS = {
         "The provider's figures change but no webhooks arrive",
         "Check the agents' webhook targets at the provider, and that it can reach this service",
     ),
+    "batch_stuck": _Kind(
+        "ticket",
+        "Batches stand still: the provider reports recipients in progress or waiting, and nothing has changed for long",
+        "Ask the provider about the calls in `recipients`; their batches stay open until it ends them",
+    ),
+    "webhooks_missing": _Kind(
+        "page",
+        "Calls are healed, and none of their agents' webhooks has arrived",
+        "Check the webhook targets of these agents at the provider (URL, secret, active), and that it can reach this "
+        "service: `outcomes doctor --webhook-url`",
+    ),
     "provider_unreachable": _Kind(
         "page",
         "The provider's API fails; nothing can be uploaded, compared or healed",
@@ -89,9 +100,17 @@ KINDS = {
 }
 
 
+class StuckRecipient(msgspec.Struct):
+    """A recipient that a batch is stuck on. ``conversation_id``: of the latest known call; null if none is known."""
+
+    batch_id: int
+    recipient: int
+    conversation_id: str | None
+
+
 class Alarm(msgspec.Struct):
     """A current problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
-    where there can be several."""
+    where there can be several. ``agents``, ``recipients``: some of those concerned, where the alarm is about them."""
 
     name: str
     severity: str
@@ -101,6 +120,8 @@ class Alarm(msgspec.Struct):
     remedy: str
     batches: list[int]
     reasons: dict[str, int] = {}
+    agents: list[int] = []
+    recipients: list[StuckRecipient] = []
 
 
 class AlarmList(msgspec.Struct):
@@ -124,6 +145,12 @@ async def list_alarms(database: Database) -> list[Alarm]:
             if name == "provider_list_flawed":
                 flaws = database.queries.list_list_flaws(database.pool)
                 alarm.reasons = {flaw["reason"]: flaw["count"] async for flaw in flaws}
+            if name == "webhooks_missing":
+                agents = database.queries.list_unreached_agents(database.pool, counted=COUNTED)
+                alarm.agents = [agent["agent_id"] async for agent in agents]
+            if name == "batch_stuck":
+                calls = database.queries.list_stuck_calls(database.pool, counted=COUNTED, shown=SHOWN)
+                alarm.recipients = [StuckRecipient(**call) async for call in calls]
             alarms.append(alarm)
     return sorted(alarms, key=lambda alarm: alarm.severity)
 

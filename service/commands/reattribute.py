@@ -8,7 +8,7 @@ from service.commands.discrepancies import LISTED, make_table
 from service.commands.rows import show_rows
 from service.commands.startup import read_targets, run_on_database, start
 from service.counts import count
-from service.formant.targets import load_opt_outs
+from service.formant.targets import load_kinds, load_opt_outs
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -29,7 +29,7 @@ async def _reattribute(settings: Settings, database: Database) -> None:
     targets, regions = read_targets(settings)
     writer = Writer(database.url, database.queries, Metrics(), load_opt_outs(settings.targets_file))
     with closing(writer), show_rows("Attributed") as report:
-        decoder = await open_decoder(database, settings.ref_column, regions)
+        decoder = await open_decoder(database, settings.ref_column, regions, load_kinds(settings.targets_file, regions))
         # Attribution depends on times and phones, so those are repaired first.
         await Repairer(database, decoder).repair()
         await PhoneRepair(database, regions).finish()

@@ -11,7 +11,6 @@ from service.commands.startup import read_targets, run_on_database, start
 from service.errors import ConfigurationError
 from service.formant.client import open_http
 from service.formant.targets import load_opt_outs
-from service.outcomes.shapes import Reason
 from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Progress
 from service.settings import Settings
@@ -53,8 +52,10 @@ def _print_assessment(batch_id: int, assessment: Assessment) -> None:
     """Prints the verdict, the reasons and the figures that differ."""
     console = Console()
     console.print(f"Batch {batch_id}: [bold]{assessment.verdict}[/bold]")
+    console.print(assessment.verdict_text, highlight=False)
     for reason in assessment.reasons:
-        console.print(f"  {_describe(reason)}", highlight=False)
+        recipients = f" · recipients {', '.join(map(str, reason.recipients))}" if reason.recipients else ""
+        console.print(f"  {reason.code}: {reason.text}{recipients}", highlight=False)
     if assessment.differences:
         table = Table("figure", "ours", "theirs", "why")
         for item in assessment.differences:
@@ -64,13 +65,6 @@ def _print_assessment(batch_id: int, assessment: Assessment) -> None:
         console.print(
             f"  The provider contradicts itself: {found.rule}, reported {found.reported}, expected {found.expected}"
         )
-
-
-def _describe(reason: Reason) -> str:
-    parts = [reason.code, reason.figure, None if reason.count is None else str(reason.count)]
-    if reason.recipients:
-        parts.append(f"recipients {', '.join(map(str, reason.recipients))}")
-    return " · ".join(part for part in parts if part)
 
 
 def _show(value: float | None) -> str:

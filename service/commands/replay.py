@@ -6,7 +6,7 @@ from contextlib import closing
 import click
 
 from service.commands.startup import read_targets, run_on_database, start
-from service.formant.targets import load_opt_outs
+from service.formant.targets import load_kinds, load_opt_outs
 from service.settings import Settings
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -25,7 +25,7 @@ def replay(quarantine_id: int | None) -> None:
 async def _replay(settings: Settings, database: Database, quarantine_id: int | None) -> int:
     # Replaying verifies no signature, so it needs no secrets, but it needs the targets' agents.
     targets, regions = read_targets(settings)
-    decoder = await open_decoder(database, settings.ref_column, regions)
+    decoder = await open_decoder(database, settings.ref_column, regions, load_kinds(settings.targets_file, regions))
     opt_outs = load_opt_outs(settings.targets_file)
     with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer:
         replayer = Replayer(database, targets, decoder, writer)

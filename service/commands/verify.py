@@ -10,6 +10,7 @@ from service.commands.discrepancies import LISTED, make_table
 from service.commands.rows import show_rows
 from service.commands.startup import read_targets, run_on_database, start
 from service.counts import count
+from service.formant.targets import load_kinds
 from service.settings import Settings
 from service.store.database import Database
 from service.webhooks.decoding import open_decoder
@@ -29,7 +30,7 @@ async def _verify(settings: Settings, database: Database, batch_id: int | None, 
         # Without secrets signatures are counted as unchecked, and everything else is verified.
         targets, regions = read_targets(settings)
         bodies = BodyCheck(targets)
-        decoder = await open_decoder(database, settings.ref_column, regions)
+        decoder = await open_decoder(database, settings.ref_column, regions, load_kinds(settings.targets_file, regions))
         verifier = Verifier(database, decoder, bodies, report)
         return await _print_findings(verifier.verify(batch_id), bodies, as_json=as_json)
 

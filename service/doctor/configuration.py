@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from service.doctor.findings import Finding, Thresholds, explain, ok, problem, show_bytes, unchecked, warning
 from service.errors import ConfigurationError
-from service.formant.targets import load_targets, read_secrets
+from service.formant.regions import Regions
+from service.formant.targets import load_kinds, load_targets, read_secrets
 from service.settings import NAMES, SECRETS, Settings, find_unknown_names, read_settings
 from service.store.database import Database
 
@@ -47,6 +48,23 @@ async def check_settings(environ: Mapping[str, str], wrong: list[Finding]) -> li
         findings.append(warning(message, "Unset it in production"))
     given = sum(name in NAMES for name in environ)
     return findings or [ok(f"Settings given: {given}, all valid")]
+
+
+async def check_call_kinds(settings: Settings) -> list[Finding]:
+    """The rules by which calls are single or inbound."""
+    try:
+        kinds = load_kinds(settings.targets_file, Regions(settings.default_region))
+    except ConfigurationError:
+        return [unchecked("The rules for calls outside batches cannot be read", "See configuration.webhook_secrets")]
+    shown = [f"target {name}: all {kind}" for name, kind in sorted(kinds.targets.items())]
+    for agent_id, rules in sorted(kinds.agents.items()):
+        parts = [f"own numbers: {len(rules.numbers)}"] if rules.numbers else []
+        parts += [f"single when {name} is one of {len(wanted)}" for name, wanted in sorted(rules.single_when.items())]
+        parts += [f"others: {rules.kind}"] if rules.kind else []
+        shown.append(f"agent {agent_id}: {', '.join(parts)}")
+    if not shown:
+        return [ok("No rules for single and inbound calls: any call without a reference may be a batch's")]
+    return [ok(f"Rules for single and inbound calls: {'; '.join(shown)}")]
 
 
 async def check_webhook_secrets(settings: Settings) -> list[Finding]:

@@ -79,6 +79,7 @@ class Examination:
         settings = self.settings
         yield Check("configuration.settings", partial(configuration.check_settings, self.environ, self.wrong_settings))
         yield Check("configuration.webhook_secrets", partial(configuration.check_webhook_secrets, settings))
+        yield Check("configuration.call_kinds", partial(configuration.check_call_kinds, settings))
         yield Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ))
         yield Check("configuration.provider", partial(configuration.check_provider_settings, settings))
         yield Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds))

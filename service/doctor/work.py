@@ -17,7 +17,8 @@ async def check_alarms(database: Database) -> list[Finding]:
         make = problem if alarm.severity == "page" else warning
         since = f", since {alarm.since:%Y-%m-%d %H:%M} UTC" if alarm.since else ""
         reasons = "".join(f", {reason} {count:,}" for reason, count in alarm.reasons.items())
-        message = f"{alarm.name} ({alarm.count:,}{reasons}{since}): {alarm.message}"
+        agents = f", agents {', '.join(map(str, alarm.agents[:5]))}" if alarm.agents else ""
+        message = f"{alarm.name} ({alarm.count:,}{reasons}{agents}{since}): {alarm.message}"
         findings.append(make(message, f"{alarm.remedy}. See {alarm.name} in docs/operate/runbook.md"))
     return findings or [ok("No alarm is on")]
 

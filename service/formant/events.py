@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from service.formant.kinds import NO_KINDS, CallKinds
 from service.formant.lenient import bound_numbers, decode_leniently, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.formant.regions import Regions
@@ -55,6 +56,8 @@ class Event(NamedTuple):
     results: str
     signature: bytes | None = None
     """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is not a webhook."""
+    kind: str | None = None
+    """Of a call that a rule knows to be in no batch: single or inbound. ``phone`` is then the person's."""
 
 
 class Unreadable(NamedTuple):
@@ -95,6 +98,8 @@ class WebhookCall(msgspec.Struct, gc=False):
     """The other columns of the recipient's row, including the reference."""
     to_phone: str | None = None
     """The recipient's phone."""
+    from_phone: str | None = None
+    """The phone that called."""
     duration_seconds: int | float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -131,10 +136,13 @@ class _UnreadableError(Exception):
 
 class EventDecoder:
     """Decodes bodies. ``ref_columns`` are the call parameters that may contain the reference ("" for none); the first
-    one that contains a reference wins."""
+    one that contains a reference wins. ``kinds`` are the rules for calls without a reference."""
 
-    def __init__(self, ref_columns: str | Iterable[str], regions: Regions = ANYWHERE) -> None:
+    def __init__(
+        self, ref_columns: str | Iterable[str], regions: Regions = ANYWHERE, kinds: CallKinds = NO_KINDS
+    ) -> None:
         self._find_region = regions.find
+        self._kinds = kinds
         self._decode = msgspec.json.Decoder(Webhook).decode
         columns = [ref_columns] if isinstance(ref_columns, str) else dict.fromkeys(ref_columns)
         self._reference_decoders = [_reference_decoder(column) for column in columns if column]
@@ -180,6 +188,10 @@ class EventDecoder:
         ref_token, ref_no = self._read_reference(call.call_parameters)
         next_retry_at = plausible_time(retry.next_retry_at)
         agent_id = within(call.agent_id, -LARGEST_ID, LARGEST_ID)
+        region = self._find_region(agent_id)
+        kind, phone = None, canonical_phone(call.to_phone, region)
+        if self._kinds and ref_token is None:
+            kind, phone = self._kinds.find(target, agent_id, call.from_phone, call.to_phone, parameters, region)
         return Event(
             event_id=envelope.event_id,
             digest=digest,
@@ -189,7 +201,7 @@ class EventDecoder:
             received_at=received_at,
             source="webhook",
             agent_id=agent_id,
-            phone=canonical_phone(call.to_phone, self._find_region(agent_id)),
+            phone=phone,
             ref_token=ref_token,
             ref_no=ref_no,
             parameters=parameters,
@@ -206,6 +218,7 @@ class EventDecoder:
             failure_reason=call.failure_reason,
             results=results,
             signature=signature,
+            kind=kind,
         )
 
     def _read_reference(self, parameters: msgspec.Raw) -> tuple[str | None, int | None]:
@@ -281,6 +294,7 @@ def _read_leniently(body: bytes) -> Webhook:
                 agent_id=to_int(call.get("agent_id")),
                 call_parameters=to_json(call.get("call_parameters")),
                 to_phone=to_text(call.get("to_phone")),
+                from_phone=to_text(call.get("from_phone")),
                 duration_seconds=to_int(call.get("duration_seconds")),
                 started_at=to_time(call.get("started_at")),
                 ended_at=to_time(call.get("ended_at")),

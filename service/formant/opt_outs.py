@@ -5,13 +5,10 @@ and surrounding blanks; a list matches by any of its elements. Every event is co
 webhook, conversation or replay, and whether or not a batch is found for it.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias
 
 from service.formant.events import Event
-
-Wanted: TypeAlias = str | bool | int
+from service.formant.wanted import Wanted, fold, read_object
 
 
 class OptOuts:
@@ -19,7 +16,7 @@ class OptOuts:
 
     def __init__(self, rules: Mapping[int, Mapping[str, list[Wanted]]]) -> None:
         self._rules = {
-            agent_id: {name: frozenset(map(_fold, wanted)) for name, wanted in results.items()}
+            agent_id: {name: frozenset(map(fold, wanted)) for name, wanted in results.items()}
             for agent_id, results in rules.items()
             if results
         }
@@ -30,28 +27,13 @@ class OptOuts:
     def find(self, event: Event) -> str | None:
         """The rule that an event matches, in words; None for none."""
         rules = self._rules.get(event.agent_id) if event.agent_id is not None else None
-        results = _read_results(event.results) if rules else {}
+        results = read_object(event.results) if rules else {}
         for name, wanted in (rules or {}).items():
             value = results.get(name)
             for each in value if isinstance(value, list) else [value]:
-                if _fold(each) in wanted:
-                    return f"results.{name} = {_fold(each)}"
+                if fold(each) in wanted:
+                    return f"results.{name} = {fold(each)}"
         return None
 
 
 NO_OPT_OUTS = OptOuts({})
-
-
-def _read_results(text: str) -> dict[str, Any]:
-    try:
-        results = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return results if isinstance(results, dict) else {}
-
-
-def _fold(value: Any) -> str | None:
-    """A value as it is compared; None for one that matches nothing."""
-    if isinstance(value, str):
-        return value.strip().casefold()
-    return json.dumps(value) if isinstance(value, int) else None

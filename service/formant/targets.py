@@ -13,6 +13,16 @@ The file also holds the rules by which calls of an agent suppress people (see ``
 
     [agents.123]
     suppress_when = { intent = ["do_not_call", "wrong_number"] }
+
+and those by which calls that name no batch are single or inbound calls (see ``service.formant.kinds``)::
+
+    [targets.reception]
+    secrets = ["secret"]
+    kind = "inbound"
+
+    [agents.123]
+    numbers = ["+918047100123"]
+    single_when = { source = ["app"] }
 """
 
 import re
@@ -26,9 +36,13 @@ from phonenumbers import SUPPORTED_REGIONS
 from service.errors import ConfigurationError
 from service.formant.conversations import TARGET as CONVERSATIONS
 from service.formant.events import Event, Unreadable, to_unreadable
-from service.formant.opt_outs import OptOuts, Wanted
+from service.formant.kinds import KINDS, AgentRules, CallKinds, Kind
+from service.formant.opt_outs import OptOuts
 from service.formant.regions import Regions
 from service.formant.signature import SignatureVerifier
+from service.formant.wanted import Wanted
+from service.phones.canonical import canonical_phone
+from service.phones.parsing import E164
 from service.values import clean_secret, explain_unread, read_text_file
 
 DEFAULT_TARGET = "default"
@@ -61,10 +75,14 @@ class _TargetTable(msgspec.Struct, forbid_unknown_fields=True):
     secrets: list[str]
     agents: list[int] | None = None
     region: str | None = None
+    kind: str | None = None
 
 
 class _AgentTable(msgspec.Struct, forbid_unknown_fields=True):
     suppress_when: dict[str, Wanted | list[Wanted]] = {}
+    kind: str | None = None
+    numbers: list[str] = []
+    single_when: dict[str, Wanted | list[Wanted]] = {}
 
 
 class _TargetsFile(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,17 +114,61 @@ def read_secrets(path: Path) -> dict[str, list[str]]:
 
 def load_opt_outs(path: Path | None) -> OptOuts:
     """The rules by which calls suppress people. Raises ConfigurationError for an invalid file."""
-    rules: dict[int, dict[str, list[Wanted]]] = {}
+    return OptOuts(
+        {
+            agent_id: _read_wanted(table.suppress_when, f"{place}.suppress_when", "result")
+            for agent_id, place, table in _list_agents(path)
+        }
+    )
+
+
+def load_kinds(path: Path | None, regions: Regions) -> CallKinds:
+    """The rules by which calls are single or inbound. Raises ConfigurationError for an invalid file."""
+    agents = {}
+    for agent_id, place, table in _list_agents(path):
+        numbers = {text: canonical_phone(text, regions.find(agent_id)) for text in table.numbers}
+        for text, number in numbers.items():
+            if number is None or not E164.fullmatch(number):
+                raise ConfigurationError(
+                    f"{place}.numbers: must be phone numbers with country code, such as +918047100123, not {text!r}"
+                )
+        agents[agent_id] = AgentRules(
+            _read_kind(f"{place}.kind", table.kind),
+            frozenset(filter(None, numbers.values())),
+            _read_wanted(table.single_when, f"{place}.single_when", "call parameter"),
+        )
+    targets = _read_file(path).targets if path else {}
+    kinds = {
+        name: kind
+        for name, table in targets.items()
+        if (kind := _read_kind(f"OUTCOMES_TARGETS_FILE: targets.{name}.kind", table.kind)) is not None
+    }
+    return CallKinds(kinds, agents)
+
+
+def _read_kind(place: str, text: str | None) -> Kind | None:
+    kind: Kind | None = next((kind for kind in KINDS if kind == text), None)
+    if kind is None and text is not None:
+        raise ConfigurationError(f"{place}: takes {' or '.join(KINDS)}, not {text!r}")
+    return kind
+
+
+def _list_agents(path: Path | None) -> list[tuple[int, str, _AgentTable]]:
+    """The agents of a file, each with its name in messages."""
+    agents = []
     for name, table in (_read_file(path).agents if path else {}).items():
         place = f"OUTCOMES_TARGETS_FILE: agents.{name}"
         if not (name.isascii() and name.isdecimal() and len(name) <= 18):
             raise ConfigurationError(f"{place}: must be an agent's id, such as [agents.123]")
-        rules[int(name)] = {
-            key: wanted if isinstance(wanted, list) else [wanted] for key, wanted in table.suppress_when.items()
-        }
-        if not all(rules[int(name)].values()):
-            raise ConfigurationError(f"{place}.suppress_when: needs at least one value for each result")
-    return OptOuts(rules)
+        agents.append((int(name), place, table))
+    return agents
+
+
+def _read_wanted(given: dict[str, Wanted | list[Wanted]], place: str, what: str) -> dict[str, list[Wanted]]:
+    rules = {key: wanted if isinstance(wanted, list) else [wanted] for key, wanted in given.items()}
+    if not all(rules.values()):
+        raise ConfigurationError(f"{place}: needs at least one value for each {what}")
+    return rules
 
 
 def _read_targets(path: Path) -> dict[str, Target]:

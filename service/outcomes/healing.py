@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from service.outcomes.shapes import Reason
+from service.outcomes.shapes import Reason, explain
 
 CODE = "healing"
 
@@ -28,4 +28,5 @@ def describe_healing(healing: str | None) -> Reason | None:
         return None
     # Recipients are missing, and several of a recipient's calls may be healed.
     done = min(progress.healed, progress.missing)
-    return Reason(CODE, done=done, total=progress.missing, expected_at=progress.expected_at)
+    (reason,) = explain([Reason(CODE, done=done, total=progress.missing, expected_at=progress.expected_at)])
+    return reason

@@ -11,6 +11,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import wording
 from service.errors import InvalidRequestError, NotFoundError
 from service.formant.events import STATUSES
 from service.outcomes.as_of import PastReader
@@ -105,6 +106,8 @@ class Fact(msgspec.Struct):
 class RecipientHistory(Recipient):
     """A recipient with every fact about its attempts, in order."""
 
+    state_text: str
+    """The state in words."""
     history: list[Fact]
 
 
@@ -176,7 +179,9 @@ class Recipients:
         else:
             facts = queries.list_recipient_facts_as_of(pool, batch_id=batch_id, recipient_no=number, as_of=as_of)
         history = [Fact(**dict(fact) | {"results": raw(fact["results"])}) async for fact in facts]
-        return JsonResponse(One(RecipientHistory(**_show_recipient(rows[0]), history=history)))
+        shown = _show_recipient(rows[0])
+        text = wording.describe(wording.STATES, shown["state"])
+        return JsonResponse(One(RecipientHistory(**shown, state_text=text or "", history=history)))
 
     async def _count(self, batch_id: int, as_of: datetime | None) -> int:
         """The number of recipients, now or as of that time."""

@@ -1,5 +1,6 @@
 """The JSON shapes of a batch's outcomes; ``summary`` fills them and defines the figures."""
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, NotRequired, TypedDict
 
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from service.formant.events import STATUSES
 from service.web.responses import Time
+from service.wording import describe_reason
 
 VERDICTS = ("unverified", "open", "settling", "complete", "drifted")
 """How far a batch's numbers can be trusted; ``service.reconciliation.drift`` decides."""
@@ -40,6 +42,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why the verdict is what it is, for programs: a static code, and what it refers to."""
 
     code: str
+    """See docs/analyse/codes.md."""
     figure: str | None = None
     count: Number | None = None
     recipients: list[int] = []
@@ -49,6 +52,13 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of work under way: how much of how much is done."""
     expected_at: Time | None = None
     """When it is expected to end."""
+    text: str = ""
+    """The reason in words; empty if it was stored before there were any."""
+
+
+def explain(reasons: Iterable[Reason]) -> list[Reason]:
+    """The reasons, each with its words."""
+    return [msgspec.structs.replace(reason, text=describe_reason(reason)) for reason in reasons]
 
 
 class OutcomesBatch(TypedDict):
@@ -296,6 +306,8 @@ class Outcomes(TypedDict):
     batch: OutcomesBatch
     verdict: Verdict
     """How far the numbers can be trusted: only ``complete`` is final."""
+    verdict_text: str
+    """The verdict and its reasons in a sentence."""
     as_of: Time
     """The instant of all figures."""
     last_event_at: Time | None

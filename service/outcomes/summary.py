@@ -28,7 +28,9 @@ from service.outcomes.figures import (
     to_rate,
 )
 from service.outcomes.healing import CODE, describe_healing
+from service.outcomes.shapes import Reason
 from service.store.database import Connection, Database
+from service.wording import describe_verdict
 
 MAX_RESULT_NAMES = 100
 MAX_RESULT_VALUES = 50
@@ -169,6 +171,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
     attempts = sum(count.attempts for count in counts.attempts)
     connects = _sum_attempts(counts, "completed")
     attempted = sum(count.recipients for count in counts.outcomes)
+    reconciliation = _describe_reconciliation(counts)
     return {
         "batch": {
             "id": counts.id,
@@ -178,6 +181,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
             "created_at": counts.created_at,
         },
         "verdict": counts.verdict,
+        "verdict_text": describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else []),
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
@@ -210,7 +214,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "by_weekday": group_by_weekday(counts.attempts),
         "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
         "sources": _group_by_source(counts),
-        "reconciliation": _describe_reconciliation(counts),
+        "reconciliation": reconciliation,
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
     }
 
@@ -265,10 +269,12 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     if counts.reconciliation is None:
         return None
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
+    reasons = msgspec.convert(last["reasons"], list[Reason])
     if counts.healing is not None:
         healing = describe_healing(counts.healing)
-        reasons = [reason for reason in last["reasons"] if reason["code"] != CODE]
-        last["reasons"] = reasons if healing is None else [healing, *reasons]
+        reasons = [reason for reason in reasons if reason.code != CODE]
+        reasons = reasons if healing is None else [healing, *reasons]
+    last["reasons"] = reasons
     return {"verdict_since": counts.verdict_since} | last
 
 

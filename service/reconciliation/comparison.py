@@ -45,11 +45,13 @@ class Compared:
 
 
 class Comparer:
-    """Compares leased batches. ``now`` is the clock."""
+    """Compares leased batches. ``now`` is the clock; ``stuck_seconds`` is how long an open batch may stand still (0:
+    without end)."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, now: Callable[[], datetime], stuck_seconds: float = 0.0) -> None:
         self._database = database
         self._now = now
+        self._stuck = timedelta(seconds=stuck_seconds)
 
     async def compare(self, client: FormantClient, lease: BatchLease, grace_seconds: float) -> Compared:
         """Reads both sides, stores the snapshot and assesses the differences. Raises LeaseLostError when the lease or
@@ -79,6 +81,9 @@ class Comparer:
         last_event_at = counts.last_event_at
         if last_event_at is not None:
             last_event_at = correct_change_time(last_event_at, now=now, grace_seconds=grace_seconds)
+        expected_retries = await queries.count_expected_retries(
+            pool, batch_key=lease.batch_key, after=now - self._stuck
+        )
         assessment = assess(
             Side(theirs, total, changed_at),
             Side(to_provider_metrics(counts), stored["known_recipients"] or None, last_event_at),
@@ -87,6 +92,8 @@ class Comparer:
             earlier=None
             if earlier is None
             else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
+            stuck_seconds=self._stuck.total_seconds(),
+            expected_retries=expected_retries,
         )
         return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 
@@ -112,6 +119,20 @@ class Comparer:
             rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
             shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
         return [reason for reason in shown if reason.recipients]
+
+    async def name_stuck(self, lease: BatchLease, reasons: list[Reason]) -> list[Reason]:
+        """The reasons, with up to 20 recipients in ``stuck``: those without a final outcome and without a retry that is
+        still expected."""
+        if not any(reason.code == "stuck" for reason in reasons):
+            return reasons
+        rows = self._database.queries.list_stuck_recipients(
+            self._database.pool, batch_key=lease.batch_key, after=self._now() - self._stuck, limit=SHOWN_RECIPIENTS
+        )
+        named = [row["recipient"] async for row in rows]
+        return [
+            msgspec.structs.replace(reason, recipients=named) if reason.code == "stuck" else reason
+            for reason in reasons
+        ]
 
     async def find_unmet(self, lease: BatchLease, met: set[str]) -> list[int]:
         """Up to 20 recipients with a known call whose conversation id is not in ``met``."""

@@ -7,6 +7,8 @@ no figure of its own there and is already part of ``failed_count``. Terms:
 - An **inconsistency** is between the provider's own figures (contract, "Batch calls"). It is their error, not drift.
 - While a batch is open its figures keep changing, so the current ones prove nothing. What the provider had counted a
   grace period ago and is still missing here is **lagging**: late webhooks no longer explain it, and healing may begin.
+- An open batch is **stuck** when nothing has changed on either side for long, and the calls or retries that the
+  provider still reports are overdue.
 
 | verdict | |
 |---|---|
@@ -56,6 +58,8 @@ class Assessment(msgspec.Struct, frozen=True):
     """By figure: how many recipients the provider counted a grace period ago that are still missing here."""
     settles_at: Time | None
     """When the grace period ends; null when none is running."""
+    verdict_text: str = ""
+    """The verdict and its reasons in a sentence."""
 
     @property
     def needs_healing(self) -> bool:
@@ -64,9 +68,20 @@ class Assessment(msgspec.Struct, frozen=True):
 
 
 def assess(
-    theirs: Side | None, ours: Side, *, now: datetime, grace_seconds: float, earlier: ProviderMetrics | None = None
+    theirs: Side | None,
+    ours: Side,
+    *,
+    now: datetime,
+    grace_seconds: float,
+    earlier: ProviderMetrics | None = None,
+    stuck_seconds: float = 0.0,
+    expected_retries: int = 0,
 ) -> Assessment:
-    """Compares the sides. ``earlier`` holds the provider's figures from a grace period ago, where known."""
+    """Compares the sides. ``earlier`` holds the provider's figures from a grace period ago, where known.
+
+    ``stuck_seconds`` is how long an open batch may stand still (0: without end); ``expected_retries`` is the number of
+    recipients here whose retry is not overdue by that long.
+    """
     if theirs is None:
         return Assessment("unverified", [Reason("never_compared")], [], [], {}, None)
     inconsistencies = find_inconsistencies(theirs)
@@ -88,7 +103,8 @@ def assess(
     if unfinished and is_over:
         lagging |= _find_behind(differences)
     unsettled = [one for one in differences if not one.allowed or one.reason == "within_grace"]
-    reasons = [*unfinished, *[Reason(difference.reason, difference.figure) for difference in unsettled]]
+    stuck = _find_stuck(theirs, ours, unfinished, expected_retries, now=now, stuck_seconds=stuck_seconds)
+    reasons = [*unfinished, *stuck, *[_to_reason(difference, settles_at) for difference in unsettled]]
     reasons += [*inconsistent, *excess]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
     if lagging and (ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)):
@@ -102,6 +118,11 @@ def assess(
     return Assessment(
         verdict, reasons, differences, inconsistencies, lagging, settles_at if verdict == "settling" else None
     )
+
+
+def _to_reason(difference: Difference, settles_at: datetime | None) -> Reason:
+    expected_at = settles_at if difference.reason == "within_grace" else None
+    return Reason(difference.reason, difference.figure, expected_at=expected_at)
 
 
 def find_inconsistencies(theirs: Side) -> list[Inconsistency]:
@@ -180,6 +201,23 @@ def _find_unfinished(theirs: Side, processed: int) -> list[Reason]:
     if not found and theirs.total is not None and processed < theirs.total:
         found.append(Reason("not_all_processed", "total_processed", theirs.total - processed))
     return found
+
+
+def _find_stuck(
+    theirs: Side,
+    ours: Side,
+    unfinished: list[Reason],
+    expected_retries: int,
+    *,
+    now: datetime,
+    stuck_seconds: float,
+) -> list[Reason]:
+    """How many recipients the provider has left unfinished although nothing moves; empty where something may."""
+    changes = [side.changed_at for side in (theirs, ours) if side.changed_at is not None]
+    if not stuck_seconds or not changes or now - max(changes) < timedelta(seconds=stuck_seconds):
+        return []
+    left = sum(int(reason.count or 0) for reason in unfinished) - expected_retries
+    return [Reason("stuck", count=left)] if left > 0 else []
 
 
 def _find_settling(theirs: Side, ours: Side, grace_seconds: float) -> datetime | None:

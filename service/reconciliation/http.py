@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import asyncpg
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
@@ -17,6 +18,7 @@ from service.store.database import Database
 from service.web.operations import RETRY_AFTER, Answer, Operation
 from service.web.parameters import Number
 from service.web.responses import JsonResponse, One, Page, Time, raw, to_page
+from service.wording import describe_verdict
 
 JSON_COLUMNS = ("reasons", "differences", "inconsistencies")
 RETRY_SECONDS = 5
@@ -34,6 +36,8 @@ class Comparison(msgspec.Struct):
     comparisons: int
     """The number of comparisons."""
     verdict: Verdict
+    verdict_text: str
+    """The verdict and its reasons in a sentence."""
     reasons: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Reason]})]
     differences: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Difference]})]
     inconsistencies: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[Inconsistency]})]
@@ -47,7 +51,7 @@ class Comparison(msgspec.Struct):
     """When they were expected; null if none was outstanding."""
 
 
-class Reconciled(Assessment, frozen=True):
+class Reconciled(Assessment, frozen=True, kw_only=True):
     """The verdict on a batch, and the reasons for it."""
 
     batch_id: int
@@ -68,6 +72,8 @@ class Healing(msgspec.Struct):
     details_outstanding: int
     verdict: Verdict
     """The last verdict."""
+    verdict_text: str
+    """It and its reasons in a sentence."""
     last_reconciled_at: Time | None
     reasons: list[Reason]
 
@@ -107,7 +113,7 @@ class Reconciliation:
         if await queries.get_batch(pool, batch_id=batch_id) is None:
             raise NotFoundError(f"There is no batch {batch_id}")
         page = queries.list_reconciliations(pool, batch_id=batch_id, before=before, limit=limit + 1)
-        rows = [Comparison(**dict(row) | {name: raw(row[name]) for name in JSON_COLUMNS}) async for row in page]
+        rows = [_show(row) async for row in page]
         return JsonResponse(to_page(rows, limit, "reconciliation_id"))
 
     async def reconcile(self, request: Request) -> Response:
@@ -148,6 +154,12 @@ class Reconciliation:
             expected_at=expected_at,
             details_outstanding=outstanding,
             verdict=row["verdict"],
+            verdict_text=describe_verdict(row["verdict"], reasons),
             last_reconciled_at=row["last_reconciled_at"],
             reasons=reasons,
         )
+
+
+def _show(row: asyncpg.Record) -> Comparison:
+    text = describe_verdict(row["verdict"], msgspec.json.decode(row["reasons"], type=list[Reason]))
+    return Comparison(**dict(row) | {name: raw(row[name]) for name in JSON_COLUMNS}, verdict_text=text)

@@ -19,7 +19,7 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
-from service.outcomes.shapes import Reason
+from service.outcomes.shapes import Reason, explain
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
@@ -37,6 +37,7 @@ from service.reconciliation.schedule import (
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import note, span
+from service.wording import describe_verdict
 
 logger = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class Reconciler:
         *,
         grace_seconds: float,
         interval_seconds: float,
+        stuck_seconds: float = 0.0,
         lease_seconds: float = LEASE_SECONDS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -83,7 +85,7 @@ class Reconciler:
         self._interval = timedelta(seconds=interval_seconds)
         self._lease_seconds = lease_seconds
         self._now = now
-        self._comparer = Comparer(database, now)
+        self._comparer = Comparer(database, now, stuck_seconds)
         self._details = DetailsReader(database, healer.write, now)
         self._holder = secrets.token_hex(4)
 
@@ -219,7 +221,7 @@ class Reconciler:
         assessment = compared.assessment
         verdict = "settling" if assessment.verdict == "drifted" != lease.verdict else assessment.verdict
         reasons = [Reason("healing", done=0, total=missing), *assessment.reasons]
-        assessment = msgspec.structs.replace(assessment, verdict=verdict, reasons=reasons)
+        assessment = _explain(msgspec.structs.replace(assessment, verdict=verdict), reasons)
         # The record ends the lease. Nobody else is due to take it for an interval.
         await self._record(lease, compared, assessment, calls, 0, self._now() + self._interval)
         row = await self._try_to_claim(lease.batch_id)
@@ -295,7 +297,8 @@ class Reconciler:
     async def _add_reasons(self, lease: BatchLease, assessment: Assessment, progress: Progress) -> Assessment:
         """The assessment with what healing found, and with the recipients concerned."""
         shown = await self._comparer.show_recipients(lease, assessment)
-        return msgspec.structs.replace(assessment, reasons=assessment.reasons + _list_reasons(progress) + shown)
+        reasons = await self._comparer.name_stuck(lease, assessment.reasons)
+        return _explain(assessment, reasons + _list_reasons(progress) + shown)
 
     async def _heal(
         self,
@@ -397,6 +400,7 @@ class Reconciler:
             inconsistencies=_encode(assessment.inconsistencies),
             calls_spent=calls,
             healed=healed,
+            verdict_text=assessment.verdict_text,
             due_at=min(plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), due_at),
         )
         if not is_kept:
@@ -432,6 +436,12 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained
+
+
+def _explain(assessment: Assessment, reasons: list[Reason]) -> Assessment:
+    """The assessment with its reasons, in words too."""
+    text = describe_verdict(assessment.verdict, reasons)
+    return msgspec.structs.replace(assessment, reasons=explain(reasons), verdict_text=text)
 
 
 def _open_lease(row: Any, batch_id: int) -> BatchLease:

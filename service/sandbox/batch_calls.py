@@ -17,6 +17,7 @@ from service.sandbox.dialler import Dialler
 from service.sandbox.faults import Faults, UploadFault
 from service.sandbox.http import LateAnswer, NoAnswer, ProviderError, ProxyError, describe_end, read_agent, read_page
 from service.sandbox.options import SandboxOptions
+from service.sandbox.other_calls import OtherCalls
 from service.sandbox.records import Batch, Journal, Records
 
 _MAX_DIGITS = 18  # fits a bigint
@@ -32,6 +33,7 @@ class BatchCalls:
     timeline: Timeline
     records: Records
     dialler: Dialler
+    other_calls: OtherCalls
     faults: Faults
     journal: Journal
 
@@ -63,6 +65,7 @@ class BatchCalls:
         batch = self.records.add_batch(name, agent_id, contacts, digest, round(self.timeline.now(), 3))
         self.journal.uploads[digest] += 1
         self.dialler.begin(batch)
+        self.other_calls.strew(batch)
         _log.info("sandbox_batch_accepted", batch_id=batch.id, agent_id=agent_id, recipients=batch.total)
         return self._answer(batch, fault)
 

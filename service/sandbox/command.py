@@ -92,6 +92,7 @@ _GROUPS = {
         ),
         _flag("--lines", "Concurrent calls per agent.", type=_COUNT),
         _flag("--completed-share", "Share of dials that are completed.", type=_SHARE),
+        _flag("--other-share", "Share of recipients with whom there is a single or inbound call, too.", type=_SHARE),
         _flag("--max-attempts", "Maximum number of calls per recipient.", type=_COUNT),
         _flag(
             "--retry-seconds",
@@ -136,6 +137,7 @@ _GROUPS = {
             "--outage", "No delivery arrives for SECONDS, starting AFTER seconds after the first dial.", type=_Outage(),
             metavar="AFTER:SECONDS",
         ),
+        _flag("--hang", "Share of recipients whose call never ends.", type=_SHARE, default=0.0),
         _flag("--api-500", "Share of API requests answered 500.", type=_SHARE, default=0.0),
         _flag("--api-429", "Share of API requests answered 429.", type=_SHARE, default=0.0),
         _flag("--ignore-offset", "Lists begin at their first entry, whatever the offset.", is_flag=True),

@@ -4,10 +4,10 @@ A recipient is only a row number until its first call; nothing is kept for it be
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, derive_uuid, draw_call
+from service.sandbox.calls import Call, derive_uuid, draw_call, seeded_random
 from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
 from service.sandbox.options import SandboxOptions
@@ -61,15 +61,18 @@ class Dialler:
     def recall(self, attempt: Attempt) -> Call:
         """The call of an attempt, drawn again."""
         batch = attempt.batch
-        script = self.options.script
         return draw_call(
             self.seed,
             batch.ordinal,
             attempt.row,
             attempt.number,
             completed_share=self.options.completed_share,
-            script=script.get(batch.contacts.read(attempt.row)[0], ()) if script else (),
+            script=("completed",) if batch.kind == "inbound" else self._find_script(batch, attempt.row),
         )
+
+    def _find_script(self, batch: Batch, row: int) -> Sequence[str]:
+        script = self.options.script
+        return script.get(batch.contacts.read(row)[0], ()) if script else ()
 
     def _open(self, when: float, batch: Batch) -> None:
         desk = self._desks.setdefault(batch.agent_id, _Desk(self.options.lines))
@@ -94,9 +97,17 @@ class Dialler:
         uuid = derive_uuid(self.seed, "conversation", batch.ordinal, row)
         attempt = Attempt(batch, row, number, self.records.name_conversation(uuid, number), when)
         self.records.open_conversation(attempt)
+        if self.faults.hang and self._draw_hang(batch, row) < self.faults.hang:
+            batch.hanging += 1
+            batch.note_progress()
+            desk.free += 1
+            return
         call = self.recall(attempt)
         length = call.seconds_before + (call.duration_seconds or 0)
         self.timeline.call_at(when + length, self._end, desk, attempt, call)
+
+    def _draw_hang(self, batch: Batch, row: int) -> float:
+        return seeded_random(self.seed, "hang", batch.ordinal, row).random()
 
     def _end(self, when: float, desk: _Desk, attempt: Attempt, call: Call) -> None:
         attempt.status = call.status
@@ -118,7 +129,7 @@ class Dialler:
         batch = attempt.batch
         if call.status == "completed":
             batch.talk_seconds += call.duration_seconds or 0
-        elif attempt.number < self.options.max_attempts:
+        elif batch.kind == "batch" and attempt.number < self.options.max_attempts:
             attempt.next_retry_at = round(when + self.options.retry_seconds * call.retry_factor, 3)
             batch.pending_retry += 1
             self.timeline.call_at(attempt.next_retry_at, self._ready, desk, batch, attempt.row, attempt.number + 1)

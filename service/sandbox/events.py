@@ -8,7 +8,12 @@ import msgspec
 from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
 from service.sandbox.clock import format_optional
 from service.sandbox.options import SandboxOptions, WebhookTarget
-from service.sandbox.records import Attempt
+from service.sandbox.records import Attempt, Batch
+
+
+def own_number(agent_id: int) -> str:
+    """The number from which an agent calls, and at which it is called."""
+    return f"+9180471{agent_id % 100_000:05}"
 
 
 @dataclass(eq=False)
@@ -32,6 +37,10 @@ class EventWriter:
 
     def name_trace(self, attempt: Attempt) -> str:
         return derive_uuid(self.seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
+
+    def name_first_trace(self, batch: Batch) -> str:
+        """The trace of the first attempt to a batch's first row."""
+        return derive_uuid(self.seed, "trace", batch.ordinal, 0, 1).replace("-", "")
 
     def write(self, attempt: Attempt, call: Call, target: WebhookTarget) -> bytes:
         """The raw body."""
@@ -57,6 +66,8 @@ class EventWriter:
     ) -> dict[str, Any]:
         has_recording = target.recording and attempt.status == "completed"
         path = f"/v1/conversations/{attempt.conversation_id}/recording"
+        own = own_number(attempt.batch.agent_id)
+        is_inbound = attempt.batch.kind == "inbound"
         return {
             "agent_id": attempt.batch.agent_id,
             "call_parameters": parameters,
@@ -65,8 +76,8 @@ class EventWriter:
             "started_at": format_optional(attempt.started_at),
             "ended_at": format_optional(attempt.ended_at),
             "failure_reason": call.failure_reason,
-            "from_phone": f"+9180471{attempt.batch.agent_id % 100_000:05}",
-            "to_phone": phone,
+            "from_phone": phone if is_inbound else own,
+            "to_phone": own if is_inbound else phone,
             "recording_url": self.base_url + path if has_recording else None,
             "status": attempt.status,
             "trace_id": self.name_trace(attempt),

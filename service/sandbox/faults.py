@@ -34,6 +34,7 @@ class FaultChanges(msgspec.Struct, forbid_unknown_fields=True):
     longest_delay_seconds: _Seconds | UnsetType = UNSET
     reorder_seconds: _Seconds | UnsetType = UNSET
     bad_signature: _Share | UnsetType = UNSET
+    hang: _Share | UnsetType = UNSET
     api_500: _Share | UnsetType = UNSET
     api_429: _Share | UnsetType = UNSET
     next_upload: UploadFault | UnsetType | None = UNSET
@@ -61,6 +62,8 @@ class Faults:
     """Every event is sent late by a random part of this, so that events within this window change places."""
     bad_signature: float = 0.0
     """Events that get a forged copy. The genuine one is still sent."""
+    hang: float = 0.0
+    """Recipients whose call, once dialled, never ends: they stay in progress, and no webhook comes."""
     api_500: float = 0.0
     api_429: float = 0.0
     ignore_offset: bool = False

@@ -15,6 +15,7 @@ STATUSES = ("completed", "no_answer", "busy", "unreachable", "failed", "telephon
 UnansweredBlocks = Literal["full", "null", "absent"]
 ConversationIds = Literal["per-attempt", "per-recipient"]
 ConversationsShown = Literal["ended", "all"]
+CallKind = Literal["batch", "single", "inbound"]
 
 
 class OptionError(ValueError):
@@ -63,6 +64,8 @@ class SandboxOptions:
     max_attempts: int = 3
     retry_seconds: float = 1800.0
     """The wait after an unanswered call; the other outcomes wait a fixed multiple of it."""
+    other_share: float = 0.0
+    """Share of a batch's recipients with whom the agent also has a single or an inbound call within an hour."""
     script: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Fixed outcomes of some phones, by attempt; the last one applies to all further attempts."""
 
@@ -87,6 +90,7 @@ class SandboxOptions:
             (math.isfinite(self.speed) and self.speed > 0, "the speed must be above 0"),
             (self.lines >= 1, "at least one line is needed"),
             (0 <= self.completed_share <= 1, "the completed share must be between 0 and 1"),
+            (0 <= self.other_share <= 1, "the share of other calls must be between 0 and 1"),
             (self.max_attempts >= 1, "at least one attempt is needed"),
             (self.retry_seconds >= 0, "the retry wait must not be negative"),
             (set().union(*self.script.values()) <= set(STATUSES), f"a script has {', '.join(STATUSES)}"),

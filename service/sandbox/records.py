@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.sandbox.contacts import Contacts
-from service.sandbox.options import STATUSES, ConversationIds, ConversationsShown
+from service.sandbox.options import STATUSES, CallKind, ConversationIds, ConversationsShown
 
 
 @dataclass(slots=True, eq=False)
@@ -50,10 +50,14 @@ class Batch:
     """Number of recipients that get no further call, by the status of their last attempt."""
     pending_retry: int = 0
     talk_seconds: int = 0
+    kind: CallKind = "batch"
+    """``single`` or ``inbound``: a call of its own, played like a batch of one row, and listed nowhere."""
+    hanging: int = 0
+    """Number of recipients whose call never ends."""
     outstanding: int = 0
     """Number of deliveries, forged copies included, that are planned or under way."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once all recipients are finished and nothing is outstanding."""
+    """Set once all recipients are finished or hang, and nothing is outstanding."""
 
     @property
     def total(self) -> int:
@@ -76,7 +80,7 @@ class Batch:
 
     def note_progress(self) -> None:
         """Sets ``settled`` when nothing is left to do."""
-        if not self.outstanding and self.processed == self.total:
+        if not self.outstanding and self.processed + self.hanging == self.total:
             self.settled.set()
 
     def find_state(self, row: int) -> str:

@@ -18,6 +18,7 @@ from service.sandbox.dialler import Dialler
 from service.sandbox.events import EventWriter
 from service.sandbox.faults import Faults
 from service.sandbox.options import OptionError, SandboxOptions
+from service.sandbox.other_calls import OtherCalls
 from service.sandbox.publisher import Publisher
 from service.sandbox.records import Batch, Journal, Records
 from service.sandbox.witness import Witness, describe_recipient
@@ -82,17 +83,21 @@ class Sandbox:
             journal=self.journal,
             on_end=publisher.publish,
         )
+        self.other_calls = OtherCalls(
+            options=self.options, seed=self.seed, timeline=self._timeline, dialler=dialler, writer=self.writer
+        )
         batch_calls = BatchCalls(
             options=self.options,
             timeline=self._timeline,
             records=self.records,
             dialler=dialler,
+            other_calls=self.other_calls,
             faults=self.faults,
             journal=self.journal,
         )
         conversations = Conversations(self.records, dialler, self.writer, self.faults)
         witness = Witness(self._timeline, self.records, self.faults, self.journal)
-        return [*batch_calls.routes(), *conversations.routes(), *witness.routes()]
+        return [*batch_calls.routes(), *self.other_calls.routes(), *conversations.routes(), *witness.routes()]
 
     async def run(self) -> None:
         """Plays calls and sends webhooks until cancelled."""

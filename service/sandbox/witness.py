@@ -6,6 +6,8 @@
 | `GET /sandbox/batches/{id}/recipients?limit&offset` | the truth per recipient: row, phone, call parameters, state, \
 attempts (default 1000 at a time, at most 10000) |
 | `GET /sandbox/log` | counts, and the dials per batch and phone |
+| `GET /sandbox/other-calls` | the truth of each call that is in no batch |
+| `POST /sandbox/inbound-calls` | somebody calls an agent: JSON with `agent_id` and `from_phone` |
 | `GET /sandbox/faults`, `POST /sandbox/faults` | the faults; POST takes JSON with those to change |
 | `GET /sandbox/wait?batch_id&timeout` | answers once all calls are made and no delivery is outstanding, or with \
 `done: false` after `timeout` real seconds (default 60, at most 600) |

@@ -110,7 +110,8 @@ class Metrics:
         )
         self.events = counter(
             "outcomes_events",
-            "Events committed, by what became of them: applied, duplicate, conflict, unattributed, quarantined.",
+            "Events committed, by what became of them: applied, duplicate, conflict, unattributed, other_call, "
+            "quarantined.",
             ["disposition"],
         )
         self.groups = counter("outcomes_groups", "Groups committed.")

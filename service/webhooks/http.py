@@ -1,11 +1,13 @@
 """Events over HTTP: one event by its id, unattributed and contradicting events, and the quarantine."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import asyncpg
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import wording
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.web.operations import Answer, Operation
@@ -13,8 +15,9 @@ from service.web.parameters import Id, Number, PathText
 from service.web.responses import JsonResponse, One, Page, Time, to_page
 from service.webhooks.quarantine import Replayer
 
+T = TypeVar("T", bound=msgspec.Struct)
 MAX_CURSOR = 2**63 - 1
-DISPOSITIONS = ("applied", "superseded", "unattributed", "quarantined", "erased")
+DISPOSITIONS = ("applied", "superseded", "unattributed", "other_call", "quarantined", "erased")
 
 EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
 QUARANTINE_ID = Id("quarantine_id", "quarantined body", "The id from `GET /v1/quarantine`")
@@ -31,9 +34,14 @@ class EventState(msgspec.Struct):
     received_at: Time
     recorded_at: Time
     disposition: Annotated[str, msgspec.Meta(extra_json_schema={"enum": [*DISPOSITIONS]})]
-    """``superseded``: stored, but a later event decides its attempt."""
+    """``superseded``: stored, but a later event decides its attempt. ``other_call``: a rule says that its call is in no
+    batch."""
+    disposition_text: str
+    """The same in words."""
     reason: str | None
     """Why it is unattributed or quarantined."""
+    reason_text: str | None
+    """The same in words."""
     batch_id: int | None
     recipient: int | None
     method: str | None
@@ -46,6 +54,8 @@ class EventState(msgspec.Struct):
     """How often the same event id arrived with a different body."""
     contradicts_phone: bool
     """Its reference names a recipient whose phone is not the one called. It counts for that recipient."""
+    kind: str | None
+    """Of an ``other_call``: ``single`` or ``inbound``."""
 
 
 class Contradiction(msgspec.Struct):
@@ -70,6 +80,8 @@ class Unattributed(msgspec.Struct):
     agent_id: int | None
     phone: str | None
     reason: str
+    reason_text: str
+    """The same in words."""
     received_at: Time
 
 
@@ -80,6 +92,8 @@ class Quarantined(msgspec.Struct):
     event_id: str | None
     target: str
     reason: str
+    reason_text: str
+    """The same in words."""
     detail: str
     size_bytes: int
     deliveries: int
@@ -133,13 +147,24 @@ class Events:
         row = await self._database.queries.get_event(self._database.pool, event_id=event_id)
         if row is None:
             raise NotFoundError(f"There is no event {event_id!r} (yet): events appear once they are committed")
-        return JsonResponse(One(EventState(**row)))
+        words = wording.QUARANTINED if row["disposition"] == "quarantined" else wording.UNATTRIBUTED
+        return JsonResponse(
+            One(
+                EventState(
+                    **row,
+                    disposition_text=wording.describe(wording.DISPOSITIONS, row["disposition"]) or "",
+                    reason_text=wording.describe(words, row["reason"]),
+                )
+            )
+        )
 
     async def list_unattributed(self, request: Request) -> Response:
         """Events that fit no recipient, or several, with the reason. Oldest first."""
         limit, after = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_unattributed(self._database.pool, after=after, limit=limit + 1)
-        return JsonResponse(to_page([Unattributed(**row) async for row in page], limit, "arrival_id"))
+        return JsonResponse(
+            to_page([_show(Unattributed, wording.UNATTRIBUTED, row) async for row in page], limit, "arrival_id")
+        )
 
     async def list_contradictions(self, request: Request) -> Response:
         """Events whose reference and phone name different people. They count where the reference says. Oldest first."""
@@ -151,7 +176,9 @@ class Events:
         """Signed bodies that cannot be used, with the reason. Oldest first."""
         limit, after = LIMIT.read(request), AFTER.read(request)
         page = self._database.queries.list_quarantine(self._database.pool, after=after, limit=limit + 1)
-        return JsonResponse(to_page([Quarantined(**row) async for row in page], limit, "quarantine_id"))
+        return JsonResponse(
+            to_page([_show(Quarantined, wording.QUARANTINED, row) async for row in page], limit, "quarantine_id")
+        )
 
     async def replay(self, request: Request) -> Response:
         """Processes a quarantined body again. 400 when it still cannot be used; it then stays in quarantine."""
@@ -162,3 +189,7 @@ class Events:
                 f"Quarantined body {quarantine_id} still cannot be used and stays: GET /v1/quarantine shows the reason"
             )
         return JsonResponse(One(Replayed(quarantine_id, event_id)))
+
+
+def _show(kind: type[T], words: dict[str, wording.Words], row: asyncpg.Record) -> T:
+    return kind(**row, reason_text=wording.describe(words, row["reason"]))

@@ -80,7 +80,14 @@ class Verifier:
         async for finding in check_places(self._database, places, self._report, agent_id=one and one["agent_id"]):
             yield finding
         if one is None:
-            for name, key in (("list_waiting_bodies", "arrival_id"), ("list_quarantined_bodies", "quarantine_id")):
+            async for row in queries.list_other_call_errors(pool):
+                name = f"agent {row['agent_id']} {row['kind']} {row['day']} {row['status']}"
+                yield Discrepancy(None, "other_call_counts", name, str(row["stored"]), str(row["recounted"]))
+            for name, key in (
+                ("list_waiting_bodies", "arrival_id"),
+                ("list_other_bodies", "arrival_id"),
+                ("list_quarantined_bodies", "quarantine_id"),
+            ):
                 async for finding in self._check_bodies(getattr(queries, name), key):
                     yield finding
 

@@ -113,7 +113,7 @@ class Writer:
                 return [to_unreadable(events[0], "refused_by_database", detail)]
             middle = len(events) // 2
             return [*await self._ingest(connection, events[:middle]), *await self._ingest(connection, events[middle:])]
-        for disposition in ("applied", "duplicates", "conflicts", "unattributed"):
+        for disposition in ("applied", "duplicates", "conflicts", "unattributed", "other_calls"):
             self._metrics.events.labels(disposition.removesuffix("s")).inc(counts[disposition])
         if counts["conflicts"] or counts["unattributed"]:
             await self._log_unusual(connection, events, counts["conflicts"], counts["unattributed"])

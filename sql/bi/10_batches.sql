@@ -6,7 +6,8 @@ SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients,
        b.recipient_count - b.withdrawn_count AS stored_recipients, b.withdrawn_count AS withdrawn_recipients,
        b.sent_at, a.last_event_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
-       statement_timestamp() AS as_of
+       statement_timestamp() AS as_of,
+       coalesce(s.verdict_text, CASE WHEN s.verdict IS NULL THEN 'Not compared with the provider yet.' END) AS verdict_text
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
@@ -23,4 +24,5 @@ COMMENT ON COLUMN bi.batches.parameter_columns IS 'The columns of its CSV, in or
 COMMENT ON COLUMN bi.batches.total_recipients IS 'Recipients: the provider''s figure, else those stored here. The denominator of success_rate.';
 COMMENT ON COLUMN bi.batches.stored_recipients IS 'Recipients known here one by one, the number of rows in recipient_outcomes.';
 COMMENT ON COLUMN bi.batches.withdrawn_recipients IS 'Recipients created for calls that turned out to belong to another batch, or erased or suppressed before the batch was sent; they are not counted and are in no view.';
+COMMENT ON COLUMN bi.batches.verdict_text IS 'The verdict and its reasons in a sentence, as of the last comparison; null if that was before this was stored.';
 COMMENT ON COLUMN bi.batches.sent_at IS 'When sending it to the provider began; null for a batch made elsewhere.';

@@ -134,15 +134,17 @@ BEGIN
         UPDATE outstanding_details AS d SET batch_key = p.batch_key
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
         WHERE d.arrival_id = p.arrival_id;
-        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
-        SELECT p.batch_key, least(max(e.received_at), v_now), max(coalesce(f.started_at, f.ended_at, f.occurred_at))
+        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at, last_webhook_at)
+        SELECT p.batch_key, least(max(e.received_at), v_now), max(coalesce(f.started_at, f.ended_at, f.occurred_at)),
+               max(least(e.received_at, v_now)) FILTER (WHERE f.source = 'webhook')
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
         CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = p.arrival_id OFFSET 0) AS f
         CROSS JOIN LATERAL (SELECT received_at FROM events WHERE events.event_id = f.event_id OFFSET 0) AS e
         GROUP BY p.batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at),
-            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
+            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
+            last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
     END IF;
     IF v_erased IS NOT NULL THEN
         UPDATE outcomes AS o SET state = 'erased'

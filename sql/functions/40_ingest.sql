@@ -1,3 +1,8 @@
+-- The signature of the version before, which then calls this one.
+DROP FUNCTION IF EXISTS ingest(
+    text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
+    integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[], text[], bytea[]);
+
 -- The one way in: webhook, healing, replay and late registration all call this, and nothing else changes an outcome.
 -- One call is one statement and one commit for a whole group of events; element n of every array is event n.
 --
@@ -14,6 +19,7 @@
 --
 -- Events that no reference names wait first, and are then placed by find_places(); a call that is known by reference may
 -- change where those belong. One that is known already and waits is placed again: to retry one is to deliver it again.
+-- Those with a kind, by a rule, are calls outside batches, and so are other events of such calls.
 CREATE OR REPLACE FUNCTION ingest(
     p_event_ids text[], p_digests bytea[], p_event_types text[], p_targets text[], p_bodies bytea[],
     p_received_at timestamptz[], p_sources text[], p_agent_ids bigint[], p_phones text[], p_ref_tokens text[],
@@ -21,8 +27,8 @@ CREATE OR REPLACE FUNCTION ingest(
     p_max_attempts integer[], p_statuses text[], p_is_final boolean[], p_next_retry_at timestamptz[],
     p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
     p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
-    p_signatures bytea[] DEFAULT NULL,
-    OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer
+    p_signatures bytea[] DEFAULT NULL, p_kinds text[] DEFAULT NULL,
+    OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer, OUT other_calls integer
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -51,6 +57,8 @@ DECLARE
     v_times      timestamptz[];
     v_placed     bigint[];
     v_known_at   timestamptz;
+    v_others     bigint[];   -- events of calls outside batches
+    v_kinds      text[];
 BEGIN
     SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
 
@@ -200,6 +208,37 @@ BEGIN
         v_new := NULL;
     END IF;
 
+    other_calls := 0;
+    IF v_waiting <> '{}' AND p_kinds IS NOT NULL THEN
+        SELECT array_agg(e.arrival_id), array_agg(e.kind) INTO v_others, v_kinds
+        FROM unnest(v_pending, v_batches, p_kinds) AS e (arrival_id, batch_key, kind)
+        WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL AND e.kind IS NOT NULL;
+        IF v_others IS NOT NULL THEN
+            other_calls := move_other_calls(v_others, v_kinds, NULL, true);
+        END IF;
+    END IF;
+    IF v_waiting <> '{}' AND EXISTS (SELECT FROM other_events) THEN
+        SELECT array_agg(t.arrival_id), array_agg(t.kind) INTO v_others, v_kinds
+        FROM (
+            SELECT u.arrival_id, min(o.kind) AS kind
+            FROM unnest(v_waiting) AS w (arrival_id)
+            CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = w.arrival_id OFFSET 0) AS u
+            CROSS JOIN LATERAL (
+                SELECT k.kind FROM other_events AS k
+                WHERE k.conversation_id = u.conversation_id AND k.agent_id = u.agent_id AND k.phone = u.phone AND k.is_ruled
+                  AND is_same_call(
+                      u.started_at, u.called_at, u.until, u.attempt_number, u.parameters, k.started_at,
+                      coalesce(k.started_at, k.ended_at, k.occurred_at), greatest(k.started_at, k.ended_at, k.occurred_at),
+                      k.attempt_number, k.parameters)
+                OFFSET 0
+            ) AS o
+            GROUP BY u.arrival_id
+        ) AS t;
+        IF v_others IS NOT NULL THEN
+            other_calls := other_calls + move_other_calls(v_others, v_kinds, NULL, false);
+        END IF;
+    END IF;
+
     IF EXISTS (SELECT FROM erased_recipients) THEN
         SELECT array_agg(EXISTS (SELECT FROM erased_recipients AS k
                                  WHERE k.batch_key = e.batch_key AND k.recipient_no = e.recipient_no) ORDER BY e.nth)
@@ -266,15 +305,17 @@ BEGIN
 
         -- Nothing was received after now: the service's clock may have been ahead, or this one may have been set back. A
         -- time in the future would stay until it has passed, and hold up every verdict and alarm that reads it.
-        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at)
-        SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at))
-        FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at)
-            AS e (batch_key, arrival_id, received_at, started_at, ended_at, occurred_at)
+        INSERT INTO batch_activity AS a (batch_key, last_event_at, last_call_at, last_webhook_at)
+        SELECT e.batch_key, least(max(e.received_at), v_known_at), max(coalesce(e.started_at, e.ended_at, e.occurred_at)),
+               max(least(e.received_at, v_known_at)) FILTER (WHERE e.source = 'webhook')
+        FROM unnest(v_batches, v_pending, p_received_at, p_started_at, p_ended_at, p_occurred_at, p_sources)
+            AS e (batch_key, arrival_id, received_at, started_at, ended_at, occurred_at, source)
         WHERE e.batch_key IS NOT NULL AND e.arrival_id IS NOT NULL
         GROUP BY e.batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at),
-            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1;
+            last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
+            last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
     END IF;
 
     -- Places events without a reference, and places those again that follow a call known by reference, or share its

@@ -60,6 +60,7 @@ DECLARE
     v_nos      integer[];
     v_count    integer := 0;
     v_bodies   integer := 0;
+    v_are_others_left boolean;
 BEGIN
     SELECT * INTO v_erasure FROM erasures WHERE erasure_id = p_erasure_id FOR UPDATE;
     IF v_erasure.step = 'recipients' THEN
@@ -75,16 +76,23 @@ BEGIN
             LIMIT p_rows
         ) AS t;
         v_count := coalesce(cardinality(v_keys), 0);
+        v_bodies := erase_other_calls(ARRAY(
+            SELECT o.arrival_id FROM other_events AS o
+            WHERE o.phone = v_erasure.phone AND o.called_at <= v_erasure.requested_at
+            ORDER BY o.arrival_id LIMIT p_rows));
+        v_are_others_left := EXISTS (SELECT FROM other_events AS o
+                                     WHERE o.phone = v_erasure.phone AND o.called_at <= v_erasure.requested_at);
         DELETE FROM reference_contradictions WHERE phone = v_erasure.phone;
         IF v_count > 0 THEN
-            v_bodies := erase_recipients(v_keys, v_nos, v_erasure.phone_hash);
+            v_bodies := v_bodies + erase_recipients(v_keys, v_nos, v_erasure.phone_hash);
             -- The provider may have quoted a row that it rejected.
             UPDATE batches SET upload_detail = NULL
             WHERE batch_key = ANY (v_keys) AND position(substr(v_erasure.phone, 2) IN upload_detail) > 0;
         END IF;
         UPDATE erasures
         SET recipients = recipients + v_count, bodies = bodies + v_bodies,
-             cursor = 0, step = CASE WHEN v_count < p_rows THEN 'unattributed' ELSE 'recipients' END
+             cursor = 0, step = CASE WHEN v_count < p_rows AND NOT v_are_others_left THEN 'unattributed'
+                                    ELSE 'recipients' END
         WHERE erasure_id = p_erasure_id
         RETURNING step INTO v_erasure.step;
     ELSIF v_erasure.step IN ('unattributed', 'quarantine') OR v_erasure.step = 'late' AND v_erasure.searched_at IS NULL THEN

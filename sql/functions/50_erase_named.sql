@@ -83,6 +83,7 @@ BEGIN
     ELSE
         PERFORM lock_ingest();
         v_bodies := delete_bodies(p_named);
+        PERFORM erase_other_calls(p_named);
         DELETE FROM unattributed WHERE arrival_id = ANY (p_named);
         GET DIAGNOSTICS v_count = ROW_COUNT;
         DELETE FROM unreferenced_events WHERE arrival_id = ANY (p_named);

@@ -63,7 +63,8 @@ BEGIN
 END
 $$;
 
--- Phones and parameters of batches that have been quiet for long enough, and will not be dialled any more.
+-- Phones and parameters of batches that have been quiet for long enough, and will not be dialled any more; then those of
+-- calls outside batches.
 CREATE OR REPLACE FUNCTION forget_people(p_before timestamptz, p_rows integer) RETURNS integer
 LANGUAGE plpgsql
 AS $$
@@ -81,7 +82,7 @@ BEGIN
     LIMIT 1
     FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-        RETURN 0;
+        RETURN forget_other_calls(p_before, p_rows);
     END IF;
     PERFORM lock_ingest();
     v_after := coalesce(v_batch.people_cursor, 0);

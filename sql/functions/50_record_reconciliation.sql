@@ -1,8 +1,11 @@
 -- Ends a worker's turn at a batch: records its verdict, one line of history and when it is due next, and releases the
 -- lease. Returns false when the lease has been lost: then it writes nothing, because another worker has a newer result.
+DROP FUNCTION IF EXISTS record_reconciliation(
+    bigint, bigint, timestamptz, text, jsonb, jsonb, jsonb, integer, integer, timestamptz);
 CREATE OR REPLACE FUNCTION record_reconciliation(
     p_batch_key bigint, p_fence bigint, p_at timestamptz, p_verdict text, p_reasons jsonb, p_differences jsonb,
-    p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz
+    p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz,
+    p_verdict_text text DEFAULT NULL
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -22,7 +25,7 @@ BEGIN
     END IF;
     UPDATE batch_schedules AS s
     SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
-        ends_at = v_ends, retry_at = NULL,
+        ends_at = v_ends, retry_at = NULL, verdict_text = p_verdict_text,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
     WHERE s.batch_key = p_batch_key AND s.fence = p_fence
     RETURNING s.verdict_since, CASE WHEN v_outstanding > 0 THEN s.details_expected_at END

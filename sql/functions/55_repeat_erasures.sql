@@ -27,6 +27,8 @@ BEGIN
             UNION
             SELECT phone FROM unattributed WHERE phone IS NOT NULL
             UNION
+            SELECT phone FROM other_events WHERE phone IS NOT NULL
+            UNION
             SELECT '+' || m.digits[1]
             FROM quarantine AS q
             CROSS JOIN LATERAL regexp_matches(encode(q.body, 'escape'), '[0-9]{7,15}', 'g') AS m (digits)

@@ -32,6 +32,14 @@ CROSS JOIN LATERAL (
 ) AS l
 WHERE l.reasons @> '[{"code": "webhooks_silent"}]'
 UNION ALL
+SELECT 'webhooks_missing', min(m.since), coalesce(sum(m.healed), 0),
+       (array_agg(k.batch_id ORDER BY k.batch_id) FILTER (WHERE k.batch_id IS NOT NULL))[1 : :shown]
+FROM list_unreached_agents(:counted) AS m
+LEFT JOIN LATERAL unnest(m.batch_ids) AS k (batch_id) ON true
+UNION ALL
+SELECT 'batch_stuck', min(k.since), count(*), (array_agg(k.batch_id ORDER BY k.since))[1 : :shown]
+FROM list_stuck_batches(:counted) AS k
+UNION ALL
 SELECT 'signatures_rejected', min(r.minute), coalesce(sum(r.rejections), 0), NULL
 FROM rejected_signatures AS r
 WHERE r.minute > clock_timestamp() - interval '15 minutes'
@@ -74,3 +82,17 @@ FROM provider_lists AS p
 CROSS JOIN LATERAL jsonb_each_text(p.reasons) AS f
 GROUP BY f.key
 ORDER BY f.key;
+
+-- name: list_unreached_agents(counted)
+-- Agents whose calls are healed while none of their webhooks comes, with the number of calls healed.
+SELECT agent_id, healed FROM list_unreached_agents(:counted) ORDER BY healed DESC, agent_id;
+
+-- name: list_stuck_calls(counted, shown)
+-- Recipients that batches are stuck on, with the conversation of their latest known call.
+SELECT k.batch_id, u.recipient_no AS recipient, f.conversation_id
+FROM list_stuck_batches(:counted) AS k
+CROSS JOIN LATERAL unnest(k.recipients) AS u (recipient_no)
+LEFT JOIN outcomes AS o ON o.batch_key = k.batch_key AND o.recipient_no = u.recipient_no
+LEFT JOIN facts AS f ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+ORDER BY k.since, k.batch_id, u.recipient_no
+LIMIT :shown;

@@ -1,4 +1,4 @@
--- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature)^
+-- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature, kind)^
 -- Commits a group of events and everything that follows from them; returns the number of each disposition.
 SELECT *
 FROM ingest(
@@ -9,7 +9,7 @@ FROM ingest(
     p_max_attempts => :max_attempts, p_statuses => :status, p_is_final => :is_final,
     p_next_retry_at => :next_retry_at, p_occurred_at => :occurred_at, p_started_at => :started_at,
     p_ended_at => :ended_at, p_duration_seconds => :duration_seconds, p_failure_reasons => :failure_reason,
-    p_results => :results, p_signatures => :signature);
+    p_results => :results, p_signatures => :signature, p_kinds => :kind);
 
 -- name: name_events(event_id, digest, conflicts, unattributed)
 -- Events of a group that came with another body than before, and events that fit no recipient or several: at most so many of each.
@@ -67,23 +67,27 @@ UPDATE quarantine SET replayed_at = clock_timestamp() WHERE quarantine_id = :qua
 SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        CASE
            WHEN u.arrival_id IS NOT NULL THEN 'unattributed'
+           WHEN o.arrival_id IS NOT NULL THEN 'other_call'
            WHEN f.arrival_id IS NULL THEN 'erased'
            WHEN EXISTS (SELECT FROM attempts_of(ARRAY[f.batch_key], ARRAY[f.recipient_no], NULL) AS a
                         WHERE a.arrival_id = e.arrival_id) THEN 'applied'
            ELSE 'superseded'
        END AS disposition,
-       coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method, f.conversation_id,
-       f.attempt_number, f.status,
+       coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method,
+       coalesce(f.conversation_id, o.conversation_id) AS conversation_id,
+       coalesce(f.attempt_number, o.attempt_number) AS attempt_number, coalesce(f.status, o.status) AS status,
        (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts,
-       (SELECT count(*) FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) > 0 AS contradicts_phone
+       (SELECT count(*) FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) > 0 AS contradicts_phone,
+       o.kind
 FROM events AS e
 LEFT JOIN facts AS f ON f.arrival_id = e.arrival_id
 LEFT JOIN batches AS b ON b.batch_key = f.batch_key
 LEFT JOIN unattributed AS u ON u.arrival_id = e.arrival_id
+LEFT JOIN other_events AS o ON o.arrival_id = e.arrival_id
 WHERE e.event_id = :event_id
 UNION ALL
 SELECT q.event_id, NULL, q.target, q.received_at, q.received_at, 'quarantined', q.reason, NULL, NULL, NULL, NULL,
-       NULL, NULL, 0, false
+       NULL, NULL, 0, false, NULL
 FROM quarantine AS q
 WHERE q.event_id = :event_id AND q.replayed_at IS NULL
 LIMIT 1;

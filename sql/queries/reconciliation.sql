@@ -102,10 +102,11 @@ SELECT record_snapshot(:batch_key, :fence, :at, :figures);
 -- The provider's figures as of a given time.
 SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1;
 
--- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at)$
+-- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at, verdict_text)$
 -- Ends a worker's turn at a batch; false when its lease was lost, and then nothing is written.
 SELECT record_reconciliation(
-    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at);
+    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at,
+    :verdict_text);
 
 -- name: list_reconciliations(batch_id, before, limit)
 -- The results of a batch's comparisons, newest first, before a given one.
@@ -121,7 +122,8 @@ LIMIT :limit;
 -- Whether an event is in the ledger and has been placed. A waiting one may be ingested again, which tries it again.
 SELECT EXISTS (
     SELECT FROM events AS e
-    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id));
+    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id)
+      AND NOT EXISTS (SELECT FROM other_events AS o WHERE o.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
 -- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
@@ -196,6 +198,12 @@ LEFT JOIN LATERAL (
     HAVING count(*) > 0
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
+  AND NOT EXISTS (  -- a call outside batches
+      SELECT FROM other_events AS o
+      WHERE o.conversation_id = c.conversation_id AND o.agent_id = :agent_id AND o.phone = c.phone AND o.is_ruled
+        AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL, o.started_at,
+                         coalesce(o.started_at, o.ended_at, o.occurred_at),
+                         greatest(o.started_at, o.ended_at, o.occurred_at), NULL, NULL))
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_outstanding_details(batch_key, now, limit)
@@ -239,6 +247,23 @@ LIMIT :limit;
 SELECT recipient_no AS recipient FROM outcomes
 WHERE batch_key = :batch_key AND state = 'pending_retry'
 ORDER BY recipient_no
+LIMIT :limit;
+
+-- name: count_expected_retries(batch_key, after)$
+-- The number of recipients that wait for a retry which is due after the given time.
+SELECT coalesce(sum(recipients), 0)::bigint FROM retry_counts
+WHERE batch_key = :batch_key AND is_open AND due_at > :after AND due_at < 'infinity';
+
+-- name: list_stuck_recipients(batch_key, after, limit)
+-- Recipients without a final outcome, by number, except those that wait for a retry which is due after the given time.
+SELECT r.recipient_no AS recipient
+FROM recipients AS r
+LEFT JOIN outcomes AS o ON o.batch_key = r.batch_key AND o.recipient_no = r.recipient_no
+LEFT JOIN facts AS f ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+WHERE r.batch_key = :batch_key AND r.withdrawn_at IS NULL
+  AND (coalesce(o.state, 'in_progress') = 'in_progress'
+       OR o.state = 'pending_retry' AND coalesce(f.next_retry_at <= :after, true))
+ORDER BY r.recipient_no
 LIMIT :limit;
 
 -- name: list_unmet_recipients(batch_key, met, limit)

@@ -11,6 +11,7 @@ from service.sandbox import RunningSandbox, sample_contacts
 from service.store.bi_roles import ROLES, set_up_role
 from service.store.database import Connection
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.provider import connect_provider, upload
 
 TEST, MAIN, LOSSY = 456, 457, 458
@@ -32,9 +33,15 @@ async def play_batches(start_service: StartService) -> AsyncIterator[tuple[httpx
         await upload(service, sample_contacts(80, seed=3), agent_id="124", name="April")
         await played.wait_until_done(LOSSY)
         await service.post(f"/v1/batch-calls/{LOSSY}/reconcile")
+        await eventually(lambda: count_details(service, LOSSY), lambda count: count == 0)
         played.faults.drop = 1.0
         await upload(service, sample_contacts(30, seed=4), agent_id="125", name="May", test_recipients="10")
         yield service, sandbox
+
+
+async def count_details(service: httpx.AsyncClient, batch_id: int) -> int:
+    """How many results of healed calls are still to be fetched."""
+    return int((await service.get(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]["details_outstanding"])
 
 
 @asynccontextmanager

@@ -29,6 +29,23 @@ async def test_every_setting_that_cannot_be_used_is_reported_and_the_rest_is_che
     assert find_one(findings, "configuration.webhook_secrets", Level.OK)
 
 
+async def test_the_rules_for_calls_outside_batches_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "targets.toml"
+    path.write_text(
+        '[targets.reception]\nsecrets = ["0f6a7b1c2d3e4f5061728394a5b6c7d8"]\nkind = "inbound"\n'
+        '[agents.123]\nnumbers = ["+918047100123"]\nsingle_when = { source = ["app"] }\nkind = "single"\n'
+    )
+    found = find_one(await examine(None, OUTCOMES_TARGETS_FILE=str(path)), "configuration.call_kinds", Level.OK)
+    assert found.message == (
+        "Rules for single and inbound calls: target reception: all inbound; "
+        "agent 123: own numbers: 1, single when source is one of 1, others: single"
+    )
+    path.write_text("[agents.123]\nnumbers = 7\n")
+    broken = await examine(None, OUTCOMES_TARGETS_FILE=str(path))
+    assert find_one(broken, "configuration.call_kinds", Level.UNCHECKED)
+    assert find_one(await examine(None), "configuration.call_kinds", Level.OK).message.startswith("No rules")
+
+
 async def test_a_secret_in_the_wrong_place_is_not_repeated() -> None:
     finished = await run(OUTCOMES, "doctor", "--no-service", OUTCOMES_PORT=STRONG_SECRET, OUTCOMES_DATA_DIR="/nowhere")
     assert "OUTCOMES_PORT takes a whole number from 0 to 65535 → " in " ".join(finished.output.split())

@@ -20,6 +20,7 @@ from tests.guarantees.calls import (
     get_began,
     group_calls,
     is_certainly_final,
+    is_same_call,
     read_call,
 )
 
@@ -61,6 +62,23 @@ class Candidate(NamedTuple):
         if self.last_call_at is not None and self.last_call_at + SAME_CALL < began:
             return False
         return self.existed_from - slack <= began and (self.closed_at is None or began <= self.closed_at + slack)
+
+
+def find_others(events: Iterable[Event]) -> set[str]:
+    """The ids of the events of calls that a rule knows to be in no batch: those with a kind, and other events without a
+    reference of the same call."""
+    once = list({event.event_id: event for event in events}.values())
+    ruled = [event for event in once if event.kind is not None]
+    return {event.event_id for event in ruled} | {
+        event.event_id
+        for event in once
+        for other in ruled
+        if event.ref_token is None
+        and (event.conversation_id, event.phone) == (other.conversation_id, other.phone)
+        and get_began(event) is not None
+        and get_began(other) is not None
+        and is_same_call(event, other)
+    }
 
 
 class Place(NamedTuple):

@@ -74,6 +74,8 @@ class Plan(NamedTuple):
     others: list[OtherPlan]
     keeps_ids: bool
     walks: list[float]
+    has_rules: bool
+    """Rules know inbound calls by the agent's number, and single calls by a parameter."""
 
 
 def often(*values: Any) -> st.SearchStrategy[Any]:
@@ -123,6 +125,7 @@ plans = st.builds(
     others=st.lists(others, max_size=5),
     keeps_ids=st.booleans(),
     walks=often([], [], [], [], [1.0], [0.5, 1.0]),
+    has_rules=st.booleans(),
 )
 
 
@@ -331,8 +334,12 @@ class History:
             twin["data"] = twin["data"] | {"call": data | {"call_parameters": None}}
         bodies = {"lost": [], "twice": [payload, twin], "bare twin": [payload, twin]}.get(way, [payload])
         # After the call: an event without a time belongs to a batch only if that existed when the event arrived.
-        events = decode(*bodies) + self._heal(call, number)
+        events = [self._apply_rules(call, event) for event in decode(*bodies)] + self._heal(call, number)
         return [event._replace(received_at=call.began + MINUTE) for event in events]
+
+    def _apply_rules(self, call: Call, event: Event) -> Event:
+        is_known = call.kind == "inbound" or (call.kind == "single" and '"topic"' in event.parameters)
+        return event._replace(kind=call.kind) if self.plan.has_rules and is_known else event
 
     def _heal(self, call: Call, number: int) -> list[Event]:
         """Events as the healer makes them, in histories without walks."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from service.formant.events import Event
 from service.store.database import Connection
-from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Place, Recipient
+from tests.guarantees.attribution import CLOCK_SKEW, Attribution, Candidate, Place, Recipient, find_others
 from tests.guarantees.calls import Call as ReportedCall
 from tests.guarantees.calls import comparable, get_began, read_parameters
 from tests.guarantees.histories import Batch, Call, History
@@ -64,6 +64,8 @@ class Judge:
             SELECT event_id, batch_key, recipient_no, method AS word FROM facts WHERE batch_key = ANY ($1)
             UNION ALL
             SELECT event_id, NULL, NULL, reason FROM unattributed WHERE agent_id = $2
+            UNION ALL
+            SELECT event_id, NULL, NULL, 'other' FROM other_events WHERE agent_id = $2
             """,
             list(index_of), self.history.agent,
         )  # fmt: skip
@@ -100,6 +102,11 @@ class Judge:
         return not batch.is_upload and batch.plan.registered is None
 
     @cached_property
+    def others(self) -> set[str]:
+        """The events of calls that a rule knows to be in no batch."""
+        return find_others(self.events.values())
+
+    @cached_property
     def rule(self) -> Attribution:
         """The places by the rule. Which people fill a window's last places depends on the order of arrival, so for a
         full window the database's choice is taken; without a database, the order is that of the calls."""
@@ -121,7 +128,8 @@ class Judge:
             )
         is_full = any(self.has_room(each) is None for each in candidates if each.rows is None and self.held)
         chooser = self if is_full else None
-        return Attribution(candidates, self.events.values(), self._find_named, chooser, self._is_late)
+        rest = [event for event in self.events.values() if event.event_id not in self.others]
+        return Attribution(candidates, rest, self._find_named, chooser, self._is_late)
 
     def _is_late(self, event: Event) -> bool:
         """Whether an event's reference did not count, since its batch was seen finished before the call began."""
@@ -148,14 +156,15 @@ class Judge:
     def check_places(self) -> None:
         """The database attributes every event as the rule does, and has no other recipients."""
         expected = {event_id: self._show_place(place) for event_id, place in self.rule.places.items()}
+        expected |= dict.fromkeys(self.others, ("other",))
         found = {event_id: self._show_found(found) for event_id, found in self.found.items()}
         assert found == expected
         for batch in self._known():
             held = sorted((one.phone, repr(one.parameters)) for one in self.held[batch.index])
             wanted = self.rule.get_made(batch.index) if self.is_window(batch) else batch.rows
             assert held == sorted((one.phone, repr(comparable(one.parameters))) for one in wanted)
-            if self.is_window(batch) and batch.plan.total == "tight":
-                assert len(held) <= (batch.totals[-1] or 0)
+            if self.is_window(batch) and (total := batch.totals[-1]) is not None:
+                assert len(held) <= total
 
     def _show_place(self, place: Place) -> tuple[object, ...]:
         if place.recipient is None:
@@ -207,7 +216,9 @@ class Judge:
             assert state == expected, f"batch {index}: is {state}, should be {expected}"
 
     def check_truth(self) -> None:
-        """No event is counted where it does not belong, unless nothing reported could have shown that."""
+        """No event is counted where it does not belong, unless nothing reported could have shown that, and no call of a
+        batch is taken for one outside batches."""
+        assert [event_id for event_id in self.others if self.call_of(self.events[event_id]).owner is not None] == []
         assert [event_id for event_id, is_indistinguishable in self.list_wrong() if not is_indistinguishable] == []
 
     def explain(self, story: list[str]) -> str:
@@ -221,7 +232,9 @@ class Judge:
                 f"{event.phone} {event.status} final={event.is_final} {event.ref_token}-{event.ref_no} "
                 f"{event.parameters}"
             )
-            lines.append(f"    is {self.found.get(event.event_id)}, should be {self.rule.places[event.event_id]}")
+            lines.append(
+                f"    is {self.found.get(event.event_id)}, should be {self.rule.places.get(event.event_id, 'other')}"
+            )
         return "\n".join([*lines, *story])
 
     def list_wrong(self) -> list[tuple[str, bool]]:

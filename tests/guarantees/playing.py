@@ -166,7 +166,7 @@ class Stage:
         assert await self.queries.record_reconciliation(
             self.pool, batch_key=key, fence=row["fence"], at=batch.ends_at,
             verdict="complete" if is_complete else "drifted", reasons="[]", differences="[]", inconsistencies="[]",
-            calls_spent=0, healed=0, due_at=batch.ends_at,
+            calls_spent=0, healed=0, due_at=batch.ends_at, verdict_text=None,
         )  # fmt: skip
 
     async def walk(self, history: History, *, may_retry: bool) -> None:

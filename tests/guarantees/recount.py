@@ -50,6 +50,10 @@ WITH attempts AS MATERIALIZED (
            concat_ws('/', recipient_no, CASE WHEN e.phone_hash IS NULL THEN state ELSE 'erased' END, attempts,
                      arrival_id), 1, 0, 0
     FROM latest LEFT JOIN erased_recipients AS e USING (batch_key, recipient_no)
+    UNION ALL
+    SELECT coalesce(agent_id, 0), 'other_call', concat_ws('/', kind, (called_at AT TIME ZONE 'UTC')::date, status),
+           count(*), 0, 0
+    FROM other_events WHERE is_counted GROUP BY 1, 2, 3
 ), counted AS (
     SELECT batch_key, 'outcome' AS facet, concat_ws('/', state, attempts, source) AS value, recipients AS n, talked,
            talk_seconds AS seconds
@@ -71,6 +75,9 @@ WITH attempts AS MATERIALIZED (
     UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
     FROM outcomes WHERE attempts > 0
+    UNION ALL
+    SELECT agent_id, 'other_call', concat_ws('/', kind, day, status), calls, 0, 0
+    FROM other_call_counts WHERE calls <> 0
 )
 (SELECT 'counted' AS side, * FROM counted EXCEPT SELECT 'counted', * FROM recounted)
 UNION ALL

@@ -71,6 +71,10 @@ def _continues_a_call(judge: Judge) -> bool:
     return any(call.conversation_id in ids for call in judge.history.calls if call.owner is None)
 
 
+def _is_ruled(judge: Judge, kind: str) -> bool:
+    return any(judge.events[event_id].kind == kind for event_id in judge.others)
+
+
 SITUATIONS: dict[str, Callable[[Judge], bool]] = {
     "a person in several batches": _shares_people,
     "a phone twice in one file": _repeats_a_phone,
@@ -101,6 +105,11 @@ SITUATIONS: dict[str, Callable[[Judge], bool]] = {
     "a single call that fits two": _find(reason="ambiguous", owner="single"),
     "a call that came in left alone": _find(reason="no_batch", owner="inbound"),
     "a batch's call that fits two": _find(reason="ambiguous", owner="batch", bare=False),
+    "a single call by rule": lambda judge: _is_ruled(judge, "single"),
+    "an inbound call by rule": lambda judge: _is_ruled(judge, "inbound"),
+    "an event that goes with a call by rule": lambda judge: any(
+        judge.events[event_id].kind is None for event_id in judge.others
+    ),
     "a guess": lambda judge: bool(judge.list_wrong()),
 }
 

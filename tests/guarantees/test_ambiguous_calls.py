@@ -4,6 +4,7 @@ The people are recipients 1, 2, … of ``store_batch``; the agent also makes sin
 hours after the first batch was created. The random histories find such cases too; these are the readable ones.
 """
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from functools import partial
@@ -27,7 +28,7 @@ from tests.guarantees.ambiguous_calls import (
     register,
     settle,
 )
-from tests.guarantees.recount import find_differences
+from tests.guarantees.recount import find_differences, verify
 from tests.reconciliation.walking import Provider, Walker, converse
 from tests.webhooks.ingesting import ingest
 
@@ -81,7 +82,7 @@ async def find_complete(database: Database, batch_id: int, at: float) -> None:
     )
     assert await database.queries.record_reconciliation(
         database.pool, batch_key=row["batch_key"], fence=row["fence"], at=hour(at), verdict="complete", reasons="[]",
-        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at),
+        differences="[]", inconsistencies="[]", calls_spent=0, healed=0, due_at=hour(at), verdict_text=None,
     )  # fmt: skip
     await settle(database)
 
@@ -181,6 +182,36 @@ async def test_a_window_has_no_more_recipients_than_the_provider_says(database: 
     assert await find(database, "a", "b", "c") == [(900, 1), (900, 2), NO_BATCH]
     await make_dashboard_batch(database, 900, 0, total=3)
     assert await find(database, "c") == [(900, 3)]
+
+
+async def count_placed(database: Database, *event_ids: str) -> int:
+    """Those of the events that are in batch 900, each in a recipient of its own; the others wait."""
+    places = await find(database, *event_ids)
+    held = await database.pool.fetchval(
+        "SELECT count(*) FROM recipients JOIN batches USING (batch_key) WHERE batch_id = 900 AND withdrawn_at IS NULL"
+    )
+    placed = [place for place in places if place != NO_BATCH]
+    assert len(set(placed)) == len(placed) == held
+    return len(placed)
+
+
+async def test_a_window_gives_back_what_overflowed_once_the_provider_says_a_smaller_total(database: Database) -> None:
+    ids = [f"call {person}" for person in range(1, 7)]
+    await make_dashboard_batch(database, 900, 0, total=6)
+    await database.pool.execute("UPDATE batches SET total_recipients = NULL")
+    await ingest(database, *[call(event_id, person, 1) for person, event_id in enumerate(ids, 1)])
+    assert await count_placed(database, *ids) == 6, "the total is not known yet"
+    for total in (4, 1, 5, 6):
+        await make_dashboard_batch(database, 900, 0, total=total)
+        assert await count_placed(database, *ids) == total
+        assert await verify(database) == []
+
+
+async def test_two_replicas_do_not_give_the_last_place_in_a_window_twice(database: Database) -> None:
+    await make_dashboard_batch(database, 900, 0, total=2)
+    ids = [f"call {person}" for person in range(1, 9)]
+    await asyncio.gather(*[ingest(database, call(event_id, person, 1)) for person, event_id in enumerate(ids, 1)])
+    assert await count_placed(database, *ids) == 2
 
 
 async def test_a_retry_without_evidence_belongs_to_the_batch_that_waits_for_one(database: Database) -> None:

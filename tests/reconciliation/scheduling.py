@@ -24,7 +24,7 @@ async def schedule(database: Database, now: datetime = BEGAN) -> int:
 async def record(database: Database, lease: asyncpg.Record, now: datetime, **changes: Any) -> bool:
     given: dict[str, Any] = {
         "verdict": "open", "reasons": "[]", "differences": "[]", "inconsistencies": "[]", "calls_spent": 2,
-        "healed": 0, "due_at": now + timedelta(seconds=60), **changes,
+        "healed": 0, "due_at": now + timedelta(seconds=60), "verdict_text": None, **changes,
     }  # fmt: skip
     kept: bool = await database.queries.record_reconciliation(
         database.pool, batch_key=lease["batch_key"], fence=lease["fence"], at=now, **given

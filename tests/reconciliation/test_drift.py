@@ -212,6 +212,25 @@ def test_provider_figures_that_move_while_no_webhook_arrives_raise_webhooks_sile
     assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
 
 
+def test_an_open_batch_is_stuck_once_nothing_moves_on_either_side_and_no_retry_is_expected() -> None:
+    hours = timedelta(hours=6)
+    for theirs, ours, expected_retries, left in (
+        (hours, hours, 0, 15),
+        (hours, None, 0, 15),
+        (hours, hours, 10, 5),
+        (hours, hours, 15, None),
+        (hours, hours - timedelta(seconds=1), 0, None),
+        (hours - timedelta(seconds=1), hours, 0, None),
+    ):
+        assessment = assess(
+            Side(SEED, 500, NOW - theirs), Side(SEED, 500, None if ours is None else NOW - ours), now=NOW,
+            grace_seconds=GRACE, stuck_seconds=hours.total_seconds(), expected_retries=expected_retries,
+        )  # fmt: skip
+        assert [reason.count for reason in assessment.reasons if reason.code == "stuck"] == [left] * (left is not None)
+        assert assessment.verdict == "open"
+    assert "stuck" not in codes(compare(DONE, DONE, seconds=hours.total_seconds()))
+
+
 def test_the_providers_contradictions_are_distinguished_from_drift() -> None:
     theirs = change(DONE, total_processed=501, success_rate=86.6)
     assessment = compare(theirs, theirs, seconds=GRACE)

@@ -24,13 +24,18 @@ from tests.uploads.dashboard import discover, hold_discovery, make_elsewhere
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
 
 
-async def test_a_batch_that_is_still_called_is_open_and_says_why(start_service: StartService) -> None:
+async def test_a_batch_that_is_still_called_is_open_and_says_why(
+    start_service: StartService, database: Database
+) -> None:
     async with connect_provider(start_service, **ON_DEMAND) as (service, _):
         batch_id = (await upload(service)).json()["data"]["id"]
         answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
         data = answer.json()["data"]
         assert (answer.status_code, data["batch_id"], data["verdict"]) == (200, batch_id, "open")
-        assert data["reasons"] == [{"code": "in_progress", "figure": "in_progress_count", "count": 2}]
+        text = "2 recipients are being called"
+        assert data["reasons"] == [{"code": "in_progress", "figure": "in_progress_count", "count": 2, "text": text}]
+        assert data["verdict_text"] == f"The provider still calls: {text}."
+        assert (await database.pool.fetchval("SELECT verdict_text FROM bi.batches")) == data["verdict_text"]
         outcomes = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
         assert outcomes["verdict"] == "open"
         assert outcomes["reconciliation"]["reasons"] == data["reasons"]
@@ -58,7 +63,8 @@ async def test_a_total_that_shrinks_below_those_who_were_called_is_drift_and_say
         await sandbox.sandbox.wait_until_done(batch_id)
         assert await read_excess(service, batch_id) == ("complete", [])
         say_total(sandbox, 3)
-        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 2}
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 2,
+                  "text": "2 more recipients have calls here than the provider says the batch has"}  # fmt: skip
         assert await read_excess(service, batch_id) == ("drifted", [excess])
 
 
@@ -77,7 +83,8 @@ async def test_strangers_who_fill_a_window_are_more_than_the_total(
         await post_webhook(service, call)
         assert (await read_excess(service, batch_id))[1] == []
         say_total(sandbox, 5)
-        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 1}
+        excess = {"code": "more_recipients_than_total", "figure": "total_recipients", "count": 1,
+                  "text": "1 more recipient has calls here than the provider says the batch has"}  # fmt: skip
         assert await read_excess(service, batch_id) == ("drifted", [excess])
 
 
@@ -184,7 +191,9 @@ async def test_a_batch_that_is_being_healed_shows_its_progress_until_it_is_done(
         shown = (await service.post(f"{path}/reconcile")).json()["data"]
         assert (shown["state"], shown["verdict"], 0 < shown["done"] <= shown["total"]) == ("healing", "settling", True)
         assert datetime.fromisoformat(shown["expected_at"]) > datetime.now(UTC)
-        healing = {name: shown[name] for name in ("done", "total", "expected_at")} | {"code": "healing"}
+        assert "have been fetched (final about 2" in shown["verdict_text"]
+        healing = shown["reasons"][0]
+        assert healing.items() >= {"code": "healing", "done": shown["done"], "total": shown["total"]}.items()
         assert (await show_healing(service, batch_id))["reasons"][0] == healing
         outcomes = (await service.get(f"{path}/outcomes")).json()["data"]
         assert (outcomes["verdict"], outcomes["reconciliation"]["reasons"][0]) == ("settling", healing)

@@ -13,6 +13,7 @@ FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
     "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
     "retry_counts", "unreferenced_events", "reference_contradictions", "suppressions", "outstanding_details",
+    "other_events", "other_call_counts",
 ]  # fmt: skip
 QUERIES = load_queries()
 
@@ -48,6 +49,12 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         DELETE FROM placement_jobs;
         INSERT INTO outstanding_details
         SELECT arrival_id, 1000 + arrival_id % 200, event_id, now(), true FROM unattributed;
+        INSERT INTO other_events (arrival_id, event_id, kind, is_ruled, is_counted, agent_id, phone, conversation_id,
+                                  status, source, called_at, results, received_at, recorded_at)
+        SELECT nextval('arrival_ids'), 'other-' || n, 'single', true, true, {AGENT_ID}, '+9197' || 10000000 + n,
+               'other-' || n, 'completed', 'webhook', timestamptz '2026-01-01' + n * interval '1 minute', '{{}}', now(),
+               now()
+        FROM generate_series(1, {ROWS}) AS n;
         INSERT INTO event_conflicts
         SELECT 'old-' || n, 'c', nextval('arrival_ids'), 'call.busy', 'default', now(), now()
         FROM generate_series(1, {ROWS}) AS n;

@@ -60,6 +60,32 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_uploads", {"state": None, "before": 2**62, "limit": 20}),
         ("list_unattributed", {"after": 0, "limit": 100}),
         ("list_alarms", {"counted": 100, "shown": 20}),
+        ("list_unreached_agents", {"counted": 100}),
+        *(
+            (
+                "list_other_calls",
+                {
+                    "kinds": ["single", "inbound"],
+                    "agent_id": agent_id,
+                    "since": BEGAN - timedelta(days=70),
+                    "until": NOW,
+                    "after_called_at": BEGAN - timedelta(days=70),
+                    "after_arrival": 0,
+                    "limit": 100,
+                },
+            )
+            for agent_id in (None, AGENT_ID)
+        ),
+        (
+            "count_other_calls_by_status",
+            {"kinds": ["single"], "agent_id": AGENT_ID, "since": BEGAN.date(), "until": NOW.date()},
+        ),
+        ("list_unreferenced_bodies", {"after": 0, "limit": 100}),
+        ("list_unreferenced_bodies", {"after": ROWS, "limit": 100}),
+        ("get_event", {"event_id": "other-777"}),
+        ("forget_people", {"days": 3650, "rows": 100, "now": NOW}),
+        ("list_stuck_calls", {"counted": 100, "shown": 20}),
+        ("count_expected_retries", {"batch_key": 1, "after": BEGAN}),
         ("get_work_waiting", {"counted": 100}),
         ("list_last_webhooks", {"sampled": 100}),
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
@@ -182,7 +208,13 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     erased = decode(make_payload(recipient=782), make_payload(recipient=None, phone=phone_of(782)))
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
+    ruled, bare = (
+        event._replace(conversation_id="ruled")
+        for event in decode(*(make_payload(recipient=None, phone=phone_of(784)) for _ in range(2)))
+    )
     groups = {
+        "a conversation before its call": [bare], "a call outside batches": [ruled._replace(kind="single")],
+        "a conversation after its call": [bare._replace(event_id=f"{bare.event_id} again")],
         "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
         "a duplicate": new,
         "a waiting duplicate": stray, "a conflict": conflict, "healed": healed, "erased": erased,

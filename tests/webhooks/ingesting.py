@@ -17,6 +17,7 @@ class Counted(NamedTuple):
     duplicates: int = 0
     conflicts: int = 0
     unattributed: int = 0
+    other_calls: int = 0
 
 
 async def ingest(database: Database, *events: Event) -> Counted:

@@ -23,6 +23,8 @@ async def test_an_event_is_not_found_until_it_is_committed(service: httpx.AsyncC
         "target": "default",
         "disposition": "applied",
         "reason": None,
+        "reason_text": None,
+        "disposition_text": "It decides the outcome of its call",
         "batch_id": 456,
         "recipient": 2,
         "method": "reference",
@@ -31,6 +33,7 @@ async def test_an_event_is_not_found_until_it_is_committed(service: httpx.AsyncC
         "status": "completed",
         "conflicts": 0,
         "contradicts_phone": False,
+        "kind": None,
     }
 
 
@@ -76,7 +79,7 @@ async def test_an_event_that_fits_no_recipient_or_two_says_why(
     event = (await service.get("/v1/events/lost")).json()["data"]
     assert (event["disposition"], event["reason"], event["batch_id"]) == ("unattributed", reason, None)
     (row,) = (await service.get("/v1/unattributed")).json()["data"]
-    assert set(row) == {"arrival_id", "event_id", "agent_id", "phone", "reason", "received_at"}
+    assert set(row) == {"arrival_id", "event_id", "agent_id", "phone", "reason", "reason_text", "received_at"}
     assert (row["event_id"], row["agent_id"], row["phone"], row["reason"]) == ("lost", 123, phone_of(1), reason)
 
 

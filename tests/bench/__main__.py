@@ -27,7 +27,7 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "read": lambda server, arguments: asyncio.run(bench_reads(server)),
     "upload": lambda server, arguments: bench_uploads(server),
     "reconcile": lambda server, arguments: asyncio.run(
-        bench_reconcile(server, arguments.recipients, arguments.others, arguments.batches)
+        bench_reconcile(server, arguments.recipients, arguments.lost, arguments.others, arguments.batches)
     ),
     "verify": lambda server, arguments: bench_verify(server, arguments.events),
     "feed": lambda server, arguments: asyncio.run(bench_feed(server, arguments.changes)),
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
     parser.add_argument("--storm-seconds", type=int, default=30, help="length of the overload and of the flood")
     parser.add_argument("--recipients", type=int, default=10_000, help="recipients in the batch that is healed")
+    parser.add_argument("--lost", type=float, default=1.0, help="share of its webhooks that are lost")
     parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")
     parser.add_argument("--batches", type=int, default=1_000, help="quiet batches in one reconciliation pass")
     parser.add_argument("--events", type=int, default=1_000_000, help="events to verify")

@@ -26,7 +26,6 @@ from tests.guarantees.healing import recall
 from tests.postgres import PostgresServer
 
 KEY = "bench-key"
-LOST_SHARE = 0.1
 CALLS_A_MINUTE = 40
 """The documented limit, less the share that background work leaves to others."""
 GROUP = 500
@@ -113,7 +112,9 @@ async def open_reconciler(database: Database, sandbox: RunningSandbox, clock: Cl
         writer.close()
 
 
-async def bench_reconcile(server: PostgresServer, recipients: int, others: int, batches: int) -> None:
+async def bench_reconcile(
+    server: PostgresServer, recipients: int, lost_share: float, others: int, batches: int
+) -> None:
     """Prints both figures."""
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
@@ -127,11 +128,13 @@ async def bench_reconcile(server: PostgresServer, recipients: int, others: int, 
         open_database(url, allow_unsafe=False) as database,
     ):
         sandbox.sandbox.faults.drop = 1.0  # ``deliver`` delivers them
-        await measure_healing(database, sandbox, recipients, others)
+        await measure_healing(database, sandbox, recipients, lost_share, others)
         await measure_pass(database, sandbox, batches)
 
 
-async def measure_healing(database: Database, sandbox: RunningSandbox, recipients: int, others: int) -> None:
+async def measure_healing(
+    database: Database, sandbox: RunningSandbox, recipients: int, lost_share: float, others: int
+) -> None:
     """Prints how many calls to the provider it takes until the figures agree, and until results are there."""
     before, beside, after = (
         make_contacts(others // 3, 100_000_000 * number)[0] for number in (1, 2, 3)
@@ -143,7 +146,7 @@ async def measure_healing(database: Database, sandbox: RunningSandbox, recipient
     await store(database, batch_id, phones, began_at)
     ended_at = datetime.fromtimestamp(sandbox.sandbox.clock.now(), UTC)
     await call(sandbox, after)
-    lost = await deliver(database, sandbox, batch_id, LOST_SHARE)
+    lost = await deliver(database, sandbox, batch_id, lost_share)
     await database.pool.execute("UPDATE batches SET closed_at = $1", ended_at)  # compared as soon as it had finished
     journal = sandbox.sandbox.journal
     conversations = len(sandbox.sandbox.records._by_agent[AGENT_ID])

@@ -15,6 +15,7 @@ from service.store.database import Database
 from service.telemetry import tracing
 from service.webhooks.backlog import BacklogLimits
 from tests.conftest import API_KEY, SECRET, StartService
+from tests.eventually import eventually
 from tests.factories import make_payload, phone_of, post_webhook, store_batch
 from tests.processes import run
 from tests.provider import KEY, connect_provider, upload
@@ -61,6 +62,10 @@ async def test_a_request_is_a_span_below_its_callers_and_names_the_route(
         assert secret.encode() not in b"".join(collector.raw)
 
 
+def has_no_details_left(answer: httpx.Response) -> bool:
+    return not answer.json()["data"]["details_outstanding"]
+
+
 async def test_uploads_calls_webhooks_commits_comparisons_and_exports_are_spans_that_name_nobody(
     start_service: StartService, collector: Collector
 ) -> None:
@@ -73,6 +78,8 @@ async def test_uploads_calls_webhooks_commits_comparisons_and_exports_are_spans_
             await witness.get("/sandbox/wait", params={"batch_id": 456})
         compared = await service.post("/v1/batch-calls/456/reconcile")
         assert compared.json()["data"]["verdict"] == "complete"
+        shown = await eventually(lambda: service.get("/v1/batch-calls/456/reconcile"), has_no_details_left)
+        assert shown.json()["data"]["state"] == "idle"
         assert (await service.get("/v1/batch-calls/456/recipients.csv")).status_code == 200
     by_id = {span.span_id: span for span in collector.spans}
 
@@ -93,7 +100,8 @@ async def test_uploads_calls_webhooks_commits_comparisons_and_exports_are_spans_
     assert read_attributes(compared_span)["outcomes.verdict"] == "complete"
     assert read_attributes(compared_span)["outcomes.calls"] == len(calls_below(collector, name_parents, "reconcile"))
     assert read_attributes(healed)["outcomes.healed"] > 0
-    assert name_parents(calls["get_conversation"])[:2] == ["heal", "reconcile"]
+    assert name_parents(calls["list_conversations"])[:2] == ["heal", "reconcile"]
+    assert name_parents(calls["get_conversation"])[0] == "read_details"
     (exported,) = collector.find("export")
     assert read_attributes(exported) == {
         "outcomes.exported": "recipients", "outcomes.format": "csv", "outcomes.ending": "done",

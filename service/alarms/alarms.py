@@ -5,12 +5,13 @@ Each says since when, how much, and what to do; ``docs/operate/runbook.md`` has 
 
 import asyncio
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from service.background import every
+from service.alarms.callers import WeakCaller, read_weak_callers
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -81,6 +82,11 @@ KINDS = {
         "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
         "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
     ),
+    "caller_number_weak": _Kind(
+        "ticket",
+        "Calls from a number connect far less often than those from the agent's other numbers in the same batches",
+        "See `callers`; the number may be marked as spam: rest or replace it at the provider, or have it registered",
+    ),
     "feed_consumer_lagging": _Kind(
         "ticket",
         "Consumers of the feed have not acknowledged changes that are over an hour old",
@@ -91,7 +97,7 @@ KINDS = {
 
 class Alarm(msgspec.Struct):
     """A current problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
-    where there can be several."""
+    where there can be several. ``callers``: the numbers that calls are made from, where they are what is wrong."""
 
     name: str
     severity: str
@@ -101,6 +107,7 @@ class Alarm(msgspec.Struct):
     remedy: str
     batches: list[int]
     reasons: dict[str, int] = {}
+    callers: list[WeakCaller] = []
 
 
 class AlarmList(msgspec.Struct):
@@ -112,8 +119,14 @@ class AlarmList(msgspec.Struct):
 
 async def list_alarms(database: Database) -> list[Alarm]:
     """The current alarms, those of severity ``page`` first."""
-    rows = {row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)}
+    rows: dict[str, Any] = {
+        row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)
+    }
     alarms = []
+    weak = await read_weak_callers(database)
+    rows["caller_number_weak"] = {
+        "since": None, "count": len(weak), "batches": sorted({each for caller in weak for each in caller.batches})[:SHOWN],
+    }  # fmt: skip
     for name, kind in KINDS.items():
         row = rows[name]
         least = MIN_REJECTIONS if name == "signatures_rejected" else 1
@@ -124,6 +137,8 @@ async def list_alarms(database: Database) -> list[Alarm]:
             if name == "provider_list_flawed":
                 flaws = database.queries.list_list_flaws(database.pool)
                 alarm.reasons = {flaw["reason"]: flaw["count"] async for flaw in flaws}
+            if name == "caller_number_weak":
+                alarm.callers = weak[:SHOWN]
             alarms.append(alarm)
     return sorted(alarms, key=lambda alarm: alarm.severity)
 

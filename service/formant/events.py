@@ -20,6 +20,7 @@ from service.phones.canonical import canonical_phone
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
+CALLER_LIMIT = 40
 ANYWHERE = Regions()
 _EMPTY = msgspec.Raw(b"null")
 _ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could not be shown in a schema
@@ -55,6 +56,10 @@ class Event(NamedTuple):
     results: str
     signature: bytes | None = None
     """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is not a webhook."""
+    from_phone: str | None = None
+    """The number that the call was made from, as ``canonical_phone`` reads it."""
+    trace_id: str | None = None
+    """The provider's id of the call, for its support."""
 
 
 class Unreadable(NamedTuple):
@@ -95,6 +100,10 @@ class WebhookCall(msgspec.Struct, gc=False):
     """The other columns of the recipient's row, including the reference."""
     to_phone: str | None = None
     """The recipient's phone."""
+    from_phone: str | None = None
+    """The number that the call was made from."""
+    trace_id: str | None = None
+    """The provider's id of the call, for its support."""
     duration_seconds: int | float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -180,6 +189,7 @@ class EventDecoder:
         ref_token, ref_no = self._read_reference(call.call_parameters)
         next_retry_at = plausible_time(retry.next_retry_at)
         agent_id = within(call.agent_id, -LARGEST_ID, LARGEST_ID)
+        region = self._find_region(agent_id)
         return Event(
             event_id=envelope.event_id,
             digest=digest,
@@ -189,7 +199,7 @@ class EventDecoder:
             received_at=received_at,
             source="webhook",
             agent_id=agent_id,
-            phone=canonical_phone(call.to_phone, self._find_region(agent_id)),
+            phone=canonical_phone(call.to_phone, region),
             ref_token=ref_token,
             ref_no=ref_no,
             parameters=parameters,
@@ -206,6 +216,8 @@ class EventDecoder:
             failure_reason=call.failure_reason,
             results=results,
             signature=signature,
+            from_phone=read_caller(call.from_phone, region),
+            trace_id=read_trace_id(call.trace_id),
         )
 
     def _read_reference(self, parameters: msgspec.Raw) -> tuple[str | None, int | None]:
@@ -217,6 +229,17 @@ class EventDecoder:
 
 
 _NO_RETRY = WebhookRetry()
+
+
+def read_caller(text: str | None, region: str) -> str | None:
+    """A number that calls are made from, in canonical form; the first ``CALLER_LIMIT`` characters of anything else."""
+    phone = canonical_phone(text, region)
+    return phone[:CALLER_LIMIT].strip() if phone else None
+
+
+def read_trace_id(text: str | None) -> str | None:
+    """The id, or None where it is empty or too long for one."""
+    return text if text and len(text) <= TEXT_LIMIT else None
 
 
 def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime | None) -> bool:
@@ -281,6 +304,8 @@ def _read_leniently(body: bytes) -> Webhook:
                 agent_id=to_int(call.get("agent_id")),
                 call_parameters=to_json(call.get("call_parameters")),
                 to_phone=to_text(call.get("to_phone")),
+                from_phone=to_text(call.get("from_phone")),
+                trace_id=to_text(call.get("trace_id")),
                 duration_seconds=to_int(call.get("duration_seconds")),
                 started_at=to_time(call.get("started_at")),
                 ended_at=to_time(call.get("ended_at")),

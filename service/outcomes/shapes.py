@@ -167,12 +167,22 @@ class ResultCounts(TypedDict):
     """Recipients with any other value."""
 
 
+class Estimate(TypedDict):
+    """A share of attempts, with its 95 percent confidence interval (Wilson); null without attempts."""
+
+    percent: float | None
+    low_percent: float | None
+    high_percent: float | None
+    attempts: int
+
+
 class HourCounts(TypedDict):
     """One hour of the day, in the requested time zone."""
 
     hour: int
     attempts: int
     connects: int
+    connect_rate: Estimate
 
 
 class WeekdayCounts(TypedDict):
@@ -181,6 +191,48 @@ class WeekdayCounts(TypedDict):
     weekday: int
     attempts: int
     connects: int
+    connect_rate: Estimate
+
+
+class CallerCounts(TypedDict):
+    """Attempts made from one number."""
+
+    from_phone: str
+    attempts: int
+    connects: int
+    """Completed attempts."""
+    connect_rate: Estimate
+
+
+class OtherCallers(TypedDict):
+    """Attempts made from any other number."""
+
+    attempts: int
+    connects: int
+
+
+class Callers(TypedDict):
+    """Attempts by the number that they were made from, most frequent first."""
+
+    is_counted: bool
+    """False while the service still counts the calls of a batch from before they were counted; nothing is shown
+    until then."""
+    values: list[CallerCounts]
+    other: OtherCallers | None
+    without_number: int | None
+    """Attempts whose number is not known."""
+
+
+class FailureReasons(TypedDict):
+    """Attempts by the reason of their failure, in the provider's words, most frequent first."""
+
+    is_counted: bool
+    """As in ``callers``."""
+    total: int | None
+    """Attempts with a reason."""
+    values: dict[str, int]
+    other: int | None
+    """Attempts with any other reason."""
 
 
 class WeekdayHours(TypedDict):
@@ -306,6 +358,8 @@ class Outcomes(TypedDict):
     by_hour: list[HourCounts]
     by_weekday: list[WeekdayCounts]
     by_weekday_hour: list[WeekdayHours]
+    callers: Callers
+    failure_reasons: FailureReasons
     sources: Sources
     reconciliation: LastComparison | None
     """Null before the first comparison."""

@@ -19,6 +19,7 @@ from service.outcomes.figures import (
     AttemptCount,
     RetryCounts,
     TalkTimeCount,
+    add_connect_rate,
     describe_rates,
     describe_recipients,
     describe_retries,
@@ -47,6 +48,15 @@ class _ResultCount(msgspec.Struct):
     total: int
     value: str
     recipients: int
+
+
+class _CallCount(msgspec.Struct):
+    name: str
+    total_attempts: int
+    total_connects: int
+    value: str
+    attempts: int
+    connects: int
 
 
 class CampaignBatch(msgspec.Struct):
@@ -85,6 +95,10 @@ class Counts(msgspec.Struct):
     contacted: int | None = None
     """Recipients that any attempt reached; None when unknown, such as before the first event."""
     retries: RetryCounts | None = None
+    calls: list[_CallCount] = []
+    """Attempts by caller number and by reason of failure."""
+    is_calls_counted: bool = True
+    """False while the service still counts the calls of a batch from before it counted them."""
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -103,6 +117,7 @@ _SHAPES: dict[str, Any] = {
     "campaign": list[CampaignBatch],
     "talk_times": list[TalkTimeCount],
     "retries": RetryCounts,
+    "calls": list[_CallCount],
 }
 
 
@@ -201,6 +216,8 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "by_hour": _group_by_hour(counts),
         "by_weekday": group_by_weekday(counts.attempts),
         "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
+        "callers": _group_callers(counts, attempts),
+        "failure_reasons": _group_failures(counts),
         "sources": _group_by_source(counts),
         "reconciliation": _describe_reconciliation(counts),
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
@@ -295,10 +312,44 @@ def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
     return grouped
 
 
-def _group_by_hour(counts: Counts) -> list[dict[str, int]]:
+def _group_callers(counts: Counts, attempts: int) -> dict[str, Any]:
+    """Attempts by caller number, most frequent first."""
+    if not counts.is_calls_counted:
+        return {"is_counted": False, "values": [], "other": None, "without_number": None}
+    rows = [count for count in counts.calls if count.name == "from_phone"]
+    known, connects = (rows[0].total_attempts, rows[0].total_connects) if rows else (0, 0)
+    return {
+        "is_counted": True,
+        "values": [
+            add_connect_rate({"from_phone": row.value, "attempts": row.attempts, "connects": row.connects})
+            for row in rows
+        ],
+        "other": {
+            "attempts": known - sum(row.attempts for row in rows),
+            "connects": connects - sum(row.connects for row in rows),
+        },
+        "without_number": attempts - known,
+    }
+
+
+def _group_failures(counts: Counts) -> dict[str, Any]:
+    """Attempts by reason of failure, most frequent first."""
+    if not counts.is_calls_counted:
+        return {"is_counted": False, "total": None, "values": {}, "other": None}
+    rows = [count for count in counts.calls if count.name == "failure_reason"]
+    total = rows[0].total_attempts if rows else 0
+    return {
+        "is_counted": True,
+        "total": total,
+        "values": {row.value: row.attempts for row in rows},
+        "other": total - sum(row.attempts for row in rows),
+    }
+
+
+def _group_by_hour(counts: Counts) -> list[dict[str, Any]]:
     hours = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
     for count in counts.attempts:
         if count.hour is not None:
             hours[count.hour]["attempts"] += count.attempts
             hours[count.hour]["connects"] += count.attempts if count.status == "completed" else 0
-    return hours
+    return [add_connect_rate(row) for row in hours]

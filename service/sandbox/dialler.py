@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, derive_uuid, draw_call
+from service.sandbox.calls import WEAK_SHARE, Call, derive_uuid, draw_call, draw_caller
 from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
 from service.sandbox.options import SandboxOptions
@@ -62,14 +62,20 @@ class Dialler:
         """The call of an attempt, drawn again."""
         batch = attempt.batch
         script = self.options.script
+        is_weak = self.options.weak_caller and self.find_caller(attempt) == self.options.caller_numbers - 1
         return draw_call(
             self.seed,
             batch.ordinal,
             attempt.row,
             attempt.number,
-            completed_share=self.options.completed_share,
+            completed_share=self.options.completed_share * (WEAK_SHARE if is_weak else 1),
             script=script.get(batch.contacts.read(attempt.row)[0], ()) if script else (),
         )
+
+    def find_caller(self, attempt: Attempt) -> int:
+        """Which of the agent's numbers makes this attempt, from 0."""
+        place = (attempt.batch.ordinal, attempt.row, attempt.number)
+        return draw_caller(self.seed, *place, self.options.caller_numbers)
 
     def _open(self, when: float, batch: Batch) -> None:
         desk = self._desks.setdefault(batch.agent_id, _Desk(self.options.lines))

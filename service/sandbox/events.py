@@ -5,7 +5,15 @@ from typing import Any
 
 import msgspec
 
-from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
+from service.sandbox.calls import (
+    Call,
+    derive_uuid,
+    draw_caller,
+    draw_results,
+    join_dialogue,
+    name_caller,
+    write_dialogue,
+)
 from service.sandbox.clock import format_optional
 from service.sandbox.options import SandboxOptions, WebhookTarget
 from service.sandbox.records import Attempt
@@ -32,6 +40,10 @@ class EventWriter:
 
     def name_trace(self, attempt: Attempt) -> str:
         return derive_uuid(self.seed, "trace", attempt.batch.ordinal, attempt.row, attempt.number).replace("-", "")
+
+    def name_caller(self, attempt: Attempt) -> str:
+        place = (attempt.batch.ordinal, attempt.row, attempt.number)
+        return name_caller(attempt.batch.agent_id, draw_caller(self.seed, *place, self.options.caller_numbers))
 
     def write(self, attempt: Attempt, call: Call, target: WebhookTarget) -> bytes:
         """The raw body."""
@@ -65,7 +77,7 @@ class EventWriter:
             "started_at": format_optional(attempt.started_at),
             "ended_at": format_optional(attempt.ended_at),
             "failure_reason": call.failure_reason,
-            "from_phone": f"+9180471{attempt.batch.agent_id % 100_000:05}",
+            "from_phone": self.name_caller(attempt),
             "to_phone": phone,
             "recording_url": self.base_url + path if has_recording else None,
             "status": attempt.status,

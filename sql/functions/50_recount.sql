@@ -42,6 +42,12 @@ BEGIN
         SELECT v.name, v.value, count(*) AS recipients
         FROM latest AS l CROSS JOIN LATERAL result_values(l.results) AS v
         GROUP BY 1, 2
+    ), calls AS MATERIALIZED (
+        SELECT v.name, v.value, count(*) AS attempts, count(*) FILTER (WHERE a.status = 'completed') AS connects
+        FROM attempts AS a CROSS JOIN LATERAL call_values(a.from_phone, a.failure_reason) AS v
+        WHERE p_as_of IS NOT NULL OR coalesce(
+            a.recipient_no <= (SELECT u.counted_to FROM uncounted_calls AS u WHERE u.batch_key = p_batch_key), true)
+        GROUP BY v.name, ROLLUP (v.value)
     ), counted AS (
         INSERT INTO recounted AS r
         SELECT 'outcome_counts', l.state, l.attempts::text, l.source, count(*), count(l.duration_seconds),
@@ -56,6 +62,8 @@ BEGIN
         SELECT 'attempt_counts', attempt_slot(a.called_at)::text, a.status, '', count(*), 0, 0
         FROM attempts AS a
         GROUP BY 2, 3
+        UNION ALL
+        SELECT 'call_counts', c.name, coalesce(c.value, ''), '', c.attempts, c.connects, 0 FROM calls AS c
         UNION ALL
         SELECT 'contact_counts', '', '', '', count(DISTINCT a.recipient_no), count(*), 0
         FROM attempts AS a
@@ -111,6 +119,8 @@ BEGIN
         SELECT 'result_totals', name, '', '', recipients, 0, 0 FROM result_totals WHERE batch_key = p_batch_key
         UNION ALL
         SELECT 'attempt_counts', slot::text, status, '', attempts, 0, 0 FROM attempt_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'call_counts', name, value, '', attempts, connects, 0 FROM call_counts WHERE batch_key = p_batch_key
         UNION ALL
         SELECT 'contact_counts', '', '', '', recipients, connects, 0 FROM contact_counts WHERE batch_key = p_batch_key
         UNION ALL

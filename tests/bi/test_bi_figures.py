@@ -148,7 +148,8 @@ async def test_hours_are_the_same_as_in_the_api_in_any_time_zone(
             "sum(connects)::integer AS connects FROM bi.hourly_attempts WHERE batch_id = $1 GROUP BY 1 ORDER BY 1",
             MAIN, zone,
         )  # fmt: skip
-        assert [dict(row) for row in rows] == [hour for hour in by_hour if hour["attempts"]]
+        shown = [{name: hour[name] for name in ("hour", "attempts", "connects")} for hour in by_hour]
+        assert [dict(row) for row in rows] == [hour for hour in shown if hour["attempts"]]
     hours = await database.pool.fetch("SELECT DISTINCT hour_at FROM bi.hourly_attempts WHERE batch_id = $1", MAIN)
     assert all((row["hour_at"].minute, row["hour_at"].second) == (0, 0) for row in hours)
 

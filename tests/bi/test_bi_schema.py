@@ -11,7 +11,7 @@ from service.store.database import Database, load_queries
 
 VIEWS = {
     "batches", "batch_outcomes", "batch_results", "recipient_outcomes", "call_attempts", "hourly_attempts",
-    "reconciliations", "provider_metrics",
+    "reconciliations", "provider_metrics", "caller_numbers", "failure_reasons",
 }  # fmt: skip
 # Dashboards and notebooks depend on these. Add lines only at the end of a view, and change none.
 COLUMNS: dict[str, list[list[str]]] = json.loads((Path(__file__).parent / "bi_columns.json").read_text())

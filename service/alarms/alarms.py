@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from service.background import every
 from service.alarms.callers import WeakCaller, read_weak_callers
+from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 
@@ -125,8 +125,10 @@ async def list_alarms(database: Database) -> list[Alarm]:
     alarms = []
     weak = await read_weak_callers(database)
     rows["caller_number_weak"] = {
-        "since": None, "count": len(weak), "batches": sorted({each for caller in weak for each in caller.batches})[:SHOWN],
-    }  # fmt: skip
+        "since": None,
+        "count": len(weak),
+        "batches": sorted({batch for caller in weak for batch in caller.batches})[:SHOWN],
+    }
     for name, kind in KINDS.items():
         row = rows[name]
         least = MIN_REJECTIONS if name == "signatures_rejected" else 1

@@ -1,9 +1,9 @@
-"""Caller numbers: how often calls from each of the company's numbers reach somebody, and which are far below the others.
+"""Caller numbers that connect far less often than the company's others: they may have been marked as spam.
 
-A number that carriers or people have marked as spam connects less often. ``find_weak_callers`` compares each number with
-the agent's other numbers in the same batches, so that a number which only got the worse list is not blamed. It is the
-Cochran-Mantel-Haenszel test, which for one batch is the test of two proportions: over the batches it sums the connects
-that the number has beyond those that it would have by chance, and divides by their standard deviation.
+``find_weak_callers`` compares each number with the agent's other numbers in the same batches, so that a number which
+only got the worse list is not blamed. It is the Cochran-Mantel-Haenszel test, which for one batch is the test of two
+proportions: over the batches it sums the connects that the number has beyond those that it would have by chance, and
+divides by their standard deviation.
 
 A number is weak if all of this holds:
 
@@ -12,8 +12,8 @@ A number is weak if all of this holds:
 - If all numbers were equal, the test would show so large a difference for any of the agent's numbers with a probability
   of at most ``FALSE_ALARMS`` at each look (one-sided, Bonferroni's correction for the number of numbers).
 
-The test is looked at again and again while calls are made, so it could cry wolf more often than that; the ratio keeps it
-from doing so. ``tests/alarms/test_callers.py`` plays it: with ten equal numbers, looked at after every 200 of 20,000
+The test is looked at again and again while calls are made, so it could cry wolf more often than that; the ratio keeps
+it from doing so. ``tests/alarms/test_callers.py`` plays it: with ten equal numbers, looked at after every 200 of 20,000
 calls, fewer than one history in a hundred has a false alarm.
 """
 

@@ -1,4 +1,4 @@
-"""``outcomes repair``: corrects what older versions stored: implausible values, and calls without their caller number."""
+"""``outcomes repair``: corrects implausible values of older versions, and adds what they did not keep of calls."""
 
 import click
 

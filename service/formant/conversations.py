@@ -147,7 +147,7 @@ def to_event(
 
 
 def find_trace_id(body: bytes) -> str | None:
-    """The trace id in a stored conversation. It is no field of ``Conversation``, because event ids derive from those."""
+    """The trace id in a stored conversation. It is no field of ``Conversation``: event ids derive from those."""
     content = decode_leniently(body)
     data = content.get("data", content) if isinstance(content, dict) else None
     return read_trace_id(to_text(data.get("trace_id"))) if isinstance(data, dict) else None

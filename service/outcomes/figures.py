@@ -6,8 +6,8 @@
 - A percentile of talk time is the shortest duration that at least so many percent of the completed recipients do not
   exceed (``sql/functions/10_talk_time_slot.sql``). Below 64 seconds every second has a counter. Above, each doubling
   has 32 counters, so the percentile is exact to 1.6 percent. From 8192 seconds (2 h 16 min) on it is a lower bound.
-- A connect rate by caller number, hour or weekday comes with its 95 percent confidence interval (Wilson's score interval),
-  because such a rate is often one of few attempts.
+- A connect rate by caller number, hour or weekday comes with its 95 percent confidence interval (Wilson's score
+  interval), because such a rate is often one of few attempts.
 - Weekdays are ISO 8601's, in the time zone of the request: 1 is Monday. Attempts without a time are in none of them.
 """
 
@@ -48,8 +48,10 @@ Z_95 = 1.959964
 
 def find_wilson_interval(count: int, of: int) -> tuple[float, float]:
     """Wilson's score interval without continuity correction: shares from 0 to 1 between which the true share lies with
-    95 percent confidence (E. B. Wilson, 1927; R. G. Newcombe, Statistics in Medicine 17, 1998, method 3). ``of`` is above
-    0."""
+    95 percent confidence. ``of`` is above 0.
+
+    E. B. Wilson, 1927; R. G. Newcombe, Statistics in Medicine 17 (1998), method 3.
+    """
     share, z_squared = count / of, Z_95**2
     middle = share + z_squared / (2 * of)
     reach = Z_95 * math.sqrt(share * (1 - share) / of + z_squared / (4 * of * of))

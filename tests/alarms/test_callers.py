@@ -47,8 +47,8 @@ def test_numbers_are_compared_within_their_agent() -> None:
 
 
 def play(seed: int, shares: list[float], *, calls: int = 20_000, look: int = 200) -> tuple[int | None, set[str]]:
-    """Calls from numbers with these connect rates, looked at after every ``look`` calls: the number of calls at the first
-    alarm, and all numbers that were ever weak."""
+    """Calls from numbers with these connect rates, looked at after every ``look`` calls. Returns the number of calls at
+    the first alarm, and all numbers that were ever weak."""
     dice = Random(seed)
     attempts, connects = [0] * len(shares), [0] * len(shares)
     first, weak = None, set()

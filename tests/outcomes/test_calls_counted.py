@@ -80,7 +80,7 @@ async def test_attempts_are_counted_by_caller_number_and_by_reason(
     }  # fmt: skip
     past = (await service.get(f"/v1/batch-calls/{BATCH_ID}/outcomes", params={"as_of": shown["as_of"]})).json()["data"]
     assert (past["callers"], past["failure_reasons"]) == (shown["callers"], shown["failure_reasons"])
-    row = await database.pool.fetchrow("SELECT * FROM bi_full.caller_numbers WHERE from_phone = $1", FIRST)
+    (row,) = await database.pool.fetch("SELECT * FROM bi_full.caller_numbers WHERE from_phone = $1", FIRST)
     assert [round(row[f"connect_rate_{end}"], 1) for end in ("percent", "low", "high")] == [33.3, 13.8, 60.9]
     assert (await database.pool.fetchval("SELECT sum(attempts) FROM bi.failure_reasons")) == 16
     assert await verify(database) == []

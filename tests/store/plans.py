@@ -33,8 +33,8 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         FROM events WHERE event_id LIKE 'old-%';
         INSERT INTO past_facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
                                 started_at, results, event_id, source, method, recorded_at, withdrawn_at)
-        SELECT batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final, started_at, results,
-               event_id, source, method, recorded_at, now()
+        SELECT batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final, started_at,
+               results, event_id, source, method, recorded_at, now()
         FROM facts WHERE batch_key = {key};
         INSERT INTO outcomes
         SELECT batch_key, recipient_no, 'completed', 1, arrival_id, nextval('feed_positions'), 1, now()

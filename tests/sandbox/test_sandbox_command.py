@@ -16,11 +16,11 @@ from service.sandbox.run import read_faults, read_options
 
 ALL_FLAGS = """
     --agent 5 --webhook http://a --secret s --transcript --seed 1 --first-batch-id 9 --start 2026-03-16 --speed 2
-    --lines 3 --completed-share 0.1 --caller-numbers 5 --weak-caller --max-attempts 2 --retry-seconds 5 --unanswered null
+    --lines 3 --completed-share 0.1 --max-attempts 2 --retry-seconds 5 --unanswered null
     --conversation-ids per-recipient --conversations-shown all --list-totals --rate-limit 7 --rate-window 8
     --max-active-batches 4 --delivery-concurrency 6 --delivery-timeout 3 --api-key k --drop 0.1 --duplicate 0.2
     --delay 0.3 --longest-delay 9 --reorder 4 --bad-signature 0.5 --api-500 0.6 --api-429 0.7 --outage 60:400
-    --ignore-offset --always-more --odd-entries
+    --ignore-offset --always-more --odd-entries --caller-numbers 5 --weak-caller
 """
 
 

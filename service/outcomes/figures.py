@@ -78,7 +78,15 @@ def describe_recipients(total: int, processed: int, *, in_progress: int, pending
 
 
 def describe_rates(
-    *, total: int, processed: int, completed: int, attempts: int, connects: int, attempted: int, contacted: int | None
+    *,
+    total: int,
+    processed: int,
+    completed: int,
+    attempts: int,
+    connects: int,
+    attempted: int,
+    contacted: int | None,
+    goal_rate: dict[str, Any],
 ) -> dict[str, Any]:
     """The rates of a batch or a group of batches. ``attempted`` and ``contacted`` count recipients."""
     return {
@@ -87,6 +95,7 @@ def describe_rates(
         "connect_rate": to_rate(connects, attempts, "attempts.total"),
         "penetration": to_rate(attempted, total, "recipients.total"),
         "contact_rate": to_rate(contacted, attempted, "attempts.recipients"),
+        "goal_rate": goal_rate,
         "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
     }
 

@@ -117,8 +117,33 @@ class Rates(TypedDict):
     """Recipients with at least one attempt, out of all recipients."""
     contact_rate: Rate
     """Recipients that any attempt reached, out of those with at least one attempt."""
+    goal_rate: Rate
+    """Recipients whose latest attempt meets the agent's goal, out of all recipients; in groups, of batches whose agent
+    has a goal. Null without a goal, and while it is being counted after a change."""
     attempts_per_connect: Ratio
     """Attempts per completed attempt."""
+
+
+class BatchGoal(TypedDict):
+    """The goal of the batch's agent."""
+
+    results: dict[str, list[str | bool | int]]
+    """All results must match, each by any of its values."""
+    set_at: Time
+    is_counted: bool
+    """False while the recipients are being counted after a change of the goal."""
+    met: int | None
+    """Recipients whose latest attempt meets it; null while they are being counted."""
+
+
+class GroupGoal(TypedDict):
+    """The batches of a group whose agents have a goal."""
+
+    batches: int
+    recipients: int
+    """All recipients of these batches."""
+    batches_being_counted: int
+    """Those that are being counted after a change of the goal; until then the group has no goal rate."""
 
 
 class Retries(TypedDict):
@@ -352,6 +377,8 @@ class Outcomes(TypedDict):
     """Recipients by their final status."""
     attempts: AttemptCounts
     rates: Rates
+    goal: BatchGoal | None
+    """Null if the agent has no goal."""
     retries: Retries
     duration_seconds: TalkTime
     results: dict[str, ResultCounts]
@@ -397,6 +424,7 @@ class Group(TypedDict):
     statuses: ByStatus
     attempts: GroupAttempts
     rates: Rates
+    goal: GroupGoal
 
 
 GroupPage = TypedDict(

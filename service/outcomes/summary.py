@@ -59,6 +59,14 @@ class _CallCount(msgspec.Struct):
     connects: int
 
 
+class GoalCount(msgspec.Struct):
+    """The goal of the batch's agent, and how many recipients meet it; None while that is being counted."""
+
+    rule: dict[str, list[str | bool | int]]
+    set_at: datetime
+    recipients: int | None
+
+
 class CampaignBatch(msgspec.Struct):
     """A batch of a campaign: its role, and its recipients by state."""
 
@@ -99,6 +107,7 @@ class Counts(msgspec.Struct):
     """Attempts by caller number and by reason of failure."""
     is_calls_counted: bool = True
     """False while the service still counts the calls of a batch from before it counted them."""
+    goal: GoalCount | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -118,6 +127,7 @@ _SHAPES: dict[str, Any] = {
     "talk_times": list[TalkTimeCount],
     "retries": RetryCounts,
     "calls": list[_CallCount],
+    "goal": GoalCount | None,
 }
 
 
@@ -161,7 +171,9 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
     The total is at least the number of recipients with known calls: the provider's total may have shrunk, and a share
     above 100 percent means nothing. The verdict reports the difference.
     """
-    decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
+    decoded = {
+        name: msgspec.json.decode(fields[name] or "null", type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()
+    }
     counts = msgspec.convert(fields | decoded, Counts)
     known = sum(count.recipients for count in counts.outcomes)
     campaign = [
@@ -209,7 +221,9 @@ def summarise(counts: Counts) -> dict[str, Any]:
             connects=connects,
             attempted=attempted,
             contacted=counts.contacted if attempted else 0,
+            goal_rate=to_rate(counts.goal.recipients if counts.goal else None, total, "recipients.total"),
         ),
+        "goal": _describe_goal(counts.goal),
         "retries": describe_retries(counts.retries, pending_retry),
         "duration_seconds": _talk_time(counts) | find_percentiles(counts.talk_times) | {"precision": PRECISION},
         "results": _group_results(counts),
@@ -275,6 +289,17 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
         return None
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
     return {"verdict_since": counts.verdict_since} | last
+
+
+def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:
+    if goal is None:
+        return None
+    return {
+        "results": goal.rule,
+        "set_at": goal.set_at,
+        "is_counted": goal.recipients is not None,
+        "met": goal.recipients,
+    }
 
 
 def _sum_attempts(counts: Counts, status: str) -> int:

@@ -17,6 +17,7 @@ DECLARE
     v_known_batches    bigint[];
     v_known_recipients integer[];
     v_uncounted        jsonb;  -- of batches in uncounted_calls: up to which recipient their calls are counted
+    v_goals            jsonb;  -- what counted_goal() returns for each batch; null while no agent has a goal
     v_empty            jsonb;  -- recipients without facts whose facts were taken: their outcomes start over
 BEGIN
     SELECT array_agg(t.batch_key), array_agg(t.recipient_no),
@@ -41,6 +42,13 @@ BEGIN
         INTO v_uncounted
         FROM (SELECT DISTINCT k.batch_key FROM unnest(v_batch_keys) AS k (batch_key)) AS t
         CROSS JOIN LATERAL (SELECT * FROM uncounted_calls AS k WHERE k.batch_key = t.batch_key OFFSET 0) AS u;
+    END IF;
+
+    IF EXISTS (SELECT FROM agent_goals) THEN
+        SELECT jsonb_agg(to_jsonb(g))
+        INTO v_goals
+        FROM (SELECT DISTINCT k.batch_key FROM unnest(v_batch_keys) AS k (batch_key)) AS t
+        CROSS JOIN LATERAL counted_goal(t.batch_key) AS g;
     END IF;
 
     WITH sides AS MATERIALIZED (
@@ -119,6 +127,15 @@ BEGIN
         GROUP BY batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET recipients = c.recipients + excluded.recipients, connects = c.connects + excluded.connects
+    ), count_goals AS (
+        INSERT INTO goal_counts AS c (batch_key, goal_id, counted_to, recipients)
+        SELECT g.batch_key, g.goal_id, g.counted_to, coalesce(sum(l.sign) FILTER (
+                   WHERE l.recipient_no <= g.counted_to AND meets_goal(l.results, g.rule)), 0)
+        FROM jsonb_to_recordset(v_goals) AS g (batch_key bigint, goal_id bigint, rule jsonb, counted_to integer, is_new boolean)
+        JOIN latest AS l ON l.batch_key = g.batch_key
+        GROUP BY g.batch_key, g.goal_id, g.counted_to, g.is_new
+        HAVING g.is_new OR sum(l.sign) FILTER (WHERE l.recipient_no <= g.counted_to AND meets_goal(l.results, g.rule)) <> 0
+        ON CONFLICT (batch_key) DO UPDATE SET recipients = c.recipients + excluded.recipients
     ), count_retries AS (
         INSERT INTO retry_counts AS c (batch_key, due_at, recipients)
         SELECT batch_key, retry_slot(next_retry_at), sum(sign)

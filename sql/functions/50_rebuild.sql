@@ -97,6 +97,9 @@ BEGIN
     WHERE e.counter = 'contact_counts'
     ON CONFLICT (batch_key) DO UPDATE
     SET recipients = k.recipients + excluded.recipients, connects = k.connects + excluded.connects;
+    UPDATE goal_counts AS k SET recipients = k.recipients + e.recipients
+    FROM unnest(p_counters, p_recipients) AS e (counter, recipients)
+    WHERE e.counter = 'goal_counts' AND k.batch_key = p_batch_key;
     INSERT INTO retry_counts AS k (batch_key, due_at, recipients)
     SELECT p_batch_key, e.a::timestamptz, e.recipients
     FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)

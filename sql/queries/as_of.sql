@@ -75,6 +75,11 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
                     FROM recounted AS k WHERE k.counter = 'call_counts' AND k.b <> '') AS t
                   ON t.a = n.a AND t.nth <= :values
               ORDER BY n.a, t.recipients DESC, t.b) AS c) AS calls,
+       (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', coalesce(
+                   (SELECT recipients FROM recounted WHERE counter = 'goal_counts'), 0))
+        FROM (SELECT * FROM agent_goals AS k WHERE k.agent_id = b.agent_id AND k.set_at <= :as_of
+              ORDER BY k.goal_id DESC LIMIT 1) AS g
+        WHERE g.rule IS NOT NULL) AS goal,
        b.campaign_key AS campaign_id
 FROM batches AS b
 CROSS JOIN LATERAL (

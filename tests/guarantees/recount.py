@@ -56,6 +56,11 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'retry', coalesce(date_trunc('minute', next_retry_at), 'infinity')::text, count(*), 0, 0
     FROM latest WHERE state = 'pending_retry' GROUP BY 1, 2, 3
     UNION ALL
+    SELECT l.batch_key, 'goal', '', count(*), 0, 0
+    FROM latest AS l JOIN goal_counts AS c USING (batch_key) JOIN agent_goals AS g USING (goal_id)
+    WHERE l.recipient_no <= c.counted_to AND meets_goal(l.results, g.rule)
+    GROUP BY 1
+    UNION ALL
     SELECT batch_key, 'row',
            concat_ws('/', recipient_no, CASE WHEN e.phone_hash IS NULL THEN state ELSE 'erased' END, attempts,
                      arrival_id), 1, 0, 0
@@ -81,6 +86,8 @@ WITH attempts AS MATERIALIZED (
     FROM contact_counts WHERE recipients <> 0 OR connects <> 0
     UNION ALL
     SELECT batch_key, 'retry', due_at::text, recipients, 0, 0 FROM retry_counts WHERE recipients <> 0
+    UNION ALL
+    SELECT batch_key, 'goal', '', recipients, 0, 0 FROM goal_counts WHERE recipients <> 0
     UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
     FROM outcomes WHERE attempts > 0

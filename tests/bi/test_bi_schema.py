@@ -59,6 +59,7 @@ async def test_the_comment_of_every_rate_names_its_numerator_and_denominator(dat
             "completion_rate_percent",
             "connect_rate_percent",
             "penetration_percent",
+            "goal_rate_percent",
             "share_percent",
         ],
         True,

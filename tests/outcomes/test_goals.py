@@ -1,6 +1,7 @@
 """Goals of agents: set with history, counted by deltas, counted again after a change, and the measure of promotions."""
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from service.outcomes.goals import GoalCounter, Rule, set_goal
 from service.outcomes.summary import read_counts, summarise
 from service.store.database import Database
-from tests.conftest import StartService
+from service.webhooks.rebuilding import Rebuilder
 from tests.eventually import eventually
 from tests.factories import AGENT_ID, BATCH_ID, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.recount import find_differences, verify
@@ -256,8 +257,35 @@ async def test_groups_have_the_goal_rate_of_the_batches_whose_agent_has_a_goal(
     assert (group["goal"]["batches_being_counted"], group["rates"]["goal_rate"]["percent"]) == (1, None)
 
 
-async def test_a_wrong_count_is_found_and_repaired(start_service: StartService, database: Database) -> None:
+async def test_a_wrong_count_is_found_and_repaired(database: Database) -> None:
     await set_goal(database, AGENT_ID, PAYS)
     await fill(database)
     await database.pool.execute("UPDATE goal_counts SET recipients = recipients + 3")
     assert await verify(database) == ["goal_counts"]
+    assert [batch.counters async for batch in Rebuilder(database).rebuild()] == [1]
+    assert await database.pool.fetchval("SELECT recipients FROM goal_counts") == 4
+    assert await verify(database) == []
+
+
+async def test_bi_and_exports_have_the_goal_rate_and_nothing_while_it_is_counted(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill(database, 457, "second", agent_id=7)
+    await put(service, PAYS)
+    await fill(database)
+    await store_batch(database.url, 5, batch_id=458, ref_token="quiet")
+
+    async def read_both() -> list[list[Any]]:
+        rows = await database.pool.fetch("SELECT * FROM bi.batch_outcomes ORDER BY batch_id")
+        exported = (await service.get("/v1/exports/batches.ndjson")).text.splitlines()
+        return [
+            [
+                (row["recipients_goal_met"], row["goal_rate_percent"] and round(row["goal_rate_percent"], 4))
+                for row in rows
+            ],
+            [(row["goal_met"], row["goal_rate"]) for row in map(json.loads, exported)],
+        ]
+
+    assert await read_both() == [[(4, 33.3333), (None, None), (0, 0.0)]] * 2
+    await database.pool.execute("UPDATE goal_counts SET counted_to = 3")
+    assert await read_both() == [[(None, None), (None, None), (0, 0.0)]] * 2

@@ -109,6 +109,7 @@ def test_each_rate_names_its_count_and_denominator() -> None:
         "connect_rate": {"percent": 33.3, "count": 3, "of": 9, "denominator": "attempts.total"},
         "penetration": {"percent": 70.0, "count": 7, "of": 10, "denominator": "recipients.total"},
         "contact_rate": {"percent": 57.1, "count": 4, "of": 7, "denominator": "attempts.recipients"},
+        "goal_rate": {"percent": None, "count": None, "of": 10, "denominator": "recipients.total"},
         "attempts_per_connect": {"ratio": 3.0, "count": 9, "of": 3, "denominator": "attempts.connects"},
     }
 

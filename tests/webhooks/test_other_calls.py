@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.sandbox import RunningSandbox, sample_contacts
-from service.sandbox.events import own_number
+from service.sandbox.calls import name_caller
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.eventually import eventually
@@ -22,7 +22,7 @@ from tests.provider import KEY, connect_provider
 from tests.webhooks.ingesting import ingest
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
-OWN = own_number(AGENT_ID)
+OWN = name_caller(AGENT_ID, 0)
 RULES = f"""
 [agents.{AGENT_ID}]
 numbers = ["{OWN}"]

@@ -21,7 +21,7 @@ LONGEST_INT = 20
 LARGEST_EXPONENT = 308
 _EXPONENT = re.compile(r"[0-9][eE][+-]?[0-9]{3}")
 _LONG_NUMBER = re.compile(rf"[0-9]{{{LARGEST_EXPONENT + 1}}}")
-_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
+_STRING_OR_NUMBER = re.compile(r'(?s)"(?:[^"\\]++|\\.?)*+"?|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _decode_time = msgspec.json.Decoder(datetime).decode
 

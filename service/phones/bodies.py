@@ -24,7 +24,7 @@ _SHORTEST_NATIONAL = 7
 _BETWEEN = r"[\s()\[\]./\\_~\u00b7-]{0,4}"
 _SPAN = re.compile(rf"[0-9](?:{_BETWEEN}[0-9])*")
 _GROUP = re.compile("[0-9]+")
-_ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_ESCAPED = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 _NOT_DIGITS = bytes(byte for byte in range(256) if not 0x30 <= byte <= 0x39)
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),

@@ -18,7 +18,16 @@ from urllib.parse import unquote
 import phonenumbers
 from phonenumbers import NumberParseException
 
-from service.phones.parsing import E164, PhoneError, fold, is_plain_e164, normalise_phone, parse_national, to_e164
+from service.phones.parsing import (
+    E164,
+    PhoneError,
+    fold,
+    has_other_digits,
+    is_plain_e164,
+    normalise_phone,
+    parse_national,
+    to_e164,
+)
 
 MAX_CHARACTERS = 200
 """A longer text is not a phone."""
@@ -57,7 +66,10 @@ def require_phone(value: str, region: str) -> str:
 
 @lru_cache(maxsize=CACHED)
 def _read(text: str, region: str) -> str:
-    written = fold(unquote(text) if "%" in text else text).strip()
+    decoded = unquote(text) if "%" in text else text
+    if has_other_digits(decoded):
+        return text
+    written = fold(decoded).strip()
     if address := _ADDRESS.search(written):
         number, context = address.groups()
         written = f"{context or ''}{number.lstrip('0') if context else number}"

@@ -6,7 +6,9 @@ A phone that is read wrongly calls somebody else, so nothing is guessed that the
   metadata know: they age, and only the provider knows which numbers it can call.
 - Without, the number must be valid in the region's plan, alone or after its country code (``919876543210``). Where the
   region was stated for the very file, a number that has the plan's form and a subscriber's length is enough.
-- Digits are joined across blanks, hyphens and parentheses, and across nothing else.
+- Where the country is a default, a number of fewer than eight digits must begin with the trunk prefix of a country that
+  has one: without it, a postcode, an order number and a spreadsheet's day are numbers of some town.
+- Digits are joined across blanks, hyphens and parentheses, and across nothing else. Only decimal digits count.
 
 The library takes about 50 µs per number. A number in plain E.164 whose length fits its country code does not need it,
 and neither does a valid national number without a prefix.
@@ -23,6 +25,10 @@ from service.phones.plans import Plan, find_origin, find_plan, find_plans, split
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 LIKELY_REGIONS = ("IN", "US", "GB", "AE", "SG", "AU", "ZA", "NG", "KE", "GH", "PK", "BD", "PH", "ID", "MX", "BR", "DE")
 """Regions that an error names where a number without a country would be valid there."""
+MAX_CELL_CHARACTERS = 100
+"""A longer cell is not a phone. It bounds the time of what follows."""
+_SHORTEST_GUESSED = 8
+"""Fewer digits, without a trunk prefix or a country code, could be anything."""
 _JOINED = re.compile(r"\(?\+?[0-9][0-9 ()-]*")
 _INTEGER = re.compile(r"(\+?[0-9]+)\.0+")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
@@ -32,10 +38,14 @@ _DATE = re.compile(
 )
 _AMERICAN = re.compile(r"\([0-9]{3}\) ?[0-9]{3}-[0-9]{4}|[2-9][0-9]{2}-[2-9][0-9]{2}-[0-9]{4}")
 """As the countries of the code 1 write their numbers, and others hardly do."""
-_LAST_GROUP = re.compile(r"(.*[0-9)])(?: *\([0-9]+\)|[ -]+[0-9]{1,4})")
+_LAST_GROUP = re.compile(r"(.*[0-9)])[ -]+[0-9]{1,4}")
 _BETWEEN = re.compile(r"[^0-9()+ -]+|(?<=[0-9]) *(?=\(?\+)")
 _EXTENSION = re.compile(r"(?i)[0-9] *(?:[;,]? *ext(?:ension|n)?[.:= ]*|x|#) *[0-9]+\Z")
 _FORMULA = re.compile(r'="?([^"]*)"?')
+_LABEL = re.compile(r"\A(?!.*fax)[^\W\d_](?:[^\W\d_]|[ .-])*: *(?=\+)", re.IGNORECASE)
+_LABEL_BEHIND = re.compile(r" *\((?!.*fax)[^\d()]*[^\W\d_][^\d()]*\)\Z", re.IGNORECASE)
+"""``mobile: +91…``, ``+91… (WhatsApp)``. Not of a fax, which nobody answers."""
+_DIGITS_BEHIND = re.compile(r"[0-9)] *\([^()]*[0-9][^()]*\)\Z")
 _BLANK = frozenset({"", "-", "--", "0", ".", "n/a", "#n/a", "na", "nan", "nil", "none", "null", "unknown", "#ref!"})
 _SPELLING = "write + and 7 to 15 digits, such as +919876543210"
 
@@ -73,6 +83,9 @@ def is_plain_e164(value: str) -> bool:
 
 def parse_phone(value: str, region: str, *, is_stated: bool = False) -> str:
     """``value`` in E.164, read in any spelling; see ``normalise_phone``."""
+    value = value.strip()
+    if len(value) > MAX_CELL_CHARACTERS or has_other_digits(value):
+        raise PhoneError("phone_unreadable", "is not a phone number", _SPELLING)
     text = _unwrap(value)
     _refuse_other_content(text)
     try:
@@ -83,6 +96,15 @@ def parse_phone(value: str, region: str, *, is_stated: bool = False) -> str:
         return _read_national(text, region, is_stated=is_stated)
     except NumberParseException as error:
         raise _explain(error.error_type) from error
+
+
+def has_other_digits(text: str) -> bool:
+    """Whether a character is no decimal digit, but is folded to one: a footnote's ¹, ①, ½."""
+    return not text.isascii() and any(
+        not character.isdecimal() and any(map(str.isdecimal, unicodedata.normalize("NFKC", character)))
+        for character in text
+        if not character.isascii()
+    )
 
 
 def fold(text: str) -> str:
@@ -115,6 +137,7 @@ def _unwrap(value: str) -> str:
     text = text.strip("'\"`\u2018\u2019\u201c\u201d").strip()
     if text[:4].lower() == "tel:":
         text = text[4:].strip()
+    text = _LABEL_BEHIND.sub("", _LABEL.sub("", text, count=1))
     integer = _INTEGER.fullmatch(text)
     return integer[1] if integer else text
 
@@ -130,6 +153,8 @@ def _refuse_other_content(text: str) -> None:
         )  # fmt: skip
     if _DATE.fullmatch(text):
         raise PhoneError("phone_date", "is a date", "check which column holds the phone numbers")
+    if _DIGITS_BEHIND.search(text):
+        raise _refuse_digits_behind()
     if _JOINED.fullmatch(text):
         return
     if sum(_count_digits(part) >= 7 for part in _BETWEEN.split(text)) > 1:
@@ -149,11 +174,14 @@ def _read_international(text: str) -> str:
     e164 = to_e164(phonenumbers.parse(text))
     shorter = _LAST_GROUP.fullmatch(text)
     if shorter and not find_origin(e164).is_valid and _is_valid(shorter[1]):
-        raise PhoneError(
-            "phone_extension", "has digits behind its end, such as an extension or a count",
-            "give the number without them",
-        )  # fmt: skip
+        raise _refuse_digits_behind()
     return e164
+
+
+def _refuse_digits_behind() -> PhoneError:
+    return PhoneError(
+        "phone_extension", "has digits behind its end, such as an extension or a count", "give the number without them"
+    )
 
 
 def _read_dialled(text: str, region: str) -> str:
@@ -175,7 +203,7 @@ def _is_valid(text: str) -> bool:
 
 
 def _count_digits(text: str) -> int:
-    return sum(map(str.isdigit, text))
+    return sum(map(str.isdecimal, text))
 
 
 def _read_national(text: str, region: str, *, is_stated: bool) -> str:
@@ -183,6 +211,8 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
     plan = find_plan(region) if region else None
     if plan is None:
         raise _ask_for_country(text, digits)
+    if not is_stated and plan.trunk_prefix and len(digits) < _SHORTEST_GUESSED:
+        _refuse_short(digits, plan)
     code = str(phonenumbers.country_code_for_region(region))
     e164 = f"+{code}{digits}"
     abroad = f"+{digits}" if digits.startswith(code) and find_origin(f"+{digits}").is_valid else ""
@@ -272,6 +302,14 @@ def _refuse_unused(digits: str, region: str) -> PhoneError:
             "if that is meant, write the + in front of it",
         )  # fmt: skip
     return PhoneError("phone_unused", problem, "correct it, or write it with + and its country code")
+
+
+def _refuse_short(digits: str, plan: Plan) -> None:
+    if not digits.startswith(plan.trunk_prefix):
+        raise PhoneError(
+            "phone_unused", "is too short to be surely a phone number, and not a postcode, a day or an order number",
+            f"write it with + and its country code, or with the {plan.trunk_prefix} that is dialled in front of it",
+        )  # fmt: skip
 
 
 def _is_valid_in(digits: str, region: str) -> bool:

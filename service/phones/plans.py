@@ -35,6 +35,8 @@ class Plan(NamedTuple):
     """How the region's numbers begin, where that distinguishes it from others with the same code."""
     national_prefix: re.Pattern[str] | None
     """What is dialled in front of a number inside the country."""
+    trunk_prefix: str
+    """The usual one of these, such as 0; "" where numbers are dialled without."""
     exit_code: re.Pattern[str] | None
     """What is dialled in front of the country code of another country, such as 00, 011 or 001."""
 
@@ -101,5 +103,6 @@ def _read_plan(region: str, code: int) -> Plan | None:
         re.compile("|".join(f"(?:{kind.national_number_pattern})" for kind in kinds)),
         re.compile(metadata.leading_digits) if metadata.leading_digits else None,
         re.compile(prefix) if prefix else None,
+        metadata.national_prefix or "",
         re.compile(metadata.international_prefix) if metadata.international_prefix else None,
     )

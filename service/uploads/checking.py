@@ -8,7 +8,6 @@ import csv
 import hashlib
 import os
 import random
-import re
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.phones.plans import WORLD, find_origin, split_code
+from service.uploads.days import may_be_day
 from service.uploads.report import (
     ContactError,
     ContactsOptions,
@@ -32,18 +32,11 @@ from service.uploads.report import (
     mask_phone,
 )
 from service.uploads.rows import is_text
-from service.uploads.tables import RowError, Table
+from service.uploads.tables import SHEET_REMEDY, RowError, Table, is_sheet_error
 from service.uploads.workbooks import Conversion, bound_process, convert_workbook
 from service.uploads.writers import PartWriter, RejectedWriter
 
 PROGRESS_ROWS = 20_000
-_DAY = re.compile(
-    r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d"
-    r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:19|20)\d\d"
-    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])",
-    re.ASCII,
-)
-"""A day in eight digits, which is a phone in some countries."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -117,10 +110,10 @@ class _Check:
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
         is_broken = "csv" in self._report.error_kinds
         self._report.is_refused = is_broken or (options.invalid == "reject" and self._report.error_count > 0)
-        if 2 * self._days > self._rows:
+        if self._days and 2 * self._days >= self._rows:
             name = table.names[table.phone_at]
             raise InvalidRequestError(
-                f"file: most cells of the column {name!r} may be days, such as 28112026: send phone_column=NAME for "
+                f"file: half or more cells of the column {name!r} may be days, such as 28112026: send phone_column=NAME for "
                 "another column, or write the phones with + and the country code"
             )
         if not self._report.is_refused:
@@ -175,13 +168,13 @@ class _Check:
         if "\x00" in text or not is_text(text):
             raise self._explain_characters(row)
         cell = row[table.phone_at].strip()
-        self._days += len(cell) == 8 and _DAY.fullmatch(cell) is not None
+        self._days += cell[:1] != "+" and may_be_day(cell)
         try:
             phone = normalise_phone(cell, self._options.region, is_stated=self._options.is_region_stated)
         except PhoneError as error:
-            raise RowError(
-                error.kind, error.problem, error.remedy, table.names[table.phone_at], mask_phone(cell)
-            ) from error
+            remedy = SHEET_REMEDY if is_sheet_error(cell) else error.remedy
+            name = table.names[table.phone_at]
+            raise RowError(error.kind, error.problem, remedy, name, mask_phone(cell)) from error
         first_line = self._first_lines.setdefault(int(phone), table.line)
         is_new = first_line == table.line or self._accept_duplicate(first_line, phone)
         row[table.phone_at] = phone

@@ -23,8 +23,12 @@ from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, Cont
 from service.uploads.rows import Rows
 
 MAX_NOTE_CELLS = 2
-_SHEET_ERROR = re.compile(r"#¡?[\w/]{1,20}[!?]|#N/A|#NV|#N/D|#{2,}")
+_SHEET_ERROR = re.compile(
+    r"#[¡¿]?[\w/.]{1,30}[!?]|#{2,}|ERR:5[0-9]{2}|#(?:N/A|N/V|N/B|N/D|N/F|NV|Н/Д|I/T|YOK|Δ/Υ|PUUTTUU|SAKNAS|HIÁNYZIK"
+    r"|NENÍ_K_DISPOZICI|NEDOSTUPNÝ|GETTING_DATA|DATEN_ABRUFEN|CHARGEMENT_DONNEES|OBTENIENDO_DATOS)"
+)
 """A failed formula, in any language and in capitals, or a number that its column was too narrow for."""
+SHEET_REMEDY = "correct the cell's formula, its format or the width of its column, and export again"
 EMPTY_WORDS = frozenset({
     "NULL", "null", "(null)", "<null>", "[NULL]", "\\N", "NaN", "nan", "None", "<NA>", "NaT", "N/A", "n/a", "undefined",
 })  # fmt: skip
@@ -41,6 +45,13 @@ class RowError(Exception):
         self.remedy = remedy
         self.column = column
         self.value = value
+
+
+def is_sheet_error(cell: str) -> bool:
+    """Whether a cell holds what a spreadsheet shows where there is no value: ``#REF!``, ``####``, ``Err:502``."""
+    text = cell.strip()
+    is_shouted = text == text.upper() or text.startswith("Err:")
+    return is_shouted and _SHEET_ERROR.fullmatch(text.upper()) is not None
 
 
 class Table:
@@ -113,7 +124,7 @@ class Table:
                     "name the column in the header, or remove the cell",
                 )  # fmt: skip
         kept = row if len(self._kept) == self._width else [row[at] for at in self._kept]
-        if "#" in self.text:
+        if "#" in self.text or "Err:" in self.text:
             self._refuse_sheet_errors(kept)
         if not EMPTY_WORDS.isdisjoint(kept):
             self._note_empty_words(kept)
@@ -175,12 +186,9 @@ class Table:
 
     def _refuse_sheet_errors(self, row: list[str]) -> None:
         for at, cell in enumerate(row):
-            is_error = _SHEET_ERROR.fullmatch(cell.strip()) and cell == cell.upper()
-            if is_error and at != self.phone_at:  # there it is no phone
-                raise RowError(
-                    "sheet_error", "holds an error of a spreadsheet instead of a value",
-                    "correct the cell's formula or width, and export again", self.names[at], cell.strip()[:20],
-                )  # fmt: skip
+            if at != self.phone_at and is_sheet_error(cell):  # there it is no phone
+                problem = "holds an error of a spreadsheet instead of a value"
+                raise RowError("sheet_error", problem, SHEET_REMEDY, self.names[at], cell.strip()[:20])
 
     def _note_empty_words(self, row: list[str]) -> None:
         for name, cell in zip(self.names, row, strict=True):

@@ -6,21 +6,21 @@ more of a member than the archive's directory declares.
 
 import csv
 import itertools
-import re
 import resource
 import signal
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
 import msgspec
 
 from service.counts import count
 from service.errors import InvalidRequestError
-from service.uploads.number_formats import show_number
+from service.uploads.number_formats import show_duration, show_number, show_text, shows_digits
 
 MAX_SHEET_BYTES = 2**30
 MAX_OTHER_BYTES = 200 * 2**20
@@ -28,16 +28,12 @@ MAX_OTHER_BYTES = 200 * 2**20
 PROGRESS_ROWS = 20_000
 MAX_MEMORY_BYTES = 2**30
 MAX_SECONDS = 120
-_COUNTED = re.compile(
-    rb'(<(?:\w+:)?row\b[^>]*?\bhidden="(?:1|true)")'
-    rb'|(<(?:\w+:)?col\b[^>]*?\bhidden="(?:1|true)")'
-    rb"|(<(?:\w+:)?mergeCell\b)"
-    rb'|(<(?:\w+:)?c\b(?![^>]*\bt="str")[^>]*>\s*<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*'
-    rb"(?:<(?:\w+:)?v>\s*</(?:\w+:)?v>|<(?:\w+:)?v\s*/>)?\s*</(?:\w+:)?c>)"
-)
-"""Hidden rows, hidden columns, merged cells, and formulas without the value that they had when the sheet was saved."""
-_LONGEST = 2**15
-"""Bytes of one of these."""
+MAX_ROWS = 2**20
+"""Of a sheet, in any spreadsheet."""
+_TRUE = frozenset({"1", "true"})
+MAX_CSV_BYTES = 100 * 2**20
+MAX_CSV_GROWTH = 10
+"""A sheet's CSV is longer than both only where few bytes stand for many empty cells, or one text for many cells."""
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -102,26 +98,33 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
     if others and not task.sheet:
         number = len(others) + 1
         notes.append(f"The workbook has {number} sheets; {sheet.title!r} is read. For another, send sheet=NAME")
-    rows, columns, merged, formulas = _count_in_sheet(task.path, sheet)
-    if formulas:
+    counted = _Counted()
+    with zipfile.ZipFile(task.path) as archive, archive.open(sheet._worksheet_path) as member:
+        counted.read(member)
+        size = archive.getinfo(sheet._worksheet_path).file_size
+    if counted.formulas:
         raise InvalidRequestError(
-            f"file: the sheet {sheet.title!r} has {count(formulas, 'formula')} without a value: open the workbook in a "
-            "spreadsheet, and save it"
+            f"file: the sheet {sheet.title!r} has {count(counted.formulas, 'formula')} without a value: open the "
+            "workbook in a spreadsheet, and save it"
         )
-    if rows:
-        hidden = count(rows, "hidden row")
+    if counted.rows or counted.hides_rows:
+        hidden = "hidden rows" if counted.hides_rows else count(counted.rows, "hidden row")
         notes.append(
             f"The sheet has {hidden}, read like the others: delete what a filter has hidden, if it is not meant"
         )
-    if columns:
+    if counted.columns:
         notes.append("The sheet has hidden columns, read like the others: delete them, if they are not meant")
-    if merged:
-        areas = count(merged, "merged cell")
+    if counted.merged:
+        areas = count(counted.merged, "merged cell")
         notes.append(f"The sheet has {areas}: their text is read in the first cell of each alone")
     sheet.reset_dimensions()  # what the file claims may be wrong
+    # The library's choice, without the formats that show digits.
+    formats = [_find_format(book, style) for style in book._cell_styles]
+    book._date_formats = {at for at in book._date_formats if not shows_digits(formats[at])}
     with Path(task.target).open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target, lineterminator="\n")
         width = 0
+        rest = min(max(MAX_CSV_BYTES, MAX_CSV_GROWTH * size), MAX_SHEET_BYTES)
         for number, cells in enumerate(_list_rows(sheet), start=1):
             if number % PROGRESS_ROWS == 0:
                 on_progress(number)
@@ -129,8 +132,16 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
             while row and not row[-1]:
                 row.pop()
             width = width or len(row)
-            # A line without a cell would be no row of its own for a reader of CSV.
-            writer.writerow(row + [""] * (max(width, 1) - len(row)))
+            if row:
+                row += [""] * (width - len(row))
+            rest -= len(row) + sum(map(len, row)) + 1
+            if rest < 0:
+                raise InvalidRequestError(
+                    "file: is an Excel workbook whose sheet has far more empty or repeated cells than others: delete "
+                    "what is not needed, or save the sheet as CSV UTF-8"
+                )
+            # A blank line is a row for the reader: see Rows.
+            writer.writerow(row) if row else target.write("\n")
     return notes
 
 
@@ -148,18 +159,78 @@ def _choose_sheet(book: Any, name: str) -> Any:
     return visible[0]
 
 
-def _count_in_sheet(path: str, sheet: Any) -> list[int]:
-    """What the library does not show, in the order of ``_COUNTED``."""
-    counts, rest = [0] * _COUNTED.groups, b""
-    with zipfile.ZipFile(path) as archive, archive.open(sheet._worksheet_path) as member:
-        while chunk := member.read(2**20):
-            text = rest + chunk
-            begin = max(0, len(text) - _LONGEST)
-            for match in _COUNTED.finditer(text):
-                counts[(match.lastindex or 1) - 1] += 1
-                begin = max(begin, match.end())
-            rest = text[begin:]
-    return counts
+class _Counted:
+    """What the library does not show of a sheet: hidden rows and columns, merged cells, and formulas without the value
+    that they had when the sheet was saved. Refuses rows that the library would leave out or never finish."""
+
+    def __init__(self) -> None:
+        self.rows = self.columns = self.merged = self.formulas = 0
+        self.hides_rows = False
+        """Whether all rows without a height are hidden."""
+        self._row = 0
+        self._is_text = self._is_formula = self._has_value = self._is_extension = False
+        self._parser = parser = expat.ParserCreate()
+        parser.StartElementHandler = self._start
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+
+    def read(self, member: Any) -> None:
+        self._parser.ParseFile(member)
+        self._end_cell()
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        kind = name.rpartition(":")[2]
+        if self._is_formula:
+            self._parser.CharacterDataHandler = None
+        if kind == "c":
+            self._end_cell()
+            self._is_text = attributes.get("t") == "str"
+            self._has_value = self._is_extension = False
+        elif kind == "f":
+            self._is_formula = not self._is_extension
+        elif kind == "v":
+            if self._is_formula:
+                self._has_value = self._has_value or self._is_text  # a text may be empty
+                self._parser.CharacterDataHandler = self._read_value
+        elif kind == "row":
+            self._end_cell()
+            self._count_row(attributes)
+        elif kind == "col":
+            self.columns += _is_hidden(attributes, "width")
+        elif kind == "sheetFormatPr":
+            self.hides_rows = attributes.get("zeroHeight") in _TRUE
+            self.columns += _is_hidden(attributes, "defaultColWidth")
+        elif kind == "mergeCell":
+            self.merged += 1
+        elif kind == "extLst":
+            self._end_cell()
+            self._is_extension = True  # its formulas are of other things than cells
+
+    def _read_value(self, text: str) -> None:
+        self._has_value = self._has_value or bool(text.strip())
+
+    def _end_cell(self) -> None:
+        self.formulas += self._is_formula and not self._has_value
+        self._is_formula = False
+
+    def _count_row(self, attributes: dict[str, str]) -> None:
+        number = int(attributes.get("r", self._row + 1))
+        if number > MAX_ROWS:
+            raise InvalidRequestError(
+                f"file: is an Excel workbook with a row beyond the last one of a sheet, {MAX_ROWS}: delete it, or save "
+                "the sheet as CSV UTF-8"
+            )
+        if number <= self._row:
+            raise ValueError(number)  # the library would leave the row out
+        self._row = number
+        self.rows += _is_hidden(attributes, "ht")
+
+
+def _is_hidden(attributes: dict[str, str], size: str) -> bool:
+    return attributes.get("hidden") in _TRUE or (size in attributes and float(attributes[size]) == 0)
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise ValueError  # no spreadsheet writes one; its entities unpack without end
 
 
 def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
@@ -174,6 +245,16 @@ def _list_rows(sheet: Any) -> Iterator[tuple[Any, ...]]:
         yield cells
 
 
+def _find_format(book: Any, style: Any) -> str:
+    from openpyxl.styles.numbers import BUILTIN_FORMATS, BUILTIN_FORMATS_MAX_SIZE
+
+    at = style.numFmtId
+    custom = book._number_formats
+    if at < BUILTIN_FORMATS_MAX_SIZE:
+        return BUILTIN_FORMATS.get(at, "General")
+    return custom[at - BUILTIN_FORMATS_MAX_SIZE] if at - BUILTIN_FORMATS_MAX_SIZE < len(custom) else "General"
+
+
 def _show(cell: Any) -> str:
     """A cell as a spreadsheet shows it."""
     from openpyxl.utils.escape import unescape
@@ -183,11 +264,16 @@ def _show(cell: Any) -> str:
         return str(value).upper()
     if isinstance(value, int | float):
         return show_number(value, cell.number_format or "")
+    if isinstance(value, timedelta):
+        return show_duration(value, cell.number_format or "")
     if isinstance(value, datetime):
         is_day = value.time() == time()
         return value.date().isoformat() if is_day else value.isoformat(" ", "seconds" if value.second else "minutes")
     if isinstance(value, time):
         return value.isoformat("seconds" if value.second else "minutes")
-    text = "" if value is None else str(value)  # a text, a date or a duration
+    if value is None:
+        return ""
+    text = str(value)  # a text or a date
     text = unescape(text) if "_x" in text else text
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return show_text(text, cell.number_format or "") if cell.data_type == "s" else text

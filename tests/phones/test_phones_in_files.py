@@ -1,5 +1,7 @@
 """Phones in files: read as they are written, never guessed into somebody else's number."""
 
+import random
+
 import phonenumbers
 import pytest
 from hypothesis import assume, given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from service.phones.parsing import E164, PhoneError, normalise_phone
 from service.phones.plans import find_origin, split_code
+from tests.phones.numbers import valid_number
 
 ASHA = "+919876543210"
 EXAMPLES = sorted(
@@ -48,7 +51,9 @@ def test_the_country_of_a_number_is_the_librarys(value: str) -> None:
         "+91 (98765) 43210", "+91\u00a098765\u202f43210", "\u202a+919876543210\u202c", "\ufeff+91\u200b9876543210",
         "+919876543210\ufe0f", "\u2068+919876543210\u2069", "+९१९८७६५४३२१०", "＋９１９８７６５４３２１０",
         "00919876543210", "0091 98765 43210", "9876543210", "09876543210", "098765 43210", "919876543210",
-        "0919876543210", "98765‑43210",
+        "0919876543210", "98765‑43210", "p:+919876543210", "whatsapp:+919876543210", "mobile: +91 98765 43210",
+        "Mobile No.: +919876543210", "Téléphone : +919876543210", "+91 98765 43210 (WhatsApp)", "9876543210 (home)",
+        "p:+919876543210 (Asha, at work)", " " * 30_000 + "+919876543210" + " " * 30_000, "+𝟗𝟏𝟗𝟖𝟕𝟔𝟓𝟒𝟑𝟐𝟏𝟎",
         "+91–98765–43210", "(+91) 98765 43210", "+91(0)9876543210", " +919876543210\t",
     ],
 )  # fmt: skip
@@ -83,7 +88,14 @@ def test_one_person_is_read_however_a_file_writes_the_number(written: str) -> No
         ("415-555-0123", "phone_unused"), ("702-555-0199", "phone_unused"), ("+91 98765 43210 (2)", "phone_extension"),
         ("+919876543210 1", "phone_extension"), ("+91 98765-43210-12", "phone_extension"),
         ("call me", "phone_unreadable"), ("98765abcde", "phone_unreadable"), ("asha@example.com", "phone_unreadable"),
-        ("Mobile: +919876543210", "phone_unreadable"), ("1200.50", "phone_unreadable"), ("₹1200", "phone_unreadable"),
+        ("Mobile 2: +919876543210", "phone_unreadable"), ("Fax: +919876543210", "phone_unreadable"),
+        ("+919876543210 (Fax)", "phone_unreadable"), ("Mobile: 9876543210", "phone_unreadable"),
+        ("+91987654321¹", "phone_unreadable"), ("+9198765432①0", "phone_unreadable"),
+        ("²9876543210", "phone_unreadable"), ("+919876543210⑴", "phone_unreadable"), ("98765½43210", "phone_unreadable"),
+        ("+49 30 1234567 (2)", "phone_extension"), ("+49 30 1234567 (ext. 2)", "phone_extension"),
+        ("+91 9876543210(2x)", "phone_extension"), ("98765 (43210)", "phone_extension"),
+        ("+919876543210" + " " * 100 + "1", "phone_unreadable"), ("9" * 101, "phone_unreadable"),
+        ("1200.50", "phone_unreadable"), ("₹1200", "phone_unreadable"),
     ],
 )  # fmt: skip
 def test_what_is_not_one_number_is_refused_even_with_a_region(written: str, kind: str) -> None:
@@ -181,3 +193,40 @@ def test_a_number_is_read_only_from_digits_that_blanks_hyphens_and_parentheses_j
     if not core.lstrip("(").startswith(("+", "00")):
         assert find_origin(phone).is_valid or is_stated
         assert phone.startswith(f"+{phonenumbers.country_code_for_region(region)}")
+
+
+WITH_TRUNK_PREFIX = ("IN", "DE", "GB", "AU", "FR", "BR", "ZA", "JP", "RU")
+WITHOUT = ("DK", "NO", "SG", "EE", "IS")
+
+
+@pytest.mark.parametrize("region", WITH_TRUNK_PREFIX)
+def test_few_digits_are_no_number_of_a_guessed_country_that_has_a_trunk_prefix(region: str) -> None:
+    dice = random.Random(region)
+    trunk = "8" if region == "RU" else "0"
+    for _ in range(2000):
+        written = str(dice.randint(1000, 9_999_999))
+        if not written.startswith(trunk):
+            with pytest.raises(PhoneError):
+                normalise_phone(written, region)
+
+
+def test_few_digits_are_a_number_behind_a_plus_a_trunk_prefix_or_a_region_for_the_file() -> None:
+    assert normalise_phone("030 5301", "DE") == "+49305301"
+    assert normalise_phone("+49 305301", "DE") == "+49305301"
+    assert normalise_phone("305301", "DE", is_stated=True) == "+49305301"
+    with pytest.raises(PhoneError, match="phone_unused") as refused:
+        normalise_phone("305301", "DE")
+    assert "with the 0 that is dialled" in refused.value.remedy
+
+
+@pytest.mark.parametrize("region", WITHOUT)
+def test_short_national_numbers_are_read_where_no_trunk_prefix_exists(region: str) -> None:
+    dice = random.Random(region)
+    for _ in range(200):
+        number = valid_number(region, dice)
+        national = phonenumbers.national_significant_number(number)
+        e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+        try:
+            assert normalise_phone(national, region) == e164
+        except PhoneError as error:
+            assert error.kind == "phone_ambiguous"  # it begins with the country code

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from service.errors import InvalidRequestError
 from service.uploads.checking import Message
 from service.uploads.kinds import is_workbook
-from service.uploads.number_formats import show_number
+from service.uploads.number_formats import show_number, show_text
 from service.uploads.report import ContactsOptions
 from service.uploads.workbooks import Conversion, convert_workbook
 from tests.uploads.checked import check
@@ -52,7 +52,7 @@ def test_cells_of_a_workbook_are_written_as_a_person_sees_them(tmp_path: Path) -
         "a_x000D_b": "a\nb", "a_x005F_x000D_b": "a_x000D_b",
     }  # fmt: skip
     rows, notes = convert(save(tmp_path / "a.xlsx", [["header"], *([value] for value in cells), [True], [None], [5]]))
-    assert rows == [["header"], *([text] for text in cells.values()), ["TRUE"], [""], ["5"]]
+    assert rows == [["header"], *([text] for text in cells.values()), ["TRUE"], [], ["5"]]
     assert notes == []
 
 
@@ -63,19 +63,49 @@ FORMATS: list[tuple[float, str, str]] = [
     (919876543210, "#,##0", "919876543210"), (919876543210, "0.00E+00", "919876543210"),
     (919876543210, "0", "919876543210"),
     (5551234567, "(###) ###-####", "(555) 123-4567"), (123456789, "000-00-0000", "123-45-6789"),
-    (5551234567, "[<=9999999]###-####;(###) ###-####", "5551234567"), (9876543, "0000000000", "0009876543"),
+    (5551234567, "[<=9999999]###-####;(###) ###-####", "(555) 123-4567"), (9876543, "0000000000", "0009876543"),
     (29000.456, "#,##0.00", "29000.46"), (29000, "#,##0.00", "29000.00"), (12.7, "0", "13"), (1.005, "0.00", "1.01"),
     (29000, '_("$"* #,##0.00_);_("$"* \\(#,##0.00\\);_("$"* "-"??_)', "$29000.00"),
     (29000, r"#,##0\ [$€-407]", "29000 €"),
     (-29000, '_("$"* #,##0_);_("$"* \\(#,##0\\)', "$(29000)"), (-5, "#,##0;[Red]-#,##0", "-5"), (-5, "0", "-5"),
-    (1, "0.##", "1"), (1.5, "0.##", "1.5"), (0.5, "#.0", ".5"), (3.5, "# ?/?", "3.5"), (1e6, '0.0,,"M"', "1000000"),
-    (5, ";;;", "5"), (5, '"a', "5"), (0.30000000000000004, "General", "0.3"), (41, "@", "41"), (41, "[h]:mm", "41"),
+    (1, "0.##", "1"), (1.5, "0.##", "1.5"), (0.5, "#.0", ".5"), (3.5, "# ?/?", "3.5"), (1e6, '0.0,,"M"', "1.0M"),
+    (5, ";;;", ""), (5, '"a', '"a'), (0.30000000000000004, "General", "0.3"), (41, "@", "41"), (41, "[h]:mm", "41"),
+    (8012345678, r"\+1\ \(000\)\ 000\-0000", "+1 (801) 234-5678"), (8012345678, "+1 (000) 000-0000", "+1 (801) 234-5678"),
+    (9876543210, "+9100000", "+919876543210"), (9876543210, '"+91 "00000 00000', "+91 98765 43210"),
+    (5551234, r"[<=9999999]###\-####;\(###\)\ ###\-####", "555-1234"), (5551234567, r"[<=9999999]###\-####;\(###\)\ ###\-####", "(555) 123-4567"),
+    (5, "[>5]0;0.0", "5.0"), (5, "[>=5]0;0.0", "5"), (5, "[<5]0;0.0", "5.0"), (5, "[=5]0;0.0", "5"), (5, "[<>5]0;0.0", "5.0"),
+    (0, '[=0]"none";[=1]"one";0" of them"', "none"), (1, '[=0]"none";[=1]"one";0" of them"', "one"),
+    (2, '[=0]"none";[=1]"one";0" of them"', "2 of them"), (-5, "[<100]0;0.0", "-5"), (-5, "[<0](0);0", "(5)"),
+    (919876543210, '"+"General', "+919876543210"), (-5, 'General;"minus "General', "minus 5"), (5, "Standard", "5"),
+    (1500, "0,", "2"), (1_500_000, "0.0,", "1500.0"), (12_345_678, "#,##0,", "12346"), (1_250_000, "0.00,,", "1.25"),
+    (1, '"Yes";"Yes";"No"', "Yes"), (-1, '"Yes";"Yes";"No"', "Yes"), (0, '"Yes";"Yes";"No"', "No"), (7, '"x"', "x"),
+    (0, "0;-0;;@", ""), (-3, "0;-0;;@", "-3"), (3, "0;-0;;@", "3"), (-3, "0;", ""),
+    (29000, "#,##0 kr", "29000 kr"), (29000, "Rs. #,##0", "Rs. 29000"), (29000, "#,##0/-", "29000/-"),
+    (5, '"Due; day "0', "Due; day 5"), (919876543210, '"+"0.00E+00', "+919876543210"), (1.5, "0.0E+0", "1.5"),
+    (919876543210, "# ?/?", "#FORMAT!"), (919876543210, '"+1" # ??/100', "#FORMAT!"), (-1_000_000, "# ?/?", "#FORMAT!"),
+    (999_999, "# ?/?", "999999"), (919876543210, "[DBNum1]0", "#FORMAT!"), (919876543210, "[>1e9]0", "#FORMAT!"),
+    (919876543210, "[<5]0", "#FORMAT!"), (919876543210, "0" + '"a"' * 90, "#FORMAT!"), (5, "_a" * 200 + '"', "5"),
+    (1e20, "General", "100000000000000000000"), (10**20, "General", "100000000000000000000"), (1e20, "0.00", "1" + "0" * 20 + ".00"),
+    (1.5e300, "0", "15" + "0" * 299), (123456789012345678, "General", "123456789012345678"), (12.5, ".00", "12.50"),
+    (1e-20, "General", "0.00000000000000000001"), (-0.0, "General", "0"), (5, "0.0.0", "5.0.0"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("value", "number_format", "shown"), FORMATS)
 def test_a_number_is_shown_by_its_format_with_all_its_digits(value: float, number_format: str, shown: str) -> None:
     assert show_number(value, number_format) == shown
+
+
+TEXTS = [
+    ("Rao", '"Mr. "@', "Mr. Rao"), ("Rao", '0;-0;0;"Mr. "@', "Mr. Rao"), ("Rao", ";;;", ""), ("Rao", "0;-0;;@", "Rao"),
+    ("Rao", "0;-0", "Rao"), ("Rao", "General", "Rao"), ("Rao", '0;0;0;"a text"', "a text"), ("9876543210", '"+91"@', "+919876543210"),
+    ("Rao", "# ?/?", "Rao"), ("Rao", "[h]:mm", "Rao"), ("Rao", '0;"Mr. "@', "Mr. Rao"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "number_format", "shown"), TEXTS)
+def test_a_text_is_shown_by_the_formats_section_for_texts(text: str, number_format: str, shown: str) -> None:
+    assert show_text(text, number_format) == shown
 
 
 @settings(deadline=None, derandomize=True, max_examples=300)
@@ -101,6 +131,20 @@ def test_no_format_fails(value: float, number_format: str) -> None:
     assert isinstance(show_number(value, number_format), str)
 
 
+WITHOUT_VALUE = [
+    b'<c r="B1"><f>A1</f></c>', b'<c r="B1" t="str"><f>A1</f></c>', b'<c r="B1"><f><![CDATA[A1]]></f></c>',
+    b'<c r="B1"><f>A1</f><!-- v --></c>', b'<c r="B1"><!-- a --><f>A1<!-- b --></f><v></v></c>', b'<c r="B1"><f/></c>',
+    b'<c r="B1"><f>A1</f><extLst><ext uri="u"><v>5</v></ext></extLst></c>', b"<c r='B1' t='n'><f t='shared' si='0'/><v/></c>",
+    b'<c r="B1"><f>A1</f><v>\n</v></c>', b'<c r="B1"><f>A1</f><v><!-- 5 --></v></c>', b'<c r="B1" t="b"><f>A1</f></c>',
+    b'<x:c xmlns:x="http://schemas.openxmlformats.org/spreadsheetml/2006/main" r="B1"><x:f>A1</x:f></x:c>',
+]  # fmt: skip
+WITH_VALUE = {
+    b'<c r="B1"><f>A1</f><v><![CDATA[5]]></v></c>': "5", b'<c r="B1" t="str"><f>A1</f><v>x</v></c>': "x",
+    b'<c r="B1" t="str"><f>A1</f><v/></c>': "", b'<c r="B1"><f>A1</f><v>5</v><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "5",
+    b'<c r="B1"><!-- <f> --><v>5</v></c>': "5",
+}  # fmt: skip
+
+
 def test_a_workbook_whose_formulas_were_never_calculated_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.xlsx", [["customer_phone", "due"], [ASHA, "=1+1"], [RAVI, 5]])
     with pytest.raises(InvalidRequestError, match="'Sheet' has 1 formula without a value: open the workbook"):
@@ -108,6 +152,13 @@ def test_a_workbook_whose_formulas_were_never_calculated_is_refused(tmp_path: Pa
     cells = b"".join(b'<row r="%d"><c r="A%d"><f>1+1</f></c></row>' % (n, n) for n in range(1, 60_000))
     with pytest.raises(InvalidRequestError, match=r"has 59,999 formulas without a value"):
         convert(write_sheet(tmp_path / "b.xlsx", b"<sheetData>" + cells + b"</sheetData>"))
+    for cell in WITHOUT_VALUE:
+        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b'</row></sheetData>'
+        with pytest.raises(InvalidRequestError, match=r"has 1 formula without a value"):
+            convert(write_sheet(tmp_path / "d.xlsx", body))
+    for cell, shown in WITH_VALUE.items():
+        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b'</row></sheetData>'
+        assert convert(write_sheet(tmp_path / "e.xlsx", body)) == ([["1", shown] if shown else ["1"]], [])
     known = (
         b'<sheetData><row r="1"><c r="A1"><f>1+1</f><v>2</v></c><c r="B1" t="str"><f>x</f><v></v></c></row></sheetData>'
     )
@@ -122,6 +173,78 @@ def test_hidden_columns_are_reported(tmp_path: Path) -> None:
     assert convert(tmp_path / "a.xlsx")[1] == [
         "The sheet has hidden columns, read like the others: delete them, if they are not meant"
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "row", "note"),
+    [
+        (b"", b'<row r="2" hidden="1">', "1 hidden row,"), (b"", b"<row r='2' hidden='1'>", "1 hidden row,"),
+        (b"", b'<row hidden = "true" r="2">', "1 hidden row,"), (b"", b'<row r="2" ht="0" customHeight="1">', "1 hidden row,"),
+        (b"", b"<row r='2' ht='0.0'>", "1 hidden row,"), (b'<sheetFormatPr zeroHeight="1"/>', b'<row r="2">', "hidden rows,"),
+        (b"<cols><col min='1' max='1' hidden='1'/></cols>", b'<row r="2">', "hidden columns,"),
+        (b'<cols><col min="1" max="1" width="0"/></cols>', b'<row r="2">', "hidden columns,"),
+        (b'<sheetFormatPr defaultColWidth="0"/>', b'<row r="2">', "hidden columns,"),
+        (b'<sheetFormatPr zeroHeight="0"/><cols><col min="1" max="1" width="9" hidden="0"/></cols>',
+         b'<row r="2" ht="10" hidden="false" spans="1:1">', ""),
+    ],
+)  # fmt: skip
+def test_what_is_hidden_is_reported_however_it_is_written(tmp_path: Path, before: bytes, row: bytes, note: str) -> None:
+    cells = b'<sheetData><row r="1"><c r="A1"><v>1</v></c></row>' + row + b'<c r="A2"><v>2</v></c></row></sheetData>'
+    rows, notes = convert(write_sheet(tmp_path / "a.xlsx", before + cells))
+    assert rows == [["1"], ["2"]]
+    assert [one.split(" read like")[0] for one in notes] == ([f"The sheet has {note}"] if note else [])
+
+
+def test_rows_beyond_the_last_one_of_a_sheet_are_refused(tmp_path: Path) -> None:
+    for rows in (b'<row r="20000000"><c><v>1</v></c></row>', b'<row r="1048576"/><row><c><v>1</v></c></row>'):
+        with pytest.raises(InvalidRequestError, match="a row beyond the last one of a sheet, 1048576"):
+            convert(write_sheet(tmp_path / "a.xlsx", b"<sheetData>" + rows + b"</sheetData>"))
+    assert not (tmp_path / "a.out").exists()
+
+
+def test_rows_that_do_not_follow_each_other_are_refused_since_some_would_be_left_out(tmp_path: Path) -> None:
+    for second in (b"1", b"2"):
+        body = b'<sheetData><row r="2"><c r="A2"><v>1</v></c></row><row r="%s"><c><v>1</v></c></row></sheetData>' % second
+        with pytest.raises(InvalidRequestError, match="cannot be read"):
+            convert(write_sheet(tmp_path / "a.xlsx", body))
+
+
+def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
+    body = (
+        b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c><c r="XFD1"><v>1</v></c></row>'
+        b'<row r="1048576"><c r="A1048576"><v>5</v></c></row></sheetData>'
+    )
+    path = write_sheet(tmp_path / "a.xlsx", body)
+    convert(path)
+    assert path.with_suffix(".out").stat().st_size < 2**20 + 3 * 2**14
+    with pytest.raises(InvalidRequestError, match="file: no row is left|line 1048576") as refused:
+        report, _, _ = check(path.with_suffix(".out").read_bytes(), ContactsOptions(counts_rows=True))
+        raise InvalidRequestError(str(report.errors[0]))
+    assert "line 1048576" in refused.value.message
+
+
+def test_a_sheet_whose_csv_would_be_far_longer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.uploads.workbooks.MAX_CSV_BYTES", 2**16)
+    rows = b"".join(b'<row r="%d"><c r="XFD%d"><v>1</v></c></row>' % (number, number) for number in range(1, 100))
+    with pytest.raises(InvalidRequestError, match="far more empty or repeated cells"):
+        convert(write_sheet(tmp_path / "a.xlsx", b"<sheetData>" + rows + b"</sheetData>"))
+    assert (tmp_path / "a.out").stat().st_size < 2**18
+
+
+def test_numbers_whose_format_has_letters_of_dates_are_numbers_and_durations_are_shown_in_hours(tmp_path: Path) -> None:
+    cells: list[tuple[Any, str, str]] = [
+        (29000, "Rs. #,##0", "Rs. 29000"), (919876543210, "Rs. 0", "Rs. 919876543210"), (5, '"Due; day "0', "Due; day 5"),
+        (46354, "Standard", "46354"), (0.5, "# days", "1 days"), (7, '0" d";[Red]-0" d"', "7 d"), (29000, "#,##0 SEK", "29000 SEK"),
+        (1.5, "[h]:mm", "36:00"), (1.5, "[hh]:mm:ss", "36:00:00"), (0.5, "[mm]", "720"), (0.25, "[m]:ss", "360:00"),
+        (0.001, "[s]", "86"), (0.05, "[hh]:mm", "01:12"), (-0.5, "[h]:mm", "-12:00"),
+        (46354, "yyyy-mm-dd", "2026-11-28"), (46354, "d mmm yy", "2026-11-28"), (0.5, "hh:mm:ss.000", "12:00"),
+        (46354.5, "dd/mm/yyyy hh:mm", "2026-11-28 12:00"), (46354, "[$-409]d-mmm-yy;@", "2026-11-28"),
+        ("Rao", '"Mr. "@', "Mr. Rao"), (919876543210, "# ?/?", "#FORMAT!"), (1e20, "General", "1" + "0" * 20),
+        (1e20, "yyyy", "#VALUE!"),
+    ]  # fmt: skip
+    formats = {f"A{at}": number_format for at, (_, number_format, _) in enumerate(cells, start=1)}
+    rows, _ = convert(save(tmp_path / "a.xlsx", [[value] for value, _, _ in cells], formats))
+    assert rows == [[shown] for _, _, shown in cells]
 
 
 def test_a_sheet_is_chosen_by_name_and_hidden_rows_and_other_sheets_are_reported(tmp_path: Path) -> None:
@@ -157,7 +280,7 @@ def test_a_sheet_is_chosen_by_name_and_hidden_rows_and_other_sheets_are_reported
 def test_any_texts_of_a_workbook_read_back(tmp_path_factory: pytest.TempPathFactory, table: list[list[str]]) -> None:
     path = tmp_path_factory.mktemp("book") / "a.xlsx"
     rows = [["a", "b"], *table, ["end", "end"]]
-    assert convert(save(path, rows))[0] == [row if any(row) else ["", ""] for row in rows]
+    assert convert(save(path, rows))[0] == [row if any(row) else [] for row in rows]
 
 
 def write_archive(path: Path, members: dict[str, bytes]) -> Path:

@@ -9,11 +9,12 @@ from tests.uploads.sampling import phones_of
 WRONG = [
     "+91 98765-43210/11", "14155550100", "28-11-2026", "560001 080", "(555) 123-4567", "+919876543210.5", "98765.43210",
     "98765,43210", "9876543210; 9876543211", "+919876543210 / +919876543211", "9.19877E+11", "N/A", "0", "-", "1200.50",
-    "Mobile: +919876543210", "9876543210 ext 5", "9876543210 or 9876543211", "12345678", "987654321", "98765432100",
+    "Fax: +919876543210", "9876543210 ext 5", "+91987654321¹", "+91 9876543210 (2)", "9876543210 (2)", "9876543210 or 9876543211", "12345678", "987654321", "98765432100",
 ]  # fmt: skip
 RIGHT = {
     "+919876543201.0": "+919876543201", "919876543202.0": "+919876543202", "9876543203": "+919876543203",
     "'+919876543204": "+919876543204", '"=""+919876543205"""': "+919876543205", "tel:+91 98765 43206": "+919876543206",
+    "p:+919876543207": "+919876543207", "mobile: +919876543208 (WhatsApp)": "+919876543208",
     "+14155550100": "+14155550100", "+15551234567": "+15551234567",
 }  # fmt: skip
 
@@ -36,5 +37,5 @@ async def test_only_the_right_numbers_of_a_file_are_called(start_service: StartS
     async with connect_provider(start_service, OUTCOMES_DEFAULT_REGION="IN") as (service, sandbox):
         answer = (await upload(service, content, invalid="skip")).json()["data"]
         assert phones_of(sandbox, answer["id"]) == list(RIGHT.values())
-        assert answer["file"]["countries"] == {"IN": 6, "US": 1, "+1": 1}
+        assert answer["file"]["countries"] == {"IN": 8, "US": 1, "+1": 1}
         assert (answer["file"]["unlikely"], answer["file"]["skipped"]) == (1, len(WRONG))

@@ -272,5 +272,6 @@ def _time_zone(environ: Mapping[str, str], name: str, default: str) -> str:
 def _region(environ: Mapping[str, str], name: str) -> str:
     value = _text(environ, name).upper()
     if value and value not in SUPPORTED_REGIONS:
-        raise ConfigurationError(f"{name} takes a country's two letters such as IN, or nothing, not {value!r}")
+        meant = "; the United Kingdom is GB" if value == "UK" else ""
+        raise ConfigurationError(f"{name} takes a country's two letters such as IN, or nothing, not {value!r}{meant}")
     return value

@@ -208,9 +208,10 @@ def _read_file(path: Path) -> _TargetsFile:
 def _read_region(name: str, table: _TargetTable) -> str | None:
     region = table.region.strip().upper() if table.region else None
     if region is not None and region not in SUPPORTED_REGIONS:
+        meant = "; the United Kingdom is GB" if region == "UK" else ""
         raise ConfigurationError(
             f"OUTCOMES_TARGETS_FILE: targets.{name}.region: must be a two-letter country code such as "
-            f"IN, not {table.region!r}"
+            f"IN, not {table.region!r}{meant}"
         )
     if region is not None and not table.agents:
         raise ConfigurationError(

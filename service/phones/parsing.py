@@ -111,7 +111,8 @@ def fold(text: str) -> str:
     """``text`` with digits, dashes and spaces of any script in ASCII, and without invisible characters."""
     if text.isascii():
         return text
-    return unicodedata.normalize("NFKC", text).translate(_FOLDED)
+    # First without combining characters: the time to order them grows with the square of their number.
+    return unicodedata.normalize("NFKC", text.translate(_FOLDED)).translate(_FOLDED)
 
 
 class _Folded(dict[int, str]):
@@ -120,6 +121,8 @@ class _Folded(dict[int, str]):
     def __missing__(self, point: int) -> str:
         character = chr(point)
         category = "" if point < 128 else unicodedata.category(character)
+        if unicodedata.combining(character):
+            category = "Mn"
         if category == "Nd":
             character = str(unicodedata.decimal(character))
         folded = self[point] = {"Pd": "-", "Zs": " ", "Cf": "", "Mn": ""}.get(category, character)

@@ -17,6 +17,7 @@ from service.uploads.kinds import is_workbook
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
 from service.uploads.rows import DELIMITERS, Dialect, Rows, find_stated_delimiter, is_text
 
+MAX_NORMALISED_CHARACTERS = 1000
 MAX_COLUMNS = 2000
 MAX_NAME_CHARACTERS = 500
 JOINERS = "\u200c\u200d"
@@ -222,11 +223,13 @@ def check_names(names: list[str], line: int, options: ContactsOptions) -> None:
 
 
 def clean(cell: str) -> str:
-    """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC."""
+    """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC if it could be a name."""
     if cell.isascii():
         return cell.strip()
     visible = "".join(one for one in cell if one in JOINERS or (unicodedata.category(one) != "Cf" and one != "\ufe0f"))
-    return unicodedata.normalize("NFC", visible).strip()
+    # The time to order combining characters grows with the square of their number.
+    is_short = len(visible) <= MAX_NORMALISED_CHARACTERS
+    return (unicodedata.normalize("NFC", visible) if is_short else visible).strip()
 
 
 def count_digits(text: str) -> int:

@@ -90,7 +90,9 @@ def show_duration(value: timedelta, number_format: str) -> str:
 @lru_cache(maxsize=1024)
 def shows_digits(number_format: str) -> bool:
     """Whether a format shows a number, and not a day or a time."""
-    kinds = [(match.lastgroup, match[0]) for match in _TOKEN.finditer(_SECONDS.sub("s", number_format[:MAX_CHARACTERS]))]
+    kinds = [
+        (match.lastgroup, match[0]) for match in _TOKEN.finditer(_SECONDS.sub("s", number_format[:MAX_CHARACTERS]))
+    ]
     if any(kind == "bracket" and _ELAPSED.fullmatch(text[1:-1]) for kind, text in kinds):
         return False
     return any(kind in {"digits", "general"} for kind, _ in kinds)

@@ -78,6 +78,7 @@ def test_the_region_of_an_agents_phones_is_that_of_its_target_or_the_default(tmp
     ("toml", "problem"),
     [
         ('[targets.a]\nsecrets = ["x"]\nagents = [1]\nregion = "India"\n', "targets.a.region: must be a two-letter"),
+        ('[targets.a]\nsecrets = ["x"]\nagents = [1]\nregion = "uk"\n', "not 'uk'; the United Kingdom is GB"),
         ('[targets.a]\nsecrets = ["x"]\nregion = "IN"\n', "targets.a.region: needs agents"),
         (
             '[targets.a]\nsecrets = ["x"]\nagents = [1]\nregion = "IN"\n'

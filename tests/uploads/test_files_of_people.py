@@ -182,16 +182,29 @@ async def test_errors_that_were_given_back_are_never_a_parameter(start_service: 
             assert columns == ["customer_phone", "name"]
 
 
+SHEET_ERRORS = (
+    "#REF!", "#N/A", "#NAME?", "#DIV/0!", "#WERT!", "#¡VALOR!", "########", "#NV", "#Н/Д", "#YOK", "#I/T", "#N/B", "#N/D",
+    "#HIÁNYZIK", "#NENÍ_K_DISPOZICI", "#¿NOMBRE?", "#GETTING_DATA", "Err:502", "Err:508", "#ССЫЛКА!", "#ДЕЛ/0!",
+    "#NÉV?", "#SPILL!", "#SAKNAS!", "#FORMAT!",
+)  # fmt: skip
+
+
 async def test_errors_of_spreadsheets_are_refused_and_words_for_empty_cells_are_reported(
     start_service: StartService, subtests: pytest.Subtests
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
-        for cell in ("#REF!", "#N/A", "#NAME?", "#DIV/0!", "#WERT!", "#¡VALOR!", "########", "#NV"):
+        for cell in SHEET_ERRORS:
             with subtests.test(cell):
                 answer = await upload(service, f"customer_phone,amount\n{ASHA},{cell}\n")
                 message = answer.json()["error"]["message"]
                 assert (answer.status_code, "line 2, column amount: holds an error" in message) == (400, True), message
-        for cell in ("#1 choice", "#42", "C#", "Null", "#metoo!x"):
+            with subtests.test(cell, column="customer_phone"):
+                answer = await upload(service, f"customer_phone,amount\n{ASHA},5\n{cell},6\n")
+                message = answer.json()["error"]["message"]
+                assert answer.status_code == 400
+                assert "line 3, column customer_phone: " in message
+                assert "correct the cell's formula, its format or the width of its column" in message
+        for cell in ("#1 choice", "#42", "C#", "Null", "#metoo!x", "#yok", "#N", "#12A", "Err:5", "Error:502", "#IT"):
             with subtests.test(cell):
                 report = (await upload(service, f"customer_phone,x\n{ASHA},{cell}\n", dry_run="true")).json()["data"]
                 assert (report["valid"], report["warnings"]) == (True, [])

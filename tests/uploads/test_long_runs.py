@@ -22,7 +22,7 @@ RUNS = [
     "]", "<", ">", "?", "*", "é", "٣", "①", "\u200b", "\u0301", "\u0301\u0316", "\t", "\n", "7 ", "7.", "7 +", "+7", "a:",
     "_a", '\\"', "\\u0039", '"a', "1E", "ext", "x7", "tel:", "%37", "0.", "[h]", "<row ", "\x00",
 ]  # fmt: skip
-ENDS = ["", '"', "a", "7", "+"]
+ENDS = ["", '"', "a", "7", "+", "\\u"]
 
 
 def read_phone(text: str) -> None:
@@ -35,7 +35,10 @@ def read_phone(text: str) -> None:
 
 def check_cells(text: str) -> None:
     cell = text.replace('"', '""')
-    check(f'customer_phone,name\n+919876543210,"{cell}"\n"+1{cell}",Asha\n'.encode(), ContactsOptions(invalid="skip"))
+    check(
+        f'customer_phone,name\n+919876543210,"{cell}"\n"+1{cell}",Asha\n+919876543211,Ravi\n'.encode(),
+        ContactsOptions(invalid="skip"),
+    )
 
 
 READERS: dict[str, Callable[[str], object]] = {

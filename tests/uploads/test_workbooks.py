@@ -153,11 +153,11 @@ def test_a_workbook_whose_formulas_were_never_calculated_is_refused(tmp_path: Pa
     with pytest.raises(InvalidRequestError, match=r"has 59,999 formulas without a value"):
         convert(write_sheet(tmp_path / "b.xlsx", b"<sheetData>" + cells + b"</sheetData>"))
     for cell in WITHOUT_VALUE:
-        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b'</row></sheetData>'
+        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b"</row></sheetData>"
         with pytest.raises(InvalidRequestError, match=r"has 1 formula without a value"):
             convert(write_sheet(tmp_path / "d.xlsx", body))
     for cell, shown in WITH_VALUE.items():
-        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b'</row></sheetData>'
+        body = b'<sheetData><row r="1"><c r="A1"><v>1</v></c>' + cell + b"</row></sheetData>"
         assert convert(write_sheet(tmp_path / "e.xlsx", body)) == ([["1", shown] if shown else ["1"]], [])
     known = (
         b'<sheetData><row r="1"><c r="A1"><f>1+1</f><v>2</v></c><c r="B1" t="str"><f>x</f><v></v></c></row></sheetData>'
@@ -204,23 +204,23 @@ def test_rows_beyond_the_last_one_of_a_sheet_are_refused(tmp_path: Path) -> None
 
 def test_rows_that_do_not_follow_each_other_are_refused_since_some_would_be_left_out(tmp_path: Path) -> None:
     for second in (b"1", b"2"):
-        body = b'<sheetData><row r="2"><c r="A2"><v>1</v></c></row><row r="%s"><c><v>1</v></c></row></sheetData>' % second
+        body = (
+            b'<sheetData><row r="2"><c r="A2"><v>1</v></c></row><row r="%s"><c><v>1</v></c></row></sheetData>' % second
+        )
         with pytest.raises(InvalidRequestError, match="cannot be read"):
             convert(write_sheet(tmp_path / "a.xlsx", body))
 
 
 def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
     body = (
-        b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c><c r="XFD1"><v>1</v></c></row>'
+        b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c><c r="ALL1"><v>1</v></c></row>'
         b'<row r="1048576"><c r="A1048576"><v>5</v></c></row></sheetData>'
     )
     path = write_sheet(tmp_path / "a.xlsx", body)
     convert(path)
     assert path.with_suffix(".out").stat().st_size < 2**20 + 3 * 2**14
-    with pytest.raises(InvalidRequestError, match="file: no row is left|line 1048576") as refused:
-        report, _, _ = check(path.with_suffix(".out").read_bytes(), ContactsOptions(counts_rows=True))
-        raise InvalidRequestError(str(report.errors[0]))
-    assert "line 1048576" in refused.value.message
+    report, _, _ = check(path.with_suffix(".out").read_bytes(), ContactsOptions(counts_rows=True))
+    assert [error.line for error in report.errors] == [1_048_576]
 
 
 def test_a_sheet_whose_csv_would_be_far_longer_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

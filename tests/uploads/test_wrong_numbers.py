@@ -25,7 +25,9 @@ async def test_a_wrong_number_refuses_the_file_and_calls_nobody(
     async with connect_provider(start_service, OUTCOMES_DEFAULT_REGION="IN") as (service, sandbox):
         for cell in WRONG:
             with subtests.test(cell):
-                answer = await upload(service, f'customer_phone,name\n+919876543299,Asha\n"{cell}",Ravi\n')
+                answer = await upload(
+                    service, f'customer_phone,name\n+919876543299,Asha\n"{cell}",Ravi\n+919876543298,Meera\n'
+                )
                 message = answer.json()["error"]["message"]
                 assert (answer.status_code, message.startswith("file: line 3, column customer_phone:")) == (400, True)
         assert count_uploads(sandbox) == (0, 0)

@@ -113,8 +113,8 @@ class _Check:
         if self._days and 2 * self._days >= self._rows:
             name = table.names[table.phone_at]
             raise InvalidRequestError(
-                f"file: half or more cells of the column {name!r} may be days, such as 28112026: send phone_column=NAME for "
-                "another column, or write the phones with + and the country code"
+                f"file: half or more cells of the column {name!r} may be days, such as 28112026: send "
+                "phone_column=NAME for another column, or write the phones with + and the country code"
             )
         if not self._report.is_refused:
             self._report.skipped = self._report.error_count

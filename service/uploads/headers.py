@@ -223,7 +223,8 @@ def check_names(names: list[str], line: int, options: ContactsOptions) -> None:
 
 
 def clean(cell: str) -> str:
-    """A cell without surrounding blanks; outside ASCII also without invisible characters, and in NFC if it could be a name."""
+    """A cell without surrounding blanks; outside ASCII also without invisible characters, and, if it could be
+    a name, in NFC."""
     if cell.isascii():
         return cell.strip()
     visible = "".join(one for one in cell if one in JOINERS or (unicodedata.category(one) != "Cf" and one != "\ufe0f"))

@@ -201,23 +201,26 @@ def _read_section(tokens: list[re.Match[str]]) -> _Section:
             parts.append(("exponent", ""))
         elif match["general"]:
             parts.append(("all", ""))
+        elif match["other"]:
+            parts.append(_read_other(match["other"], parts, after))
         else:
-            other = match["other"] or ""
-            is_behind_digits = bool(parts) and parts[-1][0] in {"digits", "thousand"}
-            if other == "@":
-                parts.append(("all", "@"))
-            elif other == "." and _is_point(parts, after):
-                parts.append(("point", "."))
-            elif other == "%":
-                parts.append(("percent", "%"))
-            elif other == "/" and after is not None and (after["digits"] or after[0].isdigit()):
-                raise _UnreadFormatError  # a fraction
-            elif other == "," and is_behind_digits:
-                if after is None or not after["digits"]:
-                    parts.append(("thousand", ""))
-            else:
-                parts.append(("text", match["quoted"] or match["escaped"] or match["currency"] or other))
+            parts.append(("text", match["quoted"] or match["escaped"] or match["currency"] or ""))
     return _Section(_drop_exponent(parts), condition)
+
+
+def _read_other(other: str, parts: list[tuple[str, str]], after: re.Match[str] | None) -> tuple[str, str]:
+    """The part that a character is between ``parts`` and the token ``after`` it."""
+    if other == "@":
+        return "all", "@"
+    if other == "%":
+        return "percent", "%"
+    if other == "." and _is_point(parts, after):
+        return "point", "."
+    if other == "/" and after is not None and (after["digits"] or after[0].isdigit()):
+        raise _UnreadFormatError  # a fraction
+    if other == "," and parts and parts[-1][0] in {"digits", "thousand"}:
+        return ("text", "") if after is not None and after["digits"] else ("thousand", "")
+    return "text", other
 
 
 def _is_point(parts: list[tuple[str, str]], after: re.Match[str] | None) -> bool:

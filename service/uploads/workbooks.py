@@ -266,14 +266,16 @@ def _show(cell: Any) -> str:
         return show_number(value, cell.number_format or "")
     if isinstance(value, timedelta):
         return show_duration(value, cell.number_format or "")
-    if isinstance(value, datetime):
-        is_day = value.time() == time()
-        return value.date().isoformat() if is_day else value.isoformat(" ", "seconds" if value.second else "minutes")
-    if isinstance(value, time):
-        return value.isoformat("seconds" if value.second else "minutes")
-    if value is None:
-        return ""
-    text = str(value)  # a text or a date
+    if isinstance(value, datetime | time):
+        return _show_time(value)
+    text = "" if value is None else str(value)  # a text or a date
     text = unescape(text) if "_x" in text else text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return show_text(text, cell.number_format or "") if cell.data_type == "s" else text
+    return show_text(text, cell.number_format or "") if text and cell.data_type == "s" else text
+
+
+def _show_time(value: datetime | time) -> str:
+    precision = "seconds" if value.second else "minutes"
+    if isinstance(value, time):
+        return value.isoformat(precision)
+    return value.date().isoformat() if value.time() == time() else value.isoformat(" ", precision)

@@ -91,7 +91,8 @@ def test_one_person_is_read_however_a_file_writes_the_number(written: str) -> No
         ("Mobile 2: +919876543210", "phone_unreadable"), ("Fax: +919876543210", "phone_unreadable"),
         ("+919876543210 (Fax)", "phone_unreadable"), ("Mobile: 9876543210", "phone_unreadable"),
         ("+91987654321¹", "phone_unreadable"), ("+9198765432①0", "phone_unreadable"),
-        ("²9876543210", "phone_unreadable"), ("+919876543210⑴", "phone_unreadable"), ("98765½43210", "phone_unreadable"),
+        ("²9876543210", "phone_unreadable"), ("+919876543210⑴", "phone_unreadable"),
+        ("98765½43210", "phone_unreadable"),
         ("+49 30 1234567 (2)", "phone_extension"), ("+49 30 1234567 (ext. 2)", "phone_extension"),
         ("+91 9876543210(2x)", "phone_extension"), ("98765 (43210)", "phone_extension"),
         ("+919876543210" + " " * 100 + "1", "phone_unreadable"), ("9" * 101, "phone_unreadable"),
@@ -226,7 +227,5 @@ def test_short_national_numbers_are_read_where_no_trunk_prefix_exists(region: st
         number = valid_number(region, dice)
         national = phonenumbers.national_significant_number(number)
         e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-        try:
+        if not national.startswith(str(number.country_code)):
             assert normalise_phone(national, region) == e164
-        except PhoneError as error:
-            assert error.kind == "phone_ambiguous"  # it begins with the country code

@@ -183,7 +183,8 @@ async def test_errors_that_were_given_back_are_never_a_parameter(start_service: 
 
 
 SHEET_ERRORS = (
-    "#REF!", "#N/A", "#NAME?", "#DIV/0!", "#WERT!", "#¡VALOR!", "########", "#NV", "#Н/Д", "#YOK", "#I/T", "#N/B", "#N/D",
+    "#REF!", "#N/A", "#NAME?", "#DIV/0!", "#WERT!", "#¡VALOR!", "########", "#NV", "#Н/Д", "#YOK", "#I/T", "#N/B",
+    "#N/D",
     "#HIÁNYZIK", "#NENÍ_K_DISPOZICI", "#¿NOMBRE?", "#GETTING_DATA", "Err:502", "Err:508", "#ССЫЛКА!", "#ДЕЛ/0!",
     "#NÉV?", "#SPILL!", "#SAKNAS!", "#FORMAT!",
 )  # fmt: skip

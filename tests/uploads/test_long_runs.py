@@ -1,5 +1,6 @@
 """Every reader of outside text takes time in proportion to its length, whatever character repeats."""
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -18,8 +19,10 @@ SHORT, LONG = 1_000, 32_000
 GROWTH = 10 * LONG / SHORT
 """Ten times that of a reader in proportion; a third of a quadratic one's."""
 RUNS = [
-    " ", "0", "7", "a", "x", "_", "+", "(", ")", "()", "( ", "-", ".", ",", ";", ":", "/", "\\", '"', "'", "=", "#", "@", "%", "[",
-    "]", "<", ">", "?", "*", "é", "٣", "①", "\u200b", "\u0301", "\u0301\u0316", "\t", "\n", "7 ", "7.", "7 +", "+7", "a:",
+    " ", "0", "7", "a", "x", "_", "+", "(", ")", "()", "( ", "-", ".", ",", ";", ":", "/", "\\", '"', "'", "=", "#",
+    "@", "%", "[",
+    "]", "<", ">", "?", "*", "é", "٣", "①", "\u200b", "\u0301", "\u0301\u0316", "\t", "\n", "7 ", "7.", "7 +", "+7",
+    "a:",
     "_a", '\\"', "\\u0039", '"a', "1E", "ext", "x7", "tel:", "%37", "0.", "[h]", "<row ", "\x00",
 ]  # fmt: skip
 ENDS = ["", '"', "a", "7", "+", "\\u"]
@@ -27,10 +30,8 @@ ENDS = ["", '"', "a", "7", "+", "\\u"]
 
 def read_phone(text: str) -> None:
     for region in ("", "IN"):
-        try:
+        with contextlib.suppress(PhoneError):
             normalise_phone(text, region)
-        except PhoneError:
-            pass
 
 
 def check_cells(text: str) -> None:

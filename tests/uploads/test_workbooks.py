@@ -70,10 +70,13 @@ FORMATS: list[tuple[float, str, str]] = [
     (-29000, '_("$"* #,##0_);_("$"* \\(#,##0\\)', "$(29000)"), (-5, "#,##0;[Red]-#,##0", "-5"), (-5, "0", "-5"),
     (1, "0.##", "1"), (1.5, "0.##", "1.5"), (0.5, "#.0", ".5"), (3.5, "# ?/?", "3.5"), (1e6, '0.0,,"M"', "1.0M"),
     (5, ";;;", ""), (5, '"a', '"a'), (0.30000000000000004, "General", "0.3"), (41, "@", "41"), (41, "[h]:mm", "41"),
-    (8012345678, r"\+1\ \(000\)\ 000\-0000", "+1 (801) 234-5678"), (8012345678, "+1 (000) 000-0000", "+1 (801) 234-5678"),
+    (8012345678, r"\+1\ \(000\)\ 000\-0000", "+1 (801) 234-5678"),
+    (8012345678, "+1 (000) 000-0000", "+1 (801) 234-5678"),
     (9876543210, "+9100000", "+919876543210"), (9876543210, '"+91 "00000 00000', "+91 98765 43210"),
-    (5551234, r"[<=9999999]###\-####;\(###\)\ ###\-####", "555-1234"), (5551234567, r"[<=9999999]###\-####;\(###\)\ ###\-####", "(555) 123-4567"),
-    (5, "[>5]0;0.0", "5.0"), (5, "[>=5]0;0.0", "5"), (5, "[<5]0;0.0", "5.0"), (5, "[=5]0;0.0", "5"), (5, "[<>5]0;0.0", "5.0"),
+    (5551234, r"[<=9999999]###\-####;\(###\)\ ###\-####", "555-1234"),
+    (5551234567, r"[<=9999999]###\-####;\(###\)\ ###\-####", "(555) 123-4567"),
+    (5, "[>5]0;0.0", "5.0"), (5, "[>=5]0;0.0", "5"), (5, "[<5]0;0.0", "5.0"), (5, "[=5]0;0.0", "5"),
+    (5, "[<>5]0;0.0", "5.0"),
     (0, '[=0]"none";[=1]"one";0" of them"', "none"), (1, '[=0]"none";[=1]"one";0" of them"', "one"),
     (2, '[=0]"none";[=1]"one";0" of them"', "2 of them"), (-5, "[<100]0;0.0", "-5"), (-5, "[<0](0);0", "(5)"),
     (919876543210, '"+"General', "+919876543210"), (-5, 'General;"minus "General', "minus 5"), (5, "Standard", "5"),
@@ -85,7 +88,8 @@ FORMATS: list[tuple[float, str, str]] = [
     (919876543210, "# ?/?", "#FORMAT!"), (919876543210, '"+1" # ??/100', "#FORMAT!"), (-1_000_000, "# ?/?", "#FORMAT!"),
     (999_999, "# ?/?", "999999"), (919876543210, "[DBNum1]0", "#FORMAT!"), (919876543210, "[>1e9]0", "#FORMAT!"),
     (919876543210, "[<5]0", "#FORMAT!"), (919876543210, "0" + '"a"' * 90, "#FORMAT!"), (5, "_a" * 200 + '"', "5"),
-    (1e20, "General", "100000000000000000000"), (10**20, "General", "100000000000000000000"), (1e20, "0.00", "1" + "0" * 20 + ".00"),
+    (1e20, "General", "100000000000000000000"), (10**20, "General", "100000000000000000000"),
+    (1e20, "0.00", "1" + "0" * 20 + ".00"),
     (1.5e300, "0", "15" + "0" * 299), (123456789012345678, "General", "123456789012345678"), (12.5, ".00", "12.50"),
     (1e-20, "General", "0.00000000000000000001"), (-0.0, "General", "0"), (5, "0.0.0", "5.0.0"),
 ]  # fmt: skip
@@ -98,7 +102,8 @@ def test_a_number_is_shown_by_its_format_with_all_its_digits(value: float, numbe
 
 TEXTS = [
     ("Rao", '"Mr. "@', "Mr. Rao"), ("Rao", '0;-0;0;"Mr. "@', "Mr. Rao"), ("Rao", ";;;", ""), ("Rao", "0;-0;;@", "Rao"),
-    ("Rao", "0;-0", "Rao"), ("Rao", "General", "Rao"), ("Rao", '0;0;0;"a text"', "a text"), ("9876543210", '"+91"@', "+919876543210"),
+    ("Rao", "0;-0", "Rao"), ("Rao", "General", "Rao"), ("Rao", '0;0;0;"a text"', "a text"),
+    ("9876543210", '"+91"@', "+919876543210"),
     ("Rao", "# ?/?", "Rao"), ("Rao", "[h]:mm", "Rao"), ("Rao", '0;"Mr. "@', "Mr. Rao"),
 ]  # fmt: skip
 
@@ -134,13 +139,15 @@ def test_no_format_fails(value: float, number_format: str) -> None:
 WITHOUT_VALUE = [
     b'<c r="B1"><f>A1</f></c>', b'<c r="B1" t="str"><f>A1</f></c>', b'<c r="B1"><f><![CDATA[A1]]></f></c>',
     b'<c r="B1"><f>A1</f><!-- v --></c>', b'<c r="B1"><!-- a --><f>A1<!-- b --></f><v></v></c>', b'<c r="B1"><f/></c>',
-    b'<c r="B1"><f>A1</f><extLst><ext uri="u"><v>5</v></ext></extLst></c>', b"<c r='B1' t='n'><f t='shared' si='0'/><v/></c>",
+    b'<c r="B1"><f>A1</f><extLst><ext uri="u"><v>5</v></ext></extLst></c>',
+    b"<c r='B1' t='n'><f t='shared' si='0'/><v/></c>",
     b'<c r="B1"><f>A1</f><v>\n</v></c>', b'<c r="B1"><f>A1</f><v><!-- 5 --></v></c>', b'<c r="B1" t="b"><f>A1</f></c>',
     b'<x:c xmlns:x="http://schemas.openxmlformats.org/spreadsheetml/2006/main" r="B1"><x:f>A1</x:f></x:c>',
 ]  # fmt: skip
 WITH_VALUE = {
     b'<c r="B1"><f>A1</f><v><![CDATA[5]]></v></c>': "5", b'<c r="B1" t="str"><f>A1</f><v>x</v></c>': "x",
-    b'<c r="B1" t="str"><f>A1</f><v/></c>': "", b'<c r="B1"><f>A1</f><v>5</v><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "5",
+    b'<c r="B1" t="str"><f>A1</f><v/></c>': "",
+    b'<c r="B1"><f>A1</f><v>5</v><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "5",
     b'<c r="B1"><!-- <f> --><v>5</v></c>': "5",
 }  # fmt: skip
 
@@ -179,8 +186,10 @@ def test_hidden_columns_are_reported(tmp_path: Path) -> None:
     ("before", "row", "note"),
     [
         (b"", b'<row r="2" hidden="1">', "1 hidden row,"), (b"", b"<row r='2' hidden='1'>", "1 hidden row,"),
-        (b"", b'<row hidden = "true" r="2">', "1 hidden row,"), (b"", b'<row r="2" ht="0" customHeight="1">', "1 hidden row,"),
-        (b"", b"<row r='2' ht='0.0'>", "1 hidden row,"), (b'<sheetFormatPr zeroHeight="1"/>', b'<row r="2">', "hidden rows,"),
+        (b"", b'<row hidden = "true" r="2">', "1 hidden row,"),
+        (b"", b'<row r="2" ht="0" customHeight="1">', "1 hidden row,"),
+        (b"", b"<row r='2' ht='0.0'>", "1 hidden row,"),
+        (b'<sheetFormatPr zeroHeight="1"/>', b'<row r="2">', "hidden rows,"),
         (b"<cols><col min='1' max='1' hidden='1'/></cols>", b'<row r="2">', "hidden columns,"),
         (b'<cols><col min="1" max="1" width="0"/></cols>', b'<row r="2">', "hidden columns,"),
         (b'<sheetFormatPr defaultColWidth="0"/>', b'<row r="2">', "hidden columns,"),
@@ -213,7 +222,8 @@ def test_rows_that_do_not_follow_each_other_are_refused_since_some_would_be_left
 
 def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
     body = (
-        b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c><c r="ALL1"><v>1</v></c></row>'
+        b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c>'
+        b'<c r="ALL1"><v>1</v></c></row>'
         b'<row r="1048576"><c r="A1048576"><v>5</v></c></row></sheetData>'
     )
     path = write_sheet(tmp_path / "a.xlsx", body)
@@ -233,8 +243,10 @@ def test_a_sheet_whose_csv_would_be_far_longer_is_refused(tmp_path: Path, monkey
 
 def test_numbers_whose_format_has_letters_of_dates_are_numbers_and_durations_are_shown_in_hours(tmp_path: Path) -> None:
     cells: list[tuple[Any, str, str]] = [
-        (29000, "Rs. #,##0", "Rs. 29000"), (919876543210, "Rs. 0", "Rs. 919876543210"), (5, '"Due; day "0', "Due; day 5"),
-        (46354, "Standard", "46354"), (0.5, "# days", "1 days"), (7, '0" d";[Red]-0" d"', "7 d"), (29000, "#,##0 SEK", "29000 SEK"),
+        (29000, "Rs. #,##0", "Rs. 29000"), (919876543210, "Rs. 0", "Rs. 919876543210"),
+        (5, '"Due; day "0', "Due; day 5"),
+        (46354, "Standard", "46354"), (0.5, "# days", "1 days"), (7, '0" d";[Red]-0" d"', "7 d"),
+        (29000, "#,##0 SEK", "29000 SEK"),
         (1.5, "[h]:mm", "36:00"), (1.5, "[hh]:mm:ss", "36:00:00"), (0.5, "[mm]", "720"), (0.25, "[m]:ss", "360:00"),
         (0.001, "[s]", "86"), (0.05, "[hh]:mm", "01:12"), (-0.5, "[h]:mm", "-12:00"),
         (46354, "yyyy-mm-dd", "2026-11-28"), (46354, "d mmm yy", "2026-11-28"), (0.5, "hh:mm:ss.000", "12:00"),

@@ -143,3 +143,8 @@ def test_a_zero_before_the_country_code_makes_no_other_number(region: str, seed:
         is_national = False
     if not is_national:
         assert canonical_phone(written, region) == normalise_phone(written, region) == e164
+
+
+@pytest.mark.parametrize("text", ["+91987654321①", "987654321²0", "+91 98765 43210 ⑴"])
+def test_what_is_no_decimal_digit_is_no_digit_of_a_phone(text: str) -> None:
+    assert canonical_phone(text, "IN") == text

@@ -27,8 +27,8 @@ CREATE OR REPLACE FUNCTION ingest(
     p_max_attempts integer[], p_statuses text[], p_is_final boolean[], p_next_retry_at timestamptz[],
     p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
     p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
-    p_signatures bytea[] DEFAULT NULL, p_kinds text[] DEFAULT NULL, p_from_phones text[] DEFAULT NULL,
-    p_trace_ids text[] DEFAULT NULL,
+    p_signatures bytea[] DEFAULT NULL, p_kinds text[] DEFAULT NULL,
+    p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL,
     OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer, OUT other_calls integer
 )
 LANGUAGE plpgsql

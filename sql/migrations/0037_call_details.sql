@@ -62,6 +62,7 @@ COMMENT ON TABLE uncounted_calls IS
 COMMENT ON COLUMN uncounted_calls.counted_to IS 'Recipients up to this one are counted, and kept by deltas; those after it are in no counter.';
 
 -- migrate:down
+DROP SCHEMA IF EXISTS bi, bi_full CASCADE;
 DROP TABLE uncounted_calls, call_counts;
 DROP VIEW known_facts;
 ALTER TABLE unattributed DROP COLUMN from_phone, DROP COLUMN trace_id;

@@ -31,5 +31,6 @@ ALTER TABLE batches ADD COLUMN promote_at_goal_rate numeric;
 COMMENT ON COLUMN batches.promote_at_goal_rate IS 'As promote_at_success_rate, of the recipients that meet the agent''s goal.';
 
 -- migrate:down
+DROP SCHEMA IF EXISTS bi, bi_full CASCADE;
 ALTER TABLE batches DROP COLUMN promote_at_goal_rate;
 DROP TABLE goal_counts, agent_goals;

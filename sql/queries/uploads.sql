@@ -261,7 +261,8 @@ LIMIT :limit;
 
 -- name: list_due_promotions()
 -- Complete test batches that have reached the success rate and the goal rate at which their main batch is sent, while that
--- is still held. A goal that is being counted, or was removed, has no rate.
+-- is still held. A goal that is being counted, or was removed, has no rate. Results that are still to be fetched can only add
+-- to it.
 -- After a refusal by the provider, the main batch waits for five minutes.
 SELECT t.batch_id
 FROM batches AS m

@@ -13,11 +13,11 @@ from service.store.migrations import read_migrations
 
 SERVICE = Path(__file__).parents[2] / "service"
 RELEASE = "99.0.0"
-LAST = "    p_signatures bytea[] DEFAULT NULL, p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL,\n"
+LAST = "    p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL,\n"
 KNOWN_BEFORE = (
     "text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], "
     "text[], integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], "
-    "integer[], text[], text[], bytea[], text[], text[]"
+    "integer[], text[], text[], bytea[], text[], text[], text[]"
 )
 ADDS = """\
 -- migrate:up

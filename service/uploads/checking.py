@@ -172,9 +172,7 @@ class _Check:
         found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
         self._report.add_error(found)
         if rejected is not None:
-            phones = self._find_phones(error.kind)
-            if self._first_lines.keys().isdisjoint(phones):
-                rejected.add(self._table.give_back(str(found), error.kind), phones)
+            rejected.add(self._table.give_back(str(found), error.kind), self._find_phones(error.kind))
 
     def _find_phones(self, kind: str) -> set[int]:
         """The phones in a row with an error, also in a cell that holds more than one."""

@@ -76,13 +76,20 @@ async def test_rows_given_back_call_nobody_until_somebody_corrects_them(
                 path = f"/v1/uploads/{first['data']['upload_id']}/rejected.csv"
                 given_back = (await service.get(path)).text
                 assert "error" in given_back.partition("\n")[0]
-                for again in (given_back, drop_error_column(given_back)):
+                for again in (given_back, drop_error_column(given_back), save_as_a_spreadsheet_does(given_back)):
                     before = count_uploads(sandbox)
                     refused = await upload(service, again, name=f"Again {number}", force="true")
                     assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request")
                     skipped = await upload(service, again, name=f"Again {number}", force="true", invalid="skip")
                     assert "no row is left to call" in skipped.json()["error"]["message"]
                     assert count_uploads(sandbox) == before
+
+
+def save_as_a_spreadsheet_does(content: str) -> str:
+    rows = list(csv.reader(io.StringIO(content.removeprefix("\ufeff"), newline="")))
+    width, target = max(map(len, rows)), io.StringIO(newline="")
+    csv.writer(target, delimiter=";").writerows(row + [""] * (width - len(row)) for row in rows)
+    return target.getvalue()
 
 
 def drop_error_column(content: str) -> str:

@@ -18,11 +18,11 @@ from service.uploads.headers import (
     count_digits,
     find_header,
     find_phone_column,
-    is_phone,
     to_letters,
 )
 from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions
-from service.uploads.rows import DELIMITERS, Rows
+from service.uploads.rows import Rows
+from service.uploads.swallowed import find_swallowed_rows
 
 MAX_NOTE_CELLS = 2
 _SHEET_ERROR = re.compile(r"#¡?[\w/]{1,20}[!?]|#N/A|#NV|#N/D|#{2,}")
@@ -61,7 +61,7 @@ class Table:
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
         dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
         self._region = options.region
-        self._delimiters = {header.dialect.delimiter, *DELIMITERS}
+        self._delimiter = header.dialect.delimiter
         self._kept = [at for at in range(len(names)) if at not in dropped]
         self.columns = [names[at] for at in self._kept]
         self.names = [header.names[at] for at in self._kept]
@@ -127,7 +127,7 @@ class Table:
                     "name the column in the header, or remove the cell",
                 )  # fmt: skip
         if "\n" in self.text or "\r" in self.text:
-            self._refuse_whole_rows(row)
+            self._refuse_swallowed_rows(row)
         kept = row if len(self._kept) == self._width else [row[at] for at in self._kept]
         if "#" in self.text:
             self._refuse_sheet_errors(kept)
@@ -204,28 +204,13 @@ class Table:
         """Whether a cell of the nameless first column counts the rows from 0 or 1, as data frames write it."""
         return self._first_count is not None and cell == str(self._first_count + self._row_count - 1)
 
-    def _refuse_whole_rows(self, row: list[str]) -> None:
-        """Refuses a row of which a cell holds rows, since a quote is missing: their people would vanish silently.
-
-        Behind a stray quote, the lines of the cell are the row's own rest, whole rows, and the beginning of the row
-        that has the other quote. They are taken for rows if the phone is in its place.
-        """
+    def _refuse_swallowed_rows(self, row: list[str]) -> None:
         phone_at = self._kept[self.phone_at]
-        for at, cell in enumerate(row):
-            lines = cell.splitlines()
-            for number, line in enumerate(lines if len(lines) > 1 else ()):
-                first = at if number == 0 else 0
-                is_last = number == len(lines) - 1
-                for delimiter in self._delimiters:
-                    cells = line.split(delimiter)
-                    is_whole = self._named_width <= first + len(cells) <= self._width
-                    is_whole = is_whole or (is_last and len(cells) == at + 1)
-                    if len(cells) > 1 and is_whole and first <= phone_at < first + len(cells):
-                        phone = clean(cells[phone_at - first]).strip('"')
-                        if count_digits(phone) >= LONG_NUMBER and is_phone(phone, self._region):
-                            name = self.names[self._kept.index(at)] if at in self._kept else None
-                            problem = "a quote seems to be missing: this cell holds whole rows"
-                            raise RowError("quote", problem, "correct the quotes, or export the file again", name)
+        at = find_swallowed_rows(row, phone_at, self._named_width, self._region, self._delimiter)
+        if at is not None:
+            name = self.names[self._kept.index(at)] if at in self._kept else None
+            problem = "a quote seems to be missing: this cell holds whole rows"
+            raise RowError("quote", problem, "correct the quotes, or export the file again", name)
 
     def _refuse_padded_note(self, row: list[str]) -> None:
         """Refuses a row of a sheet that holds one cell, which is no phone, below an empty row."""

@@ -28,6 +28,8 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outcomes.goals import GoalCounter
+from service.outcomes.goals_http import Goals
 from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
 from service.outcomes.recipients_http import Recipients
@@ -169,6 +171,7 @@ async def open_app(
             "upload_recovery": UploadRecovery(database, finder).run,
             "registration": registrar.run,
             "phone_repair": PhoneRepair(database, regions, registrar).run,
+            "goals": GoalCounter(database).run,
             "alarms": alarms.run,
             "erasure": eraser.run,
             "feed": feed_watch.run,
@@ -206,6 +209,7 @@ async def open_app(
             Suppressions(SuppressionList(database), regions),
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
+            Goals(database),
             Recipients(database, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),

@@ -5,11 +5,12 @@ Each says since when, how much, and what to do; ``docs/operate/runbook.md`` has 
 
 import asyncio
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
+from service.alarms.callers import WeakCaller, read_weak_callers
 from service.background import every
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -92,6 +93,11 @@ KINDS = {
         "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
         "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
     ),
+    "caller_number_weak": _Kind(
+        "ticket",
+        "Calls from a number connect far less often than those from the agent's other numbers in the same batches",
+        "See `callers`; the number may be marked as spam: rest or replace it at the provider, or have it registered",
+    ),
     "feed_consumer_lagging": _Kind(
         "ticket",
         "Consumers of the feed have not acknowledged changes that are over an hour old",
@@ -110,7 +116,8 @@ class StuckRecipient(msgspec.Struct):
 
 class Alarm(msgspec.Struct):
     """A current problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
-    where there can be several. ``agents``, ``recipients``: some of those concerned, where the alarm is about them."""
+    where there can be several. ``agents``, ``recipients``: some of those concerned, where the alarm is about them.
+    ``callers``: the numbers that calls are made from, where they are what is wrong."""
 
     name: str
     severity: str
@@ -122,6 +129,7 @@ class Alarm(msgspec.Struct):
     reasons: dict[str, int] = {}
     agents: list[int] = []
     recipients: list[StuckRecipient] = []
+    callers: list[WeakCaller] = []
 
 
 class AlarmList(msgspec.Struct):
@@ -133,8 +141,16 @@ class AlarmList(msgspec.Struct):
 
 async def list_alarms(database: Database) -> list[Alarm]:
     """The current alarms, those of severity ``page`` first."""
-    rows = {row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)}
+    rows: dict[str, Any] = {
+        row["name"]: row async for row in database.queries.list_alarms(database.pool, counted=COUNTED, shown=SHOWN)
+    }
     alarms = []
+    weak = await read_weak_callers(database)
+    rows["caller_number_weak"] = {
+        "since": None,
+        "count": len(weak),
+        "batches": sorted({batch for caller in weak for batch in caller.batches})[:SHOWN],
+    }
     for name, kind in KINDS.items():
         row = rows[name]
         least = MIN_REJECTIONS if name == "signatures_rejected" else 1
@@ -151,6 +167,8 @@ async def list_alarms(database: Database) -> list[Alarm]:
             if name == "batch_stuck":
                 calls = database.queries.list_stuck_calls(database.pool, counted=COUNTED, shown=SHOWN)
                 alarm.recipients = [StuckRecipient(**call) async for call in calls]
+            if name == "caller_number_weak":
+                alarm.callers = weak[:SHOWN]
             alarms.append(alarm)
     return sorted(alarms, key=lambda alarm: alarm.severity)
 

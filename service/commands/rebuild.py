@@ -27,9 +27,9 @@ async def _print_rebuilt(rebuilt: AsyncIterator[Rebuilt]) -> None:
     async for batch in rebuilt:
         if batch.outcomes or batch.counters:
             is_correct = False
+            name = "calls outside batches" if batch.batch_key is None else f"upload {batch.batch_key}"
             console.print(
-                f"upload {batch.batch_key}: {count(batch.outcomes, 'outcome')} and "
-                f"{count(batch.counters, 'counter')} corrected"
+                f"{name}: {count(batch.outcomes, 'outcome')} and {count(batch.counters, 'counter')} corrected"
             )
     if is_correct:
         console.print("Nothing was wrong")

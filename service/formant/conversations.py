@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from service.formant.events import STATUSES, TEXT_LIMIT, Event
+from service.formant.events import STATUSES, TEXT_LIMIT, Event, read_trace_id
 from service.formant.lenient import decode_leniently, read_data, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.phones.canonical import canonical_phone
@@ -146,6 +146,7 @@ def to_event(
         duration_seconds=conversation.duration_seconds,
         failure_reason=conversation.failure_reason,
         results=conversation.results,
+        trace_id=find_trace_id(conversation.body),
     )
 
 
@@ -186,7 +187,15 @@ def to_details(fact: Any, conversation: Conversation, *, received_at: datetime) 
         duration_seconds=duration,
         failure_reason=conversation.failure_reason,
         results=conversation.results,
+        trace_id=find_trace_id(conversation.body),
     )
+
+
+def find_trace_id(body: bytes) -> str | None:
+    """The trace id in a stored conversation. It is no field of ``Conversation``: event ids derive from those."""
+    content = decode_leniently(body)
+    data = content.get("data", content) if isinstance(content, dict) else None
+    return read_trace_id(to_text(data.get("trace_id"))) if isinstance(data, dict) else None
 
 
 def restore_event(

@@ -21,6 +21,7 @@ from service.phones.canonical import canonical_phone
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
+CALLER_LIMIT = 40
 ANYWHERE = Regions()
 _EMPTY = msgspec.Raw(b"null")
 _ABSENT: Any = msgspec.field(default_factory=lambda: _EMPTY)  # a default could not be shown in a schema
@@ -58,6 +59,10 @@ class Event(NamedTuple):
     """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is not a webhook."""
     kind: str | None = None
     """Of a call that a rule knows to be in no batch: single or inbound. ``phone`` is then the person's."""
+    from_phone: str | None = None
+    """The number that the call was made from, as ``canonical_phone`` reads it."""
+    trace_id: str | None = None
+    """The provider's id of the call, for its support."""
 
 
 class Unreadable(NamedTuple):
@@ -99,7 +104,9 @@ class WebhookCall(msgspec.Struct, gc=False):
     to_phone: str | None = None
     """The recipient's phone."""
     from_phone: str | None = None
-    """The phone that called."""
+    """The phone that called: the agent's, or the person's where the call is inbound."""
+    trace_id: str | None = None
+    """The provider's id of the call, for its support."""
     duration_seconds: int | float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -219,6 +226,8 @@ class EventDecoder:
             results=results,
             signature=signature,
             kind=kind,
+            from_phone=None if kind == "inbound" else read_caller(call.from_phone, region),
+            trace_id=read_trace_id(call.trace_id),
         )
 
     def _read_reference(self, parameters: msgspec.Raw) -> tuple[str | None, int | None]:
@@ -230,6 +239,17 @@ class EventDecoder:
 
 
 _NO_RETRY = WebhookRetry()
+
+
+def read_caller(text: str | None, region: str) -> str | None:
+    """A number that calls are made from, in canonical form; the first ``CALLER_LIMIT`` characters of anything else."""
+    phone = canonical_phone(text, region)
+    return phone[:CALLER_LIMIT].strip() if phone else None
+
+
+def read_trace_id(text: str | None) -> str | None:
+    """The id, or None where it is empty or too long for one."""
+    return text if text and len(text) <= TEXT_LIMIT else None
 
 
 def is_final(status: str, is_final_attempt: bool | None, next_retry_at: datetime | None) -> bool:
@@ -295,6 +315,7 @@ def _read_leniently(body: bytes) -> Webhook:
                 call_parameters=to_json(call.get("call_parameters")),
                 to_phone=to_text(call.get("to_phone")),
                 from_phone=to_text(call.get("from_phone")),
+                trace_id=to_text(call.get("trace_id")),
                 duration_seconds=to_int(call.get("duration_seconds")),
                 started_at=to_time(call.get("started_at")),
                 ended_at=to_time(call.get("ended_at")),

@@ -6,9 +6,12 @@
 - A percentile of talk time is the shortest duration that at least so many percent of the completed recipients do not
   exceed (``sql/functions/10_talk_time_slot.sql``). Below 64 seconds every second has a counter. Above, each doubling
   has 32 counters, so the percentile is exact to 1.6 percent. From 8192 seconds (2 h 16 min) on it is a lower bound.
+- A connect rate by caller number, hour or weekday comes with its 95 percent confidence interval (Wilson's score
+  interval), because such a rate is often one of few attempts.
 - Weekdays are ISO 8601's, in the time zone of the request: 1 is Monday. Attempts without a time are in none of them.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -39,13 +42,51 @@ def to_ratio(count: int, whole: int, denominator: str) -> dict[str, Any]:
     }
 
 
+Z_95 = 1.959964
+"""Of a normal distribution, 95 percent are within so many standard deviations."""
+
+
+def find_wilson_interval(count: int, of: int) -> tuple[float, float]:
+    """Wilson's score interval without continuity correction: shares from 0 to 1 between which the true share lies with
+    95 percent confidence. ``of`` is above 0.
+
+    E. B. Wilson, 1927; R. G. Newcombe, Statistics in Medicine 17 (1998), method 3.
+    """
+    share, z_squared = count / of, Z_95**2
+    middle = share + z_squared / (2 * of)
+    reach = Z_95 * math.sqrt(share * (1 - share) / of + z_squared / (4 * of * of))
+    scale = 1 + z_squared / of
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+def estimate_connect_rate(connects: int, attempts: int) -> dict[str, Any]:
+    """The connect rate and its confidence interval in percent, to one decimal; null without attempts."""
+    if attempts <= 0:
+        return {"percent": None, "low_percent": None, "high_percent": None, "attempts": attempts}
+    low, high = find_wilson_interval(connects, attempts)
+    return {
+        "percent": round(100 * connects / attempts, 1),
+        "low_percent": round(100 * low, 1),
+        "high_percent": round(100 * high, 1),
+        "attempts": attempts,
+    }
+
+
 def describe_recipients(total: int, processed: int, *, in_progress: int, pending_retry: int) -> dict[str, Any]:
     """Recipients by how far they are."""
     return {"total": total, "processed": processed, "in_progress": in_progress, "pending_retry": pending_retry}
 
 
 def describe_rates(
-    *, total: int, processed: int, completed: int, attempts: int, connects: int, attempted: int, contacted: int | None
+    *,
+    total: int,
+    processed: int,
+    completed: int,
+    attempts: int,
+    connects: int,
+    attempted: int,
+    contacted: int | None,
+    goal_rate: dict[str, Any],
 ) -> dict[str, Any]:
     """The rates of a batch or a group of batches. ``attempted`` and ``contacted`` count recipients."""
     return {
@@ -54,6 +95,7 @@ def describe_rates(
         "connect_rate": to_rate(connects, attempts, "attempts.total"),
         "penetration": to_rate(attempted, total, "recipients.total"),
         "contact_rate": to_rate(contacted, attempted, "attempts.recipients"),
+        "goal_rate": goal_rate,
         "attempts_per_connect": to_ratio(attempts, connects, "attempts.connects"),
     }
 
@@ -132,10 +174,17 @@ class AttemptCount(msgspec.Struct):
     weekday: int | None = None
 
 
-def group_by_weekday(counts: Sequence[AttemptCount]) -> list[dict[str, int]]:
-    """Seven rows of ``weekday``, ``attempts`` and ``connects``."""
+def add_connect_rate(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the connect rate of its ``attempts`` and ``connects``."""
+    return row | {"connect_rate": estimate_connect_rate(row["connects"], row["attempts"])}
+
+
+def group_by_weekday(counts: Sequence[AttemptCount]) -> list[dict[str, Any]]:
+    """Seven rows of ``weekday``, ``attempts``, ``connects`` and ``connect_rate``."""
     return [
-        {"weekday": row["weekday"], "attempts": sum(row["attempts"]), "connects": sum(row["connects"])}
+        add_connect_rate(
+            {"weekday": row["weekday"], "attempts": sum(row["attempts"]), "connects": sum(row["connects"])}
+        )
         for row in group_by_weekday_and_hour(counts)
     ]
 

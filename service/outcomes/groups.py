@@ -14,7 +14,7 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.formant.events import STATUSES
-from service.outcomes.figures import describe_rates, describe_recipients
+from service.outcomes.figures import describe_rates, describe_recipients, to_rate
 from service.store.database import Database
 
 GROUPS = ("agent", "day", "name", "campaign")
@@ -134,5 +134,15 @@ def _show_figures(row: asyncpg.Record) -> dict[str, Any]:
             connects=connects,
             attempted=attempted,
             contacted=row["contacted"],
+            goal_rate=to_rate(
+                None if row["goal_counting"] or not row["goal_batches"] else row["goal_met"],
+                row["goal_recipients"],
+                "goal.recipients",
+            ),
         ),
+        "goal": {
+            "batches": row["goal_batches"],
+            "recipients": row["goal_recipients"],
+            "batches_being_counted": row["goal_counting"],
+        },
     }

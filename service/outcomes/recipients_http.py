@@ -77,6 +77,10 @@ class Recipient(msgspec.Struct):
     method: str | None
     """How the recipient was found: ``reference``, ``recipient`` or ``window``."""
     known_at: Time | None
+    from_phone: str | None
+    """The number that the latest attempt was made from; null if the event that decided it does not name it."""
+    trace_id: str | None
+    """The provider's id of the latest attempt, for its support."""
 
 
 class Fact(msgspec.Struct):
@@ -97,6 +101,8 @@ class Fact(msgspec.Struct):
     results: Annotated[msgspec.Raw | None, Meta(extra={"shape": Any})]
     occurred_at: Time | None
     known_at: Time
+    from_phone: str | None
+    trace_id: str | None
     won: bool
     """True if this fact is the one that counts for its attempt."""
     decided: bool

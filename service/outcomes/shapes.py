@@ -132,8 +132,33 @@ class Rates(TypedDict):
     """Recipients with at least one attempt, out of all recipients."""
     contact_rate: Rate
     """Recipients that any attempt reached, out of those with at least one attempt."""
+    goal_rate: Rate
+    """Recipients whose latest attempt meets the agent's goal, out of all recipients; in groups, of batches whose agent
+    has a goal. Null without a goal, and while it is being counted after a change."""
     attempts_per_connect: Ratio
     """Attempts per completed attempt."""
+
+
+class BatchGoal(TypedDict):
+    """The goal of the batch's agent."""
+
+    results: dict[str, list[str | bool | int]]
+    """All results must match, each by any of its values."""
+    set_at: Time
+    is_counted: bool
+    """False while the recipients are being counted after a change of the goal."""
+    met: int | None
+    """Recipients whose latest attempt meets it; null while they are being counted."""
+
+
+class GroupGoal(TypedDict):
+    """The batches of a group whose agents have a goal."""
+
+    batches: int
+    recipients: int
+    """All recipients of these batches."""
+    batches_being_counted: int
+    """Those that are being counted after a change of the goal; until then the group has no goal rate."""
 
 
 class Retries(TypedDict):
@@ -182,12 +207,22 @@ class ResultCounts(TypedDict):
     """Recipients with any other value."""
 
 
+class Estimate(TypedDict):
+    """A share of attempts, with its 95 percent confidence interval (Wilson); null without attempts."""
+
+    percent: float | None
+    low_percent: float | None
+    high_percent: float | None
+    attempts: int
+
+
 class HourCounts(TypedDict):
     """One hour of the day, in the requested time zone."""
 
     hour: int
     attempts: int
     connects: int
+    connect_rate: Estimate
 
 
 class WeekdayCounts(TypedDict):
@@ -196,6 +231,48 @@ class WeekdayCounts(TypedDict):
     weekday: int
     attempts: int
     connects: int
+    connect_rate: Estimate
+
+
+class CallerCounts(TypedDict):
+    """Attempts made from one number."""
+
+    from_phone: str
+    attempts: int
+    connects: int
+    """Completed attempts."""
+    connect_rate: Estimate
+
+
+class OtherCallers(TypedDict):
+    """Attempts made from any other number."""
+
+    attempts: int
+    connects: int
+
+
+class Callers(TypedDict):
+    """Attempts by the number that they were made from, most frequent first."""
+
+    is_counted: bool
+    """False while the service still counts the calls of a batch from before they were counted; nothing is shown
+    until then."""
+    values: list[CallerCounts]
+    other: OtherCallers | None
+    without_number: int | None
+    """Attempts whose number is not known."""
+
+
+class FailureReasons(TypedDict):
+    """Attempts by the reason of their failure, in the provider's words, most frequent first."""
+
+    is_counted: bool
+    """As in ``callers``."""
+    total: int | None
+    """Attempts with a reason."""
+    values: dict[str, int]
+    other: int | None
+    """Attempts with any other reason."""
 
 
 class WeekdayHours(TypedDict):
@@ -322,12 +399,16 @@ class Outcomes(TypedDict):
     """Recipients by their final status."""
     attempts: AttemptCounts
     rates: Rates
+    goal: BatchGoal | None
+    """Null if the agent has no goal."""
     retries: Retries
     duration_seconds: TalkTime
     results: dict[str, ResultCounts]
     by_hour: list[HourCounts]
     by_weekday: list[WeekdayCounts]
     by_weekday_hour: list[WeekdayHours]
+    callers: Callers
+    failure_reasons: FailureReasons
     sources: Sources
     reconciliation: LastComparison | None
     """Null before the first comparison."""
@@ -365,6 +446,7 @@ class Group(TypedDict):
     statuses: ByStatus
     attempts: GroupAttempts
     rates: Rates
+    goal: GroupGoal
 
 
 GroupPage = TypedDict(

@@ -19,6 +19,7 @@ from service.outcomes.figures import (
     AttemptCount,
     RetryCounts,
     TalkTimeCount,
+    add_connect_rate,
     describe_rates,
     describe_recipients,
     describe_retries,
@@ -50,6 +51,23 @@ class _ResultCount(msgspec.Struct):
     total: int
     value: str
     recipients: int
+
+
+class _CallCount(msgspec.Struct):
+    name: str
+    total_attempts: int
+    total_connects: int
+    value: str
+    attempts: int
+    connects: int
+
+
+class GoalCount(msgspec.Struct):
+    """The goal of the batch's agent, and how many recipients meet it; None while that is being counted."""
+
+    rule: dict[str, list[str | bool | int]]
+    set_at: datetime
+    recipients: int | None
 
 
 class CampaignBatch(msgspec.Struct):
@@ -93,6 +111,11 @@ class Counts(msgspec.Struct):
     details_outstanding: int | None = None
     """Healed calls whose details are still being fetched; None when unknown."""
     details_expected_at: datetime | None = None
+    calls: list[_CallCount] = []
+    """Attempts by caller number and by reason of failure."""
+    is_calls_counted: bool = True
+    """False while the service still counts the calls of a batch from before it counted them."""
+    goal: GoalCount | None = None
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -111,6 +134,8 @@ _SHAPES: dict[str, Any] = {
     "campaign": list[CampaignBatch],
     "talk_times": list[TalkTimeCount],
     "retries": RetryCounts,
+    "calls": list[_CallCount],
+    "goal": GoalCount | None,
 }
 
 
@@ -154,7 +179,9 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
     The total is at least the number of recipients with known calls: the provider's total may have shrunk, and a share
     above 100 percent means nothing. The verdict reports the difference.
     """
-    decoded = {name: msgspec.json.decode(fields[name], type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()}
+    decoded = {
+        name: msgspec.json.decode(fields[name] or "null", type=_SHAPES[name]) for name in fields.keys() & _SHAPES.keys()
+    }
     counts = msgspec.convert(fields | decoded, Counts)
     known = sum(count.recipients for count in counts.outcomes)
     campaign = [
@@ -206,13 +233,17 @@ def summarise(counts: Counts) -> dict[str, Any]:
             connects=connects,
             attempted=attempted,
             contacted=counts.contacted if attempted else 0,
+            goal_rate=to_rate(counts.goal.recipients if counts.goal else None, total, "recipients.total"),
         ),
+        "goal": _describe_goal(counts.goal),
         "retries": describe_retries(counts.retries, pending_retry),
         "duration_seconds": _talk_time(counts) | find_percentiles(counts.talk_times) | {"precision": PRECISION},
         "results": _group_results(counts),
         "by_hour": _group_by_hour(counts),
         "by_weekday": group_by_weekday(counts.attempts),
         "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
+        "callers": _group_callers(counts, attempts),
+        "failure_reasons": _group_failures(counts),
         "sources": _group_by_source(counts),
         "reconciliation": reconciliation,
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
@@ -278,6 +309,17 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     return {"verdict_since": counts.verdict_since} | last
 
 
+def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:
+    if goal is None:
+        return None
+    return {
+        "results": goal.rule,
+        "set_at": goal.set_at,
+        "is_counted": goal.recipients is not None,
+        "met": goal.recipients,
+    }
+
+
 def _sum_attempts(counts: Counts, status: str) -> int:
     return sum(count.attempts for count in counts.attempts if count.status == status)
 
@@ -313,10 +355,44 @@ def _group_results(counts: Counts) -> dict[str, dict[str, Any]]:
     return grouped
 
 
-def _group_by_hour(counts: Counts) -> list[dict[str, int]]:
+def _group_callers(counts: Counts, attempts: int) -> dict[str, Any]:
+    """Attempts by caller number, most frequent first."""
+    if not counts.is_calls_counted:
+        return {"is_counted": False, "values": [], "other": None, "without_number": None}
+    rows = [count for count in counts.calls if count.name == "from_phone"]
+    known, connects = (rows[0].total_attempts, rows[0].total_connects) if rows else (0, 0)
+    return {
+        "is_counted": True,
+        "values": [
+            add_connect_rate({"from_phone": row.value, "attempts": row.attempts, "connects": row.connects})
+            for row in rows
+        ],
+        "other": {
+            "attempts": known - sum(row.attempts for row in rows),
+            "connects": connects - sum(row.connects for row in rows),
+        },
+        "without_number": attempts - known,
+    }
+
+
+def _group_failures(counts: Counts) -> dict[str, Any]:
+    """Attempts by reason of failure, most frequent first."""
+    if not counts.is_calls_counted:
+        return {"is_counted": False, "total": None, "values": {}, "other": None}
+    rows = [count for count in counts.calls if count.name == "failure_reason"]
+    total = rows[0].total_attempts if rows else 0
+    return {
+        "is_counted": True,
+        "total": total,
+        "values": {row.value: row.attempts for row in rows},
+        "other": total - sum(row.attempts for row in rows),
+    }
+
+
+def _group_by_hour(counts: Counts) -> list[dict[str, Any]]:
     hours = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
     for count in counts.attempts:
         if count.hour is not None:
             hours[count.hour]["attempts"] += count.attempts
             hours[count.hour]["connects"] += count.attempts if count.status == "completed" else 0
-    return hours
+    return [add_connect_rate(row) for row in hours]

@@ -28,6 +28,19 @@ def _key(seed: int, path: tuple[object, ...]) -> str:
     return "/".join(map(str, (seed, *path)))
 
 
+WEAK_SHARE = 0.3
+
+
+def draw_caller(seed: int, ordinal: int, row: int, number: int, numbers: int) -> int:
+    """Which of the agent's ``numbers`` numbers, from 0, makes attempt ``number`` to a row of the run's nth batch."""
+    return seeded_random(seed, "caller", ordinal, row, number).randrange(numbers)
+
+
+def name_caller(agent_id: int, place: int) -> str:
+    """The agent's number at that place."""
+    return f"+9180471{(agent_id + place * 7919) % 100_000:05}"
+
+
 class _Failure(NamedTuple):
     """One way in which a call is not completed."""
 

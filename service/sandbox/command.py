@@ -93,6 +93,8 @@ _GROUPS = {
         _flag("--lines", "Concurrent calls per agent.", type=_COUNT),
         _flag("--completed-share", "Share of dials that are completed.", type=_SHARE),
         _flag("--other-share", "Share of recipients with whom there is a single or inbound call, too.", type=_SHARE),
+        _flag("--caller-numbers", "Numbers that each agent calls from.", type=click.IntRange(1, 100)),
+        _flag("--weak-caller", "The last of them connects far less often than the others.", is_flag=True),
         _flag("--max-attempts", "Maximum number of calls per recipient.", type=_COUNT),
         _flag(
             "--retry-seconds",

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from service.sandbox.calls import Call, derive_uuid, draw_call, seeded_random
+from service.sandbox.calls import WEAK_SHARE, Call, derive_uuid, draw_call, draw_caller, seeded_random
 from service.sandbox.clock import Timeline
 from service.sandbox.faults import Faults
 from service.sandbox.options import SandboxOptions
@@ -61,18 +61,24 @@ class Dialler:
     def recall(self, attempt: Attempt) -> Call:
         """The call of an attempt, drawn again."""
         batch = attempt.batch
+        is_weak = self.options.weak_caller and self.find_caller(attempt) == self.options.caller_numbers - 1
         return draw_call(
             self.seed,
             batch.ordinal,
             attempt.row,
             attempt.number,
-            completed_share=self.options.completed_share,
+            completed_share=self.options.completed_share * (WEAK_SHARE if is_weak else 1),
             script=("completed",) if batch.kind == "inbound" else self._find_script(batch, attempt.row),
         )
 
     def _find_script(self, batch: Batch, row: int) -> Sequence[str]:
         script = self.options.script
         return script.get(batch.contacts.read(row)[0], ()) if script else ()
+
+    def find_caller(self, attempt: Attempt) -> int:
+        """Which of the agent's numbers makes this attempt, from 0."""
+        place = (attempt.batch.ordinal, attempt.row, attempt.number)
+        return draw_caller(self.seed, *place, self.options.caller_numbers)
 
     def _open(self, when: float, batch: Batch) -> None:
         desk = self._desks.setdefault(batch.agent_id, _Desk(self.options.lines))

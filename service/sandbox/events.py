@@ -5,15 +5,18 @@ from typing import Any
 
 import msgspec
 
-from service.sandbox.calls import Call, derive_uuid, draw_results, join_dialogue, write_dialogue
+from service.sandbox.calls import (
+    Call,
+    derive_uuid,
+    draw_caller,
+    draw_results,
+    join_dialogue,
+    name_caller,
+    write_dialogue,
+)
 from service.sandbox.clock import format_optional
 from service.sandbox.options import SandboxOptions, WebhookTarget
 from service.sandbox.records import Attempt, Batch
-
-
-def own_number(agent_id: int) -> str:
-    """The number from which an agent calls, and at which it is called."""
-    return f"+9180471{agent_id % 100_000:05}"
 
 
 @dataclass(eq=False)
@@ -42,6 +45,10 @@ class EventWriter:
         """The trace of the first attempt to a batch's first row."""
         return derive_uuid(self.seed, "trace", batch.ordinal, 0, 1).replace("-", "")
 
+    def name_caller(self, attempt: Attempt) -> str:
+        place = (attempt.batch.ordinal, attempt.row, attempt.number)
+        return name_caller(attempt.batch.agent_id, draw_caller(self.seed, *place, self.options.caller_numbers))
+
     def write(self, attempt: Attempt, call: Call, target: WebhookTarget) -> bytes:
         """The raw body."""
         phone, parameters = attempt.batch.contacts.read(attempt.row)
@@ -66,7 +73,6 @@ class EventWriter:
     ) -> dict[str, Any]:
         has_recording = target.recording and attempt.status == "completed"
         path = f"/v1/conversations/{attempt.conversation_id}/recording"
-        own = own_number(attempt.batch.agent_id)
         is_inbound = attempt.batch.kind == "inbound"
         return {
             "agent_id": attempt.batch.agent_id,
@@ -76,8 +82,8 @@ class EventWriter:
             "started_at": format_optional(attempt.started_at),
             "ended_at": format_optional(attempt.ended_at),
             "failure_reason": call.failure_reason,
-            "from_phone": phone if is_inbound else own,
-            "to_phone": own if is_inbound else phone,
+            "from_phone": phone if is_inbound else self.name_caller(attempt),
+            "to_phone": name_caller(attempt.batch.agent_id, 0) if is_inbound else phone,
             "recording_url": self.base_url + path if has_recording else None,
             "status": attempt.status,
             "trace_id": self.name_trace(attempt),

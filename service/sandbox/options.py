@@ -61,6 +61,10 @@ class SandboxOptions:
     """Concurrent calls per agent."""
     completed_share: float = 0.5
     """Share of dials that are completed; the other outcomes keep their proportions."""
+    caller_numbers: int = 1
+    """Numbers that each agent calls from, in turn by chance."""
+    weak_caller: bool = False
+    """Whether the last of them is marked as spam: its calls are completed ``WEAK_SHARE`` as often."""
     max_attempts: int = 3
     retry_seconds: float = 1800.0
     """The wait after an unanswered call; the other outcomes wait a fixed multiple of it."""
@@ -91,6 +95,7 @@ class SandboxOptions:
             (self.lines >= 1, "at least one line is needed"),
             (0 <= self.completed_share <= 1, "the completed share must be between 0 and 1"),
             (0 <= self.other_share <= 1, "the share of other calls must be between 0 and 1"),
+            (1 <= self.caller_numbers <= 100, "an agent calls from 1 to 100 numbers"),
             (self.max_attempts >= 1, "at least one attempt is needed"),
             (self.retry_seconds >= 0, "the retry wait must not be negative"),
             (set().union(*self.script.values()) <= set(STATUSES), f"a script has {', '.join(STATUSES)}"),

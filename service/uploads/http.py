@@ -105,6 +105,11 @@ PROMOTE_AT_SUCCESS_RATE = Percent(
     "With `test_recipients`: call the rest once the test batch is `complete` with at least this percentage",
     default=None,
 ).with_hints(example=60, words=("promote", "threshold"))
+PROMOTE_AT_GOAL_RATE = Percent(
+    "promote_at_goal_rate",
+    "Likewise with the percentage of recipients that meet the agent's goal (`PUT /v1/agents/{agent_id}/goal`)",
+    default=None,
+).with_hints(example=30, words=("goal",))
 REGION = Region(
     "region", "The country of the phones without a country code; otherwise `OUTCOMES_DEFAULT_REGION`"
 ).with_hints(example="IN", words=("country",))
@@ -125,7 +130,8 @@ SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who we
     example="7d", words=("recent", "recently", "cooldown", "exclude", "suppress", "blocklist", "skip")
 )
 FIELDS: tuple[Parameter[Any, Any], ...] = (
-    AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE, REGION,
+    AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE,
+    PROMOTE_AT_GOAL_RATE, REGION,
     INVALID, PHONE_COLUMN, SHEET, CALLED_WITHIN, SKIP_CALLED_WITHIN,
 )  # fmt: skip
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
@@ -224,9 +230,10 @@ def _show(uploaded: Uploaded) -> UploadedBatch:
 
 def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:
     test_recipients = fields.read(TEST_RECIPIENTS)
-    promote_at = fields.read(PROMOTE_AT_SUCCESS_RATE)
-    if promote_at is not None and not test_recipients:
-        raise InvalidRequestError("promote_at_success_rate: needs test_recipients=N, the batch that it is measured by")
+    promote_at, promote_at_goal = fields.read(PROMOTE_AT_SUCCESS_RATE), fields.read(PROMOTE_AT_GOAL_RATE)
+    for field, rate in ((PROMOTE_AT_SUCCESS_RATE, promote_at), (PROMOTE_AT_GOAL_RATE, promote_at_goal)):
+        if rate is not None and not test_recipients:
+            raise InvalidRequestError(f"{field.name}: needs test_recipients=N, the batch that it is measured by")
     name = fields.require(NAME)
     longest = MAX_NAME_CHARACTERS - (len(" (test)") if test_recipients else 0)
     if len(name) > longest:
@@ -248,4 +255,5 @@ def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> Uploa
         idempotency_key=IDEMPOTENCY_KEY.read(request),
         test_recipients=test_recipients,
         promote_at_success_rate=promote_at,
+        promote_at_goal_rate=promote_at_goal,
     )

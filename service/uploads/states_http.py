@@ -48,6 +48,7 @@ class Upload(msgspec.Struct):
     campaign_role: str | None
     """``test`` or ``main``."""
     promote_at_success_rate: Annotated[Decimal | None, Meta(extra={"shape": float | None})]
+    promote_at_goal_rate: Annotated[Decimal | None, Meta(extra={"shape": float | None})]
     prepared_at: Time
     sent_at: Time | None
     changed_at: Time

@@ -47,6 +47,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     test_recipients: int = 0
     promote_at_success_rate: float | None = None
+    promote_at_goal_rate: float | None = None
     called_within: timedelta | None = None
     """Count the people who were called within this time."""
     skip_called_within: timedelta | None = None
@@ -61,6 +62,7 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             "phone_column": self.phone_column,
             "sheet": self.sheet,
             "skip_called_within": self.skip_called_within,
+            "promote_at_goal_rate": "" if self.promote_at_goal_rate is None else str(self.promote_at_goal_rate),
         }
         given = {name: value for name, value in later.items() if value}
         asked = (

@@ -207,8 +207,17 @@ class Uploader:
         return self._sender
 
     async def _open(self, request: UploadRequest) -> Source:
+        await self._check_goal(request)
         binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=request.agent_id)
         return await open_source(request, self._options(request), binding["columns"] if binding else None)
+
+    async def _check_goal(self, request: UploadRequest) -> None:
+        queries, agent_id = self._database.queries, request.agent_id
+        if request.promote_at_goal_rate is None or await queries.has_goal(self._database.pool, agent_id=agent_id):
+            return
+        raise InvalidRequestError(
+            f"promote_at_goal_rate: agent {agent_id} has no goal; set one first with PUT /v1/agents/{agent_id}/goal"
+        )
 
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(
@@ -237,6 +246,7 @@ class Uploader:
             test_name=f"{request.name} (test)" if is_test else None,
             test_ref_token=tokens[1] if is_test and self._ref_column else None,
             promote_at_success_rate=request.promote_at_success_rate,
+            promote_at_goal_rate=request.promote_at_goal_rate,
         )
         return begun
 

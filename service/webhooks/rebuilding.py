@@ -18,9 +18,9 @@ REBUILD_RECIPIENTS = 1000
 
 
 class Rebuilt(NamedTuple):
-    """The number of outcomes and counters repaired in a batch."""
+    """The number of outcomes and counters repaired in a batch; ``batch_key`` is None for calls outside batches."""
 
-    batch_key: int
+    batch_key: int | None
     outcomes: int
     counters: int
 
@@ -44,6 +44,22 @@ class Rebuilder:
             await queries.stay_idle(session)
             for batch in await list_batches(self._database, batch_id):
                 yield await self._rebuild(batch["batch_key"], batch["recipient_count"])
+            if batch_id is None:
+                yield await self._rebuild_other_calls()
+
+    async def _rebuild_other_calls(self) -> Rebuilt:
+        queries, pool = self._database.queries, self._database.pool
+        errors = [row async for row in queries.list_other_call_errors(pool)]
+        if errors:
+            await queries.add_other_calls(
+                pool,
+                agent_ids=[row["agent_id"] for row in errors],
+                kinds=[row["kind"] for row in errors],
+                days=[row["day"] for row in errors],
+                statuses=[row["status"] for row in errors],
+                differences=[row["recounted"] - row["stored"] for row in errors],
+            )
+        return Rebuilt(None, 0, len(errors))
 
     async def _rebuild(self, key: int, count: int) -> Rebuilt:
         queries, pool = self._database.queries, self._database.pool

@@ -209,6 +209,8 @@ async def recount(
 
 def _find_differing(row: Any, event: Event) -> list[str]:
     names = [name for name in CHECKED_FIELDS if row[name] != getattr(event, name)]
+    # Null: from before they were stored, until the service has filled them.
+    names += [name for name in ("from_phone", "trace_id") if row[name] not in {None, getattr(event, name)}]
     if not _are_same(row["results"], event.results):
         names.append("results")
     return names

@@ -20,7 +20,8 @@ SELECT b.upload_id, b.batch_id, b.agent_id, b.batch_name, b.campaign_id, b.campa
        o.talk_seconds AS talk_seconds_total, o.talked AS talk_count,
        o.talk_seconds::float8 / nullif(o.talked, 0) AS talk_seconds_average,
        o.from_webhooks AS recipients_from_webhooks, o.healed AS recipients_healed,
-       b.last_event_at, b.verdict, b.verdict_since, b.last_reconciled_at, b.as_of
+       b.last_event_at, b.verdict, b.verdict_since, b.last_reconciled_at, b.as_of,
+       h.met AS recipients_goal_met, 100::float8 * h.met / nullif(m.total, 0) AS goal_rate_percent
 FROM bi_full.batches AS b
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(c.recipients), 0)::bigint AS touched,
@@ -61,7 +62,14 @@ CROSS JOIN LATERAL (
         WHERE c.batch_key = b.upload_id AND c.recipients > 0
         GROUP BY c.attempts
     ) AS g
-) AS n;
+) AS n
+-- As count_goal(), whose tables a reader may not read.
+LEFT JOIN LATERAL (
+    SELECT CASE WHEN c.recipients IS NOT NULL THEN c.recipients WHEN o.touched = 0 THEN 0 END AS met
+    FROM (SELECT k.goal_id, k.rule FROM agent_goals AS k WHERE k.agent_id = b.agent_id ORDER BY k.goal_id DESC LIMIT 1) AS g
+    LEFT JOIN goal_counts AS c ON c.batch_key = b.upload_id AND c.goal_id = g.goal_id AND c.counted_to = 2147483647
+    WHERE g.rule IS NOT NULL
+) AS h ON true;
 
 SELECT bi_mask_view('batch_outcomes');
 
@@ -98,3 +106,5 @@ COMMENT ON COLUMN bi.batch_outcomes.talk_count IS 'Completed recipients whose la
 COMMENT ON COLUMN bi.batch_outcomes.talk_seconds_average IS 'Seconds, unrounded: talk_seconds_total divided by talk_count.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_from_webhooks IS 'Recipients whose outcome comes from a webhook.';
 COMMENT ON COLUMN bi.batch_outcomes.recipients_healed IS 'Recipients whose outcome comes from the provider''s conversation, because the webhook was lost.';
+COMMENT ON COLUMN bi.batch_outcomes.recipients_goal_met IS 'Recipients whose latest attempt meets the agent''s goal (PUT /v1/agents/{agent_id}/goal). Null without a goal, and while it is being counted after a change.';
+COMMENT ON COLUMN bi.batch_outcomes.goal_rate_percent IS 'Percent, unrounded: recipients_goal_met of recipients_total.';

@@ -9,7 +9,7 @@ SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.results, f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.conversation_id, f.source, f.method, f.event_id, plausible_time(f.occurred_at) AS occurred_at,
        f.recorded_at AS known_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
-       statement_timestamp() AS as_of
+       statement_timestamp() AS as_of, f.from_phone, f.trace_id
 FROM outcomes AS o
 JOIN batches AS b ON b.batch_key = o.batch_key
 JOIN recipients AS r ON r.batch_key = o.batch_key AND r.recipient_no = o.recipient_no
@@ -40,7 +40,8 @@ SELECT a.upload_id, a.batch_id, a.agent_id, bi_mask_text(a.batch_name) AS batch_
            a.agent_id = ANY (ARRAY(SELECT c.agent_id FROM bi_closed_agents AS c))
        ) AS results,
        bi_mask_text(a.failure_reason) AS failure_reason, a.next_retry_at, bi_mask_id(a.conversation_id, a.phone) AS conversation_id, a.source, a.method,
-       a.event_id, a.occurred_at, a.known_at, a.verdict, a.verdict_since, a.last_reconciled_at, a.as_of
+       a.event_id, a.occurred_at, a.known_at, a.verdict, a.verdict_since, a.last_reconciled_at, a.as_of,
+       bi_mask_phone(a.from_phone) AS from_phone, bi_mask_id(a.trace_id, a.phone) AS trace_id
 FROM bi_full.call_attempts AS a;
 
 COMMENT ON VIEW bi.call_attempts IS 'One row for each attempt, however many events reported it. Filter by batch_id: otherwise it reads every batch.';
@@ -66,3 +67,5 @@ COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: refe
 COMMENT ON COLUMN bi.call_attempts.event_id IS 'The event that counts for it: GET /v1/events/{event_id}.';
 COMMENT ON COLUMN bi.call_attempts.occurred_at IS 'When the provider created that event, by its own clock.';
 COMMENT ON COLUMN bi.call_attempts.known_at IS 'When that event was stored here.';
+COMMENT ON COLUMN bi.call_attempts.from_phone IS 'The number that made the attempt, masked like phone; null if its event does not name it.';
+COMMENT ON COLUMN bi.call_attempts.trace_id IS 'The provider''s id of the attempt, for its support; masked if it contains the phone.';

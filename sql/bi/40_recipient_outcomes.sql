@@ -8,7 +8,7 @@ SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, f.method, f.event_id, f.recorded_at AS known_at, o.changed_at, o.position,
        coalesce(o.version, 0) AS version, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since,
-       s.last_reconciled_at, statement_timestamp() AS as_of
+       s.last_reconciled_at, statement_timestamp() AS as_of, f.from_phone, f.trace_id
 FROM recipients AS r
 JOIN batches AS b ON b.batch_key = r.batch_key
 LEFT JOIN batch_schedules AS s ON s.batch_key = r.batch_key
@@ -35,7 +35,7 @@ SELECT r.upload_id, r.batch_id, r.agent_id, bi_mask_text(r.batch_name) AS batch_
        ) AS results,
        bi_mask_text(r.failure_reason) AS failure_reason, r.next_retry_at, r.last_attempt_at, bi_mask_id(r.conversation_id, r.phone) AS conversation_id, r.source,
        r.method, r.event_id, r.known_at, r.changed_at, r.position, r.version, r.verdict, r.verdict_since,
-       r.last_reconciled_at, r.as_of
+       r.last_reconciled_at, r.as_of, bi_mask_phone(r.from_phone) AS from_phone, bi_mask_id(r.trace_id, r.phone) AS trace_id
 FROM bi_full.recipient_outcomes AS r;
 
 COMMENT ON VIEW bi.recipient_outcomes IS 'One row for each recipient: its parameters, its present outcome and what decided it. Filter by batch_id, or by position to continue where you stopped.';
@@ -59,3 +59,5 @@ COMMENT ON COLUMN bi.recipient_outcomes.known_at IS 'When that event was stored 
 COMMENT ON COLUMN bi.recipient_outcomes.changed_at IS 'When the outcome last changed. Not indexed: filter by position.';
 COMMENT ON COLUMN bi.recipient_outcomes.position IS 'The place of its last change among all changes: a reader that has read up to n continues with position > n and misses none. Null before the first attempt.';
 COMMENT ON COLUMN bi.recipient_outcomes.version IS 'How often the outcome has changed; 0 before the first attempt.';
+COMMENT ON COLUMN bi.recipient_outcomes.from_phone IS 'The number that made the latest attempt, masked like phone; null if the event that decided it does not name it.';
+COMMENT ON COLUMN bi.recipient_outcomes.trace_id IS 'The provider''s id of the latest attempt, for its support; masked if it contains the phone.';

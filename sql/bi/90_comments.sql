@@ -42,6 +42,10 @@ BEGIN
 END
 $$;
 
+COMMENT ON COLUMN bi_full.caller_numbers.from_phone IS 'The number, in E.164.';
+COMMENT ON COLUMN bi_full.recipient_outcomes.from_phone IS 'The number that made the latest attempt, in E.164; null if the event that decided it does not name it.';
+COMMENT ON COLUMN bi_full.call_attempts.from_phone IS 'The number that made the attempt, in E.164; null if its event does not name it.';
+COMMENT ON COLUMN bi_full.failure_reasons.reason IS 'The provider''s words. (long text) for more than 80 characters.';
 COMMENT ON COLUMN bi_full.batch_results.value IS 'Its value as text. (null), or (long text) for more than 80 characters.';
 COMMENT ON COLUMN bi_full.recipient_outcomes.phone IS 'The phone in E.164, such as +919876543210.';
 COMMENT ON COLUMN bi_full.recipient_outcomes.parameters IS 'The CSV''s other columns with their values.';

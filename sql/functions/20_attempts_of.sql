@@ -15,6 +15,10 @@
 --
 -- p_without leaves facts out: with the facts just added, the result is the attempts as they were before.
 --
+-- from_phone is that of the winning fact, else of another fact of the attempt: a healed one has none.
+--
+-- Dropped first, because replacing cannot change the columns.
+--
 -- The same text creates a second function, attempts_as_of(): the attempts as they were known at p_as_of, from the facts of
 -- that time. Every event runs the first one, so it must not pay for this; and the order must be written only once.
 DO $do$
@@ -24,14 +28,14 @@ RETURNS TABLE (
     batch_key bigint, recipient_no integer, arrival_id bigint, event_id text, conversation_id text,
     attempt_number integer, attempt_order numeric, status text, is_final boolean, state text,
     next_retry_at timestamptz, called_at timestamptz, ended_at timestamptz, duration_seconds integer,
-    failure_reason text, results jsonb, source text, method text
+    failure_reason text, results jsonb, source text, method text, from_phone text, trace_id text
 )
 LANGUAGE sql STABLE ROWS 500
 $returned$;
     v_query text := $query$
 WITH winners AS (
     SELECT DISTINCT ON (f.batch_key, f.recipient_no, f.conversation_id, f.attempt_number, k.second)
-           f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
+           f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at, k.second
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     -- OFFSET 0 keeps this a look-up by key, whatever the statistics said when the plan was made.
     CROSS JOIN LATERAL (
@@ -63,7 +67,15 @@ SELECT w.batch_key, w.recipient_no, {shown arrival_id}, {shown event_id}, w.conv
              AND ({without} IS NULL OR n.arrival_id <> ALL ({without}))), 0)),
        w.status, w.is_final, CASE WHEN w.is_final THEN w.status ELSE 'pending_retry' END,
        {shown next_retry_at}, {shown called_at}, {shown ended_at}, {shown duration_seconds}, {shown failure_reason},
-       {shown results}, {shown source}, {shown method}
+       {shown results}, {shown source}, {shown method},
+       coalesce(w.from_phone, (
+           SELECT max(n.from_phone)
+           FROM {facts} AS n
+           WHERE n.batch_key = w.batch_key AND n.recipient_no = w.recipient_no AND n.conversation_id = w.conversation_id
+             AND n.attempt_number IS NOT DISTINCT FROM w.attempt_number
+             AND (n.attempt_number IS NOT NULL OR date_trunc('second', n.started_at, 'UTC') IS NOT DISTINCT FROM w.second)
+             AND ({without} IS NULL OR n.arrival_id <> ALL ({without})))),
+       w.trace_id
 FROM winners AS w
 LEFT JOIN LATERAL (
     SELECT f.*, coalesce(f.started_at, f.ended_at, f.occurred_at) AS called_at
@@ -85,10 +97,13 @@ $query$;
              f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
              knows_results(f.results) DESC, f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST,
              f.ended_at DESC NULLS LAST, f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST,
-             f.failure_reason DESC NULLS LAST, f.event_id DESC, f.results DESC, f.method DESC
+             f.failure_reason DESC NULLS LAST, f.event_id DESC, f.results DESC, f.method DESC,
+             f.from_phone DESC NULLS LAST, f.trace_id DESC NULLS LAST
 $order$;
     v_past CONSTANT text := '(SELECT * FROM known_facts AS k WHERE k.recorded_at <= p_as_of AND k.withdrawn_at > p_as_of)';
 BEGIN
+    DROP FUNCTION IF EXISTS attempts_of(bigint[], integer[], bigint[]);
+    DROP FUNCTION IF EXISTS attempts_as_of(bigint[], integer[], timestamptz);
     v_query := replace(v_query, '{order}', v_order);
     v_query := regexp_replace(v_query, '[{]shown (\w+)[}]', 'CASE WHEN r.arrival_id IS NULL THEN w.\1 ELSE r.\1 END', 'g');
     EXECUTE 'CREATE OR REPLACE FUNCTION attempts_of(p_batch_keys bigint[], p_recipient_nos integer[], p_without bigint[])'

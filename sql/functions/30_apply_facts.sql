@@ -16,6 +16,8 @@ DECLARE
     v_recipient_nos    integer[];
     v_known_batches    bigint[];
     v_known_recipients integer[];
+    v_uncounted        jsonb;  -- of batches in uncounted_calls: up to which recipient their calls are counted
+    v_goals            jsonb;  -- what counted_goal() returns for each batch; null while no agent has a goal
     v_empty            jsonb;  -- recipients without facts whose facts were taken: their outcomes start over
 BEGIN
     SELECT array_agg(t.batch_key), array_agg(t.recipient_no),
@@ -33,6 +35,20 @@ BEGIN
         DELETE FROM outcomes AS o
         USING jsonb_to_recordset(v_empty) AS v (batch_key bigint, recipient_no integer)
         WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
+    END IF;
+
+    IF EXISTS (SELECT FROM uncounted_calls) THEN
+        SELECT jsonb_object_agg(u.batch_key, u.counted_to)
+        INTO v_uncounted
+        FROM (SELECT DISTINCT k.batch_key FROM unnest(v_batch_keys) AS k (batch_key)) AS t
+        CROSS JOIN LATERAL (SELECT * FROM uncounted_calls AS k WHERE k.batch_key = t.batch_key OFFSET 0) AS u;
+    END IF;
+
+    IF EXISTS (SELECT FROM agent_goals) THEN
+        SELECT jsonb_agg(to_jsonb(g))
+        INTO v_goals
+        FROM (SELECT DISTINCT k.batch_key FROM unnest(v_batch_keys) AS k (batch_key)) AS t
+        CROSS JOIN LATERAL counted_goal(t.batch_key) AS g;
     END IF;
 
     WITH sides AS MATERIALIZED (
@@ -85,6 +101,17 @@ BEGIN
         GROUP BY 1, 2, 3
         HAVING sum(sign) <> 0
         ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = c.attempts + excluded.attempts
+    ), count_calls AS (
+        INSERT INTO call_counts AS c (batch_key, name, value, attempts, connects)
+        SELECT s.batch_key, v.name, coalesce(v.value, ''), sum(s.sign),
+               coalesce(sum(s.sign) FILTER (WHERE s.status = 'completed'), 0)
+        FROM sides AS s
+        CROSS JOIN LATERAL call_values(s.from_phone, s.failure_reason) AS v
+        WHERE v_uncounted IS NULL OR coalesce(s.recipient_no <= (v_uncounted ->> s.batch_key::text)::integer, true)
+        GROUP BY s.batch_key, v.name, ROLLUP (v.value)
+        HAVING sum(s.sign) <> 0 OR sum(s.sign) FILTER (WHERE s.status = 'completed') <> 0
+        ON CONFLICT (batch_key, name, value) DO UPDATE
+        SET attempts = c.attempts + excluded.attempts, connects = c.connects + excluded.connects
     ), count_talk_times AS (
         INSERT INTO talk_time_counts AS c (batch_key, from_seconds, recipients)
         SELECT batch_key, talk_time_slot(duration_seconds), sum(sign)
@@ -100,6 +127,15 @@ BEGIN
         GROUP BY batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET recipients = c.recipients + excluded.recipients, connects = c.connects + excluded.connects
+    ), count_goals AS (
+        INSERT INTO goal_counts AS c (batch_key, goal_id, counted_to, recipients)
+        SELECT g.batch_key, g.goal_id, g.counted_to, coalesce(sum(l.sign) FILTER (
+                   WHERE l.recipient_no <= g.counted_to AND meets_goal(l.results, g.rule)), 0)
+        FROM jsonb_to_recordset(v_goals) AS g (batch_key bigint, goal_id bigint, rule jsonb, counted_to integer, is_new boolean)
+        JOIN latest AS l ON l.batch_key = g.batch_key
+        GROUP BY g.batch_key, g.goal_id, g.counted_to, g.is_new
+        HAVING g.is_new OR sum(l.sign) FILTER (WHERE l.recipient_no <= g.counted_to AND meets_goal(l.results, g.rule)) <> 0
+        ON CONFLICT (batch_key) DO UPDATE SET recipients = c.recipients + excluded.recipients
     ), count_retries AS (
         INSERT INTO retry_counts AS c (batch_key, due_at, recipients)
         SELECT batch_key, retry_slot(next_retry_at), sum(sign)

@@ -2,10 +2,14 @@
 -- them; element n of every array is for the fact of arrival n. Counters change by deltas, and a recipient whose shown
 -- outcome changes gets a new feed position. Takes the ingest lock, so pass few at a time. Facts that are already as given
 -- do not change. Returns how many facts changed.
+--
+-- p_from_phones and p_trace_ids null, from the version before: these fields stay as they are.
+DROP FUNCTION IF EXISTS correct_facts(
+    bigint[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], integer[], integer[]);
 CREATE OR REPLACE FUNCTION correct_facts(
     p_arrival_ids bigint[], p_is_final boolean[], p_next_retry_at timestamptz[], p_occurred_at timestamptz[],
     p_started_at timestamptz[], p_ended_at timestamptz[], p_duration_seconds integer[], p_attempt_numbers integer[],
-    p_max_attempts integer[]
+    p_max_attempts integer[], p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL
 )
 RETURNS integer
 LANGUAGE plpgsql
@@ -26,15 +30,16 @@ BEGIN
     SELECT array_agg(f.arrival_id)
     INTO v_wrong
     FROM unnest(p_arrival_ids, p_is_final, p_next_retry_at, p_occurred_at, p_started_at, p_ended_at, p_duration_seconds,
-                p_attempt_numbers, p_max_attempts)
+                p_attempt_numbers, p_max_attempts, p_from_phones, p_trace_ids)
         AS c (arrival_id, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, attempt_number,
-              max_attempts)
+              max_attempts, from_phone, trace_id)
     CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = c.arrival_id OFFSET 0) AS f
     WHERE (f.is_final, f.next_retry_at, f.occurred_at, f.started_at, f.ended_at, f.duration_seconds, f.attempt_number,
-           f.max_attempts)
+           f.max_attempts, f.from_phone, f.trace_id)
           IS DISTINCT FROM
           (c.is_final, c.next_retry_at, c.occurred_at, c.started_at, c.ended_at, c.duration_seconds, c.attempt_number,
-           c.max_attempts);
+           c.max_attempts, CASE WHEN p_from_phones IS NULL THEN f.from_phone ELSE c.from_phone END,
+           CASE WHEN p_trace_ids IS NULL THEN f.trace_id ELSE c.trace_id END);
     IF v_wrong IS NULL THEN
         RETURN 0;
     END IF;
@@ -64,11 +69,17 @@ BEGIN
     UPDATE facts AS f
     SET is_final = c.is_final, next_retry_at = c.next_retry_at, occurred_at = c.occurred_at, started_at = c.started_at,
         ended_at = c.ended_at, duration_seconds = c.duration_seconds, attempt_number = c.attempt_number,
-        max_attempts = c.max_attempts
+        max_attempts = c.max_attempts,
+        from_phone = CASE WHEN p_from_phones IS NULL THEN f.from_phone ELSE c.from_phone END,
+        -- Its person may have been erased since the body was read.
+        trace_id = CASE WHEN p_trace_ids IS NULL
+                             OR EXISTS (SELECT FROM erased_recipients AS k
+                                        WHERE k.batch_key = f.batch_key AND k.recipient_no = f.recipient_no)
+                        THEN f.trace_id ELSE c.trace_id END
     FROM unnest(p_arrival_ids, p_is_final, p_next_retry_at, p_occurred_at, p_started_at, p_ended_at, p_duration_seconds,
-                p_attempt_numbers, p_max_attempts)
+                p_attempt_numbers, p_max_attempts, p_from_phones, p_trace_ids)
         AS c (arrival_id, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, attempt_number,
-              max_attempts)
+              max_attempts, from_phone, trace_id)
     WHERE f.arrival_id = c.arrival_id AND c.arrival_id = ANY (v_wrong);
     PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
 

@@ -49,11 +49,11 @@ BEGIN
     )
     SELECT jsonb_agg(to_jsonb(gone)) INTO v_versions FROM gone;
     UPDATE facts AS f
-    SET results = 'null', failure_reason = NULL, conversation_id = hash_call(f.conversation_id)
+    SET results = 'null', failure_reason = NULL, trace_id = NULL, conversation_id = hash_call(f.conversation_id)
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no;
     UPDATE past_facts AS f
-    SET results = 'null', failure_reason = NULL, conversation_id = hash_call(f.conversation_id)
+    SET results = 'null', failure_reason = NULL, trace_id = NULL, conversation_id = hash_call(f.conversation_id)
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no;
     UPDATE recipients AS r
@@ -79,6 +79,8 @@ BEGIN
     DELETE FROM result_totals AS c
     USING unnest(v_batches, v_names) AS v (batch_key, name)
     WHERE c.batch_key = v.batch_key AND c.name = v.name AND c.recipients = 0;
+    DELETE FROM call_counts AS c
+    WHERE c.batch_key = ANY (p_batch_keys) AND c.name = 'failure_reason' AND c.magnitude = 0;
 
     UPDATE outcomes AS o
     SET state = 'erased', version = v.version + 1

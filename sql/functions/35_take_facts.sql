@@ -44,14 +44,23 @@ BEGIN
         WHERE f.batch_key = t.batch_key AND f.recipient_no = t.recipient_no AND f.arrival_id = ANY (p_arrival_ids)
         RETURNING f.*
     ), past AS (
-        INSERT INTO past_facts SELECT taken.*, v_now FROM taken
+        INSERT INTO past_facts (
+            batch_key, recipient_no, arrival_id, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at,
+            occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, event_id, source, method,
+            recorded_at, from_phone, trace_id, withdrawn_at)
+        SELECT
+            batch_key, recipient_no, arrival_id, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at,
+            occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, event_id, source, method,
+            recorded_at, from_phone, trace_id, v_now
+        FROM taken
     )
     INSERT INTO unattributed (
         arrival_id, event_id, agent_id, phone, reason, received_at, source, conversation_id, attempt_number, max_attempts,
-        status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results)
+        status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results,
+        from_phone, trace_id)
     SELECT f.arrival_id, f.event_id, b.agent_id, coalesce(u.phone, r.phone), 'no_batch', e.received_at, f.source,
            f.conversation_id, f.attempt_number, f.max_attempts, f.status, f.is_final, f.next_retry_at, f.occurred_at,
-           f.started_at, f.ended_at, f.duration_seconds, f.failure_reason, f.results
+           f.started_at, f.ended_at, f.duration_seconds, f.failure_reason, f.results, f.from_phone, f.trace_id
     FROM taken AS f
     CROSS JOIN LATERAL (SELECT agent_id FROM batches WHERE batches.batch_key = f.batch_key OFFSET 0) AS b
     CROSS JOIN LATERAL (SELECT phone FROM recipients AS k WHERE k.batch_key = f.batch_key

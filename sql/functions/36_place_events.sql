@@ -123,12 +123,13 @@ BEGIN
         INSERT INTO facts (
             batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id, attempt_number,
             max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
-            failure_reason, results, recorded_at)
+            failure_reason, results, recorded_at, from_phone, trace_id)
         SELECT t.batch_key, t.recipient_no, t.arrival_id, t.event_id, t.source, t.method,
                CASE WHEN t.is_erased THEN hash_call(t.conversation_id) ELSE t.conversation_id END, t.attempt_number,
                t.max_attempts, t.status, t.is_final, t.next_retry_at, t.occurred_at, t.started_at, t.ended_at,
                t.duration_seconds, CASE WHEN NOT t.is_erased THEN t.failure_reason END,
-               CASE WHEN t.is_erased THEN 'null' ELSE t.results END, v_now
+               CASE WHEN t.is_erased THEN 'null' ELSE t.results END, v_now, t.from_phone,
+               CASE WHEN NOT t.is_erased THEN t.trace_id END
         FROM taken AS t;
         PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
         UPDATE outstanding_details AS d SET batch_key = p.batch_key

@@ -28,6 +28,7 @@ CREATE OR REPLACE FUNCTION ingest(
     p_occurred_at timestamptz[], p_started_at timestamptz[], p_ended_at timestamptz[],
     p_duration_seconds integer[], p_failure_reasons text[], p_results text[],
     p_signatures bytea[] DEFAULT NULL, p_kinds text[] DEFAULT NULL,
+    p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL,
     OUT applied integer, OUT duplicates integer, OUT conflicts integer, OUT unattributed integer, OUT other_calls integer
 )
 LANGUAGE plpgsql
@@ -167,10 +168,11 @@ BEGIN
             SELECT *
             FROM unnest(v_pending, v_batches, p_event_ids, p_agent_ids, p_phones, p_parameters, p_received_at, p_sources,
                         p_conversation_ids, p_attempt_numbers, p_max_attempts, p_statuses, p_is_final, p_next_retry_at,
-                        p_occurred_at, p_started_at, p_ended_at, p_duration_seconds, p_failure_reasons, p_results)
+                        p_occurred_at, p_started_at, p_ended_at, p_duration_seconds, p_failure_reasons, p_results,
+                        p_from_phones, p_trace_ids)
                 AS e (arrival_id, batch_key, event_id, agent_id, phone, parameters, received_at, source, conversation_id,
                       attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at,
-                      duration_seconds, failure_reason, results)
+                      duration_seconds, failure_reason, results, from_phone, trace_id)
             WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL
         ), evidence AS (
             INSERT INTO unreferenced_events (
@@ -189,10 +191,10 @@ BEGIN
             INSERT INTO unattributed (
                 arrival_id, event_id, agent_id, phone, reason, received_at, source, conversation_id, attempt_number,
                 max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
-                failure_reason, results)
+                failure_reason, results, from_phone, trace_id)
             SELECT e.arrival_id, e.event_id, e.agent_id, e.phone, 'no_batch', e.received_at, e.source, e.conversation_id,
                    e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
-                   e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb
+                   e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, e.from_phone, e.trace_id
             FROM events AS e
             ON CONFLICT (arrival_id) DO UPDATE
             SET phone = excluded.phone, source = excluded.source, conversation_id = excluded.conversation_id,
@@ -200,7 +202,7 @@ BEGIN
                 is_final = excluded.is_final, next_retry_at = excluded.next_retry_at, occurred_at = excluded.occurred_at,
                 started_at = excluded.started_at, ended_at = excluded.ended_at,
                 duration_seconds = excluded.duration_seconds, failure_reason = excluded.failure_reason,
-                results = excluded.results
+                results = excluded.results, from_phone = excluded.from_phone, trace_id = excluded.trace_id
             RETURNING arrival_id, xmax = 0 AS is_new
         )
         SELECT array_agg(w.arrival_id) FILTER (WHERE w.is_new) INTO v_new FROM waiting AS w;
@@ -249,6 +251,7 @@ BEGIN
             p_conversation_ids[n] := hash_call(p_conversation_ids[n]);
             p_failure_reasons[n] := NULL;
             p_results[n] := 'null';
+            p_trace_ids[n] := NULL;
         END LOOP;
         PERFORM delete_bodies(ARRAY(SELECT v_pending[n] FROM generate_series(1, v_count) AS n WHERE v_erased[n]));
     END IF;
@@ -257,11 +260,11 @@ BEGIN
         INSERT INTO facts (
             batch_key, recipient_no, arrival_id, event_id, source, method, conversation_id, attempt_number,
             max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds,
-            failure_reason, results, recorded_at)
+            failure_reason, results, recorded_at, from_phone, trace_id)
         SELECT
             e.batch_key, e.recipient_no, e.arrival_id, e.event_id, e.source, 'reference', e.conversation_id,
             e.attempt_number, e.max_attempts, e.status, e.is_final, e.next_retry_at, e.occurred_at, e.started_at,
-            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_known_at
+            e.ended_at, e.duration_seconds, e.failure_reason, e.results::jsonb, v_known_at, e.from_phone, e.trace_id
         FROM (
             SELECT unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no, unnest(v_pending) AS arrival_id,
                    unnest(p_event_ids) AS event_id, unnest(p_sources) AS source,
@@ -270,7 +273,8 @@ BEGIN
                    unnest(p_is_final) AS is_final, unnest(p_next_retry_at) AS next_retry_at,
                    unnest(p_occurred_at) AS occurred_at, unnest(p_started_at) AS started_at,
                    unnest(p_ended_at) AS ended_at, unnest(p_duration_seconds) AS duration_seconds,
-                   unnest(p_failure_reasons) AS failure_reason, unnest(p_results) AS results
+                   unnest(p_failure_reasons) AS failure_reason, unnest(p_results) AS results,
+                   unnest(p_from_phones) AS from_phone, unnest(p_trace_ids) AS trace_id
         ) AS e
         WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NOT NULL
         RETURNING batch_key, recipient_no, arrival_id

@@ -1,7 +1,7 @@
 -- Agents whose calls are healed while none of their webhooks comes: their webhook target is missing, wrong, or does not
 -- reach the service. Judged by the agent's batches that are not closed, at most p_counted of them. A few healed calls that
 -- did not connect are no proof, because the agent's target may not select their events. A webhook of the agent that waits
--- for a batch shows that it reaches the service.
+-- for a batch, or reports a call outside batches, shows that it reaches the service.
 CREATE OR REPLACE FUNCTION list_unreached_agents(p_counted bigint)
 RETURNS TABLE (agent_id bigint, healed bigint, since timestamptz, batch_ids bigint[])
 LANGUAGE sql STABLE
@@ -28,4 +28,7 @@ WHERE NOT coalesce((
     WHERE u.agent_id = g.agent_id AND u.source = 'webhook'
     ORDER BY u.arrival_id DESC
     LIMIT 1), false)
+  AND NOT EXISTS (SELECT FROM other_events AS o
+                  WHERE o.agent_id = g.agent_id AND o.kind IN ('single', 'inbound') AND o.is_counted
+                    AND o.called_at >= g.since AND o.source = 'webhook')
 $$;

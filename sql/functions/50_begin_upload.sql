@@ -8,10 +8,14 @@
 --                same once the file is checked
 --
 -- With a test batch the file belongs to the main batch, and the caller's key to the test batch, which is sent at once.
+-- The version without p_promote_at_goal_rate goes first: the version of the service before then calls this one.
+DROP FUNCTION IF EXISTS begin_upload(
+    bigint, text, text[], bytea, text, text, text, bytea, boolean, double precision, text, text, numeric);
 CREATE OR REPLACE FUNCTION begin_upload(
     p_agent_id bigint, p_name text, p_columns text[], p_file_digest bytea, p_ref_token text, p_ref_column text,
     p_idempotency_key text, p_request_digest bytea, p_force boolean, p_lease_seconds double precision,
     p_test_name text, p_test_ref_token text, p_promote_at_success_rate numeric,
+    p_promote_at_goal_rate numeric DEFAULT NULL,
     OUT batch_key bigint, OUT main_key bigint, OUT earlier_key bigint, OUT refusal text
 )
 LANGUAGE plpgsql
@@ -42,9 +46,11 @@ BEGIN
     END IF;
 
     INSERT INTO batches AS b (agent_id, name, upload_state, ref_token, ref_column, columns, file_digest, leased_until,
-                              rows_checked, idempotency_key, request_digest, promote_at_success_rate)
+                              rows_checked, idempotency_key, request_digest, promote_at_success_rate,
+                              promote_at_goal_rate)
     VALUES (p_agent_id, p_name, 'preparing', p_ref_token, p_ref_column, p_columns, p_file_digest, v_leased_until, 0,
-            CASE WHEN p_test_name IS NULL THEN p_idempotency_key END, p_request_digest, p_promote_at_success_rate)
+            CASE WHEN p_test_name IS NULL THEN p_idempotency_key END, p_request_digest, p_promote_at_success_rate,
+            p_promote_at_goal_rate)
     RETURNING b.batch_key INTO batch_key;
     IF p_test_name IS NOT NULL THEN
         main_key := batch_key;

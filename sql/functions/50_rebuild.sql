@@ -80,6 +80,12 @@ BEGIN
     FROM unnest(p_counters, p_a, p_b, p_recipients) AS e (counter, a, b, recipients)
     WHERE e.counter = 'attempt_counts'
     ON CONFLICT (batch_key, slot, status) DO UPDATE SET attempts = k.attempts + excluded.attempts;
+    INSERT INTO call_counts AS k (batch_key, name, value, attempts, connects)
+    SELECT p_batch_key, e.a, e.b, e.recipients, e.connects
+    FROM unnest(p_counters, p_a, p_b, p_recipients, p_talked) AS e (counter, a, b, recipients, connects)
+    WHERE e.counter = 'call_counts'
+    ON CONFLICT (batch_key, name, value) DO UPDATE
+    SET attempts = k.attempts + excluded.attempts, connects = k.connects + excluded.connects;
     INSERT INTO talk_time_counts AS k (batch_key, from_seconds, recipients)
     SELECT p_batch_key, e.a::integer, e.recipients
     FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)
@@ -91,6 +97,9 @@ BEGIN
     WHERE e.counter = 'contact_counts'
     ON CONFLICT (batch_key) DO UPDATE
     SET recipients = k.recipients + excluded.recipients, connects = k.connects + excluded.connects;
+    UPDATE goal_counts AS k SET recipients = k.recipients + e.recipients
+    FROM unnest(p_counters, p_recipients) AS e (counter, recipients)
+    WHERE e.counter = 'goal_counts' AND k.batch_key = p_batch_key;
     INSERT INTO retry_counts AS k (batch_key, due_at, recipients)
     SELECT p_batch_key, e.a::timestamptz, e.recipients
     FROM unnest(p_counters, p_a, p_recipients) AS e (counter, a, recipients)

@@ -24,7 +24,19 @@ AS $$
 DECLARE
     v_keys bigint[];
     v_nos  integer[];
+    v_goal       jsonb;    -- the rule that is counted
+    v_counted_to integer;  -- up to which recipient
 BEGIN
+    IF p_as_of IS NULL THEN
+        SELECT g.rule, c.counted_to INTO v_goal, v_counted_to
+        FROM goal_counts AS c JOIN agent_goals AS g ON g.goal_id = c.goal_id
+        WHERE c.batch_key = p_batch_key;
+    ELSE
+        SELECT g.rule, 2147483647 INTO v_goal, v_counted_to
+        FROM batches AS b JOIN agent_goals AS g ON g.agent_id = b.agent_id AND g.set_at <= p_as_of
+        WHERE b.batch_key = p_batch_key
+        ORDER BY g.goal_id DESC LIMIT 1;
+    END IF;
     SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
     FROM generate_series(p_after + 1, p_after + p_limit) AS n;
 
@@ -42,6 +54,12 @@ BEGIN
         SELECT v.name, v.value, count(*) AS recipients
         FROM latest AS l CROSS JOIN LATERAL result_values(l.results) AS v
         GROUP BY 1, 2
+    ), calls AS MATERIALIZED (
+        SELECT v.name, v.value, count(*) AS attempts, count(*) FILTER (WHERE a.status = 'completed') AS connects
+        FROM attempts AS a CROSS JOIN LATERAL call_values(a.from_phone, a.failure_reason) AS v
+        WHERE p_as_of IS NOT NULL OR coalesce(
+            a.recipient_no <= (SELECT u.counted_to FROM uncounted_calls AS u WHERE u.batch_key = p_batch_key), true)
+        GROUP BY v.name, ROLLUP (v.value)
     ), counted AS (
         INSERT INTO recounted AS r
         SELECT 'outcome_counts', l.state, l.attempts::text, l.source, count(*), count(l.duration_seconds),
@@ -57,9 +75,16 @@ BEGIN
         FROM attempts AS a
         GROUP BY 2, 3
         UNION ALL
+        SELECT 'call_counts', c.name, coalesce(c.value, ''), '', c.attempts, c.connects, 0 FROM calls AS c
+        UNION ALL
         SELECT 'contact_counts', '', '', '', count(DISTINCT a.recipient_no), count(*), 0
         FROM attempts AS a
         WHERE a.status = 'completed'
+        HAVING count(*) > 0
+        UNION ALL
+        SELECT 'goal_counts', '', '', '', count(*), 0, 0
+        FROM latest AS l
+        WHERE l.recipient_no <= v_counted_to AND meets_goal(l.results, v_goal)
         HAVING count(*) > 0
         UNION ALL
         SELECT 'talk_time_counts', talk_time_slot(l.duration_seconds)::text, '', '', count(*), 0, 0
@@ -112,7 +137,11 @@ BEGIN
         UNION ALL
         SELECT 'attempt_counts', slot::text, status, '', attempts, 0, 0 FROM attempt_counts WHERE batch_key = p_batch_key
         UNION ALL
+        SELECT 'call_counts', name, value, '', attempts, connects, 0 FROM call_counts WHERE batch_key = p_batch_key
+        UNION ALL
         SELECT 'contact_counts', '', '', '', recipients, connects, 0 FROM contact_counts WHERE batch_key = p_batch_key
+        UNION ALL
+        SELECT 'goal_counts', '', '', '', recipients, 0, 0 FROM goal_counts WHERE batch_key = p_batch_key
         UNION ALL
         SELECT 'talk_time_counts', from_seconds::text, '', '', recipients, 0, 0
         FROM talk_time_counts WHERE batch_key = p_batch_key

@@ -7,7 +7,7 @@ RETURNS TABLE (
     batch_id bigint, recipient integer, attempt integer, phone text, attempt_number integer, max_attempts integer,
     status text, is_final boolean, started_at timestamptz, ended_at timestamptz, duration_seconds integer,
     failure_reason text, next_retry_at timestamptz, results jsonb, conversation_id text, source text, method text,
-    event_id text, occurred_at timestamptz, known_at timestamptz
+    event_id text, occurred_at timestamptz, known_at timestamptz, from_phone text, trace_id text
 )
 LANGUAGE sql STABLE ROWS 10000
 AS $$
@@ -16,7 +16,7 @@ SELECT b.batch_id, a.recipient_no,
                            ORDER BY a.attempt_order, a.called_at NULLS FIRST, a.conversation_id))::integer,
        r.phone, a.attempt_number, f.max_attempts, a.status, a.is_final, plausible_time(f.started_at), plausible_time(a.ended_at),
        a.duration_seconds, a.failure_reason, plausible_time(a.next_retry_at), a.results, a.conversation_id, a.source, a.method,
-       a.event_id, plausible_time(f.occurred_at), f.recorded_at
+       a.event_id, plausible_time(f.occurred_at), f.recorded_at, a.from_phone, a.trace_id
 FROM batches AS b
 CROSS JOIN attempts_of(
     (SELECT array_agg(p_batch_key) FROM generate_series(p_after + 1, p_until)),

@@ -12,7 +12,7 @@ RETURNS TABLE (
     pending_retry bigint, completed bigint, busy bigint, no_answer bigint, failed bigint, socket_failure bigint,
     telephony_failed bigint, unreachable bigint, healed bigint, attempts bigint, connects bigint,
     success_rate numeric, completion_rate numeric, connect_rate numeric, average_duration_seconds numeric,
-    total_duration_seconds bigint, details_outstanding integer
+    total_duration_seconds bigint, details_outstanding integer, goal_met bigint, goal_rate numeric
 )
 LANGUAGE sql STABLE ROWS 1000
 AS $$
@@ -23,7 +23,8 @@ SELECT b.batch_id, b.name, b.agent_id, b.status, coalesce(plausible_time(b.creat
        round(100.0 * o.completed / nullif(t.total, 0), 4), round(100.0 * o.completed / nullif(o.processed, 0), 4),
        round(100.0 * a.connects / nullif(a.attempts, 0), 4), round(1.0 * o.talk_seconds / nullif(o.talked, 0), 4),
        o.talk_seconds,
-       (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key)
+       (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key),
+       g.recipients, round(100.0 * g.recipients / nullif(t.total, 0), 4)
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS y ON y.batch_key = b.batch_key
@@ -51,6 +52,7 @@ CROSS JOIN LATERAL (
            coalesce(sum(attempts) FILTER (WHERE status = 'completed'), 0)::bigint AS connects
     FROM attempt_counts WHERE attempt_counts.batch_key = b.batch_key
 ) AS a
+LEFT JOIN LATERAL count_goal(b.batch_key, b.agent_id) AS g ON true
 WHERE b.batch_id > p_after AND b.batch_id <= p_until AND (p_agent_id IS NULL OR b.agent_id = p_agent_id)
   AND (p_from IS NULL OR coalesce(b.created_at, b.prepared_at) >= p_from)
   AND (p_to IS NULL OR coalesce(b.created_at, b.prepared_at) < p_to)

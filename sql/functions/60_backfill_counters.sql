@@ -13,6 +13,13 @@ DECLARE
     v_recipients integer[];
 BEGIN
     PERFORM lock_ingest();
+    -- call_counts: only noted here, and counted in steps beside the service.
+    IF NOT EXISTS (SELECT FROM repairs WHERE name = 'call_counts') THEN
+        INSERT INTO uncounted_calls (batch_key, counted_to)
+        SELECT DISTINCT c.batch_key, 0 FROM outcome_counts AS c
+        ON CONFLICT DO NOTHING;
+        INSERT INTO repairs (name) VALUES ('call_counts');
+    END IF;
     SELECT array_agg(DISTINCT c.batch_key) INTO v_batches
     FROM outcome_counts AS c
     WHERE NOT EXISTS (SELECT FROM contact_counts AS k WHERE k.batch_key = c.batch_key);
@@ -58,5 +65,47 @@ BEGIN
         WHERE a.status = 'completed'
         GROUP BY 1
     ) AS e USING (batch_key);
+END
+$$;
+
+-- Counts the calls of some more recipients in call_counts, of batches from before it, the newest first. One commit, under
+-- the ingest lock; null when all are counted, else the number of attempts.
+CREATE OR REPLACE FUNCTION count_calls_step(p_recipients integer) RETURNS bigint
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_batch    uncounted_calls;
+    v_until    integer;
+    v_attempts bigint;
+BEGIN
+    PERFORM lock_ingest();
+    SELECT * INTO v_batch FROM uncounted_calls ORDER BY batch_key DESC LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    v_until := v_batch.counted_to + p_recipients;
+    WITH attempts AS MATERIALIZED (
+        SELECT * FROM attempts_of(
+            (SELECT array_agg(v_batch.batch_key) FROM generate_series(v_batch.counted_to + 1, v_until)),
+            (SELECT array_agg(n) FROM generate_series(v_batch.counted_to + 1, v_until) AS n), NULL)
+    ), counted AS (
+        INSERT INTO call_counts AS c (batch_key, name, value, attempts, connects)
+        SELECT v_batch.batch_key, v.name, coalesce(v.value, ''), count(*), count(*) FILTER (WHERE a.status = 'completed')
+        FROM attempts AS a
+        CROSS JOIN LATERAL call_values(a.from_phone, a.failure_reason) AS v
+        GROUP BY v.name, ROLLUP (v.value)
+        ON CONFLICT (batch_key, name, value) DO UPDATE
+        SET attempts = c.attempts + excluded.attempts, connects = c.connects + excluded.connects
+    )
+    SELECT count(*) INTO v_attempts FROM attempts;
+    IF v_until >= (SELECT b.recipient_count FROM batches AS b WHERE b.batch_key = v_batch.batch_key) THEN
+        DELETE FROM uncounted_calls WHERE batch_key = v_batch.batch_key;
+    ELSE
+        UPDATE uncounted_calls SET counted_to = v_until WHERE batch_key = v_batch.batch_key;
+    END IF;
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = v_batch.batch_key;
+    RETURN v_attempts;
 END
 $$;

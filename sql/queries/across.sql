@@ -65,13 +65,14 @@ WITH made AS MATERIALIZED (
 ), counted AS MATERIALIZED (
     SELECT k.*, greatest(k.given_total, n.recipients) AS total, coalesce(v.verdict, 'unverified') AS verdict, coalesce(c.contacted, 0) AS contacted,
            coalesce(c.connects, 0) AS connects, coalesce(n.recipients, 0) AS known, coalesce(n.attempts, 0) AS attempts,
-           a.last_event_at
+           a.last_event_at, g.goal_id, g.recipients AS goal_met
     FROM page AS p
     JOIN keyed AS k USING (key_no, key_text)
     LEFT JOIN LATERAL (SELECT verdict FROM batch_schedules WHERE batch_key = k.batch_key OFFSET 0) AS v ON true
     LEFT JOIN LATERAL (SELECT recipients AS contacted, connects FROM contact_counts
                        WHERE batch_key = k.batch_key OFFSET 0) AS c ON true
     LEFT JOIN LATERAL (SELECT last_event_at FROM batch_activity WHERE batch_key = k.batch_key OFFSET 0) AS a ON true
+    LEFT JOIN LATERAL count_goal(k.batch_key, k.agent_id) AS g ON true
     LEFT JOIN (SELECT batch_key, sum(recipients) AS recipients, sum(attempts) AS attempts FROM tallied GROUP BY 1) AS n
         ON n.batch_key = k.batch_key
 ), states AS (
@@ -89,6 +90,9 @@ SELECT c.key_no, c.key_text, count(*) AS batches, sum(c.total)::bigint AS total,
        sum(c.total - c.known)::bigint AS in_progress, sum(c.attempts)::bigint AS attempts,
        sum(c.connects)::bigint AS connects, sum(c.contacted)::bigint AS contacted, min(c.made_at) AS first_created_at,
        max(c.made_at) AS last_created_at, max(c.last_event_at) AS last_event_at,
+       count(c.goal_id) AS goal_batches, count(*) FILTER (WHERE c.goal_id IS NOT NULL AND c.goal_met IS NULL) AS goal_counting,
+       coalesce(sum(c.goal_met), 0)::bigint AS goal_met,
+       coalesce(sum(c.total) FILTER (WHERE c.goal_id IS NOT NULL), 0)::bigint AS goal_recipients,
        min(c.campaign_key) AS campaign_id,
        (array_agg(c.name ORDER BY c.campaign_role NULLS FIRST, c.batch_key))[1] AS name,
        CASE WHEN :group_by = 'campaign' THEN array_agg(c.batch_id ORDER BY c.batch_id) END AS batch_ids,

@@ -66,6 +66,20 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
                         PARTITION BY k.a ORDER BY length(ltrim(k.recipients::bit(64)::text, '0')) DESC, k.b) AS nth
                     FROM recounted AS k WHERE k.counter = 'result_counts') AS t ON t.a = n.a AND t.nth <= :values
               ORDER BY n.a, t.recipients DESC, t.b) AS c) AS results,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT n.a AS name, n.recipients AS total_attempts, n.talked AS total_connects, t.b AS value,
+                     t.recipients AS attempts, t.talked AS connects
+              FROM (SELECT * FROM recounted AS k WHERE k.counter = 'call_counts' AND k.b = '') AS n
+              JOIN (SELECT k.*, row_number() OVER (
+                        PARTITION BY k.a ORDER BY length(ltrim(k.recipients::bit(64)::text, '0')) DESC, k.b) AS nth
+                    FROM recounted AS k WHERE k.counter = 'call_counts' AND k.b <> '') AS t
+                  ON t.a = n.a AND t.nth <= :values
+              ORDER BY n.a, t.recipients DESC, t.b) AS c) AS calls,
+       (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', coalesce(
+                   (SELECT recipients FROM recounted WHERE counter = 'goal_counts'), 0))
+        FROM (SELECT * FROM agent_goals AS k WHERE k.agent_id = b.agent_id AND k.set_at <= :as_of
+              ORDER BY k.goal_id DESC LIMIT 1) AS g
+        WHERE g.rule IS NOT NULL) AS goal,
        b.campaign_key AS campaign_id
 FROM batches AS b
 CROSS JOIN LATERAL (
@@ -131,7 +145,8 @@ WITH page AS MATERIALIZED (
 SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, f.status,
        coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
-       f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at
+       f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at,
+       f.from_phone, f.trace_id
 FROM shown AS s
 LEFT JOIN LATERAL (
     SELECT * FROM known_facts AS k
@@ -151,6 +166,7 @@ ORDER BY s.recipient_no;
 SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,
+       f.from_phone, f.trace_id,
        a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
 FROM batches AS b
 JOIN known_facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no

@@ -1,4 +1,4 @@
--- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature, kind)^
+-- name: ingest(event_id, digest, event_type, target, body, received_at, source, agent_id, phone, ref_token, ref_no, parameters, conversation_id, attempt_number, max_attempts, status, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, signature, kind, from_phone, trace_id)^
 -- Commits a group of events and everything that follows from them; returns the number of each disposition.
 SELECT *
 FROM ingest(
@@ -9,7 +9,8 @@ FROM ingest(
     p_max_attempts => :max_attempts, p_statuses => :status, p_is_final => :is_final,
     p_next_retry_at => :next_retry_at, p_occurred_at => :occurred_at, p_started_at => :started_at,
     p_ended_at => :ended_at, p_duration_seconds => :duration_seconds, p_failure_reasons => :failure_reason,
-    p_results => :results, p_signatures => :signature, p_kinds => :kind);
+    p_results => :results, p_signatures => :signature, p_kinds => :kind, p_from_phones => :from_phone,
+    p_trace_ids => :trace_id);
 
 -- name: name_events(event_id, digest, conflicts, unattributed)
 -- Events of a group that came with another body than before, and events that fit no recipient or several: at most so many of each.

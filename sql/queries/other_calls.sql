@@ -96,3 +96,9 @@ VALUES (:digest, :cursor, :moved, CASE WHEN :is_over::boolean THEN clock_timesta
 ON CONFLICT (digest) DO UPDATE
 SET cursor = greatest(r.cursor, excluded.cursor), moved = r.moved + excluded.moved, updated_at = clock_timestamp(),
     ended_at = coalesce(r.ended_at, excluded.ended_at);
+
+-- name: add_other_calls(agent_ids, kinds, days, statuses, differences)!
+-- Adds what the counters of calls outside batches lack. They are kept by deltas, so it holds whatever came since the recount.
+INSERT INTO other_call_counts AS c (agent_id, kind, day, status, calls)
+SELECT * FROM unnest(:agent_ids::bigint[], :kinds::text[], :days::date[], :statuses::text[], :differences::bigint[])
+ON CONFLICT (agent_id, kind, day, status) DO UPDATE SET calls = c.calls + excluded.calls;

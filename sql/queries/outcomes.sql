@@ -33,6 +33,21 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
                   ORDER BY magnitude DESC, value
                   LIMIT :values) AS v
               ORDER BY n.name, v.recipients DESC, v.value) AS c) AS results,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT n.name, n.attempts AS total_attempts, n.connects AS total_connects, v.value, v.attempts, v.connects
+              FROM (SELECT * FROM call_counts AS k
+                    WHERE k.batch_key = b.batch_key AND k.name IN ('from_phone', 'failure_reason') AND k.value = ''
+                      AND k.attempts > 0) AS n
+              CROSS JOIN LATERAL (
+                  SELECT value, attempts, connects FROM call_counts AS k
+                  WHERE k.batch_key = b.batch_key AND k.name = n.name AND k.value <> '' AND k.attempts > 0
+                    AND k.magnitude > 0
+                  ORDER BY magnitude DESC, value
+                  LIMIT :values) AS v
+              ORDER BY n.name, v.attempts DESC, v.value) AS c) AS calls,
+       (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', g.recipients)
+        FROM count_goal(b.batch_key, b.agent_id) AS g) AS goal,
+       NOT EXISTS (SELECT FROM uncounted_calls AS u WHERE u.batch_key = b.batch_key) AS is_calls_counted,
        (SELECT coalesce(json_agg(c ORDER BY c.role DESC), '[]')
         FROM (SELECT m.campaign_role AS role, m.batch_key AS upload_id, m.batch_id, m.upload_state AS state,
                      coalesce(m.total_recipients, m.recipient_count - m.withdrawn_count) AS total_recipients,

@@ -16,9 +16,16 @@ WITH page AS MATERIALIZED (
     ) AS r
     WHERE b.batch_id = :batch_id
 )
-SELECT p.batch_id, r.*
+SELECT p.batch_id, r.*, d.from_phone, d.trace_id
 FROM page AS p
 CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
+LEFT JOIN LATERAL (
+    SELECT f.from_phone, f.trace_id
+    FROM outcomes AS o
+    JOIN facts AS f ON f.batch_key = o.batch_key AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+    WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no
+    OFFSET 0
+) AS d ON true
 WHERE (:state::text IS NULL OR r.state = :state)
   AND (:source::text IS NULL OR r.source = :source)
   AND r.attempts BETWEEN :min_attempts AND :max_attempts
@@ -34,6 +41,7 @@ ORDER BY p.recipient_no;
 SELECT f.event_id, f.source, f.method, f.conversation_id, f.attempt_number, f.status, f.is_final,
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.results, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at AS known_at,
+       f.from_phone, f.trace_id,
        a.arrival_id IS NOT NULL AS won, o.arrival_id IS NOT NULL AS decided
 FROM batches AS b
 JOIN facts AS f ON f.batch_key = b.batch_key AND f.recipient_no = :recipient_no

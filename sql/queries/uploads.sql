@@ -1,8 +1,8 @@
--- name: begin_upload(agent_id, name, columns, file_digest, ref_token, ref_column, idempotency_key, request_digest, force, lease_seconds, test_name, test_ref_token, promote_at_success_rate)^
+-- name: begin_upload(agent_id, name, columns, file_digest, ref_token, ref_column, idempotency_key, request_digest, force, lease_seconds, test_name, test_ref_token, promote_at_success_rate, promote_at_goal_rate)^
 -- Records that an upload begins, or returns the one that it repeats.
 SELECT *
 FROM begin_upload(:agent_id, :name, :columns, :file_digest, :ref_token, :ref_column, :idempotency_key, :request_digest,
-                  :force, :lease_seconds, :test_name, :test_ref_token, :promote_at_success_rate);
+                  :force, :lease_seconds, :test_name, :test_ref_token, :promote_at_success_rate, :promote_at_goal_rate);
 
 -- name: renew_upload_lease(batch_keys, rows_checked, seconds, sent_at)
 -- Renews the lease on uploads that still belong to their owner, records how far the check is, and returns these uploads.
@@ -224,8 +224,8 @@ WHERE b.batch_id = ANY (:batch_ids);
 -- One upload.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
        b.recipient_count - b.withdrawn_count AS recipients, b.withdrawn_count AS withdrawn, b.rows_checked,
-       b.campaign_key AS campaign_id, b.campaign_role,
-       b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
+       b.campaign_key AS campaign_id, b.campaign_role, b.promote_at_success_rate, b.promote_at_goal_rate,
+       b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
              WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
@@ -248,8 +248,8 @@ SELECT b.agent_id FROM batches AS b WHERE b.batch_key = :batch_key;
 -- Uploads by their state, newest first, before a given one.
 SELECT b.batch_key AS upload_id, b.upload_state AS state, b.upload_detail AS detail, b.batch_id, b.agent_id, b.name,
        b.recipient_count - b.withdrawn_count AS recipients, b.withdrawn_count AS withdrawn, b.rows_checked,
-       b.campaign_key AS campaign_id, b.campaign_role,
-       b.promote_at_success_rate, b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
+       b.campaign_key AS campaign_id, b.campaign_role, b.promote_at_success_rate, b.promote_at_goal_rate,
+       b.prepared_at, b.sent_at, b.upload_changed_at AS changed_at, b.lookups,
        b.next_lookup_at,
        ARRAY(SELECT w.batch_id FROM withheld_batches AS w
              WHERE w.upload_key = b.batch_key AND b.upload_state = 'unknown' ORDER BY w.batch_id LIMIT 100) AS withheld_batches,
@@ -260,18 +260,23 @@ ORDER BY b.batch_key DESC
 LIMIT :limit;
 
 -- name: list_due_promotions()
--- Complete test batches that have reached the success rate at which their main batch is sent, while that is still held.
+-- Complete test batches that have reached the success rate and the goal rate at which their main batch is sent, while that
+-- is still held. A goal that is being counted, or was removed, has no rate. Results that are still to be fetched can only add
+-- to it.
 -- After a refusal by the provider, the main batch waits for five minutes.
 SELECT t.batch_id
 FROM batches AS m
 JOIN batches AS t ON t.campaign_key = m.campaign_key AND t.campaign_role = 'test'
 JOIN batch_schedules AS s ON s.batch_key = t.batch_key
-WHERE m.upload_state = 'held' AND m.promote_at_success_rate IS NOT NULL AND s.verdict = 'complete'
+WHERE m.upload_state = 'held' AND s.verdict = 'complete'
+  AND coalesce(m.promote_at_success_rate, m.promote_at_goal_rate) IS NOT NULL
   AND (m.upload_detail IS NULL OR m.upload_changed_at < clock_timestamp() - interval '5 minutes')
   AND shown_total(t) > 0
   AND 100.0 * (SELECT coalesce(sum(c.recipients), 0) FROM outcome_counts AS c
                WHERE c.batch_key = t.batch_key AND c.state = 'completed') / shown_total(t)
-      >= m.promote_at_success_rate;
+      >= coalesce(m.promote_at_success_rate, 0)
+  AND (m.promote_at_goal_rate IS NULL
+       OR 100.0 * (SELECT g.recipients FROM count_goal(t.batch_key, t.agent_id) AS g) / shown_total(t) >= m.promote_at_goal_rate);
 
 -- name: list_ref_columns()
 -- The columns in which references of batches come back, the latest first.

@@ -148,7 +148,8 @@ async def test_hours_are_the_same_as_in_the_api_in_any_time_zone(
             "sum(connects)::integer AS connects FROM bi.hourly_attempts WHERE batch_id = $1 GROUP BY 1 ORDER BY 1",
             MAIN, zone,
         )  # fmt: skip
-        assert [dict(row) for row in rows] == [hour for hour in by_hour if hour["attempts"]]
+        shown = [{name: hour[name] for name in ("hour", "attempts", "connects")} for hour in by_hour]
+        assert [dict(row) for row in rows] == [hour for hour in shown if hour["attempts"]]
     hours = await database.pool.fetch("SELECT DISTINCT hour_at FROM bi.hourly_attempts WHERE batch_id = $1", MAIN)
     assert all((row["hour_at"].minute, row["hour_at"].second) == (0, 0) for row in hours)
 
@@ -241,4 +242,4 @@ async def test_the_masked_views_have_every_row_of_the_full_views(
         (counts,) = await database.pool.fetch(
             f"SELECT (SELECT count(*) FROM bi.{name}) AS masked, (SELECT count(*) FROM bi_full.{name}) AS whole"
         )
-        assert counts["masked"] == counts["whole"] > 0 or name == "batch_results", name
+        assert counts["masked"] == counts["whole"] > 0 or name in {"batch_results", "other_calls"}, name

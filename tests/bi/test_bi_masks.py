@@ -17,10 +17,10 @@ from tests.webhooks.ingesting import ingest
 
 VIEWS = (
     "batches", "batch_outcomes", "batch_results", "recipient_outcomes", "call_attempts", "hourly_attempts",
-    "reconciliations", "provider_metrics",
+    "reconciliations", "provider_metrics", "caller_numbers", "failure_reasons",
 )  # fmt: skip
 NAMED_VIEWS = tuple(
-    view for view in VIEWS if view not in {"reconciliations", "provider_metrics"}
+    view for view in VIEWS if view not in {"reconciliations", "provider_metrics", "failure_reasons"}
 )  # these have rows here
 CHARACTERS = [chr(number) for number in range(1, sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
 ZEROS = [each for each in CHARACTERS if unicodedata.decimal(each, None) == 0]

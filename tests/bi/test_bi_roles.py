@@ -46,7 +46,7 @@ async def test_a_reader_reads_every_view_without_naming_the_schema(url: str) -> 
             views = await reader.fetch(
                 "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema()"
             )
-            assert len(views) == 8
+            assert len(views) == 11
             for view in views:
                 await reader.fetch(f"SELECT * FROM {view['name']}")
 

@@ -60,6 +60,8 @@ def test_the_contracts_example_decodes_to_its_fields() -> None:
         duration_seconds=62,
         failure_reason=None,
         results='{"intent": "promise_to_pay", "sentiment": "positive"}',
+        from_phone="+918000000000",
+        trace_id="trace-1",
     )
 
 

@@ -43,6 +43,8 @@ def decode_with(path: str, value: object) -> Event:
         ("data.call.agent_id", {"agent_id": None}),
         ("data.call.call_parameters", {"parameters": "null", "ref_token": None, "ref_no": None}),
         ("data.call.to_phone", {"phone": None}),
+        ("data.call.from_phone", {"from_phone": None}),
+        ("data.call.trace_id", {"trace_id": None}),
         ("data.call.duration_seconds", {"duration_seconds": None}),
         ("data.call.started_at", {"started_at": None}),
         ("data.call.ended_at", {"ended_at": None}),
@@ -57,8 +59,8 @@ def decode_with(path: str, value: object) -> Event:
 def test_a_field_that_is_absent_or_null_costs_only_itself(path: str, value: object, fields: dict[str, Any]) -> None:
     event = decode_with(path, value)
     usual = decode(make_payload(recipient=3, attempt=2))[0]
-    ids = {name: getattr(event, name) for name in ("event_id", "digest", "body")}
-    assert event == usual._replace(**ids, **fields)
+    ids = {name: getattr(event, name) for name in ("event_id", "digest", "body", "trace_id")}
+    assert event == usual._replace(**ids | fields)
 
 
 @pytest.mark.parametrize(

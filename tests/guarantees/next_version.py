@@ -13,11 +13,11 @@ from service.store.migrations import read_migrations
 
 SERVICE = Path(__file__).parents[2] / "service"
 RELEASE = "99.0.0"
-SIGNATURES = "    p_signatures bytea[] DEFAULT NULL,\n"
+LAST = "    p_from_phones text[] DEFAULT NULL, p_trace_ids text[] DEFAULT NULL,\n"
 KNOWN_BEFORE = (
     "text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], "
     "text[], integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], "
-    "integer[], text[], text[], bytea[]"
+    "integer[], text[], text[], bytea[], text[], text[], text[]"
 )
 ADDS = """\
 -- migrate:up
@@ -50,8 +50,8 @@ class NextVersion:
         (folder / "sql" / "migrations" / "9002_indexes.sql").write_text(marker + INDEXES)
         ingest = folder / "sql" / "functions" / "40_ingest.sql"
         text = ingest.read_text()
-        assert SIGNATURES in text, "ingest() has other arguments now: bring this file up to it"
-        text = text.replace(SIGNATURES, SIGNATURES + "    p_notes text[] DEFAULT NULL,\n")
+        assert LAST in text, "ingest() has other arguments now: bring this file up to it"
+        text = text.replace(LAST, LAST + "    p_notes text[] DEFAULT NULL,\n")
         made = "CREATE OR REPLACE FUNCTION ingest("
         ingest.write_text(text.replace(made, f"DROP FUNCTION IF EXISTS ingest({KNOWN_BEFORE});\n{made}"))
         slot = folder / "sql" / "functions" / "10_attempt_slot.sql"

@@ -59,6 +59,8 @@ def _preference(event: Event) -> tuple[Any, ...]:
         _or_lowest(event.max_attempts),
         _or_lowest(event.failure_reason),
         event.event_id,
+        _or_lowest(event.from_phone),
+        _or_lowest(event.trace_id),
     )
 
 

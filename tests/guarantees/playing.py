@@ -20,6 +20,7 @@ import httpx
 
 from service.formant.client import FormantClient
 from service.formant.events import Event
+from service.outcomes.goals import GoalCounter, set_goal
 from service.reconciliation.details import DetailsReader
 from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database, load_queries, open_unchecked_database
@@ -83,7 +84,7 @@ class Stage:
             ref_token=batch.token if batch.has_ref_column else None,
             ref_column="outcome_ref" if batch.has_ref_column else None,
             idempotency_key=None, request_digest=None, force=False, lease_seconds=600.0, test_name=None,
-            test_ref_token=None, promote_at_success_rate=None,
+            test_ref_token=None, promote_at_success_rate=None, promote_at_goal_rate=None,
         )  # fmt: skip
         key = begun["batch_key"]
         await self.pool.execute("UPDATE batches SET prepared_at = $2 WHERE batch_key = $1", key, batch.existed_from)
@@ -243,7 +244,10 @@ class Performance:
         self._dice.shuffle(deliveries)
         groups = list(split_events(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
         agenda = self._plan(groups)
+        changes = {self._dice.randint(0, len(groups)) for _ in range(self._dice.randint(0, 2))}
         for index in range(len(groups) + 1):
+            if index in changes:
+                await self._change_goal(f"change {index}")
             for step in agenda.get(index, ()):
                 self.story.append(_describe(step))
                 await step()
@@ -309,6 +313,14 @@ class Performance:
         }
         first = next((n for n, group in enumerate(groups) if any(event.event_id in own for event in group)), None)
         return 1.0 if first is None else first / len(groups)
+
+    async def _change_goal(self, description: str) -> None:
+        """Sets another goal, and perhaps begins to count the calls that are there."""
+        self.story.append(description)
+        wanted: list[str | bool | int] = [description, *self._dice.sample(["co", "bu", "no", "fa", "un", "heard"], 3)]
+        await set_goal(self._stage.database, self._history.agent, {"intent": wanted})
+        if self._dice.random() < 0.5:
+            await GoalCounter(self._stage.database).finish()
 
     async def _take_snapshots(self) -> None:
         self.seen = await self._stage.take_snapshots(self._history.agent)

@@ -38,6 +38,16 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'attempt', concat_ws('/', attempt_slot(called_at), status), count(*), 0, 0
     FROM attempts GROUP BY 1, 2, 3
     UNION ALL
+    SELECT batch_key, 'call', v.name || '=' || v.value, count(*), count(*) FILTER (WHERE status = 'completed'), 0
+    FROM attempts
+    CROSS JOIN LATERAL (
+        VALUES ('from_phone', from_phone), ('from_phone', CASE WHEN from_phone <> '' THEN '' END),
+               ('failure_reason', CASE WHEN length(failure_reason) > 80 THEN '(long text)' ELSE failure_reason END),
+               ('failure_reason', CASE WHEN failure_reason <> '' THEN '' END)
+    ) AS v (name, value)
+    WHERE v.value IS NOT NULL
+    GROUP BY 1, 2, 3
+    UNION ALL
     SELECT batch_key, 'talk_time', talk_time_slot(duration_seconds)::text, count(*), 0, 0
     FROM latest WHERE state = 'completed' AND duration_seconds IS NOT NULL GROUP BY 1, 2, 3
     UNION ALL
@@ -45,6 +55,11 @@ WITH attempts AS MATERIALIZED (
     UNION ALL
     SELECT batch_key, 'retry', coalesce(date_trunc('minute', next_retry_at), 'infinity')::text, count(*), 0, 0
     FROM latest WHERE state = 'pending_retry' GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT l.batch_key, 'goal', '', count(*), 0, 0
+    FROM latest AS l JOIN goal_counts AS c USING (batch_key) JOIN agent_goals AS g USING (goal_id)
+    WHERE l.recipient_no <= c.counted_to AND meets_goal(l.results, g.rule)
+    GROUP BY 1
     UNION ALL
     SELECT batch_key, 'row',
            concat_ws('/', recipient_no, CASE WHEN e.phone_hash IS NULL THEN state ELSE 'erased' END, attempts,
@@ -66,12 +81,17 @@ WITH attempts AS MATERIALIZED (
     SELECT batch_key, 'attempt', concat_ws('/', slot, status), attempts, 0, 0
     FROM attempt_counts WHERE attempts <> 0
     UNION ALL
+    SELECT batch_key, 'call', name || '=' || value, attempts, connects, 0
+    FROM call_counts WHERE attempts <> 0 OR connects <> 0
+    UNION ALL
     SELECT batch_key, 'talk_time', from_seconds::text, recipients, 0, 0 FROM talk_time_counts WHERE recipients <> 0
     UNION ALL
     SELECT batch_key, 'contact', '', recipients, connects, 0
     FROM contact_counts WHERE recipients <> 0 OR connects <> 0
     UNION ALL
     SELECT batch_key, 'retry', due_at::text, recipients, 0, 0 FROM retry_counts WHERE recipients <> 0
+    UNION ALL
+    SELECT batch_key, 'goal', '', recipients, 0, 0 FROM goal_counts WHERE recipients <> 0
     UNION ALL
     SELECT batch_key, 'row', concat_ws('/', recipient_no, state, attempts, arrival_id), 1, 0, 0
     FROM outcomes WHERE attempts > 0

@@ -8,7 +8,7 @@ import asyncpg
 
 from service.formant.events import STATUSES, Event
 from service.store.database import connect, load_queries
-from tests.factories import decode, make_payload, store_batch
+from tests.factories import AGENT_ID, decode, make_payload, store_batch
 from tests.guarantees.oracle import expect
 from tests.guarantees.recount import find_differences, read_state
 
@@ -43,6 +43,8 @@ async def test_counters_equal_a_recount_while_replicas_write_the_same_recipients
     batch_key = await store_batch(database_url, RECIPIENTS)
     events = make_history(seed=1)
     replicas = [await connect(database_url) for _ in range(REPLICAS)]
+    goal = {"agent_id": AGENT_ID, "actor": "test", "key_id": None, "request_id": None}
+    await load_queries().set_goal(replicas[0], rule='{"intent": ["a", "b"]}', **goal)
     recounter = await connect(database_url)
 
     async def write(replica: asyncpg.Connection, mine: list[Event]) -> None:
@@ -58,6 +60,7 @@ async def test_counters_equal_a_recount_while_replicas_write_the_same_recipients
         recounts += 1
     await writers
     assert recounts > 3
+    assert await recounter.fetchval("SELECT recipients FROM goal_counts") > 0
     assert await find_differences(recounter) == []
     assert (await read_state(recounter, batch_key)).outcomes == expect(events).outcomes
     for connection in (*replicas, recounter):

@@ -14,6 +14,7 @@ from service.reconciliation.details import READ_AGAIN
 from service.sandbox import RunningSandbox
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.eventually import eventually
 from tests.factories import post_webhook
 from tests.guarantees.healing import (
     Hours,
@@ -163,6 +164,27 @@ async def test_the_details_of_a_call_are_not_fetched_once_its_webhook_has_come(
             await reconcile_all(reconciler.reconcile_due)
         assert requests.conversations == []
         await assert_healed(database, sandbox, batch_id)
+
+
+async def test_nothing_is_fetched_of_a_person_who_has_been_erased(
+    start_service: StartService, database: Database
+) -> None:
+    hours, requests = Hours(), Requests()
+    hours.moment += timedelta(days=1)
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, drop=1.0, recipients=5)
+        async with open_reconciler_in(hours, database, sandbox, requests.note) as reconciler:
+            assert await reconciler.reconcile_due()
+            phone = await database.pool.fetchval("SELECT phone FROM recipients WHERE recipient_no = 1")
+            erased = {attempt.conversation_id for attempt in sandbox.sandbox.records.batches[batch_id].attempts[0]}
+            assert (await service.post("/v1/erasures", json={"phone": phone})).status_code in (200, 202)
+            await eventually(
+                lambda: database.pool.fetchval("SELECT phone IS NULL FROM recipients WHERE recipient_no = 1")
+            )
+            await reconcile_all(reconciler.reconcile_due)
+        assert requests.conversations
+        assert not erased & set(requests.conversations)
+        assert (await read_outcomes(service, batch_id))["details_outstanding"] == 0
 
 
 async def test_a_completed_call_without_results_is_read_once_more_later(

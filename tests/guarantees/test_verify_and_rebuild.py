@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from service.formant.signature import read_signatures, sign
+from service.outcomes.goals import set_goal
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import SECRET
@@ -35,6 +36,10 @@ DAMAGE = {
     "a talk time that is missing": ("DELETE FROM talk_time_counts", "talk_time_counts"),
     "contacts": ("UPDATE contact_counts SET recipients = recipients - 1", "contact_counts"),
     "connects": ("UPDATE contact_counts SET connects = connects + 1", "contact_counts"),
+    "a counter of calls": ("UPDATE call_counts SET attempts = attempts + 1", "call_counts"),
+    "connects of a number": ("UPDATE call_counts SET connects = connects - 1", "call_counts"),
+    "calls that are missing": ("DELETE FROM call_counts", "call_counts"),
+    "a counter of a goal": ("UPDATE goal_counts SET recipients = recipients + 1", "goal_counts"),
     "a counter of retries": ("UPDATE retry_counts SET recipients = recipients + 1", "retry_counts"),
     "an outcome's state": ("UPDATE outcomes SET state = 'unreachable' WHERE recipient_no = 3", "outcome"),
     "an outcome's attempts": ("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3", "outcome"),
@@ -57,6 +62,7 @@ IRREPARABLE = {
 async def fill(database: Database) -> int:
     """Stores a batch with calls of several attempts; its last recipient was never called."""
     key = await store_batch(database.url, RECIPIENTS)
+    await set_goal(database, AGENT_ID, {"intent": ["promise_to_pay"]})
     for number in range(1, RECIPIENTS):
         first = make_payload(recipient=number, attempt=1, status="busy", final=number % 6 == 3)
         second = make_payload(recipient=number, attempt=2, status="completed" if number % 2 else "no_answer")

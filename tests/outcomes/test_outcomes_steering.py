@@ -101,9 +101,12 @@ async def test_hours_and_weekdays_are_those_of_the_requested_time_zone(
     await post(service, recipient=2, began=late_on_monday, status="busy")
     for zone, weekday, hour in (("UTC", 1, 22), ("Asia/Kolkata", 2, 4), ("America/Los_Angeles", 1, 15)):
         shown = await read(service, time_zone=zone)
-        assert shown["by_weekday"][weekday - 1] == {"weekday": weekday, "attempts": 2, "connects": 1}
+        rate = {"percent": 50.0, "low_percent": 9.5, "high_percent": 90.5, "attempts": 2}
+        assert shown["by_weekday"][weekday - 1] == {
+            "weekday": weekday, "attempts": 2, "connects": 1, "connect_rate": rate,
+        }  # fmt: skip
         assert sum(row["attempts"] for row in shown["by_weekday"]) == 2
         assert shown["by_weekday_hour"][weekday - 1]["attempts"][hour] == 2
-        assert shown["by_hour"][hour] == {"hour": hour, "attempts": 2, "connects": 1}
+        assert shown["by_hour"][hour] == {"hour": hour, "attempts": 2, "connects": 1, "connect_rate": rate}
     refused = await service.get(PATH, params={"time_zone": "Mars/Olympus"})
     assert (refused.status_code, refused.json()["error"]["message"][:10]) == (400, "time_zone:")

@@ -15,7 +15,7 @@ BATCHES = 20_000
 AGENTS = 100
 RECIPIENTS = 20_000
 QUERIES = load_queries()
-COUNTERS = ["batches", "outcome_counts", "contact_counts", "batch_schedules", "batch_activity"]
+COUNTERS = ["batches", "outcome_counts", "contact_counts", "call_counts", "batch_schedules", "batch_activity"]
 
 
 async def store_many_batches(connection: asyncpg.Connection) -> None:
@@ -36,6 +36,9 @@ async def store_many_batches(connection: asyncpg.Connection) -> None:
         INSERT INTO outcome_counts SELECT batch_key, 'completed', n, 'webhook', 2, 0, 0
         FROM batches CROSS JOIN generate_series(1, 2) AS n;
         INSERT INTO contact_counts SELECT batch_key, 4, 4 FROM batches;
+        INSERT INTO call_counts
+        SELECT batch_key, 'from_phone', v, 4, 2
+        FROM batches CROSS JOIN unnest('{"",+918047100001,+918047100002}'::text[]) AS v;
         INSERT INTO batch_activity SELECT batch_key, now() FROM batches;
         INSERT INTO batch_schedules (batch_key, due_at) SELECT batch_key, now() FROM batches;
         """
@@ -46,6 +49,10 @@ async def report(connection: asyncpg.Connection) -> None:
     """Every grouping over an hour, of all agents and of one over its whole time; and what the metrics ask."""
     async with reading_little(connection, "get_oldest_due"):
         assert await QUERIES.get_oldest_due(connection, now=datetime.now(UTC))
+    since = datetime.now(UTC) - (BEGAN + timedelta(minutes=BATCHES - 60))
+    async with reading_little(connection, "list_caller_counts"):
+        numbers = QUERIES.list_caller_counts(connection, period=since, batches=1000, numbers=50)
+        assert len([row async for row in numbers]) >= 118
     hour: dict[str, Any] = {"start": BEGAN + timedelta(days=1), "until": BEGAN + timedelta(days=1, hours=1)}
     for scope in (
         {**hour, "agent_id": None},

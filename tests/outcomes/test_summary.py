@@ -12,7 +12,8 @@ from service.outcomes.figures import PRECISION
 from service.outcomes.summary import Counts, summarise, to_provider_metrics
 
 AS_OF = datetime(2026, 3, 16, 12, tzinfo=UTC)
-HOURS = [{"hour": hour, "attempts": 0, "connects": 0} for hour in range(24)]
+NO_RATE = {"percent": None, "low_percent": None, "high_percent": None, "attempts": 0}
+HOURS = [{"hour": hour, "attempts": 0, "connects": 0, "connect_rate": NO_RATE} for hour in range(24)]
 
 
 def make_counts(
@@ -108,6 +109,7 @@ def test_each_rate_names_its_count_and_denominator() -> None:
         "connect_rate": {"percent": 33.3, "count": 3, "of": 9, "denominator": "attempts.total"},
         "penetration": {"percent": 70.0, "count": 7, "of": 10, "denominator": "recipients.total"},
         "contact_rate": {"percent": 57.1, "count": 4, "of": 7, "denominator": "attempts.recipients"},
+        "goal_rate": {"percent": None, "count": None, "of": 10, "denominator": "recipients.total"},
         "attempts_per_connect": {"ratio": 3.0, "count": 9, "of": 3, "denominator": "attempts.connects"},
     }
 
@@ -141,8 +143,11 @@ def test_attempts_by_hour_cover_the_day_and_leave_out_those_without_a_time() -> 
         attempts=[attempt(0, "busy", 2), attempt(23, "completed", 3), attempt(23, "busy", 1), attempt(None, "busy", 9)]
     )
     by_hour = summarise(counts)["by_hour"]
-    assert by_hour[0] == {"hour": 0, "attempts": 2, "connects": 0}
-    assert by_hour[23] == {"hour": 23, "attempts": 4, "connects": 3}
+    assert by_hour[0] | {"connect_rate": None} == {"hour": 0, "attempts": 2, "connects": 0, "connect_rate": None}
+    assert by_hour[23] == {
+        "hour": 23, "attempts": 4, "connects": 3,
+        "connect_rate": {"percent": 75.0, "low_percent": 30.1, "high_percent": 95.4, "attempts": 4},
+    }  # fmt: skip
     assert by_hour[1:23] == HOURS[1:23]
 
 
@@ -163,8 +168,18 @@ def test_attempts_by_weekday_and_hour_are_those_by_hour_and_leave_out_those_with
         ]
     )
     shown = summarise(counts)
-    assert shown["by_weekday"][0] == {"weekday": 1, "attempts": 5, "connects": 3}
-    assert shown["by_weekday"][6] == {"weekday": 7, "attempts": 1, "connects": 1}
+    assert shown["by_weekday"][0] | {"connect_rate": 0} == {
+        "weekday": 1,
+        "attempts": 5,
+        "connects": 3,
+        "connect_rate": 0,
+    }
+    assert shown["by_weekday"][6] | {"connect_rate": 0} == {
+        "weekday": 7,
+        "attempts": 1,
+        "connects": 1,
+        "connect_rate": 0,
+    }
     assert [row["attempts"] for row in shown["by_weekday"][1:6]] == [0] * 5
     monday, sunday = shown["by_weekday_hour"][0], shown["by_weekday_hour"][6]
     assert (monday["attempts"][9], monday["connects"][9], sunday["attempts"][23]) == (5, 3, 1)

@@ -58,7 +58,7 @@ async def test_the_four_commands_of_the_providers_document_work_as_they_stand_th
             return json.loads(output)
 
         uploaded = (await run(UPLOAD))["data"]
-        assert uploaded == BATCH | {"upload_id": uploaded["upload_id"], "file": uploaded["file"]}
+        assert uploaded == BATCH | {name: uploaded[name] for name in ("upload_id", "file", "withdrawn")}
         assert await run(LIST) == {"data": [BATCH], "total": 1, "has_more": False}
         assert await run(GET) == {"data": BATCH}
         metrics = (await run(METRICS))["data"]

@@ -32,7 +32,11 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
         SELECT {key}, row_number() OVER (), arrival_id, event_id, 1, 'completed', true, now(), '{{"intent": "pay"}}',
                event_id, 'webhook', 'reference', now()
         FROM events WHERE event_id LIKE 'old-%';
-        INSERT INTO past_facts SELECT f.*, now() FROM facts AS f WHERE batch_key = {key};
+        INSERT INTO past_facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
+                                started_at, results, event_id, source, method, recorded_at, withdrawn_at)
+        SELECT batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final, started_at,
+               results, event_id, source, method, recorded_at, now()
+        FROM facts WHERE batch_key = {key};
         INSERT INTO outcomes
         SELECT batch_key, recipient_no, 'completed', 1, arrival_id, nextval('feed_positions'), 1, now()
         FROM facts WHERE batch_key = {key};

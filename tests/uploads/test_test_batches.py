@@ -1,6 +1,7 @@
 """A test batch first: a sample of the file is called, the rest is held until it is promoted."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,8 @@ from service.uploads.uploader import Promoter, Uploader
 from tests.conftest import StartService
 from tests.provider import KEY, connect_provider, count_uploads, upload
 from tests.uploads.sampling import FILE, phones_of, upload_test
+
+INTENTS = ["promise_to_pay", "callback_requested", "already_paid", "refused", "dispute", "wrong_number", "do_not_call"]
 
 
 async def test_a_sample_is_uploaded_and_the_rest_only_when_it_is_promoted(start_service: StartService) -> None:
@@ -134,6 +137,8 @@ async def test_a_test_that_would_take_the_whole_file_or_a_threshold_without_a_te
             ({"test_recipients": "x"}, "test_recipients"),
             ({"promote_at_success_rate": "80"}, "promote_at_success_rate"),
             ({"test_recipients": "5", "promote_at_success_rate": "101"}, "promote_at_success_rate"),
+            ({"promote_at_goal_rate": "80"}, "promote_at_goal_rate"),
+            ({"test_recipients": "5", "promote_at_goal_rate": "80"}, "promote_at_goal_rate"),
             ({"test_recipients": "5", "promote_at_success_rate": "nan"}, "promote_at_success_rate"),
         ):
             answer = await upload(service, FILE, **form)
@@ -143,11 +148,21 @@ async def test_a_test_that_would_take_the_whole_file_or_a_threshold_without_a_te
 
 
 async def promote_by_itself(
-    start_service: StartService, database: Database, threshold: float, verdict: str
+    start_service: StartService,
+    database: Database,
+    threshold: float,
+    verdict: str,
+    *,
+    measure: str = "promote_at_success_rate",
+    goal: list[str] | None = None,
+    is_counted: bool = True,
 ) -> list[int]:
     """The provider's batches after a pass over a test batch that has been called to its end, with a given verdict."""
     async with connect_provider(start_service, plays=True, options={"completed_share": 0.3}) as (service, sandbox):
-        await upload_test(service, promote_at_success_rate=str(threshold))
+        if goal is not None:
+            await service.put("/v1/agents/123/goal", json={"results": {"intent": goal}})
+        fields: dict[str, Any] = {measure: str(threshold)}
+        await upload_test(service, **fields)
         await sandbox.sandbox.wait_until_done(456)
         await database.pool.execute(
             "INSERT INTO batch_schedules (batch_key, due_at, verdict) "
@@ -155,6 +170,8 @@ async def promote_by_itself(
             "ON CONFLICT (batch_key) DO UPDATE SET due_at = 'infinity', verdict = $1",
             verdict,
         )
+        if not is_counted:
+            await database.pool.execute("UPDATE goal_counts SET counted_to = 1")
         async with open_http(sandbox.base_url, KEY) as http:
             client = FormantClient(http, Metrics())
             sender = Sender(database, client, UploadFinder(database, client))
@@ -170,6 +187,24 @@ async def test_a_test_batch_that_passed_is_promoted_by_itself(start_service: Sta
 
 async def test_a_test_batch_that_did_not_pass_is_not(start_service: StartService, database: Database) -> None:
     assert await promote_by_itself(start_service, database, 100, "complete") == [456]
+
+
+@pytest.mark.parametrize(
+    ("goal", "is_counted", "batches"),
+    [
+        (INTENTS, True, [456, 457]),
+        (["nobody_says_this"], True, [456]),
+        (INTENTS, False, [456]),
+    ],
+    ids=["reached", "missed", "being counted"],
+)
+async def test_a_test_batch_is_promoted_by_its_goal_rate(
+    start_service: StartService, database: Database, goal: list[str], is_counted: bool, batches: list[int]
+) -> None:
+    promoted = await promote_by_itself(
+        start_service, database, 10, "complete", measure="promote_at_goal_rate", goal=goal, is_counted=is_counted
+    )
+    assert promoted == batches
 
 
 @pytest.mark.parametrize("verdict", ["unverified", "open", "settling", "drifted"])

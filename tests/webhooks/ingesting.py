@@ -48,6 +48,8 @@ async def read_state(database: Database) -> dict[str, list[tuple[Any, ...]]]:
         "result_counts": "SELECT batch_key, name, value, recipients FROM result_counts WHERE recipients <> 0",
         "result_totals": "SELECT * FROM result_totals WHERE recipients <> 0",
         "attempt_counts": "SELECT * FROM attempt_counts WHERE attempts <> 0",
+        "call_counts": "SELECT batch_key, name, value, attempts, connects FROM call_counts "
+        "WHERE attempts <> 0 OR connects <> 0",
         "talk_time_counts": "SELECT * FROM talk_time_counts WHERE recipients <> 0",
         "contact_counts": "SELECT * FROM contact_counts WHERE recipients <> 0 OR connects <> 0",
         "retry_counts": "SELECT * FROM retry_counts WHERE recipients <> 0",

@@ -10,19 +10,20 @@ import httpx
 import pytest
 
 from service.sandbox import RunningSandbox, sample_contacts
-from service.sandbox.events import own_number
+from service.sandbox.calls import name_caller
 from service.store.database import Database
+from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.exposition import read_alarms, read_metric
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.guarantees.healing import read_outcomes
-from tests.guarantees.recount import find_differences
+from tests.guarantees.recount import find_differences, verify
 from tests.provider import KEY, connect_provider
 from tests.webhooks.ingesting import ingest
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
-OWN = own_number(AGENT_ID)
+OWN = name_caller(AGENT_ID, 0)
 RULES = f"""
 [agents.{AGENT_ID}]
 numbers = ["{OWN}"]
@@ -289,6 +290,19 @@ async def test_bi_shows_other_calls_masked(database: Database, start_service: St
     assert (masked["kind"], masked["is_connect"]) == ("inbound", True)
     assert "700000" not in str(masked["results"])
     assert "7000000003" in full["results"]
+
+
+async def test_wrong_counters_of_other_calls_are_found_and_rebuilt(
+    start_service: StartService, database: Database, tmp_path: Path
+) -> None:
+    async with start_service(**write_rules(tmp_path)) as service:
+        assert (await post_webhook(service, make_inbound())).status_code == 204
+    assert await verify(database) == []
+    await database.pool.execute("UPDATE other_call_counts SET calls = 7")
+    await database.pool.execute("INSERT INTO other_call_counts VALUES (5, 'single', '2026-03-16', 'busy', 1)")
+    assert await verify(database) == ["other_call_counts", "other_call_counts"]
+    assert [tuple(each) async for each in Rebuilder(database).rebuild()] == [(None, 0, 2)]
+    assert await verify(database) == []
 
 
 async def test_the_sandbox_refuses_a_repeated_idempotency_key_and_schedules_calls(

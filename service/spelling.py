@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 SUGGESTED = 0.6
@@ -30,6 +30,20 @@ def split_words(name: str) -> list[str]:
     """The words of a name in any usual spelling, without accents: ``dryRun``, ``DRY_RUN``, ``dry-run`` → dry, run."""
     letters = "".join(one for one in _separate_marks(name) if not unicodedata.combining(one))
     return [word.casefold() for word in _WORDS.findall(letters)]
+
+
+def split_joined(name: str, known: Collection[str]) -> list[str]:
+    """The known words of which a name wholly consists, though they are written together: ``testmode`` → test, mode.
+    Empty where it does not."""
+    letters = reduce(name[:_SHOWN_CHARACTERS])
+    ways: list[list[str] | None] = [[], *[None] * len(letters)]  # by the length of the beginning that they make up
+    for end in range(1, len(letters) + 1):
+        for start in range(end):
+            before = ways[start]
+            if before is not None and letters[start:end] in known:
+                ways[end] = [*before, letters[start:end]]
+                break  # the longest last word
+    return ways[-1] or []
 
 
 def _separate_marks(name: str) -> str:

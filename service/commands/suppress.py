@@ -1,5 +1,7 @@
 """``outcomes suppress``: puts the people of a file on the list of people who must not be called, or removes them."""
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from service.commands.startup import read_targets, run_on_database, start
+from service.errors import InvalidRequestError
 from service.store.database import Database
 from service.suppressions.phones import read_phones
 from service.suppressions.suppressions import SuppressionList
@@ -23,7 +26,10 @@ def suppress(file: Path, *, reason: str, source: str, region: str | None, phone_
         raise click.UsageError(f"--region takes a country's two letters such as IN, not {region!r}")
 
     async def work(database: Database) -> str:
-        phones = await read_phones(file, country, phone_column)
+        try:
+            phones = await read_phones(file, country, phone_column)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(_name_options(error.message)) from error
         suppressions = SuppressionList(database)
         with _show_progress(len(phones)) as progress:
             report = _reporter(progress, len(phones))
@@ -39,6 +45,17 @@ def suppress(file: Path, *, reason: str, source: str, region: str | None, phone_
         return f"{added.people:,} people suppressed, {known}.{rows}"
 
     click.echo(run_on_database(settings, work))
+
+
+def _name_options(message: str) -> str:
+    """A refusal of the service that names options of this command instead of fields."""
+    message = re.sub(
+        r"\bphone_column=(NAME\b|.+$)",
+        lambda match: f"--phone-column {shlex.quote(match[1])}",
+        re.sub(r"\bsend (?=(?:phone_column|region)=|one of them)", "use ", message.replace(": see details)", ")")),
+    )
+    message = re.sub(r"(?<!-)\bphone_column\b", "--phone-column", message)
+    return re.sub(r"\bregion=(?=([A-Z]{2})?)", lambda match: "--region" + (" " if match[1] else ""), message)
 
 
 def _show_progress(total: int) -> Progress:

@@ -6,8 +6,8 @@ A phone that is read wrongly calls somebody else, so nothing is guessed that the
   metadata know: they age, and only the provider knows which numbers it can call.
 - Without, the number must be valid in the region's plan, alone or after its country code (``919876543210``). Where the
   region was stated for the very file, a number that has the plan's form and a subscriber's length is enough.
-- Where the country is a default, a number of fewer than eight digits must begin with the trunk prefix of a country that
-  has one: without it, a postcode, an order number and a spreadsheet's day are numbers of some town.
+- A national number of fewer than eight digits must begin with the trunk prefix, in a country that has one: without it,
+  a postcode, an order number and a spreadsheet's day are numbers of some town.
 - Digits are joined across blanks, hyphens and parentheses, and across nothing else. Only decimal digits count.
 
 The library takes about 50 µs per number. A number in plain E.164 whose length fits its country code does not need it,
@@ -214,7 +214,7 @@ def _read_national(text: str, region: str, *, is_stated: bool) -> str:
     plan = find_plan(region) if region else None
     if plan is None:
         raise _ask_for_country(text, digits)
-    if not is_stated and plan.trunk_prefix and len(digits) < _SHORTEST_GUESSED:
+    if plan.trunk_prefix and len(digits) < _SHORTEST_GUESSED:
         _refuse_short(digits, plan)
     code = str(phonenumbers.country_code_for_region(region))
     e164 = f"+{code}{digits}"

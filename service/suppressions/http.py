@@ -1,7 +1,7 @@
 """The list of people who must not be called, over HTTP."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +14,7 @@ from service.suppressions.phones import read_all, read_phones
 from service.suppressions.suppressions import MAX_REASON_CHARACTERS, Suppression, SuppressionList
 from service.uploads.files import receive_file
 from service.web.operations import Answer, File, Json, Operation
-from service.web.parameters import Free, Number, Region, Text, read_json
+from service.web.parameters import Fields, Free, Number, Parameter, Region, Text, read_json
 from service.web.responses import JsonResponse, One, Page, to_page
 
 MAX_PHONES = 5000
@@ -22,10 +22,13 @@ MAX_BODY_BYTES = 512 * 1024
 EXAMPLE = '{"phones": ["+919876543210"], "reason": "asked by letter"}'
 REASON = Text("reason", "Why, without names; for a CSV as the body", default=None, maximum=MAX_REASON_CHARACTERS)
 SOURCE = Text("source", "Who says so, in a word; for a CSV as the body", default="api", maximum=40)
-REGION = Region("region", "The country of phones without a country code; otherwise OUTCOMES_DEFAULT_REGION")
+REGION = Region("region", "The country of phones without a country code; otherwise OUTCOMES_DEFAULT_REGION").with_hints(
+    words=("country",)
+)
 PHONE_COLUMN = Text(
     "phone_column", "The column of a CSV with the phones; otherwise customer_phone", default=None, maximum=500
-)
+).with_hints(words=("phone", "column"))
+FIELDS: tuple[Parameter[Any, Any], ...] = (REASON, SOURCE, REGION, PHONE_COLUMN)
 PHONE = Free("phone", "Only this person, by phone (`%2B91…`)", "a phone")
 REMOVED_PHONE = Free("phone", "The person's phone (`%2B91…`); required", "a phone")
 REMOVED_REASON = Text("reason", "Why; required", default=None, maximum=MAX_REASON_CHARACTERS)
@@ -74,7 +77,7 @@ class Suppressions:
         return [
             Operation(
                 "POST", "/v1/suppressions", self.add, "upload", "Suppressions",
-                parameters=(REASON, SOURCE, REGION, PHONE_COLUMN),
+                parameters=FIELDS,
                 bodies=(Json(People, f"At most {MAX_PHONES} phones, such as `{EXAMPLE}`"),
                         File("Any number of phones: a CSV with a column of phones, or a phone on each line")),
                 answers=(Answer(One[Suppressed]),), errors=(InvalidRequestError,),
@@ -92,16 +95,17 @@ class Suppressions:
     async def add(self, request: Request) -> Response:
         """Suppresses people: uploads leave them out from now on, also those that are stored and not sent yet. All
         phones are checked before the first is suppressed. The same again is harmless."""
-        region = REGION.read(request) or self._regions.sole
         if request.headers.get("content-type", "").lower().startswith("application/json"):
             people = await read_json(request, People, EXAMPLE, maximum=MAX_BODY_BYTES)
             reason, source = people.reason.strip(), people.source
-            region = REGION.parse(people.region) if people.region else region
+            region = REGION.parse(people.region) if people.region else REGION.read(request) or self._regions.sole
             phones = read_all(((f"phones[{index}]:", phone) for index, phone in enumerate(people.phones)), region)
         else:
-            reason, source = REASON.read(request) or "", SOURCE.read(request)
-            async with receive_file(request) as file:
-                phones = await read_phones(file.path, region, PHONE_COLUMN.read(request) or "")
+            async with receive_file(request) as (file, form):
+                fields = Fields(request, form, FIELDS)
+                reason, source = fields.require(REASON), fields.read(SOURCE)
+                region = fields.read(REGION) or self._regions.sole
+                phones = await read_phones(file.path, region, fields.read(PHONE_COLUMN) or "")
         added = await self._list.add(phones, reason, source)
         return JsonResponse(One(Suppressed(added.people, len(phones) - added.people, added.waiting_rows)))
 

@@ -18,7 +18,7 @@ async def read_phones(path: Path, region: str, phone_column: str) -> list[str]:
     """The phones in a file, in E.164: a column of a CSV, ``customer_phone`` if ``phone_column`` is "", or all lines if
     the first is a phone.
 
-    Raises InvalidRequestError, which names the lines that are no phones.
+    Raises InvalidRequestError, which names a line that has no phone.
     """
     if await asyncio.to_thread(_is_list, path, region):
         return await asyncio.to_thread(_read_list, path, region)
@@ -27,7 +27,11 @@ async def read_phones(path: Path, region: str, phone_column: str) -> list[str]:
         options = ContactsOptions(
             region=region, is_region_stated=region != "", duplicates="first", phone_column=phone_column
         )
-        refuse_errors(await check_contacts(path, options, phones_path=str(phones)))
+        try:
+            refuse_errors(await check_contacts(path, options, phones_path=str(phones)))
+        except InvalidRequestError as error:  # no row is skipped here: its person would be called
+            message = error.message.replace(", or send invalid=skip", "")
+            raise InvalidRequestError(message, details=error.details) from error
         return phones.read_text().splitlines()
 
 
@@ -36,8 +40,8 @@ def _is_list(path: Path, region: str) -> bool:
         first = next((line for line in iter(lambda: file.readline(MAX_LINE_CHARACTERS), "") if line.strip()), "")
     try:
         normalise_phone(first, region)
-    except PhoneError:
-        return False
+    except PhoneError as error:
+        return error.kind == "phone_country"  # a phone that needs a region, which its error says
     return True
 
 

@@ -8,10 +8,11 @@ import csv
 import hashlib
 import os
 import random
+import re
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import cast
 
@@ -31,12 +32,15 @@ from service.uploads.report import (
     mask_cell,
     mask_phone,
 )
-from service.uploads.rows import is_text
+from service.uploads.rows import LOST, is_intact, is_text
 from service.uploads.tables import SHEET_REMEDY, RowError, Table, is_sheet_error
 from service.uploads.workbooks import Conversion, bound_process, convert_workbook
 from service.uploads.writers import PartWriter, RejectedWriter
 
 PROGRESS_ROWS = 20_000
+MAX_SEARCHED_CHARACTERS = 200
+_PIECE = re.compile(r"\+?[0-9][0-9 ()-]{6,}")
+"""What may be a phone within a cell."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -103,6 +107,8 @@ class _Check:
             writers = [PartWriter(part, columns, options.ref_column, stack) for part in parts]
             rejected = RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
             self._run_rows(writers, rejected)
+            if rejected is not None:
+                rejected.finish(self._first_lines)
             for writer in writers:
                 writer.flush()
         self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
@@ -160,13 +166,25 @@ class _Check:
         found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
         self._report.add_error(found)
         if rejected is not None:
-            rejected.add(self._table.give_back(str(found)))
+            rejected.add(self._table.give_back(str(found), error.kind), self._find_phones(error.kind))
+
+    def _find_phones(self, kind: str) -> set[int]:
+        """The phones in a row with an error, also in a cell that holds more than one."""
+        found = set()
+        for cell in self._table.list_phone_cells(kind):
+            pieces = dict.fromkeys((cell.strip(), *_PIECE.findall(cell[:MAX_SEARCHED_CHARACTERS])))
+            for piece in pieces:
+                with suppress(PhoneError):
+                    found.add(int(normalise_phone(piece, self._options.region)))
+            if found:
+                break
+        return found
 
     def _read(self, row: list[str]) -> bool:
         """Whether a row becomes a recipient; its phone is normalised in place. Raises RowError."""
         table, text = self._table, self._table.text
-        if "\x00" in text or not is_text(text):
-            raise self._explain_characters(row)
+        if "\x00" in text or not is_intact(text):
+            self._refuse_characters(row)
         cell = row[table.phone_at].strip()
         self._days += cell[:1] != "+" and may_be_day(cell)
         try:
@@ -208,15 +226,17 @@ class _Check:
             raise RowError("duplicate", problem, remedy, self._table.names[self._table.phone_at], mask_phone(phone))
         return policy == "all"
 
-    def _explain_characters(self, row: list[str]) -> RowError:
-        name, cell = next(
-            (name, cell)
-            for name, cell in zip(self._table.names, row, strict=True)
-            if "\x00" in cell or not is_text(cell)
-        )
-        if is_text(cell):
-            return RowError("nul", "holds a NUL character", "remove it", name, mask_cell(cell))
-        return RowError("encoding", "is not UTF-8", "save the file as CSV UTF-8", name, mask_cell(cell))
+    def _refuse_characters(self, row: list[str]) -> None:
+        for name, cell in zip(self._table.names, row, strict=True):
+            if not is_text(cell):
+                raise RowError("encoding", "is not UTF-8", "save the file as CSV UTF-8", name, mask_cell(cell))
+            if "\x00" in cell:
+                raise RowError("nul", "holds a NUL character", "remove it", name, mask_cell(cell))
+            if LOST in cell:
+                raise RowError(
+                    "lost_letter", f"holds {LOST}: a letter was lost when the file was saved", "write it again",
+                    name, mask_cell(cell),
+                )  # fmt: skip
 
 
 def _read_left_out(path: str) -> dict[int, tuple[LeftOutKind, str]]:

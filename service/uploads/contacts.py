@@ -23,12 +23,12 @@ MAX_MESSAGE_BYTES = 2**24  # a report on 2,000 columns with long names
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
-def read_columns(path: Path, options: ContactsOptions) -> tuple[list[str], bool]:
-    """The columns of the header as they go out, and whether the rows were given back by an upload; raises
-    InvalidRequestError for an unusable header."""
+def read_columns(path: Path, options: ContactsOptions) -> tuple[list[str], tuple[str, bool]]:
+    """The columns of the header as they go out, and which of them has the errors of an earlier upload: see
+    ``Table.find_error_column``. Raises InvalidRequestError for an unusable header."""
     table = Table(path, options)
     try:
-        return table.columns, table.is_given_back()
+        return table.columns, table.find_error_column()
     finally:
         table.close()
 

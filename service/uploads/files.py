@@ -82,11 +82,11 @@ async def keep_file(form: FormData) -> AsyncIterator[ReceivedFile]:
 
 
 @asynccontextmanager
-async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
-    """The CSV of a request, sent as the form part ``file`` or as the body itself."""
+async def receive_file(request: Request) -> AsyncIterator[tuple[ReceivedFile, FormData]]:
+    """The CSV of a request, sent as the form part ``file`` or as the body itself, and the form, or an empty one."""
     if _is_form(request):
         async with receive_form(request) as form, keep_file(form) as received:
-            yield received
+            yield received, form
         return
     with make_folder() as folder:
         path, digest, size = Path(folder) / "contacts.csv", hashlib.sha256(), 0
@@ -97,7 +97,7 @@ async def receive_file(request: Request) -> AsyncIterator[ReceivedFile]:
                 target.write(chunk)
         if size == 0:
             raise InvalidRequestError("file: is missing; send the CSV as the body or as a part named file")
-        yield ReceivedFile(path, digest.digest())
+        yield ReceivedFile(path, digest.digest()), FormData()
 
 
 def _is_form(request: Request) -> bool:

@@ -15,7 +15,7 @@ from service.spelling import find_near, reduce, split_words
 from service.uploads.encodings import find_encoding
 from service.uploads.kinds import is_workbook
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
-from service.uploads.rows import DELIMITERS, Dialect, Rows, find_stated_delimiter, is_text
+from service.uploads.rows import DELIMITERS, LOST, Dialect, Rows, find_stated_delimiter, is_intact, is_text
 
 MAX_NORMALISED_CHARACTERS = 1000
 MAX_COLUMNS = 2000
@@ -27,8 +27,11 @@ DOUBLE_MARK = "ï»¿"
 SEARCHED_ROWS = 100
 """In which a header or a column of phones is looked for."""
 SHOWN_COLUMNS = 20
+LOST_LETTER = f"holds {LOST}: a letter was lost when the file was saved; write it again"
 LONG_NUMBER = 7
 """Digits from which on a number may be a phone."""
+CODE_DIGITS = 5
+"""Digits from which on a cell that has nothing else is of a contact, such as a postcode."""
 PHONE_WORDS = frozenset({
     "phone", "phones", "mobile", "mobil", "movil", "cell", "cellphone", "tel", "telephone", "telefon", "telefono",
     "whatsapp", "msisdn", "handy",
@@ -108,7 +111,7 @@ def _explain_missing(path: Path, header: Header, options: ContactsOptions) -> st
         lines = f"line {header.line}" if later == header.line + 1 else f"lines {header.line} to {later - 1}"
         return f"line {later} seems to be the header: remove {lines}"
     names = [name for name in header.names if name]
-    if any(count_digits(name) >= LONG_NUMBER for name in names):  # a contact
+    if any(map(_is_of_contact, names)):
         return (
             f"line {header.line} holds a contact, and names no columns: put a line above it that does, "
             f"{PHONE_COLUMN} among them"
@@ -119,6 +122,11 @@ def _explain_missing(path: Path, header: Header, options: ContactsOptions) -> st
         return f"line {header.line} has no column {options.phone_column[:50]!r}; {hint}"
     suggestion = _suggest_columns(header, _find_number_columns(path, header, options.region))
     return f"line {header.line} has no column {PHONE_COLUMN!r}; {suggestion}"
+
+
+def _is_of_contact(cell: str) -> bool:
+    """Whether a cell of the first row is one of a contact, such as an address or a number, and names no column."""
+    return "@" in cell or count_digits(cell) >= LONG_NUMBER or (cell.isdigit() and len(cell) >= CODE_DIGITS)
 
 
 def _suggest_columns(header: Header, numbers: list[str]) -> str:
@@ -145,7 +153,7 @@ def _find_later_header(path: Path, header: Header, options: ContactsOptions) -> 
                 if (
                     number > 1
                     and _is_header(above, header)
-                    and any(_is_phone(cell, options.region) for cell in row.names)
+                    and any(is_phone(cell, options.region) for cell in row.names)
                 ):
                     return above.line
                 above = row
@@ -176,7 +184,7 @@ def _find_number_columns(path: Path, header: Header, region: str) -> list[str]:
             for at, cell in enumerate(row.names[: len(filled)]):
                 if number and cell:
                     filled[at] += 1
-                    phones[at] += _is_phone(cell, region)
+                    phones[at] += is_phone(cell, region)
             if number == SEARCHED_ROWS:
                 break
     except csv.Error:
@@ -188,7 +196,8 @@ def _find_number_columns(path: Path, header: Header, region: str) -> list[str]:
     return named or found
 
 
-def _is_phone(cell: str, region: str) -> bool:
+def is_phone(cell: str, region: str) -> bool:
+    """Whether a cell is a phone, or would be one with a country."""
     try:
         normalise_phone(cell, region)
     except PhoneError as error:
@@ -200,11 +209,10 @@ def _is_phone(cell: str, region: str) -> bool:
 
 def check_names(names: list[str], line: int, options: ContactsOptions) -> None:
     """Raises InvalidRequestError for names that cannot go out."""
-    if not all(map(is_text, names)):
-        at = next(at for at, name in enumerate(names) if not is_text(name))
-        raise InvalidRequestError(
-            f"file: line {line}, column {at + 1} ({to_letters(at)}): is not UTF-8: save the file as CSV UTF-8"
-        )
+    if not all(map(is_intact, names)):
+        at = next(at for at, name in enumerate(names) if not is_intact(name))
+        problem = LOST_LETTER if is_text(names[at]) else "is not UTF-8: save the file as CSV UTF-8"
+        raise InvalidRequestError(f"file: line {line}, column {at + 1} ({to_letters(at)}): {problem}")
     if len(names) > MAX_COLUMNS:
         raise InvalidRequestError(f"file: line {line} has {len(names)} columns, more than {MAX_COLUMNS}")
     seen: set[str] = set()

@@ -82,7 +82,7 @@ NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTER
 DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").with_hints(
     example=True,
     words=("dry", "simulate", "simulation", "preview", "validate", "validation", "verify", "check", "mock", "noop",
-           "draft"),
+           "draft", "sandbox", "whatif", "nocall", "nocalls", "dontcall", "donotcall", "nosend", "dontsend"),
 )  # fmt: skip
 DUPLICATES = Choice[Duplicates, Duplicates](
     "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
@@ -96,7 +96,9 @@ TEST_RECIPIENTS = Number(
     "test_recipients", "Call a random sample of this size, and hold the rest for `…/promote`; 0: call all",
     default=0, minimum=0, maximum=MAX_ROWS,
 ).with_hints(
-    example=20, words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap")
+    example=20,
+    words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap", "subset", "canary", "percent",
+           "batchsize", "rows"),
 )  # fmt: skip
 PROMOTE_AT_SUCCESS_RATE = Percent(
     "promote_at_success_rate",
@@ -125,7 +127,7 @@ CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
 ).with_hints(example="7d", words=("called",))
 SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").with_hints(
-    example="7d", words=("recent", "recently", "cooldown")
+    example="7d", words=("recent", "recently", "cooldown", "exclude", "suppress", "blocklist", "skip")
 )
 FIELDS: tuple[Parameter[Any, Any], ...] = (
     AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE,
@@ -135,9 +137,14 @@ FIELDS: tuple[Parameter[Any, Any], ...] = (
 AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
 REFUSED = dict.fromkeys(
     ("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin", "send", "hold", "before",
-     "wait"), AT_ONCE,
+     "wait", "pause", "delayed"), AT_ONCE,
 )  # fmt: skip
 """Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
+REFUSED_ALONE = {
+    **dict.fromkeys(("when", "at", "date", "time", "day", "hour", "hours", "window"), AT_ONCE),
+    **dict.fromkeys(("call", "calls", "calling", "run", "runs"), ""),
+}
+"""Likewise, in fields whose names consist of these words; ``created_at`` has another."""
 
 
 class UploadedBatch(ProviderBatch, kw_only=True):
@@ -195,7 +202,7 @@ class Uploads:
     async def upload(self, request: Request) -> Response:
         """Sends a CSV to the provider and returns its answer. With ``dry_run`` it only returns a report on the file."""
         async with receive_form(request) as form:
-            fields = Fields(request, form, (*FIELDS, IDEMPOTENCY_KEY), REFUSED)
+            fields = Fields(request, form, (*FIELDS, IDEMPOTENCY_KEY), REFUSED, REFUSED_ALONE)
             async with keep_file(form) as file:
                 asked = _read_request(request, fields, file)
                 if fields.read(DRY_RUN):

@@ -47,7 +47,7 @@ class Registrations:
         same file again is harmless."""
         batch_id = BATCH_ID.read(request)
         force = FORCE.read(request)
-        async with receive_file(request) as file:
+        async with receive_file(request) as (file, _):
             await self._discoverer.require(batch_id)
             counts = await self._registrar.register(batch_id, file.path, file.digest, force=force)
         return JsonResponse(One(counts))

@@ -15,6 +15,8 @@ from service.uploads.encodings import Encoding
 MAX_CELL_CHARACTERS = 2**20
 MAX_LINE_CHARACTERS = 2**24
 DELIMITERS = ",;\t|"
+LOST = "\ufffd"
+"""What programs write for a letter that they could not read."""
 _STATED = re.compile(r'(?i)"?sep=([^\w\s"]|\t)"?[,;\t|]*\s*')
 """A first line by which a spreadsheet states the delimiter."""
 
@@ -82,6 +84,11 @@ def find_stated_delimiter(path: Path, encoding: Encoding) -> str:
 def is_text(cell: str) -> bool:
     """Whether a cell was in the file's encoding: invalid bytes are read as lone surrogates."""
     return cell.isascii() or not any("\ud800" <= character <= "\udfff" for character in cell)
+
+
+def is_intact(cell: str) -> bool:
+    """Whether a cell is text of which no letter was lost before."""
+    return cell.isascii() or (LOST not in cell and is_text(cell))
 
 
 def _read_lines(file: TextIO) -> Iterator[str]:

@@ -8,7 +8,7 @@ import msgspec
 
 from service.errors import InvalidRequestError
 from service.uploads.contacts import read_columns, read_workbook
-from service.uploads.report import ERROR_COLUMN, ContactsOptions
+from service.uploads.report import ContactsOptions
 from service.uploads.storing import UploadRequest
 
 
@@ -23,9 +23,8 @@ class Source(NamedTuple):
 async def open_source(request: UploadRequest, options: ContactsOptions, binding: list[str] | None) -> Source:
     """The file of a request. ``binding``: the columns of the agent's files; None before its first upload.
 
-    A last column ``error`` comes from rows that an upload gave back, and is left out, if it holds their errors, or if
-    the agent's files have none and the request does not make the file's columns the agent's. Raises
-    InvalidRequestError for what is no table of contacts.
+    A column ``error`` comes from rows that an upload gave back, and is left out, if it holds nothing but their errors,
+    or nothing and the agent's files have no such column. Raises InvalidRequestError for what is no table of contacts.
     """
     path = request.path
     notes: list[str] = []
@@ -35,11 +34,10 @@ async def open_source(request: UploadRequest, options: ContactsOptions, binding:
     elif request.sheet:
         notes = ["sheet: is not used, since the file is no workbook"]
     try:
-        columns, is_given_back = await asyncio.to_thread(read_columns, path, options)
+        columns, (name, has_errors) = await asyncio.to_thread(read_columns, path, options)
     except InvalidRequestError as error:
         raise InvalidRequestError(". ".join([error.message, *notes])) from error
-    is_unknown = binding is not None and ERROR_COLUMN not in binding and not request.accept_columns
-    if columns[-1] == ERROR_COLUMN and (is_given_back or is_unknown):
-        options = msgspec.structs.replace(options, dropped_column=ERROR_COLUMN)
-        columns.pop()
+    if name and (has_errors or name not in (binding or ())):
+        options = msgspec.structs.replace(options, dropped_column=name)
+        columns.remove(name)
     return Source(path, msgspec.structs.replace(options, notes=tuple(notes)), columns)

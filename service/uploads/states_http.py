@@ -126,7 +126,10 @@ class UploadStates:
         lines = self._list_rejected(upload_id)
         first = await anext(lines, None)
         if columns is None or first is None:
-            raise NotFoundError(f"Upload {upload_id} left out no rows because of errors, or they were deleted since")
+            raise NotFoundError(
+                f"Upload {upload_id} has no rows to correct: none has an error, other rows have their people, or they "
+                "were deleted since"
+            )
 
         async def write() -> AsyncIterator[str]:
             yield "\ufeff" + write_line([*columns, ERROR_COLUMN])

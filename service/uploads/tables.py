@@ -12,6 +12,7 @@ from pathlib import Path
 from service.counts import count
 from service.uploads.headers import (
     LONG_NUMBER,
+    SEARCHED_ROWS,
     check_names,
     clean,
     count_digits,
@@ -21,6 +22,7 @@ from service.uploads.headers import (
 )
 from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions
 from service.uploads.rows import Rows
+from service.uploads.swallowed import find_swallowed_rows
 
 MAX_NOTE_CELLS = 2
 _SHEET_ERROR = re.compile(
@@ -69,13 +71,17 @@ class Table:
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
         dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
+        self._region = options.region
+        self._delimiter = header.dialect.delimiter
         self._kept = [at for at in range(len(names)) if at not in dropped]
         self.columns = [names[at] for at in self._kept]
         self.names = [header.names[at] for at in self._kept]
         """The same columns as the file names them."""
         self.phone_at = self.columns.index(PHONE_COLUMN)
         self.empty_rows = 0
-        self.empty_columns = len(self._nameless)
+        self._row_count = 0
+        self._first_count: int | None = None
+        """Where the counter of rows in a nameless first column begins; None where there is none."""
         self._encoding = header.dialect.encoding
         self._guessed: str | None = None
         self._empty_words = 0
@@ -88,6 +94,11 @@ class Table:
         self._rows.next_row()
         while self._rows.line < header.line:
             self._rows.next_row()
+
+    @property
+    def empty_columns(self) -> int:
+        """Columns without a name and content."""
+        return len(self._nameless) - (self._first_count is not None)
 
     @property
     def line(self) -> int:
@@ -110,6 +121,9 @@ class Table:
                 break
             self.empty_rows += 1
             self._is_after_blank = True
+        self._row_count += 1
+        if self._row_count == 1 and self._nameless[:1] == [0] and clean(row[0]) in {"0", "1"}:
+            self._first_count = int(clean(row[0]))
         if len(row) != self._width:
             row = self._fit(row)
         elif self._is_after_blank:
@@ -118,11 +132,13 @@ class Table:
         if self._encoding.is_guessed and self._guessed is None and not self.text.isascii():
             self._note_guess(row)
         for at in self._nameless:
-            if clean(row[at]):
+            if (cell := clean(row[at])) and not (at == 0 and self._is_counter(cell)):
                 raise RowError(
                     "nameless", f"has a cell in column {at + 1} ({to_letters(at)}), which has no name",
                     "name the column in the header, or remove the cell",
                 )  # fmt: skip
+        if "\n" in self.text or "\r" in self.text:
+            self._refuse_swallowed_rows(row)
         kept = row if len(self._kept) == self._width else [row[at] for at in self._kept]
         if "#" in self.text or "Err:" in self.text:
             self._refuse_sheet_errors(kept)
@@ -130,18 +146,37 @@ class Table:
             self._note_empty_words(kept)
         return kept
 
-    def is_given_back(self) -> bool:
-        """Whether the last column has the errors of an earlier upload. Reads the next row."""
-        if self.columns[-1] != ERROR_COLUMN:
-            return False
-        with contextlib.suppress(csv.Error, RowError):
-            self.next_row()
-        return any(cell.startswith(ERROR_START) for cell in self._raw[self._kept[-1] : self._kept[-1] + 1])
+    def find_error_column(self) -> tuple[str, bool]:
+        """The column ``error``, in any case, whose filled cells in the first rows are the errors of an earlier upload,
+        and whether there are any; ("", False) where there is none. Reads these rows."""
+        found = {at: False for at in self._kept if self.columns[self._kept.index(at)].casefold() == ERROR_COLUMN}
+        for _ in range(SEARCHED_ROWS if found else 0):
+            with contextlib.suppress(csv.Error, RowError):
+                self.next_row()
+            for at in [at for at in found if at < len(self._raw)]:
+                if cell := clean(self._raw[at]):
+                    found[at] = True
+                    if not cell.startswith(ERROR_START):
+                        del found[at]
+        if not found:
+            return "", False
+        at = max(found, key=lambda at: (found[at], at))
+        return self.columns[self._kept.index(at)], found[at]
 
-    def give_back(self, error: str) -> list[str]:
-        """The last row as it came, with the error behind its columns; cells beyond the header stay at its end."""
+    def give_back(self, error: str, kind: str) -> list[str]:
+        """The last row as it came, with the error behind its columns. Cells that have no column stand at its end, and
+        so does a word where nothing else would show that the row is still to be corrected."""
         padded = self._raw + [""] * (self._width - len(self._raw))
-        return [*(padded[at] for at in self._kept), error, *padded[self._width :]]
+        rest = [cell for at in self._nameless if (cell := padded[at]) and not (at == 0 and self._is_counter(cell))]
+        rest += padded[self._width :]
+        if kind in {"cells", "quote"} and not any(map(clean, rest)):
+            rest = [f"(to correct: {kind}; then empty this cell)"]
+        return [*(padded[at] for at in self._kept), error, *rest]
+
+    def list_phone_cells(self, kind: str) -> list[str]:
+        """The cells of the last row that may hold its phone: all, where they may stand under the wrong columns."""
+        at = self._kept[self.phone_at]
+        return self._raw[at : at + 1] + (self._raw if kind in {"cells", "quote"} else [])
 
     def list_warnings(self) -> list[str]:
         """What a person should check, though the file was read."""
@@ -152,6 +187,8 @@ class Table:
                 f"The file does not say how its letters are encoded; it was read as {self._encoding.name}. "
                 f"Check the letters outside A to Z{example}"
             )
+        if self._first_count is not None:
+            warnings.append("The first column (A) has no name and counts the rows; it is left out")
         if self._empty_words:
             cells = count(self._empty_words, "cell")
             warnings.append(
@@ -173,6 +210,18 @@ class Table:
         if len(row) < self._width and is_text_alone and (self._is_after_blank or len(row) == 1):
             raise RowError("note", f"{problem}: it seems to be a note", "remove the notes, or send invalid=skip")
         raise RowError("cells", problem, "quote cells that hold the delimiter")
+
+    def _is_counter(self, cell: str) -> bool:
+        """Whether a cell of the nameless first column counts the rows from 0 or 1, as data frames write it."""
+        return self._first_count is not None and cell == str(self._first_count + self._row_count - 1)
+
+    def _refuse_swallowed_rows(self, row: list[str]) -> None:
+        phone_at = self._kept[self.phone_at]
+        at = find_swallowed_rows(row, phone_at, self._named_width, self._region, self._delimiter)
+        if at is not None:
+            name = self.names[self._kept.index(at)] if at in self._kept else None
+            problem = "a quote seems to be missing: this cell holds whole rows"
+            raise RowError("quote", problem, "correct the quotes, or export the file again", name)
 
     def _refuse_padded_note(self, row: list[str]) -> None:
         """Refuses a row of a sheet that holds one cell, which is no phone, below an empty row."""

@@ -2,29 +2,59 @@
 
 import csv
 import io
+import re
+from array import array
+from collections.abc import Container
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from service.uploads.report import PHONE_COLUMN, Part, Rejected
+from service.uploads.rows import LOST
 
 CHUNK_ROWS = 2000
+MAX_ROW_CHARACTERS = 2**31 - 1
+_UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class RejectedWriter:
-    """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded."""
+    """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded.
+
+    A broken letter or NUL becomes U+FFFD, which is an error until somebody writes the letter again.
+    """
 
     def __init__(self, rejected: Rejected, stack: ExitStack) -> None:
-        file = stack.enter_context(Path(rejected.copy_path).open("w", encoding="utf-8", newline=""))  # noqa: SIM115
-        self._rows = csv.writer(file)
+        self._path = Path(rejected.copy_path)
+        self._file = stack.enter_context(self._path.open("w", encoding="utf-8", newline=""))
+        self._rows = csv.writer(self._file)
         self._batch_key = rejected.batch_key
         self._count = 0
+        self._numbers, self._phones = array("q"), array("q")
 
-    def add(self, row: list[str]) -> None:
+    def add(self, row: list[str], phones: set[int]) -> None:
+        """``phones``: those of the row's person, as far as they can be read."""
         self._count += 1
-        line = write_line([cell.replace("\x00", "").encode("utf-8", "replace").decode() for cell in row])
+        line = write_line([_UNWRITABLE.sub(LOST, cell) for cell in row])
         self._rows.writerow((self._batch_key, self._count, line))
+        for phone in phones:
+            self._numbers.append(self._count)
+            self._phones.append(phone)
+
+    def finish(self, called: Container[int]) -> None:
+        """Removes the rows whose person another row has: corrected and uploaded, they would call the person twice."""
+        removed = {number for number, phone in zip(self._numbers, self._phones, strict=True) if phone in called}
+        self._file.flush()
+        if not removed:
+            return
+        kept = self._path.with_suffix(".kept")
+        with (
+            self._path.open(encoding="utf-8", newline="") as source,
+            kept.open("w", encoding="utf-8", newline="") as target,
+        ):
+            csv.field_size_limit(MAX_ROW_CHARACTERS)
+            csv.writer(target).writerows(row for row in csv.reader(source) if int(row[1]) not in removed)
+        kept.replace(self._path)
 
 
 def write_line(cells: list[str]) -> str:

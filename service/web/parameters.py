@@ -5,7 +5,8 @@ An operation lists ``LIMIT = Number("limit", "…", default=20, minimum=1, maxim
 ``LIMIT.read(request)``. A wrong value is refused with the parameter's name and what it takes.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from copy import copy
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar, cast
@@ -16,7 +17,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from service.errors import ApiError, BodyTooLargeError, InvalidRequestError, NotFoundError
-from service.spelling import MEANT, find_near, reduce, split_words
+from service.spelling import MEANT, find_near, reduce, split_joined, split_words
 
 Value = TypeVar("Value")
 Default = TypeVar("Default")
@@ -27,6 +28,11 @@ Schema: TypeAlias = dict[str, Any]
 
 MAX_JSON_BYTES = 16 * 1024
 SHOWN_CHARACTERS = 50
+COMPANIONS = frozenset({
+    "mode", "size", "run", "call", "calls", "send", "count", "only", "file", "code", "field", "column", "errors", "bad",
+    "name", "first", "all", "is", "list", "number", "numbers", "rate",
+})  # fmt: skip
+"""Words that stand beside one with a meaning in the name of a field."""
 
 
 class Parameter(Generic[Value, Default]):
@@ -92,7 +98,7 @@ class Number(Parameter[int, Default]):
 
 
 class Percent(Parameter[float, Default]):
-    """A number from 0 to 100."""
+    """A number from 0 to 100; not above 0 and at most 1, which may be meant as a fraction."""
 
     def __init__(self, name: str, description: str, *, default: Default) -> None:
         schema = {"type": "number", "minimum": 0, "maximum": 100}
@@ -102,6 +108,9 @@ class Percent(Parameter[float, Default]):
         percent = float(text)
         if "_" in text or not 0 <= percent <= 100:
             raise ValueError(text)
+        if 0 < percent <= 1:
+            meant = f"{percent * 100:.10g}"
+            raise InvalidRequestError(f"{self.name}: is a percentage: send {meant} for {meant} %")
         return percent
 
 
@@ -235,8 +244,9 @@ class Fields:
     """The fields of a form, or else query parameters of the same name.
 
     Unknown fields are ignored, as the provider does, unless they look like a slip of one of ``declared``: ``dryrun``
-    ignored would call people. Raises InvalidRequestError for a slip, for a declared field that is empty or a file, and
-    for an unknown field with one of the words of ``refused``, which gives the reasons.
+    ignored would call people. Raises InvalidRequestError for a slip, also within an unknown field's value, for a
+    declared field that is empty or a file, and for an unknown field with one of the words of ``refused``, or with
+    nothing but words of ``refused_alone``; these give the reasons.
     """
 
     def __init__(
@@ -245,13 +255,19 @@ class Fields:
         form: FormData,
         declared: tuple[Parameter[Any, Any], ...],
         refused: Mapping[str, str] = MappingProxyType({}),
+        refused_alone: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._values: dict[str, set[str]] = {}
         known = {parameter.name: parameter for parameter in declared}
         for name, value in (*form.multi_items(), *request.query_params.multi_items()):
             if name not in known:
-                _refuse_slip(name, declared)
-                if reason := next((refused[word] for word in split_words(name) if word in refused), ""):
+                words = _find_words(name, {*refused, *refused_alone, *(w for one in declared for w in one.words)})
+                _refuse_slip(name, words, declared)
+                _refuse_content(name, value, declared)
+                reasons = [refused[word] for word in words if word in refused]
+                if set(words) <= refused_alone.keys():
+                    reasons += [refused_alone[word] for word in words]
+                if reason := next(filter(None, reasons), ""):
                     raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: {reason}")
             elif not isinstance(value, str):
                 raise InvalidRequestError(f"{name}: is a file; it takes {known[name].takes}")
@@ -278,8 +294,31 @@ class Fields:
         return cast(Value, value)
 
 
-def _refuse_slip(name: str, declared: tuple[Parameter[Any, Any], ...]) -> None:
-    words, letters = set(split_words(name)), reduce(name)
+def _find_words(name: str, known: set[str]) -> list[str]:
+    """The words of a name, also those that are written together if they make it up wholly; and all of it as one."""
+    known_parts = known | COMPANIONS
+    parts = [
+        part
+        for word in split_words(name)
+        for part in ([word] if word in known else split_joined(word, known_parts) or [word])
+    ]
+    return [*parts, *({reduce(name)} & known)]
+
+
+def _refuse_content(name: str, value: object, declared: tuple[Parameter[Any, Any], ...]) -> None:
+    """Raises InvalidRequestError for a value that names a field of more than one word, as in ``{"dry_run": true}``."""
+    for parameter in declared:
+        words = split_words(parameter.name)
+        pattern = rf"(?i)(?<![a-z]){'[_-]?'.join(words)}(?![a-z])"
+        if len(words) > 1 and isinstance(value, str) and re.search(pattern, value):
+            raise InvalidRequestError(
+                f"{name[:SHOWN_CHARACTERS]}: is not a field of this call, and its value names {parameter.name}, which "
+                "has to be sent by itself"
+            )
+
+
+def _refuse_slip(name: str, found: Iterable[str], declared: tuple[Parameter[Any, Any], ...]) -> None:
+    words, letters = set(found), reduce(name)
     names = {parameter.name: parameter for parameter in declared}
     near = find_near(name, names, MEANT)
     meant = [near] if near else [

@@ -35,7 +35,7 @@ async def test_a_file_is_suppressed_and_removed_again(database_url: str, databas
 
     file.write_text("Mobile,Name\n" + "\n".join(f"{phone},x" for phone in PHONES[:5]))
     refused = await run_suppress(database_url, file, "--reason", "r")
-    assert (refused.status, "'Mobile' holds phone numbers: send phone_column=Mobile" in refused.errors) == (2, True)
+    assert (refused.status, "'Mobile' holds phone numbers: use --phone-column Mobile" in refused.errors) == (2, True)
     named = await run_suppress(database_url, file, "--reason", "r", "--phone-column", "mobile")
     assert named.output.startswith("5 people suppressed, 0 were")
     assert await database.pool.fetchval("SELECT count(*) FROM suppressions WHERE lifted_at IS NULL") == 2495
@@ -50,6 +50,30 @@ async def test_a_file_that_cannot_be_read_is_refused_whole(database_url: str, da
     for wrong in (("--reason", "r", "--region", "India"), ("--reason", "r", "--source", "outcome"), ()):
         file.write_text("+919876543210\n")
         assert (await run_suppress(database_url, file, *wrong)).status == 2
+    assert await database.pool.fetchval("SELECT count(*) FROM suppressions") == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (f"Mobile No,Name\n{PHONES[0]},x\n", "use --phone-column 'Mobile No'"),
+        (f"Mobile,Phone\n{PHONES[0]},{PHONES[1]}\n", "such as --phone-column Mobile"),
+        ("Name,City\nAsha,Pune\n", "Name the one with the phones: --phone-column NAME"),
+        ("98765 43210\n98765 43211\n", "use --region IN if it is a number of India"),
+        ("customer_phone,name\n98765 43210,Asha\n98765 43211,Ravi\n", "use --region IN if it is a number of India"),
+        ("919876543210\n", "or use --region IN"),
+        ("customer_phone,name,note\n\nTotal,,\n", "remove the notes\n"),
+        ("customer_phone,name\n12,Asha\n13,Ravi\n", "(and 1 more)"),
+    ],
+)
+async def test_a_remedy_names_options_of_this_command(
+    database_url: str, database: Database, file: Path, content: str, remedy: str
+) -> None:
+    file.write_text(content)
+    refused = await run_suppress(database_url, file, "--reason", "r")
+    said = " ".join(refused.errors.split())
+    assert (refused.status, remedy.strip() in said) == (2, True), said
+    assert not any(word in said for word in ("phone_column=", "region=", "see details", "invalid=skip", "send ")), said
     assert await database.pool.fetchval("SELECT count(*) FROM suppressions") == 0
 
 

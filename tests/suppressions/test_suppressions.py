@@ -141,6 +141,55 @@ async def test_a_file_with_an_error_names_its_line_and_suppresses_nobody(service
     assert await list_suppressions(service) == []
 
 
+async def test_the_fields_of_a_form_are_read_as_those_of_the_query(service: httpx.AsyncClient) -> None:
+    files = {"file": ("people.csv", "Mobile,Phone\n98981 12233,1\n", "text/csv")}
+    fields = {"reason": "register", "source": "crm", "region": "in", "phone_column": "Mobile"}
+    for form, query in ((fields, {}), ({}, fields)):
+        answer = await service.post("/v1/suppressions", data=form, params=query, files=files)
+        assert answer.status_code == 200, answer.text
+        (row,) = await list_suppressions(service, phone=RAHUL)
+        assert (row["reason"], row["source"]) == ("register", "crm")
+        await remove(service, RAHUL)
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [
+        ("Region", "region"), ("country", "region"), ("regions", "region"), ("countrycode", "region"),
+        ("phoneColumn", "phone_column"), ("phone", "phone_column"), ("column", "phone_column"), ("reasons", "reason"),
+        ("sources", "source"),
+    ],
+)  # fmt: skip
+async def test_a_slip_in_a_field_suppresses_nobody(service: httpx.AsyncClient, field: str, meant: str) -> None:
+    file = {"file": ("people.csv", RAHUL, "text/csv")}
+    answer = await service.post("/v1/suppressions", data={"reason": "r", field: "IN"}, files=file)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"{field}: is not a field of this call; did you mean {meant}?"
+    for answer in (
+        await service.post("/v1/suppressions", params={"reason": "r", field: "IN"}, content=RAHUL),
+        await service.post("/v1/suppressions", params={field: "IN"}, json={"phones": [RAHUL], "reason": "r"}),
+    ):
+        assert (answer.status_code, answer.json()["error"]["message"].startswith(f"{field}: ")) == (400, True)
+    assert await list_suppressions(service) == []
+
+
+async def test_a_field_with_no_value_or_two_suppresses_nobody(service: httpx.AsyncClient) -> None:
+    file = {"file": ("people.csv", RAHUL, "text/csv")}
+    for form, query in (({"region": ""}, {}), ({"region": "IN"}, {"region": "US"}), ({"reason": "s"}, {})):
+        answer = await service.post(
+            "/v1/suppressions", data=form, params={"reason": "r"} | query, files=file
+        )  # fmt: skip
+        assert answer.status_code == 400
+    assert await list_suppressions(service) == []
+
+
+async def test_national_phones_in_a_list_need_a_region(service: httpx.AsyncClient) -> None:
+    answer = await service.post("/v1/suppressions", params={"reason": "r"}, content="98981 12233\n98981 12234\n")
+    message = answer.json()["error"]["message"]
+    assert (answer.status_code, message.startswith("file: line 1 "), "send region=IN" in message) == (400, True, True)
+    assert await list_suppressions(service) == []
+
+
 async def test_thousands_of_phones_fit_into_one_request(service: httpx.AsyncClient) -> None:
     phones = [f"+91980{number:07}" for number in range(5000)]
     assert (await suppress(service, *phones))["people"] == 5000

@@ -138,7 +138,7 @@ async def ask(
     path = re.sub(r"{\w+}", "1", operation.path.replace("{format}", "csv"))
     form: dict[str, Any] = {}
     if operation.bodies:
-        fields = {"agent_id": "1", "name": "April", "test_recipients": "1", "promote_at_success_rate": "1"}
+        fields = {"agent_id": "1", "name": "April", "test_recipients": "1", "promote_at_success_rate": "50"}
         form["data"] = {name: value for name, value in fields.items() if name not in wrong}
         form["files"] = {"file": ("contacts.csv", "customer_phone\n+919876543210\n", "text/csv")}
     form["headers" if parameter.place == "header" else "params"] = wrong

@@ -149,6 +149,7 @@ WITH_VALUE = {
     b'<c r="B1" t="str"><f>A1</f><v/></c>': "",
     b'<c r="B1"><f>A1</f><v>5</v><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "5",
     b'<c r="B1"><!-- <f> --><v>5</v></c>': "5",
+    b'<c r="B1" s="0"><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "",
 }  # fmt: skip
 
 

@@ -221,6 +221,16 @@ def test_rows_that_do_not_follow_each_other_are_refused_since_some_would_be_left
             convert(write_sheet(tmp_path / "a.xlsx", body))
 
 
+def test_a_sheet_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(save(tmp_path / "a.xlsx", [["customer_phone"], [ASHA]])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet = members["xl/worksheets/sheet1.xml"]
+    assert convert(write_archive(tmp_path / "b.xlsx", members))[0] == [["customer_phone"], [ASHA]]
+    members["xl/worksheets/sheet1.xml"] = b'<!DOCTYPE worksheet [<!ENTITY a "b">]>' + sheet
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        convert(write_archive(tmp_path / "c.xlsx", members))
+
+
 def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:
     body = (
         b'<sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>customer_phone</t></is></c>'

@@ -149,6 +149,7 @@ WITH_VALUE = {
     b'<c r="B1" t="str"><f>A1</f><v/></c>': "",
     b'<c r="B1"><f>A1</f><v>5</v><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "5",
     b'<c r="B1"><!-- <f> --><v>5</v></c>': "5",
+    b'<c r="B1" s="0"><extLst><ext uri="u"><f>A1</f></ext></extLst></c>': "",
 }  # fmt: skip
 
 
@@ -218,6 +219,16 @@ def test_rows_that_do_not_follow_each_other_are_refused_since_some_would_be_left
         )
         with pytest.raises(InvalidRequestError, match="cannot be read"):
             convert(write_sheet(tmp_path / "a.xlsx", body))
+
+
+def test_a_sheet_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(save(tmp_path / "a.xlsx", [["customer_phone"], [ASHA]])) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    sheet = members["xl/worksheets/sheet1.xml"]
+    assert convert(write_archive(tmp_path / "b.xlsx", members))[0] == [["customer_phone"], [ASHA]]
+    members["xl/worksheets/sheet1.xml"] = b'<!DOCTYPE worksheet [<!ENTITY a "b">]>' + sheet
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        convert(write_archive(tmp_path / "c.xlsx", members))
 
 
 def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path: Path) -> None:

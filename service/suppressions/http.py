@@ -103,9 +103,9 @@ class Suppressions:
         else:
             async with receive_file(request) as (file, form):
                 fields = Fields(request, form, FIELDS)
-                reason, source = fields.require(REASON), fields.read(SOURCE)
-                region = fields.read(REGION) or self._regions.sole
-                phones = await read_phones(file.path, region, fields.read(PHONE_COLUMN) or "")
+                region, phone_column = fields.read(REGION) or self._regions.sole, fields.read(PHONE_COLUMN) or ""
+                source, reason = fields.read(SOURCE), fields.require(REASON)
+                phones = await read_phones(file.path, region, phone_column)
         added = await self._list.add(phones, reason, source)
         return JsonResponse(One(Suppressed(added.people, len(phones) - added.people, added.waiting_rows)))
 

@@ -21,7 +21,8 @@ def spell_scheme(e164: str, dice: random.Random) -> str:
 
 
 def spell_spaced(e164: str, dice: random.Random) -> str:
-    return "+" + "".join(digit + (dice.choice(SPACES) if dice.random() < 0.3 else "") for digit in e164[1:])
+    spaced = "+" + "".join(digit + (dice.choice(SPACES) if dice.random() < 0.3 else "") for digit in e164[1:])
+    return spaced if spaced[-2:] != ".0" else f"{spaced[:-2]}0"  # as data frames write an integer
 
 
 def spell_script(e164: str, dice: random.Random) -> str:

@@ -211,13 +211,13 @@ def test_few_digits_are_no_number_of_a_guessed_country_that_has_a_trunk_prefix(r
                 normalise_phone(written, region)
 
 
-def test_few_digits_are_a_number_behind_a_plus_a_trunk_prefix_or_a_region_for_the_file() -> None:
+def test_few_digits_are_a_number_behind_a_plus_or_a_trunk_prefix() -> None:
     assert normalise_phone("030 5301", "DE") == "+49305301"
     assert normalise_phone("+49 305301", "DE") == "+49305301"
-    assert normalise_phone("305301", "DE", is_stated=True) == "+49305301"
-    with pytest.raises(PhoneError, match="phone_unused") as refused:
-        normalise_phone("305301", "DE")
-    assert "with the 0 that is dialled" in refused.value.remedy
+    for is_stated in (False, True):  # also where the region was given for the very file
+        with pytest.raises(PhoneError, match="phone_unused") as refused:
+            normalise_phone("305301", "DE", is_stated=is_stated)
+        assert "with the 0 that is dialled" in refused.value.remedy
 
 
 @pytest.mark.parametrize("region", WITHOUT)

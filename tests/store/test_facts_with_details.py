@@ -17,7 +17,7 @@ async def test_facts_are_taken_between_the_migration_and_the_new_functions(datab
     function = (SQL / "functions" / "35_take_facts.sql").read_text()
     before = re.sub(r"INSERT INTO past_facts \(.*?FROM taken", COPIES_ROWS, function, flags=re.DOTALL)
     assert COPIES_ROWS in before
-    migration = (SQL / "migrations" / "0039_call_details.sql").read_text()
+    migration = (SQL / "migrations" / "0037_call_details.sql").read_text()
     (block,) = re.findall(r"^DO \$\$.*?^END \$\$;", migration, flags=re.DOTALL | re.MULTILINE)
     await database.pool.execute(before)
     await database.pool.execute(block)

@@ -1,6 +1,7 @@
 """Valid numbers of all regions, in every spelling."""
 
 import random
+import re
 from collections.abc import Callable
 
 import phonenumbers
@@ -22,7 +23,7 @@ def spell_scheme(e164: str, dice: random.Random) -> str:
 
 def spell_spaced(e164: str, dice: random.Random) -> str:
     spaced = "+" + "".join(digit + (dice.choice(SPACES) if dice.random() < 0.3 else "") for digit in e164[1:])
-    return spaced if spaced[-2:] != ".0" else f"{spaced[:-2]}0"  # as data frames write an integer
+    return re.sub(r"\.0\W*$", "0", spaced)  # as data frames write an integer
 
 
 def spell_script(e164: str, dice: random.Random) -> str:

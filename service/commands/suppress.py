@@ -23,7 +23,7 @@ def suppress(file: Path, *, reason: str, source: str, region: str | None, phone_
     _, regions = read_targets(settings)
     country = (region or regions.sole).strip().upper()
     if country and country not in SUPPORTED_REGIONS:
-        raise click.UsageError(f"--region takes a country's two letters such as IN, not {region!r}")
+        raise click.UsageError(f"--region takes a country's two letters, such as IN, or GB for the UK, not {region!r}")
 
     async def work(database: Database) -> str:
         try:

@@ -158,7 +158,7 @@ class Region(Parameter[str, None]):
     """A country."""
 
     def __init__(self, name: str, description: str) -> None:
-        super().__init__(name, description, "a country's two letters, such as IN", {"type": "string"}, None)
+        super().__init__(name, description, "a country's two letters: IN, or GB for the UK", {"type": "string"}, None)
 
     def _parse(self, text: str) -> str:
         region = text.strip().upper()

@@ -17,7 +17,7 @@ from tests.conftest import StartService
 from tests.eventually import eventually
 from tests.exposition import read_alarms, read_metric
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of, post_webhook, store_batch
-from tests.guarantees.healing import read_outcomes
+from tests.guarantees.healing import play, read_outcomes
 from tests.guarantees.recount import find_differences, verify
 from tests.provider import KEY, connect_provider
 from tests.webhooks.ingesting import ingest
@@ -290,6 +290,18 @@ async def test_bi_shows_other_calls_masked(database: Database, start_service: St
     assert (masked["kind"], masked["is_connect"]) == ("inbound", True)
     assert "700000" not in str(masked["results"])
     assert "7000000003" in full["results"]
+
+
+async def test_a_single_calls_webhook_shows_that_the_agents_webhooks_arrive(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    async with connect(start_service, tmp_path, plays=True) as (service, sandbox):
+        batch_id = await play(service, sandbox, drop=1.0, recipients=10)
+        await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
+        assert "webhooks_missing" in await read_alarms(service)
+        single = make_payload(recipient=None, parameters=SINGLE, began=datetime.now(UTC))
+        assert (await post_webhook(service, single)).status_code == 204
+        assert "webhooks_missing" not in await read_alarms(service)
 
 
 async def test_wrong_counters_of_other_calls_are_found_and_rebuilt(

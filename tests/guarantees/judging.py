@@ -260,6 +260,7 @@ class Judge:
         were due, as far as is counted for them; and its parameters are unknown or could be theirs. A window's
         parameters are unknown; a row's must be contained in the call's, in a batch whose references never came back.
         An event without a time may belong to any call of its conversation: if there are several, it is judged alone.
+        So it is where a rule knows it to be of a call outside batches, since it takes no other event with it.
         """
         call = self.call_of(event)
         several = sum(other.conversation_id == call.conversation_id for other in self.history.calls) > 1
@@ -269,7 +270,8 @@ class Judge:
             reported = [
                 other
                 for other in self.events.values()
-                if self.call_of(other) == call and not (several and get_began(other) is None)
+                if self.call_of(other) == call
+                and not (get_began(other) is None and (several or other.event_id in self.others))
             ]
         parameters = [found for other in reported if (found := read_parameters(other)) is not None]
         began = min((moment for other in reported if (moment := get_began(other))), default=None)

@@ -56,7 +56,7 @@ def test_a_reason_is_a_sentence_with_its_numbers(reason: Reason, sentence: str) 
     assert wording.describe_reason(reason) == sentence
 
 
-def test_a_verdict_is_told_with_all_its_reasons() -> None:
+def test_a_verdict_in_words_lists_all_its_reasons() -> None:
     reasons = [Reason("in_progress", count=14), Reason("waiting_for_retry", count=1)]
     text = "The provider still calls: 14 recipients are being called; 1 recipient waits for a retry."
     assert wording.describe_verdict("open", reasons) == text

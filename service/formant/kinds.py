@@ -6,7 +6,7 @@ may be a batch's call, and is attributed like any event:
 
 1. The target: every call whose webhook comes there is of one kind.
 2. The agent's own numbers: a call to one of them is inbound, and so is one from another number, unless the number
-   called is another one too: then the list is incomplete, and tells nothing.
+   called is not listed either: then the list is incomplete, and decides nothing.
 3. The agent's call parameters: a single call has one of the given values.
 4. The agent: every other call is of one kind.
 

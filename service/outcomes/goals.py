@@ -16,12 +16,12 @@ import structlog
 
 from service.background import every
 from service.errors import InvalidRequestError
+from service.formant.wanted import Wanted
 from service.store.database import Database
 from service.telemetry.context import current_actor, current_request_id
 
 logger = structlog.get_logger()
 
-Wanted: TypeAlias = str | bool | int
 Rule: TypeAlias = dict[str, list[Wanted]]
 
 MAX_RESULTS = 10

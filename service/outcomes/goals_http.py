@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import InvalidRequestError, NotFoundError
-from service.outcomes.goals import Wanted, check_rule, set_goal
+from service.formant.wanted import Wanted
+from service.outcomes.goals import check_rule, set_goal
 from service.store.database import Database
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Id, read_json

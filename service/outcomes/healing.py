@@ -19,6 +19,12 @@ class _Healing(msgspec.Struct):
     expected_at: datetime | None = None
 
 
+def update_reasons(reasons: list[Reason], healing: Reason | None) -> list[Reason]:
+    """The reasons of the last comparison, with how far healing has come since then; without it where it is over."""
+    others = [reason for reason in reasons if reason.code != CODE]
+    return others if healing is None else [healing, *others]
+
+
 def describe_healing(healing: str | None) -> Reason | None:
     """The reason from the stored progress; None unless healing is under way."""
     if healing is None:

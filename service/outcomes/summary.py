@@ -28,7 +28,7 @@ from service.outcomes.figures import (
     group_by_weekday_and_hour,
     to_rate,
 )
-from service.outcomes.healing import CODE, describe_healing
+from service.outcomes.healing import describe_healing, update_reasons
 from service.outcomes.shapes import Reason
 from service.store.database import Connection, Database
 from service.wording import describe_verdict
@@ -300,12 +300,7 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     if counts.reconciliation is None:
         return None
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
-    reasons = msgspec.convert(last["reasons"], list[Reason])
-    if counts.healing is not None:
-        healing = describe_healing(counts.healing)
-        reasons = [reason for reason in reasons if reason.code != CODE]
-        reasons = reasons if healing is None else [healing, *reasons]
-    last["reasons"] = reasons
+    last["reasons"] = update_reasons(msgspec.convert(last["reasons"], list[Reason]), describe_healing(counts.healing))
     return {"verdict_since": counts.verdict_since} | last
 
 

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import NotFoundError, ProviderError, UnavailableError
-from service.outcomes.healing import CODE, describe_healing
+from service.outcomes.healing import describe_healing, update_reasons
 from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
 from service.reconciliation.demand import OnDemand
@@ -137,11 +137,11 @@ class Reconciliation:
         if row is None:
             raise NotFoundError(f"There is no batch {batch_id}")
         healing = describe_healing(row["healing"])
-        reasons = [] if row["reasons"] is None else msgspec.json.decode(row["reasons"], type=list[Reason])
+        stored = [] if row["reasons"] is None else msgspec.json.decode(row["reasons"], type=list[Reason])
+        reasons = update_reasons(stored, healing)
         outstanding: int = row["details_outstanding"]
         if healing is not None:
             state, expected_at = "healing", healing.expected_at
-            reasons = [healing, *(reason for reason in reasons if reason.code != CODE)]
         elif outstanding:
             state, expected_at = "fetching_details", row["details_expected_at"]
         else:

@@ -17,7 +17,7 @@ COMMENT ON COLUMN bi.reconciliations.compared_at IS 'When this result was first 
 COMMENT ON COLUMN bi.reconciliations.last_compared_at IS 'When this result was last found.';
 COMMENT ON COLUMN bi.reconciliations.comparisons IS 'How many comparisons in a row had this result.';
 COMMENT ON COLUMN bi.reconciliations.verdict IS 'The verdict of this comparison: open, settling, complete, drifted or unverified. The present one is in batches.';
-COMMENT ON COLUMN bi.reconciliations.reasons IS 'The reasons, as a list of {code, figure, count, recipients, done, total, expected_at}.';
+COMMENT ON COLUMN bi.reconciliations.reasons IS 'The reasons, as a list of {code, text, figure, count, recipients, done, total, expected_at}.';
 COMMENT ON COLUMN bi.reconciliations.differences IS 'Figures on which the two sides differ, as a list of {figure, ours, theirs, allowed, reason}.';
 COMMENT ON COLUMN bi.reconciliations.inconsistencies IS 'Rules that the provider''s own figures break, as a list of {rule, reported, expected}.';
 COMMENT ON COLUMN bi.reconciliations.calls_spent IS 'API calls to the provider that the comparison used.';

@@ -1,4 +1,4 @@
--- Keeps other_call_counts equal to a recount, whoever changes other_events.
+-- Keeps other_call_counts equal to a recount, whatever changes other_events.
 CREATE OR REPLACE FUNCTION note_other_event() RETURNS trigger
 LANGUAGE plpgsql
 AS $$

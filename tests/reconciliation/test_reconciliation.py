@@ -29,6 +29,9 @@ async def test_a_batch_that_is_still_called_is_open_and_says_why(
 ) -> None:
     async with connect_provider(start_service, **ON_DEMAND) as (service, _):
         batch_id = (await upload(service)).json()["data"]["id"]
+        before = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
+        assert before["verdict"] == "unverified"
+        assert (await database.pool.fetchval("SELECT verdict_text FROM bi.batches")) == before["verdict_text"]
         answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
         data = answer.json()["data"]
         assert (answer.status_code, data["batch_id"], data["verdict"]) == (200, batch_id, "open")

@@ -188,7 +188,7 @@ async def test_several_events_of_one_call_are_one_call(
 async def test_a_conversation_of_a_call_by_rule_goes_with_it_whichever_comes_first(
     start_service: StartService, database: Database, tmp_path: Path, is_reversed: bool
 ) -> None:
-    """A conversation has no parameters, and so fits whoever is due."""
+    """A conversation has no parameters, so it fits any recipient who is due."""
     await store_batch(database.url, 1, ref_token=None)
     bare = make_payload(recipient=None, phone=phone_of(1), parameters={}, conversation_id="c", began=BEGAN)
     ruled = make_payload(recipient=None, phone=phone_of(1), parameters=SINGLE, conversation_id="c", began=BEGAN)

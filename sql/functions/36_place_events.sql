@@ -34,9 +34,6 @@ DECLARE
     v_left_recipients integer[];
     v_is_full    boolean;
     v_filled     bigint[];   -- windows whose last room was taken
-    v_agents     bigint[];   -- of recipients that such an event reaches by another phone than theirs
-    v_phones     text[];
-    v_times      timestamptz[];
 BEGIN
     FOR v_key IN
         SELECT k.agent_id, k.phone, min(coalesce(k.called_at, '-infinity')) AS called_at
@@ -150,16 +147,18 @@ BEGIN
             last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
             last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
     END IF;
-    -- By its call, an event may belong to a recipient with another phone. Events with the recipient's own may then belong
-    -- elsewhere.
-    SELECT array_agg(u.agent_id), array_agg(r.phone), array_agg(earliest_call(u.started_at, u.called_at))
-    INTO v_agents, v_phones, v_times
-    FROM unnest(v_arrivals || v_leaving, v_batches || v_left_batches, v_recipients || v_left_recipients)
-        AS p (arrival_id, batch_key, recipient_no)
-    CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = p.arrival_id OFFSET 0) AS u
-    CROSS JOIN LATERAL (SELECT phone FROM recipients AS k
-                        WHERE k.batch_key = p.batch_key AND k.recipient_no = p.recipient_no OFFSET 0) AS r
-    WHERE r.phone <> u.phone;
+    IF v_arrivals IS NOT NULL OR v_leaving IS NOT NULL THEN
+        -- By its call, an event may belong to a recipient with another phone. Events with the recipient's own may then
+        -- belong elsewhere.
+        PERFORM place_again(p.batch_key, min(earliest_call(u.started_at, u.called_at)))
+        FROM unnest(v_arrivals || v_leaving, v_batches || v_left_batches, v_recipients || v_left_recipients)
+            AS p (arrival_id, batch_key, recipient_no)
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = p.arrival_id OFFSET 0) AS u
+        CROSS JOIN LATERAL (SELECT phone FROM recipients AS k
+                            WHERE k.batch_key = p.batch_key AND k.recipient_no = p.recipient_no OFFSET 0) AS r
+        WHERE r.phone <> u.phone
+        GROUP BY p.batch_key;
+    END IF;
     IF v_erased IS NOT NULL THEN
         UPDATE outcomes AS o SET state = 'erased'
         FROM (SELECT DISTINCT p.batch_key, p.recipient_no
@@ -177,9 +176,6 @@ BEGIN
     END IF;
     -- Calls that were ambiguous because of this room may have one candidate now.
     PERFORM place_again(b, NULL) FROM (SELECT DISTINCT unnest(v_filled) AS b) AS filled;
-    IF v_agents IS NOT NULL THEN
-        v_arrivals := v_arrivals || place_events(v_agents, v_phones, v_times);
-    END IF;
     RETURN v_arrivals;
 END
 $$;

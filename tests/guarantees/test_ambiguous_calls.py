@@ -478,6 +478,26 @@ async def test_a_copy_of_a_finished_batch_with_the_same_references_gets_its_own_
     assert await find(database, "reached", "copied", "still due") == [(456, 1), (900, 1), (456, 2)]
 
 
+async def test_a_recipient_who_is_finished_by_a_call_to_another_number_loses_later_calls_to_their_own(
+    database: Database,
+) -> None:
+    await store_batch(database.url)
+    await ingest(
+        database,
+        call("misdialled", 1, 0, ref="feedc0de", phone=phone_of(9), status="busy", final=False),
+        call("later", 1, 2, bare=True),
+    )
+    assert await find(database, "later") == [(456, 1)]
+    ended = to_event(
+        decode_conversation(encode({"data": converse(9, hour(0), "completed", "c-misdialled")})),
+        received_at=RECEIVED, may_retry=False, contradicted=(1, hour(0)),
+    )  # fmt: skip
+    assert ended is not None
+    await ingest(database, ended)
+    await settle(database)
+    assert await find(database, ended.event_id, "later") == [(456, 1), NO_BATCH]
+
+
 async def test_a_retry_by_reference_shows_where_an_ambiguous_call_of_its_conversation_belongs(
     database: Database,
 ) -> None:

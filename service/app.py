@@ -13,9 +13,11 @@ import structlog
 
 from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
+from service.access.sessions import Sessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
+from service.console.console import build_console
 from service.errors import DatabaseError
 from service.exports.export import Exporter
 from service.exports.http import Exports
@@ -200,6 +202,7 @@ async def open_app(
             max_body_bytes=settings.max_body_bytes,
         )
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
+        sessions = Sessions(keys)
         routes = build_routes(
             Authenticator(keys),
             receiver,
@@ -226,6 +229,7 @@ async def open_app(
             Audit(database),
             Erasures(eraser, region=regions.sole),
             Feed(database, consumers, feed_watch),
+            pages=partial(build_console, sessions, default_zone=settings.time_zone),
         )
         keeper = keep_connections(settings, metrics, connection_limits)
         yield Service(Front(receiver, routes, metrics), keeper, feed_watch.end_waits)

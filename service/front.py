@@ -1,10 +1,12 @@
 """Dispatches requests: webhooks directly to the receiver, the rest by routes built from the operations."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ApiError
@@ -45,13 +47,16 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlette:
-    """Routes of everything but the receiver, which is only documented here."""
+def build_routes(
+    guard: Guard, receiver: Handlers, *groups: Handlers, pages: Callable[[list[Operation]], list[Route]] = lambda _: []
+) -> Starlette:
+    """Routes of everything but the receiver, which is only documented here. ``pages`` makes those of the console."""
     operations = [operation for group in groups for operation in group.operations()]
+    page_routes = pages(operations)
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()
     routes = Starlette(
-        routes=[to_route(operation, guard) for operation in operations],
+        routes=[*(to_route(operation, guard) for operation in operations), *page_routes],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

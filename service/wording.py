@@ -5,7 +5,7 @@ version stored, is shown as it is.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol
 
 from service.counts import count
@@ -190,10 +190,11 @@ def describe(words: dict[str, Words], code: str | None) -> str | None:
     return found.sentence if found else code
 
 
-def describe_reason(reason: Reasoned) -> str:
-    """The sentence of a reason with its numbers, in small letters and without a full stop, to be joined to others."""
+def describe_reason(reason: Reasoned, zone: tzinfo = UTC) -> str:
+    """The sentence of a reason with its numbers, in small letters and without a full stop, to be joined to others. Its
+    times are those of ``zone``."""
     found = REASONS.get(reason.code)
-    return found.sentence.format(**_read_values(reason)) if found else reason.code
+    return found.sentence.format(**_read_values(reason, zone)) if found else reason.code
 
 
 def describe_verdict(verdict: str, reasons: Iterable[Reasoned]) -> str:
@@ -203,7 +204,7 @@ def describe_verdict(verdict: str, reasons: Iterable[Reasoned]) -> str:
     return f"{sentence}: {why}." if why else f"{sentence}."
 
 
-def _read_values(reason: Reasoned) -> dict[str, str]:
+def _read_values(reason: Reasoned, zone: tzinfo) -> dict[str, str]:
     number = reason.count or 0
     some = len(reason.recipients)
     is_one = number == 1
@@ -221,10 +222,10 @@ def _read_values(reason: Reasoned) -> dict[str, str]:
         "wait_some": "waits" if some == 1 else "wait",
         "done": f"{reason.done or 0:,}",
         "total_calls": count(reason.total or 0, "call"),
-        "when": f" (final about {_show_time(reason.expected_at)})" if reason.expected_at else "",
+        "when": f" (final about {_show_time(reason.expected_at, zone)})" if reason.expected_at else "",
     }
 
 
-def _show_time(time: datetime) -> str:
-    """To the minute, in UTC: readers have the exact time beside it."""
-    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+def _show_time(time: datetime, zone: tzinfo) -> str:
+    """To the minute: readers have the exact time beside it."""
+    return time.astimezone(zone).strftime("%Y-%m-%d %H:%M %Z")

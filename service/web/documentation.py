@@ -50,10 +50,10 @@ class Documentation:
         }
 
     def operations(self) -> list[Operation]:
-        redirect = Answer(None, "Redirect to the page", 307, headers=(("Location", "/docs"),))
+        redirect = Answer(None, "Redirect to the console", 307, headers=(("Location", "/console"),))
         files = tuple(Answer(str, "The file", media_type=kind) for kind in FILE_TYPES)
         routes: list[tuple[str, Handler, tuple[PathText, ...], tuple[Answer, ...]]] = [
-            ("/", self.go_to_page, (), (redirect,)),
+            ("/", self.go_to_console, (), (redirect,)),
             ("/openapi.json", self.get_document, (), (Answer(dict[str, Any], "OpenAPI 3.1"),)),
             ("/docs", self.get_page, (), (Answer(str, "The page", media_type="text/html"),)),
             ("/docs/{file}", self.get_file, (FILE,), files),
@@ -63,9 +63,9 @@ class Documentation:
             for path, handler, parameters, answers in routes
         ]
 
-    async def go_to_page(self, request: Request) -> Response:
-        """Redirects to the documentation."""
-        return RedirectResponse("/docs")
+    async def go_to_console(self, request: Request) -> Response:
+        """Redirects to the console."""
+        return RedirectResponse("/console")
 
     async def get_document(self, request: Request) -> Response:
         """This document."""

@@ -1,6 +1,6 @@
 """Operations: each route declared once, with its method, path, handler, scope, parameters and answers.
 
-A group of handlers lists its operations; ``to_route`` checks the key in front of each handler and refuses parameters
+A group of handlers lists its operations; ``to_handler`` checks the key in front of each handler and refuses parameters
 that the operation does not declare. ``service.web.openapi`` documents the same operations.
 """
 
@@ -82,8 +82,8 @@ class Guard(Protocol):
     async def require(self, request: Request, scope: Scope) -> None: ...
 
 
-def to_route(operation: Operation, guard: Guard) -> Route:
-    """The route of an operation. It checks the key before anything else."""
+def to_handler(operation: Operation, guard: Guard) -> Handler:
+    """The handler of an operation behind its checks: first the key, then the names of the parameters."""
     scope = operation.scope
     known = sorted(parameter.name for parameter in operation.list_query())
 
@@ -96,7 +96,12 @@ def to_route(operation: Operation, guard: Guard) -> Route:
         answer: Response = await operation.handler(request)
         return answer
 
-    return Route(operation.path, handle, methods=[operation.method])
+    return handle
+
+
+def to_route(operation: Operation, guard: Guard) -> Route:
+    """The route of an operation."""
+    return Route(operation.path, to_handler(operation, guard), methods=[operation.method])
 
 
 def _refuse_unknown(request: Request, known: list[str]) -> None:

@@ -1,0 +1,122 @@
+"""The console over HTTP: each page declared once, with its method, path and the scope that it needs."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from service.access.sessions import Session, Sessions
+from service.console.api import Api
+from service.console.rendering import Renderer, link
+from service.console.sign_in import SignIn, read_session_cookie, require_csrf
+from service.console.visit import Visit
+from service.errors import ApiError, NotFoundError, PermissionDeniedError, UnavailableError
+from service.telemetry.context import set_actor
+from service.web.operations import Operation
+from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
+from service.web.scopes import Scope, allows
+
+HOME = "/console"
+
+
+class Page(NamedTuple):
+    """A page, or an action of one. ``scope`` None: open to everyone who is signed in."""
+
+    method: str
+    path: str
+    handler: Callable[[Visit], Awaitable[Response]]
+    scope: Scope | None = "read"
+    is_streamed: bool = False
+    """Whether its body goes on to the API unread, such as a file; the token then comes in ``X-CSRF-Token``."""
+
+
+class Pages(Protocol):
+    """A group of pages."""
+
+    def pages(self) -> list[Page]: ...
+
+
+class Console:
+    """Routes of ``/console``. ``operations`` are those of the API."""
+
+    def __init__(
+        self,
+        operations: Sequence[Operation],
+        sessions: Sessions,
+        sign_in: SignIn,
+        renderer: Renderer,
+        groups: Sequence[Pages],
+        *,
+        default_zone: str,
+    ) -> None:
+        self._api = Api(operations)
+        self._sessions = sessions
+        self._sign_in = sign_in
+        self._renderer = renderer
+        self._groups = groups
+        self._zone = default_zone
+
+    def routes(self) -> list[Route]:
+        """All routes, the last of which answers unknown paths with a page."""
+        return [
+            *self._sign_in.routes(),
+            Route("/console/static/{file:path}", self._get_file, methods=["GET"]),
+            *(self._to_route(page) for group in self._groups for page in group.pages()),
+            self._to_route(Page("GET", "/console/{rest:path}", _find_nothing, None)),
+        ]
+
+    async def _get_file(self, request: Request) -> Response:
+        return self._renderer.answer_file(request)
+
+    def _to_route(self, page: Page) -> Route:
+        async def handle(request: Request) -> Response:
+            session = await self._sessions.find(read_session_cookie(request))
+            if session is None:
+                return send_to_sign_in(request)
+            set_actor(session.actor)
+            visit = Visit(request, session, self._api, self._renderer, self._zone)
+            try:
+                _check_scope(session, page.scope)
+                if page.method != "GET":
+                    await require_csrf(request, session, {} if page.is_streamed else await visit.form())
+                return await page.handler(visit)
+            except ApiError as error:
+                return answer_error(visit, error)
+            except UNREACHABLE as error:
+                answer_unavailable(request, error)
+                return answer_error(visit, UnavailableError("The database does not answer. Try again in a moment."))
+            except Exception as error:
+                answer_failure(request, error)
+                return answer_error(visit, ApiError("The console failed to show this. The failure has been logged."))
+
+        return Route(page.path, handle, methods=[page.method], name=page.path)
+
+
+def _check_scope(session: Session, scope: Scope | None) -> None:
+    if scope is not None and not allows(session.scopes, scope):
+        raise PermissionDeniedError(
+            f"This page needs the permission “{scope}”. Yours: {', '.join(session.scopes) or 'none'}. "
+            "Ask whoever gave you access."
+        )
+
+
+def send_to_sign_in(request: Request) -> Response:
+    """Redirects to the sign-in page, which leads back; htmx is told to leave the page it is on."""
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"hx-refresh": "true"})
+    back = link(request.url.path, dict(request.query_params)) if request.method == "GET" else HOME
+    return RedirectResponse(link("/console/sign-in", {"next": back}), 303)
+
+
+def answer_error(visit: Visit, error: ApiError) -> Response:
+    """A page, or a notice within one, that says what went wrong and what to do."""
+    template = "notice.html" if visit.is_fragment else "problem.html"
+    answer = visit.render(template, error.status, error=error)
+    answer.headers.update(error.headers)
+    return answer
+
+
+async def _find_nothing(visit: Visit) -> Response:
+    raise NotFoundError("There is no such page. It may have moved: begin at Today.")

@@ -1,0 +1,49 @@
+"""Today: what runs now, what is wrong, and earlier batches."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from service.console.http import Page
+from service.console.visit import Visit
+
+LIMIT = 20
+SHOWN_RUNNING = 12
+FILTERS = ("q", "agent_id", "campaign_id", "verdict", "from", "to", "sort", "offset")
+
+
+class Today:
+    """``/console``."""
+
+    def pages(self) -> list[Page]:
+        return [
+            Page("GET", "/console", self.show),
+            Page("GET", "/console/today/running", self.show_running),
+        ]
+
+    async def show(self, visit: Visit) -> Response:
+        """The page."""
+        query = {name: value for name, value in visit.query.items() if name in FILTERS}
+        batches = await visit.read(
+            "GET /v1/batches", {**query, "limit": LIMIT, "is_running": "false", "time_zone": visit.zone.key}
+        )
+        agents = (await visit.look("GET /v1/agents"))["data"]
+        return visit.render(
+            "today.html",
+            query=query,
+            batches=batches,
+            limit=LIMIT,
+            sort=query.get("sort", "-created"),
+            agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents],
+            **await _read_running(visit),
+        )
+
+    async def show_running(self, visit: Visit) -> Response:
+        """The running batches and the alarms, which the page asks for again every few seconds."""
+        return visit.render("today/running.html", **await _read_running(visit))
+
+
+async def _read_running(visit: Visit) -> dict[str, Any]:
+    running = await visit.look("GET /v1/batches", {"is_running": "true", "limit": SHOWN_RUNNING})
+    alarms = (await visit.look("GET /v1/alarms"))["data"]
+    return {"running": running, "alarms": alarms}

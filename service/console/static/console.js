@@ -1,0 +1,58 @@
+// What the pages need of the browser: its time zone, and charts drawn from the tables that they replace.
+(() => {
+  "use strict";
+
+  // The server writes times in this zone from the next page on. The page is loaded again once, so that no time is shown
+  // in another zone.
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && !document.cookie.split("; ").includes(`outcomes_zone=${zone}`)) {
+    document.cookie = `outcomes_zone=${zone}; path=/console; max-age=31536000; samesite=lax`;
+    const isKept = document.cookie.split("; ").includes(`outcomes_zone=${zone}`);
+    if (isKept && document.documentElement.dataset.zone !== zone) location.reload();
+  }
+
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // A table with data-chart becomes a chart: the first column holds times (data-time, in seconds), the others numbers.
+  const draw = (table) => {
+    const rows = [...table.tBodies[0].rows];
+    if (!window.uPlot || rows.length < 2) return;
+    const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
+    const times = rows.map((row) => Number(row.cells[0].dataset.time));
+    const values = names.map((_, index) =>
+      rows.map((row) => {
+        const text = row.cells[index + 1].dataset.value;
+        return text === "" ? null : Number(text);
+      }));
+    const box = document.createElement("div");
+    box.className = "chart";
+    box.setAttribute("aria-hidden", "true");
+    table.before(box);
+    const strokes = [color("--line-strong"), color("--accent"), color("--warn")];
+    const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+    const tzDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), document.documentElement.dataset.zone);
+    const chart = new uPlot({
+      width: box.clientWidth, height: 220, tzDate,
+      series: [{}, ...names.map((label, index) => ({
+        label, stroke: strokes[index], width: 2, dash: index === 2 ? [6, 4] : undefined, points: { show: rows.length < 60 },
+      }))],
+      axes: [axis, { ...axis, size: 56 }],
+    }, [times, ...values], box);
+    table.classList.add("visually-hidden");
+    new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: 220 })).observe(box);
+  };
+  const drawAll = (root) => root.querySelectorAll("table[data-chart]:not(.visually-hidden)").forEach(draw);
+  document.addEventListener("DOMContentLoaded", () => drawAll(document));
+  document.addEventListener("htmx:afterSwap", (event) => drawAll(event.target));
+
+  // A form with data-auto is sent when one of its choices changes.
+  document.addEventListener("change", (event) => {
+    const form = event.target.closest("form[data-auto]");
+    if (form && event.target.matches("select, input[type=checkbox], input[type=date]")) form.requestSubmit();
+  });
+
+  // An answer that says what went wrong is shown where the page says so.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.status >= 400 && event.detail.xhr.status < 500) event.detail.shouldSwap = true;
+  });
+})();

@@ -1,0 +1,86 @@
+"""A visit: one request of a signed-in person for one page."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.access.sessions import Session
+from service.console.api import Api, Query
+from service.console.rendering import Renderer
+from service.errors import BodyTooLargeError
+from service.web.scopes import Scope, allows
+
+MAX_FORM_BYTES = 64 * 1024
+ZONE_COOKIE = "outcomes_zone"
+
+
+class Visit:
+    """What a page needs: the request, the session, the API with its scopes, and templates."""
+
+    def __init__(self, request: Request, session: Session, api: Api, renderer: Renderer, default_zone: str) -> None:
+        self.request = request
+        self.session = session
+        self.zone = read_zone(request, default_zone)
+        self._api = api
+        self._renderer = renderer
+        self._form: FormData | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the page, without empty ones, which forms send for fields left blank."""
+        return {name: value for name, value in self.request.query_params.items() if value}
+
+    @property
+    def is_fragment(self) -> bool:
+        """Whether htmx asks for a part of the page."""
+        return "hx-request" in self.request.headers
+
+    def id(self, name: str) -> str:
+        """A value in the path."""
+        return str(self.request.path_params[name])
+
+    def allows(self, scope: Scope) -> bool:
+        return allows(self.session.scopes, scope)
+
+    async def form(self) -> FormData:
+        """The submitted form; it is read once. Raises BodyTooLargeError for more than people type."""
+        if self._form is None:
+            size = self.request.headers.get("content-length", "")
+            if not size.isdecimal() or int(size) > MAX_FORM_BYTES:
+                raise BodyTooLargeError(f"A form may have up to {MAX_FORM_BYTES:,} bytes")
+            self._form = await self.request.form()
+        return self._form
+
+    async def read(self, call: str, query: Query | None = None, **ids: Any) -> Any:
+        """The JSON that a GET of the API answers."""
+        return await self._api.read(self.request, self.session, call, query, **ids)
+
+    async def look(self, call: str, query: Query | None = None, **ids: Any) -> Any:
+        """Like ``read``, shared with other viewers for about a second."""
+        return await self._api.look(self.request, self.session, call, query, **ids)
+
+    async def send(self, call: str, content: Any = None, query: Query | None = None, **ids: Any) -> Any:
+        """The JSON that a call with a JSON body answers."""
+        return await self._api.send(self.request, self.session, call, content, query, **ids)
+
+    async def call(self, call: str, **options: Any) -> Response:
+        """The answer of a call as it is, such as a download."""
+        return await self._api.call(self.request, self.session, call, **options)
+
+    def render(self, template: str, status: int = 200, **context: Any) -> Response:
+        """A page, or a part of one."""
+        return self._renderer.render(
+            self.request, template, status, session=self.session, zone=self.zone, allows=self.allows, **context
+        )
+
+
+def read_zone(request: Request, default: str) -> ZoneInfo:
+    """The viewer's time zone: that of the browser, else ``default``."""
+    name = request.cookies.get(ZONE_COOKIE, default)
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        return ZoneInfo(default)

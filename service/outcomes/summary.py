@@ -30,6 +30,7 @@ from service.outcomes.figures import (
 )
 from service.outcomes.healing import describe_healing, update_reasons
 from service.outcomes.shapes import Reason
+from service.outcomes.timeline import MAX_ENTRIES, Step, TimelineCount, describe_timeline
 from service.store.database import Connection, Database
 from service.wording import describe_verdict
 
@@ -116,6 +117,7 @@ class Counts(msgspec.Struct):
     is_calls_counted: bool = True
     """False while the service still counts the calls of a batch from before it counted them."""
     goal: GoalCount | None = None
+    timeline: list[TimelineCount] = []
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -136,14 +138,15 @@ _SHAPES: dict[str, Any] = {
     "retries": RetryCounts,
     "calls": list[_CallCount],
     "goal": GoalCount | None,
+    "timeline": list[TimelineCount],
 }
 
 
 async def read_counts(
-    database: Database, batch_id: int, time_zone: str, connection: Connection | None = None
+    database: Database, batch_id: int, time_zone: str, connection: Connection | None = None, *, step: Step = "hour"
 ) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours; ``connection`` is the
-    snapshot to read in, if any.
+    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours, ``step`` the unit of
+    the timeline; ``connection`` is the snapshot to read in, if any.
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
@@ -154,6 +157,8 @@ async def read_counts(
             time_zone=time_zone,
             names=MAX_RESULT_NAMES,
             values=MAX_RESULT_VALUES,
+            step=step,
+            hours=MAX_ENTRIES[step] + 1,
         )
     return None if row is None else decode_counts(dict(row))
 
@@ -191,8 +196,8 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
     return msgspec.structs.replace(counts, total_recipients=max(counts.total_recipients, known), campaign=campaign)
 
 
-def summarise(counts: Counts) -> dict[str, Any]:
-    """The data of ``…/outcomes``, in the shape of ``shapes.Outcomes``."""
+def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
+    """The data of ``…/outcomes``, in the shape of ``shapes.Outcomes``. ``step`` is that of the counts' timeline."""
     total, processed = counts.total_recipients, counts.count_state(*STATUSES)
     pending_retry = counts.count_state("pending_retry")
     attempts = sum(count.attempts for count in counts.attempts)
@@ -242,6 +247,11 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "by_hour": _group_by_hour(counts),
         "by_weekday": group_by_weekday(counts.attempts),
         "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
+        "timeline": describe_timeline(
+            counts.timeline,
+            step,
+            without_time=sum(count.attempts for count in counts.attempts if count.hour is None),
+        ),
         "callers": _group_callers(counts, attempts),
         "failure_reasons": _group_failures(counts),
         "sources": _group_by_source(counts),

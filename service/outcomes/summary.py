@@ -203,7 +203,6 @@ def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
     attempts = sum(count.attempts for count in counts.attempts)
     connects = _sum_attempts(counts, "completed")
     attempted = sum(count.recipients for count in counts.outcomes)
-    reconciliation = _describe_reconciliation(counts)
     return {
         "batch": {
             "id": counts.id,
@@ -213,7 +212,7 @@ def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
             "created_at": counts.created_at,
         },
         "verdict": counts.verdict,
-        "verdict_text": describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else []),
+        "verdict_text": explain_verdict(counts),
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
@@ -255,7 +254,7 @@ def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
         "callers": _group_callers(counts, attempts),
         "failure_reasons": _group_failures(counts),
         "sources": _group_by_source(counts),
-        "reconciliation": reconciliation,
+        "reconciliation": _describe_reconciliation(counts),
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
     }
 
@@ -312,6 +311,12 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
     last["reasons"] = update_reasons(msgspec.convert(last["reasons"], list[Reason]), describe_healing(counts.healing))
     return {"verdict_since": counts.verdict_since} | last
+
+
+def explain_verdict(counts: Counts) -> str:
+    """The verdict and its reasons in a sentence."""
+    reconciliation = _describe_reconciliation(counts)
+    return describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else [])
 
 
 def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:

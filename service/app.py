@@ -34,6 +34,7 @@ from service.outcomes.goals import GoalCounter
 from service.outcomes.goals_http import Goals
 from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
+from service.outcomes.overview_http import Overview
 from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
 from service.privacy.erasure import Eraser
@@ -221,6 +222,7 @@ async def open_app(
                 default_time_zone=settings.time_zone,
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
+            Overview(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),

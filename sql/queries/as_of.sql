@@ -24,7 +24,7 @@ WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <=
   AND f.recorded_at <= :as_of
   AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';
 
--- name: get_counts_as_of(time_zone, names, values, as_of, batch_key)^
+-- name: get_counts_as_of(time_zone, names, values, step, hours, as_of, batch_key)^
 -- Like get_batch_counts, as of a time: from the recount as of then, in the same transaction.
 WITH recounted AS MATERIALIZED (
     SELECT counter, a COLLATE "C" AS a, b COLLATE "C" AS b, c, recipients, talked, talk_seconds FROM list_recounted()
@@ -43,6 +43,16 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
                      extract(hour FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS hour, b AS status,
                      sum(recipients) AS attempts
               FROM recounted WHERE counter = 'attempt_counts' GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT date_trunc(:step, t.at, :time_zone) AS start, sum(t.attempts)::bigint AS attempts,
+                     sum(t.connects)::bigint AS connects, sum(t.expected)::bigint AS expected
+              FROM (SELECT a::timestamptz AS at, recipients AS attempts,
+                           CASE b WHEN 'completed' THEN recipients ELSE 0 END AS connects, 0 AS expected
+                    FROM recounted WHERE counter = 'attempt_counts'
+                    UNION ALL
+                    SELECT a::timestamptz, 0, 0, recipients FROM recounted WHERE counter = 'retry_counts') AS t
+              WHERE isfinite(t.at)
+              GROUP BY 1 ORDER BY 1 DESC LIMIT :hours) AS c) AS timeline,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT a::integer AS from_seconds, recipients
               FROM recounted WHERE counter = 'talk_time_counts') AS c) AS talk_times,

@@ -53,7 +53,17 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("get_event", {"event_id": "stray-777"}),
         ("get_event", {"event_id": "unknown"}),
         ("get_batch", {"batch_id": BATCH_ID}),
-        ("get_batch_counts", {"batch_id": BATCH_ID, "time_zone": "Asia/Kolkata", "names": 100, "values": 50}),
+        (
+            "get_batch_counts",
+            {
+                "batch_id": BATCH_ID,
+                "time_zone": "Asia/Kolkata",
+                "names": 100,
+                "values": 50,
+                "step": "hour",
+                "hours": 337,
+            },
+        ),
         ("list_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
         ("list_batches", {"agent_id": None, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
         ("count_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None}),

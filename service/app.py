@@ -28,6 +28,7 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outcomes.filters import FilterReader
 from service.outcomes.goals import GoalCounter
 from service.outcomes.goals_http import Goals
 from service.outcomes.groups_http import OutcomeGroups
@@ -199,6 +200,7 @@ async def open_app(
             metrics,
             max_body_bytes=settings.max_body_bytes,
         )
+        filter_reader = FilterReader(database, regions)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
@@ -210,10 +212,11 @@ async def open_app(
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Goals(database),
-            Recipients(database, default_time_zone=settings.time_zone),
+            Recipients(database, filter_reader, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),
                 metrics,
+                filter_reader,
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),

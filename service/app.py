@@ -28,6 +28,7 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outcomes.comparison_http import Comparisons
 from service.outcomes.filters import FilterReader
 from service.outcomes.goals import GoalCounter
 from service.outcomes.goals_http import Goals
@@ -221,6 +222,7 @@ async def open_app(
                 default_time_zone=settings.time_zone,
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
+            Comparisons(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),

@@ -30,6 +30,8 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outcomes.comparison_http import Comparisons
+from service.outcomes.filters import FilterReader
 from service.outcomes.goals import GoalCounter
 from service.outcomes.goals_http import Goals
 from service.outcomes.groups_http import OutcomeGroups
@@ -202,6 +204,7 @@ async def open_app(
             metrics,
             max_body_bytes=settings.max_body_bytes,
         )
+        filter_reader = FilterReader(database, regions)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         sessions = Sessions(keys)
         routes = build_routes(
@@ -214,15 +217,17 @@ async def open_app(
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Goals(database),
-            Recipients(database, default_time_zone=settings.time_zone),
+            Recipients(database, filter_reader, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),
                 metrics,
+                filter_reader,
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Overview(database, default_time_zone=settings.time_zone),
+            Comparisons(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.outcomes.recipients_http import STATES
+from service.outcomes.filters import STATES
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.exports.exported import (
@@ -54,7 +54,7 @@ async def read_list(service: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_every_format_holds_the_recipients_that_the_list_shows(
     service: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span: int
 ) -> None:
-    monkeypatch.setattr("service.exports.export.RANGE", span)
+    monkeypatch.setattr("service.exports.selection.RANGE", span)
     await fill(service, database)
     listed = await read_list(service)
     assert listed[1]["results"] == STRANGE
@@ -143,7 +143,7 @@ async def test_parquet_has_real_types(service: httpx.AsyncClient, database: Data
 async def test_parquet_is_written_in_row_groups(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.exports.export.RANGE", 10)
+    monkeypatch.setattr("service.exports.selection.RANGE", 10)
     monkeypatch.setattr("service.exports.parquet.SLICE_BYTES", 1)
     monkeypatch.setattr("service.exports.parquet.GROUP_BYTES", 2_000)
     await store_batch(database.url, 100)

@@ -16,6 +16,9 @@ from service.access.http import Audit
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
+from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.http import CallbackList
+from service.callbacks.settings_http import CallbackSettingsCalls
 from service.errors import DatabaseError
 from service.exports.export import Exporter
 from service.exports.http import Exports
@@ -34,6 +37,8 @@ from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
 from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
+from service.people.http import PeopleCalls
+from service.people.people import People
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
 from service.privacy.retention import Retention
@@ -172,6 +177,7 @@ async def open_app(
             "registration": registrar.run,
             "phone_repair": PhoneRepair(database, regions, registrar).run,
             "goals": GoalCounter(database).run,
+            "callbacks": CallbackSettings(database).run,
             "alarms": alarms.run,
             "erasure": eraser.run,
             "feed": feed_watch.run,
@@ -199,6 +205,7 @@ async def open_app(
             metrics,
             max_body_bytes=settings.max_body_bytes,
         )
+        callbacks = Callbacks(database)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
@@ -210,6 +217,8 @@ async def open_app(
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Goals(database),
+            CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
+            CallbackList(callbacks, default_time_zone=settings.time_zone),
             Recipients(database, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),
@@ -225,6 +234,7 @@ async def open_app(
             Alarms(alarms),
             Audit(database),
             Erasures(eraser, region=regions.sole),
+            PeopleCalls(People(database), region=regions.sole),
             Feed(database, consumers, feed_watch),
         )
         keeper = keep_connections(settings, metrics, connection_limits)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.callbacks.callbacks import Callbacks, Filters, Position
+from service.callbacks.callbacks import Callbacks, Filters, Position, State
 from service.callbacks.csv_rows import write_header, write_rows
 from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.http import BATCH_ID
@@ -20,7 +20,7 @@ from service.web.parameters import Choice, Free, Number, read_json
 from service.web.responses import JsonResponse, One, Time, raw
 from service.web.times import Moment, TimeZone
 
-STATES = ("open", "overdue", "done")
+STATES: tuple[State, ...] = get_args(State)
 MAX_NOTE_CHARACTERS = 500
 EXAMPLE = '{"done": true, "note": "called back"}'
 StateName = Annotated[str, Meta(extra_json_schema={"enum": [*STATES]})]

@@ -96,14 +96,14 @@ class People:
 
     async def read_timeline(self, phone: str, before: Any, limit: int) -> list[Any]:
         """Rows of the query ``list_timeline``. Raises NotFoundError for an unknown phone."""
-        (person, *_), queries = (await self._describe({phone: None})) or [None], self._database.queries
-        if person is None:
+        found = await self._describe({phone: None})
+        if not found:
             raise NotFoundError("There is no person with this phone: it is in no batch and no call, or was erased")
-        steps = queries.list_timeline(
+        steps = self._database.queries.list_timeline(
             self._database.pool, phone=phone, most=MAX_TIMELINE_RECIPIENTS, before=before, limit=limit
         )
         rows = [row async for row in steps]
-        subject = f"person {person.row['person']}"
+        subject = f"person {found[0].row['person']}"
         await record_audit(self._database, self._database.pool, "timeline_read", subject, "shown", steps=len(rows))
         return rows
 

@@ -174,8 +174,8 @@ class Events:
             raise NotFoundError(f"There is no event {event_id!r} (yet): events appear once they are committed")
         if row["body"] is None:
             raise NotFoundError(
-                f"The body of event {event_id!r} is no longer kept: bodies are deleted after OUTCOMES_KEEP_BODIES_DAYS, "
-                "and when a person whom they name is erased"
+                f"The body of event {event_id!r} is no longer kept: bodies are deleted after "
+                "OUTCOMES_KEEP_BODIES_DAYS, and when a person whom they name is erased"
             )
         await record_audit(self._database, pool, "body_read", f"event {event_id}"[:MAX_SUBJECT_CHARACTERS], "shown")
         headers = {"content-disposition": 'attachment; filename="body"'}

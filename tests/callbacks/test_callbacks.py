@@ -1,4 +1,4 @@
-"""Callbacks: results of the latest attempt that are a time or a promise, when they are due, and whether they are done."""
+"""Callbacks: results of the latest attempt that are a time or a promise, when they are due, and which are done."""
 
 import csv
 import io

@@ -1,5 +1,5 @@
-"""People are found across batches by phone, parameter and name, and what happened to one is shown with the events behind
-it; only with the scope ``people``, and each look in the audit log."""
+"""People are found across batches by phone, parameter and name, and what happened to one is shown with the events
+behind it; only with the scope ``people``, and each look in the audit log."""
 
 import json
 from datetime import timedelta
@@ -104,9 +104,9 @@ async def test_people_come_in_pages_those_of_the_latest_batch_first(
         """UPDATE recipients SET parameters = '{"name": "Asha"}' WHERE phone >= $1""", phone_of(50)
     )
     phones: list[str] = []
-    after: dict[str, int] = {}
+    after: dict[str, Any] = {}
     for _ in range(5):
-        page = (await service.get("/v1/people", params={"name": "asha", "limit": 4} | after)).json()
+        page = (await service.get("/v1/people", params={"name": "asha", "limit": 4, **after})).json()
         phones += [person["phone"] for person in page["data"]]
         after = {"after": page["next"]}
         if not page["has_more"]:
@@ -153,13 +153,9 @@ async def test_the_timeline_has_every_step_with_the_event_behind_it(
     first = make_payload(status="no_answer", final=False, event_id="first")
     said = {"intent": "promise_to_pay", "callback_time": "2099-01-01T10:00:00Z"}
     second = make_payload(attempt=2, results=said, event_id="second")
+    tomorrow = BEGAN + timedelta(days=1)
     third = make_payload(
-        status="busy",
-        final=False,
-        event_id="third",
-        ref_token="second",
-        conversation_id="c",
-        began=BEGAN + timedelta(days=1),
+        status="busy", final=False, event_id="third", ref_token="second", conversation_id="c", began=tomorrow
     )
     for payload in (first, second, third):
         assert (await post_webhook(service, payload)).status_code == 204
@@ -194,9 +190,9 @@ async def test_the_timeline_comes_in_pages_that_repeat_and_skip_nothing(
     await ingest(database, *decode(*(make_payload(attempt=n, final=n == 9) for n in range(1, 10))))
     whole = await read_timeline(service, phone_of(1))
     pages: list[dict[str, Any]] = []
-    after: dict[str, int] = {}
+    after: dict[str, Any] = {}
     while True:
-        answer = await service.get("/v1/people/timeline", params={"phone": phone_of(1), "limit": 2} | after)
+        answer = await service.get("/v1/people/timeline", params={"phone": phone_of(1), "limit": 2, **after})
         pages += answer.json()["data"]
         if not answer.json()["has_more"]:
             break

@@ -52,6 +52,37 @@ BEGIN
 END
 $$;
 
+-- Whom these phones are known as: how often in batches, in calls outside them and in events that fit none, and whether they are
+-- suppressed. Nothing for a phone that is not known.
+CREATE OR REPLACE FUNCTION known_people(p_phones text[])
+RETURNS TABLE (
+    phone text, person text, recipients integer, other_calls integer, unattributed integer, reason text, source text,
+    since timestamptz
+)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT h.phone, left(encode(h.phone_hash, 'hex'), 16), k.recipients, k.other_calls, k.unattributed, s.reason, s.source,
+           s.since
+    FROM hash_phones(p_phones) AS h
+    CROSS JOIN LATERAL (
+        SELECT (SELECT count(*)::integer FROM recipients AS r WHERE r.phone = h.phone) AS recipients,
+               (SELECT count(*)::integer FROM other_events AS o WHERE o.phone = h.phone AND o.is_counted) AS other_calls,
+               (SELECT count(*)::integer FROM unattributed AS u WHERE u.phone = h.phone) AS unattributed
+    ) AS k
+    LEFT JOIN LATERAL (
+        SELECT * FROM suppressions AS l WHERE l.phone_hash = h.phone_hash AND l.lifted_at IS NULL OFFSET 0
+    ) AS s ON true
+    WHERE k.recipients > 0 OR k.other_calls > 0 OR k.unattributed > 0;
+END
+$$;
+
 -- Everything that is known to have happened to a person, and what is due, in no order: of at most p_most recipients, the
 -- latest. It costs what the person's own recipients and calls cost.
 CREATE OR REPLACE FUNCTION person_timeline(p_phone text, p_most integer)

@@ -7,21 +7,8 @@ ORDER BY m.place DESC
 LIMIT :limit;
 
 -- name: list_people(phones)
--- Whom these phones are known as: how often in batches, in calls outside them and in events that fit none, and whether they
--- are suppressed. Nothing for a phone that is not known.
-SELECT p.phone, left(encode(h.phone_hash, 'hex'), 16) AS person, r.recipients, o.other_calls, u.unattributed,
-       s.reason, s.source, s.since
-FROM unnest(:phones::text[]) AS p (phone)
-JOIN hash_phones(:phones::text[]) AS h ON h.phone = p.phone
-CROSS JOIN LATERAL (SELECT count(*)::integer AS recipients FROM recipients WHERE recipients.phone = p.phone OFFSET 0) AS r
-CROSS JOIN LATERAL (
-    SELECT count(*)::integer AS other_calls FROM other_events AS k WHERE k.phone = p.phone AND k.is_counted OFFSET 0
-) AS o
-CROSS JOIN LATERAL (SELECT count(*)::integer AS unattributed FROM unattributed AS k WHERE k.phone = p.phone OFFSET 0) AS u
-LEFT JOIN LATERAL (
-    SELECT * FROM suppressions WHERE suppressions.phone_hash = h.phone_hash AND suppressions.lifted_at IS NULL OFFSET 0
-) AS s ON true
-WHERE r.recipients > 0 OR o.other_calls > 0 OR u.unattributed > 0;
+-- Whom these phones are known as; nothing for a phone that is not known.
+SELECT * FROM known_people(:phones);
 
 -- name: list_recipients_of_people(phones, most)
 -- The latest recipients of people, each with its batch and outcome.

@@ -17,6 +17,9 @@ from service.access.sessions import Sessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
+from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.http import CallbackList
+from service.callbacks.settings_http import CallbackSettingsCalls
 from service.console.console import build_console
 from service.errors import DatabaseError
 from service.exports.export import Exporter
@@ -39,6 +42,8 @@ from service.outcomes.http import Batches
 from service.outcomes.overview_http import Overview
 from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
+from service.people.http import PeopleCalls
+from service.people.people import People
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
 from service.privacy.retention import Retention
@@ -177,6 +182,7 @@ async def open_app(
             "registration": registrar.run,
             "phone_repair": PhoneRepair(database, regions, registrar).run,
             "goals": GoalCounter(database).run,
+            "callbacks": CallbackSettings(database).run,
             "alarms": alarms.run,
             "erasure": eraser.run,
             "feed": feed_watch.run,
@@ -205,6 +211,7 @@ async def open_app(
             max_body_bytes=settings.max_body_bytes,
         )
         filter_reader = FilterReader(database, regions)
+        callbacks = Callbacks(database)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         sessions = Sessions(keys)
         routes = build_routes(
@@ -218,6 +225,8 @@ async def open_app(
             Agents(database),
             Goals(database),
             Recipients(database, filter_reader, default_time_zone=settings.time_zone),
+            CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
+            CallbackList(callbacks, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),
                 metrics,
@@ -235,6 +244,7 @@ async def open_app(
             Alarms(alarms),
             Audit(database),
             Erasures(eraser, region=regions.sole),
+            PeopleCalls(People(database), region=regions.sole),
             Feed(database, consumers, feed_watch),
             pages=partial(build_console, sessions, default_zone=settings.time_zone),
         )

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import wording
+from service.callbacks.shown import ShownCallback
 from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.as_of import PastReader
 from service.outcomes.filters import NO_FILTERS, RECIPIENT_FILTERS, STATES, FilterReader, Filters
@@ -69,6 +70,8 @@ class Recipient(msgspec.Struct):
     """The number that the latest attempt was made from; null if the event that decided it does not name it."""
     trace_id: str | None
     """The provider's id of the latest attempt, for its support."""
+    callbacks: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[ShownCallback] | None})]
+    """What the latest attempt asks for, by the setting of the agent; null if nothing, and as of an earlier time."""
 
 
 class Fact(msgspec.Struct):
@@ -194,4 +197,4 @@ class Recipients:
 
 
 def _show_recipient(row: asyncpg.Record) -> dict[str, Any]:
-    return dict(row) | {"parameters": raw(row["parameters"]), "results": raw(row["results"])}
+    return dict(row) | {name: raw(row[name]) for name in ("parameters", "results", "callbacks")}

@@ -60,6 +60,9 @@ BEGIN
     SET phone = NULL, parameters = '{}'
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
+    DELETE FROM callback_marks AS m
+    USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE m.batch_key = t.batch_key AND m.recipient_no = t.recipient_no;
     -- What is left of their events is no longer evidence of where they belong: they stay where they are.
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
     DELETE FROM reference_contradictions AS x

@@ -58,3 +58,29 @@ BEGIN
     ORDER BY e.position;
 END
 $$;
+
+-- The same, each with the callbacks of its recipient. Of a recipient that has changed since, another entry follows.
+CREATE OR REPLACE FUNCTION read_feed_entries(p_after bigint, p_limit integer, p_bytes bigint)
+RETURNS TABLE (
+    "position" bigint, batch_id bigint, recipient integer, phone text, parameters text, state text, status text,
+    is_final boolean, attempts integer, duration_seconds integer, results text, failure_reason text,
+    next_retry_at timestamptz, last_attempt_at timestamptz, conversation_id text, source text, version integer,
+    has_more boolean, callbacks text
+)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT f.*, show_callbacks(o.batch_key, o.recipient_no)::text
+    FROM read_feed(p_after, p_limit, p_bytes) AS f
+    LEFT JOIN LATERAL (SELECT * FROM outcomes WHERE outcomes.position = f.position OFFSET 0) AS o ON true
+    ORDER BY f.position;
+END
+$$;

@@ -156,7 +156,7 @@ SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, 
        coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at,
-       f.from_phone, f.trace_id
+       f.from_phone, f.trace_id, NULL::jsonb AS callbacks
 FROM shown AS s
 LEFT JOIN LATERAL (
     SELECT * FROM known_facts AS k

@@ -29,7 +29,7 @@ WITH page AS MATERIALIZED (
     ) AS r
     WHERE b.batch_id = :batch_id
 )
-SELECT p.batch_id, r.*, d.from_phone, d.trace_id
+SELECT p.batch_id, r.*, d.from_phone, d.trace_id, show_callbacks(p.batch_key, p.recipient_no) AS callbacks
 FROM page AS p
 CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
 LEFT JOIN LATERAL (

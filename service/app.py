@@ -13,9 +13,15 @@ import structlog
 
 from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
+from service.access.oidc import Oidc, read_oidc
+from service.access.oidc_provider import open_provider_http
+from service.access.sessions import Sessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
+from service.console.protection import Protection
+from service.console.rendering import Renderer
+from service.console.sign_in import SignIn
 from service.errors import DatabaseError
 from service.exports.export import Exporter
 from service.exports.http import Exports
@@ -137,6 +143,7 @@ async def open_app(
         await keys.refresh()
         if keys.is_empty:
             logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+        sessions, sign_in = await open_sign_in(stack, settings, database, keys, metrics)
         decoder = await open_decoder(database, settings.ref_column, regions, kinds)
         committer = Committer(
             open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
@@ -164,6 +171,7 @@ async def open_app(
 
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "keys": keys.run,
+            "sessions": sessions.run,
             "partitions": partial(make_partitions, database),
             "leftovers": partial(every, SWEEP_SECONDS, remove_leftovers, "maintenance_failed"),
             "repair": Repairer(database, decoder).run,
@@ -226,6 +234,7 @@ async def open_app(
             Audit(database),
             Erasures(eraser, region=regions.sole),
             Feed(database, consumers, feed_watch),
+            pages=sign_in.routes(),
         )
         keeper = keep_connections(settings, metrics, connection_limits)
         yield Service(Front(receiver, routes, metrics), keeper, feed_watch.end_waits)
@@ -274,6 +283,23 @@ def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics, opt
     writer = Writer(database.url, database.queries, metrics, opt_outs)
     stack.callback(writer.close)
     return writer
+
+
+async def open_sign_in(
+    stack: AsyncExitStack, settings: Settings, database: Database, keys: KeyRing, metrics: Metrics
+) -> tuple[Sessions, SignIn]:
+    """The console's sessions, and what opens them, until ``stack`` exits."""
+    configuration, oidc = read_oidc(settings), None
+    if configuration is not None:
+        oidc = Oidc(configuration, await stack.enter_async_context(open_provider_http()))
+    sessions = Sessions(
+        database,
+        keys,
+        idle_seconds=settings.session_idle_seconds,
+        absolute_seconds=settings.session_seconds,
+        issuer=settings.oidc_issuer,
+    )
+    return sessions, SignIn(sessions, oidc, Protection(settings.public_url), Renderer().render, metrics)
 
 
 def build_reconciler(

@@ -1,10 +1,12 @@
 """Dispatches requests: webhooks directly to the receiver, the rest by routes built from the operations."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import ApiError
@@ -45,13 +47,13 @@ class Handlers(Protocol):
     def operations(self) -> list[Operation]: ...
 
 
-def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers) -> Starlette:
-    """Routes of everything but the receiver, which is only documented here."""
+def build_routes(guard: Guard, receiver: Handlers, *groups: Handlers, pages: Sequence[Route] = ()) -> Starlette:
+    """Routes of everything but the receiver, which is only documented here. ``pages`` are the console's."""
     operations = [operation for group in groups for operation in group.operations()]
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()
     routes = Starlette(
-        routes=[to_route(operation, guard) for operation in operations],
+        routes=[*(to_route(operation, guard) for operation in operations), *pages],
         exception_handlers={
             ApiError: answer_api_error,
             **dict.fromkeys(UNREACHABLE, answer_unavailable),

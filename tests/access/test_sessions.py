@@ -219,7 +219,7 @@ async def test_a_session_holds_on_every_replica_and_after_a_restart(world: World
 
 
 async def test_a_session_that_is_closed_ends_here_at_once_and_elsewhere_with_the_next_reading(world: World) -> None:
-    token, session = await open_with(world)
+    token, _ = await open_with(world)
     elsewhere = world.open_sessions()
     assert await elsewhere.find(token) is not None
     await world.sessions.close(token)

@@ -90,7 +90,8 @@ class Provider:
         }
         tokens = await self._ask("POST", metadata["token_endpoint"], **self._authenticate(metadata, form))
         claims = await self._verify(metadata, tokens, nonce)
-        if any(name.partition(".")[0] not in claims for name in wanted) and metadata.get("userinfo_endpoint"):
+        lacking = [name for name in wanted if not {name, name.partition(".")[0]} & claims.keys()]
+        if lacking and metadata.get("userinfo_endpoint"):
             self._check_address("userinfo_endpoint", metadata["userinfo_endpoint"])
             bearer = {"authorization": f"Bearer {tokens.get('access_token', '')}"}
             more = await self._ask("GET", metadata["userinfo_endpoint"], headers=bearer)

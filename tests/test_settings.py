@@ -197,6 +197,33 @@ def test_numbers_are_accepted_up_to_their_bounds_and_no_further(name: str, bound
             read_settings({name: str(beyond)})
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["outcomes.example.com", "ftp://x", "https://", "https://x/console", "https://x?a", "https://u:p@x", "https://x#a"],
+)
+def test_a_public_address_that_is_not_an_origin_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_PUBLIC_URL takes an address without a path"):
+        read_settings({"OUTCOMES_PUBLIC_URL": value})
+
+
+@pytest.mark.parametrize("value", ["sso.example.com", "http://sso.example.com", "https://", "ldap://x"])
+def test_an_issuer_without_tls_is_refused_unless_it_is_on_this_machine(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_ISSUER takes"):
+        read_settings({"OUTCOMES_OIDC_ISSUER": value})
+    assert read_settings({"OUTCOMES_OIDC_ISSUER": "http://127.0.0.1:3000"}).oidc_issuer == "http://127.0.0.1:3000"
+
+
+@pytest.mark.parametrize("value", ["ops", "ops=", "=read", "ops=read,", "ops=read;ops=feed", "ops=,"])
+def test_groups_without_scopes_are_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_GROUP_SCOPES takes each group once"):
+        read_settings({"OUTCOMES_OIDC_GROUP_SCOPES": value})
+
+
+def test_the_scopes_asked_of_the_provider_include_openid() -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_SCOPES takes .* openid"):
+        read_settings({"OUTCOMES_OIDC_SCOPES": "profile groups"})
+
+
 @pytest.mark.parametrize("name", FLAGS)
 @pytest.mark.parametrize("value", ["true", "yes", "2", "01"])
 def test_flags_take_0_or_1_only(name: str, value: str) -> None:

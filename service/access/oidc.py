@@ -69,14 +69,14 @@ def read_oidc(settings: Settings) -> OidcConfiguration | None:
     missing = sorted(_NEEDED.keys() - given) + ([] if settings.public_url else ["OUTCOMES_PUBLIC_URL"])
     if missing:
         raise ConfigurationError(
-            f"{' and '.join(missing)}: set {'it' if len(missing) == 1 else 'them'} too, or unset "
-            f"{' and '.join(sorted(given))}: sign-in by OpenID Connect needs all of them"
+            f"Sign-in by OpenID Connect lacks {' and '.join(missing)}: set what is missing, or unset "
+            f"{' and '.join(sorted(given))}"
         )
     for group, scopes in settings.oidc_group_scopes.items():
         for scope in scopes:
             if scope not in SCOPES:
                 raise ConfigurationError(
-                    f"OUTCOMES_OIDC_GROUP_SCOPES: the group {group!r} has the unknown scope {scope!r}; "
+                    f"OUTCOMES_OIDC_GROUP_SCOPES gives the group {group!r} the unknown scope {scope!r}: "
                     f"the scopes are {', '.join(SCOPES)}"
                 )
     return OidcConfiguration(

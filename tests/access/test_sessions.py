@@ -130,7 +130,7 @@ async def test_a_person_keeps_one_id_and_the_latest_name(world: World) -> None:
 
 async def test_the_database_holds_neither_token_nor_key(world: World) -> None:
     token, session = await open_with(world)
-    row = str(dict(await world.database.pool.fetchrow("SELECT * FROM console_sessions")))
+    row = str(await world.database.pool.fetchrow("SELECT * FROM console_sessions"))
     assert token not in row
     assert API_KEY not in row
     assert session.csrf_token not in row

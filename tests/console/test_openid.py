@@ -1,5 +1,7 @@
 """Signing in by OpenID Connect, against a real provider."""
 
+import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from http.cookies import SimpleCookie
 from typing import Any
@@ -7,17 +9,27 @@ from typing import Any
 import httpx
 import pytest
 
+from service.access.sessions import make_csrf_token
 from service.errors import ConfigurationError
 from service.store.database import Database
 from tests.conftest import StartService
-from tests.console.openid import CALLBACK, CLIENT_ID, CLIENT_SECRET, PUBLIC_URL, run_provider, sign_in_at_provider
+from tests.console.openid import (
+    CALLBACK,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    FOLDER,
+    PUBLIC_URL,
+    run_provider,
+    sign_in_at_provider,
+)
+from tests.processes import serve
 
 SESSION = "__Host-outcomes_session"
 TRANSACTION = "__Host-outcomes_sign_in"
 GROUP_SCOPES = "analysts=read;ops=read,upload,feed"
 
 
-def configure(issuer: str) -> dict[str, str]:
+def configure(issuer: str) -> dict[str, Any]:
     return {
         "OUTCOMES_PUBLIC_URL": PUBLIC_URL,
         "OUTCOMES_OIDC_ISSUER": issuer,
@@ -79,10 +91,10 @@ async def test_a_person_signs_in_with_the_scopes_of_all_their_groups(
     assert (answer.status_code, answer.headers["location"]) == (303, "/console/batches/7?state=busy")
     cookies = cookies_of(answer)
     assert (cookies[TRANSACTION].value, cookies[TRANSACTION]["max-age"]) == ("", "0")
-    row = await database.pool.fetchrow(
+    (row,) = await database.pool.fetch(
         "SELECT scopes, name, subject FROM console_sessions JOIN console_users USING (user_id)"
     )
-    assert dict(row) == {"scopes": ["read", "upload", "feed"], "name": "Vikram", "subject": "vikram"}
+    assert tuple(row) == (["read", "upload", "feed"], "Vikram", "vikram")
     again = await console.get("/console/sign-in", headers={"cookie": f"{SESSION}={cookies[SESSION].value}"})
     assert (again.status_code, again.headers["location"]) == (303, "/console")
 
@@ -178,6 +190,33 @@ async def test_what_the_provider_says_about_an_error_is_not_shown(console: httpx
     assert (answer.status_code, "script" in answer.text) == (401, False)
 
 
+async def test_the_log_names_a_person_by_id_and_holds_no_secret(
+    issuer: str, database_url: str, database: Database
+) -> None:
+    async with serve(OUTCOMES_DATABASE_URL=database_url, OUTCOMES_LOG_LEVEL="debug", **configure(issuer)) as serving:
+        console = serving.client
+        address, transaction = await begin(console, "/console/people?name=Vikram")
+        parameters = await sign_in_at_provider(str(address), "vikram")
+        answer = await come_back(console, transaction, parameters)
+        session = cookies_of(answer)[SESSION].value
+        assert (await come_back(console, transaction, parameters)).status_code == 401
+        assert (await sign_in(console, "guest")).status_code == 403
+        wrong = {"key": "wrong-key-of-vikram", "next": "/console/people?name=Vikram"}
+        assert (await console.post("/console/sign-in", data=wrong)).status_code == 401
+        out = {"cookie": f"{SESSION}={session}", "x-csrf-token": make_csrf_token(session)}
+        assert (await console.post("/console/sign-out", headers=out)).status_code == 303
+        assert await serving.end(signal.SIGTERM) == 0
+    secrets = (*parameters.values(), transaction, session, make_csrf_token(session), CLIENT_SECRET)
+    log = "\n".join(map(str, serving.log))
+    for hidden in ("ikram", "isitors", *(secret for secret in secrets if secret != issuer)):
+        assert hidden not in log, hidden
+    lines = {(line["route"], line.get("actor")) for line in serving.log if line["event"] == "request"}
+    user_id = await database.pool.fetchval("SELECT user_id FROM console_users")
+    assert ("/console/sign-in/callback", f"user: {user_id}") in lines
+    assert ("/console/sign-out", f"user: {user_id}") in lines
+    assert {line["event"] for line in serving.log} >= {"oidc_request_refused"}
+
+
 async def test_while_the_provider_is_away_the_page_says_so_and_keys_still_sign_in(start_service: StartService) -> None:
     with run_provider() as issuer:
         pass
@@ -192,13 +231,20 @@ async def test_while_the_provider_is_away_the_page_says_so_and_keys_still_sign_i
 async def test_half_a_configuration_stops_the_service(start_service: StartService, name: str) -> None:
     settings = configure("https://sso.example.com")
     del settings[name]
-    with pytest.raises(ConfigurationError, match=f"^{name}: set it too"):
+    with pytest.raises(ConfigurationError, match=f"lacks {name}: set what is missing"):
         async with start_service(**settings):
             pass
 
 
 async def test_a_group_with_an_unknown_scope_stops_the_service(start_service: StartService) -> None:
     settings = configure("https://sso.example.com") | {"OUTCOMES_OIDC_GROUP_SCOPES": "ops=read,everything"}
-    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_GROUP_SCOPES: .*'everything'; the scopes are read"):
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_GROUP_SCOPES .*'everything': the scopes are read"):
         async with start_service(**settings):
             pass
+
+
+def test_the_lock_of_the_provider_names_no_registry() -> None:
+    packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    assert len(packages) > 50
+    assert [name for name, package in packages.items() if "resolved" in package] == []
+    assert [name for name, package in packages.items() if name and "integrity" not in package] == []

@@ -301,7 +301,7 @@ async def test_a_body_that_is_not_a_small_form_is_refused_unread(service: httpx.
     answer = await post_key(service, "x" * (MAX_FORM_BYTES + 1))
     assert answer.status_code == 413
     for options in ({"json": {"key": API_KEY}}, {"files": {"key": API_KEY}}, {"content": b""}):
-        answer = await service.post("/console/sign-in", **options)  # type: ignore[arg-type]
+        answer = await service.post("/console/sign-in", **options)
         assert (answer.status_code, 'role="alert"' in answer.text) == (400, True)
 
     async def endless() -> Any:

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from service import wording
 from service.callbacks.shown import CallbackSaid
 from service.errors import InvalidRequestError, NotFoundError
+from service.outcomes.filters import STATES
 from service.outcomes.http import BATCH_ID
-from service.outcomes.recipients_http import RECIPIENT, STATES
+from service.outcomes.recipients_http import RECIPIENT
 from service.people.people import MAX_RECIPIENTS, People, Person, search_name, search_parameter
 from service.phones.canonical import require_phone
 from service.phones.parsing import PhoneError

@@ -18,7 +18,7 @@ class Today:
     def pages(self) -> list[Page]:
         return [
             Page("GET", "/console", self.show),
-            Page("GET", "/console/today/running", self.show_running),
+            Page("GET", "/console/today/running", self.show_running, is_polled=True),
         ]
 
     async def show(self, visit: Visit) -> Response:

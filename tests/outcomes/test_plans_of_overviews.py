@@ -1,6 +1,7 @@
 """What the overview reads: one small row for each batch, and counters only of those that it shows."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -94,3 +95,22 @@ async def test_to_sort_by_a_counter_reads_that_of_the_batches_that_match(
         for (table, name), (scans, entries) in after.items():
             assert table != name or scans == before[table, name][0], f"{sort} scans the whole of {table}"
             assert entries - before[table, name][1] <= 3 * BATCHES // AGENTS, f"{sort} reads much of {name}"
+
+
+async def test_agents_and_todays_figures_read_few_counters(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plans, "TABLES", COUNTERS + EVENTS)
+    await fill(connection)
+    today = await connection.fetchval("SELECT now()") - timedelta(minutes=90)
+    await connection.execute("UPDATE batch_activity SET last_event_at = now() WHERE batch_key % 500 = 1")
+    before = await count_reads(connection)
+    agents = [row async for row in QUERIES.list_agents(connection, after=40, limit=10, batches=5, numbers=5)]
+    assert [(row["agent_id"], row["batches"], len(row["callers"])) for row in agents] == [
+        (agent, BATCHES // AGENTS, 2) for agent in range(41, 51)
+    ]
+    summary = await QUERIES.get_summary(connection, since=today, counted=100)
+    assert (summary["running"], summary["batches"], summary["calls"]) == (BATCHES // 500, BATCHES // 500, 80)
+    for (table, name), (scans, entries) in (await count_reads(connection)).items():
+        assert table != name or scans == before[table, name][0], f"scans {table}"
+        assert entries - before[table, name][1] <= plans.FEW, f"reads much of {name}"

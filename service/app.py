@@ -242,6 +242,7 @@ async def open_app(
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Overview(database, default_time_zone=settings.time_zone),
             Comparisons(database, default_time_zone=settings.time_zone),
+            Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),

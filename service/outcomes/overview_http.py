@@ -1,15 +1,20 @@
-"""The overview over HTTP: batches at a glance."""
+"""The overview over HTTP: batches at a glance, the agents that have batches, and today's figures."""
+
+from collections.abc import Awaitable, Callable, Sized
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.outcomes.http import AGENT_ID, CAMPAIGN_ID, LIMIT, OFFSET, VERDICT
+from service.outcomes.http import AGENT_ID, CAMPAIGN_ID, LIMIT, MAX_AGENT_ID, OFFSET, VERDICT
 from service.outcomes.overview import SORTS, BatchPage, OverviewFilter, read_overview
+from service.outcomes.present import Agent, Summary, list_agents, read_summary
 from service.store.database import Database
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Text
-from service.web.responses import CACHE_CONTROL, JsonResponse
-from service.web.times import Period
+from service.web.parameters import Choice, Number, Text
+from service.web.responses import CACHE_CONTROL, JsonResponse, One, Page, to_page
+from service.web.times import Period, TimeZone
 
 MAX_TEXT = 200
 
@@ -21,13 +26,21 @@ SORT = Choice(
     "sort", "The order; with `-`, the largest or latest first",
     tuple(f"{sign}{name}" for name in SORTS for sign in ("", "-")), default=f"-{SORTS[0]}",
 )  # fmt: skip
+AGENTS = Number("limit", "Maximum number of agents", default=100, minimum=1, maximum=200)
+AFTER = Number(
+    "after", "Agents after this one: `next` of the previous page", default=None, minimum=0, maximum=MAX_AGENT_ID
+)
 
 
 class Overview:
-    """Handler of ``GET /v1/batches``."""
+    """Handlers of ``/v1/batches``, ``/v1/agents`` and ``/v1/summary``. ``read_alarms`` returns the current alarms."""
 
-    def __init__(self, database: Database, *, default_time_zone: str) -> None:
+    def __init__(
+        self, database: Database, read_alarms: Callable[[], Awaitable[Sized]], *, default_time_zone: str
+    ) -> None:
         self._database = database
+        self._read_alarms = read_alarms
+        self._time_zone = TimeZone("time_zone", "Time zone of today: an IANA name", default=default_time_zone)
         self._period = Period("batches created", default_time_zone=default_time_zone)
 
     def operations(self) -> list[Operation]:
@@ -38,6 +51,14 @@ class Overview:
                     Q, AGENT_ID, CAMPAIGN_ID, IS_RUNNING, VERDICT, *self._period.parameters, SORT, LIMIT, OFFSET,
                 ),
                 answers=(Answer(BatchPage),),
+            ),
+            Operation(
+                "GET", "/v1/agents", self.list_agents, "read", "Outcomes",
+                parameters=(AFTER, AGENTS), answers=(Answer(Page[Agent]),),
+            ),
+            Operation(
+                "GET", "/v1/summary", self.get_summary, "read", "Outcomes",
+                parameters=(self._time_zone,), answers=(Answer(One[Summary]),),
             ),
         ]  # fmt: skip
 
@@ -64,3 +85,22 @@ class Overview:
             offset=OFFSET.read(request),
         )
         return JsonResponse(page, headers={"cache-control": CACHE_CONTROL})
+
+    async def list_agents(self, request: Request) -> Response:
+        """The agents that have batches, by id: how many, the latest, and the numbers that call."""
+        limit = AGENTS.read(request)
+        rows = await list_agents(self._database, AFTER.read(request), limit + 1)
+        return JsonResponse(to_page(rows, limit, "agent_id"))
+
+    async def get_summary(self, request: Request) -> Response:
+        """What is going on: running batches, the calls of batches that began today in `time_zone`, alarms, and what
+        waits for an answer."""
+        name = self._time_zone.read(request)
+        summary = await read_summary(
+            self._database,
+            now=datetime.now(UTC),
+            zone=ZoneInfo(name),
+            zone_name=name,
+            alarms=len(await self._read_alarms()),
+        )
+        return JsonResponse(One(summary), headers={"cache-control": CACHE_CONTROL})

@@ -127,3 +127,15 @@ async def test_the_planner_sees_through_the_functions_that_give_rows(connection:
     arguments = {"recipient_rows": "'1', '0', '10', NULL", "attempt_rows": "'1', '0', '10', NULL"}
     plan = await connection.fetch(f"EXPLAIN SELECT * FROM {rows}({arguments.get(rows, 'NULL, NULL, NULL, 0, 1')})")
     assert not [line[0] for line in plan if f"Function Scan on {rows}" in line[0]]
+
+
+@pytest.mark.parametrize("rows", ["recipient_rows", "attempt_rows", "upload_rows"])
+async def test_filters_cost_nothing_where_none_is_asked_and_only_what_is_asked_remains(
+    connection: asyncpg.Connection, rows: str
+) -> None:
+    for filters, remaining in ((None, []), ('{"sources": ["healed"]}', ["sources"])):
+        arguments = f"'1', '0', '10', {'NULL' if filters is None else repr(filters)}"
+        plan = "\n".join(line[0] for line in await connection.fetch(f"EXPLAIN SELECT * FROM {rows}({arguments})"))
+        assert "meets_filters" not in plan
+        assert "has_values" not in plan
+        assert plan.count("healed") == len(remaining)

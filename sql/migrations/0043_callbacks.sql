@@ -14,28 +14,19 @@ CREATE FUNCTION name_words(p_parameters jsonb) RETURNS tsvector
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
-    v_lower CONSTANT jsonb := lower(p_parameters::text);
     v_names CONSTANT text := concat_ws(' ',
-        v_lower ->> 'name', v_lower ->> 'surname', v_lower ->> 'full_name', v_lower ->> 'full name',
-        v_lower ->> 'fullname', v_lower ->> 'first_name', v_lower ->> 'first name', v_lower ->> 'firstname',
-        v_lower ->> 'middle_name', v_lower ->> 'middle name', v_lower ->> 'middlename', v_lower ->> 'last_name',
-        v_lower ->> 'last name', v_lower ->> 'lastname', v_lower ->> 'given_name', v_lower ->> 'given name',
-        v_lower ->> 'givenname', v_lower ->> 'family_name', v_lower ->> 'family name', v_lower ->> 'familyname',
-        v_lower ->> 'customer_name', v_lower ->> 'customer name', v_lower ->> 'customername',
-        v_lower ->> 'client_name', v_lower ->> 'client name', v_lower ->> 'clientname', v_lower ->> 'contact_name',
-        v_lower ->> 'contact name', v_lower ->> 'contactname', v_lower ->> 'borrower_name',
-        v_lower ->> 'borrower name', v_lower ->> 'borrowername', v_lower ->> 'lead_name', v_lower ->> 'lead name',
-        v_lower ->> 'leadname', v_lower ->> 'member_name', v_lower ->> 'member name', v_lower ->> 'membername',
-        v_lower ->> 'patient_name', v_lower ->> 'patient name', v_lower ->> 'patientname', v_lower ->> 'person_name',
-        v_lower ->> 'person name', v_lower ->> 'personname', v_lower ->> 'customer_first_name',
-        v_lower ->> 'customer first name', v_lower ->> 'customerfirstname', v_lower ->> 'customer_last_name',
-        v_lower ->> 'customer last name', v_lower ->> 'customerlastname');
+        p_parameters ->> 'name', p_parameters ->> 'Name', p_parameters ->> 'full_name', p_parameters ->> 'fullName',
+        p_parameters ->> 'first_name', p_parameters ->> 'firstName', p_parameters ->> 'last_name',
+        p_parameters ->> 'lastName', p_parameters ->> 'surname', p_parameters ->> 'customer_name',
+        p_parameters ->> 'customerName', p_parameters ->> 'client_name', p_parameters ->> 'contact_name',
+        p_parameters ->> 'borrower_name', p_parameters ->> 'Full Name', p_parameters ->> 'First Name',
+        p_parameters ->> 'Last Name', p_parameters ->> 'Customer Name');
 BEGIN
     IF v_names = '' THEN
         RETURN '';
     END IF;
     RETURN array_to_tsvector(array_remove(string_to_array(
-        translate(left(v_names, 400), E'\t\r\n.,;:/()_"''\\|&!<>*-', repeat(' ', 21)), ' '), ''));
+        translate(left(lower(v_names), 400), E'\t\r\n.,;:/()_"''\\|&!<>*-', repeat(' ', 21)), ' '), ''));
 END
 $$;
 COMMENT ON FUNCTION name_words IS

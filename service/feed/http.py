@@ -63,6 +63,9 @@ class FeedEntry(msgspec.Struct):
     conversation_id: str | None
     source: str | None
     version: int
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
 
 
 class FeedPage(msgspec.Struct):

@@ -81,6 +81,9 @@ class Recipient(msgspec.Struct):
     """The number that the latest attempt was made from; null if the event that decided it does not name it."""
     trace_id: str | None
     """The provider's id of the latest attempt, for its support."""
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
 
 
 class Fact(msgspec.Struct):

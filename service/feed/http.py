@@ -64,6 +64,9 @@ class FeedEntry(msgspec.Struct):
     conversation_id: str | None
     source: str | None
     version: int
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
     callbacks: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": list[ShownCallback] | None})]
     """What the latest attempt asks for, by the setting of the agent, and whether it is done; null if nothing."""
 

@@ -26,6 +26,7 @@ from service.web.responses import (
     make_etag,
 )
 from service.web.times import Moment, TimeZone
+from service.wording import describe_verdict
 
 MAX_OFFSET = 2**31 - 1
 MAX_AGENT_ID = 2**63 - 1
@@ -50,8 +51,9 @@ UNCHANGED = Answer(None, "The client's copy is still current", 304, headers=(ETA
 VERDICT = Choice("verdict", "Only batches with this verdict", VERDICTS, default=None)
 
 
-class Batch(msgspec.Struct):
-    """A batch in the provider's shape. A batch of a campaign also has the campaign fields."""
+class Batch(msgspec.Struct, kw_only=True):
+    """A batch in the provider's shape. A batch of a campaign also has the campaign fields;
+    the provider has no field after ``created_at``."""
 
     id: int
     name: str
@@ -63,6 +65,9 @@ class Batch(msgspec.Struct):
     campaign_id: int | msgspec.UnsetType = msgspec.UNSET
     campaign_role: str | msgspec.UnsetType = msgspec.UNSET
     """``test`` or ``main``."""
+    verdict: str
+    verdict_text: str
+    """The verdict of the last comparison and its reasons in a sentence; ``…/outcomes`` has what changed since."""
 
 
 class BatchList(msgspec.Struct):
@@ -174,4 +179,5 @@ def show_batch(row: asyncpg.Record) -> Batch:
     shown = dict(row)
     if shown["campaign_id"] is None:
         del shown["campaign_id"], shown["campaign_role"]
+    shown["verdict_text"] = shown["verdict_text"] or describe_verdict(shown["verdict"], [])
     return Batch(**shown)

@@ -70,6 +70,9 @@ class Recipient(msgspec.Struct):
     """The number that the latest attempt was made from; null if the event that decided it does not name it."""
     trace_id: str | None
     """The provider's id of the latest attempt, for its support."""
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
     callbacks: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[ShownCallback] | None})]
     """What the latest attempt asks for, by the setting of the agent; null if nothing, and as of an earlier time."""
 

@@ -10,7 +10,7 @@ RETURNS TABLE (
     batch_id bigint, recipient integer, phone text, parameters jsonb, state text, status text, is_final boolean,
     attempts integer, duration_seconds integer, results jsonb, failure_reason text, next_retry_at timestamptz,
     last_attempt_at timestamptz, conversation_id text, source text, version integer, event_id text, method text,
-    known_at timestamptz, from_phone text, trace_id text, callbacks jsonb
+    known_at timestamptz, from_phone text, trace_id text, goal_met boolean, callbacks jsonb
 )
 LANGUAGE sql STABLE ROWS 10000
 AS $$
@@ -19,7 +19,7 @@ SELECT b.batch_id, r.recipient_no, r.phone, r.parameters,
        coalesce(f.is_final, false), coalesce(o.attempts, 0), f.duration_seconds, f.results, f.failure_reason,
        plausible_time(f.next_retry_at), coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)), f.conversation_id, f.source,
        coalesce(o.version, 0), f.event_id, f.method, f.recorded_at, f.from_phone, f.trace_id,
-       show_callbacks(p_batch_key, r.recipient_no)
+       shown_goal(g.rule, f.status, f.results), show_callbacks(p_batch_key, r.recipient_no)
 FROM batches AS b
 JOIN recipients AS r
     ON r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
@@ -29,6 +29,7 @@ LEFT JOIN outcomes AS o
 LEFT JOIN facts AS f
     ON f.batch_key = p_batch_key AND f.recipient_no > p_after AND f.recipient_no <= p_until
    AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+LEFT JOIN batch_goals AS g ON g.batch_key = p_batch_key
 WHERE b.batch_key = p_batch_key
   AND meets_filters(p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0),
                     o.changed_at, f.failure_reason, r.phone, r.parameters, f.results)

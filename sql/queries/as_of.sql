@@ -87,9 +87,7 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
               ORDER BY n.a, t.recipients DESC, t.b) AS c) AS calls,
        (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', coalesce(
                    (SELECT recipients FROM recounted WHERE counter = 'goal_counts'), 0))
-        FROM (SELECT * FROM agent_goals AS k WHERE k.agent_id = b.agent_id AND k.set_at <= :as_of
-              ORDER BY k.goal_id DESC LIMIT 1) AS g
-        WHERE g.rule IS NOT NULL) AS goal,
+        FROM find_goal_as_of(b.batch_key, :as_of) AS g) AS goal,
        b.campaign_key AS campaign_id
 FROM batches AS b
 CROSS JOIN LATERAL (
@@ -128,6 +126,7 @@ GROUP BY o.state;
 -- erased.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, r.withdrawn_at, b.batch_id, e.is_erased,
+           (SELECT g.rule FROM find_goal_as_of(b.batch_key, :as_of) AS g) AS goal,
            CASE WHEN NOT e.is_erased THEN r.phone END AS phone,
            CASE WHEN e.is_erased OR r.parameters_known_at > :as_of THEN '{}' ELSE r.parameters END AS parameters
     FROM batches AS b
@@ -156,7 +155,7 @@ SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, 
        coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at,
-       f.from_phone, f.trace_id, NULL::jsonb AS callbacks
+       f.from_phone, f.trace_id, shown_goal(s.goal, f.status, r.results) AS goal_met, NULL::jsonb AS callbacks
 FROM shown AS s
 LEFT JOIN LATERAL (
     SELECT * FROM known_facts AS k

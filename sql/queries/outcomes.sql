@@ -57,7 +57,7 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
                   LIMIT :values) AS v
               ORDER BY n.name, v.attempts DESC, v.value) AS c) AS calls,
        (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', g.recipients)
-        FROM count_goal(b.batch_key, b.agent_id) AS g) AS goal,
+        FROM count_goal(b.batch_key) AS g) AS goal,
        NOT EXISTS (SELECT FROM uncounted_calls AS u WHERE u.batch_key = b.batch_key) AS is_calls_counted,
        (SELECT coalesce(json_agg(c ORDER BY c.role DESC), '[]')
         FROM (SELECT m.campaign_role AS role, m.batch_key AS upload_id, m.batch_id, m.upload_state AS state,

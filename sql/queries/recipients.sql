@@ -19,8 +19,9 @@ LIMIT 1;
 -- Recipients of a batch by number, after a given one up to another, each with what decided its outcome. The range bounds
 -- what is read, so a rare state costs no more than a frequent one.
 WITH page AS MATERIALIZED (
-    SELECT r.batch_key, r.recipient_no, b.batch_id
+    SELECT r.batch_key, r.recipient_no, b.batch_id, g.rule AS goal
     FROM batches AS b
+    LEFT JOIN batch_goals AS g ON g.batch_key = b.batch_key
     CROSS JOIN LATERAL (
         SELECT * FROM recipients
         WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
@@ -29,7 +30,8 @@ WITH page AS MATERIALIZED (
     ) AS r
     WHERE b.batch_id = :batch_id
 )
-SELECT p.batch_id, r.*, d.from_phone, d.trace_id, show_callbacks(p.batch_key, p.recipient_no) AS callbacks
+SELECT p.batch_id, r.*, d.from_phone, d.trace_id, shown_goal(p.goal, r.status, r.results) AS goal_met,
+       show_callbacks(p.batch_key, p.recipient_no) AS callbacks
 FROM page AS p
 CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
 LEFT JOIN LATERAL (

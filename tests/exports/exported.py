@@ -22,7 +22,7 @@ TIMES = {
 OBJECTS = {"parameters", "results", "callbacks"}
 TEXTS = {
     "phone", "state", "status", "failure_reason", "conversation_id", "source", "method", "event_id", "name",
-    "campaign_role", "origin", "verdict", "from_phone", "trace_id",
+    "campaign_role", "origin", "verdict", "from_phone", "trace_id", "goal_met",
 }  # fmt: skip
 
 

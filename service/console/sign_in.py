@@ -158,12 +158,15 @@ class SignIn:
         return answer
 
     def _show(
-        self, request: Request, next_path: str, status: int = 200, error: str = "", headers: Mapping[str, str] | None = None
+        self,
+        request: Request,
+        next_path: str,
+        status: int = 200,
+        error: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         provider = f"{SIGN_IN}/oidc?{urlencode({'next': next_path})}" if self._oidc is not None else ""
-        answer = self._render(
-            request, TEMPLATE, status, error=error, next=next_path, provider=provider, session=None
-        )
+        answer = self._render(request, TEMPLATE, status, error=error, next=next_path, provider=provider, session=None)
         answer.headers.update(REFERRER_POLICY | dict(headers or {}))
         return answer
 

@@ -134,7 +134,7 @@ async def test_a_genuine_token_counts(forger: Forger, client: Client) -> None:
     [
         {"iss": "https://other.example.com"}, {"iss": None},
         {"aud": "another"}, {"aud": ["another", "third"]}, {"aud": None}, {"aud": []},
-        {"aud": ["outcomes", "another"], "azp": "another"}, {"azp": "another"},
+        {"aud": ["outcomes", "another"], "azp": "another"}, {"azp": "another"}, {"aud": "another", "azp": "outcomes"},
         {"sub": None}, {"sub": ""}, {"sub": 7},
         {"nonce": None}, {"nonce": "n-2"},
         {"exp": int(NOW.timestamp()) - 61}, {"exp": None}, {"exp": "soon"},

@@ -156,14 +156,15 @@ class PeopleCalls:
         """Finds people across batches by `phone`, `parameter` or `name`, those in the latest batches first. A search
         that 5,000 recipients match is refused. Each look-up is in the audit log."""
         phone, parameter, name = PHONE.read(request), PARAMETER.read(request), NAME.read(request)
+        limit, before = LIMIT.read(request), AFTER.read(request)
         if sum(given is not None for given in (phone, parameter, name)) != 1:
             raise InvalidRequestError("phone, parameter, name: send one of them")
         if phone is not None:
             found = await self._people.find_phone(self._read_phone(phone))
             return JsonResponse(Page([_show(person) for person in found], None, has_more=False))
         search = search_name(name) if name is not None else search_parameter(*_split_parameter(parameter or ""))
-        by, limit = "name" if name is not None else "parameter", LIMIT.read(request)
-        found = await self._people.search(by, search, AFTER.read(request), limit + 1)
+        by = "name" if name is not None else "parameter"
+        found = await self._people.search(by, search, before, limit + 1)
         return JsonResponse(to_page([_show(person) for person in found], limit, "place"))
 
     async def read_timeline(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""What a look-up of a person, a timeline and a list of callbacks read is what they are about, and no more."""
+"""What a look-up of a person, a timeline and a list of callbacks read is only what they are about."""
 
 from typing import Any
 

@@ -4,11 +4,11 @@ import csv
 from collections import Counter
 
 from service.sandbox import sample_contacts
-from service.sandbox.languages import TRANSLATIONS
+from service.sandbox.languages import TRANSLATIONS, Language
 from tests.conftest import StartService
 from tests.provider import connect_provider, upload
 
-LANGUAGES = ("hi", "pt", "de")
+LANGUAGES: tuple[Language, ...] = ("hi", "pt", "de")
 PAYS = ["भुगतान का वादा", " PROMESSA de pagamento", "zahlung zugesagt"]
 
 

@@ -98,5 +98,5 @@ class Api:
 
 
 def encode_query(query: Query) -> str:
-    """The query string of the values that are neither None nor empty."""
-    return urlencode({name: value for name, value in query.items() if value not in {None, ""}})
+    """The query string of the values that are neither None nor empty; a list repeats its name."""
+    return urlencode({name: value for name, value in query.items() if value not in (None, "", [])}, doseq=True)

@@ -4,7 +4,10 @@ from starlette.routing import Route
 
 from service.console.http import Console
 from service.console.pages.batch import BatchPages
+from service.console.pages.callbacks import Callbacks
+from service.console.pages.compare import Compare
 from service.console.pages.components import Components
+from service.console.pages.people import People
 from service.console.pages.today import Today
 from service.console.protection import Protection
 from service.console.rendering import Renderer
@@ -16,5 +19,5 @@ def build_console(
     sign_in: SignIn, protection: Protection, renderer: Renderer, operations: list[Operation], *, default_zone: str
 ) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
-    pages = (Today(), BatchPages(), Components())
+    pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), Components())
     return Console(operations, sign_in, protection, renderer, pages, default_zone=default_zone).routes()

@@ -67,6 +67,8 @@ class Renderer:
             "time": format_time,
             "epoch": to_epoch,
             "words": to_words,
+            "pair": lambda value: (value, value),
+            "result_choice": lambda name: (f"results.{name}", f"Result: {name}"),
         }
         self._templates.globals |= {"asset": self._link, "link": link}
 

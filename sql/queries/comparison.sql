@@ -32,7 +32,7 @@ WITH scoped AS MATERIALIZED (
     LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
     LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
     LEFT JOIN contact_counts AS c ON c.batch_key = b.batch_key
-    LEFT JOIN LATERAL count_goal(b.batch_key, b.agent_id) AS g ON true
+    LEFT JOIN LATERAL count_goal(b.batch_key) AS g ON true
     WHERE b.batch_key = ANY (:batch_keys)
 ), outcomes AS MATERIALIZED (
     SELECT c.state, sum(c.recipients)::bigint AS recipients, sum(c.attempts * c.recipients)::bigint AS attempts,

@@ -27,13 +27,14 @@ class Today:
         batches = await visit.read(
             "GET /v1/batches", {**query, "limit": LIMIT, "is_running": "false", "time_zone": visit.zone.key}
         )
+        agents = await visit.look("GET /v1/agents")
         return visit.render(
             "today.html",
             query=query,
             batches=batches,
             limit=LIMIT,
             sort=query.get("sort", "-created"),
-            agent_choices=[],
+            agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents["data"]],
             **await _read_running(visit),
         )
 

@@ -1,0 +1,161 @@
+"""People: the recipients of a batch by what became of them, one of them with every event behind it, and anybody across
+batches. Whoever may not see people sees masked ones; a look at a person is a click, and a line in the audit log."""
+
+from typing import Any
+
+from starlette.responses import Response
+
+from service import wording
+from service.console.http import Page
+from service.console.masking import mask_recipient, mask_value
+from service.console.visit import Visit
+from service.errors import ApiError, InvalidRequestError
+
+BATCH = "/console/batches/{batch_id}"
+LIST = "GET /v1/batch-calls/{batch_id}/recipients"
+REVEAL = "GET /v1/batch-calls/{batch_id}/recipients/{recipient}/person"
+LIMIT = 50
+FILTERS = ("state", "source", "min_attempts", "max_attempts", "result", "failure_reason", "parameter")
+RANGE = ("dated", "dated_from", "dated_to")
+"""The form's fields for ``result_between``: the result that holds a day or a time, and the days around it."""
+FORMATS = ("csv", "xlsx", "ndjson", "parquet")
+
+
+class People:
+    """``/console/people`` and ``/console/batches/{batch_id}/people``."""
+
+    def pages(self) -> list[Page]:
+        return [
+            Page("GET", f"{BATCH}/people", self.list),
+            Page("POST", f"{BATCH}/people", self.reveal_list, "people"),
+            *(Page("GET", f"{BATCH}/people.{each}", self.download, "people") for each in FORMATS),
+            Page("GET", f"{BATCH}/people/{{recipient}}", self.show),
+            Page("POST", f"{BATCH}/people/{{recipient}}", self.reveal, "people"),
+            Page("GET", "/console/events/{event_id:path}/body", self.show_body, "people"),
+            Page("GET", "/console/people", self.ask),
+            Page("POST", "/console/people", self.search, "people"),
+        ]
+
+    async def list(self, visit: Visit) -> Response:
+        """The recipients of a batch that meet the filters."""
+        return await self._show_list(visit, is_revealed=False)
+
+    async def reveal_list(self, visit: Visit) -> Response:
+        """The same with their phones and parameters; each person is in the audit log."""
+        return await self._show_list(visit, is_revealed=True)
+
+    async def _show_list(self, visit: Visit, *, is_revealed: bool) -> Response:
+        batch_id, query = visit.id("batch_id"), visit.query
+        batch = (await visit.look("GET /v1/batch-calls/{batch_id}/outcomes", batch_id=batch_id))["data"]
+        page: dict[str, Any] = {"data": [], "next": None, "has_more": False}
+        refusal = None
+        try:
+            asked = {**read_filters(query), "time_zone": visit.zone.key, "limit": LIMIT, "after": query.get("after")}
+            page = await visit.read(LIST, asked, batch_id=batch_id)
+        except InvalidRequestError as error:
+            refusal = error.message
+        rows = [mask_recipient(row) for row in page["data"]]
+        if is_revealed:
+            rows = [row | await _reveal(visit, batch_id, row["recipient"]) for row in rows]
+        return visit.render(
+            "people/list.html",
+            status=200 if refusal is None else 400,
+            batch=batch["batch"],
+            outcomes=batch,
+            rows=rows,
+            next=page["next"],
+            query=query,
+            filters={name: value for name, value in query.items() if name != "after"},
+            formats=FORMATS,
+            refusal=refusal,
+            is_revealed=is_revealed,
+            states=[(code, words.sentence) for code, words in wording.STATES.items()],
+        )
+
+    async def download(self, visit: Visit) -> Response:
+        """Exactly the people that the filters find, as a file: results as columns, and times of the viewer's zone."""
+        batch_id, extension = visit.id("batch_id"), visit.request.url.path.rpartition(".")[2]
+        query = read_filters(visit.query)
+        if extension in {"csv", "xlsx"}:
+            query |= {"results": "columns", "time_zone": visit.zone.key}
+        if extension == "csv":
+            query |= {"bom": "true"}
+        call = "GET /v1/batch-calls/{batch_id}/recipients.{format}"
+        return await visit.call(call, query=query, batch_id=batch_id, format=extension)
+
+    async def show(self, visit: Visit) -> Response:
+        """One recipient: the outcome, and the events that it follows from."""
+        return await self._show_one(visit, is_revealed=False)
+
+    async def reveal(self, visit: Visit) -> Response:
+        """The same with the person, and what happened to them in all batches; each look is in the audit log."""
+        return await self._show_one(visit, is_revealed=True)
+
+    async def _show_one(self, visit: Visit, *, is_revealed: bool) -> Response:
+        batch_id, number = visit.id("batch_id"), visit.id("recipient")
+        found = await visit.read(
+            "GET /v1/batch-calls/{batch_id}/recipients/{recipient}", batch_id=batch_id, recipient=number
+        )
+        row = mask_recipient(found["data"])
+        row["history"] = [fact | {"results": mask_value(fact["results"])} for fact in row["history"]]
+        steps: list[dict[str, Any]] = []
+        if is_revealed:
+            row |= await _reveal(visit, batch_id, number)
+            row["results"], row["history"] = found["data"]["results"], found["data"]["history"]
+            if row["phone"]:
+                steps = (await visit.read("GET /v1/people/timeline", {"phone": row["phone"]}))["data"]
+        return visit.render("people/person.html", row=row, steps=steps, is_revealed=is_revealed)
+
+    async def show_body(self, visit: Visit) -> Response:
+        """The raw body of an event, as it was signed; the look is in the audit log."""
+        event_id = visit.id("event_id")
+        answer = await visit.call("GET /v1/events/{event_id}/body", body=b"", event_id=event_id)
+        text = bytes(answer.body).decode("utf-8", "backslashreplace")
+        return visit.render("people/body.html", event_id=event_id, text=text)
+
+    async def ask(self, visit: Visit) -> Response:
+        """The form for a search across batches."""
+        return visit.render("people/search.html", by="phone", text="", people=None, next=None, refusal=None)
+
+    async def search(self, visit: Visit) -> Response:
+        """People across batches. The form is posted, so that no phone is in an address, a history or a log."""
+        form = await visit.form()
+        by, text = str(form.get("by", "phone")), str(form.get("text", "")).strip()
+        people: dict[str, Any] = {"data": None, "next": None}
+        refusal = None
+        try:
+            asked = {by: text} if by in {"phone", "parameter", "name"} else {}
+            people = await visit.read("GET /v1/people", asked | {"after": str(form.get("after", ""))})
+        except InvalidRequestError as error:
+            refusal = error.message
+        return visit.render(
+            "people/search.html",
+            status=200 if refusal is None else 400,
+            by=by,
+            text=text,
+            people=people["data"],
+            next=people["next"],
+            refusal=refusal,
+        )
+
+
+def read_filters(query: dict[str, str]) -> dict[str, str]:
+    """The API's filters from the page's address: those of the same names, and the days around a result."""
+    filters = {name: query[name] for name in FILTERS if name in query}
+    name, first, last = (query.get(each, "") for each in RANGE)
+    if first or last:
+        if not name:
+            raise InvalidRequestError("Choose the result that the days are about, such as promise_date")
+        filters["result_between"] = f"{name}:{first}..{last}"
+    return filters
+
+
+async def _reveal(visit: Visit, batch_id: str, recipient: object) -> dict[str, Any]:
+    """The person behind a recipient; nothing where there is none any more."""
+    try:
+        person = (await visit.read(REVEAL, batch_id=batch_id, recipient=recipient))["data"]
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return {}
+    return {"phone": person["phone"], "parameters": person["parameters"]}

@@ -22,6 +22,7 @@ from service.background import Background, every, open_background
 from service.console.console import build_console
 from service.doctor.http import Doctor
 from service.errors import DatabaseError
+from service.exports.bi_http import Bi
 from service.exports.export import Exporter
 from service.exports.http import Exports
 from service.feed.consumers import Consumers, LagWatch
@@ -230,6 +231,7 @@ async def open_app(
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
+            Bi(database),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Events(database, replayer),
             QuarantinedBodies(database, replayer),

@@ -6,6 +6,11 @@ from service.access.sessions import Sessions
 from service.console.http import Console
 from service.console.pages.batch import BatchPages
 from service.console.pages.components import Components
+from service.console.pages.connections import Connections
+from service.console.pages.health import Health
+from service.console.pages.keys import KeyPages
+from service.console.pages.privacy import PrivacyPages
+from service.console.pages.quarantine import EventPages
 from service.console.pages.today import Today
 from service.console.rendering import Renderer
 from service.console.sign_in import SignIn
@@ -14,6 +19,7 @@ from service.web.operations import Operation
 
 def build_console(sessions: Sessions, operations: list[Operation], *, default_zone: str) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
-    pages = (Today(), BatchPages(), Components())
+    operation = (Connections(), Health(), EventPages(), KeyPages(), PrivacyPages())
+    pages = (Today(), BatchPages(), *operation, Components())
     console = Console(operations, sessions, SignIn(sessions), Renderer(), pages, default_zone=default_zone)
     return console.routes()

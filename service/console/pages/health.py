@@ -31,12 +31,12 @@ ANSWERS = {
     "invalid_request": ("Not a webhook", "Not sent by POST, or not readable as a request.", "plain"),
     "too_large": ("Too large", "Answered with 413, beyond OUTCOMES_MAX_BODY_BYTES.", "bad"),
     "overloaded": (
-        "Put off: overloaded",
+        "Overloaded",
         "Answered with 503; the provider tries again. Add replicas if it lasts.",
         "warn",
     ),
     "unavailable": (
-        "Put off: no commit in time",
+        "No commit in time",
         "Answered with 503; the provider tries again. See what the doctor finds about the database.",
         "warn",
     ),

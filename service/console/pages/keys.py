@@ -39,7 +39,7 @@ class KeyPages:
         form = await visit.form()
         typed = {"name": str(form.get("name", "")).strip(), "days": str(form.get("days", ""))}
         scopes = [str(scope) for scope in form.getlist("scopes")]
-        content = {"name": typed["name"], "scopes": scopes}
+        content: dict[str, Any] = {"name": typed["name"], "scopes": scopes}
         try:
             if not scopes:
                 raise InvalidRequestError("Permissions: choose at least one")

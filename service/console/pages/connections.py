@@ -33,7 +33,7 @@ class Connections:
         bi = batch = None
         if visit.allows("read"):
             bi = (await visit.look("GET /v1/bi"))["data"]
-            latest = (await visit.look("GET /v1/batches", {"limit": 1}))["data"]
+            latest = (await visit.look("GET /v1/batch-calls", {"limit": 1}))["data"]
             batch = latest[0]["id"] if latest else None
         return visit.render(
             "connections.html",

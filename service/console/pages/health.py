@@ -69,6 +69,7 @@ class Health:
             Page("GET", f"{PATH}/audit", self.show_audit, "admin"),
             Page("GET", f"{PATH}/retention", self.show_retention, "admin"),
             Page("GET", f"{PATH}/doctor", self.show_doctor, "admin"),
+            Page("GET", f"{PATH}/doctor/report", self.show_report, "admin"),
         ]
 
     async def show_alarms(self, visit: Visit) -> Response:
@@ -106,10 +107,15 @@ class Health:
         return visit.render("health/retention.html", kept=(await visit.read("GET /v1/retention"))["data"], kinds=KINDS)
 
     async def show_doctor(self, visit: Visit) -> Response:
-        """What the doctor finds, the worst first."""
+        """The page, which asks for the report: an examination takes some seconds."""
+        return visit.render("health/doctor.html", report=None, levels=[])
+
+    async def show_report(self, visit: Visit) -> Response:
+        """What the doctor finds, the worst first; as a page by itself for browsers without JavaScript."""
         report = (await visit.read("GET /v1/doctor"))["data"]
         levels = [(level, [each for each in report["findings"] if each["level"] == level]) for level in LEVELS]
-        return visit.render("health/doctor.html", report=report, levels=[row for row in levels if row[1]])
+        template = "health/doctor_report.html" if visit.is_fragment else "health/doctor.html"
+        return visit.render(template, report=report, levels=[row for row in levels if row[1]])
 
 
 async def _read_alarms(visit: Visit) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from service.store.database import Database
 async def fill(database: Database) -> None:
     await database.pool.execute(
         """INSERT INTO audit_log (actor, action, subject, outcome)
-        SELECT CASE WHEN n % 2 = 0 THEN 'setting' ELSE 'key: crm' END, CASE WHEN n <= 2 THEN 'erasure' ELSE 'upload' END,
-               'upload ' || n, 'uploaded'
+        SELECT CASE WHEN n % 2 = 0 THEN 'setting' ELSE 'key: crm' END,
+               CASE WHEN n <= 2 THEN 'erasure' ELSE 'upload' END, 'upload ' || n, 'uploaded'
         FROM generate_series(1, 10) AS n"""
     )
 

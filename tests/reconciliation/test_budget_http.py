@@ -29,7 +29,8 @@ async def test_the_budget_says_what_is_left_and_until_when(start_service: StartS
         before = await read(service)
         assert (before["state"], before["remaining"], before["limit"], before["resets_at"]) == ("ready", 50, 50, None)
         await database.pool.execute(
-            """INSERT INTO provider_budgets (account, calls_limit, remaining, window_ends_at, is_window_told, calls_made)
+            """
+            INSERT INTO provider_budgets (account, calls_limit, remaining, window_ends_at, is_window_told, calls_made)
             VALUES ($1, 100, 30, $2, true, 70)""",
             ACCOUNT,
             ends,

@@ -68,18 +68,7 @@ UPDATE feed_consumers SET paused_at = NULL WHERE name = :name RETURNING name;
 
 -- name: count_feed(after, counted)^
 -- The entries after a position, counted up to :counted; more are the distance between the positions.
-SELECT e.last_position, n.counted <= :counted AS is_exact,
-       CASE WHEN n.counted <= :counted THEN n.counted ELSE e.last_position - :after - g.skipped END AS entries
-FROM (SELECT coalesce(max(position), 0) AS last_position FROM outcomes) AS e
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(t.first_position - t.previous_end - 1), 0)::bigint AS skipped
-    FROM feed_timelines AS t
-    WHERE t.first_position > :after AND t.first_position <= e.last_position
-) AS g
-CROSS JOIN LATERAL (
-    SELECT count(*) AS counted
-    FROM (SELECT FROM outcomes AS o WHERE o.position > :after ORDER BY o.position LIMIT :counted + 1) AS t
-) AS n;
+SELECT * FROM count_feed(:after, :counted);
 
 -- name: delete_feed_consumer(name)$
 -- Forgets a consumer; returns null for an unknown one.

@@ -6,6 +6,7 @@ from service.access.keys import Keys
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.console.visiting import Visitor, sign_in
+from tests.eventually import eventually
 from tests.factories import decode, make_payload, store_batch
 from tests.webhooks.ingesting import ingest
 
@@ -27,7 +28,11 @@ async def test_consumers_are_listed_with_what_they_lag_and_the_table_renews_itse
         assert "No consumer yet" in await visitor.read(PAGE)
         await service.put("/v1/feed/consumers/crm", json={"position": 1})
         await service.put("/v1/feed/consumers/done", json={"position": 3})
-        live = (await visitor.get(f"{PAGE}/live", is_fragment=True)).text
+
+        async def read_live() -> str:
+            return (await visitor.get(f"{PAGE}/live", is_fragment=True)).text
+
+        live = await eventually(read_live, lambda page: "Behind" in page)
         assert "Behind" in live
         assert "Up to date" in live
         assert f'href="{CRM}"' in live

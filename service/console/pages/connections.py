@@ -37,7 +37,7 @@ class Connections:
             batch = latest[0]["id"] if latest else None
         return visit.render(
             "connections.html",
-            consumers=await _list_consumers(visit),
+            consumers=(await visit.read("GET /v1/feed/consumers"))["data"],
             bi=bi,
             batch=batch or "BATCH",
             url=str(visit.request.base_url).rstrip("/"),
@@ -46,7 +46,8 @@ class Connections:
 
     async def show_live(self, visit: Visit) -> Response:
         """The table of consumers, which the page asks for again every few seconds."""
-        return visit.render("connections/consumers.html", consumers=await _list_consumers(visit))
+        consumers = (await visit.look("GET /v1/feed/consumers"))["data"]
+        return visit.render("connections/consumers.html", consumers=consumers)
 
     async def show_consumer(self, visit: Visit) -> Response:
         """A consumer; ``from`` asks what would be sent again from a position."""
@@ -84,11 +85,6 @@ class Connections:
             return await _show_consumer(visit, refusal=refusal)
         await visit.send("DELETE /v1/feed/consumers/{name}", name=name)
         return RedirectResponse(link(PATH, {"done": "forgotten"}), 303)
-
-
-async def _list_consumers(visit: Visit) -> list[dict[str, Any]]:
-    consumers: list[dict[str, Any]] = (await visit.look("GET /v1/feed/consumers"))["data"]
-    return consumers
 
 
 async def _change(visit: Visit, action: str, done: str) -> Response:

@@ -20,7 +20,7 @@ class Visitor:
     async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The answer, to which no redirect is followed; its cookies are kept."""
         url, cookies = self.base_url, self.cookies
-        async with httpx.AsyncClient(base_url=url, cookies=cookies, timeout=30.0, verify=False) as client:  # noqa: S501
+        async with httpx.AsyncClient(base_url=url, cookies=cookies, timeout=30.0, verify=False) as client:
             answer = await client.request(method, path, **options)
             self.cookies = client.cookies
             return answer

@@ -14,6 +14,8 @@ from starlette.routing import Route
 
 from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
+from service.access.keys import Keys
+from service.access.keys_http import ApiKeys
 from service.access.oidc import Oidc, read_oidc
 from service.access.oidc_provider import open_provider_http
 from service.access.sessions import Sessions
@@ -27,7 +29,9 @@ from service.console.console import build_console
 from service.console.protection import Protection
 from service.console.rendering import Renderer
 from service.console.sign_in import SignIn
+from service.doctor.http import Doctor
 from service.errors import DatabaseError
+from service.exports.bi_http import Bi
 from service.exports.export import Exporter
 from service.exports.http import Exports
 from service.feed.consumers import Consumers, LagWatch
@@ -53,7 +57,9 @@ from service.people.people import People
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
 from service.privacy.retention import Retention
+from service.privacy.retention_http import RetentionSettings
 from service.reconciliation.budget import Budget, name_account
+from service.reconciliation.budget_http import BudgetView
 from service.reconciliation.demand import OnDemand
 from service.reconciliation.healer import Healer
 from service.reconciliation.http import Reconciliation
@@ -62,7 +68,7 @@ from service.reconciliation.schedule import ProgressWatch
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
-from service.store.database import POOL_CONNECTIONS, Database, open_database
+from service.store.database import Database, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
 from service.suppressions.http import Suppressions
@@ -82,12 +88,15 @@ from service.uploads.sending import Sender
 from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
 from service.web.operations import Operation
+from service.webhooks.answers import AnswerRecorder
+from service.webhooks.answers_http import WebhookAnswers
 from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
 from service.webhooks.decoding import open_decoder
 from service.webhooks.http import Events
 from service.webhooks.quarantine import Replayer
+from service.webhooks.quarantine_http import QuarantinedBodies
 from service.webhooks.receiver import Receiver
 from service.webhooks.repair import Repairer
 from service.webhooks.sweep import RuleSweep
@@ -98,8 +107,6 @@ logger = structlog.get_logger()
 DEFAULT_INTERVAL_SECONDS = 30
 MAINTENANCE_SECONDS = 3600
 DEFAULT_BACKLOG_LIMITS = BacklogLimits()
-WRITERS = 3
-"""The most writers that ``open_app`` opens: for webhooks, replays and healing."""
 
 
 async def prepare_schema(url: str, *, may_migrate: bool) -> None:
@@ -168,11 +175,14 @@ async def open_app(
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = on_demand = None
         if settings.formant_api_key:
-            healing = open_writer(stack, database, metrics, opt_outs)
-            reconciler = build_reconciler(settings, database, http, metrics, healing, regions)
+            reconciler = build_reconciler(
+                settings, database, http, metrics, open_writer(stack, database, metrics, opt_outs), regions
+            )
             on_demand = OnDemand(reconciler)
             stack.push_async_callback(on_demand.close)
         alarms = AlarmWatch(database, metrics)
+        answers = AnswerRecorder(database, metrics.webhooks.counts)
+        retention = Retention(database, metrics, settings.keep_days)
         eraser = Eraser(database)
         consumers = Consumers(database)
         feed_watch = FeedWatch(database, metrics)
@@ -190,7 +200,9 @@ async def open_app(
             "goals": GoalCounter(database).run,
             "callbacks": CallbackSettings(database).run,
             "alarms": alarms.run,
+            "webhook_answers": answers.run,
             "erasure": eraser.run,
+            "retention": retention.run,
             "feed": feed_watch.run,
             "feed_lag": LagWatch(consumers, metrics).run,
             "progress": ProgressWatch(database, metrics).run,
@@ -202,7 +214,6 @@ async def open_app(
                 "reconciliation": reconciler.run,
                 "promotion": Promoter(database, uploader).run,
             }
-        tasks["retention"] = Retention(database, metrics, settings.keep_days).run
         background = await stack.enter_async_context(open_background(metrics))
         await stack.enter_async_context(run_committer(background, committer))
         for name, run in tasks.items():
@@ -239,17 +250,24 @@ async def open_app(
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
+            Bi(database),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
             Comparisons(database, default_time_zone=settings.time_zone),
             Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
+            QuarantinedBodies(database, replayer),
+            WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),
             Reconciliation(database, on_demand),
+            BudgetView(database, find_account(settings)),
             Alarms(alarms),
+            Doctor(settings, database_url),
+            ApiKeys(Keys(database)),
             Audit(database),
             Erasures(eraser, region=regions.sole),
             PeopleCalls(People(database), region=regions.sole),
+            RetentionSettings(retention),
             Feed(database, consumers, feed_watch),
             pages=pages,
         )
@@ -290,9 +308,9 @@ def keep_connections(settings: Settings, metrics: Metrics, limits: ConnectionLim
     return keeper
 
 
-def count_connections(settings: Settings) -> int:
-    """The most database connections that one replica opens."""
-    return POOL_CONNECTIONS + WRITERS + settings.max_exports
+def find_account(settings: Settings) -> str | None:
+    """The account whose calls to the provider are counted; None without a key."""
+    return name_account(settings.formant_base_url, settings.formant_api_key) if settings.formant_api_key else None
 
 
 def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics, opt_outs: OptOuts) -> Writer:

@@ -19,7 +19,7 @@ from service.background import every
 from service.errors import AuthenticationError, PermissionDeniedError, UnavailableError
 from service.store.database import Database
 from service.telemetry.context import SETTING, Actor, set_actor
-from service.web.scopes import SCOPES, Scope, allows
+from service.web.scopes import SCOPES, Scope, allows, grant
 
 REFRESH_SECONDS = 2.0
 TRUSTED_SECONDS = 30.0
@@ -165,6 +165,7 @@ class Authenticator:
                 f"This needs a key with the scope {scope!r}; yours has {', '.join(known.scopes)}. "
                 f"To make one: outcomes keys create NAME --scope {scope}"
             )
+        grant(request, known.scopes)
         set_actor(known.actor)
 
     def _describe_refusal(self) -> str:

@@ -8,11 +8,15 @@ from starlette.responses import Response
 
 from service.store.database import Database
 from service.web.operations import Answer, Operation
-from service.web.parameters import Number
+from service.web.parameters import Number, Text
 from service.web.responses import JsonResponse, Page, Time, raw, to_page
 
 LIMIT = Number("limit", "Maximum number of lines", default=100, minimum=1, maximum=1000)
 AFTER = Number("after", "`next` of the previous page", default=2**62, minimum=1, maximum=2**62)
+ACTION = Text("action", "Only lines with this action, such as `upload`", default=None, maximum=100)
+ACTOR = Text("actor", "Only lines of this actor, such as `key: crm`", default=None, maximum=200)
+SEARCHED = 10_000
+"""Lines that one page searches, so that what a filter costs does not grow with the log."""
 
 
 class AuditLine(msgspec.Struct):
@@ -44,13 +48,19 @@ class Audit:
         return [
             Operation(
                 "GET", "/v1/audit", self.list_audit, "admin", "Privacy",
-                parameters=(LIMIT, AFTER), answers=(Answer(Page[AuditLine]),),
+                parameters=(ACTION, ACTOR, LIMIT, AFTER), answers=(Answer(Page[AuditLine]),),
             ),
         ]  # fmt: skip
 
     async def list_audit(self, request: Request) -> Response:
-        """Who did what to what, and the outcome. Newest first."""
+        """Who did what to what, and the outcome. Newest first. A page of filtered lines may be shorter than ``limit``
+        although more follow: continue with ``next``."""
         limit, before = LIMIT.read(request), AFTER.read(request)
-        page = self._database.queries.list_audit(self._database.pool, before=before, limit=limit + 1)
-        rows = [AuditLine(**(dict(row) | {"details": raw(row["details"])})) async for row in page]
-        return JsonResponse(to_page(rows, limit, "audit_id"))
+        action, actor = ACTION.read(request), ACTOR.read(request)
+        queries, pool = self._database.queries, self._database.pool
+        found = queries.list_audit(pool, before=before, action=action, actor=actor, searched=SEARCHED, limit=limit + 1)
+        rows = [AuditLine(**(dict(row) | {"details": raw(row["details"])})) async for row in found]
+        page = to_page(rows, limit, "audit_id")
+        if not page.has_more and (end := await queries.find_audit_end(pool, before=before, searched=SEARCHED)):
+            page = Page(page.data, end, True)
+        return JsonResponse(page)

@@ -28,6 +28,7 @@ class _Kind(NamedTuple):
     severity: str
     message: str
     remedy: str
+    ends_when: str
 
 
 KINDS = {
@@ -35,73 +36,87 @@ KINDS = {
         "page",
         "Webhooks are refused because of their signature; the provider does not resend them",
         "Compare the target's secret at the provider with FORMANT_WEBHOOK_SECRET (new,old while it is rotated)",
+        "None has been refused for 15 minutes",
     ),
     "webhooks_silent": _Kind(
         "page",
         "The provider's figures change but no webhooks arrive",
         "Check the agents' webhook targets at the provider, and that it can reach this service",
+        "The batch is compared again after a webhook has arrived",
     ),
     "batch_stuck": _Kind(
         "ticket",
         "Batches stand still: the provider reports recipients in progress or waiting, and nothing has changed for long",
         "Ask the provider about the calls in `recipients`; their batches stay open until it ends them",
+        "The batch is compared again after a figure has changed",
     ),
     "webhooks_missing": _Kind(
         "page",
         "Calls are healed, and none of their agents' webhooks has arrived",
         "Check the webhook targets of these agents at the provider (URL, secret, active), and that it can reach this "
         "service: `outcomes doctor --webhook-url`",
+        "A webhook of each agent has arrived, or its last batch has been complete for a day",
     ),
     "provider_unreachable": _Kind(
         "page",
         "The provider's API fails; nothing can be uploaded, compared or healed",
         "Check FORMANT_BASE_URL, FORMANT_API_KEY and the provider's status; the service retries by itself",
+        "The provider answers again",
     ),
     "quarantine_not_empty": _Kind(
         "ticket",
         "Signed webhooks could not be read and wait unchanged in quarantine",
         "See GET /v1/quarantine for the reasons; after a fix, run `outcomes replay`",
+        "All of them have been replayed",
     ),
     "uploads_unknown": _Kind(
         "page",
         "The answer to an upload was lost: an unknown batch may be calling people",
         "See GET /v1/uploads?state=unknown; check the provider's dashboard and resolve it. Batches that may belong "
         "to such an upload are hidden until then",
+        "No upload is unknown",
     ),
     "drift": _Kind(
         "ticket",
         "Batches have differed from the provider's figures for over an hour, and healing has not explained it",
         "See …/reconciliations of each batch for the figures and recipients",
+        "The figures agree, or the difference is explained",
     ),
     "healed_events": _Kind(
         "ticket",
         "Webhooks were lost in the last day; their calls were healed from conversations",
         "The numbers are right; find out why webhooks are lost: our outages, time-outs, the target's selected events",
+        "A day has passed since the last healing",
     ),
     "unattributed_events": _Kind(
         "ticket",
         "Events fit no recipient, or several",
         "See GET /v1/unattributed; register the CSV of batches created elsewhere with PUT …/recipients",
+        "The list is empty",
     ),
     "references_contradicted": _Kind(
         "ticket",
         "In the last day, webhooks referred to recipients whose phone is not the one called",
         "See GET /v1/contradictions: compare the uploaded file with the phones that the provider called",
+        "A day has passed since the last one",
     ),
     "provider_list_flawed": _Kind(
         "ticket",
         "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
         "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
+        "The list has been read to its end, and nothing is wrong with it",
     ),
     "caller_number_weak": _Kind(
         "ticket",
         "Calls from a number connect far less often than those from the agent's other numbers in the same batches",
         "See `callers`; the number may be marked as spam: rest or replace it at the provider, or have it registered",
+        "Its batches are older than a week, or the number has caught up",
     ),
     "feed_consumer_lagging": _Kind(
         "ticket",
         "Consumers of the feed have not acknowledged changes that are over an hour old",
         "See GET /v1/feed/consumers; restart the job, or DELETE a consumer that is no longer needed",
+        "The consumer has acknowledged those changes",
     ),
 }
 
@@ -127,6 +142,7 @@ class Alarm(msgspec.Struct):
     count: int
     message: str
     remedy: str
+    ends_when: str
     batches: list[int]
     reasons: dict[str, int] = {}
     agents: list[int] = []
@@ -158,8 +174,9 @@ async def list_alarms(database: Database) -> list[Alarm]:
         least = MIN_REJECTIONS if name == "signatures_rejected" else 1
         if row["count"] >= least:
             alarm = Alarm(
-                name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, row["batches"] or []
-            )
+                name, kind.severity, row["since"], int(row["count"]), kind.message, kind.remedy, kind.ends_when,
+                row["batches"] or [],
+            )  # fmt: skip
             if name == "provider_list_flawed":
                 flaws = database.queries.list_list_flaws(database.pool)
                 alarm.reasons = {flaw["reason"]: flaw["count"] async for flaw in flaws}

@@ -6,8 +6,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
 from textwrap import TextWrapper
 
 import uvloop
@@ -20,6 +18,7 @@ from service.demo_settings import find_environ
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
 from service.doctor.findings import Finding, Level, problem, unchecked
+from service.doctor.report import make_report
 from service.errors import OutcomesError
 from service.settings import Settings
 from service.store.embedded import find_embedded_postgres, run_embedded_postgres
@@ -108,13 +107,7 @@ def _show_finding(check: str, finding: Finding) -> Text:
 async def print_json(findings: AsyncIterator[Result]) -> int:
     """Prints the findings as one JSON object; returns the number of problems."""
     results = [each async for each in findings]
-    counts = Counter(each.finding.level for each in results)
-    report = {
-        "status": "problem" if counts[Level.PROBLEM] else "warning" if counts[Level.WARNING] else "ok",
-        "version": version("formant-outcomes"),
-        "checked_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "counts": {level.value: counts[level] for level in Level},
-        "findings": [{"check": check, **finding._asdict()} for check, finding in results],
-    }
+    report = make_report(results)
     print(json.dumps(report, ensure_ascii=False))  # noqa: T201
-    return counts[Level.PROBLEM]
+    problems: int = report["counts"][Level.PROBLEM]
+    return problems

@@ -18,7 +18,7 @@ from service.access.sessions import Session
 from service.console.looks import Looks
 from service.errors import PermissionDeniedError
 from service.web.operations import Operation, to_handler
-from service.web.scopes import Scope, allows
+from service.web.scopes import Scope, allows, grant
 
 Query = Mapping[str, Any]
 
@@ -30,6 +30,7 @@ class _SessionGuard:
         session: Session = request.scope["session"]
         if not allows(session.scopes, scope):
             raise PermissionDeniedError(f"This needs the permission {scope!r}, which your sign-in does not have")
+        grant(request, session.scopes)
 
 
 class Api:

@@ -7,7 +7,12 @@ from service.console.pages.batch import BatchPages
 from service.console.pages.callbacks import Callbacks
 from service.console.pages.compare import Compare
 from service.console.pages.components import Components
+from service.console.pages.connections import Connections
+from service.console.pages.health import Health
+from service.console.pages.keys import KeyPages
 from service.console.pages.people import People
+from service.console.pages.privacy import PrivacyPages
+from service.console.pages.quarantine import EventPages
 from service.console.pages.today import Today
 from service.console.protection import Protection
 from service.console.rendering import Renderer
@@ -19,5 +24,6 @@ def build_console(
     sign_in: SignIn, protection: Protection, renderer: Renderer, operations: list[Operation], *, default_zone: str
 ) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
-    pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), Components())
+    operation = (Connections(), Health(), EventPages(), KeyPages(), PrivacyPages())
+    pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), *operation, Components())
     return Console(operations, sign_in, protection, renderer, pages, default_zone=default_zone).routes()

@@ -24,10 +24,11 @@ class EntryPage(msgspec.Struct):
 
 
 class Place(msgspec.Struct):
-    """A consumer's acknowledged position, and the tag stored with it."""
+    """A consumer's acknowledged position, the tag stored with it, and since when it is paused."""
 
     position: int = 0
     tag: str | None = None
+    paused_at: str | None = None
 
 
 class AgentFields(msgspec.Struct):
@@ -83,8 +84,8 @@ class FeedReader:
             raise SyncError(f"{WHO} reports more entries after {after}, but no position to continue from")
         return page
 
-    async def acknowledge(self, consumer: str, position: int, tag: str, *, is_reset: bool = False) -> None:
-        """Acknowledges everything up to the position; ``tag`` is stored with it."""
+    async def acknowledge(self, consumer: str, position: int, tag: str, *, is_reset: bool = False) -> Place:
+        """Acknowledges everything up to the position; ``tag`` is stored with it. Returns what is stored now."""
         place = {"position": position, "tag": tag} | ({"reset": True} if is_reset else {})
         answer = await self._call("PUT", f"/v1/feed/consumers/{consumer}", json=place, allowed=(409,))
         if answer.status == 409:
@@ -92,6 +93,7 @@ class FeedReader:
                 f"The feed refuses position {position} of the consumer {consumer}{read_message(answer.body)}. "
                 "Does another job use the same consumer? If not, --from-start sends everything again"
             )
+        return _decode(answer, _One[Place]).data
 
     async def _call(self, method: str, path: str, *, allowed: tuple[int, ...] = (), **request: Any) -> CrmAnswer:
         answer = await repeat(
@@ -105,6 +107,15 @@ class FeedReader:
         if answer.status == 409:
             raise SyncError(f"The feed cannot be read from there{message}. --from-start sends everything again")
         raise SyncError(f"{WHO} refused {method} {path} with {answer.status}{message}")
+
+
+def refuse_pause(place: Place, consumer: str) -> None:
+    """Raises SyncError for a paused consumer."""
+    if place.paused_at is not None:
+        raise SyncError(
+            f"The consumer {consumer} is paused since {place.paused_at}. Everything acknowledged is in the CRM; resume "
+            "the consumer on the console's page Connections, and run this again to continue from there"
+        )
 
 
 def open_feed(url: str, key: str) -> httpx.AsyncClient:

@@ -10,7 +10,7 @@ from service.crm.delivery import Delivery, Reasons
 from service.crm.entries import OPEN_FIELDS, Entry, UnreadableError, suggest
 from service.crm.exchange import SyncError
 from service.crm.failures import FailuresFile
-from service.crm.feed import AgentFields, FeedReader, Place
+from service.crm.feed import AgentFields, FeedReader, Place, refuse_pause
 from service.crm.mapping import Mapping
 from service.crm.records import Failure, Mapper, Record, list_names
 
@@ -118,9 +118,10 @@ class SyncJob:
             if page.data:
                 await self._sync(page.data, delivery, failures)
             if page.next > position:
-                await self.feed.acknowledge(self.mapping.consumer, page.next, tag)
+                place = await self.feed.acknowledge(self.mapping.consumer, page.next, tag)
                 position = self.totals.position = page.next
                 self.report(self.totals)
+                refuse_pause(place, self.mapping.consumer)
             if not is_following and not page.has_more:
                 return
 

@@ -14,7 +14,7 @@ import uvloop
 from service.crm.delivery import Delivery
 from service.crm.exchange import SyncError, repeat
 from service.crm.failures import FailuresFile, open_failures
-from service.crm.feed import FeedReader, Place, open_feed
+from service.crm.feed import FeedReader, Place, open_feed, refuse_pause
 from service.crm.hubspot import HubSpotTarget
 from service.crm.job import FieldCheck, Report, SyncJob, Totals, check_unchanged
 from service.crm.mapping import HubSpot, Mapping, load_mapping
@@ -134,6 +134,7 @@ class _Run:
     async def _sync(self, feed: FeedReader, failures: FailuresFile) -> None:
         options = self.options
         place = await self._find_place(feed)
+        refuse_pause(place, self.mapping.consumer)
         job = await self._prepare(feed)
         async with self._open_target() as target:
             digest = self.mapping.digest()

@@ -1,7 +1,7 @@
 """Runs the checks one after the other, each within a time limit. A check that fails does not stop the others."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from service.app import count_connections
 from service.counts import count
 from service.doctor import (
     configuration,
@@ -26,7 +25,7 @@ from service.doctor import (
 from service.doctor.findings import DEFAULT_THRESHOLDS, Finding, Level, Thresholds, problem, show_seconds, unchecked
 from service.errors import ConfigurationError
 from service.settings import Settings
-from service.store.database import Database, open_unchecked_database
+from service.store.database import Database, count_connections, open_unchecked_database
 from service.store.database_url import read_database_url
 
 STATEMENT_SECONDS = 5.0
@@ -53,9 +52,9 @@ class Check(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Examination:
     """What is checked. ``database_url`` is None without a database, for the reason ``no_database``; ``service_url`` and
-    ``webhook_url`` are None where no request is to be sent."""
+    ``webhook_url`` are None where no request is to be sent, and ``environ`` where only the settings are known."""
 
-    environ: Mapping[str, str]
+    environ: Mapping[str, str] | None
     settings: Settings
     wrong_settings: list[Finding]
     database_url: str | None
@@ -65,7 +64,7 @@ class Examination:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     thresholds: Thresholds = DEFAULT_THRESHOLDS
 
-    async def run(self) -> AsyncIterator[Result]:
+    async def run(self) -> AsyncGenerator[Result]:
         """The findings of every check, as soon as there are any."""
         secrets, failed = _list_secrets(self.settings), set[str]()
         async for check in self._list_checks(failed):
@@ -77,10 +76,13 @@ class Examination:
     async def _list_checks(self, failed: set[str]) -> AsyncIterator[Check]:
         """The checks in their order; ``failed`` has the names of those so far that found a problem."""
         settings = self.settings
-        yield Check("configuration.settings", partial(configuration.check_settings, self.environ, self.wrong_settings))
+        environ = self.environ
+        if environ is not None:
+            yield Check("configuration.settings", partial(configuration.check_settings, environ, self.wrong_settings))
         yield Check("configuration.webhook_secrets", partial(configuration.check_webhook_secrets, settings))
         yield Check("configuration.call_kinds", partial(configuration.check_call_kinds, settings))
-        yield Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ))
+        if environ is not None:
+            yield Check("configuration.secret_files", partial(configuration.check_secret_files, environ))
         yield Check("configuration.provider", partial(configuration.check_provider_settings, settings))
         yield Check("configuration.sign_in", partial(configuration.check_sign_in, settings))
         yield Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds))

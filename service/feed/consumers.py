@@ -1,14 +1,17 @@
 """Named consumers of the feed: the position that each has acknowledged, and its lag."""
 
 import re
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 
+from service.access.audit import record_audit
 from service.background import every
-from service.errors import ConflictError, InvalidRequestError, NotFoundError
-from service.store.database import Database
+from service.errors import ConflictError, InvalidRequestError, NotFoundError, UnavailableError
+from service.store.database import Connection, Database
+from service.telemetry.context import current_actor, current_request_id
 from service.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
@@ -17,6 +20,8 @@ MAX_CONSUMERS = 100
 MAX_COUNTED = 1000
 """A lag up to this is counted; a larger one is the distance between the positions."""
 INTERVAL_SECONDS = 15.0
+PAUSED_SECONDS = 60
+"""When a paused consumer may ask again."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -46,15 +51,17 @@ class Consumers:
 
     async def get_position(self, name: str) -> int:
         """The position to continue from. Raises ConflictError when the consumer may have read entries that a restore
-        removed."""
+        removed, and UnavailableError while it is paused."""
         row = await self._database.queries.get_consumer_position(self._database.pool, name=_check(name))
         if row is None:
             raise _unknown(name)
-        if row["is_cut_off"]:
-            raise ConflictError(
-                f"consumer: this database was restored, and {name} may have read what is gone: discard what was read, "
-                f'and send PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
+        if row["paused_at"] is not None:
+            raise UnavailableError(
+                f"consumer: {name} is paused, and loses nothing: POST /v1/feed/consumers/{name}/resume lets it go on",
+                retry_after=PAUSED_SECONDS,
             )
+        if row["is_cut_off"]:
+            raise _cut_off(name)
         position: int = row["position"]
         return position
 
@@ -65,17 +72,22 @@ class Consumers:
         Raises ConflictError when the position is beyond the end of the feed or there are too many consumers. Without
         ``is_reset``, also when the consumer was further already, or may have read entries that a restore removed.
         """
-        answer = await self._database.queries.acknowledge_feed(
-            self._database.pool, name=_check(name), position=position, is_reset=is_reset, limit=self._max_consumers,
-            tag=tag,
-        )  # fmt: skip
+        given = {"name": _check(name), "position": position, "limit": self._max_consumers, "tag": tag}
+        queries, pool = self._database.queries, self._database.pool
+        if is_reset:
+            actor = current_actor()
+            answer = await queries.reset_consumer(
+                pool, **given, actor=actor.name, key_id=actor.key_id, request_id=current_request_id()
+            )
+        else:
+            answer = await queries.acknowledge_feed(pool, **given, is_reset=False)
         match answer["refusal"]:
             case "beyond":
                 raise ConflictError(
                     f"position: {position} is beyond the end of the feed ({answer['at']}): acknowledge what was read"
                 )
             case "backwards":
-                await self.get_position(name)  # which may say more
+                await self._refuse_cut_off(name)
                 raise ConflictError(
                     f"position: {position} is behind {answer['at']}, which {name} has acknowledged: "
                     'send "reset": true to read again from there'
@@ -85,9 +97,36 @@ class Consumers:
                     f"There are already {self._max_consumers} consumers: DELETE one that is not needed any more"
                 )
 
+    async def pause(self, name: str) -> None:
+        """Refuses reading by the consumer's name until ``resume``. Its position, and what it may acknowledge, stay."""
+        await self._change(name, self._database.queries.pause_consumer, "consumer_paused", "paused")
+
+    async def resume(self, name: str) -> None:
+        await self._change(name, self._database.queries.resume_consumer, "consumer_resumed", "resumed")
+
     async def forget(self, name: str) -> None:
-        if await self._database.queries.delete_feed_consumer(self._database.pool, name=_check(name)) is None:
-            raise _unknown(name)
+        await self._change(name, self._database.queries.delete_feed_consumer, "consumer_forgotten", "forgotten")
+
+    async def count(self, after: int) -> asyncpg.Record:
+        """The number of entries after a position."""
+        counted: asyncpg.Record = await self._database.queries.count_feed(
+            self._database.pool, after=after, counted=self._counted
+        )
+        return counted
+
+    async def _change(self, name: str, change: Callable[..., Awaitable[str | None]], action: str, outcome: str) -> None:
+        """Makes a change by name and records it in the audit log."""
+        connection: Connection
+        async with self._database.pool.acquire() as connection, connection.transaction():
+            if await change(connection, name=_check(name)) is None:
+                raise _unknown(name)
+            await record_audit(self._database, connection, action, f"consumer {name}", outcome)
+
+    async def _refuse_cut_off(self, name: str) -> None:
+        """Raises ConflictError when the consumer may have read entries that a restore removed."""
+        row = await self._database.queries.get_consumer_position(self._database.pool, name=name)
+        if row is not None and row["is_cut_off"]:
+            raise _cut_off(name)
 
 
 class LagWatch:
@@ -120,6 +159,13 @@ def _check(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise InvalidRequestError("consumer: a name takes 1 to 64 of the characters A-Z a-z 0-9 . _ -")
     return name
+
+
+def _cut_off(name: str) -> ConflictError:
+    return ConflictError(
+        f"consumer: this database was restored, and {name} may have read what is gone: discard what was read, "
+        f'and send PUT /v1/feed/consumers/{name} with {{"position": 0, "reset": true}} to read it again'
+    )
 
 
 def _unknown(name: str) -> NotFoundError:

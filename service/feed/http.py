@@ -93,6 +93,18 @@ class Consumer(msgspec.Struct):
     created_at: Time
     tag: str | None
     """The last tag that the consumer sent."""
+    paused_at: Time | None
+    """Since when reading by its name is refused with 503; null if it is not paused."""
+
+
+class FeedCount(msgspec.Struct):
+    """How many changes a reader at a position still has to read."""
+
+    after: int
+    last_position: int
+    entries: int
+    """If ``is_exact`` is false, the distance between the positions, which is an upper bound."""
+    is_exact: bool
 
 
 class Feed:
@@ -111,6 +123,10 @@ class Feed:
                 errors=(NotFoundError, ConflictError),
             ),
             Operation(
+                "GET", "/v1/feed/count", self.count, "feed", "Feed",
+                parameters=(AFTER,), answers=(Answer(One[FeedCount]),),
+            ),
+            Operation(
                 "GET", "/v1/feed/consumers", self.list_consumers, "feed", "Feed",
                 parameters=(), answers=(Answer(Page[Consumer]),),
             ),
@@ -126,6 +142,14 @@ class Feed:
             Operation(
                 "DELETE", "/v1/feed/consumers/{name}", self.forget_consumer, "feed", "Feed",
                 parameters=(NAME,), answers=(Answer(None, "The consumer is forgotten", 204),),
+            ),
+            Operation(
+                "POST", "/v1/feed/consumers/{name}/pause", self.pause_consumer, "feed", "Feed",
+                parameters=(NAME,), answers=(Answer(One[Consumer]),),
+            ),
+            Operation(
+                "POST", "/v1/feed/consumers/{name}/resume", self.resume_consumer, "feed", "Feed",
+                parameters=(NAME,), answers=(Answer(One[Consumer]),),
             ),
         ]  # fmt: skip
 
@@ -161,6 +185,24 @@ class Feed:
         """204 once the consumer is forgotten."""
         await self._consumers.forget(request.path_params["name"])
         return Response(status_code=204)
+
+    async def pause_consumer(self, request: Request) -> Response:
+        """Pauses a consumer: reading with ``consumer`` is answered 503 with ``Retry-After`` until it is resumed. It
+        loses nothing: its position stays, and it may acknowledge what it has read."""
+        name = NAME.read(request)
+        await self._consumers.pause(name)
+        return await self._answer(name)
+
+    async def resume_consumer(self, request: Request) -> Response:
+        """Lets a paused consumer read on from its position."""
+        name = NAME.read(request)
+        await self._consumers.resume(name)
+        return await self._answer(name)
+
+    async def count(self, request: Request) -> Response:
+        """How many changes follow a position: what a reader that is set back to it will read again."""
+        after = AFTER.read(request)
+        return JsonResponse(One(FeedCount(after, **await self._consumers.count(after))))
 
     async def _answer(self, name: str) -> Response:
         return JsonResponse(One(Consumer(**await self._consumers.get(name))))

@@ -99,10 +99,12 @@ class Eraser:
         row = await self._database.queries.get_erasure(self._database.pool, erasure_id=erasure_id)
         if row is None:
             raise NotFoundError(f"There is no erasure {erasure_id}")
-        shown = dict(row)
-        step = shown.pop("step")
-        del shown["actor"], shown["key_id"]
-        return {"state": "done" if step == "done" else "running", "step": step, **shown}
+        return _show(row)
+
+    async def list(self, before: int, limit: int) -> list[dict[str, Any]]:
+        """The progress of erasures before one, newest first, like ``read``."""
+        rows = self._database.queries.list_erasures(self._database.pool, before=before, limit=limit)
+        return [_show(row) async for row in rows]
 
     async def finish_all(self) -> None:
         rows = self._database.queries.list_unfinished_erasures(self._database.pool, limit=MAX_LISTED)
@@ -148,6 +150,13 @@ class Eraser:
                 await queries.delete_rejected_row(pool, batch_key=batch_key, row_no=number)
             deleted += len(named)
             after, row_no = page[-1]["batch_key"], page[-1]["row_no"]
+
+
+def _show(row: Any) -> dict[str, Any]:
+    shown = dict(row)
+    step = shown.pop("step")
+    del shown["actor"], shown["key_id"]
+    return {"state": "done" if step == "done" else "running", "step": step, **shown}
 
 
 def _find_named(page: list[Any], phone: str) -> tuple[list[int], list[int]]:

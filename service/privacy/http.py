@@ -12,11 +12,13 @@ from service.phones.canonical import require_phone
 from service.phones.parsing import PhoneError
 from service.privacy.erasure import Eraser
 from service.web.operations import Answer, Json, Operation
-from service.web.parameters import Id, read_json
-from service.web.responses import JsonResponse, One, Time
+from service.web.parameters import Id, Number, read_json
+from service.web.responses import JsonResponse, One, Page, Time, to_page
 
 WAIT_SECONDS = 8.0
 STEPS = ("recipients", "unattributed", "quarantine", "held", "bodies", "late", "done")
+LIMIT = Number("limit", "Maximum number of erasures", default=100, minimum=1, maximum=1000)
+AFTER = Number("after", "`next` of the previous page", default=2**62, minimum=1, maximum=2**62)
 ERASURE_ID = Id("erasure_id", "erasure", "The id from the answer to `POST /v1/erasures`")
 
 
@@ -72,6 +74,10 @@ class Erasures:
                 errors=(InvalidRequestError,),
             ),
             Operation(
+                "GET", "/v1/erasures", self.list_erasures, "admin", "Privacy",
+                parameters=(LIMIT, AFTER), answers=(Answer(Page[Erasure]),),
+            ),
+            Operation(
                 "GET", "/v1/erasures/{erasure_id}", self.get_erasure, "admin", "Privacy",
                 parameters=(ERASURE_ID,), answers=(Answer(One[Erasure]),),
             ),
@@ -94,6 +100,12 @@ class Erasures:
         except TimeoutError:
             shown = await self._eraser.read(erasure_id)
         return JsonResponse(One(Erasure(**shown)), status_code=200 if shown["state"] == "done" else 202)
+
+    async def list_erasures(self, request: Request) -> Response:
+        """All erasures with their progress, newest first, without the people."""
+        limit, before = LIMIT.read(request), AFTER.read(request)
+        rows = [Erasure(**shown) for shown in await self._eraser.list(before, limit + 1)]
+        return JsonResponse(to_page(rows, limit, "erasure_id"))
 
     async def get_erasure(self, request: Request) -> Response:
         """The progress of an erasure."""

@@ -13,6 +13,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -43,7 +44,7 @@ class Retention:
     ) -> None:
         self._database = database
         self._metrics = metrics
-        self._keep_days = {**keep_days, "rejected_rows": REJECTED_DAYS}
+        self.keep_days = {**keep_days, "rejected_rows": REJECTED_DAYS}
         self._now = now
         self._holder = secrets.token_hex(8)
 
@@ -53,7 +54,7 @@ class Retention:
     async def forget_all(self) -> dict[str, int]:
         """One pass, while this process holds the lease. Returns the number of rows (of bodies: steps) by kind."""
         gone: dict[str, int] = {}
-        for kind, days in self._keep_days.items():
+        for kind, days in self.keep_days.items():
             while days and await self._hold_lease():
                 step = getattr(self._database.queries, f"forget_{kind}")
                 count = await step(self._database.pool, days=days, rows=STEP_ROWS, now=self._now())
@@ -64,7 +65,15 @@ class Retention:
                 await asyncio.sleep(PAUSE_SECONDS)
             if kind in gone:
                 logger.info("retention_deleted", kind=kind, count=gone[kind])
+                await self._database.queries.note_deletion(
+                    self._database.pool, kind=kind, deleted=gone[kind], now=datetime.now(UTC)
+                )
         return gone
+
+    async def list_deletions(self) -> dict[str, Any]:
+        """By kind, the row of the last pass that deleted anything."""
+        rows = self._database.queries.list_deletions(self._database.pool)
+        return {row["kind"]: row async for row in rows}
 
     async def _hold_lease(self) -> bool:
         held = await self._database.queries.claim_lease(

@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from service.errors import DatabaseError
+from service.settings import Settings
 from service.store.database_url import SESSION, read_database_url
 
 logger = structlog.get_logger()
@@ -18,6 +19,8 @@ logger = structlog.get_logger()
 Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 POOL_CONNECTIONS = 10
+WRITERS = 3
+"""The most connections for webhooks, replays and healing."""
 STATEMENT_SECONDS = 30.0
 """A silent network never reports a failure: after this time a statement counts as lost."""
 COPY_SECONDS = 600.0
@@ -155,3 +158,8 @@ def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any
         "target_session_attrs": "read-write",
         "server_settings": SESSION | {"application_name": application_name},
     }
+
+
+def count_connections(settings: Settings) -> int:
+    """The most database connections that one replica opens."""
+    return POOL_CONNECTIONS + WRITERS + settings.max_exports

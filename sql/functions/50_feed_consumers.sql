@@ -32,6 +32,29 @@ WHERE p_name IS NULL OR c.name = p_name
 ORDER BY c.name
 $$;
 
+-- The entries after a position, as list_feed_consumers() counts those after a consumer's.
+CREATE OR REPLACE FUNCTION count_feed(
+    p_after bigint, p_counted integer, OUT last_position bigint, OUT entries bigint, OUT is_exact boolean
+)
+LANGUAGE sql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+AS $$
+SELECT e.last_position,
+       CASE WHEN n.counted <= p_counted THEN n.counted ELSE e.last_position - p_after - g.skipped END,
+       n.counted <= p_counted
+FROM (SELECT coalesce(max(position), 0) AS last_position FROM outcomes) AS e
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(t.first_position - t.previous_end - 1), 0)::bigint AS skipped
+    FROM feed_timelines AS t
+    WHERE t.first_position > p_after AND t.first_position <= e.last_position
+) AS g
+CROSS JOIN LATERAL (
+    SELECT count(*) AS counted
+    FROM (SELECT FROM outcomes AS o WHERE o.position > p_after ORDER BY o.position LIMIT p_counted + 1) AS t
+) AS n
+$$;
+
 -- Records the position of a consumer, and creates an unknown one. Refusals change nothing:
 --
 --   beyond     the position is beyond the end of the feed (at), or belongs to a history that is gone

@@ -49,10 +49,15 @@ WHERE k.key_id = u.key_id AND coalesce(k.last_used_at < u.used_at - interval '1 
 INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
 VALUES (:actor, :key_id, :request_id, :action, :subject, :outcome, :details);
 
--- name: list_audit(before, limit)
--- Lines of the audit log, newest first, before a given one.
+-- name: list_audit(before, action, actor, searched, limit)
+-- Lines of the audit log, newest first, before a given one: of those among the next :searched lines that have the action
+-- and the actor; null for any.
 SELECT audit_id, recorded_at, actor, key_id, request_id, action, subject, outcome, details
-FROM audit_log
-WHERE audit_id < :before
+FROM (SELECT * FROM audit_log WHERE audit_id < :before ORDER BY audit_id DESC LIMIT :searched) AS l
+WHERE action = coalesce(:action, action) AND actor = coalesce(:actor, actor)
 ORDER BY audit_id DESC
 LIMIT :limit;
+
+-- name: find_audit_end(before, searched)$
+-- The last of the next :searched lines of the audit log; null if there are fewer.
+SELECT audit_id FROM audit_log WHERE audit_id < :before ORDER BY audit_id DESC OFFSET :searched - 1 LIMIT 1;

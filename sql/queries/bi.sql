@@ -48,3 +48,11 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE n.nspname IN ('bi', 'bi_full') AND c.relkind = 'v'
 ORDER BY n.nspname, c.relname, a.attnum;
+
+-- name: list_made_roles(roles)
+-- Those of some roles that exist.
+SELECT rolname::text AS role FROM pg_roles WHERE rolname = ANY (:roles::text[]);
+
+-- name: get_database_name()$
+-- The name of this database.
+SELECT current_database()::text;

@@ -30,19 +30,45 @@ SELECT move_feed_entries(NULL, :rows);
 
 -- name: get_feed_consumer(name, counted)^
 -- One consumer, and its lag.
-SELECT l.*, c.tag FROM list_feed_consumers(:name, :counted) AS l JOIN feed_consumers AS c USING (name);
+SELECT l.*, c.tag, c.paused_at FROM list_feed_consumers(:name, :counted) AS l JOIN feed_consumers AS c USING (name);
 
 -- name: list_feed_consumers(counted)
 -- All consumers by name, and the lag of each.
-SELECT l.*, c.tag FROM list_feed_consumers(NULL, :counted) AS l JOIN feed_consumers AS c USING (name) ORDER BY name;
+SELECT l.*, c.tag, c.paused_at FROM list_feed_consumers(NULL, :counted) AS l JOIN feed_consumers AS c USING (name) ORDER BY name;
 
 -- name: get_consumer_position(name)^
--- The position that a consumer has acknowledged, and whether it must be reset first; nothing for an unknown consumer.
-SELECT position, is_cut_off FROM feed_consumers WHERE name = :name;
+-- The position that a consumer has acknowledged, whether it must be reset first, and since when it is paused; nothing for
+-- an unknown consumer.
+SELECT position, is_cut_off, paused_at FROM feed_consumers WHERE name = :name;
 
 -- name: acknowledge_feed(name, position, is_reset, limit, tag)^
 -- Records the position of a consumer, and its tag unless that is null; or says why not.
 SELECT * FROM acknowledge_feed(:name, :position, :is_reset, :limit, :tag);
+
+-- name: reset_consumer(name, position, limit, tag, actor, key_id, request_id)^
+-- Like acknowledge_feed, but the position may move back. Records it in the audit log.
+WITH answer AS MATERIALIZED (
+    SELECT * FROM acknowledge_feed(:name, :position, true, :limit, :tag)
+), line AS (
+    INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+    SELECT :actor, :key_id, :request_id, 'consumer_reset', 'consumer ' || :name, 'reset',
+           jsonb_build_object('position', :position::bigint, 'before', at)
+    FROM answer
+    WHERE refusal IS NULL
+)
+SELECT * FROM answer;
+
+-- name: pause_consumer(name)$
+-- Pauses a consumer, unless it is paused already; returns null for an unknown one.
+UPDATE feed_consumers SET paused_at = coalesce(paused_at, clock_timestamp()) WHERE name = :name RETURNING name;
+
+-- name: resume_consumer(name)$
+-- Ends a consumer's pause; returns null for an unknown one.
+UPDATE feed_consumers SET paused_at = NULL WHERE name = :name RETURNING name;
+
+-- name: count_feed(after, counted)^
+-- The entries after a position, counted up to :counted; more are the distance between the positions.
+SELECT * FROM count_feed(:after, :counted);
 
 -- name: delete_feed_consumer(name)$
 -- Forgets a consumer; returns null for an unknown one.

@@ -124,3 +124,27 @@ JOIN batches AS b ON b.batch_key = x.batch_key
 WHERE x.arrival_id > :after
 ORDER BY x.arrival_id
 LIMIT :limit;
+
+-- name: read_quarantined(quarantine_id)^
+-- One body, in quarantine or replayed since, whole.
+SELECT body, target FROM quarantine WHERE quarantine_id = :quarantine_id AND erased_at IS NULL;
+
+-- name: note_webhook_answers(targets, answers, requests)!
+-- Adds the webhook requests that a replica has answered since its last report.
+INSERT INTO webhook_answers AS w (minute, target, answer, requests)
+SELECT date_trunc('minute', clock_timestamp()), u.target, u.answer, u.requests
+FROM unnest(:targets::text[], :answers::text[], :requests::bigint[]) AS u (target, answer, requests)
+ORDER BY u.target, u.answer
+ON CONFLICT (minute, target, answer) DO UPDATE SET requests = w.requests + excluded.requests;
+
+-- name: forget_webhook_answers()!
+-- Deletes the counts that no summary uses any more.
+DELETE FROM webhook_answers WHERE minute < clock_timestamp() - interval '2 hours';
+
+-- name: list_webhook_answers()
+-- Webhook requests of the last hour by target and answer.
+SELECT target, answer, sum(requests)::bigint AS requests, max(minute) AS last_at
+FROM webhook_answers
+WHERE minute > clock_timestamp() - interval '1 hour'
+GROUP BY target, answer
+ORDER BY target, answer;

@@ -59,6 +59,15 @@ SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, name_erasure_s
 FROM erasures AS e
 WHERE erasure_id = :erasure_id;
 
+-- name: list_erasures(before, limit)
+-- Erasures, newest first, without the people.
+SELECT erasure_id, left(encode(phone_hash, 'hex'), 16) AS person, name_erasure_step(e) AS step, requested_at, finished_at, recipients, bodies,
+       unattributed, quarantined, held_rows, bodies_read, actor, key_id
+FROM erasures AS e
+WHERE erasure_id < :before
+ORDER BY erasure_id DESC
+LIMIT :limit;
+
 -- name: list_unfinished_erasures(limit)
 -- Unfinished erasures.
 SELECT erasure_id FROM erasures WHERE step <> 'done' ORDER BY erasure_id LIMIT :limit;

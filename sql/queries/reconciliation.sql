@@ -7,6 +7,13 @@ SELECT refusal, wait_seconds FROM claim_provider_call(:account, :reserved, :prob
 SELECT record_provider_answer(
     :account, :failed, :limit, :remaining, :reset_seconds, :block_seconds, :backoff_seconds, :now);
 
+-- name: get_provider_budget(account)^
+-- The budget of an account at the provider as it is; nothing before its first call.
+SELECT calls_limit, remaining, nullif(window_ends_at, '-infinity') AS window_ends_at, is_window_told,
+       nullif(blocked_until, '-infinity') AS blocked_until, failures, failing_since, calls_made
+FROM provider_budgets
+WHERE account = :account;
+
 -- name: schedule_batches(interval_seconds, now)$
 -- Gives every batch that the provider knows a schedule, and makes batches due that have changed since they were last
 -- compared, even deferred ones, but not before a failed comparison may be tried again; returns how many. Reads one small

@@ -49,6 +49,15 @@ WITH gone AS (
 )
 SELECT count(*)::integer FROM gone;
 
+-- name: note_deletion(kind, deleted, now)!
+-- Records the last pass that deleted data of a kind.
+INSERT INTO retention_deletions (kind, deleted_at, deleted) VALUES (:kind, :now, :deleted)
+ON CONFLICT (kind) DO UPDATE SET deleted_at = excluded.deleted_at, deleted = excluded.deleted;
+
+-- name: list_deletions()
+-- The last pass that deleted data, for each kind.
+SELECT kind, deleted_at, deleted FROM retention_deletions ORDER BY kind;
+
 -- name: grant_service(role)$
 -- Grants a role the rights that running the service needs, and nothing more.
 SELECT grant_service(:role);

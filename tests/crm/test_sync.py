@@ -362,3 +362,24 @@ async def test_another_job_under_the_same_name_is_noticed(
         _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"Does another job use the same consumer?" in errors
+
+
+async def test_a_paused_consumers_job_stops_after_its_page_and_continues_there_once_resumed(
+    sync: Sync, service: httpx.AsyncClient, hubspot: LocalHubSpot
+) -> None:
+    await call(service, 1, 2)
+    hubspot.hold()
+    async with sync.start("--once", "--page", "1") as process:
+        await until(lambda: hubspot.requests)
+        await service.put("/v1/feed/consumers/hubspot", json={"position": 0})
+        await service.post("/v1/feed/consumers/hubspot/pause")
+        hubspot.release()
+        _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"is paused since" in errors
+    assert (await get_acknowledged(service), len(hubspot.requests)) == (1, 1), "what was sent is acknowledged"
+    assert "is paused since" in (await sync.run("--once")).errors
+    assert len(hubspot.requests) == 1
+    await service.post("/v1/feed/consumers/hubspot/resume")
+    assert (await sync.run("--once")).status == 0
+    assert (await get_acknowledged(service), len(hubspot.requests)) == (2, 2)

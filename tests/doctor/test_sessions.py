@@ -8,11 +8,10 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from service.app import WRITERS, count_connections
 from service.doctor.connection import check_encryption, check_pooler
 from service.doctor.findings import Level
 from service.settings import read_settings
-from service.store.database import Database, load_queries, open_unchecked_database
+from service.store.database import WRITERS, Database, count_connections, load_queries, open_unchecked_database
 from tests.certificates import make_certificate
 from tests.doctor.examining import examine, find, find_one
 from tests.eventually import eventually

@@ -42,6 +42,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
         assert (await post_webhook(service, make_payload(event_id="of-nobody", agent_id=9))).status_code == 204
         assert (await service.put("/v1/feed/consumers/crm", json={"position": 3})).status_code == 200
         erased = (await service.post("/v1/erasures", json={"phone": "+919812345670"})).json()["data"]
+        made = (await service.post("/v1/keys", json={"name": "dashboard", "scopes": ["read"]})).json()["data"]
         (quarantined,) = (await service.get("/v1/quarantine")).json()["data"]
         uploads = (await service.get("/v1/uploads")).json()["data"]
         recipient = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
@@ -57,6 +58,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
                 "quarantine_id": [str(quarantined["quarantine_id"])],
                 "erasure_id": [str(erased["erasure_id"])],
                 "target": ["default"],
+                "key_id": [str(made["key_id"])],
                 "name": ["crm"],
                 "format": ["csv", "ndjson", "parquet"],
                 "file": ["start.js"],

@@ -7,6 +7,8 @@ from service.console.http import Console
 from service.console.pages.batch import BatchPages
 from service.console.pages.components import Components
 from service.console.pages.today import Today
+from service.console.pages.upload import UploadPages
+from service.console.pages.uploads import UploadsPages
 from service.console.rendering import Renderer
 from service.console.sign_in import SignIn
 from service.web.operations import Operation
@@ -14,6 +16,6 @@ from service.web.operations import Operation
 
 def build_console(sessions: Sessions, operations: list[Operation], *, default_zone: str) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
-    pages = (Today(), BatchPages(), Components())
+    pages = (Today(), BatchPages(), UploadPages(), UploadsPages(), Components())
     console = Console(operations, sessions, SignIn(sessions), Renderer(), pages, default_zone=default_zone)
     return console.routes()

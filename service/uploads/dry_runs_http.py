@@ -33,6 +33,8 @@ class DryRun(FileSummary, kw_only=True):
     columns_refused: str | None
     """Why the file's columns are refused: see ``accept_columns``."""
     columns: list[str]
+    names: list[str]
+    """The same columns as the file names them."""
     bytes: int
     reading: FileReading
     """How the file was read."""

@@ -39,8 +39,8 @@ class UploadsPages:
     async def show_all(self, visit: Visit) -> Response:
         """The uploads, newest first, and those that wait for a decision above them."""
         query = {name: value for name, value in visit.query.items() if name in {"state", "after"}}
-        uploads = await visit.look("GET /v1/uploads", {**query, "limit": LIMIT})
-        unknown = (await visit.look("GET /v1/uploads", {"state": "unknown"}))["data"]
+        uploads = await visit.read("GET /v1/uploads", {**query, "limit": LIMIT})
+        unknown = (await visit.read("GET /v1/uploads", {"state": "unknown"}))["data"]
         return visit.render("uploads.html", query=query, uploads=uploads, unknown=unknown, states=STATES)
 
     async def show(self, visit: Visit) -> Response:

@@ -98,6 +98,7 @@ async def _show(visit: Visit, refusal: ApiError | None = None) -> Response:
         unavailable=unavailable,
         refusal=reword(refusal.message) if refusal else None,
         states=STATES,
+        reword=reword,
         is_moving=upload["state"] in MOVING,
         is_resolved=visit.query.get("done") == "resolved",
     )

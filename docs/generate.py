@@ -77,6 +77,8 @@ def make_tables(document: dict[str, Any]) -> dict[str, str]:
         "verdict_codes": _table(("verdict", "in words", "meaning"), _list_words(wording.VERDICTS)),
         "reason_codes": _table(("code", "in words", "meaning"), _list_words(wording.REASONS)),
         "state_codes": _table(("state", "in words", "meaning"), _list_words(wording.STATES)),
+        "comparison_codes": _table(("verdict", "in words", "meaning"), _list_words(wording.COMPARED)),
+        "comparison_note_codes": _table(("code", "in words", "meaning"), _list_words(wording.COMPARISON_NOTES)),
         "disposition_codes": _table(("disposition", "in words", "meaning"), _list_words(wording.DISPOSITIONS)),
         "unattributed_codes": _table(("reason", "in words", "meaning"), _list_words(wording.UNATTRIBUTED)),
         "quarantine_codes": _table(("reason", "in words", "meaning"), _list_words(wording.QUARANTINED)),

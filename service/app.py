@@ -10,14 +10,23 @@ from importlib.metadata import version
 import asyncpg
 import httpx
 import structlog
+from starlette.routing import Route
 
 from service.access.auth import Authenticator, KeyRing
 from service.access.http import Audit
+from service.access.oidc import Oidc, read_oidc
+from service.access.oidc_provider import open_provider_http
 from service.access.sessions import Sessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
+from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.http import CallbackList
+from service.callbacks.settings_http import CallbackSettingsCalls
 from service.console.console import build_console
+from service.console.protection import Protection
+from service.console.rendering import Renderer
+from service.console.sign_in import SignIn
 from service.errors import DatabaseError
 from service.exports.export import Exporter
 from service.exports.http import Exports
@@ -30,12 +39,17 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outcomes.comparison_http import Comparisons
+from service.outcomes.filters import FilterReader
 from service.outcomes.goals import GoalCounter
 from service.outcomes.goals_http import Goals
 from service.outcomes.groups_http import OutcomeGroups
 from service.outcomes.http import Batches
+from service.outcomes.overview_http import Overview
 from service.outcomes.recipients_http import Recipients
 from service.outcomes.slices import Slicer
+from service.people.http import PeopleCalls
+from service.people.people import People
 from service.privacy.erasure import Eraser
 from service.privacy.http import Erasures
 from service.privacy.retention import Retention
@@ -68,6 +82,7 @@ from service.uploads.resolution import Resolver
 from service.uploads.sending import Sender
 from service.uploads.states_http import UploadStates
 from service.uploads.uploader import Promoter, Uploader
+from service.web.operations import Operation
 from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
@@ -136,10 +151,8 @@ async def open_app(
             client = FormantClient(http, metrics)
         else:
             logger.warning("uploads_disabled", setting="FORMANT_API_KEY")
-        keys = KeyRing(database, settings.api_key)
-        await keys.refresh()
-        if keys.is_empty:
-            logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+        keys = await open_keys(database, settings)
+        sessions, pages = await open_console(stack, settings, database, keys, metrics)
         decoder = await open_decoder(database, settings.ref_column, regions, kinds)
         committer = Committer(
             open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
@@ -167,6 +180,7 @@ async def open_app(
 
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
             "keys": keys.run,
+            "sessions": sessions.run,
             "partitions": partial(make_partitions, database),
             "leftovers": partial(every, SWEEP_SECONDS, remove_leftovers, "maintenance_failed"),
             "repair": Repairer(database, decoder).run,
@@ -175,6 +189,7 @@ async def open_app(
             "registration": registrar.run,
             "phone_repair": PhoneRepair(database, regions, registrar).run,
             "goals": GoalCounter(database).run,
+            "callbacks": CallbackSettings(database).run,
             "alarms": alarms.run,
             "erasure": eraser.run,
             "feed": feed_watch.run,
@@ -202,8 +217,9 @@ async def open_app(
             metrics,
             max_body_bytes=settings.max_body_bytes,
         )
+        filter_reader = FilterReader(database, regions)
+        callbacks = Callbacks(database)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
-        sessions = Sessions(keys)
         routes = build_routes(
             Authenticator(keys),
             receiver,
@@ -214,14 +230,20 @@ async def open_app(
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),
             Goals(database),
-            Recipients(database, default_time_zone=settings.time_zone),
+            Recipients(database, filter_reader, default_time_zone=settings.time_zone),
+            CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
+            CallbackList(callbacks, default_time_zone=settings.time_zone),
             Exports(
                 Exporter(database, max_exports=settings.max_exports),
                 metrics,
+                filter_reader,
                 max_seconds=settings.export_seconds,
                 default_time_zone=settings.time_zone,
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
+            Overview(database, default_time_zone=settings.time_zone),
+            Comparisons(database, default_time_zone=settings.time_zone),
+            Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
             Calls(database, kinds, default_time_zone=settings.time_zone),
             Health(database, metrics, background.stopped),
@@ -229,8 +251,9 @@ async def open_app(
             Alarms(alarms),
             Audit(database),
             Erasures(eraser, region=regions.sole),
+            PeopleCalls(People(database), region=regions.sole),
             Feed(database, consumers, feed_watch),
-            pages=partial(build_console, sessions, default_zone=settings.time_zone),
+            pages=pages,
         )
         keeper = keep_connections(settings, metrics, connection_limits)
         yield Service(Front(receiver, routes, metrics), keeper, feed_watch.end_waits)
@@ -279,6 +302,34 @@ def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics, opt
     writer = Writer(database.url, database.queries, metrics, opt_outs)
     stack.callback(writer.close)
     return writer
+
+
+async def open_keys(database: Database, settings: Settings) -> KeyRing:
+    """The keys, read once."""
+    keys = KeyRing(database, settings.api_key)
+    await keys.refresh()
+    if keys.is_empty:
+        logger.warning("api_closed", setting="OUTCOMES_API_KEY")
+    return keys
+
+
+async def open_console(
+    stack: AsyncExitStack, settings: Settings, database: Database, keys: KeyRing, metrics: Metrics
+) -> tuple[Sessions, Callable[[list[Operation]], list[Route]]]:
+    """The console's sessions, and what makes its routes from the API's operations, until ``stack`` exits."""
+    configuration, oidc = read_oidc(settings), None
+    if configuration is not None:
+        oidc = Oidc(configuration, await stack.enter_async_context(open_provider_http()))
+    sessions = Sessions(
+        database,
+        keys,
+        idle_seconds=settings.session_idle_seconds,
+        absolute_seconds=settings.session_seconds,
+        issuer=settings.oidc_issuer,
+    )
+    protection, renderer = Protection(settings.public_url), Renderer(settings.time_zone)
+    sign_in = SignIn(sessions, oidc, protection, renderer.render, metrics)
+    return sessions, partial(build_console, sign_in, protection, renderer, default_zone=settings.time_zone)
 
 
 def build_reconciler(

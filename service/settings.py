@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from phonenumbers import SUPPORTED_REGIONS
@@ -51,6 +52,15 @@ class Settings:
     bi_password: str
     log_level: str
     traces: bool
+    public_url: str
+    session_idle_seconds: int
+    session_seconds: int
+    oidc_issuer: str
+    oidc_client_id: str
+    oidc_client_secret: str
+    oidc_scopes: str
+    oidc_groups_claim: str
+    oidc_group_scopes: Mapping[str, tuple[str, ...]]
     keep_days: Mapping[str, int]
 
     def __repr__(self) -> str:
@@ -85,6 +95,15 @@ NAMES = {
     "OUTCOMES_BI_PASSWORD": "Password that `outcomes bi role` sets. Empty: it stays as it is",
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
     "OUTCOMES_TRACES": "1: send OpenTelemetry traces, as the `OTEL_…` variables say",
+    "OUTCOMES_PUBLIC_URL": "Where people reach the service, such as https://outcomes.example.com",
+    "OUTCOMES_SESSION_IDLE_SECONDS": "How long a session of the console lasts without use",
+    "OUTCOMES_SESSION_SECONDS": "How long a session of the console lasts at most",
+    "OUTCOMES_OIDC_ISSUER": "The OpenID provider that signs people in, exactly as it calls itself. Empty: only keys do",
+    "OUTCOMES_OIDC_CLIENT_ID": "The service's client id there",
+    "OUTCOMES_OIDC_CLIENT_SECRET": "The service's client secret there",
+    "OUTCOMES_OIDC_SCOPES": "What is asked of the provider, separated by spaces",
+    "OUTCOMES_OIDC_GROUPS_CLAIM": "The claim with a person's groups; `realm_access.roles` is a claim in a claim",
+    "OUTCOMES_OIDC_GROUP_SCOPES": "What each group may do, such as analysts=read;ops=read,upload,feed,admin",
     "OUTCOMES_KEEP_BODIES_DAYS": "Days to keep raw webhook bodies, with transcripts and recording URLs; 0: forever",
     "OUTCOMES_KEEP_PEOPLE_DAYS": "Days to keep phones and call parameters after a batch's last event; 0: forever",
     "OUTCOMES_KEEP_QUARANTINE_DAYS": "Days to keep quarantined bodies, replayed or not; 0: forever",
@@ -99,6 +118,7 @@ SECRETS = {
     "FORMANT_API_KEY",
     "FORMANT_WEBHOOK_SECRET",
     "OUTCOMES_BI_PASSWORD",
+    "OUTCOMES_OIDC_CLIENT_SECRET",
 }
 
 
@@ -160,6 +180,15 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         bi_password=_text(environ, "OUTCOMES_BI_PASSWORD"),
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", LOG_LEVELS),
         traces=_flag(environ, "OUTCOMES_TRACES"),
+        public_url=_origin(environ, "OUTCOMES_PUBLIC_URL"),
+        session_idle_seconds=_number(environ, "OUTCOMES_SESSION_IDLE_SECONDS", 28_800, minimum=300, maximum=604_800),
+        session_seconds=_number(environ, "OUTCOMES_SESSION_SECONDS", 86_400, minimum=900, maximum=30 * 86_400),
+        oidc_issuer=_issuer(environ, "OUTCOMES_OIDC_ISSUER"),
+        oidc_client_id=_text(environ, "OUTCOMES_OIDC_CLIENT_ID"),
+        oidc_client_secret=_text(environ, "OUTCOMES_OIDC_CLIENT_SECRET"),
+        oidc_scopes=_oidc_scopes(environ, "OUTCOMES_OIDC_SCOPES", "openid profile email"),
+        oidc_groups_claim=_text(environ, "OUTCOMES_OIDC_GROUPS_CLAIM", "groups"),
+        oidc_group_scopes=_group_scopes(environ, "OUTCOMES_OIDC_GROUP_SCOPES"),
     )
 
 
@@ -244,6 +273,49 @@ def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     if not value.startswith(("https://", "http://")):
         raise ConfigurationError(f"{name} takes an address that begins with https:// or http://, not {value!r}")
     return value
+
+
+def _origin(environ: Mapping[str, str], name: str) -> str:
+    """An address without a path, or ""."""
+    value = _text(environ, name)
+    parts = urlsplit(value)
+    if value and (parts.scheme not in {"https", "http"} or not parts.hostname or parts.username is not None
+                  or value.rstrip("/") != f"{parts.scheme}://{parts.netloc}"):  # fmt: skip
+        raise ConfigurationError(
+            f"{name} takes an address without a path, such as https://outcomes.example.com, not {value!r}"
+        )
+    return value.rstrip("/")
+
+
+def _issuer(environ: Mapping[str, str], name: str) -> str:
+    """An OpenID provider's address, with TLS unless it is on this machine; or ""."""
+    value = _text(environ, name)
+    parts = urlsplit(value)
+    is_local = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if value and not (parts.hostname and (parts.scheme == "https" or is_local)):
+        raise ConfigurationError(f"{name} takes an address that begins with https://, not {value!r}")
+    return value
+
+
+def _oidc_scopes(environ: Mapping[str, str], name: str, default: str) -> str:
+    value = _text(environ, name, default)
+    if "openid" not in value.split():
+        raise ConfigurationError(f"{name} takes words separated by spaces, of which one is openid, not {value!r}")
+    return value
+
+
+def _group_scopes(environ: Mapping[str, str], name: str) -> dict[str, tuple[str, ...]]:
+    """The scopes of each group. A group's name may contain ``=`` and ``,``, as that of a directory does."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for part in filter(None, map(str.strip, _text(environ, name).split(";"))):
+        group, equals, scopes = (text.strip() for text in part.rpartition("="))
+        names = tuple(scope.strip() for scope in scopes.split(","))
+        if not equals or not group or not all(names) or group in groups:
+            raise ConfigurationError(
+                f"{name} takes each group once, with its scopes, such as analysts=read;ops=read,admin: see {part!r}"
+            )
+        groups[group] = names
+    return groups
 
 
 def _column(environ: Mapping[str, str], name: str, default: str) -> str:

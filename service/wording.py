@@ -180,6 +180,31 @@ STATES = {
     ),
     "erased": Words("Erased", "The person's data were deleted on request; they still count."),
 }
+COMPARED = {
+    "higher": Words("The right side is higher", "The corrected test and the interval of the difference agree on it."),
+    "lower": Words("The right side is lower", "The corrected test and the interval of the difference agree on it."),
+    "no_clear_difference": Words(
+        "No clear difference", "Chance may explain what there is. Not a proof of equality: look at the interval."
+    ),
+    "too_few": Words(
+        "Too few to say", "Fewer than 30 on a side, or fewer than 5 expected of a kind: wait, or compare more."
+    ),
+    "unknown": Words("Not known on both sides", "Such as a goal rate without a goal, or while it is being counted."),
+}
+COMPARISON_NOTES = {
+    "no_batches": Words("This side has no batches", "The provider created none in that period."),
+    "not_final": Words(
+        "Figures of this side may still change",
+        "Not all of its batches are `complete`. People who wait for a call count as not reached so far.",
+    ),
+    "goal_being_counted": Words(
+        "The goal of this side is being counted", "After a change of the goal; there is no goal rate until then."
+    ),
+    "callers_being_counted": Words(
+        "Calls of this side are still being counted by number", "After an upgrade; numbers have too few until then."
+    ),
+    "different_goals": Words("The goals are not the same", "The goal rates measure different things."),
+}
 
 
 def describe(words: dict[str, Words], code: str | None) -> str | None:

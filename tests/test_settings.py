@@ -23,6 +23,8 @@ NUMBERS = {
     "OUTCOMES_GRACE_SECONDS": (0, 604_800),
     "OUTCOMES_STUCK_SECONDS": (0, 2_592_000),
     "OUTCOMES_RECONCILE_SECONDS": (0, 86_400),
+    "OUTCOMES_SESSION_IDLE_SECONDS": (300, 604_800),
+    "OUTCOMES_SESSION_SECONDS": (900, 2_592_000),
     "OUTCOMES_KEEP_BODIES_DAYS": (0, 36_500),
     "OUTCOMES_KEEP_AUDIT_DAYS": (0, 36_500),
 }
@@ -56,6 +58,15 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "bi_password": "",
         "log_level": "info",
         "traces": False,
+        "public_url": "",
+        "session_idle_seconds": 28_800,
+        "session_seconds": 86_400,
+        "oidc_issuer": "",
+        "oidc_client_id": "",
+        "oidc_client_secret": "",
+        "oidc_scopes": "openid profile email",
+        "oidc_groups_claim": "groups",
+        "oidc_group_scopes": {},
         "keep_days": dict.fromkeys(KEPT, 0),
     }
 
@@ -87,6 +98,15 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_BI_PASSWORD": "reader",
         "OUTCOMES_LOG_LEVEL": "WARNING",
         "OUTCOMES_TRACES": "1",
+        "OUTCOMES_PUBLIC_URL": "https://outcomes.example.com/",
+        "OUTCOMES_SESSION_IDLE_SECONDS": "600",
+        "OUTCOMES_SESSION_SECONDS": "3600",
+        "OUTCOMES_OIDC_ISSUER": "https://sso.example.com/realms/one/",
+        "OUTCOMES_OIDC_CLIENT_ID": "outcomes",
+        "OUTCOMES_OIDC_CLIENT_SECRET": "hidden",
+        "OUTCOMES_OIDC_SCOPES": "openid groups",
+        "OUTCOMES_OIDC_GROUPS_CLAIM": "realm_access.roles",
+        "OUTCOMES_OIDC_GROUP_SCOPES": "CN=Analysts,OU=Sales = read; ops=read , upload,admin;",
         "OUTCOMES_KEEP_BODIES_DAYS": "1",
         "OUTCOMES_KEEP_PEOPLE_DAYS": "2",
         "OUTCOMES_KEEP_QUARANTINE_DAYS": "3",
@@ -120,6 +140,15 @@ def test_every_setting_is_read_under_its_name() -> None:
         "bi_password": "reader",
         "log_level": "warning",
         "traces": True,
+        "public_url": "https://outcomes.example.com",
+        "session_idle_seconds": 600,
+        "session_seconds": 3600,
+        "oidc_issuer": "https://sso.example.com/realms/one/",
+        "oidc_client_id": "outcomes",
+        "oidc_client_secret": "hidden",
+        "oidc_scopes": "openid groups",
+        "oidc_groups_claim": "realm_access.roles",
+        "oidc_group_scopes": {"CN=Analysts,OU=Sales": ("read",), "ops": ("read", "upload", "admin")},
         "keep_days": {"bodies": 1, "people": 2, "quarantine": 3, "audit": 4, "snapshots": 5},
     }
 
@@ -166,6 +195,33 @@ def test_numbers_are_accepted_up_to_their_bounds_and_no_further(name: str, bound
     for beyond in (bounds[0] - 1, bounds[1] + 1):
         with pytest.raises(ConfigurationError, match=f"^{name} takes a whole number from {bounds[0]} to {bounds[1]}"):
             read_settings({name: str(beyond)})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["outcomes.example.com", "ftp://x", "https://", "https://x/console", "https://x?a", "https://u:p@x", "https://x#a"],
+)
+def test_a_public_address_that_is_not_an_origin_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_PUBLIC_URL takes an address without a path"):
+        read_settings({"OUTCOMES_PUBLIC_URL": value})
+
+
+@pytest.mark.parametrize("value", ["sso.example.com", "http://sso.example.com", "https://", "ldap://x"])
+def test_an_issuer_without_tls_is_refused_unless_it_is_on_this_machine(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_ISSUER takes"):
+        read_settings({"OUTCOMES_OIDC_ISSUER": value})
+    assert read_settings({"OUTCOMES_OIDC_ISSUER": "http://127.0.0.1:3000"}).oidc_issuer == "http://127.0.0.1:3000"
+
+
+@pytest.mark.parametrize("value", ["ops", "ops=", "=read", "ops=read,", "ops=read;ops=feed", "ops=,"])
+def test_groups_without_scopes_are_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_GROUP_SCOPES takes each group once"):
+        read_settings({"OUTCOMES_OIDC_GROUP_SCOPES": value})
+
+
+def test_the_scopes_asked_of_the_provider_include_openid() -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_OIDC_SCOPES takes .* openid"):
+        read_settings({"OUTCOMES_OIDC_SCOPES": "profile groups"})
 
 
 @pytest.mark.parametrize("name", FLAGS)

@@ -9,7 +9,7 @@ import pytest
 
 import service
 from service import wording
-from service.outcomes.recipients_http import STATES
+from service.outcomes.filters import STATES
 from service.outcomes.shapes import VERDICTS, Reason
 from service.webhooks.http import DISPOSITIONS
 

@@ -70,11 +70,14 @@ class KeyRing:
         return self._clock() - self._read_at > TRUSTED_SECONDS
 
     def find(self, key: str) -> KnownKey | None:
-        """The actor and scopes of a key; None when it is unknown, revoked or expired, without saying which.
+        """The actor and scopes of a key; None when it is unknown, revoked or expired, without saying which."""
+        return self.find_digest(digest_key(key))
+
+    def find_digest(self, digest: bytes, *, is_use: bool = True) -> KnownKey | None:
+        """Like ``find``, for the digest of a key. With ``is_use`` the key counts as used now.
 
         Compares digests, never keys: timing reveals something about a digest only, which an attacker cannot choose.
         """
-        digest = digest_key(key)
         if self._setting is not None and hmac.compare_digest(digest, self._setting):
             return KnownKey(SETTING, SCOPES)
         stored = self._stored.get(digest)
@@ -84,8 +87,19 @@ class KeyRing:
         if stored.expires_at is not None and stored.expires_at <= now:
             return None
         assert stored.known.actor.key_id is not None
-        self._used[stored.known.actor.key_id] = now
+        if is_use:
+            self._used[stored.known.actor.key_id] = now
         return stored.known
+
+    def verify(self, digest: bytes, *, is_use: bool = True) -> KnownKey | None:
+        """Like ``find_digest``; raises UnavailableError when the answer depends on stored keys, and they cannot be
+        checked because the database has been unavailable for too long."""
+        known = self.find_digest(digest, is_use=is_use)
+        if self.is_stale and (known is None or known.actor.key_id is not None):
+            raise UnavailableError(
+                "The database does not answer, so only the key in OUTCOMES_API_KEY can be checked", retry_after=5
+            )
+        return known
 
     async def run(self) -> None:
 
@@ -143,11 +157,7 @@ class Authenticator:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         key = key.strip()
         is_given = scheme.lower() == "bearer" and 0 < len(key) <= MAX_KEY_CHARACTERS
-        known = self._keys.find(key) if is_given else None
-        if is_given and self._keys.is_stale and (known is None or known.actor.key_id is not None):
-            raise UnavailableError(
-                "The database does not answer, so only the key in OUTCOMES_API_KEY can be checked", retry_after=5
-            )
+        known = self._keys.verify(digest_key(key)) if is_given else None
         if known is None:
             raise AuthenticationError(self._describe_refusal(), headers={"www-authenticate": "Bearer"})
         if not allows(known.scopes, scope):

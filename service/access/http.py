@@ -21,7 +21,8 @@ class AuditLine(msgspec.Struct):
     audit_id: int
     recorded_at: Time
     actor: str
-    """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``command line``, or ``service`` (on its own)."""
+    """``key: NAME``, ``setting`` (the key of OUTCOMES_API_KEY), ``user: ID`` (who signed in by OpenID Connect),
+    ``command line``, or ``service`` (on its own)."""
     key_id: int | None
     request_id: str | None
     """``X-Request-Id`` of the request that caused it, if any."""

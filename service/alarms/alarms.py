@@ -107,11 +107,13 @@ KINDS = {
 
 
 class StuckRecipient(msgspec.Struct):
-    """A recipient that a batch is stuck on. ``conversation_id``: of the latest known call; null if none is known."""
+    """A recipient that a batch is stuck on. ``conversation_id``, ``trace_id``: the provider's ids of the latest known
+    call; null if none is known."""
 
     batch_id: int
     recipient: int
     conversation_id: str | None
+    trace_id: str | None
 
 
 class Alarm(msgspec.Struct):

@@ -7,18 +7,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from service.access.sessions import Session, Sessions
+from service.access.sessions import Session
 from service.console.api import Api
+from service.console.protection import Protection
 from service.console.rendering import Renderer, link
-from service.console.sign_in import SignIn, read_session_cookie, require_csrf
+from service.console.sign_in import HOME, SIGN_IN, SignIn
 from service.console.visit import Visit
 from service.errors import ApiError, NotFoundError, PermissionDeniedError, UnavailableError
-from service.telemetry.context import set_actor
 from service.web.operations import Operation
 from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
 from service.web.scopes import Scope, allows
-
-HOME = "/console"
 
 
 class Page(NamedTuple):
@@ -28,8 +26,8 @@ class Page(NamedTuple):
     path: str
     handler: Callable[[Visit], Awaitable[Response]]
     scope: Scope | None = "read"
-    is_streamed: bool = False
-    """Whether its body goes on to the API unread, such as a file; the token then comes in ``X-CSRF-Token``."""
+    is_polled: bool = False
+    """Whether a page asks for it on its own, which does not keep a session alive."""
 
 
 class Pages(Protocol):
@@ -44,16 +42,16 @@ class Console:
     def __init__(
         self,
         operations: Sequence[Operation],
-        sessions: Sessions,
         sign_in: SignIn,
+        protection: Protection,
         renderer: Renderer,
         groups: Sequence[Pages],
         *,
         default_zone: str,
     ) -> None:
         self._api = Api(operations)
-        self._sessions = sessions
         self._sign_in = sign_in
+        self._protection = protection
         self._renderer = renderer
         self._groups = groups
         self._zone = default_zone
@@ -72,15 +70,14 @@ class Console:
 
     def _to_route(self, page: Page) -> Route:
         async def handle(request: Request) -> Response:
-            session = await self._sessions.find(read_session_cookie(request))
+            session = await self._sign_in.find_session(request, is_active=not page.is_polled)
             if session is None:
                 return send_to_sign_in(request)
-            set_actor(session.actor)
             visit = Visit(request, session, self._api, self._renderer, self._zone)
             try:
                 _check_scope(session, page.scope)
                 if page.method != "GET":
-                    await require_csrf(request, session, {} if page.is_streamed else await visit.form())
+                    await self._protection.require_csrf(request, session)
                 return await page.handler(visit)
             except ApiError as error:
                 return answer_error(visit, error)
@@ -107,7 +104,7 @@ def send_to_sign_in(request: Request) -> Response:
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"hx-refresh": "true"})
     back = link(request.url.path, dict(request.query_params)) if request.method == "GET" else HOME
-    return RedirectResponse(link("/console/sign-in", {"next": back}), 303)
+    return RedirectResponse(link(SIGN_IN, {"next": back}), 303)
 
 
 def answer_error(visit: Visit, error: ApiError) -> Response:

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.console.api import encode_query
+from service.console.protection import REFERRER_POLICY
 from service.errors import NotFoundError
 from service.web.documentation import FOREVER
 
@@ -27,6 +28,7 @@ HEADERS = {
     ),
     "cross-origin-opener-policy": "same-origin",
     "x-frame-options": "DENY",
+    **REFERRER_POLICY,
     "vary": "Cookie, HX-Request",
 }
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml"}
@@ -44,7 +46,8 @@ class _File(NamedTuple):
 class Renderer:
     """Renders templates. Every value is escaped; a name that the page does not give is an error, not a blank."""
 
-    def __init__(self) -> None:
+    def __init__(self, default_zone: str) -> None:
+        self._defaults = {"session": None, "zone": ZoneInfo(default_zone), "allows": lambda scope: False}
         self._files = {
             str(path.relative_to(STATIC)): _read_file(path) for path in STATIC.rglob("*") if path.suffix in TYPES
         }
@@ -68,8 +71,9 @@ class Renderer:
         self._templates.globals |= {"asset": self._link, "link": link}
 
     def render(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
-        """The template as an HTML answer."""
-        text = self._templates.get_template(template).render(request=request, path=request.url.path, **context)
+        """The template as an HTML answer. Without a ``session`` in the context nobody is signed in."""
+        filled = self._defaults | {"request": request, "path": request.url.path} | context
+        text = self._templates.get_template(template).render(filled)
         return Response(text, status, headers=HEADERS, media_type="text/html")
 
     def answer_file(self, request: Request) -> Response:

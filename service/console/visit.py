@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from service.access.sessions import Session
 from service.console.api import Api, Query
+from service.console.protection import read_form
 from service.console.rendering import Renderer
-from service.errors import BodyTooLargeError
 from service.web.scopes import Scope, allows
 
-MAX_FORM_BYTES = 64 * 1024
 ZONE_COOKIE = "outcomes_zone"
 
 
@@ -26,7 +25,6 @@ class Visit:
         self.zone = read_zone(request, default_zone)
         self._api = api
         self._renderer = renderer
-        self._form: FormData | None = None
 
     @property
     def query(self) -> dict[str, str]:
@@ -46,13 +44,8 @@ class Visit:
         return allows(self.session.scopes, scope)
 
     async def form(self) -> FormData:
-        """The submitted form; it is read once. Raises BodyTooLargeError for more than people type."""
-        if self._form is None:
-            size = self.request.headers.get("content-length", "")
-            if not size.isdecimal() or int(size) > MAX_FORM_BYTES:
-                raise BodyTooLargeError(f"A form may have up to {MAX_FORM_BYTES:,} bytes")
-            self._form = await self.request.form()
-        return self._form
+        """The submitted form. Raises BodyTooLargeError for more than people type."""
+        return await read_form(self.request)
 
     async def read(self, call: str, query: Query | None = None, **ids: Any) -> Any:
         """The JSON that a GET of the API answers."""

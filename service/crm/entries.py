@@ -15,12 +15,18 @@ from service.spelling import find_near
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 SOURCES = ("webhook", "healed")
-WORDS = {"status": STATUSES, "state": STATES, "source": SOURCES, "is_final": ("true", "false")}
+WORDS = {
+    "status": STATUSES,
+    "state": STATES,
+    "source": SOURCES,
+    "is_final": ("true", "false"),
+    "goal_met": ("true", "false"),
+}
 NULL = "null"
 
 PLAIN_FIELDS = (
     "state", "status", "is_final", "attempts", "duration_seconds", "failure_reason", "source", "batch_id", "recipient",
-    "recipient_id", "phone", "conversation_id", "last_attempt_at", "next_retry_at", "version", "position",
+    "recipient_id", "phone", "conversation_id", "last_attempt_at", "next_retry_at", "version", "position", "goal_met",
 )  # fmt: skip
 OPEN_FIELDS = ("parameters", "results")  # each followed by .NAME
 
@@ -45,6 +51,7 @@ class Entry(msgspec.Struct):
     conversation_id: str | None = None
     source: str | None = None
     version: int | None = None
+    goal_met: bool | None = None
 
     @property
     def recipient_id(self) -> str | None:

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
+from service.access.oidc import read_oidc
 from service.doctor.findings import Finding, Thresholds, explain, ok, problem, show_bytes, unchecked, warning
 from service.errors import ConfigurationError
 from service.formant.regions import Regions
@@ -146,6 +147,21 @@ async def check_provider_settings(settings: Settings) -> list[Finding]:
         message = "OUTCOMES_RECONCILE_SECONDS=0: lost webhooks are only found on demand"
         findings.append(warning(message, "Set it to 30"))
     return findings or [ok("The provider is called with our key")]
+
+
+async def check_sign_in(settings: Settings) -> list[Finding]:
+    """How people sign in to the console, and whether what they send is encrypted."""
+    try:
+        configuration = read_oidc(settings)
+    except ConfigurationError as error:
+        return [explain(error)]
+    address = urlsplit(settings.public_url)
+    if address.scheme == "http" and address.hostname not in LOOPBACK:
+        message = "OUTCOMES_PUBLIC_URL is http: keys and sessions of people are sent unencrypted"
+        return [problem(message, "Put TLS in front (deploy/nginx.conf), and set it to https://…")]
+    if configuration is None:
+        return [ok("People sign in to the console with an API key")]
+    return [ok(f"People sign in to the console at {configuration.issuer}, or with an API key")]
 
 
 async def check_data_dir(settings: Settings, thresholds: Thresholds) -> list[Finding]:

@@ -82,6 +82,7 @@ class Examination:
         yield Check("configuration.call_kinds", partial(configuration.check_call_kinds, settings))
         yield Check("configuration.secret_files", partial(configuration.check_secret_files, self.environ))
         yield Check("configuration.provider", partial(configuration.check_provider_settings, settings))
+        yield Check("configuration.sign_in", partial(configuration.check_sign_in, settings))
         yield Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds))
         no_database = self._explain_absence()
         if self.database_url is None or no_database is not None:
@@ -194,7 +195,8 @@ def _known(name: str, *findings: Finding) -> Check:
 
 
 def _list_secrets(settings: Settings) -> list[str]:
-    secrets = [settings.api_key, settings.formant_api_key, settings.bi_password, *settings.webhook_secrets]
+    secrets = [settings.api_key, settings.formant_api_key, settings.bi_password, settings.oidc_client_secret]
+    secrets += settings.webhook_secrets
     with suppress(ValueError):
         address = urlsplit(settings.database_url)
         given = parse_qs(address.query)

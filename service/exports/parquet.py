@@ -6,16 +6,15 @@ making the column unreadable.
 """
 
 import asyncio
-import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from service.exports.formats import CSV, Column
+from service.exports.formats import CSV, Column, Outbox, QueryFormat
 
 SLICE_BYTES = 2**18  # of CSV, parsed at once: blocks the event loop for a millisecond or two
 GROUP_BYTES = 2**24  # of CSV in a row group
@@ -37,7 +36,7 @@ _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class ParquetEncoder:
     """Converts the server's CSV to Parquet."""
 
-    query_format: Literal["csv", "json"] = "csv"
+    query_format: QueryFormat = "csv"
     copy_options: dict[str, Any] = CSV
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -52,7 +51,7 @@ class ParquetEncoder:
             quoted_strings_can_be_null=False,
             check_utf8=False,
         )
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._writer = pq.ParquetWriter(self._outbox, self._schema, compression="zstd")
         self._slice: list[bytes] = []
         self._slice_bytes = 0
@@ -100,30 +99,6 @@ class ParquetEncoder:
         if group:
             table = pa.concat_tables(group)
             self._writer.write_table(table, row_group_size=table.num_rows)
-
-
-class _Outbox(io.RawIOBase):
-    """A file in memory, emptied by ``take``."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        self._size += len(self._parts[-1])
-        return len(self._parts[-1])
-
-    def tell(self) -> int:
-        return self._size
-
-    def take(self) -> bytes:
-        """The bytes written since the last call."""
-        taken, self._parts = b"".join(self._parts), []
-        return taken
 
 
 def _read_maps(column: pa.ChunkedArray) -> pa.Array:

@@ -12,8 +12,9 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.exports.export import Export, Exporter, ExportRequest
+from service.exports.export import Export, Exporter
 from service.exports.formats import MEDIA_TYPES
+from service.exports.selection import ExportRequest
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import note, span
 from service.web.responses import wait_for_disconnect

@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.callbacks.shown import ShownCallback
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.feed.consumers import Consumers
 from service.feed.feed import read_feed
@@ -63,6 +64,11 @@ class FeedEntry(msgspec.Struct):
     conversation_id: str | None
     source: str | None
     version: int
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
+    callbacks: Annotated[msgspec.Raw | None, msgspec.Meta(extra={"shape": list[ShownCallback] | None})]
+    """What the latest attempt asks for, by the setting of the agent, and whether it is done; null if nothing."""
 
 
 class FeedPage(msgspec.Struct):
@@ -185,4 +191,5 @@ def _show_entry(entry: asyncpg.Record) -> FeedEntry:
     del shown["has_more"]
     shown["parameters"] = raw(shown["parameters"])
     shown["results"] = raw(shown["results"])
+    shown["callbacks"] = raw(shown["callbacks"])
     return FeedEntry(**shown)

@@ -19,6 +19,7 @@ from service.outcomes.summary import (
     decode_counts,
     refuse_time_zone,
 )
+from service.outcomes.timeline import MAX_ENTRIES, Step
 from service.store.database import Connection, Database
 
 STEP_RECIPIENTS = 5000
@@ -51,7 +52,7 @@ class PastReader:
             )
         return row["batch_key"], row["recipient_count"]
 
-    async def read_counts(self, batch_id: int, time_zone: str, as_of: datetime) -> Counts:
+    async def read_counts(self, batch_id: int, time_zone: str, as_of: datetime, step: Step = "hour") -> Counts:
         """The counters that ``summary.read_counts`` would have returned then.
 
         Raises the errors of ``find``, and InvalidRequestError for an unknown time zone.
@@ -72,6 +73,8 @@ class PastReader:
                     time_zone=time_zone,
                     names=MAX_RESULT_NAMES,
                     values=MAX_RESULT_VALUES,
+                    step=step,
+                    hours=MAX_ENTRIES[step] + 1,
                 )
             counts = decode_counts(dict(row) | {"last_event_at": last_event_at, "campaign": "[]"})
             if last_event_at is None:  # before the first event nothing is counted yet

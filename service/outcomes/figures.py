@@ -149,12 +149,12 @@ def find_percentiles(counts: Sequence[TalkTimeCount]) -> dict[str, int | None]:
         for count in ordered:
             reached += count.recipients
             if total and reached >= needed:
-                found[f"p{percent}"] = _find_middle(count.from_seconds)
+                found[f"p{percent}"] = find_middle(count.from_seconds)
                 break
     return found
 
 
-def _find_middle(from_seconds: int) -> int:
+def find_middle(from_seconds: int) -> int:
     """The middle of the range that starts at ``from_seconds``."""
     if from_seconds < EXACT_BELOW_SECONDS or from_seconds >= OPEN_FROM_SECONDS:
         return from_seconds

@@ -1,15 +1,16 @@
-"""Goals: what counts as success for an agent, as a rule over the results of its calls.
+"""Goals: what counts as success for an agent or a campaign, as a rule over the results of its calls.
 
 The provider calls every completed call a success, also a wrong number. A goal counts the recipients whose latest
 attempt meets a rule (``sql/functions/10_meets_goal.sql``) such as ``{"intent": ["promise_to_pay", "already_paid"]}``.
-An agent has one goal at a time, and all its goals are kept.
+An agent has one goal at a time, and all its goals are kept. A campaign (a test batch and its main batch) may have its
+own, which takes precedence in its batches (the view ``batch_goals``).
 
 After a change the batches are counted again in small committed steps, which any replica can continue, the newest batch
 first. Until its turn has come, a batch shows no figure rather than one of the goal before.
 """
 
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -59,12 +60,19 @@ def _check_text(what: str, text: str) -> None:
         raise InvalidRequestError(f"{what} takes 1 to {MAX_CHARACTERS} printable characters")
 
 
-async def set_goal(database: Database, agent_id: int, rule: Rule | None) -> bool:
-    """Sets the goal of an agent, or removes it (None). Returns whether it was another one before."""
+class Subject(NamedTuple):
+    """Whose goal it is: an agent's or a campaign's; the other is None."""
+
+    agent_id: int | None = None
+    campaign_id: int | None = None
+
+
+async def set_goal(database: Database, subject: Subject, rule: Rule | None) -> bool:
+    """Sets the goal of an agent or campaign, or removes it (None). Returns whether it was another one before."""
     actor = current_actor()
     changed: bool = await database.queries.set_goal(
         database.pool,
-        agent_id=agent_id,
+        **subject._asdict(),
         rule=None if rule is None else msgspec.json.encode(rule).decode(),
         actor=actor.name,
         key_id=actor.key_id,
@@ -83,25 +91,23 @@ class GoalCounter:
         await every(INTERVAL_SECONDS, self.finish, "goal_counting_failed")
 
     async def finish(self) -> None:
-        """Counts all goals that have batches left to count."""
+        """Counts the batches that changes of goals have left to count."""
         goals = [row async for row in self._database.queries.list_uncounted_goals(self._database.pool)]
         for goal in goals:
-            await self._count(goal["goal_id"], goal["agent_id"])
+            await self._count(goal["goal_id"], Subject(goal["agent_id"], goal["campaign_id"]))
 
-    async def _count(self, goal_id: int, agent_id: int) -> None:
+    async def _count(self, goal_id: int, subject: Subject) -> None:
         queries, pool = self._database.queries, self._database.pool
         before, batches = 2**63 - 1, 0
         while page := [
             row["batch_key"]
             async for row in queries.list_uncounted_batches(
-                pool, goal_id=goal_id, agent_id=agent_id, before=before, limit=PAGE_BATCHES
+                pool, **subject._asdict(), before=before, limit=PAGE_BATCHES
             )
         ]:
             for batch_key in page:
-                while await queries.count_goal_step(
-                    pool, goal_id=goal_id, batch_key=batch_key, recipients=STEP_RECIPIENTS
-                ):
+                while await queries.count_goal_step(pool, batch_key=batch_key, recipients=STEP_RECIPIENTS):
                     pass
             before, batches = page[-1], batches + len(page)
         await queries.finish_goal(pool, goal_id=goal_id)
-        logger.info("goal_counted", agent_id=agent_id, count=batches)
+        logger.info("goal_counted", **subject._asdict(), count=batches)

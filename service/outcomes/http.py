@@ -11,6 +11,7 @@ from service.outcomes.as_of import PastReader
 from service.outcomes.shapes import VERDICTS, Outcomes
 from service.outcomes.slices import Slicer
 from service.outcomes.summary import read_counts, read_figures, summarise, to_provider_metrics
+from service.outcomes.timeline import STEPS, Step
 from service.store.database import Database
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Header, Id, Number
@@ -25,6 +26,7 @@ from service.web.responses import (
     make_etag,
 )
 from service.web.times import Moment, TimeZone
+from service.wording import describe_verdict
 
 MAX_OFFSET = 2**31 - 1
 MAX_AGENT_ID = 2**63 - 1
@@ -42,14 +44,16 @@ BY = Free(
     "by", "Slice the outcomes by a call parameter, such as `city`, or by a result, such as `results.intent`",
     "the name of a call parameter or a result of the batch",
 )  # fmt: skip
+STEP = Choice("step", "The unit of `timeline`: hours or days of `time_zone`", STEPS, default=STEPS[0])
 IF_NONE_MATCH = Header("If-None-Match", "The `ETag` of the answer that the client already has")
 ETAG = ("ETag", "Identifies this answer: see `If-None-Match`")
 UNCHANGED = Answer(None, "The client's copy is still current", 304, headers=(ETAG,))
 VERDICT = Choice("verdict", "Only batches with this verdict", VERDICTS, default=None)
 
 
-class Batch(msgspec.Struct):
-    """A batch in the provider's shape. A batch of a campaign also has the campaign fields."""
+class Batch(msgspec.Struct, kw_only=True):
+    """A batch in the provider's shape. A batch of a campaign also has the campaign fields;
+    the provider has no field after ``created_at``."""
 
     id: int
     name: str
@@ -61,6 +65,9 @@ class Batch(msgspec.Struct):
     campaign_id: int | msgspec.UnsetType = msgspec.UNSET
     campaign_role: str | msgspec.UnsetType = msgspec.UNSET
     """``test`` or ``main``."""
+    verdict: str
+    verdict_text: str
+    """The verdict of the last comparison and its reasons in a sentence; ``…/outcomes`` has what changed since."""
 
 
 class BatchList(msgspec.Struct):
@@ -79,7 +86,7 @@ class Batches:
         self._past = PastReader(database)
         self._slicer = slicer
         self._time_zone = TimeZone(
-            "time_zone", "Time zone of the hours in `by_hour`: an IANA name", default=default_time_zone
+            "time_zone", "Time zone of hours, weekdays and days: an IANA name", default=default_time_zone
         )
 
     def operations(self) -> list[Operation]:
@@ -96,7 +103,7 @@ class Batches:
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/outcomes", self.get_outcomes, "read", "Outcomes",
-                parameters=(BATCH_ID, self._time_zone, BY, AS_OF, IF_NONE_MATCH),
+                parameters=(BATCH_ID, self._time_zone, BY, STEP, AS_OF, IF_NONE_MATCH),
                 answers=(Answer(One[Outcomes], headers=(ETAG,)), UNCHANGED),
             ),
         ]  # fmt: skip
@@ -139,31 +146,32 @@ class Batches:
         A 304 takes only a few look-ups by key. An answer and its ETag describe the same instant.
         """
         batch_id, time_zone, by = BATCH_ID.read(request), self._time_zone.read(request), BY.read(request)
-        as_of = AS_OF.read(request)
+        as_of, step = AS_OF.read(request), STEP.read(request)
         if as_of is not None:
             if by is not None:
                 raise InvalidRequestError("by: cannot be combined with as_of; earlier figures are not sliced")
-            return JsonResponse({"data": summarise(await self._past.read_counts(batch_id, time_zone, as_of))})
+            counts = await self._past.read_counts(batch_id, time_zone, as_of, step)
+            return JsonResponse({"data": summarise(counts, step)})
         if asks_whether_changed(request):
             version = await self._database.queries.get_batch_version(self._database.pool, batch_id=batch_id)
-            etag = make_etag(version or "", time_zone, by or "")
+            etag = make_etag(version or "", time_zone, by or "", step)
             if version is not None and has_current(request, etag):
                 return answer_unchanged(etag)
-        return await self._answer_outcomes(batch_id, time_zone, by)
+        return await self._answer_outcomes(batch_id, time_zone, by, step)
 
-    async def _answer_outcomes(self, batch_id: int, time_zone: str, by: str | None) -> Response:
+    async def _answer_outcomes(self, batch_id: int, time_zone: str, by: str | None, step: Step) -> Response:
         if by is None:
-            counts, slices = await read_counts(self._database, batch_id, time_zone), None
+            counts, slices = await read_counts(self._database, batch_id, time_zone, step=step), None
         else:
             await self._slicer.check_name(batch_id, by)
             async with self._database.snapshot() as connection:
-                counts = await read_counts(self._database, batch_id, time_zone, connection)
+                counts = await read_counts(self._database, batch_id, time_zone, connection, step=step)
                 slices = await self._slicer.slice(connection, batch_id, by) if counts else None
         if counts is None:
             raise NotFoundError(f"There is no batch {batch_id}")
-        etag = make_etag(counts.version, time_zone, by or "")
+        etag = make_etag(counts.version, time_zone, by or "", step)
         sliced = {} if slices is None else {"slices": slices}
-        return JsonResponse(One(summarise(counts) | sliced), headers=caching_headers(etag))
+        return JsonResponse(One(summarise(counts, step) | sliced), headers=caching_headers(etag))
 
 
 def show_batch(row: asyncpg.Record) -> Batch:
@@ -171,4 +179,5 @@ def show_batch(row: asyncpg.Record) -> Batch:
     shown = dict(row)
     if shown["campaign_id"] is None:
         del shown["campaign_id"], shown["campaign_role"]
+    shown["verdict_text"] = shown["verdict_text"] or describe_verdict(shown["verdict"], [])
     return Batch(**shown)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -12,37 +12,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import wording
+from service.callbacks.shown import ShownCallback
 from service.errors import InvalidRequestError, NotFoundError
-from service.formant.events import STATUSES
 from service.outcomes.as_of import PastReader
+from service.outcomes.filters import NO_FILTERS, RECIPIENT_FILTERS, STATES, FilterReader, Filters
 from service.outcomes.http import AS_OF, BATCH_ID
+from service.outcomes.summary import refuse_time_zone
 from service.store.database import Database
 from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Free, Id, Number
+from service.web.parameters import Id, Number
 from service.web.responses import JsonResponse, One, Page, Time, raw
-from service.web.times import Moment, TimeZone
+from service.web.times import TimeZone
 
-STATES = ("in_progress", "pending_retry", *STATUSES, "withdrawn", "erased")
 MAX_RECIPIENT = 2**31 - 1
-ATTEMPTS_LIMIT = 2**31 - 1
 FILTER_SCAN_RECIPIENTS = 10_000
-SOURCES = ("webhook", "healed")
 
 RECIPIENT = Id("recipient", "recipient", "Its number in the batch, from 1")
 LIMIT = Number("limit", "Maximum number of recipients", default=100, minimum=1, maximum=1000)
 AFTER = Number(
     "after", "`next` of the previous page, a recipient's number", default=0, minimum=0, maximum=MAX_RECIPIENT
 )
-STATE = Choice("state", "Only recipients in this state", STATES, default=None)
-SOURCE = Choice("source", "Only recipients whose outcome comes from this source", SOURCES, default=None)
-MIN_ATTEMPTS = Number("min_attempts", "Minimum number of attempts", default=0, minimum=0, maximum=ATTEMPTS_LIMIT)
-MAX_ATTEMPTS = Number(
-    "max_attempts", "Maximum number of attempts", default=ATTEMPTS_LIMIT, minimum=0, maximum=ATTEMPTS_LIMIT
-)
-CHANGED_SINCE = Moment(
-    "changed_since", "Only recipients whose outcome changed since then: a day of `time_zone`, or a time", day="begins"
-)
-RESULT = Free("result", "Only recipients with this result", "NAME:VALUE, such as intent:promise_to_pay")
 
 
 class Recipient(msgspec.Struct):
@@ -81,6 +70,11 @@ class Recipient(msgspec.Struct):
     """The number that the latest attempt was made from; null if the event that decided it does not name it."""
     trace_id: str | None
     """The provider's id of the latest attempt, for its support."""
+    goal_met: bool | None
+    """The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and
+    while the results of a completed call are not known."""
+    callbacks: Annotated[msgspec.Raw | None, Meta(extra={"shape": list[ShownCallback] | None})]
+    """What the latest attempt asks for, by the setting of the agent; null if nothing, and as of an earlier time."""
 
 
 class Fact(msgspec.Struct):
@@ -117,35 +111,20 @@ class RecipientHistory(Recipient):
     history: list[Fact]
 
 
-class Filters(NamedTuple):
-    """Filters of recipients: ``state`` and ``source`` are those of the outcome, the result is that of its attempt."""
-
-    state: str | None = None
-    source: str | None = None
-    min_attempts: int = 0
-    max_attempts: int = ATTEMPTS_LIMIT
-    changed_since: datetime | None = None
-    result_name: str | None = None
-    result_value: str | None = None
-
-
-NO_FILTERS = Filters()
-
-
 class Recipients:
     """Handlers of ``/v1/batch-calls/{id}/recipients``."""
 
-    def __init__(self, database: Database, *, default_time_zone: str) -> None:
+    def __init__(self, database: Database, filters: FilterReader, *, default_time_zone: str) -> None:
         self._database = database
         self._past = PastReader(database)
+        self._filters = filters
         self._time_zone = TimeZone("time_zone", "Time zone of days: an IANA name", default=default_time_zone)
 
     def operations(self) -> list[Operation]:
         return [
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients", self.list, "read", "Outcomes",
-                parameters=(BATCH_ID, STATE, SOURCE, MIN_ATTEMPTS, MAX_ATTEMPTS, CHANGED_SINCE, self._time_zone,
-                            RESULT, LIMIT, AFTER, AS_OF),
+                parameters=(BATCH_ID, *RECIPIENT_FILTERS, self._time_zone, LIMIT, AFTER, AS_OF),
                 answers=(Answer(Page[Recipient]),),
             ),
             Operation(
@@ -158,13 +137,16 @@ class Recipients:
         """The recipients of a batch, by number. With a filter, a page scans a limited number of recipients and may be
         short or empty: continue with ``next``."""
         batch_id, limit, after = BATCH_ID.read(request), LIMIT.read(request), AFTER.read(request)
-        filters = read_filters(request, ZoneInfo(self._time_zone.read(request)))
+        filters = await self._filters.read(request, ZoneInfo(self._time_zone.read(request)), batch_id=batch_id)
         as_of = AS_OF.read(request)
         if as_of is not None and filters.changed_since is not None:
             raise InvalidRequestError("changed_since: cannot be combined with as_of")
         count = await self._count(batch_id, as_of)
+        if filters.phone is not None:
+            after = await self._skip_to_phone(batch_id, after, filters.phone, count)
         until = min(count, after + (limit if filters == NO_FILTERS else FILTER_SCAN_RECIPIENTS))
-        rows = await self._read(batch_id, after, until, filters, as_of)
+        with refuse_time_zone(filters.time_zone or ""):
+            rows = await self._read(batch_id, after, until, filters, as_of)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -198,36 +180,24 @@ class Recipients:
             raise NotFoundError(f"There is no batch {batch_id}")
         return count
 
+    async def _skip_to_phone(self, batch_id: int, after: int, phone: str, count: int) -> int:
+        """The number before the next recipient with that phone, by its index; ``count`` if there is none."""
+        first = await self._database.queries.find_recipient_by_phone(
+            self._database.pool, batch_id=batch_id, after=after, phone=phone
+        )
+        return count if first is None else int(first) - 1
+
     async def _read(
         self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None
     ) -> Sequence[asyncpg.Record]:
         queries, pool = self._database.queries, self._database.pool
-        asked: dict[str, Any] = {"batch_id": batch_id, "after": after, "until": until, **filters._asdict()}
+        asked: dict[str, Any] = {
+            "batch_id": batch_id, "after": after, "until": until, "filters": filters.to_json()
+        }  # fmt: skip
         if as_of is None:
             return [row async for row in queries.list_recipients(pool, **asked)]
-        del asked["changed_since"]
         return [row async for row in queries.list_recipients_as_of(pool, **asked, as_of=as_of)]
 
 
-def read_filters(request: Request, zone: ZoneInfo) -> Filters:
-    """The filters in the query, with days of ``zone``. Raises InvalidRequestError, which names the parameter."""
-    least, most = MIN_ATTEMPTS.read(request), MAX_ATTEMPTS.read(request)
-    if least > most:
-        raise InvalidRequestError("min_attempts, max_attempts: the minimum is above the maximum")
-    result = RESULT.read(request)
-    name, colon, value = (result or "").partition(":")
-    if result is not None and not (name and colon and "\0" not in result):
-        raise InvalidRequestError(f"result: takes {RESULT.takes}")
-    return Filters(
-        state=STATE.read(request),
-        source=SOURCE.read(request),
-        min_attempts=least,
-        max_attempts=most,
-        changed_since=CHANGED_SINCE.read_in(request, zone),
-        result_name=name or None,
-        result_value=value if result is not None else None,
-    )
-
-
 def _show_recipient(row: asyncpg.Record) -> dict[str, Any]:
-    return dict(row) | {"parameters": raw(row["parameters"]), "results": raw(row["results"])}
+    return dict(row) | {name: raw(row[name]) for name in ("parameters", "results", "callbacks")}

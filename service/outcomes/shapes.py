@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from service.formant.events import STATUSES
+from service.outcomes.timeline import STEPS
 from service.web.responses import Time
 from service.wording import describe_reason
 
@@ -283,6 +284,29 @@ class WeekdayHours(TypedDict):
     connects: list[int]
 
 
+class TimelineEntry(TypedDict):
+    """One hour or day of real time, in the requested time zone."""
+
+    start: Time
+    attempts: int
+    """Calls that began in it."""
+    connects: int
+    """Completed ones."""
+    expected: int
+    """Recipients whose retry is due in it and has not happened yet; in the past these are overdue."""
+
+
+class Timeline(TypedDict):
+    """Calls over time. Hours and days without a call and without a retry due are left out."""
+
+    step: Annotated[str, Meta(extra_json_schema={"enum": [*STEPS]})]
+    values: list[TimelineEntry]
+    """At most the latest 336 hours or 366 days, in the order of time."""
+    has_earlier: bool
+    without_time: int
+    """Attempts for which the provider gave no time."""
+
+
 class Sources(TypedDict):
     """Recipients by where their outcome comes from."""
 
@@ -407,6 +431,7 @@ class Outcomes(TypedDict):
     by_hour: list[HourCounts]
     by_weekday: list[WeekdayCounts]
     by_weekday_hour: list[WeekdayHours]
+    timeline: Timeline
     callers: Callers
     failure_reasons: FailureReasons
     sources: Sources

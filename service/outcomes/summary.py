@@ -30,6 +30,7 @@ from service.outcomes.figures import (
 )
 from service.outcomes.healing import describe_healing, update_reasons
 from service.outcomes.shapes import Reason
+from service.outcomes.timeline import MAX_ENTRIES, Step, TimelineCount, describe_timeline
 from service.store.database import Connection, Database
 from service.wording import describe_verdict
 
@@ -116,6 +117,7 @@ class Counts(msgspec.Struct):
     is_calls_counted: bool = True
     """False while the service still counts the calls of a batch from before it counted them."""
     goal: GoalCount | None = None
+    timeline: list[TimelineCount] = []
     version: str = ""
     """Changes whenever anything but ``as_of`` does, see ``batch_version()``."""
 
@@ -136,14 +138,15 @@ _SHAPES: dict[str, Any] = {
     "retries": RetryCounts,
     "calls": list[_CallCount],
     "goal": GoalCount | None,
+    "timeline": list[TimelineCount],
 }
 
 
 async def read_counts(
-    database: Database, batch_id: int, time_zone: str, connection: Connection | None = None
+    database: Database, batch_id: int, time_zone: str, connection: Connection | None = None, *, step: Step = "hour"
 ) -> Counts | None:
-    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours; ``connection`` is the
-    snapshot to read in, if any.
+    """The batch's counters, or None when there is no such batch. ``time_zone`` defines the hours, ``step`` the unit of
+    the timeline; ``connection`` is the snapshot to read in, if any.
 
     Raises InvalidRequestError when the database does not know the time zone.
     """
@@ -154,6 +157,8 @@ async def read_counts(
             time_zone=time_zone,
             names=MAX_RESULT_NAMES,
             values=MAX_RESULT_VALUES,
+            step=step,
+            hours=MAX_ENTRIES[step] + 1,
         )
     return None if row is None else decode_counts(dict(row))
 
@@ -191,14 +196,13 @@ def decode_counts(fields: dict[str, Any]) -> Counts:
     return msgspec.structs.replace(counts, total_recipients=max(counts.total_recipients, known), campaign=campaign)
 
 
-def summarise(counts: Counts) -> dict[str, Any]:
-    """The data of ``…/outcomes``, in the shape of ``shapes.Outcomes``."""
+def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
+    """The data of ``…/outcomes``, in the shape of ``shapes.Outcomes``. ``step`` is that of the counts' timeline."""
     total, processed = counts.total_recipients, counts.count_state(*STATUSES)
     pending_retry = counts.count_state("pending_retry")
     attempts = sum(count.attempts for count in counts.attempts)
     connects = _sum_attempts(counts, "completed")
     attempted = sum(count.recipients for count in counts.outcomes)
-    reconciliation = _describe_reconciliation(counts)
     return {
         "batch": {
             "id": counts.id,
@@ -208,7 +212,7 @@ def summarise(counts: Counts) -> dict[str, Any]:
             "created_at": counts.created_at,
         },
         "verdict": counts.verdict,
-        "verdict_text": describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else []),
+        "verdict_text": explain_verdict(counts),
         "as_of": counts.as_of,
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
@@ -242,10 +246,15 @@ def summarise(counts: Counts) -> dict[str, Any]:
         "by_hour": _group_by_hour(counts),
         "by_weekday": group_by_weekday(counts.attempts),
         "by_weekday_hour": group_by_weekday_and_hour(counts.attempts),
+        "timeline": describe_timeline(
+            counts.timeline,
+            step,
+            without_time=sum(count.attempts for count in counts.attempts if count.hour is None),
+        ),
         "callers": _group_callers(counts, attempts),
         "failure_reasons": _group_failures(counts),
         "sources": _group_by_source(counts),
-        "reconciliation": reconciliation,
+        "reconciliation": _describe_reconciliation(counts),
         "campaign": summarise_campaign(counts.campaign_id, counts.campaign) if counts.campaign_id else None,
     }
 
@@ -302,6 +311,12 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
     last["reasons"] = update_reasons(msgspec.convert(last["reasons"], list[Reason]), describe_healing(counts.healing))
     return {"verdict_since": counts.verdict_since} | last
+
+
+def explain_verdict(counts: Counts) -> str:
+    """The verdict and its reasons in a sentence."""
+    reconciliation = _describe_reconciliation(counts)
+    return describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else [])
 
 
 def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
 """Erasure of one person by phone, in small committed steps. Any replica can continue it, even after ``kill -9``.
 
-``sql/functions/35_erase_recipients.sql`` says what is erased and what stays counted; ``50_erase.sql`` and
-``50_erase_named.sql`` say how. Recipients are found by index. All stored bodies are read one by one, because the body
-of another person's call may name this person too; the ingest lock is not held meanwhile.
+``sql/functions/35_erase_recipients.sql`` says what is erased and what stays counted, ``36_erase_callers.sql`` the same
+where the person made the call; ``50_erase.sql`` and ``50_erase_named.sql`` say how. Recipients are found by index. All
+stored bodies are read one by one, because the body of another person's call may name this person too, and with them the
+numbers that calls were made from; the ingest lock is not held meanwhile.
 A held file that contains the person is rewritten without their rows, so a promotion does not dial them.
 """
 
@@ -81,7 +82,7 @@ class Eraser:
                 pool, step=work["step"], after=work["cursor"], rows=SEARCH_ROWS, bytes=SEARCH_BYTES
             )
         ]
-        named = await asyncio.to_thread(_find_named, page, phone)
+        named, callers = await asyncio.to_thread(_find_named, page, phone)
         await queries.erase_named(
             pool,
             erasure_id=erasure_id,
@@ -89,7 +90,8 @@ class Eraser:
             after=work["cursor"],
             last=page[-1]["id"] if page else None,
             named=named,
-            read=len(page),
+            read=sum(row["body"] is not None for row in page),
+            callers=callers,
         )
 
     async def read(self, erasure_id: int) -> dict[str, Any]:
@@ -148,8 +150,16 @@ class Eraser:
             after, row_no = page[-1]["batch_key"], page[-1]["row_no"]
 
 
-def _find_named(page: list[Any], phone: str) -> list[int]:
-    return [row["id"] for row in page if row["phone"] == phone or names_phone(row["body"] or b"", phone)]
+def _find_named(page: list[Any], phone: str) -> tuple[list[int], list[int]]:
+    """The events of a page that name the person, and those of them whose call was made from the phone."""
+    callers = [row["id"] for row in page if names_phone((row["from_phone"] or "").encode(), phone)]
+    made = set(callers)
+    named = [
+        row["id"]
+        for row in page
+        if row["id"] in made or row["phone"] == phone or names_phone(row["body"] or b"", phone)
+    ]
+    return named, callers
 
 
 def _find_rejected(page: list[Any], phone: str) -> list[tuple[int, int]]:

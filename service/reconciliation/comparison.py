@@ -94,6 +94,7 @@ class Comparer:
             else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
             stuck_seconds=self._stuck.total_seconds(),
             expected_retries=expected_retries,
+            last_webhook_at=stored["last_webhook_at"],
         )
         return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
 

@@ -76,11 +76,13 @@ def assess(
     earlier: ProviderMetrics | None = None,
     stuck_seconds: float = 0.0,
     expected_retries: int = 0,
+    last_webhook_at: datetime | None = None,
 ) -> Assessment:
     """Compares the sides. ``earlier`` holds the provider's figures from a grace period ago, where known.
 
     ``stuck_seconds`` is how long an open batch may stand still (0: without end); ``expected_retries`` is the number of
-    recipients here whose retry is not overdue by that long.
+    recipients here whose retry is not overdue by that long; ``last_webhook_at`` is when the batch's last webhook came.
+    What was healed since is no sign that webhooks come.
     """
     if theirs is None:
         return Assessment("unverified", [Reason("never_compared")], [], [], {}, None)
@@ -107,7 +109,7 @@ def assess(
     reasons = [*unfinished, *stuck, *[_to_reason(difference, settles_at) for difference in unsettled]]
     reasons += [*inconsistent, *excess]
     reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
-    if lagging and (ours.changed_at is None or now - ours.changed_at >= timedelta(seconds=grace_seconds)):
+    if lagging and (last_webhook_at is None or now - last_webhook_at >= timedelta(seconds=grace_seconds)):
         reasons.append(Reason("webhooks_silent"))
     if unfinished:
         verdict = "open"

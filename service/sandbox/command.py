@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 import click
 
+from service.sandbox.languages import Language
 from service.sandbox.options import ConversationIds, ConversationsShown, SandboxOptions, UnansweredBlocks
 
 _DEFAULTS = SandboxOptions()
@@ -95,6 +96,10 @@ _GROUPS = {
         _flag("--other-share", "Share of recipients with whom there is a single or inbound call, too.", type=_SHARE),
         _flag("--caller-numbers", "Numbers that each agent calls from.", type=click.IntRange(1, 100)),
         _flag("--weak-caller", "The last of them connects far less often than the others.", is_flag=True),
+        _flag(
+            "--language", "A language of the results of calls; may be repeated.", "languages", type=_choice(Language),
+            multiple=True,
+        ),
         _flag("--max-attempts", "Maximum number of calls per recipient.", type=_COUNT),
         _flag(
             "--retry-seconds",

@@ -50,7 +50,7 @@ class Conversations:
         dialogue = write_dialogue(parameters, results) if results else []
         details = {
             "failure_reason": self.dialler.recall(attempt).failure_reason if attempt.status else None,
-            "results": {} if self.faults.no_results else results,
+            "results": {} if self.faults.no_results else self.writer.show_results(attempt),
             "trace_id": self.writer.name_trace(attempt),
             # The documentation names no roles; these are the webhook's.
             "transcript": [{"role": role, "message": message} for role, message in dialogue],

@@ -12,9 +12,11 @@ from service.sandbox.calls import (
     draw_results,
     join_dialogue,
     name_caller,
+    seeded_random,
     write_dialogue,
 )
 from service.sandbox.clock import format_optional
+from service.sandbox.languages import translate
 from service.sandbox.options import SandboxOptions, WebhookTarget
 from service.sandbox.records import Attempt, Batch
 
@@ -31,8 +33,14 @@ class EventWriter:
     def name_event(self, attempt: Attempt) -> str:
         return "evt_" + derive_uuid(self.seed, "event", attempt.batch.ordinal, attempt.row, attempt.number)
 
+    def show_results(self, attempt: Attempt) -> dict[str, Any]:
+        """The results of an attempt as the provider shows them: in the recipient's language."""
+        results, languages = self.draw_results(attempt), self.options.languages
+        chance = seeded_random(self.seed, "language", attempt.batch.ordinal, attempt.row)
+        return translate(results, languages[0] if len(languages) == 1 else chance.choice(languages))
+
     def draw_results(self, attempt: Attempt) -> dict[str, Any]:
-        """The results of an attempt; empty unless it is completed."""
+        """The results of an attempt, in English; empty unless it is completed."""
         if attempt.status != "completed" or attempt.started_at is None:
             return {}
         place = (attempt.batch.ordinal, attempt.row, attempt.number)
@@ -55,7 +63,7 @@ class EventWriter:
         results = self.draw_results(attempt)
         data: dict[str, Any] = {
             "call": self._describe_call(attempt, call, target, phone, parameters),
-            **self._describe_outcome(attempt, results),
+            **self._describe_outcome(attempt, self.show_results(attempt)),
         }
         if target.transcript:
             # Not documented: the transcript of an unanswered call.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from service.sandbox.languages import LANGUAGES, Language
+
 MAX_TARGETS = 5
 """The provider allows at most five webhook targets for an agent."""
 
@@ -70,6 +72,8 @@ class SandboxOptions:
     """The wait after an unanswered call; the other outcomes wait a fixed multiple of it."""
     other_share: float = 0.0
     """Share of a batch's recipients with whom the agent also has a single or an inbound call within an hour."""
+    languages: tuple[Language, ...] = ("en",)
+    """Of the results of calls; each recipient speaks one of them, by chance."""
     script: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Fixed outcomes of some phones, by attempt; the last one applies to all further attempts."""
 
@@ -96,6 +100,7 @@ class SandboxOptions:
             (0 <= self.completed_share <= 1, "the completed share must be between 0 and 1"),
             (0 <= self.other_share <= 1, "the share of other calls must be between 0 and 1"),
             (1 <= self.caller_numbers <= 100, "an agent calls from 1 to 100 numbers"),
+            (bool(self.languages) and set(self.languages) <= set(LANGUAGES), f"languages are {', '.join(LANGUAGES)}"),
             (self.max_attempts >= 1, "at least one attempt is needed"),
             (self.retry_seconds >= 0, "the retry wait must not be negative"),
             (set().union(*self.script.values()) <= set(STATUSES), f"a script has {', '.join(STATUSES)}"),

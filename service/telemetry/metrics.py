@@ -210,6 +210,11 @@ class Metrics:
             "status 0: the service ended before it answered.",
             ["method", "route", "status"],
         )
+        self.sign_ins = counter(
+            "outcomes_sign_ins",
+            "Sign-ins to the console by method (key, oidc) and outcome: opened, refused, slowed (too many tries).",
+            ["method", "outcome"],
+        )
         self.http_request_seconds = histogram(
             "outcomes_http_request_seconds",
             "Seconds from such a request's headers to the end of its answer, by route. Waiting for the feed (wait=) "

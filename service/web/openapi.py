@@ -110,6 +110,7 @@ def _describe_parameter(parameter: Parameter[Any, Any]) -> dict[str, Any]:
         "required": parameter.is_required,
         "description": parameter.description,
         "schema": parameter.schema,
+        **({} if parameter.is_exploded is None else {"style": "form", "explode": parameter.is_exploded}),
     }
 
 

@@ -7,6 +7,7 @@ that the operation does not declare. ``service.web.openapi`` documents the same 
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from starlette.requests import Request
@@ -85,7 +86,7 @@ class Guard(Protocol):
 def to_handler(operation: Operation, guard: Guard) -> Handler:
     """The handler of an operation behind its checks: first the key, then the names of the parameters."""
     scope = operation.scope
-    known = sorted(parameter.name for parameter in operation.list_query())
+    known = {parameter.name: parameter for parameter in sorted(operation.list_query(), key=attrgetter("name"))}
 
     @wraps(operation.handler)
     async def handle(request: Request) -> Response:
@@ -104,12 +105,12 @@ def to_route(operation: Operation, guard: Guard) -> Route:
     return Route(operation.path, to_handler(operation, guard), methods=[operation.method])
 
 
-def _refuse_unknown(request: Request, known: list[str]) -> None:
+def _refuse_unknown(request: Request, known: dict[str, Parameter[Any, Any]]) -> None:
     """A filter with a typo in its name would otherwise be ignored, and the numbers of everything would look right."""
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             near = find_near(name, known)
             meant = f"did you mean {near}?" if near else f"it takes {', '.join(known) or 'none'}"
             raise InvalidRequestError(f"{name[:SHOWN_CHARACTERS]}: is not a parameter of this call; {meant}")
-        if count > 1:
+        if count > 1 and not known[name].is_repeatable:
             raise InvalidRequestError(f"{name}: was given {count} times; once is enough")

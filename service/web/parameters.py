@@ -44,6 +44,10 @@ class Parameter(Generic[Value, Default]):
     is_required = False
     """Path parameters are always required; ``Form`` says which of its fields are."""
 
+    is_repeatable: ClassVar[bool] = False
+    """Whether it may be given several times."""
+    is_exploded: ClassVar[bool | None] = None
+    """Of a list: whether each value is a parameter of its own, or all stand in one, separated by commas."""
     words: tuple[str, ...] = ()
     """Words by which an unknown field of a form may mean this one: see ``Fields``."""
 
@@ -51,7 +55,7 @@ class Parameter(Generic[Value, Default]):
         self.name = name
         self.description = description
         self.takes = takes
-        self.schema = schema if default is None else schema | {"default": default}
+        self.schema = schema if default is None or default == () else schema | {"default": default}
         self.default = default
 
     def with_hints(self, *, example: Any = None, words: tuple[str, ...] = ()) -> Self:
@@ -137,6 +141,45 @@ class Choice(Parameter[Word, Default]):
 
     def _parse(self, text: str) -> Word:
         return self._choices[self._choices.index(text)]
+
+
+class Choices(Parameter[tuple[Word, ...], tuple[Word, ...]]):
+    """Some of some words, separated by commas; none when it is absent."""
+
+    is_exploded = False
+
+    def __init__(self, name: str, description: str, choices: tuple[Word, ...]) -> None:
+        schema = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": list(choices)}}
+        super().__init__(name, description, f"some of {', '.join(choices)}, separated by commas", schema, ())
+        self._choices = choices
+
+    def _parse(self, text: str) -> tuple[Word, ...]:
+        return tuple(dict.fromkeys(self._choices[self._choices.index(word)] for word in text.split(",")))
+
+
+class Repeated(Parameter[tuple[str, ...], tuple[str, ...]]):
+    """Texts that their reader parses and checks, each given as a parameter of its own; none when it is absent."""
+
+    is_repeatable = True
+    is_exploded = True
+    maximum: ClassVar[int] = 20
+
+    def __init__(self, name: str, description: str, takes: str) -> None:
+        schema = {"type": "array", "minItems": 1, "maxItems": self.maximum, "items": {"type": "string"}}
+        super().__init__(name, description, takes, schema, ())
+
+    def read(self, request: Request) -> tuple[str, ...]:
+        """All its values; raises InvalidRequestError for an empty one, a NUL, and too many."""
+        texts = tuple(request.query_params.getlist(self.name))
+        if len(texts) > self.maximum:
+            raise InvalidRequestError(f"{self.name}: was given {len(texts)} times; {self.maximum} are the most")
+        if not all(texts) or any("\0" in text for text in texts):
+            raise self.refuse()
+        return texts
+
+    def refuse(self) -> InvalidRequestError:
+        """The error for a wrong value."""
+        return InvalidRequestError(f"{self.name}: takes {self.takes}")
 
 
 class Text(Parameter[str, Default]):

@@ -1,14 +1,14 @@
 """Scopes: what a key is for.
 
-``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``admin`` erases, replays
-and reads the audit log. ``admin`` includes the other three, which are independent of each other: a dashboard's key
-cannot upload, and an uploader's key cannot read recipients.
+``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``people`` looks people up
+across batches and reads raw bodies, ``admin`` erases, replays and reads the audit log. ``admin`` includes the others,
+which are independent of each other: a dashboard's key cannot upload, and an uploader's key cannot read recipients.
 """
 
 from collections.abc import Collection
 from typing import Literal, TypeAlias, get_args
 
-Scope: TypeAlias = Literal["read", "upload", "feed", "admin"]
+Scope: TypeAlias = Literal["read", "upload", "feed", "people", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 

@@ -76,12 +76,14 @@ class Moment(Parameter[datetime, None]):
 class Period:
     """``from``, ``to`` and ``time_zone``. ``what`` completes "Only WHAT before this time"."""
 
-    def __init__(self, what: str, *, default_time_zone: str) -> None:
+    def __init__(
+        self, what: str, *, default_time_zone: str, zone_text: str = "Time zone of days: an IANA name"
+    ) -> None:
         self._start = Moment(
             "from", f"Only {what} on or after this day of `time_zone`, or since this time", day="begins"
         )
         self._end = Moment("to", f"Only {what} on or before this day of `time_zone`, or before this time", day="ends")
-        self._time_zone = TimeZone("time_zone", "Time zone of days: an IANA name", default=default_time_zone)
+        self._time_zone = TimeZone("time_zone", zone_text, default=default_time_zone)
         self.parameters = (self._start, self._end, self._time_zone)
 
     def read(self, request: Request) -> tuple[datetime | None, datetime | None, ZoneInfo]:

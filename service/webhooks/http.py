@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service import wording
+from service.access.audit import record_audit
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.web.operations import Answer, Operation
@@ -17,6 +18,7 @@ from service.webhooks.quarantine import Replayer
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_CURSOR = 2**63 - 1
+MAX_SUBJECT_CHARACTERS = 200
 DISPOSITIONS = ("applied", "superseded", "unattributed", "other_call", "quarantined", "erased")
 
 EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
@@ -122,6 +124,11 @@ class Events:
                 parameters=(EVENT_ID,), answers=(Answer(One[EventState]),),
             ),
             Operation(
+                "GET", "/v1/events/{event_id}/body", self.get_body, "people", "Events",
+                parameters=(EVENT_ID,),
+                answers=(Answer(str, "The body, byte for byte", media_type="application/octet-stream"),),
+            ),
+            Operation(
                 "GET", "/v1/unattributed", self.list_unattributed, "read", "Events",
                 parameters=(LIMIT, AFTER), answers=(Answer(Page[Unattributed]),),
             ),
@@ -157,6 +164,22 @@ class Events:
                 )
             )
         )
+
+    async def get_body(self, request: Request) -> Response:
+        """The raw body of an event, as it was signed. 404 if it is no longer kept. Each look is in the audit log."""
+        event_id = EVENT_ID.read(request)
+        queries, pool = self._database.queries, self._database.pool
+        row = None if "\x00" in event_id else await queries.get_event_body(pool, event_id=event_id)
+        if row is None:
+            raise NotFoundError(f"There is no event {event_id!r} (yet): events appear once they are committed")
+        if row["body"] is None:
+            raise NotFoundError(
+                f"The body of event {event_id!r} is no longer kept: bodies are deleted after "
+                "OUTCOMES_KEEP_BODIES_DAYS, and when a person whom they name is erased"
+            )
+        await record_audit(self._database, pool, "body_read", f"event {event_id}"[:MAX_SUBJECT_CHARACTERS], "shown")
+        headers = {"content-disposition": 'attachment; filename="body"'}
+        return Response(row["body"], media_type="application/octet-stream", headers=headers)
 
     async def list_unattributed(self, request: Request) -> Response:
         """Events that fit no recipient, or several, with the reason. Oldest first."""

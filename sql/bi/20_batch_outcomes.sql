@@ -66,9 +66,9 @@ CROSS JOIN LATERAL (
 -- As count_goal(), whose tables a reader may not read.
 LEFT JOIN LATERAL (
     SELECT CASE WHEN c.recipients IS NOT NULL THEN c.recipients WHEN o.touched = 0 THEN 0 END AS met
-    FROM (SELECT k.goal_id, k.rule FROM agent_goals AS k WHERE k.agent_id = b.agent_id ORDER BY k.goal_id DESC LIMIT 1) AS g
+    FROM batch_goals AS g
     LEFT JOIN goal_counts AS c ON c.batch_key = b.upload_id AND c.goal_id = g.goal_id AND c.counted_to = 2147483647
-    WHERE g.rule IS NOT NULL
+    WHERE g.batch_key = b.upload_id
 ) AS h ON true;
 
 SELECT bi_mask_view('batch_outcomes');

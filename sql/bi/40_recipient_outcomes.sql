@@ -8,7 +8,9 @@ SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, f.method, f.event_id, f.recorded_at AS known_at, o.changed_at, o.position,
        coalesce(o.version, 0) AS version, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since,
-       s.last_reconciled_at, statement_timestamp() AS as_of, f.from_phone, f.trace_id
+       s.last_reconciled_at, statement_timestamp() AS as_of, f.from_phone, f.trace_id,
+       -- Costs nothing where it is not selected.
+       shown_goal((SELECT g.rule FROM batch_goals AS g WHERE g.batch_key = r.batch_key), f.status, f.results) AS goal_met
 FROM recipients AS r
 JOIN batches AS b ON b.batch_key = r.batch_key
 LEFT JOIN batch_schedules AS s ON s.batch_key = r.batch_key
@@ -35,7 +37,8 @@ SELECT r.upload_id, r.batch_id, r.agent_id, bi_mask_text(r.batch_name) AS batch_
        ) AS results,
        bi_mask_text(r.failure_reason) AS failure_reason, r.next_retry_at, r.last_attempt_at, bi_mask_id(r.conversation_id, r.phone) AS conversation_id, r.source,
        r.method, r.event_id, r.known_at, r.changed_at, r.position, r.version, r.verdict, r.verdict_since,
-       r.last_reconciled_at, r.as_of, bi_mask_phone(r.from_phone) AS from_phone, bi_mask_id(r.trace_id, r.phone) AS trace_id
+       r.last_reconciled_at, r.as_of, bi_mask_phone(r.from_phone) AS from_phone, bi_mask_id(r.trace_id, r.phone) AS trace_id,
+       r.goal_met
 FROM bi_full.recipient_outcomes AS r;
 
 COMMENT ON VIEW bi.recipient_outcomes IS 'One row for each recipient: its parameters, its present outcome and what decided it. Filter by batch_id, or by position to continue where you stopped.';
@@ -61,3 +64,4 @@ COMMENT ON COLUMN bi.recipient_outcomes.position IS 'The place of its last chang
 COMMENT ON COLUMN bi.recipient_outcomes.version IS 'How often the outcome has changed; 0 before the first attempt.';
 COMMENT ON COLUMN bi.recipient_outcomes.from_phone IS 'The number that made the latest attempt, masked like phone; null if the event that decided it does not name it.';
 COMMENT ON COLUMN bi.recipient_outcomes.trace_id IS 'The provider''s id of the latest attempt, for its support; masked if it contains the phone.';
+COMMENT ON COLUMN bi.recipient_outcomes.goal_met IS 'The latest attempt meets the goal of the campaign or agent. Null without a goal, before the first attempt, and while the results of a completed call are not known.';

@@ -12,3 +12,14 @@ SELECT coalesce(jsonb_typeof(p_results) = 'object' AND p_rule IS NOT NULL AND NO
         CROSS JOIN jsonb_array_elements_text(r.wanted) AS w (value)
         WHERE lower(btrim(s.said, E' \t\r\n')) = lower(btrim(w.value, E' \t\r\n')))), false)
 $$;
+
+-- Whether a recipient meets the goal, by its latest attempt: what readers see beside its outcome, and true for exactly those
+-- that the goal's counter counts. Null without a goal, before the first attempt, and while the results of a completed call
+-- are not known. A body of names bound when it is made, because readers of bi have another search_path.
+CREATE OR REPLACE FUNCTION shown_goal(p_rule jsonb, p_status text, p_results jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN p_rule IS NULL OR p_status IS NULL THEN NULL
+    WHEN p_status = 'completed' AND NOT coalesce(knows_results(p_results), false) THEN NULL
+    ELSE meets_goal(p_results, p_rule)
+END;

@@ -19,3 +19,10 @@ BEGIN
         WHERE NOT EXISTS (SELECT FROM recipients AS r WHERE r.phone = k.phone));
 END
 $$;
+
+-- Whether a call was made from the phone of an erased person.
+CREATE OR REPLACE FUNCTION is_erased_caller(p_from_phone text) RETURNS boolean
+LANGUAGE sql STABLE
+AS $$
+SELECT p_from_phone IS NOT NULL AND find_erased_phone(ARRAY[ltrim(p_from_phone, '+')]) IS NOT NULL
+$$;

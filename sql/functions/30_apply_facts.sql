@@ -184,5 +184,9 @@ BEGIN
         FROM jsonb_to_recordset(v_empty) AS v (batch_key bigint, recipient_no integer, version integer)
         WHERE o.batch_key = v.batch_key AND o.recipient_no = v.recipient_no;
     END IF;
+
+    IF EXISTS (SELECT FROM agent_callbacks) THEN
+        PERFORM set_callbacks(v_batch_keys, v_recipient_nos, p_arrival_ids IS NULL);
+    END IF;
 END
 $$;

@@ -70,7 +70,8 @@ BEGIN
     SET is_final = c.is_final, next_retry_at = c.next_retry_at, occurred_at = c.occurred_at, started_at = c.started_at,
         ended_at = c.ended_at, duration_seconds = c.duration_seconds, attempt_number = c.attempt_number,
         max_attempts = c.max_attempts,
-        from_phone = CASE WHEN p_from_phones IS NULL THEN f.from_phone ELSE c.from_phone END,
+        -- Its caller may have been erased since the body was read.
+        from_phone = CASE WHEN p_from_phones IS NULL OR is_erased_caller(c.from_phone) THEN f.from_phone ELSE c.from_phone END,
         -- Its person may have been erased since the body was read.
         trace_id = CASE WHEN p_trace_ids IS NULL
                              OR EXISTS (SELECT FROM erased_recipients AS k

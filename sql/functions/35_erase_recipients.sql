@@ -35,8 +35,14 @@ BEGIN
     SELECT array_agg(f.batch_key), array_agg(v.name), array_agg(v.value)
     INTO v_batches, v_names, v_values
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
-    CROSS JOIN LATERAL (SELECT batch_key, results FROM facts WHERE facts.batch_key = t.batch_key
-                        AND facts.recipient_no = t.recipient_no OFFSET 0) AS f
+    CROSS JOIN LATERAL (
+        SELECT batch_key, results FROM facts
+        WHERE facts.batch_key = t.batch_key AND facts.recipient_no = t.recipient_no
+        UNION ALL
+        SELECT batch_key, results FROM past_facts
+        WHERE past_facts.batch_key = t.batch_key AND past_facts.recipient_no = t.recipient_no
+        OFFSET 0
+    ) AS f
     CROSS JOIN LATERAL result_values(f.results) AS v;
 
     -- Subtracts what they count for, and adds what is left of it: all counters stay equal to a recount.
@@ -60,6 +66,9 @@ BEGIN
     SET phone = NULL, parameters = '{}'
     FROM unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
     WHERE r.batch_key = t.batch_key AND r.recipient_no = t.recipient_no;
+    DELETE FROM callback_marks AS m
+    USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE m.batch_key = t.batch_key AND m.recipient_no = t.recipient_no;
     -- What is left of their events is no longer evidence of where they belong: they stay where they are.
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_arrivals);
     DELETE FROM reference_contradictions AS x

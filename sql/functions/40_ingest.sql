@@ -356,5 +356,11 @@ BEGIN
         PERFORM note_details(
             v_pending, p_sources, p_conversation_ids, p_statuses, p_started_at, p_failure_reasons, p_results);
     END IF;
+    IF EXISTS (SELECT FROM erased_phones) THEN
+        PERFORM erase_late_callers(
+            v_pending, p_from_phones,
+            ARRAY(SELECT coalesce(p_started_at[n], p_ended_at[n], p_occurred_at[n], p_received_at[n])
+                  FROM generate_series(1, v_count) AS n));
+    END IF;
 END
 $$;

@@ -18,7 +18,7 @@ LEFT JOIN retry_counts AS c ON c.batch_key = p_batch_key AND c.is_open
 $$;
 
 -- A digest of everything that determines the outcomes of a batch, at the cost of a few look-ups by key: its row, the
--- revision of its counters, its agent's goal, its verdict and last comparison, its retries as seen from p_now, and the batches of its
+-- revision of its counters, the goals of its agent and campaign, its verdict and last comparison, its retries as seen from p_now, and the batches of its
 -- campaign. Within a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which
 -- keeps its plan. It includes the timeline, because after a restore the same revisions come again with other counters.
 CREATE OR REPLACE FUNCTION batch_version(p_batch_key bigint, p_now timestamptz) RETURNS text
@@ -35,6 +35,7 @@ BEGIN
             (SELECT r.reconciliation_id FROM reconciliations AS r
              WHERE r.batch_key = b.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1),
             (SELECT max(g.goal_id) FROM agent_goals AS g WHERE g.agent_id = b.agent_id),
+            (SELECT max(g.goal_id) FROM agent_goals AS g WHERE g.campaign_key = b.campaign_key),
             (SELECT c::text FROM count_retries(b.batch_key, p_now) AS c),
             (SELECT string_agg(ROW (m.batch_key, m.batch_id, m.upload_state, m.total_recipients, m.recipient_count,
                                     m.withdrawn_count, k.revision, k.last_event_at)::text, '|' ORDER BY m.batch_key)

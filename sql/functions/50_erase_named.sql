@@ -10,9 +10,19 @@ AS $$
 SELECT CASE WHEN p_erasure.step = 'late' AND p_erasure.searched_at IS NULL THEN 'bodies' ELSE p_erasure.step END
 $$;
 
--- The next bodies of a step: at most p_rows, and at most p_bytes in total, except that the first may be larger.
+-- The next bodies of a step: at most p_rows, and at most p_bytes in total, except that the first may be larger; each with
+-- the number that its call was made from, which is stored for longer than its body.
+DO $do$
+BEGIN
+    -- Replacing cannot change the columns.
+    IF (SELECT proargnames FROM pg_proc WHERE oid = to_regproc('read_unsearched')) IS DISTINCT FROM
+       '{p_step,p_after,p_rows,p_bytes,id,body,phone,from_phone}'::text[] THEN
+        DROP FUNCTION IF EXISTS read_unsearched(text, bigint, integer, bigint);
+    END IF;
+END
+$do$;
 CREATE OR REPLACE FUNCTION read_unsearched(p_step text, p_after bigint, p_rows integer, p_bytes bigint)
-RETURNS TABLE (id bigint, body bytea, phone text)
+RETURNS TABLE (id bigint, body bytea, phone text, from_phone text)
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -22,11 +32,11 @@ AS $$
 BEGIN
     IF p_step = 'unattributed' THEN
         RETURN QUERY
-        SELECT t.arrival_id, t.body, t.phone
+        SELECT t.arrival_id, t.body, t.phone, t.from_phone
         FROM (
-            SELECT u.arrival_id, b.body, u.phone,
+            SELECT u.arrival_id, b.body, u.phone, u.from_phone,
                    sum(octet_length(b.body)) OVER w AS bytes, row_number() OVER w AS nth
-            FROM (SELECT w.arrival_id, w.phone FROM unattributed AS w
+            FROM (SELECT w.arrival_id, w.phone, w.from_phone FROM unattributed AS w
                   WHERE w.arrival_id > p_after ORDER BY w.arrival_id LIMIT p_rows) AS u
             LEFT JOIN event_bodies AS b ON b.arrival_id = u.arrival_id
             WINDOW w AS (ORDER BY u.arrival_id)
@@ -34,7 +44,7 @@ BEGIN
         WHERE coalesce(t.bytes, 0) <= p_bytes OR t.nth = 1;
     ELSIF p_step = 'quarantine' THEN
         RETURN QUERY
-        SELECT t.quarantine_id, t.body, NULL
+        SELECT t.quarantine_id, t.body, NULL, NULL
         FROM (
             SELECT q.quarantine_id, q.body, sum(octet_length(q.body)) OVER w AS bytes, row_number() OVER w AS nth
             FROM (SELECT k.quarantine_id, k.body FROM quarantine AS k
@@ -44,12 +54,28 @@ BEGIN
         WHERE t.bytes <= p_bytes OR t.nth = 1;
     ELSE
         RETURN QUERY
-        SELECT t.arrival_id, t.body, NULL
+        WITH found AS MATERIALIZED (
+            (SELECT k.arrival_id, k.body, NULL AS from_phone FROM event_bodies AS k
+             WHERE k.arrival_id > p_after ORDER BY k.arrival_id LIMIT p_rows)
+            UNION ALL
+            (SELECT k.arrival_id, NULL, k.from_phone FROM facts AS k
+             WHERE k.arrival_id > p_after AND k.from_phone IS NOT NULL ORDER BY k.arrival_id LIMIT p_rows)
+            UNION ALL
+            (SELECT k.arrival_id, NULL, k.from_phone FROM past_facts AS k
+             WHERE k.arrival_id > p_after AND k.from_phone IS NOT NULL ORDER BY k.arrival_id LIMIT p_rows)
+        ), page AS (
+            -- An event has at most one body.
+            SELECT f.arrival_id, (array_agg(f.body) FILTER (WHERE f.body IS NOT NULL))[1] AS body,
+                   max(f.from_phone) AS from_phone, coalesce(sum(octet_length(f.body)), 0) AS size
+            FROM found AS f
+            GROUP BY f.arrival_id
+            ORDER BY f.arrival_id
+            LIMIT p_rows
+        )
+        SELECT t.arrival_id, t.body, NULL, t.from_phone
         FROM (
-            SELECT b.arrival_id, b.body, sum(octet_length(b.body)) OVER w AS bytes, row_number() OVER w AS nth
-            FROM (SELECT k.arrival_id, k.body FROM event_bodies AS k
-                  WHERE k.arrival_id > p_after ORDER BY k.arrival_id LIMIT p_rows) AS b
-            WINDOW w AS (ORDER BY b.arrival_id)
+            SELECT g.*, sum(g.size) OVER w AS bytes, row_number() OVER w AS nth FROM page AS g
+            WINDOW w AS (ORDER BY g.arrival_id)
         ) AS t
         WHERE t.bytes <= p_bytes OR t.nth = 1;
     END IF;
@@ -57,9 +83,12 @@ END
 $$;
 
 -- Ends a step over the ids after p_after up to p_last, of which p_named name the person; p_last null: there were none, so
--- the next step begins. Returns the step that follows; null if another process was faster.
+-- the next step begins. p_callers: those of them whose calls were made from the person's phone. Returns the step that
+-- follows; null if another process was faster.
+DROP FUNCTION IF EXISTS erase_named(bigint, text, bigint, bigint, bigint[], integer);
 CREATE OR REPLACE FUNCTION erase_named(
-    p_erasure_id bigint, p_step text, p_after bigint, p_last bigint, p_named bigint[], p_read integer
+    p_erasure_id bigint, p_step text, p_after bigint, p_last bigint, p_named bigint[], p_read integer,
+    p_callers bigint[] DEFAULT '{}'
 ) RETURNS text
 LANGUAGE plpgsql
 AS $$
@@ -67,6 +96,8 @@ DECLARE
     v_erasure erasures;
     v_count   integer := 0;
     v_bodies  integer := 0;
+    v_callers integer := 0;  -- recipients, and the bodies of their other calls
+    v_others  integer := 0;
 BEGIN
     SELECT * INTO v_erasure FROM erasures WHERE erasure_id = p_erasure_id FOR UPDATE;
     IF name_erasure_step(v_erasure) IS DISTINCT FROM p_step OR v_erasure.cursor <> p_after THEN
@@ -87,11 +118,12 @@ BEGIN
         DELETE FROM unattributed WHERE arrival_id = ANY (p_named);
         GET DIAGNOSTICS v_count = ROW_COUNT;
         DELETE FROM unreferenced_events WHERE arrival_id = ANY (p_named);
+        SELECT c.recipients, c.bodies INTO v_callers, v_others FROM erase_callers(p_callers, v_erasure.phone_hash) AS c;
     END IF;
     UPDATE erasures AS e
     SET unattributed = e.unattributed + CASE WHEN p_step = 'quarantine' THEN 0 ELSE v_count END,
         quarantined = e.quarantined + CASE WHEN p_step = 'quarantine' THEN v_count ELSE 0 END,
-        bodies = e.bodies + v_bodies, bodies_read = e.bodies_read + p_read, cursor = coalesce(p_last, 0),
+        recipients = e.recipients + v_callers, bodies = e.bodies + v_bodies + v_others, bodies_read = e.bodies_read + p_read, cursor = coalesce(p_last, 0),
         step = CASE WHEN p_last IS NOT NULL THEN e.step
                     WHEN p_step = 'unattributed' THEN 'quarantine'
                     WHEN p_step = 'quarantine' THEN 'held'

@@ -95,6 +95,9 @@ BEGIN
     UPDATE recipients AS r
     SET phone = NULL, parameters = '{}'
     WHERE r.batch_key = v_batch.batch_key AND r.recipient_no > v_after AND r.recipient_no <= v_after + p_rows;
+    UPDATE callback_marks AS m
+    SET note = NULL
+    WHERE m.batch_key = v_batch.batch_key AND m.recipient_no > v_after AND m.recipient_no <= v_after + p_rows;
     UPDATE batches AS b
     SET people_cursor = v_after + p_rows,
         people_forgotten_at = CASE WHEN v_after + p_rows >= b.recipient_count THEN clock_timestamp() END

@@ -44,6 +44,7 @@ BEGIN
         RETURNING 1
     )
     SELECT count(*) INTO v_removed FROM removed;
+    PERFORM set_callbacks(v_keys, v_nos, false);
     RETURN v_written + v_removed;
 END
 $$;

@@ -33,9 +33,7 @@ BEGIN
         WHERE c.batch_key = p_batch_key;
     ELSE
         SELECT g.rule, 2147483647 INTO v_goal, v_counted_to
-        FROM batches AS b JOIN agent_goals AS g ON g.agent_id = b.agent_id AND g.set_at <= p_as_of
-        WHERE b.batch_key = p_batch_key
-        ORDER BY g.goal_id DESC LIMIT 1;
+        FROM find_goal_as_of(p_batch_key, p_as_of) AS g;
     END IF;
     SELECT array_agg(p_batch_key), array_agg(n) INTO v_keys, v_nos
     FROM generate_series(p_after + 1, p_after + p_limit) AS n;

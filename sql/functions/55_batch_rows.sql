@@ -52,7 +52,7 @@ CROSS JOIN LATERAL (
            coalesce(sum(attempts) FILTER (WHERE status = 'completed'), 0)::bigint AS connects
     FROM attempt_counts WHERE attempt_counts.batch_key = b.batch_key
 ) AS a
-LEFT JOIN LATERAL count_goal(b.batch_key, b.agent_id) AS g ON true
+LEFT JOIN LATERAL count_goal(b.batch_key) AS g ON true
 WHERE b.batch_id > p_after AND b.batch_id <= p_until AND (p_agent_id IS NULL OR b.agent_id = p_agent_id)
   AND (p_from IS NULL OR coalesce(b.created_at, b.prepared_at) >= p_from)
   AND (p_to IS NULL OR coalesce(b.created_at, b.prepared_at) < p_to)

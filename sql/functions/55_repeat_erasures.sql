@@ -29,6 +29,10 @@ BEGIN
             UNION
             SELECT phone FROM other_events WHERE phone IS NOT NULL
             UNION
+            SELECT from_phone FROM unattributed WHERE from_phone IS NOT NULL
+            UNION
+            SELECT from_phone FROM known_facts WHERE from_phone IS NOT NULL
+            UNION
             SELECT '+' || m.digits[1]
             FROM quarantine AS q
             CROSS JOIN LATERAL regexp_matches(encode(q.body, 'escape'), '[0-9]{7,15}', 'g') AS m (digits)

@@ -2,7 +2,8 @@
 -- parameters. Without people who are erased or forgotten, whose phone is gone, and those who were withdrawn. Written like
 -- recipient_rows().
 DROP FUNCTION IF EXISTS upload_rows(bigint, integer, integer, text);
-CREATE OR REPLACE FUNCTION upload_rows(p_batch_key bigint, p_after integer, p_until integer, p_state text)
+DROP FUNCTION IF EXISTS upload_rows(bigint, integer, integer, jsonb);
+CREATE OR REPLACE FUNCTION upload_rows(p_batch_key bigint, p_after integer, p_until integer, p_filters jsonb)
 RETURNS TABLE (customer_phone text, parameters jsonb)
 LANGUAGE sql STABLE ROWS 10000
 AS $$
@@ -11,8 +12,12 @@ FROM recipients AS r
 LEFT JOIN outcomes AS o
     ON o.batch_key = p_batch_key AND o.recipient_no > p_after AND o.recipient_no <= p_until
    AND o.recipient_no = r.recipient_no
+LEFT JOIN facts AS f
+    ON f.batch_key = p_batch_key AND f.recipient_no > p_after AND f.recipient_no <= p_until
+   AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
 WHERE r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
-  AND (p_state IS NULL OR recipient_state(o.state, r.withdrawn_at) = p_state)
+  AND meets_filters(p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0),
+                    o.changed_at, f.failure_reason, r.phone, r.parameters, f.results)
   AND r.withdrawn_at IS NULL AND r.phone ~ '^\+[1-9][0-9]{6,14}$'
 ORDER BY r.recipient_no
 $$;

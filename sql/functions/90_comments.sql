@@ -83,7 +83,7 @@ COMMENT ON TABLE api_keys IS 'Keys for the HTTP API. A key itself is not stored:
 COMMENT ON COLUMN api_keys.hint IS 'The beginning of the key, to recognise it by.';
 COMMENT ON COLUMN api_keys.last_used_at IS 'To the minute. Written in the background, not by the requests.';
 COMMENT ON TABLE audit_log IS 'Actions and their outcomes, with who performed them. Rows are only inserted, and deleted at the end of their retention. No row names a person.';
-COMMENT ON COLUMN audit_log.actor IS 'key: NAME, setting (the key of OUTCOMES_API_KEY), command line, or service (on its own).';
+COMMENT ON COLUMN audit_log.actor IS 'key: NAME, setting (the key of OUTCOMES_API_KEY), user: ID (of console_users), command line, or service (on its own).';
 COMMENT ON COLUMN audit_log.request_id IS 'As in the answer''s X-Request-Id and in the service''s log. Null: not caused by a request, or from before this was stored.';
 COMMENT ON TABLE erasure_key IS 'The key with which phones and calls of erased people are hashed. All phones can be tried one by one, so anyone who must not learn who was erased must not read this.';
 COMMENT ON TABLE erased_phones IS 'Tombstones, by which a late webhook about a call before the erasure is recognised.';

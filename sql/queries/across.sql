@@ -72,7 +72,7 @@ WITH made AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT recipients AS contacted, connects FROM contact_counts
                        WHERE batch_key = k.batch_key OFFSET 0) AS c ON true
     LEFT JOIN LATERAL (SELECT last_event_at FROM batch_activity WHERE batch_key = k.batch_key OFFSET 0) AS a ON true
-    LEFT JOIN LATERAL count_goal(k.batch_key, k.agent_id) AS g ON true
+    LEFT JOIN LATERAL count_goal(k.batch_key) AS g ON true
     LEFT JOIN (SELECT batch_key, sum(recipients) AS recipients, sum(attempts) AS attempts FROM tallied GROUP BY 1) AS n
         ON n.batch_key = k.batch_key
 ), states AS (

@@ -88,8 +88,8 @@ ORDER BY f.key;
 SELECT agent_id, healed FROM list_unreached_agents(:counted) ORDER BY healed DESC, agent_id;
 
 -- name: list_stuck_calls(counted, shown)
--- Recipients that batches are stuck on, with the conversation of their latest known call.
-SELECT k.batch_id, u.recipient_no AS recipient, f.conversation_id
+-- Recipients that batches are stuck on, with the conversation and the trace id of their latest known call.
+SELECT k.batch_id, u.recipient_no AS recipient, f.conversation_id, f.trace_id
 FROM list_stuck_batches(:counted) AS k
 CROSS JOIN LATERAL unnest(k.recipients) AS u (recipient_no)
 LEFT JOIN outcomes AS o ON o.batch_key = k.batch_key AND o.recipient_no = u.recipient_no

@@ -24,7 +24,7 @@ WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <=
   AND f.recorded_at <= :as_of
   AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';
 
--- name: get_counts_as_of(time_zone, names, values, as_of, batch_key)^
+-- name: get_counts_as_of(time_zone, names, values, step, hours, as_of, batch_key)^
 -- Like get_batch_counts, as of a time: from the recount as of then, in the same transaction.
 WITH recounted AS MATERIALIZED (
     SELECT counter, a COLLATE "C" AS a, b COLLATE "C" AS b, c, recipients, talked, talk_seconds FROM list_recounted()
@@ -43,6 +43,16 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
                      extract(hour FROM a::timestamptz AT TIME ZONE :time_zone)::integer AS hour, b AS status,
                      sum(recipients) AS attempts
               FROM recounted WHERE counter = 'attempt_counts' GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT date_trunc(:step, t.at, :time_zone) AS start, sum(t.attempts)::bigint AS attempts,
+                     sum(t.connects)::bigint AS connects, sum(t.expected)::bigint AS expected
+              FROM (SELECT a::timestamptz AS at, recipients AS attempts,
+                           CASE b WHEN 'completed' THEN recipients ELSE 0 END AS connects, 0 AS expected
+                    FROM recounted WHERE counter = 'attempt_counts'
+                    UNION ALL
+                    SELECT a::timestamptz, 0, 0, recipients FROM recounted WHERE counter = 'retry_counts') AS t
+              WHERE isfinite(t.at)
+              GROUP BY 1 ORDER BY 1 DESC LIMIT :hours) AS c) AS timeline,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT a::integer AS from_seconds, recipients
               FROM recounted WHERE counter = 'talk_time_counts') AS c) AS talk_times,
@@ -77,9 +87,7 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
               ORDER BY n.a, t.recipients DESC, t.b) AS c) AS calls,
        (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', coalesce(
                    (SELECT recipients FROM recounted WHERE counter = 'goal_counts'), 0))
-        FROM (SELECT * FROM agent_goals AS k WHERE k.agent_id = b.agent_id AND k.set_at <= :as_of
-              ORDER BY k.goal_id DESC LIMIT 1) AS g
-        WHERE g.rule IS NOT NULL) AS goal,
+        FROM find_goal_as_of(b.batch_key, :as_of) AS g) AS goal,
        b.campaign_key AS campaign_id
 FROM batches AS b
 CROSS JOIN LATERAL (
@@ -113,11 +121,12 @@ FROM (SELECT array_agg(:batch_key::bigint) AS keys, array_agg(n) AS nos
 CROSS JOIN LATERAL outcomes_as_of(t.keys, t.nos, :as_of) AS o
 GROUP BY o.state;
 
--- name: list_recipients_as_of(batch_id, after, until, state, source, min_attempts, max_attempts, result_name, result_value, as_of)
+-- name: list_recipients_as_of(batch_id, after, until, filters, as_of)
 -- Like list_recipients, as of a time, but without versions, which are not kept. A person erased since then shows only as
 -- erased.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, r.withdrawn_at, b.batch_id, e.is_erased,
+           (SELECT g.rule FROM find_goal_as_of(b.batch_key, :as_of) AS g) AS goal,
            CASE WHEN NOT e.is_erased THEN r.phone END AS phone,
            CASE WHEN e.is_erased OR r.parameters_known_at > :as_of THEN '{}' ELSE r.parameters END AS parameters
     FROM batches AS b
@@ -146,7 +155,7 @@ SELECT s.recipient_no AS recipient, s.batch_id, s.phone, s.parameters, s.state, 
        coalesce(f.is_final, false) AS is_final, coalesce(s.attempts, 0) AS attempts, f.duration_seconds, r.results,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, NULL::integer AS version, f.event_id, f.method, f.recorded_at AS known_at,
-       f.from_phone, f.trace_id
+       f.from_phone, f.trace_id, shown_goal(s.goal, f.status, r.results) AS goal_met, NULL::jsonb AS callbacks
 FROM shown AS s
 LEFT JOIN LATERAL (
     SELECT * FROM known_facts AS k
@@ -155,10 +164,9 @@ LEFT JOIN LATERAL (
     OFFSET 0
 ) AS f ON true
 CROSS JOIN LATERAL (SELECT CASE WHEN NOT s.is_erased THEN f.results END AS results) AS r
-WHERE (:state::text IS NULL OR s.state = :state)
-  AND (:source::text IS NULL OR f.source = :source)
-  AND coalesce(s.attempts, 0) BETWEEN :min_attempts AND :max_attempts
-  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
+WHERE meets_filters(
+    :filters::jsonb, s.state, f.status, f.source, coalesce(s.attempts, 0), NULL, f.failure_reason, s.phone, s.parameters,
+    r.results)
 ORDER BY s.recipient_no;
 
 -- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)

@@ -1,6 +1,6 @@
 -- name: read_feed(after, limit, bytes)
 -- Entries of the feed after a position, in their order.
-SELECT * FROM read_feed(:after, :limit, :bytes);
+SELECT * FROM read_feed_page(:after, :limit, :bytes);
 
 -- name: get_last_position()$
 -- The position of the last entry that can be read; 0 while there is none.

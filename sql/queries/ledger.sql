@@ -93,6 +93,21 @@ FROM quarantine AS q
 WHERE q.event_id = :event_id AND q.replayed_at IS NULL
 LIMIT 1;
 
+-- name: get_event_body(event_id)^
+-- The raw body of an event; null if it is no longer kept, nothing for an unknown event.
+SELECT x.body
+FROM events AS e
+LEFT JOIN LATERAL (
+    SELECT b.body FROM event_bodies AS b WHERE b.arrival_id = e.arrival_id AND b.recorded_at = e.recorded_at
+) AS x ON true
+WHERE e.event_id = :event_id
+UNION ALL
+(SELECT CASE WHEN q.erased_at IS NULL THEN q.body END
+ FROM quarantine AS q
+ WHERE q.event_id = :event_id AND q.replayed_at IS NULL
+ LIMIT 1)
+LIMIT 1;
+
 -- name: list_unattributed(after, limit)
 -- Events that fit no recipient or several, oldest first, after a given arrival.
 SELECT arrival_id, event_id, agent_id, phone, reason, received_at

@@ -1,6 +1,7 @@
--- name: get_batch_counts(time_zone, names, values, batch_id)^
+-- name: get_batch_counts(time_zone, names, values, step, hours, batch_id)^
 -- All counters of a batch in one statement, and so as of one instant. The cost does not depend on the number of
--- recipients: at most :values values of each result are read, those with more binary digits first.
+-- recipients: at most :values values of each result are read, those with more binary digits first. At most
+-- :hours entries of the timeline are read, the latest.
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_at) AS created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
@@ -17,6 +18,16 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
         FROM (SELECT extract(isodow FROM slot AT TIME ZONE :time_zone)::integer AS weekday,
                      extract(hour FROM slot AT TIME ZONE :time_zone)::integer AS hour, status, sum(attempts) AS attempts
               FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 GROUP BY 1, 2, 3) AS c) AS attempts,
+       (SELECT coalesce(json_agg(c), '[]')
+        FROM (SELECT date_trunc(:step, t.at, :time_zone) AS start, sum(t.attempts)::bigint AS attempts,
+                     sum(t.connects)::bigint AS connects, sum(t.expected)::bigint AS expected
+              FROM (SELECT slot AS at, attempts, CASE status WHEN 'completed' THEN attempts ELSE 0 END AS connects,
+                           0 AS expected
+                    FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 AND isfinite(slot)
+                    UNION ALL
+                    SELECT due_at, 0, 0, recipients
+                    FROM retry_counts WHERE batch_key = b.batch_key AND is_open AND isfinite(due_at)) AS t
+              GROUP BY 1 ORDER BY 1 DESC LIMIT :hours) AS c) AS timeline,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT from_seconds, recipients
               FROM talk_time_counts WHERE batch_key = b.batch_key AND recipients > 0) AS c) AS talk_times,
@@ -46,7 +57,7 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
                   LIMIT :values) AS v
               ORDER BY n.name, v.attempts DESC, v.value) AS c) AS calls,
        (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', g.recipients)
-        FROM count_goal(b.batch_key, b.agent_id) AS g) AS goal,
+        FROM count_goal(b.batch_key) AS g) AS goal,
        NOT EXISTS (SELECT FROM uncounted_calls AS u WHERE u.batch_key = b.batch_key) AS is_calls_counted,
        (SELECT coalesce(json_agg(c ORDER BY c.role DESC), '[]')
         FROM (SELECT m.campaign_role AS role, m.batch_key AS upload_id, m.batch_id, m.upload_state AS state,

@@ -44,12 +44,13 @@ DELETE FROM rejected_rows WHERE batch_key = :batch_key AND row_no = :row_no;
 INSERT INTO erased_calling_codes (calling_code) VALUES (:calling_code) ON CONFLICT DO NOTHING;
 
 -- name: read_unsearched(step, after, rows, bytes)
--- The next bodies that a step of an erasure has to search.
-SELECT id, body, phone FROM read_unsearched(:step, :after, :rows, :bytes);
+-- The next bodies that a step of an erasure has to search, and the numbers that their calls were made from.
+SELECT id, body, phone, from_phone FROM read_unsearched(:step, :after, :rows, :bytes);
 
--- name: erase_named(erasure_id, step, after, last, named, read)$
--- Erases the bodies that name the person, and records the step's progress; returns the step that follows.
-SELECT erase_named(:erasure_id, :step, :after, :last, :named::bigint[], :read);
+-- name: erase_named(erasure_id, step, after, last, named, read, callers)$
+-- Erases the bodies that name the person and the calls that the person made, and records the step's progress; returns the
+-- step that follows.
+SELECT erase_named(:erasure_id, :step, :after, :last, :named::bigint[], :read, :callers::bigint[]);
 
 -- name: get_erasure(erasure_id)^
 -- The progress of an erasure, without the person; its hash is the same for the same person.

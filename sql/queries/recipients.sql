@@ -2,12 +2,26 @@
 -- The number of stored recipients of a batch, which are numbered from 1 without gaps. Null for no batch.
 SELECT recipient_count FROM batches WHERE batch_id = :batch_id;
 
--- name: list_recipients(batch_id, after, until, state, source, min_attempts, max_attempts, changed_since, result_name, result_value)
+-- name: get_batch_agent(batch_id)$
+-- The agent of a batch. Null for no batch.
+SELECT agent_id FROM batches WHERE batch_id = :batch_id;
+
+-- name: find_recipient_by_phone(batch_id, after, phone)$
+-- The first recipient of a batch with a phone after a given number; null if there is none.
+SELECT r.recipient_no
+FROM recipients AS r
+WHERE r.phone = :phone AND r.batch_key = (SELECT b.batch_key FROM batches AS b WHERE b.batch_id = :batch_id)
+  AND r.recipient_no > :after
+ORDER BY r.recipient_no
+LIMIT 1;
+
+-- name: list_recipients(batch_id, after, until, filters)
 -- Recipients of a batch by number, after a given one up to another, each with what decided its outcome. The range bounds
 -- what is read, so a rare state costs no more than a frequent one.
 WITH page AS MATERIALIZED (
-    SELECT r.batch_key, r.recipient_no, b.batch_id
+    SELECT r.batch_key, r.recipient_no, b.batch_id, g.rule AS goal
     FROM batches AS b
+    LEFT JOIN batch_goals AS g ON g.batch_key = b.batch_key
     CROSS JOIN LATERAL (
         SELECT * FROM recipients
         WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
@@ -16,7 +30,8 @@ WITH page AS MATERIALIZED (
     ) AS r
     WHERE b.batch_id = :batch_id
 )
-SELECT p.batch_id, r.*, d.from_phone, d.trace_id
+SELECT p.batch_id, r.*, d.from_phone, d.trace_id, shown_goal(p.goal, r.status, r.results) AS goal_met,
+       show_callbacks(p.batch_key, p.recipient_no) AS callbacks
 FROM page AS p
 CROSS JOIN LATERAL show_recipient(p.batch_key, p.recipient_no) AS r
 LEFT JOIN LATERAL (
@@ -26,13 +41,10 @@ LEFT JOIN LATERAL (
     WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no
     OFFSET 0
 ) AS d ON true
-WHERE (:state::text IS NULL OR r.state = :state)
-  AND (:source::text IS NULL OR r.source = :source)
-  AND r.attempts BETWEEN :min_attempts AND :max_attempts
-  AND (:changed_since::timestamptz IS NULL OR :changed_since <= (  -- EXISTS could become a join that reads them all
-          SELECT o.changed_at FROM outcomes AS o
-          WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no))
-  AND (:result_name::text IS NULL OR r.results ->> :result_name = :result_value)
+WHERE meets_filters(
+    :filters::jsonb, r.state, r.status, r.source, r.attempts,
+    (SELECT o.changed_at FROM outcomes AS o WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no),
+    r.failure_reason, r.phone, r.parameters, r.results)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)

@@ -280,7 +280,8 @@ LIMIT :limit;
 -- What a comparison needs to know about the batch itself.
 SELECT batch_key, batch_id, agent_id, recipient_count, is_registered,
        CASE WHEN is_registered THEN recipient_count - withdrawn_count END AS known_recipients, least(prepared_at, plausible_time(created_at)) AS began_at,
-       closed_at
+       closed_at,
+       (SELECT a.last_webhook_at FROM batch_activity AS a WHERE a.batch_key = batches.batch_key) AS last_webhook_at
 FROM batches
 WHERE batch_key = :batch_key;
 

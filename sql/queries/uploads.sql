@@ -280,7 +280,7 @@ WHERE m.upload_state = 'held' AND s.verdict = 'complete'
                WHERE c.batch_key = t.batch_key AND c.state = 'completed') / shown_total(t)
       >= coalesce(m.promote_at_success_rate, 0)
   AND (m.promote_at_goal_rate IS NULL
-       OR 100.0 * (SELECT g.recipients FROM count_goal(t.batch_key, t.agent_id) AS g) / shown_total(t) >= m.promote_at_goal_rate);
+       OR 100.0 * (SELECT g.recipients FROM count_goal(t.batch_key) AS g) / shown_total(t) >= m.promote_at_goal_rate);
 
 -- name: list_ref_columns()
 -- The columns in which references of batches come back, the latest first.

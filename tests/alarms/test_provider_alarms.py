@@ -107,6 +107,14 @@ async def test_a_batch_whose_calls_never_end_is_stuck_after_hours_and_names_them
             for row, calls in sandbox.sandbox.find_batch(batch_id).attempts.items()
         }
         assert [each["conversation_id"] for each in alarm["recipients"]] == [known[recipient] for recipient in hanging]
+        traces = {
+            row["recipient"]: row["trace_id"]
+            for row in (await service.get(f"/v1/batch-calls/{batch_id}/recipients")).json()["data"]
+        }
+        assert [each["trace_id"] for each in alarm["recipients"]] == [traces[recipient] for recipient in hanging]
+        assert [trace is not None for trace in map(traces.get, hanging)] == [
+            known[recipient] is not None for recipient in hanging
+        ]
 
 
 async def test_a_batch_is_no_longer_stuck_once_a_figure_moves(start_service: StartService, database: Database) -> None:

@@ -62,9 +62,11 @@ async def write_copy(url: str, rows: int) -> list[str]:
         format="csv",
         parameters=PARAMETERS,
         escape=True,
+        has_other_parameters=False,
+        results=None,
     )
     await connection.close()
-    return ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", load_queries().begin_export.sql,
+    return ["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", load_queries().begin_export.sql.replace("$1", "'UTC'"),
             f"\\copy ({query}) TO '/dev/null' CSV"]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ async def play_batches(start_service: StartService) -> AsyncIterator[tuple[httpx
         played = sandbox.sandbox
         await upload(service, sample_contacts(60, seed=2), test_recipients="15")
         await played.wait_until_done(TEST)
+        await service.put("/v1/agents/123/goal", json={"results": {"intent": ["promise_to_pay"]}})
         await service.post(f"/v1/batch-calls/{TEST}/promote")
         await played.wait_until_done(MAIN)
         for batch_id in (TEST, MAIN):

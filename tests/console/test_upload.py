@@ -1,6 +1,7 @@
 """The upload page: a file is checked, corrected and checked again, and only what was shown and ticked is sent, once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ async def test_a_file_with_mistakes_is_corrected_on_the_page(start_service: Star
         page = await visitor.check(content)
         assert "choose the phone column" in page
         assert '<option value="Mobile No">' in page
-        chosen = {"phone_column": "Mobile No", "region": "IN"}
+        chosen: dict[str, Any] = {"phone_column": "Mobile No", "region": "IN"}
         page = await visitor.check(content, **chosen)
         assert "2 rows have errors" in page
         assert "Guessed: windows-1252" in page

@@ -2,9 +2,10 @@
 
 import html
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -35,23 +36,23 @@ class Visitor:
         content: str | bytes = CONTACTS,
         *,
         file_name: str = "contacts.csv",
-        headers: dict[str, str] | None = None,
-        **query: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        **query: Any,
     ) -> httpx.Response:
         """Sends a file as the page's script does: the choices in the address, the token in a header."""
         return await self.client.post(
             f"/console/upload{path}",
             params={**FORM, **query},
             files={"file": (file_name, content, "text/csv")},
-            headers={"x-csrf-token": self.token, **(headers or {})},
+            headers={"x-csrf-token": self.token, **headers},
         )
 
-    async def check(self, content: str | bytes = CONTACTS, **query: str) -> str:
+    async def check(self, content: str | bytes = CONTACTS, **query: Any) -> str:
         answer = await self.post("/check", content, **query)
         assert answer.status_code == 200, answer.text
         return answer.text
 
-    async def call(self, form: Form, content: str | bytes = CONTACTS, **query: str) -> httpx.Response:
+    async def call(self, form: Form, content: str | bytes = CONTACTS, **query: Any) -> httpx.Response:
         headers = {"idempotency-key": form.key}
         return await self.post("", content, headers=headers, report_digest=form.report_digest, **query)
 

@@ -13,7 +13,7 @@ from service.crm.entries import PLAIN_FIELDS, SOURCES, STATES, STATUSES, Entry
 from service.crm.mapping import Filter, Generic, HubSpot, Mapping, Property, load_mapping, read_mapping
 from service.errors import ConfigurationError
 from service.formant import events
-from service.outcomes import recipients_http
+from service.outcomes import filters
 from tests.crm.mapping_files import SMALLEST, make_content
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_the_smallest_mapping_has_the_documented_defaults() -> None:
 
 def test_the_words_of_a_mapping_are_those_of_the_service() -> None:
     assert STATUSES == events.STATUSES
-    assert {*recipients_http.STATES, "erased"} == set(STATES)
+    assert {*filters.STATES, "erased"} == set(STATES)
     assert SOURCES == ("webhook", "healed")
 
 

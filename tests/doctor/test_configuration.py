@@ -98,6 +98,22 @@ async def test_secret_files_that_others_may_read_are_reported(tmp_path: Path) ->
     assert find_one(await examine(None, given), "configuration.secret_files", Level.OK)
 
 
+async def test_how_people_sign_in_is_checked() -> None:
+    assert "an API key" in find_one(await examine(None), "configuration.sign_in", Level.OK).message
+    openid = {
+        "OUTCOMES_OIDC_ISSUER": "https://sso.example.com",
+        "OUTCOMES_OIDC_CLIENT_ID": "outcomes",
+        "OUTCOMES_OIDC_CLIENT_SECRET": "secret-of-the-client",
+        "OUTCOMES_OIDC_GROUP_SCOPES": "ops=admin",
+    }
+    found = find_one(await examine(None, openid), "configuration.sign_in", Level.PROBLEM)
+    assert found.message.endswith("lacks OUTCOMES_PUBLIC_URL")
+    at = openid | {"OUTCOMES_PUBLIC_URL": "https://outcomes.example.com"}
+    assert "https://sso.example.com" in find_one(await examine(None, at), "configuration.sign_in", Level.OK).message
+    in_the_clear = at | {"OUTCOMES_PUBLIC_URL": "http://outcomes.example.com"}
+    assert "TLS" in find_one(await examine(None, in_the_clear), "configuration.sign_in", Level.PROBLEM).remedy
+
+
 async def test_a_provider_in_the_clear_and_one_without_a_key_are_reported() -> None:
     findings = await examine(None, FORMANT_BASE_URL="http://api.example", FORMANT_API_KEY="")
     assert "https" in find_one(findings, "configuration.provider", Level.PROBLEM).remedy

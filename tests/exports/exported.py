@@ -19,10 +19,10 @@ TIMES = {
     "next_retry_at", "last_attempt_at", "known_at", "started_at", "ended_at", "occurred_at", "created_at", "as_of",
     "last_event_at", "last_reconciled_at",
 }  # fmt: skip
-OBJECTS = {"parameters", "results"}
+OBJECTS = {"parameters", "results", "callbacks"}
 TEXTS = {
     "phone", "state", "status", "failure_reason", "conversation_id", "source", "method", "event_id", "name",
-    "campaign_role", "origin", "verdict", "from_phone", "trace_id",
+    "campaign_role", "origin", "verdict", "from_phone", "trace_id", "goal_met",
 }  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 
+from service.outcomes.filters import Filters
 from service.store.database import connect, load_queries
 from tests.factories import BATCH_ID, REF_TOKEN, store_batch
 from tests.store.plans import ROWS, TABLES, count_reads, fill
@@ -13,6 +15,7 @@ from tests.store.plans import ROWS, TABLES, count_reads, fill
 QUERIES = load_queries()
 OTHER_ID = BATCH_ID + 1
 OTHER_ROWS = 1000
+EVERY_ONE = Filters(sources=("webhook",), changed_since=datetime(2020, 1, 1, tzinfo=UTC)).to_json()
 PER_ROW = 4  # entries of one index for each row that is given
 
 
@@ -42,9 +45,16 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def count_entries(connection: asyncpg.Connection, rows: str, arguments: list[str | None]) -> tuple[int, int]:
     """How many rows an export's query gives, and the most that it reads of any index; none of a whole table."""
     async with connection.transaction():
-        await QUERIES.begin_export(connection)
+        await QUERIES.begin_export(connection, time_zone="UTC")
         query = await QUERIES.write_export_query(
-            connection, rows=rows, arguments=arguments, format="json", parameters=None, escape=False
+            connection,
+            rows=rows,
+            arguments=arguments,
+            format="json",
+            parameters=None,
+            escape=False,
+            has_other_parameters=False,
+            results=None,
         )
         before = await count_reads(connection)
         given = len(await connection.fetch(query))
@@ -59,21 +69,21 @@ async def count_entries(connection: asyncpg.Connection, rows: str, arguments: li
 
 
 @pytest.mark.parametrize("is_analysed", [False, True])
+@pytest.mark.parametrize("filters", [None, EVERY_ONE])
 @pytest.mark.parametrize("rows", ["recipient_rows", "attempt_rows"])
 async def test_an_export_reads_no_more_than_its_own_batch(
-    connection: asyncpg.Connection, rows: str, is_analysed: bool
+    connection: asyncpg.Connection, rows: str, filters: str | None, is_analysed: bool
 ) -> None:
     if is_analysed:
         await connection.execute("ANALYZE")
     keys = {row["batch_id"]: str(row["batch_key"]) for row in await connection.fetch("SELECT * FROM batches")}
-    state: list[str | None] = [None] if rows == "recipient_rows" else []
     for key, first, last in (
         (keys[OTHER_ID], 0, OTHER_ROWS),
         (keys[OTHER_ID], 400, 500),
         (keys[BATCH_ID], ROWS // 2, ROWS // 2 + 500),
         (keys[BATCH_ID], ROWS - 500, ROWS),
     ):
-        given, read = await count_entries(connection, rows, [key, str(first), str(last), *state])
+        given, read = await count_entries(connection, rows, [key, str(first), str(last), filters])
         assert given == last - first
         assert read <= PER_ROW * given
 
@@ -91,10 +101,10 @@ async def test_the_count_of_a_state_reads_each_outcome_of_its_range_once(
         (0, 2**31 - 1, None, None),
     ):
         async with connection.transaction():
-            await QUERIES.begin_export(connection)
+            await QUERIES.begin_export(connection, time_zone="UTC")
             before = await count_reads(connection)
             batch = await QUERIES.get_exported_batch(
-                connection, batch_id=OTHER_ID, after=after, until=until, state=state
+                connection, batch_id=OTHER_ID, after=after, until=until, states=state and [state]
             )
             reads = await count_reads(connection)
         assert batch["matching"] == matching
@@ -114,6 +124,18 @@ async def test_the_figures_of_batches_come_from_counters_alone(connection: async
 
 @pytest.mark.parametrize("rows", ["recipient_rows", "attempt_rows", "batch_rows"])
 async def test_the_planner_sees_through_the_functions_that_give_rows(connection: asyncpg.Connection, rows: str) -> None:
-    arguments = {"recipient_rows": "'1', '0', '10', NULL", "attempt_rows": "'1', '0', '10'"}
+    arguments = {"recipient_rows": "'1', '0', '10', NULL", "attempt_rows": "'1', '0', '10', NULL"}
     plan = await connection.fetch(f"EXPLAIN SELECT * FROM {rows}({arguments.get(rows, 'NULL, NULL, NULL, 0, 1')})")
     assert not [line[0] for line in plan if f"Function Scan on {rows}" in line[0]]
+
+
+@pytest.mark.parametrize("rows", ["recipient_rows", "attempt_rows", "upload_rows"])
+async def test_filters_cost_nothing_where_none_is_asked_and_only_what_is_asked_remains(
+    connection: asyncpg.Connection, rows: str
+) -> None:
+    for filters, remaining in ((None, []), ('{"sources": ["healed"]}', ["sources"])):
+        arguments = f"'1', '0', '10', {'NULL' if filters is None else repr(filters)}"
+        plan = "\n".join(line[0] for line in await connection.fetch(f"EXPLAIN SELECT * FROM {rows}({arguments})"))
+        assert "meets_filters" not in plan
+        assert "has_values" not in plan
+        assert plan.count("healed") == len(remaining)

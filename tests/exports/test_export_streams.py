@@ -110,7 +110,7 @@ async def test_an_export_that_fails_halfway_is_not_taken_for_a_whole_one(
 async def test_an_export_shows_one_instant_however_slowly_it_is_read(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.exports.export.RANGE", 5000)  # of 10 MB: more than what is on its way to a client
+    monkeypatch.setattr("service.exports.selection.RANGE", 5000)  # of 10 MB: more than what is on its way to a client
     await store_large_batch(database)
     async with service.stream("GET", PATH) as answer:
         await wait_for_backends(database, 1, blocked=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.outcomes.recipients_http import STATES
+from service.outcomes.filters import STATES
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.exports.exported import (
@@ -54,7 +54,7 @@ async def read_list(service: httpx.AsyncClient) -> list[dict[str, Any]]:
 async def test_every_format_holds_the_recipients_that_the_list_shows(
     service: httpx.AsyncClient, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, span: int
 ) -> None:
-    monkeypatch.setattr("service.exports.export.RANGE", span)
+    monkeypatch.setattr("service.exports.selection.RANGE", span)
     await fill(service, database)
     listed = await read_list(service)
     assert listed[1]["results"] == STRANGE
@@ -143,7 +143,7 @@ async def test_parquet_has_real_types(service: httpx.AsyncClient, database: Data
 async def test_parquet_is_written_in_row_groups(
     service: httpx.AsyncClient, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.exports.export.RANGE", 10)
+    monkeypatch.setattr("service.exports.selection.RANGE", 10)
     monkeypatch.setattr("service.exports.parquet.SLICE_BYTES", 1)
     monkeypatch.setattr("service.exports.parquet.GROUP_BYTES", 2_000)
     await store_batch(database.url, 100)
@@ -366,7 +366,7 @@ async def test_no_text_is_taken_for_another_value_in_parquet(service: httpx.Asyn
         (f"{BATCH}/recipients.csv?after=-1", "after: takes"),
         (f"{BATCH}/recipients.csv?after=5&until=4", "until: takes a whole number from after (5)"),
         (f"{BATCH}/recipients.csv?until=x", "until: takes"),
-        (f"{BATCH}/recipients.csv?state=lost", "state: takes one of in_progress"),
+        (f"{BATCH}/recipients.csv?state=lost", "state: takes some of in_progress"),
         (f"{BATCH}/recipients.csv?formulas=run", "formulas: takes one of escape, keep"),
         (f"{BATCH}/recipients.parquet?formulas=keep", "formulas: is only for csv"),
         ("/v1/exports/batches.csv?from=yesterday", "from: takes a day"),
@@ -392,7 +392,7 @@ async def test_an_invalid_parameter_is_refused_by_its_name(
         "/v1/batch-calls/999/recipients.csv",
         "/v1/batch-calls/999/attempts.parquet",
         "/v1/batch-calls/x/recipients.csv",
-        f"{BATCH}/recipients.xlsx",
+        f"{BATCH}/recipients.xls",
         "/v1/exports/batches.json",
     ],
 )
@@ -403,7 +403,7 @@ async def test_an_unknown_batch_or_format_is_not_found(
     answer = await service.get(path)
     assert (answer.status_code, answer.json()["error"]["type"]) == (404, "not_found")
     if "456" in path or "exports" in path:
-        assert "csv, ndjson, parquet" in answer.json()["error"]["message"]
+        assert "csv, ndjson, parquet, xlsx" in answer.json()["error"]["message"]
 
 
 async def test_an_export_needs_a_key(service: httpx.AsyncClient, database: Database) -> None:

@@ -7,7 +7,7 @@ import httpx
 KEYS = [
     "position", "batch_id", "recipient", "phone", "parameters", "state", "status", "is_final", "attempts",
     "duration_seconds", "results", "failure_reason", "next_retry_at", "last_attempt_at", "conversation_id", "source",
-    "version",
+    "version", "goal_met", "callbacks",
 ]  # fmt: skip
 
 

@@ -44,6 +44,8 @@ async def test_an_entry_shows_the_recipient_and_its_latest_state(
         "conversation_id": "c_2",
         "source": "webhook",
         "version": 1,
+        "goal_met": None,
+        "callbacks": None,
     }
     assert await read_page(service, after=position) == {"data": [], "next": position, "has_more": False}
 

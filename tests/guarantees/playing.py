@@ -20,7 +20,7 @@ import httpx
 
 from service.formant.client import FormantClient
 from service.formant.events import Event
-from service.outcomes.goals import GoalCounter, set_goal
+from service.outcomes.goals import GoalCounter, Subject, set_goal
 from service.reconciliation.details import DetailsReader
 from service.reconciliation.healer import HealedBatch, Healer, Progress
 from service.store.database import Database, load_queries, open_unchecked_database
@@ -318,7 +318,7 @@ class Performance:
         """Sets another goal, and perhaps begins to count the calls that are there."""
         self.story.append(description)
         wanted: list[str | bool | int] = [description, *self._dice.sample(["co", "bu", "no", "fa", "un", "heard"], 3)]
-        await set_goal(self._stage.database, self._history.agent, {"intent": wanted})
+        await set_goal(self._stage.database, Subject(self._history.agent), {"intent": wanted})
         if self._dice.random() < 0.5:
             await GoalCounter(self._stage.database).finish()
 

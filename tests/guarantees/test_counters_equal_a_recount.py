@@ -43,7 +43,7 @@ async def test_counters_equal_a_recount_while_replicas_write_the_same_recipients
     batch_key = await store_batch(database_url, RECIPIENTS)
     events = make_history(seed=1)
     replicas = [await connect(database_url) for _ in range(REPLICAS)]
-    goal = {"agent_id": AGENT_ID, "actor": "test", "key_id": None, "request_id": None}
+    goal = {"agent_id": AGENT_ID, "campaign_id": None, "actor": "test", "key_id": None, "request_id": None}
     await load_queries().set_goal(replicas[0], rule='{"intent": ["a", "b"]}', **goal)
     recounter = await connect(database_url)
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.formant.signature import read_signatures, sign
-from service.outcomes.goals import set_goal
+from service.outcomes.goals import Subject, set_goal
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.conftest import SECRET
@@ -62,7 +62,7 @@ IRREPARABLE = {
 async def fill(database: Database) -> int:
     """Stores a batch with calls of several attempts; its last recipient was never called."""
     key = await store_batch(database.url, RECIPIENTS)
-    await set_goal(database, AGENT_ID, {"intent": ["promise_to_pay"]})
+    await set_goal(database, Subject(AGENT_ID), {"intent": ["promise_to_pay"]})
     for number in range(1, RECIPIENTS):
         first = make_payload(recipient=number, attempt=1, status="busy", final=number % 6 == 3)
         second = make_payload(recipient=number, attempt=2, status="completed" if number % 2 else "no_answer")

@@ -1,14 +1,16 @@
 """Goals of agents: set with history, counted by deltas, counted again after a change, and the measure of promotions."""
 
 import asyncio
+import io
 import json
 from contextlib import suppress
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
-from service.outcomes.goals import GoalCounter, Rule, set_goal
+from service.outcomes.goals import GoalCounter, Rule, Subject, set_goal
 from service.outcomes.summary import read_counts, summarise
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
@@ -143,10 +145,10 @@ async def test_a_batch_of_an_agent_without_a_goal_has_no_goal_rate(
 
 
 async def test_after_a_change_a_batch_shows_no_figure_until_it_is_counted_again(database: Database) -> None:
-    await set_goal(database, AGENT_ID, PAYS)
+    await set_goal(database, Subject(AGENT_ID), PAYS)
     await fill(database)
-    await set_goal(database, AGENT_ID, {"intent": ["refused"]})
-    (goal_id,) = [row["goal_id"] async for row in database.queries.list_uncounted_goals(database.pool)]
+    await set_goal(database, Subject(AGENT_ID), {"intent": ["refused"]})
+    assert len([row async for row in database.queries.list_uncounted_goals(database.pool)]) == 1
     key = await database.pool.fetchval("SELECT batch_key FROM batches")
     seen = []
     for attempt in range(2, 9):
@@ -166,7 +168,7 @@ async def test_after_a_change_a_batch_shows_no_figure_until_it_is_counted_again(
         intent = "promise_to_pay" if attempt % 2 else "refused"
         calls = [make_payload(recipient=n, attempt=attempt, results={"intent": intent}) for n in (1, 8)]
         await ingest(database, *decode(*calls))
-        await database.queries.count_goal_step(database.pool, goal_id=goal_id, batch_key=key, recipients=5)
+        await database.queries.count_goal_step(database.pool, batch_key=key, recipients=5)
     assert seen == [None, None, None, 2 + 2]
     async with database.pool.acquire() as connection:
         assert await find_differences(connection) == []
@@ -193,7 +195,7 @@ async def test_a_count_that_is_killed_at_any_point_is_finished_by_the_next(
     monkeypatch.setattr("service.outcomes.goals.STEP_RECIPIENTS", 2)
     await fill(database)
     await fill(database, 457, "second")
-    await set_goal(database, AGENT_ID, PAYS)
+    await set_goal(database, Subject(AGENT_ID), PAYS)
     for passes in range(1, 25):  # each is cancelled a little later than the one before
         counting = asyncio.ensure_future(GoalCounter(database).finish())
         for _ in range(passes * 2):
@@ -258,7 +260,7 @@ async def test_groups_have_the_goal_rate_of_the_batches_whose_agent_has_a_goal(
 
 
 async def test_a_wrong_count_is_found_and_repaired(database: Database) -> None:
-    await set_goal(database, AGENT_ID, PAYS)
+    await set_goal(database, Subject(AGENT_ID), PAYS)
     await fill(database)
     await database.pool.execute("UPDATE goal_counts SET recipients = recipients + 3")
     assert await verify(database) == ["goal_counts"]
@@ -289,3 +291,140 @@ async def test_bi_and_exports_have_the_goal_rate_and_nothing_while_it_is_counted
     assert await read_both() == [[(4, 33.3333), (None, None), (0, 0.0)]] * 2
     await database.pool.execute("UPDATE goal_counts SET counted_to = 3")
     assert await read_both() == [[(None, None), (None, None), (0, 0.0)]] * 2
+
+
+ROWS = {1: True, 3: True, 2: False, 9: False, 10: None, 11: None}
+"""Recipients of ``fill_rows``: whether each meets the goal; null where results or attempts are not known."""
+
+
+async def fill_rows(database: Database) -> None:
+    """1 and 3 pay, 2 refuses, 9 is not reached, the results of 10 are not known, 11 and 12 are not called."""
+    await store_batch(database.url, RECIPIENTS)
+    said: dict[int, Any] = {
+        1: {"intent": "promise_to_pay"},
+        2: {"intent": "refused"},
+        3: {"intent": " ALREADY_PAID"},
+        10: {},
+    }
+    calls = [make_payload(recipient=n, results=results) for n, results in said.items()]
+    await ingest(database, *decode(*calls, make_payload(recipient=9, status="busy", final=False)))
+
+
+async def test_every_reader_sees_whether_a_recipient_meets_the_goal_and_they_agree_with_the_count(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill_rows(database)
+    path = f"/v1/batch-calls/{BATCH_ID}/recipients"
+
+    async def read_everywhere() -> list[dict[int, bool | None]]:
+        listed = (await service.get(path)).json()["data"]
+        single = [(await service.get(f"{path}/{n}")).json()["data"] for n in range(1, RECIPIENTS + 1)]
+        past = (await service.get(path, params={"as_of": (await read(service))["as_of"]})).json()["data"]
+        exported = [json.loads(line) for line in (await service.get(f"{path}.ndjson")).text.splitlines()]
+        table = pq.read_table(io.BytesIO((await service.get(f"{path}.parquet")).content)).to_pylist()
+        views = [
+            await database.pool.fetch(f"SELECT recipient, goal_met FROM {schema}.recipient_outcomes")
+            for schema in ("bi", "bi_full")
+        ]
+        feed = (await service.get("/v1/feed")).json()["data"]
+        seen = [{row["recipient"]: row["goal_met"] for row in rows} for rows in (listed, single, past, exported, table)]
+        seen += [{row["recipient"]: row["goal_met"] for row in rows} for rows in views]
+        return [*seen, {**seen[0], **{row["recipient"]: row["goal_met"] for row in feed}}]
+
+    assert await read_everywhere() == [dict.fromkeys(range(1, RECIPIENTS + 1))] * 8, "no goal"
+    await put(service, PAYS)
+    shown = await read_when_counted(service)
+    for seen in await read_everywhere():
+        assert {n: seen[n] for n in ROWS} == ROWS
+        assert sum(met is True for met in seen.values()) == shown["goal"]["met"] == 2
+    lines = (await service.get(f"{path}.csv")).text.splitlines()
+    assert [line.rpartition(",")[2] for line in lines[:4]] == ["goal_met", "true", "false", "true"]
+    await put(service, {"intent": ["refused"]})
+    assert [seen[2] for seen in await read_everywhere()] == [True] * 8
+
+
+async def test_a_changed_goal_shows_at_the_next_reading_and_repeats_no_entry_of_the_feed(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await fill_rows(database)
+    end = (await service.get("/v1/feed")).json()["next"]
+    await put(service, PAYS)
+    await read_when_counted(service)
+    assert (await service.get("/v1/feed", params={"after": end})).json()["data"] == []
+    entries = (await service.get("/v1/feed")).json()["data"]
+    assert {entry["recipient"]: entry["goal_met"] for entry in entries} == {n: ROWS[n] for n in (1, 2, 3, 9, 10)}
+
+
+async def make_campaign(database: Database) -> str:
+    """A test batch and its main batch, filled; returns the path of their goal."""
+    await fill(database)
+    await fill(database, 457, "second")
+    await fill(database, 458, "outside")
+    key = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = 457")
+    await database.pool.execute(
+        "UPDATE batches SET campaign_key = $1, campaign_role = CASE WHEN batch_id = 457 THEN 'main' ELSE 'test' END "
+        "WHERE batch_id <> 458", key,
+    )  # fmt: skip
+    return f"/v1/campaigns/{key}/goal"
+
+
+async def read_met(service: httpx.AsyncClient) -> list[int | None]:
+    """What is counted in both batches of the campaign, and in one outside."""
+    found = []
+    for batch_id in (BATCH_ID, 457, 458):
+        goal = (await eventually(lambda: read(service, batch_id), is_counted))["goal"]  # noqa: B023
+        found.append(goal and goal["met"])
+    return found
+
+
+def is_counted(shown: dict[str, Any]) -> bool:
+    return shown["goal"] is None or shown["goal"]["is_counted"]
+
+
+async def test_the_goal_of_a_campaign_takes_precedence_in_its_batches_until_it_is_removed(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    path = await make_campaign(database)
+    assert (await service.get(path)).status_code == 404
+    assert (await put(service, {"intent": ["refused"], "verified": [True]}, path)).status_code == 200
+    assert await read_met(service) == [1, 1, None]
+    before = (await read(service))["as_of"]
+    await put(service, PAYS)
+    assert await read_met(service) == [1, 1, 4], "the agent's goal is for the other batches"
+    await put(service, {"intent": ["wrong_number"]}, path)
+    assert await read_met(service) == [2, 2, 4]
+    rows = (await service.get("/v1/batch-calls/457/recipients")).json()["data"]
+    assert sum(row["goal_met"] is True for row in rows) == 2
+    assert await verify(database) == []
+    gone = (await service.delete(path)).json()["data"]
+    assert (gone["campaign_id"], gone["results"], len(gone["history"])) == (int(path.split("/")[3]), None, 3)
+    assert await read_met(service) == [4, 4, 4]
+    assert (await read(service, as_of=before))["goal"]["met"] == 1
+    await service.delete(GOAL)
+    assert await read_met(service) == [None] * 3
+    assert await verify(database) == []
+    lines = (await service.get("/v1/audit")).json()["data"]
+    assert [line["subject"].split()[0] for line in lines if line["action"] == "goal"] == [
+        "agent", "campaign", "campaign", "agent", "campaign",
+    ]  # fmt: skip
+
+
+async def test_a_batch_that_joins_a_campaign_later_is_counted_by_its_goal_from_its_first_call(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await put(service, PAYS)
+    path = await make_campaign(database)
+    key = int(path.split("/")[3])
+    await put(service, {"intent": ["refused"]}, path)
+    await store_batch(database.url, RECIPIENTS, batch_id=459, ref_token="third")
+    await database.pool.execute(
+        "UPDATE batches SET campaign_key = $1, campaign_role = 'main' WHERE batch_id = 459", key
+    )
+    await post_webhook(service, make_payload(recipient=1, ref_token="third", results={"intent": "refused"}))
+    assert (await read(service, 459))["goal"]["met"] == 1
+
+
+async def test_the_goal_of_an_unknown_campaign_is_not_found(service: httpx.AsyncClient, database: Database) -> None:
+    await fill(database)
+    for answer in (await put(service, PAYS, "/v1/campaigns/1/goal"), await service.delete("/v1/campaigns/7/goal")):
+        assert (answer.status_code, "campaign" in answer.json()["error"]["message"]) == (404, True)

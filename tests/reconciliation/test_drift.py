@@ -206,8 +206,14 @@ def test_an_open_batch_that_has_been_quiet_for_as_long_as_grace_lags_by_its_pres
 def test_provider_figures_that_move_while_no_webhook_arrives_raise_webhooks_silent() -> None:
     ours, earlier = lose(SEED, "no_answer_count", 20), change(SEED, no_answer_count=18)
     for heard, is_silent in ((None, True), (GRACE, True), (GRACE - 1, False)):
-        mine = Side(ours, 500, None if heard is None else NOW - timedelta(seconds=heard))
-        assessment = assess(Side(SEED, 500, NOW), mine, now=NOW, grace_seconds=GRACE, earlier=earlier)
+        assessment = assess(
+            Side(SEED, 500, NOW),
+            Side(ours, 500, NOW),  # what was healed just now is no webhook
+            now=NOW,
+            grace_seconds=GRACE,
+            earlier=earlier,
+            last_webhook_at=None if heard is None else NOW - timedelta(seconds=heard),
+        )
         assert ("webhooks_silent" in codes(assessment)) == is_silent
     assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
 

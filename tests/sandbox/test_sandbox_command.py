@@ -21,6 +21,7 @@ ALL_FLAGS = """
     --max-active-batches 4 --delivery-concurrency 6 --delivery-timeout 3 --api-key k --drop 0.1 --duplicate 0.2
     --delay 0.3 --longest-delay 9 --reorder 4 --bad-signature 0.5 --api-500 0.6 --api-429 0.7 --outage 60:400
     --hang 0.8 --ignore-offset --always-more --odd-entries --oldest-first --no-results --caller-numbers 5 --weak-caller
+    --language hi --language de
 """
 
 

@@ -11,17 +11,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.outcomes.recipients_http import NO_FILTERS, Filters
+from service.outcomes.filters import Filters
 from service.store.database import connect
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of
 from tests.store.plans import QUERIES, ROWS, fill, reading_little
 
 NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
-WITHOUT_CHANGES = {name: value for name, value in NO_FILTERS._asdict().items() if name != "changed_since"}
 NARROW = Filters(
-    state="completed", source="webhook", min_attempts=1, max_attempts=3, changed_since=BEGAN, result_name="intent",
-    result_value="refused",
-)  # fmt: skip
+    states=("completed", "busy"), statuses=("completed",), sources=("webhook",), min_attempts=1, max_attempts=3,
+    changed_since=BEGAN, results={"intent": ["refused"]}, result_times={"promise_date": (BEGAN, None)}, time_zone="UTC",
+    parameters={"city": ["Pune"]}, failure_reasons=("busy",), phone=phone_of(777),
+).to_json()  # fmt: skip
 
 
 @pytest.fixture
@@ -53,7 +53,17 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("get_event", {"event_id": "stray-777"}),
         ("get_event", {"event_id": "unknown"}),
         ("get_batch", {"batch_id": BATCH_ID}),
-        ("get_batch_counts", {"batch_id": BATCH_ID, "time_zone": "Asia/Kolkata", "names": 100, "values": 50}),
+        (
+            "get_batch_counts",
+            {
+                "batch_id": BATCH_ID,
+                "time_zone": "Asia/Kolkata",
+                "names": 100,
+                "values": 50,
+                "step": "hour",
+                "hours": 337,
+            },
+        ),
         ("list_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
         ("list_batches", {"agent_id": None, "campaign_id": None, "verdict": None, "limit": 20, "offset": 0}),
         ("count_batches", {"agent_id": AGENT_ID, "campaign_id": None, "verdict": None}),
@@ -91,7 +101,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",
-            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **WITHOUT_CHANGES, "as_of": NOW},
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "filters": None, "as_of": NOW},
         ),
         ("list_recipient_facts_as_of", {"batch_id": BATCH_ID, "recipient_no": 777, "as_of": NOW}),
         ("find_last_event_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW, "since": None}),
@@ -108,9 +118,11 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_fields", {"agent_id": None, "after": None, "limit": 100, "batches": 200, "names": 1000}),
         (
             "list_recipients",
-            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, **NO_FILTERS._asdict()},
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "filters": None},
         ),
-        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 200, **NARROW._asdict()}),
+        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 200, "filters": NARROW}),
+        ("get_batch_agent", {"batch_id": BATCH_ID}),
+        ("find_recipient_by_phone", {"batch_id": BATCH_ID, "after": 0, "phone": phone_of(777)}),
         ("get_batch_version", {"batch_id": BATCH_ID}),
         ("get_batch_figures", {"batch_id": BATCH_ID}),
         ("list_slice_names", {"batch_id": BATCH_ID, "sampled": 400}),

@@ -64,6 +64,10 @@ async def test_the_two_batches_are_one_campaign(start_service: StartService) -> 
             (456, campaign["id"], "test"),
             (457, campaign["id"], "main"),
         }
+        shown = {row["id"]: (row["verdict"], row["verdict_text"]) for row in listed}
+        for id_ in (456, 457):
+            outcomes = (await service.get(f"/v1/batch-calls/{id_}/outcomes")).json()["data"]
+            assert shown[id_] == (outcomes["verdict"], outcomes["verdict_text"])
         only = (await service.get("/v1/batch-calls", params={"campaign_id": campaign["id"]})).json()
         assert only["total"] == 2
         assert (await service.get("/v1/batch-calls/457")).json()["data"]["campaign_id"] == campaign["id"]

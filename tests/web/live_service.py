@@ -52,6 +52,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
                 "recipient": ["1", "2", "30"],
                 "upload_id": [str(each["upload_id"]) for each in uploads],
                 "agent_id": ["123", "124"],
+                "campaign_id": ["1", "2"],
                 "event_id": ["of-nobody", recipient["event_id"]],
                 "quarantine_id": [str(quarantined["quarantine_id"])],
                 "erasure_id": [str(erased["erasure_id"])],

@@ -8,7 +8,7 @@ import pytest
 
 from service.errors import InvalidRequestError
 from service.uploads.fields import IDEMPOTENCY_KEY
-from service.web.parameters import Choice, Flag, Number, Parameter, Percent, Text
+from service.web.parameters import Choice, Choices, Flag, Number, Parameter, Percent, Text
 from service.web.times import LATEST, Moment, TimeZone
 
 LIMIT = Number("limit", "", default=20, minimum=-5, maximum=100)
@@ -19,6 +19,7 @@ TAKEN: list[tuple[Parameter[Any, Any], dict[str, object]]] = [
     (Percent("share", "", default=None), {"0": 0.0, "100": 100.0, "62.5": 62.5, "1e1": 10.0}),
     (Flag("force", ""), {"true": True, "1": True, " TRUE ": True, "false": False, "0": False, "": False}),
     (Choice("state", "", ("held", "failed"), default=None), {"held": "held", "failed": "failed"}),
+    (Choices("state", "", ("held", "failed")), {"held": ("held",), "failed,held,failed": ("failed", "held")}),
     (Text("name", "", default=None, maximum=5), {"April": "April", " May ": "May", "अप्रैल"[:5]: "अप्रैल"[:5]}),
     (TimeZone("zone", "", default="UTC"), {"Asia/Kolkata": "Asia/Kolkata", "UTC": "UTC"}),
     (
@@ -37,6 +38,7 @@ REFUSED: list[tuple[Parameter[Any, Any], list[str]]] = [
     (Percent("share", "", default=None), ["", "-1", "100.1", "nan", "inf", "1_0", "half"]),
     (Flag("force", ""), ["yes", "2", "tru"]),
     (Choice("state", "", ("held", "failed"), default=None), ["", "Held", "held,failed"]),
+    (Choices("state", "", ("held", "failed")), ["", ",", "held,", "held, failed", "Held"]),
     (Text("name", "", default=None, maximum=5), ["", "  ", "August", "a\x00b"]),
     (TimeZone("zone", "", default="UTC"), ["", "Mars/Olympus", "../etc/passwd", "UTC\x00", "a" * 5000]),
     (FROM, ["", "20260316", "2026-W12", "2026-W12-1", "2026-02-30", "٢٠٢٦-03-16", "0001-01-01T00:00+14:00", "today"]),

@@ -22,7 +22,7 @@ from tests.web.fuzzing import Answer, Fuzzed, open_fuzzed
 EXAMPLES = settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-KNOWN = {"batch_id": str(BATCH_ID), "recipient": "1", "agent_id": "123", "format": "ndjson"}
+KNOWN = {"batch_id": str(BATCH_ID), "recipient": "1", "agent_id": "123", "campaign_id": "1", "format": "ndjson"}
 
 CHANGES = [
     b"PUT /v1/feed/consumers/fuzz", b"POST /v1/erasures", b"POST /v1/uploads/1/resolve",

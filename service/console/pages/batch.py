@@ -35,7 +35,7 @@ class BatchPages:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show),
-            Page("GET", f"{PATH}/live", self.show_live),
+            Page("GET", f"{PATH}/live", self.show_live, is_polled=True),
             Page("POST", f"{PATH}/promote", self.promote, "upload"),
             Page("POST", f"{PATH}/reconcile", self.reconcile, "upload"),
         ]

@@ -18,7 +18,7 @@ class Today:
     def pages(self) -> list[Page]:
         return [
             Page("GET", "/console", self.show),
-            Page("GET", "/console/today/running", self.show_running),
+            Page("GET", "/console/today/running", self.show_running, is_polled=True),
         ]
 
     async def show(self, visit: Visit) -> Response:
@@ -27,14 +27,13 @@ class Today:
         batches = await visit.read(
             "GET /v1/batches", {**query, "limit": LIMIT, "is_running": "false", "time_zone": visit.zone.key}
         )
-        agents = (await visit.look("GET /v1/agents"))["data"]
         return visit.render(
             "today.html",
             query=query,
             batches=batches,
             limit=LIMIT,
             sort=query.get("sort", "-created"),
-            agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents],
+            agent_choices=[],
             **await _read_running(visit),
         )
 

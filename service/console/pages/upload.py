@@ -33,9 +33,9 @@ class UploadPages:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show, "upload"),
-            Page("POST", f"{PATH}/check", self.check, "upload", is_streamed=True),
-            Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload", is_streamed=True),
-            Page("POST", PATH, self.send, "upload", is_streamed=True),
+            Page("POST", f"{PATH}/check", self.check, "upload"),
+            Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
+            Page("POST", PATH, self.send, "upload"),
         ]
 
     async def show(self, visit: Visit) -> Response:

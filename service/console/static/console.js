@@ -19,7 +19,7 @@
     if (!window.uPlot || rows.length < 2) return;
     const names = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
     const times = rows.map((row) => Number(row.cells[0].dataset.time));
-    const values = names.map((_, index) =>
+    const numbers = names.map((_, index) =>
       rows.map((row) => {
         const text = row.cells[index + 1].dataset.value;
         return text === "" ? null : Number(text);
@@ -27,21 +27,32 @@
     const box = document.createElement("div");
     box.className = "chart";
     box.setAttribute("aria-hidden", "true");
-    table.before(box);
+    const written = table.closest(".chart-data");
+    written.before(box);
     const strokes = [color("--line-strong"), color("--accent"), color("--warn")];
     const axis = { stroke: color("--muted"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+    // In the order of uPlot's axes: step in seconds, its format, and what is added when the year, the day … changes.
+    const hours = ["\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1];
+    const values = [
+      [31536000, "{YYYY}", null, null, null, null, null, null, 1],
+      [2419200, "{MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+      [86400, "{D} {MMM}", "\n{YYYY}", null, null, null, null, null, 1],
+      [3600, "{HH}:00", ...hours],
+      [60, "{HH}:{mm}", ...hours],
+    ];
     const tzDate = (seconds) => uPlot.tzDate(new Date(seconds * 1000), document.documentElement.dataset.zone);
     const chart = new uPlot({
       width: box.clientWidth, height: 220, tzDate,
-      series: [{}, ...names.map((label, index) => ({
+      series: [{ label: "Time", value: "{D} {MMM}, {HH}:{mm}" }, ...names.map((label, index) => ({
         label, stroke: strokes[index], width: 2, dash: index === 2 ? [6, 4] : undefined, points: { show: rows.length < 60 },
       }))],
-      axes: [axis, { ...axis, size: 56 }],
-    }, [times, ...values], box);
-    table.classList.add("visually-hidden");
+      axes: [{ ...axis, values }, { ...axis, size: 56 }],
+    }, [times, ...numbers], box);
+    written.classList.replace("scroll", "visually-hidden");
+    written.removeAttribute("tabindex");
     new ResizeObserver(() => chart.setSize({ width: box.clientWidth, height: 220 })).observe(box);
   };
-  const drawAll = (root) => root.querySelectorAll("table[data-chart]:not(.visually-hidden)").forEach(draw);
+  const drawAll = (root) => root.querySelectorAll(".chart-data:not(.visually-hidden) > table[data-chart]").forEach(draw);
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
   document.addEventListener("htmx:afterSwap", (event) => drawAll(event.target));
 

@@ -1,0 +1,164 @@
+-- The settings of callbacks, their marks, and the list of callbacks.
+
+-- Sets which results of an agent are callbacks; null: none from now on. The setting that is in force already stays. Returns
+-- whether anything changed. Under the ingest lock: facts that come later count by it, and those from before have their turn
+-- in apply_callbacks_step(). With its line in the audit log.
+CREATE OR REPLACE FUNCTION set_callback_results(
+    p_agent_id bigint, p_results text[], p_time_zone text, p_actor text, p_key_id bigint, p_request_id text
+) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_results text[];
+    v_time_zone text;
+BEGIN
+    PERFORM lock_ingest();
+    SELECT s.results, s.time_zone INTO v_results, v_time_zone FROM find_callback_results(p_agent_id) AS s;
+    IF v_results IS NOT DISTINCT FROM p_results AND (p_results IS NULL OR v_time_zone = p_time_zone) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO agent_callbacks (agent_id, results, time_zone, set_at, actor)
+    VALUES (p_agent_id, p_results, p_time_zone, clock_timestamp(), p_actor);
+    INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+    VALUES (p_actor, p_key_id, p_request_id, 'callbacks', 'agent ' || p_agent_id,
+            CASE WHEN p_results IS NULL THEN 'removed' ELSE 'set' END,
+            jsonb_build_object('results', p_results, 'time_zone', p_time_zone));
+    RETURN true;
+END
+$$;
+
+-- Applies a setting to some more recipients of the batches from before it, the newest batch first. One commit, which also
+-- records how far it has come. Returns whether recipients are left. A setting that was replaced is left alone.
+CREATE OR REPLACE FUNCTION apply_callbacks_step(p_setting_id bigint, p_recipients integer) RETURNS boolean
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_setting agent_callbacks;
+    v_batch   batches;
+BEGIN
+    PERFORM lock_ingest();
+    SELECT * INTO v_setting FROM agent_callbacks AS s WHERE s.setting_id = p_setting_id AND s.applied_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT b.* INTO v_batch
+    FROM batches AS b
+    WHERE b.agent_id = v_setting.agent_id
+      AND EXISTS (SELECT FROM contact_counts AS k WHERE k.batch_key = b.batch_key)  -- it has facts
+      AND b.batch_key <= v_setting.batch_cursor - (v_setting.recipient_cursor = 0)::integer
+      AND NOT EXISTS (SELECT FROM agent_callbacks AS n
+                      WHERE n.agent_id = v_setting.agent_id AND n.setting_id > v_setting.setting_id)
+    ORDER BY b.batch_key DESC
+    LIMIT 1;
+    IF NOT FOUND THEN
+        UPDATE agent_callbacks SET applied_at = clock_timestamp() WHERE setting_id = p_setting_id;
+        RETURN false;
+    END IF;
+    IF v_batch.batch_key <> v_setting.batch_cursor THEN
+        v_setting.recipient_cursor := 0;
+    END IF;
+    PERFORM set_callbacks(
+        array_agg(v_batch.batch_key), array_agg(n), false)
+    FROM generate_series(v_setting.recipient_cursor + 1, v_setting.recipient_cursor + p_recipients) AS n;
+    UPDATE agent_callbacks
+    SET batch_cursor = v_batch.batch_key,
+        recipient_cursor = CASE WHEN v_setting.recipient_cursor + p_recipients < v_batch.recipient_count
+                                THEN v_setting.recipient_cursor + p_recipients ELSE 0 END
+    WHERE setting_id = p_setting_id;
+    RETURN true;
+END
+$$;
+
+-- Marks the callbacks of a recipient as done, or as open again; p_name null: all of them. Returns unknown if there is no such
+-- callback, else whether anything changed. A change is a new entry in the feed, and a line in the audit log.
+CREATE OR REPLACE FUNCTION mark_callbacks(
+    p_batch_id bigint, p_recipient_no integer, p_name text, p_is_done boolean, p_note text, p_actor text, p_key_id bigint,
+    p_request_id text
+) RETURNS text
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_batch_key bigint;
+    v_changed   integer;
+BEGIN
+    PERFORM lock_ingest();
+    SELECT b.batch_key INTO v_batch_key FROM batches AS b WHERE b.batch_id = p_batch_id;
+    IF NOT EXISTS (SELECT FROM callbacks AS c WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no
+                   AND (p_name IS NULL OR c.name = p_name)) THEN
+        RETURN 'unknown';
+    END IF;
+    IF p_is_done THEN
+        INSERT INTO callback_marks AS m (batch_key, recipient_no, name, value, conversation_id, done_at, actor, note)
+        SELECT c.batch_key, c.recipient_no, c.name, c.value, c.conversation_id, clock_timestamp(), p_actor, p_note
+        FROM callbacks AS c
+        WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no AND (p_name IS NULL OR c.name = p_name)
+        ON CONFLICT (batch_key, recipient_no, name) DO UPDATE
+        SET value = excluded.value, conversation_id = excluded.conversation_id, done_at = excluded.done_at,
+            actor = excluded.actor, note = excluded.note
+        WHERE (m.value, m.conversation_id, m.note) IS DISTINCT FROM (excluded.value, excluded.conversation_id, excluded.note);
+    ELSE
+        DELETE FROM callback_marks AS m
+        WHERE m.batch_key = v_batch_key AND m.recipient_no = p_recipient_no AND (p_name IS NULL OR m.name = p_name);
+    END IF;
+    GET DIAGNOSTICS v_changed = ROW_COUNT;
+    IF v_changed = 0 THEN
+        RETURN 'unchanged';
+    END IF;
+    PERFORM set_callbacks(ARRAY[v_batch_key], ARRAY[p_recipient_no], false);
+    UPDATE outcomes AS o
+    SET position = nextval('feed_positions'), version = o.version + 1, changed_at = clock_timestamp()
+    WHERE o.batch_key = v_batch_key AND o.recipient_no = p_recipient_no;
+    UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = v_batch_key;
+    INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
+    VALUES (p_actor, p_key_id, p_request_id, 'callback', 'batch ' || p_batch_id || ', recipient ' || p_recipient_no,
+            CASE WHEN p_is_done THEN 'done' ELSE 'open' END, jsonb_build_object('callbacks', v_changed));
+    RETURN 'changed';
+END
+$$;
+
+-- Callbacks by when they are due, of one batch, of one agent or of all, after a given one. p_done: which of the two states.
+-- From p_from on and before p_to; those without a time come last, and only without p_to. p_overdue_at: only those that are
+-- overdue then. Reads no more than the page from an index, and what p_overdue_at leaves out: days that are not over yet.
+CREATE OR REPLACE FUNCTION list_callbacks(
+    p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
+    p_after_due timestamptz, p_after_no bigint, p_limit integer
+) RETURNS SETOF callbacks
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+AS $$
+DECLARE
+    v_to CONSTANT timestamptz := least(p_to, p_overdue_at + interval '1 microsecond');
+BEGIN
+    RETURN QUERY
+    SELECT l.*
+    FROM unnest(p_done) AS d (is_done)
+    CROSS JOIN LATERAL (
+        (SELECT * FROM callbacks AS c
+         WHERE p_batch_key IS NOT NULL AND c.batch_key = p_batch_key AND c.is_done = d.is_done
+           AND (p_agent_id IS NULL OR c.agent_id = p_agent_id)
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+         ORDER BY c.due_at, c.callback_no LIMIT p_limit)
+        UNION ALL
+        (SELECT * FROM callbacks AS c
+         WHERE p_batch_key IS NULL AND c.agent_id = p_agent_id AND c.is_done = d.is_done
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+         ORDER BY c.due_at, c.callback_no LIMIT p_limit)
+        UNION ALL
+        (SELECT * FROM callbacks AS c
+         WHERE p_batch_key IS NULL AND p_agent_id IS NULL AND c.is_done = d.is_done
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+         ORDER BY c.due_at, c.callback_no LIMIT p_limit)
+    ) AS l
+    ORDER BY l.due_at, l.callback_no
+    LIMIT p_limit;
+END
+$$;

@@ -241,7 +241,6 @@ async def open_app(
                 default_time_zone=settings.time_zone,
             ),
             OutcomeGroups(database, default_time_zone=settings.time_zone),
-            Overview(database, default_time_zone=settings.time_zone),
             Comparisons(database, default_time_zone=settings.time_zone),
             Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),

@@ -112,7 +112,7 @@ BEGIN
         CROSS JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = t.batch_key OFFSET 0) AS b
         CROSS JOIN LATERAL (SELECT * FROM recipients WHERE recipients.batch_key = t.batch_key
                             AND recipients.recipient_no = t.recipient_no OFFSET 0) AS r
-        LEFT JOIN LATERAL find_goal(b.agent_id) AS g ON true
+        LEFT JOIN LATERAL (SELECT batch_goals.rule FROM batch_goals WHERE batch_goals.batch_key = b.batch_key OFFSET 0) AS g ON true
         LEFT JOIN LATERAL find_callback_results(b.agent_id) AS c ON true
     ), attempts AS MATERIALIZED (
         SELECT a.*, f.recorded_at

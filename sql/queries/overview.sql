@@ -71,7 +71,7 @@ SELECT n.total AS matching, statement_timestamp() AS as_of, b.batch_id AS id, b.
               FROM outcome_counts AS k WHERE k.batch_key = b.batch_key AND k.recipients > 0) AS c) AS outcomes,
        (SELECT row_to_json(c) FROM count_retries(b.batch_key, statement_timestamp()) AS c) AS retries,
        (SELECT json_build_object('rule', g.rule, 'set_at', g.set_at, 'recipients', g.recipients)
-        FROM count_goal(b.batch_key, b.agent_id) AS g) AS goal,
+        FROM count_goal(b.batch_key) AS g) AS goal,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT k.slot AS start, sum(k.attempts)::bigint AS calls
               FROM attempt_counts AS k
@@ -111,7 +111,8 @@ WITH RECURSIVE agents AS (
 SELECT a.agent_id,
        (SELECT count(*) FROM batches AS b WHERE b.agent_id = a.agent_id AND b.batch_id IS NOT NULL) AS batches,
        l.batch_id, l.name, coalesce(plausible_time(l.created_at), l.prepared_at) AS created_at,
-       EXISTS (SELECT FROM find_goal(a.agent_id)) AS has_goal,
+       coalesce((SELECT k.rule IS NOT NULL FROM agent_goals AS k WHERE k.agent_id = a.agent_id
+                 ORDER BY k.goal_id DESC LIMIT 1), false) AS has_goal,
        ARRAY(SELECT c.value
              FROM (SELECT b.batch_key FROM batches AS b
                    WHERE b.agent_id BETWEEN a.agent_id AND a.agent_id AND b.batch_id IS NOT NULL

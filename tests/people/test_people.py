@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.access.keys import Keys
-from service.outcomes.goals import set_goal
+from service.outcomes.goals import Subject, set_goal
 from service.store.database import Database
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.webhooks.ingesting import ingest
@@ -148,7 +148,7 @@ async def test_the_timeline_has_every_step_with_the_event_behind_it(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_people(database)
-    await set_goal(database, AGENT_ID, {"intent": ["promise_to_pay"]})
+    await set_goal(database, Subject(AGENT_ID), {"intent": ["promise_to_pay"]})
     await service.put(f"/v1/agents/{AGENT_ID}/callbacks", json={"results": ["callback_time"]})
     first = make_payload(status="no_answer", final=False, event_id="first")
     said = {"intent": "promise_to_pay", "callback_time": "2099-01-01T10:00:00Z"}

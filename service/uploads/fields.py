@@ -130,7 +130,7 @@ REPORT_DIGEST = Digest(
     "report_digest",
     "The `report_digest` of a dry run: 409 if the file, the choices or the number of people differ, or if the same "
     "file was uploaded within 24 hours, even with another key",
-)
+).with_hints(example="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
 CALLED_WITHIN = Duration(
     "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
 ).with_hints(example="7d", words=("called",))

@@ -51,7 +51,7 @@ class Uploads:
             ),
             Operation(
                 "POST", "/v1/uploads/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
-                bodies=(Form(FIELDS, needed=(AGENT_ID, NAME)),),
+                bodies=(Form(tuple(field for field in FIELDS if field is not DRY_RUN), needed=(AGENT_ID, NAME)),),
                 answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
             ),
             Operation(

@@ -77,6 +77,7 @@ from service.telemetry.metrics import LoopLag, Metrics
 from service.telemetry.tracing import run_traces
 from service.uploads.agents_http import Agents
 from service.uploads.discovery import Discoverer
+from service.uploads.dry_runs import DryRuns
 from service.uploads.folders import SWEEP_SECONDS, remove_leftovers
 from service.uploads.http import Uploads
 from service.uploads.lookup import UploadFinder, UploadRecovery
@@ -235,7 +236,7 @@ async def open_app(
             receiver,
             batches,
             Registrations(batches, discoverer, registrar),
-            Uploads(uploader),
+            Uploads(uploader, DryRuns(database, uploader.checker)),
             Suppressions(SuppressionList(database), regions),
             UploadStates(database, Resolver(database, client, regions)),
             Agents(database),

@@ -14,6 +14,8 @@ from service.console.pages.people import People
 from service.console.pages.privacy import PrivacyPages
 from service.console.pages.quarantine import EventPages
 from service.console.pages.today import Today
+from service.console.pages.upload import UploadPages
+from service.console.pages.uploads import UploadsPages
 from service.console.protection import Protection
 from service.console.rendering import Renderer
 from service.console.sign_in import SignIn
@@ -25,5 +27,6 @@ def build_console(
 ) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
     operation = (Connections(), Health(), EventPages(), KeyPages(), PrivacyPages())
-    pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), *operation, Components())
+    uploads = (UploadPages(), UploadsPages())
+    pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), *uploads, *operation, Components())
     return Console(operations, sign_in, protection, renderer, pages, default_zone=default_zone).routes()

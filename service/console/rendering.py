@@ -63,6 +63,7 @@ class Renderer:
             "number": format_number,
             "percent": format_percent,
             "duration": format_duration,
+            "signed": format_signed,
             "day": format_day,
             "time": format_time,
             "epoch": to_epoch,
@@ -112,6 +113,12 @@ def format_number(value: float | None) -> str:
 def format_percent(value: float | None) -> str:
     """``84.0 %``, or a dash for an unknown share."""
     return DASH if value is None else f"{value:,.1f}{THIN_SPACE}%"
+
+
+def format_signed(value: float, digits: int = 1) -> str:
+    """``+2.4`` or ``−1.6``; ``0.0`` for what rounds to nothing."""
+    text = f"{abs(value):,.{digits}f}"
+    return text if float(text.replace(",", "")) == 0 else f"{'+' if value > 0 else '−'}{text}"
 
 
 def format_duration(seconds: float | None) -> str:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -29,6 +29,7 @@ from service.uploads.report import (
     LeftOutKind,
     Part,
     Rejected,
+    Workbook,
     mask_cell,
     mask_phone,
 )
@@ -59,13 +60,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The program's output: rows read so far; at the end the report of a check, the notes of a conversion, or why the
-    file is refused."""
+    """The program's output: rows read so far; at the end the report of a check, the workbook of a conversion, or why
+    the file is refused."""
 
     progress: int | None = None
     report: ContactsReport | None = None
-    notes: list[str] | None = None
+    workbook: Workbook | None = None
     refused: str | None = None
+    details: dict[str, Any] | None = None
+    """With ``refused``: what the message cannot hold."""
 
 
 def check_file(task: Task, on_progress: Callable[[int], None]) -> ContactsReport:
@@ -111,6 +114,7 @@ class _Check:
                 rejected.finish(self._first_lines)
             for writer in writers:
                 writer.flush()
+        self._report.reading = table.describe_reading()
         self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
         self._report.warnings = [*options.notes, *table.list_warnings()]
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
@@ -261,7 +265,7 @@ def main() -> None:
     try:
         _write(_run(task, lambda rows: _write(Message(progress=rows))))
     except InvalidRequestError as error:
-        _write(Message(refused=error.message))
+        _write(Message(refused=error.message, details=error.details))
     except Exception:
         os._exit(1)
     os._exit(0)  # a normal exit would wait for the thread, which holds standard input's lock
@@ -270,7 +274,7 @@ def main() -> None:
 def _run(task: Task | Conversion, on_progress: Callable[[int], None]) -> Message:
     if isinstance(task, Conversion):
         bound_process()
-        return Message(notes=convert_workbook(task, on_progress))
+        return Message(workbook=convert_workbook(task, on_progress))
     return Message(report=check_file(task, on_progress))
 
 

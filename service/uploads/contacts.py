@@ -14,7 +14,7 @@ import msgspec
 from service.errors import InvalidRequestError, UnavailableError
 from service.uploads.checking import Message, Task, check_file
 from service.uploads.kinds import is_workbook
-from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected
+from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, Workbook
 from service.uploads.tables import Table
 from service.uploads.workbooks import Conversion
 
@@ -33,8 +33,8 @@ def read_columns(path: Path, options: ContactsOptions) -> tuple[list[str], tuple
         table.close()
 
 
-async def read_workbook(path: Path, sheet: str) -> tuple[Path, list[str]] | None:
-    """A CSV of the sheet beside the file, and what a person should know of it; None for a file that is no workbook.
+async def read_workbook(path: Path, sheet: str) -> tuple[Path, Workbook] | None:
+    """A CSV of the sheet beside the file, and what it was; None for a file that is no workbook.
 
     Raises InvalidRequestError for a workbook without such a sheet, and for what is neither a workbook nor text.
     """
@@ -42,7 +42,8 @@ async def read_workbook(path: Path, sheet: str) -> tuple[Path, list[str]] | None
         return None
     target = path.with_suffix(".sheet")
     message = await _run_in_process(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None)
-    return target, message.notes or []
+    assert message.workbook is not None
+    return target, message.workbook
 
 
 async def check_contacts(
@@ -103,7 +104,7 @@ async def _run_in_process(task: Task | Conversion, report: Callable[[int], None]
             if message.progress is not None:
                 report(message.progress)
             elif message.refused is not None:
-                raise InvalidRequestError(message.refused)
+                raise InvalidRequestError(message.refused, details=message.details)
             else:
                 return message
     finally:

@@ -30,6 +30,14 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
 _WESTERN = (("cp1252", "Windows-1252"), ("mac_roman", "Mac Roman"))
+_STATED = {
+    "utf-8": ("utf-8-sig", "UTF-8"),
+    "windows-1250": ("cp1250", "Windows-1250"),
+    "windows-1251": ("cp1251", "Windows-1251"),
+    "windows-1252": ("cp1252", "Windows-1252"),
+    "windows-1254": ("cp1254", "Windows-1254"),
+    "mac-roman": ("mac_roman", "Mac Roman"),
+}
 _UNLIKELY = frozenset("ÐÝÞðýþƒ")
 """Of Icelandic, in the places where the Turkish code page has its own letters, and far more people; and of no name."""
 _PUNCTUATION = frozenset("’‘“”–—…€£©®°º«»·´\xa0")
@@ -54,6 +62,16 @@ class Encoding(NamedTuple):
     def is_lenient(self) -> bool:
         """Whether broken characters are read as lone surrogates, so that they are errors of their rows."""
         return not self.codec.startswith(("utf-16", "utf-32"))
+
+    @property
+    def code(self) -> str:
+        """The name as requests write it."""
+        return self.name.lower().replace(" ", "-")
+
+
+def state_encoding(code: str) -> Encoding:
+    """The encoding that a request states."""
+    return Encoding(*_STATED[code])
 
 
 def find_encoding(path: Path) -> Encoding:

@@ -12,10 +12,19 @@ from typing import NamedTuple
 from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.spelling import find_near, reduce, split_words
-from service.uploads.encodings import find_encoding
+from service.uploads.encodings import find_encoding, state_encoding
 from service.uploads.kinds import is_workbook
 from service.uploads.report import PHONE_COLUMN, ContactsOptions
-from service.uploads.rows import DELIMITERS, LOST, Dialect, Rows, find_stated_delimiter, is_intact, is_text
+from service.uploads.rows import (
+    DELIMITERS,
+    LOST,
+    NAMED_DELIMITERS,
+    Dialect,
+    Rows,
+    find_stated_delimiter,
+    is_intact,
+    is_text,
+)
 
 MAX_NORMALISED_CHARACTERS = 1000
 MAX_COLUMNS = 2000
@@ -27,6 +36,8 @@ DOUBLE_MARK = "ï»¿"
 SEARCHED_ROWS = 100
 """In which a header or a column of phones is looked for."""
 SHOWN_COLUMNS = 20
+SHOWN_CHARACTERS = 200
+LISTED_COLUMNS = 200
 LOST_LETTER = f"holds {LOST}: a letter was lost when the file was saved; write it again"
 LONG_NUMBER = 7
 """Digits from which on a number may be a phone."""
@@ -51,12 +62,13 @@ def find_header(path: Path, options: ContactsOptions) -> Header:
     """The first row that is not blank, read with the delimiter that gives the phone's column, or else the most."""
     if is_workbook(path):
         raise InvalidRequestError("file: is an Excel workbook, and a CSV is needed here: save it as CSV UTF-8")
-    encoding = find_encoding(path)
+    encoding = state_encoding(options.encoding) if options.encoding else find_encoding(path)
     stated = find_stated_delimiter(path, encoding)
+    asked = "".join(character for character, name in NAMED_DELIMITERS.items() if name == options.delimiter)
     found: list[Header] = []
     problem: csv.Error | None = None
-    for delimiter in stated or DELIMITERS:
-        dialect = Dialect(encoding, delimiter, bool(stated), options.counts_rows)
+    for delimiter in asked or stated or DELIMITERS:
+        dialect = Dialect(encoding, delimiter, bool(stated), options.workbook is not None)
         try:
             header = next(_list_rows(path, dialect), None)
         except csv.Error as error:
@@ -96,7 +108,8 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
 def find_phone_column(path: Path, header: Header, options: ContactsOptions) -> int:
     at = _match_phone(header.names, options)
     if at is None:
-        raise InvalidRequestError(f"file: {_explain_missing(path, header, options)}")
+        names = [name[:SHOWN_CHARACTERS] for name in header.names[:LISTED_COLUMNS] if name]
+        raise InvalidRequestError(f"file: {_explain_missing(path, header, options)}", details={"columns": names})
     if options.phone_column and header.names[at] != PHONE_COLUMN and PHONE_COLUMN in header.names:
         raise InvalidRequestError(
             f"file: line {header.line} has a column {PHONE_COLUMN!r}, and {header.names[at]!r} goes out under that "

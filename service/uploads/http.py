@@ -1,150 +1,21 @@
 """Uploads over HTTP: a CSV checked and sent to the provider, or only checked; and the promotion of a test batch."""
 
-import re
-from datetime import timedelta
-from typing import Any, get_args
-
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
-from service.errors import ConflictError, DuplicateRequestError, InvalidRequestError, KeyReusedError, ProviderError
+from service.errors import ConflictError, DuplicateRequestError, KeyReusedError, NotFoundError, ProviderError
 from service.formant.batches import ProviderBatch
 from service.outcomes.http import BATCH_ID
-from service.uploads.files import ReceivedFile, keep_file, receive_form
-from service.uploads.report import ContactError, ContactsReport, Duplicate, Duplicates, FileSummary, Invalid, LeftOut
-from service.uploads.storing import Uploaded, UploadRequest
+from service.uploads.dry_runs import DryRuns
+from service.uploads.dry_runs_http import DryRun, read_chunks, show_checked
+from service.uploads.fields import AGENT_ID, DRY_RUN, FIELDS, IDEMPOTENCY_KEY, NAME, receive_upload
+from service.uploads.report import FileSummary
+from service.uploads.storing import Uploaded
 from service.uploads.uploader import Uploader
 from service.web.operations import Answer, Form, Operation
-from service.web.parameters import (
-    Choice,
-    Fields,
-    Flag,
-    Number,
-    Parameter,
-    Percent,
-    Region,
-    Text,
-    refuse_body,
-    refuse_fields_in_headers,
-)
+from service.web.parameters import refuse_body, refuse_fields_in_headers
 from service.web.responses import JsonResponse, One
-
-MAX_NAME_CHARACTERS = 200
-MAX_AGENT_ID = 2**63 - 1
-MAX_ROWS = 10**7
-MAX_DAYS = 365
-_KEY = re.compile(r'"([ !#-~]{1,255})"|([!#-~]{1,255})')
-
-
-class IdempotencyKey(Parameter[str, None]):
-    """The header of draft-ietf-httpapi-idempotency-key-header: a quoted string; a bare one is accepted too."""
-
-    place = "header"
-
-    def __init__(self) -> None:
-        description = "The same key again returns the same batch, and calls nobody twice; with another request: 422"
-        takes = "1 to 255 printable characters in quotes, such as a UUID"
-        schema = {"type": "string", "pattern": f"^(?:{_KEY.pattern})$"}
-        super().__init__("Idempotency-Key", description, takes, schema, None)
-
-    def _parse(self, text: str) -> str:
-        match = _KEY.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(text)
-        return match[1] or match[2]
-
-
-class Duration(Parameter[timedelta, None]):
-    """A time in days or hours, such as 7d or 36h."""
-
-    def __init__(self, name: str, description: str) -> None:
-        takes = f"days or hours such as 7d or 36h, at most {MAX_DAYS}d"
-        super().__init__(name, description, takes, {"type": "string", "pattern": "^[1-9][0-9]{0,3}[dh]$"}, None)
-
-    def _parse(self, text: str) -> timedelta:
-        match = re.fullmatch(r"([1-9][0-9]{0,3})([dh])", text.strip(), re.ASCII)
-        if match is None:
-            raise ValueError(text)
-        duration = timedelta(**{"days" if match[2] == "d" else "hours": int(match[1])})
-        if duration > timedelta(days=MAX_DAYS):
-            raise ValueError(text)
-        return duration
-
-
-IDEMPOTENCY_KEY = IdempotencyKey().with_hints(example='"march-follow-ups-1"')
-AGENT_ID = Number("agent_id", "The agent that calls", default=None, minimum=0, maximum=MAX_AGENT_ID).with_hints(
-    example=123
-)
-NAME = Text("name", "The batch's name", default=None, maximum=MAX_NAME_CHARACTERS).with_hints(
-    example="March Follow Ups"
-)
-DRY_RUN = Flag("dry_run", "Only check the file: nothing is stored or sent").with_hints(
-    example=True,
-    words=("dry", "simulate", "simulation", "preview", "validate", "validation", "verify", "check", "mock", "noop",
-           "draft", "sandbox", "whatif", "nocall", "nocalls", "dontcall", "donotcall", "nosend", "dontsend"),
-)  # fmt: skip
-DUPLICATES = Choice[Duplicates, Duplicates](
-    "duplicates", "A repeated phone: `reject` the file, keep the `first`, or call `all` rows",
-    get_args(Duplicates), default="reject",
-).with_hints(example="reject", words=("duplicate", "dedupe", "dedup", "deduplicate", "unique"))  # fmt: skip
-ACCEPT_COLUMNS = Flag("accept_columns", "Make the file's columns the agent's from now on").with_hints(example=False)
-FORCE = Flag(
-    "force", "Call these people again, although the same file was uploaded within 24 hours, or may have been sent"
-).with_hints(example=False)
-TEST_RECIPIENTS = Number(
-    "test_recipients", "Call a random sample of this size, and hold the rest for `…/promote`; 0: call all",
-    default=0, minimum=0, maximum=MAX_ROWS,
-).with_hints(
-    example=20,
-    words=("test", "tests", "testing", "sample", "pilot", "trial", "limit", "max", "cap", "subset", "canary", "percent",
-           "batchsize", "rows"),
-)  # fmt: skip
-PROMOTE_AT_SUCCESS_RATE = Percent(
-    "promote_at_success_rate",
-    "With `test_recipients`: call the rest once the test batch is `complete` with at least this percentage",
-    default=None,
-).with_hints(example=60, words=("promote", "threshold"))
-PROMOTE_AT_GOAL_RATE = Percent(
-    "promote_at_goal_rate",
-    "Likewise with the percentage of recipients that meet the agent's goal (`PUT /v1/agents/{agent_id}/goal`)",
-    default=None,
-).with_hints(example=30, words=("goal",))
-REGION = Region(
-    "region", "The country of the phones without a country code; otherwise `OUTCOMES_DEFAULT_REGION`"
-).with_hints(example="IN", words=("country",))
-INVALID = Choice[Invalid, Invalid](
-    "invalid", "Rows with errors: `reject` the file, or `skip` them and call the others", get_args(Invalid),
-    default="reject",
-).with_hints(example="reject", words=("error", "errors"))  # fmt: skip
-PHONE_COLUMN = Text(
-    "phone_column", "The name of the column with the phones; it goes out as `customer_phone`", default=None, maximum=500
-).with_hints(example="customer_phone", words=("phone", "column"))
-SHEET = Text("sheet", "The sheet of a workbook; otherwise its first", default=None, maximum=200).with_hints(
-    example="Sheet1", words=("sheet", "worksheet", "tab")
-)
-CALLED_WITHIN = Duration(
-    "called_within", "Count the people of the file who were called within this time, in any batch; a dry run counts 7d"
-).with_hints(example="7d", words=("called",))
-SKIP_CALLED_WITHIN = Duration("skip_called_within", "Leave out the people who were called within this time").with_hints(
-    example="7d", words=("recent", "recently", "cooldown", "exclude", "suppress", "blocklist", "skip")
-)
-FIELDS: tuple[Parameter[Any, Any], ...] = (
-    AGENT_ID, NAME, DRY_RUN, DUPLICATES, ACCEPT_COLUMNS, FORCE, TEST_RECIPIENTS, PROMOTE_AT_SUCCESS_RATE,
-    PROMOTE_AT_GOAL_RATE, REGION,
-    INVALID, PHONE_COLUMN, SHEET, CALLED_WITHIN, SKIP_CALLED_WITHIN,
-)  # fmt: skip
-AT_ONCE = "an upload is sent at once, and its people are called; upload the file at the time that is meant"
-REFUSED = dict.fromkeys(
-    ("schedule", "scheduled", "scheduling", "delay", "later", "start", "starts", "begin", "send", "hold", "before",
-     "wait", "pause", "delayed"), AT_ONCE,
-)  # fmt: skip
-"""Words of fields that would have the calls made at another time, which neither this service nor the provider can."""
-REFUSED_ALONE = {
-    **dict.fromkeys(("when", "at", "date", "time", "day", "hour", "hours", "window"), AT_ONCE),
-    **dict.fromkeys(("call", "calls", "calling", "run", "runs"), ""),
-}
-"""Likewise, in fields whose names consist of these words; ``created_at`` has another."""
 
 
 class UploadedBatch(ProviderBatch, kw_only=True):
@@ -158,25 +29,12 @@ class UploadedBatch(ProviderBatch, kw_only=True):
     """Recipients who were taken out of the batch since the file was checked, because they must not be called."""
 
 
-class DryRun(FileSummary, kw_only=True):
-    """The report on a file. The lists name the first 100; the counts are of all."""
-
-    valid: bool
-    """Whether it would be sent as it is."""
-    columns_refused: str | None
-    """Why the file's columns are refused: see ``accept_columns``."""
-    columns: list[str]
-    bytes: int
-    errors: list[ContactError]
-    duplicates: list[Duplicate]
-    left_out: list[LeftOut]
-
-
 class Uploads:
     """Handlers of ``/v1/batch-call`` and ``/v1/batch-calls/{batch_id}/promote``."""
 
-    def __init__(self, uploader: Uploader) -> None:
+    def __init__(self, uploader: Uploader, dry_runs: DryRuns) -> None:
         self._uploader = uploader
+        self._dry_runs = dry_runs
 
     def operations(self) -> list[Operation]:
         replayed = ("Idempotency-Replayed", "`true`: the answer to an earlier request with the same key")
@@ -189,7 +47,12 @@ class Uploads:
                     Answer(One[UploadedBatch], "The batch, as the provider answered it", headers=(replayed,)),
                     Answer(One[DryRun], "With `dry_run`: the report on the file"),
                 ),
-                errors=(DuplicateRequestError, KeyReusedError, ProviderError), is_tolerant=True,
+                errors=(DuplicateRequestError, KeyReusedError, ConflictError, ProviderError), is_tolerant=True,
+            ),
+            Operation(
+                "POST", "/v1/uploads/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
+                bodies=(Form(tuple(field for field in FIELDS if field is not DRY_RUN), needed=(AGENT_ID, NAME)),),
+                answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
@@ -201,15 +64,20 @@ class Uploads:
 
     async def upload(self, request: Request) -> Response:
         """Sends a CSV to the provider and returns its answer. With ``dry_run`` it only returns a report on the file."""
-        async with receive_form(request) as form:
-            fields = Fields(request, form, (*FIELDS, IDEMPOTENCY_KEY), REFUSED, REFUSED_ALONE)
-            async with keep_file(form) as file:
-                asked = _read_request(request, fields, file)
-                if fields.read(DRY_RUN):
-                    return JsonResponse(One(_show_check(*await self._uploader.check(asked))))
-                uploaded = await self._uploader.upload(asked)
+        async with receive_upload(request) as (fields, asked):
+            if fields.read(DRY_RUN):
+                return JsonResponse(One(show_checked(asked, await self._dry_runs.check(asked))))
+            uploaded = await self._uploader.upload(asked)
         headers = {"idempotency-replayed": "true"} if uploaded.is_repeated else {}
         return JsonResponse(One(_show(uploaded)), headers=headers)
+
+    async def download_rejected(self, request: Request) -> Response:
+        """Checks a file like a dry run, and answers its rows with errors, each with its ``error``. Correct them, and
+        upload the file. Nothing is stored or sent."""
+        async with receive_upload(request) as (_, asked):
+            file = await self._dry_runs.open_rejected(asked)
+        headers = {"content-disposition": 'attachment; filename="rejected.csv"'}
+        return StreamingResponse(read_chunks(file), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def promote(self, request: Request) -> Response:
         """Sends the rest of a test batch's file, once. Returns the batch that it became. Takes no body."""
@@ -218,42 +86,6 @@ class Uploads:
         return JsonResponse(One(_show(await self._uploader.promote(BATCH_ID.read(request)))))
 
 
-def _show_check(report: ContactsReport, refusal: str | None) -> DryRun:
-    found = {name: getattr(report, name) for name in DryRun.__struct_fields__ if hasattr(report, name)}
-    return DryRun(valid=refusal is None and not report.is_refused, columns_refused=refusal, **found)
-
-
 def _show(uploaded: Uploaded) -> UploadedBatch:
     batch = msgspec.structs.asdict(uploaded.batch)
     return UploadedBatch(**batch, upload_id=uploaded.upload_id, file=uploaded.summary, withdrawn=uploaded.withdrawn)
-
-
-def _read_request(request: Request, fields: Fields, file: ReceivedFile) -> UploadRequest:
-    test_recipients = fields.read(TEST_RECIPIENTS)
-    promote_at, promote_at_goal = fields.read(PROMOTE_AT_SUCCESS_RATE), fields.read(PROMOTE_AT_GOAL_RATE)
-    for field, rate in ((PROMOTE_AT_SUCCESS_RATE, promote_at), (PROMOTE_AT_GOAL_RATE, promote_at_goal)):
-        if rate is not None and not test_recipients:
-            raise InvalidRequestError(f"{field.name}: needs test_recipients=N, the batch that it is measured by")
-    name = fields.require(NAME)
-    longest = MAX_NAME_CHARACTERS - (len(" (test)") if test_recipients else 0)
-    if len(name) > longest:
-        raise InvalidRequestError(f"name: takes 1 to {longest} characters")
-    return UploadRequest(
-        agent_id=fields.require(AGENT_ID),
-        name=name,
-        path=file.path,
-        file_digest=file.digest,
-        duplicates=fields.read(DUPLICATES),
-        region=fields.read(REGION) or "",
-        invalid=fields.read(INVALID),
-        phone_column=fields.read(PHONE_COLUMN) or "",
-        sheet=fields.read(SHEET) or "",
-        called_within=fields.read(CALLED_WITHIN),
-        skip_called_within=fields.read(SKIP_CALLED_WITHIN),
-        accept_columns=fields.read(ACCEPT_COLUMNS),
-        force=fields.read(FORCE),
-        idempotency_key=IDEMPOTENCY_KEY.read(request),
-        test_recipients=test_recipients,
-        promote_at_success_rate=promote_at,
-        promote_at_goal_rate=promote_at_goal,
-    )

@@ -11,11 +11,21 @@ import msgspec
 Duplicates = Literal["reject", "first", "all"]
 Invalid = Literal["reject", "skip"]
 LeftOutKind = Literal["suppressed", "called"]
+EncodingName = Literal["utf-8", "windows-1252", "windows-1250", "windows-1251", "windows-1254", "mac-roman"]
+DelimiterName = Literal["comma", "semicolon", "tab", "bar"]
 PHONE_COLUMN = "customer_phone"
 ERROR_COLUMN = "error"
 ERROR_START = "file: line "
 MAX_LISTED = 100
 _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
+
+
+class Workbook(msgspec.Struct, frozen=True):
+    """A workbook of which one sheet was written as CSV. ``notes``: what a person should know of it."""
+
+    sheet: str
+    sheets: list[str]
+    notes: list[str]
 
 
 class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +34,14 @@ class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
     ref_column: str = ""
     phone_column: str = ""
     """The name of the phone's column; "" for ``customer_phone``."""
+    encoding: EncodingName | None = None
+    """How letters are encoded; None to find out."""
+    delimiter: DelimiterName | None = None
+    """What separates cells; None to find out."""
     dropped_column: str = ""
     """A column that is left out; "" for none."""
-    counts_rows: bool = False
-    """Whether it was a sheet, whose rows have numbers instead of lines."""
+    workbook: Workbook | None = None
+    """The workbook that it was a sheet of: rows have numbers instead of lines."""
     notes: tuple[str, ...] = ()
     """What a person should know of how the file was read before."""
     region: str = ""
@@ -96,6 +110,24 @@ class CalledLately(msgspec.Struct):
     several."""
 
 
+class FileReading(msgspec.Struct, kw_only=True):
+    """How a file was read: as the request says, or else as it was found."""
+
+    phone_column: str
+    """The name of the phone's column in the file."""
+    region: str | None
+    """The country of phones without a country code; null where only international ones are read."""
+    encoding: str | None
+    """Such as ``utf-8``; null for a workbook."""
+    is_encoding_guessed: bool
+    delimiter: DelimiterName | None
+    """What separates cells; null for a workbook, and for a character without a name here, which the file states."""
+    sheet: str | None
+    """The sheet of a workbook that was read; null for any other file."""
+    sheets: list[str]
+    """All sheets of a workbook."""
+
+
 class FileSummary(msgspec.Struct, kw_only=True):
     """What was found in a file, in numbers."""
 
@@ -135,6 +167,7 @@ class ContactsReport(FileSummary, kw_only=True):
     names: list[str]
     """The columns as the file names them; the phone's may have another name there."""
     bytes: int = 0
+    reading: FileReading | None = None
     errors: list[ContactError] = []
     duplicates: list[Duplicate] = []
     left_out: list[LeftOut] = []

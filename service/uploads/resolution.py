@@ -6,7 +6,7 @@ who knows better has to repeat those names.
 
 import json
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import structlog
@@ -22,6 +22,16 @@ from service.uploads.results import record_batch, record_failure
 logger = structlog.get_logger()
 
 MAX_SHOWN = 20
+
+
+class Weighed(NamedTuple):
+    """The evidence on an upload: the listed batches that it could be, the number of unreadable entries that it could
+    be, whether its people have been called since, and whether webhooks prove that it was sent."""
+
+    candidates: list[Listed]
+    unreadable: int
+    has_calls: bool
+    is_known_sent: bool
 
 
 class Resolver:
@@ -74,14 +84,10 @@ class Resolver:
         entry or a batch that ``not_these`` does not name, ProviderError.
         """
         upload = await self._require_open(batch_key)
-        client = self._require_client()
-        evidence = await gather_evidence(self._database, client, batch_key)
-        if evidence.is_known_sent:
+        found = await self._weigh(batch_key)
+        if found.is_known_sent:
             raise _was_sent(batch_key)
-        evidence = await add_calls(self._database, client, evidence, [], self._regions)
-        candidates = find_candidates(evidence)
-        unreadable = sum(could_be(evidence.upload, entry) for entry in evidence.unreadable)
-        has_calls = evidence.has_calls or evidence.called_people > 0
+        candidates, unreadable, has_calls = found.candidates, found.unreadable, found.has_calls
         denied = set(not_these or ())
         is_denied = denied.issuperset(batch.id for batch in candidates) and (not_these is not None or not has_calls)
         if not is_denied or (unreadable and not accept_unreadable):
@@ -101,6 +107,24 @@ class Resolver:
         if state == "unknown":
             raise _was_sent(batch_key)
         logger.info("upload_resolved", upload_id=batch_key, state=state)
+
+    async def find_evidence(self, batch_key: int) -> Weighed:
+        """The evidence on an unknown upload. Raises NotFoundError, ConflictError when it is not unknown,
+        ProviderError."""
+        await self._require_open(batch_key)
+        return await self._weigh(batch_key)
+
+    async def _weigh(self, batch_key: int) -> Weighed:
+        client = self._require_client()
+        evidence = await gather_evidence(self._database, client, batch_key)
+        if not evidence.is_known_sent:
+            evidence = await add_calls(self._database, client, evidence, [], self._regions)
+        return Weighed(
+            find_candidates(evidence),
+            sum(could_be(evidence.upload, entry) for entry in evidence.unreadable),
+            evidence.has_calls or evidence.called_people > 0,
+            evidence.is_known_sent,
+        )
 
     async def _require_open(self, batch_key: int, *, known_by_lookup: int | None = None) -> asyncpg.Record:
         """The upload, when a person may decide on it: it is unknown, or a lookup guessed another batch."""

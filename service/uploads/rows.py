@@ -11,10 +11,12 @@ from typing import NamedTuple, TextIO
 
 from service.errors import InvalidRequestError
 from service.uploads.encodings import Encoding
+from service.uploads.report import DelimiterName
 
 MAX_CELL_CHARACTERS = 2**20
 MAX_LINE_CHARACTERS = 2**24
 DELIMITERS = ",;\t|"
+NAMED_DELIMITERS: dict[str, DelimiterName] = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 LOST = "\ufffd"
 """What programs write for a letter that they could not read."""
 _STATED = re.compile(r'(?i)"?sep=([^\w\s"]|\t)"?[,;\t|]*\s*')

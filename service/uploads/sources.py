@@ -29,15 +29,21 @@ async def open_source(request: UploadRequest, options: ContactsOptions, binding:
     path = request.path
     notes: list[str] = []
     if sheet := await read_workbook(path, request.sheet):
-        path, notes = sheet
-        options = msgspec.structs.replace(options, counts_rows=True)
+        path, workbook = sheet
+        notes = [*workbook.notes, *_list_unused(options)]
+        options = msgspec.structs.replace(options, workbook=workbook, encoding=None, delimiter=None)
     elif request.sheet:
         notes = ["sheet: is not used, since the file is no workbook"]
     try:
         columns, (name, has_errors) = await asyncio.to_thread(read_columns, path, options)
     except InvalidRequestError as error:
-        raise InvalidRequestError(". ".join([error.message, *notes])) from error
+        raise InvalidRequestError(". ".join([error.message, *notes]), details=error.details) from error
     if name and (has_errors or name not in (binding or ())):
         options = msgspec.structs.replace(options, dropped_column=name)
         columns.remove(name)
     return Source(path, msgspec.structs.replace(options, notes=tuple(notes)), columns)
+
+
+def _list_unused(options: ContactsOptions) -> list[str]:
+    given = {"encoding": options.encoding, "delimiter": options.delimiter}
+    return [f"{name}: is not used, since the file is a workbook" for name, value in given.items() if value]

@@ -66,6 +66,27 @@ MAX_DENIED = 1000
 REJECTED_ROWS = 1000
 
 
+class Candidate(msgspec.Struct):
+    """A batch of the provider's list that an unknown upload could be. Null: the provider does not say."""
+
+    batch_id: int
+    name: str | None
+    recipients: int | None
+    created_at: Time | None
+
+
+class UploadEvidence(msgspec.Struct):
+    """What speaks for and against an unknown upload having been sent."""
+
+    candidates: list[Candidate]
+    unreadable_entries: int
+    """Entries of the provider's list that cannot be read and could be it."""
+    has_calls: bool
+    """Whether its people have been called since."""
+    is_known_sent: bool
+    """Whether webhooks with its references have come in: it was sent, whatever anyone says."""
+
+
 class Resolution(msgspec.Struct, forbid_unknown_fields=True):
     """The manual resolution of an unknown upload: the batch that it became, or that it was never sent."""
 
@@ -99,6 +120,10 @@ class UploadStates:
             Operation(
                 "GET", "/v1/uploads/{upload_id}/rejected.csv", self.download_rejected, "upload", "Uploads",
                 parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+            ),
+            Operation(
+                "GET", "/v1/uploads/{upload_id}/evidence", self.get_evidence, "upload", "Uploads",
+                parameters=(UPLOAD_ID,), answers=(Answer(One[UploadEvidence]),), errors=(ConflictError, ProviderError),
             ),
             Operation(
                 "POST", "/v1/uploads/{upload_id}/resolve", self.resolve, "upload", "Uploads",
@@ -155,6 +180,13 @@ class UploadStates:
             if len(rows) < REJECTED_ROWS:
                 return
             after = rows[-1]["row_no"]
+
+    async def get_evidence(self, request: Request) -> Response:
+        """The evidence on an unknown upload, from the provider's list, its conversations and webhooks: what to know
+        before it is resolved."""
+        found = await self._resolver.find_evidence(UPLOAD_ID.read(request))
+        candidates = [Candidate(each.id, each.name, each.recipients, each.created_at) for each in found.candidates]
+        return JsonResponse(One(UploadEvidence(candidates, found.unreadable, found.has_calls, found.is_known_sent)))
 
     async def resolve(self, request: Request) -> Response:
         """Resolves an unknown upload by hand. 409 where the evidence is against it, with what could be it."""

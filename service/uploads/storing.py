@@ -18,7 +18,17 @@ from service.errors import ConflictError, DuplicateRequestError, UnavailableErro
 from service.formant.batches import ProviderBatch
 from service.store.database import COPY_SECONDS, Connection, Database
 from service.uploads.columns import bind_columns
-from service.uploads.report import PHONE_COLUMN, ContactsReport, Duplicates, FileSummary, Invalid, Part, Rejected
+from service.uploads.report import (
+    PHONE_COLUMN,
+    ContactsReport,
+    DelimiterName,
+    Duplicates,
+    EncodingName,
+    FileSummary,
+    Invalid,
+    Part,
+    Rejected,
+)
 from service.uploads.rows import MAX_CELL_CHARACTERS
 
 logger = structlog.get_logger()
@@ -42,6 +52,8 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     phone_column: str = ""
     sheet: str = ""
     """Of a workbook; "" for its first."""
+    encoding: EncodingName | None = None
+    delimiter: DelimiterName | None = None
     accept_columns: bool = False
     force: bool = False
     idempotency_key: str | None = None
@@ -52,6 +64,8 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Count the people who were called within this time."""
     skip_called_within: timedelta | None = None
     """Leave out those who were."""
+    report_digest: str = ""
+    """What a dry run answered: refuse to send anything else. "" to send without."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that distinguishes it from another request. Fields that were added later count only
@@ -61,6 +75,8 @@ class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
             "invalid": "" if self.invalid == "reject" else self.invalid,
             "phone_column": self.phone_column,
             "sheet": self.sheet,
+            "encoding": self.encoding,
+            "delimiter": self.delimiter,
             "skip_called_within": self.skip_called_within,
             "promote_at_goal_rate": "" if self.promote_at_goal_rate is None else str(self.promote_at_goal_rate),
         }
@@ -131,7 +147,8 @@ async def store_parts(
                 batch_keys=[stored.part.batch_key for stored in parts],
                 rows_digest=bytes.fromhex(report.rows_digest),
                 people_digest=bytes.fromhex(report.people_digest),
-                has_key=request.idempotency_key is not None,
+                # Who has seen a report is asked again before the same file is sent under a new key.
+                has_key=request.idempotency_key is not None and not request.report_digest,
                 force=request.force,
             )
             if repeated is not None:

@@ -20,8 +20,8 @@ from service.uploads.headers import (
     find_phone_column,
     to_letters,
 )
-from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions
-from service.uploads.rows import Rows
+from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions, FileReading
+from service.uploads.rows import NAMED_DELIMITERS, Rows
 from service.uploads.swallowed import find_swallowed_rows
 
 MAX_NOTE_CELLS = 2
@@ -71,7 +71,7 @@ class Table:
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
         dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
-        self._region = options.region
+        self._options = options
         self._delimiter = header.dialect.delimiter
         self._kept = [at for at in range(len(names)) if at not in dropped]
         self.columns = [names[at] for at in self._kept]
@@ -178,6 +178,19 @@ class Table:
         at = self._kept[self.phone_at]
         return self._raw[at : at + 1] + (self._raw if kind in {"cells", "quote"} else [])
 
+    def describe_reading(self) -> FileReading:
+        """How the file was read. A workbook has been written as CSV before."""
+        is_sheet = self._options.workbook is not None
+        return FileReading(
+            phone_column=self.names[self.phone_at],
+            region=self._options.region or None,
+            encoding=None if is_sheet else self._encoding.code,
+            is_encoding_guessed=self._encoding.is_guessed,
+            delimiter=None if is_sheet else NAMED_DELIMITERS.get(self._delimiter),
+            sheet=self._options.workbook.sheet if self._options.workbook else None,
+            sheets=self._options.workbook.sheets if self._options.workbook else [],
+        )
+
     def list_warnings(self) -> list[str]:
         """What a person should check, though the file was read."""
         warnings = []
@@ -217,7 +230,7 @@ class Table:
 
     def _refuse_swallowed_rows(self, row: list[str]) -> None:
         phone_at = self._kept[self.phone_at]
-        at = find_swallowed_rows(row, phone_at, self._named_width, self._region, self._delimiter)
+        at = find_swallowed_rows(row, phone_at, self._named_width, self._options.region, self._delimiter)
         if at is not None:
             name = self.names[self._kept.index(at)] if at in self._kept else None
             problem = "a quote seems to be missing: this cell holds whole rows"

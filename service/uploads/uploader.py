@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,18 @@ from service.formant.batches import ProviderBatch
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.telemetry.tracing import span
-from service.uploads.columns import check_columns
-from service.uploads.contacts import check_contacts
-from service.uploads.exclusion import compare_people, mark_suppressed
+from service.uploads.exclusion import mark_suppressed
+from service.uploads.file_checks import FileChecker, digest_report
 from service.uploads.folders import make_folder
 from service.uploads.lease import LEASE_SECONDS, SendLease, hold_lease
-from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected, read_summary
+from service.uploads.report import ContactsReport, Part, Rejected, read_summary
 from service.uploads.sending import Sender
-from service.uploads.sources import Source, open_source
+from service.uploads.sources import Source
 from service.uploads.storing import StoredPart, Uploaded, UploadRequest, explain_repeat, restore_file, store_parts
 
 logger = structlog.get_logger()
 
 PROMOTION_SECONDS = 5.0
-CALLED_WITHIN = timedelta(days=7)
-"""For a dry run that does not say."""
 
 
 class Uploader:
@@ -59,21 +55,7 @@ class Uploader:
         self._database = database
         self._sender = sender
         self._ref_column = ref_column
-        self._regions = regions
-
-    async def check(self, request: UploadRequest) -> tuple[ContactsReport, str | None]:
-        """A dry run, which changes nothing: the report on a file, and why its columns would be refused, if so."""
-        called_within = request.called_within or request.skip_called_within or CALLED_WITHIN
-        source = await self._open(request)
-        with make_folder() as folder:
-            report = await self._check_people(
-                request, source, Path(folder), await self._find_last_suppression(), called_within=called_within
-            )
-        try:
-            await self._check_columns(request, report.columns)
-        except InvalidRequestError as error:
-            return report, error.message
-        return report, None
+        self.checker = FileChecker(database, ref_column=ref_column, regions=regions)
 
     async def upload(self, request: UploadRequest) -> Uploaded:
         """The batch as the provider answered it, once stored.
@@ -83,7 +65,7 @@ class Uploader:
         is no key for the provider.
         """
         sender = self._require_sender()
-        source = await self._open(request)
+        source = await self.checker.open(request)
         tokens = (secrets.token_hex(8), secrets.token_hex(8))
         begun = await self._begin(request, source.columns, tokens)
         if begun["refusal"] is not None:
@@ -127,11 +109,11 @@ class Uploader:
         self, request: UploadRequest, source: Source, parts: list[Part], on_progress: Callable[[int], None]
     ) -> None:
         """Checks the file and stores its recipients, all or none."""
-        await self._check_columns(request, source.columns)
+        await self.checker.check_columns(request, source.columns)
         folder = Path(parts[0].copy_path).parent
         rejected = Rejected(batch_key=parts[0].batch_key, copy_path=str(folder / "rejected.copy"))
-        last_suppression = await self._find_last_suppression()
-        report = await self._check_people(
+        last_suppression = await self.checker.find_last_suppression()
+        report = await self.checker.check_people(
             request,
             source,
             folder,
@@ -142,92 +124,20 @@ class Uploader:
             on_progress=on_progress,
         )
         refuse_errors(report)
+        if request.report_digest and request.report_digest != digest_report(request, report):
+            raise ConflictError(
+                "report_digest: the file, the choices or the people to call are not those of the report: check the "
+                "file again (dry_run=true), and send the report_digest of that; nothing was sent"
+            )
         states = ["prepared"] if len(parts) == 1 else ["held", "prepared"]
         stored = [StoredPart(*each) for each in zip(parts, report.part_counts, states, strict=True)]
         await store_parts(self._database, request, report, stored, rejected)
         await mark_suppressed(self._database, [part.batch_key for part in parts], last_suppression)
 
-    async def _check_people(
-        self,
-        request: UploadRequest,
-        source: Source,
-        folder: Path,
-        last_suppression: int,
-        parts: tuple[Part, ...] = (),
-        rejected: Rejected | None = None,
-        *,
-        called_within: timedelta | None,
-        on_progress: Callable[[int], None] | None = None,
-    ) -> ContactsReport:
-        """The report on a file, without the people who are not called. It is checked again only if there are some."""
-        phones, left_out = folder / "phones", folder / "left_out"
-
-        async def check(**paths: str) -> ContactsReport:
-            return await check_contacts(
-                source.path,
-                source.options,
-                parts,
-                rejected,
-                test_recipients=request.test_recipients if parts else 0,
-                seed=parts[-1].batch_key if parts else 0,
-                on_progress=on_progress,
-                **paths,
-            )
-
-        if not (called_within or request.skip_called_within or last_suppression):
-            return await check()
-        report = await check(phones_path=str(phones))
-        if parts and report.is_refused:
-            return report
-        compared = await compare_people(
-            self._database,
-            phones,
-            left_out,
-            has_suppressions=last_suppression > 0,
-            called_within=called_within,
-            skip_called_within=request.skip_called_within,
-        )
-        if compared.left_out:
-            report = await check(left_out_path=str(left_out))
-        report.called = compared.called
-        return report
-
-    async def _find_last_suppression(self) -> int:
-        """The number of the last suppression; 0 where the list is empty."""
-        last: int = await self._database.queries.get_last_suppression(self._database.pool)
-        return last
-
-    async def _check_columns(self, request: UploadRequest, columns: list[str]) -> None:
-        pool = self._database.pool
-        await check_columns(self._database, pool, request.agent_id, columns, accept=request.accept_columns)
-
     def _require_sender(self) -> Sender:
         if self._sender is None:
             raise UnavailableError("No uploads: FORMANT_API_KEY is empty, so the provider cannot be called")
         return self._sender
-
-    async def _open(self, request: UploadRequest) -> Source:
-        await self._check_goal(request)
-        binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=request.agent_id)
-        return await open_source(request, self._options(request), binding["columns"] if binding else None)
-
-    async def _check_goal(self, request: UploadRequest) -> None:
-        queries, agent_id = self._database.queries, request.agent_id
-        if request.promote_at_goal_rate is None or await queries.has_goal(self._database.pool, agent_id=agent_id):
-            return
-        raise InvalidRequestError(
-            f"promote_at_goal_rate: agent {agent_id} has no goal; set one first with PUT /v1/agents/{agent_id}/goal"
-        )
-
-    def _options(self, request: UploadRequest) -> ContactsOptions:
-        return ContactsOptions(
-            ref_column=self._ref_column,
-            phone_column=request.phone_column,
-            region=request.region or self._regions.find(request.agent_id),
-            is_region_stated=request.region != "",
-            duplicates=request.duplicates,
-            invalid=request.invalid,
-        )
 
     async def _begin(self, request: UploadRequest, columns: list[str], tokens: tuple[str, str]) -> asyncpg.Record:
         is_test = request.test_recipients > 0

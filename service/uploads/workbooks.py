@@ -21,6 +21,7 @@ import msgspec
 from service.counts import count
 from service.errors import InvalidRequestError
 from service.uploads.number_formats import show_duration, show_number, show_text, shows_digits
+from service.uploads.report import Workbook
 
 MAX_SHEET_BYTES = 2**30
 MAX_OTHER_BYTES = 200 * 2**20
@@ -44,8 +45,8 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     sheet: str = ""
 
 
-def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> list[str]:
-    """Writes a sheet as CSV; returns what a person should know. Raises InvalidRequestError for a workbook that cannot
+def convert_workbook(task: Conversion, on_progress: Callable[[int], None]) -> Workbook:
+    """Writes a sheet as CSV; returns what it was. Raises InvalidRequestError for a workbook that cannot
     be read, or without such a sheet."""
     import openpyxl  # 30 MB that a check of a CSV does not load
 
@@ -91,7 +92,7 @@ def _check_size(path: Path) -> None:
                 )
 
 
-def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) -> list[str]:
+def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) -> Workbook:
     sheet = _choose_sheet(book, task.sheet)
     notes = []
     others = [other.title for other in book.worksheets if other is not sheet]
@@ -142,7 +143,7 @@ def _convert(book: Any, task: Conversion, on_progress: Callable[[int], None]) ->
                 )
             # A blank line is a row for the reader: see Rows.
             writer.writerow(row) if row else target.write("\n")
-    return notes
+    return Workbook(sheet.title, [other.title for other in book.worksheets], notes)
 
 
 def _choose_sheet(book: Any, name: str) -> Any:
@@ -151,7 +152,10 @@ def _choose_sheet(book: Any, name: str) -> Any:
         found = [sheet for sheet in sheets if sheet.title.strip().casefold() == name.strip().casefold()]
         if not found:
             names = ", ".join(repr(sheet.title) for sheet in sheets[:20])
-            raise InvalidRequestError(f"sheet: the workbook has no sheet {name!r}; it has {names}")
+            raise InvalidRequestError(
+                f"sheet: the workbook has no sheet {name!r}; it has {names}",
+                details={"sheets": [sheet.title for sheet in sheets]},
+            )
         return found[0]
     visible = [sheet for sheet in sheets if sheet.sheet_state == "visible"]
     if not visible:

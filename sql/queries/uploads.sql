@@ -54,6 +54,10 @@ RETURNING batch_key;
 -- Stores the digests of a checked file; or returns the upload that it repeats, and stores nothing. Last in its transaction.
 SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
 
+-- name: find_earlier_upload(agent_id, name, file_digest, rows_digest, people_digest)$
+-- The upload that a checked file would repeat; null for none.
+SELECT find_earlier_upload(:agent_id, :name, :file_digest, :rows_digest, :people_digest, false, '{}');
+
 -- name: insert_upload_report(batch_key, report, columns)!
 -- What was found in the file of an upload; batch_key is that of the main batch.
 INSERT INTO upload_reports (batch_key, report, columns) VALUES (:batch_key, :report, :columns);

@@ -39,7 +39,7 @@ NOBODYS = dict.fromkeys((
     "description", "comment", "author", "uploaded_by", "uploader", "email", "contact", "callback_url", "webhook",
     "reference", "external_id", "request_id", "trace_id", "correlation_id", "session", "token", "csrf_token", "version",
     "channel", "brand", "product", "segment", "list_name", "list_id", "lead_source", "utm_campaign", "utm_medium",
-    "filename", "encoding", "delimiter", "attestation", "discount", "greatest", "fastest", "checkpoint", "dataset",
+    "filename", "attestation", "discount", "greatest", "fastest", "checkpoint", "dataset",
     "protester", "calls", "last_call_at", "runner", "campaign_window_id", "format", "size", "mode",
 ), "x") | {
     "campaign": "spring", "note": "first", "source": "crm", "owner": "sales", "metadata": "{}", "webhook_url": "x",

@@ -20,7 +20,7 @@ from service.errors import InvalidRequestError
 from service.uploads.checking import Message
 from service.uploads.kinds import is_workbook
 from service.uploads.number_formats import show_number, show_text
-from service.uploads.report import ContactsOptions
+from service.uploads.report import ContactsOptions, Workbook
 from service.uploads.workbooks import Conversion, convert_workbook
 from tests.uploads.checked import check
 
@@ -29,7 +29,7 @@ ASHA, RAVI = "+919876543210", "+919876543211"
 
 def convert(path: Path, sheet: str = "") -> tuple[list[list[str]], list[str]]:
     target = path.with_suffix(".out")
-    notes = convert_workbook(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None)
+    notes = convert_workbook(Conversion(path=str(path), target=str(target), sheet=sheet), lambda _: None).notes
     return list(csv.reader(io.StringIO(target.read_text("utf-8"), newline=""))), notes
 
 
@@ -240,7 +240,9 @@ def test_empty_rows_take_a_byte_each_and_keep_the_numbers_of_the_others(tmp_path
     path = write_sheet(tmp_path / "a.xlsx", body)
     convert(path)
     assert path.with_suffix(".out").stat().st_size < 2**20 + 3 * 2**14
-    report, _, _ = check(path.with_suffix(".out").read_bytes(), ContactsOptions(counts_rows=True))
+    report, _, _ = check(
+        path.with_suffix(".out").read_bytes(), ContactsOptions(workbook=Workbook("Sheet", ["Sheet"], []))
+    )
     assert [error.line for error in report.errors] == [1_048_576]
 
 

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from service.errors import InvalidRequestError
-from service.uploads.http import IDEMPOTENCY_KEY
+from service.uploads.fields import IDEMPOTENCY_KEY
 from service.web.parameters import Choice, Choices, Flag, Number, Parameter, Percent, Text
 from service.web.times import LATEST, Moment, TimeZone
 

@@ -7,13 +7,14 @@ from starlette.responses import RedirectResponse, Response
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_text
 from service.console.rendering import link
+from service.console.revealing import reveal_person
 from service.console.visit import Visit
 from service.errors import ApiError, InvalidRequestError
 
 PATH = "/console/callbacks"
 FILTERS = ("agent_id", "batch_id", "due_from", "due_to", "state", "after")
 STATES = (("open", "Open"), ("overdue", "Overdue"), ("done", "Done"))
-LIMIT = 100
+LIMIT = 25
 
 
 class Callbacks:
@@ -22,6 +23,7 @@ class Callbacks:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show),
+            Page("POST", PATH, self.reveal, "people"),
             Page("GET", f"{PATH}.csv", self.download, "people"),
             Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people"),
             Page("GET", f"{PATH}/settings", self.show_settings),
@@ -30,6 +32,13 @@ class Callbacks:
 
     async def show(self, visit: Visit) -> Response:
         """Callbacks by when they are due: the open ones, unless another state is asked for."""
+        return await self._show(visit, is_revealed=False)
+
+    async def reveal(self, visit: Visit) -> Response:
+        """The same with the people to call; each is in the audit log."""
+        return await self._show(visit, is_revealed=True)
+
+    async def _show(self, visit: Visit, *, is_revealed: bool) -> Response:
         query = {"state": "open"} | {name: value for name, value in visit.query.items() if name in FILTERS}
         page: dict[str, Any] = {"data": [], "next": None}
         refusal = None
@@ -37,8 +46,10 @@ class Callbacks:
             page = await visit.read("GET /v1/callbacks", {**query, "limit": LIMIT, "time_zone": visit.zone.key})
         except InvalidRequestError as error:
             refusal = error.message
-        is_revealed = visit.allows("people")
-        rows = page["data"] if is_revealed else [_mask(row) for row in page["data"]]
+        rows = [_mask(row) for row in page["data"]]
+        if is_revealed:
+            people = [await reveal_person(visit, row["batch_id"], row["recipient"]) for row in rows]
+            rows = [row | person for row, person in zip(page["data"], people, strict=True)]
         agents = await visit.look("GET /v1/agents")
         return visit.render(
             "callbacks.html",
@@ -48,6 +59,7 @@ class Callbacks:
             query=query,
             filters={name: value for name, value in query.items() if name != "after"},
             states=STATES,
+            is_revealed=is_revealed,
             refusal=refusal,
             agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents["data"]],
         )
@@ -116,5 +128,5 @@ class Callbacks:
         )
 
 
-def _mask(row: dict[str, object]) -> dict[str, object]:
+def _mask(row: dict[str, Any]) -> dict[str, Any]:
     return mask_recipient(row) | {"value": mask_text(str(row["value"])), "note": None}

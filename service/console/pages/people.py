@@ -8,12 +8,12 @@ from starlette.responses import Response
 from service import wording
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_value
+from service.console.revealing import reveal_person
 from service.console.visit import Visit
-from service.errors import ApiError, InvalidRequestError
+from service.errors import InvalidRequestError
 
 BATCH = "/console/batches/{batch_id}"
 LIST = "GET /v1/batch-calls/{batch_id}/recipients"
-REVEAL = "GET /v1/batch-calls/{batch_id}/recipients/{recipient}/person"
 LIMIT = 50
 FILTERS = ("state", "source", "min_attempts", "max_attempts", "result", "failure_reason", "parameter")
 RANGE = ("dated", "dated_from", "dated_to")
@@ -56,7 +56,7 @@ class People:
             refusal = error.message
         rows = [mask_recipient(row) for row in page["data"]]
         if is_revealed:
-            rows = [row | await _reveal(visit, batch_id, row["recipient"]) for row in rows]
+            rows = [row | await reveal_person(visit, batch_id, row["recipient"]) for row in rows]
         return visit.render(
             "people/list.html",
             status=200 if refusal is None else 400,
@@ -100,7 +100,7 @@ class People:
         row["history"] = [fact | {"results": mask_value(fact["results"])} for fact in row["history"]]
         steps: list[dict[str, Any]] = []
         if is_revealed:
-            row |= await _reveal(visit, batch_id, number)
+            row |= await reveal_person(visit, batch_id, number)
             row["results"], row["history"] = found["data"]["results"], found["data"]["history"]
             if row["phone"]:
                 steps = (await visit.read("GET /v1/people/timeline", {"phone": row["phone"]}))["data"]
@@ -148,14 +148,3 @@ def read_filters(query: dict[str, str]) -> dict[str, str]:
             raise InvalidRequestError("Choose the result that the days are about, such as promise_date")
         filters["result_between"] = f"{name}:{first}..{last}"
     return filters
-
-
-async def _reveal(visit: Visit, batch_id: str, recipient: object) -> dict[str, Any]:
-    """The person behind a recipient; nothing where there is none any more."""
-    try:
-        person = (await visit.read(REVEAL, batch_id=batch_id, recipient=recipient))["data"]
-    except ApiError as error:
-        if error.status != 404:
-            raise
-        return {}
-    return {"phone": person["phone"], "parameters": person["parameters"]}

@@ -1,0 +1,102 @@
+"""Dry runs: what an upload would do, and the rows that it would leave out. They change nothing."""
+
+import asyncio
+import csv
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import asyncpg
+
+from service.errors import InvalidRequestError, NotFoundError
+from service.store.database import Database
+from service.uploads.contacts import check_contacts
+from service.uploads.file_checks import FileChecker
+from service.uploads.folders import make_folder
+from service.uploads.report import ERROR_COLUMN, ContactsReport, Rejected
+from service.uploads.storing import UploadRequest
+from service.uploads.writers import MAX_ROW_CHARACTERS, write_line
+
+CALLED_WITHIN = timedelta(days=7)
+"""Where the request does not say."""
+
+
+class Checked(NamedTuple):
+    """The report on a file, why its columns would be refused, and the upload that it would repeat, if any."""
+
+    report: ContactsReport
+    refusal: str | None
+    earlier: asyncpg.Record | None
+
+
+class DryRuns:
+    """Checks files without an upload."""
+
+    def __init__(self, database: Database, checker: FileChecker) -> None:
+        self._database = database
+        self._checker = checker
+
+    async def check(self, request: UploadRequest) -> Checked:
+        """Raises InvalidRequestError for a file that cannot be read as a table of contacts."""
+        called_within = request.called_within or request.skip_called_within or CALLED_WITHIN
+        source = await self._checker.open(request)
+        with make_folder() as folder:
+            report = await self._checker.check_people(
+                request,
+                source,
+                Path(folder),
+                await self._checker.find_last_suppression(),
+                called_within=called_within,
+            )
+        refusal = None
+        try:
+            await self._checker.check_columns(request, report.columns)
+        except InvalidRequestError as error:
+            refusal = error.message
+        return Checked(report, refusal, await self._find_earlier(request, report))
+
+    async def open_rejected(self, request: UploadRequest) -> BinaryIO:
+        """A CSV of the rows with errors, each with its error, as after an upload with ``invalid=skip``. The file has no
+        name, and is gone once it is closed.
+
+        Raises InvalidRequestError for a file that cannot be read, NotFoundError where no row has an error.
+        """
+        source = await self._checker.open(request)
+        with make_folder() as folder:
+            rejected = Rejected(batch_key=0, copy_path=f"{folder}/rejected.copy")
+            report = await check_contacts(source.path, source.options, rejected=rejected)
+            target = Path(folder) / "rejected.csv"
+            if not await asyncio.to_thread(_write_rejected, Path(rejected.copy_path), report.names, target):
+                raise NotFoundError("No row has to be corrected: none has an error, or other rows have their people")
+            return await asyncio.to_thread(target.open, "rb")
+
+    async def _find_earlier(self, request: UploadRequest, report: ContactsReport) -> asyncpg.Record | None:
+        queries, pool = self._database.queries, self._database.pool
+        batch_key = await queries.find_earlier_upload(
+            pool,
+            agent_id=request.agent_id,
+            name=request.name,
+            file_digest=request.file_digest,
+            rows_digest=bytes.fromhex(report.rows_digest),
+            people_digest=bytes.fromhex(report.people_digest),
+        )
+        return None if batch_key is None else await queries.get_upload(pool, batch_key=batch_key)
+
+
+def _write_rejected(copy: Path, names: list[str], target: Path) -> int:
+    """Writes the CSV from the rows of a check; returns how many there are."""
+    count = 0
+    with target.open("w", encoding="utf-8", newline="") as file:
+        file.write("\ufeff" + write_line([*names, ERROR_COLUMN]))
+        for line in _read_lines(copy):
+            file.write(line)
+            count += 1
+    return count
+
+
+def _read_lines(copy: Path) -> Iterator[str]:
+    csv.field_size_limit(MAX_ROW_CHARACTERS)
+    with copy.open(encoding="utf-8", newline="") as file:
+        for _, _, line in csv.reader(file):
+            yield line

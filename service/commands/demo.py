@@ -145,7 +145,11 @@ class _Demo:
         """Whether all figures agree; also False when a signal stopped the demo."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        self._console.print(f"The service answers at {self._url},\nthe provider's sandbox at {self._sandbox.base_url}.")
+        self._console.print(
+            f"Open {self._url}/console/sign-in#{self._settings.api_key} and watch a batch come to life.\n"
+            f"The provider's sandbox is at {self._sandbox.base_url}.",
+            soft_wrap=True,
+        )
         async with self._client:
             batch_id = await self._upload()
             await self._watch(batch_id)

@@ -108,7 +108,7 @@ def _match_phone(names: list[str], options: ContactsOptions) -> int | None:
 def find_phone_column(path: Path, header: Header, options: ContactsOptions) -> int:
     at = _match_phone(header.names, options)
     if at is None:
-        names = [name[:SHOWN_CHARACTERS] for name in header.names[:LISTED_COLUMNS] if name]
+        names = [name[:SHOWN_CHARACTERS] for name in header.names[:LISTED_COLUMNS] if name and is_text(name)]
         raise InvalidRequestError(f"file: {_explain_missing(path, header, options)}", details={"columns": names})
     if options.phone_column and header.names[at] != PHONE_COLUMN and PHONE_COLUMN in header.names:
         raise InvalidRequestError(

@@ -29,9 +29,9 @@ async def test_an_unknown_path_is_not_found(service: httpx.AsyncClient) -> None:
             assert "/docs" in assert_problem(await service.request(method, path), 404, "not_found")
 
 
-async def test_the_root_leads_to_the_documentation(service: httpx.AsyncClient) -> None:
+async def test_the_root_leads_to_the_console(service: httpx.AsyncClient) -> None:
     answer = await service.get("/", headers={"authorization": "", "host": "elsewhere.example"})
-    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/console")
     assert (await service.get("/", follow_redirects=True)).headers["content-type"].startswith("text/html")
 
 

@@ -10,7 +10,7 @@ from service import wording
 from service.console.http import Page
 from service.console.rendering import link, parse_time
 from service.console.visit import Visit
-from service.errors import ApiError
+from service.errors import ApiError, NotFoundError
 
 OUTCOMES = "GET /v1/batch-calls/{batch_id}/outcomes"
 PATH = "/console/batches/{batch_id}"
@@ -45,11 +45,14 @@ class BatchPages:
         query, batch_id = visit.query, visit.id("batch_id")
         now = (await visit.look(OUTCOMES, {"time_zone": visit.zone.key}, batch_id=batch_id))["data"]
         as_of = find_moment(now, query.get("at", ""))
-        sliced, refusal = None, None
+        sliced, refusal, unknown_at = None, None, None
         data = now
         if as_of is not None:
             asked = {"time_zone": visit.zone.key, "as_of": as_of.isoformat()}
-            data = (await visit.read(OUTCOMES, asked, batch_id=batch_id))["data"]
+            try:
+                data = (await visit.read(OUTCOMES, asked, batch_id=batch_id))["data"]
+            except NotFoundError:
+                as_of, unknown_at = None, as_of
         elif by := query.get("by"):
             try:
                 asked = {"time_zone": visit.zone.key, "by": by}
@@ -65,6 +68,7 @@ class BatchPages:
             steps=STEPS,
             slices=sliced,
             refusal=refusal,
+            unknown_at=unknown_at,
             names=await _list_names(visit, batch_id, data),
             parts=await _read_campaign(visit, data),
         )

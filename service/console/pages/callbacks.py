@@ -129,4 +129,4 @@ class Callbacks:
 
 
 def _mask(row: dict[str, Any]) -> dict[str, Any]:
-    return mask_recipient(row) | {"value": mask_text(str(row["value"])), "note": None}
+    return mask_recipient(row) | {"value": mask_text(row["value"]), "note": mask_text(row["note"] or "")}

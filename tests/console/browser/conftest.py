@@ -36,7 +36,7 @@ class Person:
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} ({message.location['url']})")
 
     async def go(self, path: str) -> None:
         """Opens a page of the console and waits until it is loaded."""
@@ -58,7 +58,7 @@ class Person:
         assert wide <= 0, f"{name} is {wide} pixels too wide"
         found = await Axe().run(self.page)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
-        assert self.complaints == []
+        assert self.complaints == [], name
 
 
 SignIn = Callable[..., Awaitable[Person]]

@@ -75,7 +75,7 @@ async def test_no_more_answers_are_kept_than_fit() -> None:
     await looks.get(MAX_LOOKS, maker.make)
     assert maker.made == MAX_LOOKS + 1
     with pytest.raises(ZeroDivisionError):
-        await looks.get(0, lambda: _fail())
+        await looks.get(0, _fail)
 
 
 async def _fail() -> int:

@@ -50,7 +50,7 @@ class Uploads:
                 errors=(DuplicateRequestError, KeyReusedError, ConflictError, ProviderError), is_tolerant=True,
             ),
             Operation(
-                "POST", "/v1/uploads/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
+                "POST", "/v1/batch-call/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
                 bodies=(Form(tuple(field for field in FIELDS if field is not DRY_RUN), needed=(AGENT_ID, NAME)),),
                 answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
             ),

@@ -111,12 +111,12 @@ async def test_the_rows_with_errors_of_a_check_can_be_downloaded_and_nothing_is_
     form = {"agent_id": "123", "name": "March"}
     async with connect_provider(start_service) as (service, sandbox):
         file = {"file": ("contacts.csv", content, "text/csv")}
-        answer = await service.post("/v1/uploads/rejected.csv", data=form, files=file)
+        answer = await service.post("/v1/batch-call/rejected.csv", data=form, files=file)
         lines = answer.text.removeprefix("\ufeff").splitlines()
         assert (answer.status_code, lines[0], len(lines)) == (200, "customer_phone,name,error", 3)
         assert lines[1].startswith("12,Ravi,")
         assert lines[2].startswith('none,"a, b",')
         good = {"file": ("contacts.csv", CONTACTS, "text/csv")}
-        assert (await service.post("/v1/uploads/rejected.csv", data=form, files=good)).status_code == 404
+        assert (await service.post("/v1/batch-call/rejected.csv", data=form, files=good)).status_code == 404
         assert await database.pool.fetchval("SELECT count(*) FROM batches") == 0
         assert count_uploads(sandbox) == (0, 0)

@@ -69,7 +69,7 @@ class UploadPages:
 
     async def download_rejected(self, visit: Visit) -> Response:
         """The rows with errors of a file that is only checked."""
-        return await visit.call("POST /v1/uploads/rejected.csv", query=read_choices(visit))
+        return await visit.call("POST /v1/batch-call/rejected.csv", query=read_choices(visit))
 
     async def send(self, visit: Visit) -> Response:
         """Uploads what was checked, once, and leads to its batch. Without the tick, or without the key of the form,

@@ -57,8 +57,9 @@ class CallKinds:
         parameters: str,
         region: str = "",
     ) -> tuple[Kind | None, str | None]:
-        """The kind of a call that names no batch, and the person's phone: the caller's if it is inbound. None: no rule
-        applies. ``parameters`` is JSON text."""
+        """The kind of a call that names no batch, and the person's phone, each None if not known. Of an inbound call the
+        person is the caller; one who withheld the number is unknown, and never is it one of the agent's own numbers.
+        ``parameters`` is JSON text."""
         rules = self.agents.get(agent_id, _NONE) if agent_id is not None else _NONE
         caller, called = canonical_phone(from_phone, region), canonical_phone(to_phone, region)
         is_known_caller = bool(caller and E164.fullmatch(caller))
@@ -70,8 +71,11 @@ class CallKinds:
         if kind is None and rules.single_when and self._is_single(agent_id, parameters):
             kind = "single"
         kind = kind or rules.kind
-        is_callers = kind == "inbound" and is_known_caller and caller not in rules.numbers
-        return kind, caller if is_callers else called
+        if kind != "inbound":
+            return kind, called
+        # Some providers name the person as the one called: then the caller is the agent.
+        person = called if caller in rules.numbers else caller if is_known_caller else None
+        return kind, None if person in rules.numbers else person
 
     def _is_single(self, agent_id: int | None, parameters: str) -> bool:
         given = read_object(parameters)

@@ -57,8 +57,8 @@ class CallKinds:
         parameters: str,
         region: str = "",
     ) -> tuple[Kind | None, str | None]:
-        """The kind of a call that names no batch, and the person's phone, each None if not known. Of an inbound call the
-        person is the caller; one who withheld the number is unknown, and never is it one of the agent's own numbers.
+        """The kind of a call that names no batch, and the person's phone; each None if not known. The person of an
+        inbound call is the caller, unknown if the number is withheld, and never one of the agent's own numbers.
         ``parameters`` is JSON text."""
         rules = self.agents.get(agent_id, _NONE) if agent_id is not None else _NONE
         caller, called = canonical_phone(from_phone, region), canonical_phone(to_phone, region)
@@ -73,7 +73,7 @@ class CallKinds:
         kind = kind or rules.kind
         if kind != "inbound":
             return kind, called
-        # Some providers name the person as the one called: then the caller is the agent.
+        # From the agent's own number: the person is the one called after all.
         person = called if caller in rules.numbers else caller if is_known_caller else None
         return kind, None if person in rules.numbers else person
 

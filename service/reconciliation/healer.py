@@ -164,8 +164,8 @@ class Healer:
         return progress
 
     def _group(self, batch: HealedBatch, records: list[Conversation]) -> list[list[Conversation]]:
-        """The calls of a page in groups, oldest first. Those with one phone are in different groups: whether a later one
-        fits depends on what became of the earlier."""
+        """The calls of a page in groups, oldest first. Calls with one phone are in different groups: whether a later
+        one fits depends on the earlier."""
         groups: list[list[Conversation]] = []
         taken: Counter[str | None] = Counter()
         for record in sorted(records, key=lambda record: record.started_at or record.ended_at or _LAST):

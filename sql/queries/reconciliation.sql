@@ -133,7 +133,7 @@ SELECT EXISTS (
 -- what is known of results and the failure reason. is_named: it has a call of this
 -- conversation. is_exact: its batch existed, whatever the clocks. is_due: when the call began, the batch existed and was not
 -- finished, and the recipient was neither final nor refutes the call by its references. is_waiting: an event of the call
--- already waits, perhaps with another phone.
+-- already waits, perhaps with another phone. Text that is not a number contradicts none.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until, k.known_results, k.known_reason,
        coalesce(c.called_at <@ p.exact, true) AS is_exact,
@@ -151,6 +151,7 @@ SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.lat
        EXISTS (
            SELECT FROM unreferenced_events AS u
            WHERE u.conversation_id = c.conversation_id AND u.agent_id = :agent_id
+             AND (u.phone = c.phone OR u.phone ~ '^[+][1-9][0-9]{6,14}$')
              AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
                               u.started_at, u.called_at, u.until, NULL, NULL)
              AND EXISTS (SELECT FROM unattributed AS w WHERE w.arrival_id = u.arrival_id)) AS is_waiting
@@ -202,6 +203,12 @@ LEFT JOIN LATERAL (
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
   AND NOT EXISTS (  -- a call outside batches
       SELECT FROM find_rulings(:agent_id, c.conversation_id, c.started_at, c.called_at, c.until, NULL, NULL))
+  AND NOT EXISTS (  -- a call that is known already, by another phone
+      SELECT FROM unreferenced_events AS u
+      JOIN facts AS f ON f.arrival_id = u.arrival_id
+      WHERE u.conversation_id = c.conversation_id AND u.agent_id = :agent_id AND u.phone <> c.phone
+        AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
+                         u.started_at, u.called_at, u.until, NULL, NULL))
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_outstanding_details(batch_key, now, limit)

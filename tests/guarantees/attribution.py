@@ -184,8 +184,8 @@ class Attribution:
         return not any(final is not None and final + SAME_CALL < began for final in finals)
 
     def is_refuted(self, recipient: Recipient, events: Collection[Event], began: datetime | None) -> bool:
-        """Whether the references of a recipient prove that a call is not theirs: it would be the last, and there is a later
-        one, or its number is taken, or there is none left for it between those before and after."""
+        """Whether the references of a recipient prove that a call is not theirs: it would be the last, and there is a
+        later one; or its number is taken, or none is left for it between those before and after."""
         if began is None:
             return False
         proven = self._proven[recipient.batch, recipient.key]

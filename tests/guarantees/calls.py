@@ -112,8 +112,8 @@ def _contradicts(one: Event, other: Event) -> bool:
 
 
 def group_calls(events: Iterable[Event]) -> list[list[Event]]:
-    """Groups events by call; those with different phones apart. An event without any time belongs to the only call of its conversation that it does not
-    contradict; if there is not exactly one, it forms its own call."""
+    """Groups events by call; those with different phones apart. An event without any time belongs to the only call of
+    its conversation that it does not contradict; if there is not exactly one, it forms its own call."""
     conversations: defaultdict[tuple[str, str | None], list[Event]] = defaultdict(list)
     for event in events:
         conversations[event.conversation_id, event.phone].append(event)

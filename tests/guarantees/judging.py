@@ -257,8 +257,9 @@ class Judge:
         """Whether all reports on an event's call and on the recipient would be the same if the call were theirs.
 
         No event of the call has a reference; the call was made to their phone while their batch existed and while they
-        were due, as far as is counted for them; their references do not rule it out; and its parameters are unknown or could be theirs. A window's
-        parameters are unknown; a row's must be contained in the call's, in a batch whose references never came back.
+        were due, as far as is counted for them; their references do not rule it out; and its parameters are unknown or
+        could be theirs. A window's parameters are unknown; a row's must be contained in the call's, in a batch whose
+        references never came back.
         An event without a time may belong to any call of its conversation: if there are several, it is judged alone.
         So it is where a rule knows it to be of a call outside batches, since it takes no other event with it.
         """

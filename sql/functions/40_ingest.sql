@@ -299,14 +299,15 @@ BEGIN
     END IF;
 
     -- Places events without a reference, and places those again that follow a call known by reference, share its
-    -- conversation, or are refuted by it.
+    -- conversation, or may be refuted by it: earlier calls of its batch's time that would end the recipient, or whose number
+    -- is not a lower one.
     IF EXISTS (SELECT FROM unreferenced_events) THEN
         SELECT array_agg(e.agent_id), array_agg(e.phone), array_agg(e.called_at)
         INTO v_agents, v_phones, v_times
         FROM (SELECT unnest(p_agent_ids) AS agent_id, unnest(v_held_phones) AS held_phone, unnest(p_phones) AS phone,
                      unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
                      unnest(p_occurred_at) AS occurred_at, unnest(p_conversation_ids) AS conversation_id,
-                     unnest(v_batches) AS batch_key, unnest(v_recipients) AS recipient_no) AS g
+                     unnest(v_batches) AS batch_key, unnest(p_attempt_numbers) AS attempt_number) AS g
         CROSS JOIN LATERAL (
             SELECT g.agent_id, v.phone, CASE WHEN k.called_at IS NOT NULL THEN least(k.called_at, c.called_at) END AS called_at
             FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
@@ -316,9 +317,9 @@ BEGIN
                 WHERE u.agent_id = g.agent_id AND u.phone = v.phone
                   AND CASE WHEN u.conversation_id = g.conversation_id THEN true
                            WHEN g.batch_key IS NULL OR u.called_at >= k.called_at THEN false
-                           WHEN u.called_at < (SELECT lower((batch_span(b)).span) FROM batches AS b
-                                               WHERE b.batch_key = g.batch_key) THEN false
-                           ELSE is_refuted(g.batch_key, g.recipient_no, u.called_at, u.is_final, u.attempt_number) END
+                           WHEN NOT u.is_final AND u.attempt_number < g.attempt_number THEN false
+                           ELSE u.called_at >= (SELECT least(b.prepared_at, b.created_at) - interval '5 minutes'
+                                                FROM batches AS b WHERE b.batch_key = g.batch_key) END
             ) AS c
         ) AS e
         WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL

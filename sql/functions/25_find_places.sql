@@ -20,6 +20,7 @@ $$;
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
 -- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
+--    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().
 -- 2. A call with an event placed by reference, or placed earlier, goes there. An event without a time alone does not
 --    suffice if the batch was finished before the call, or if the conversation has other calls and the recipient was final
@@ -67,6 +68,7 @@ DECLARE
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
     v_others    bigint[] := '{}';  -- those of calls outside batches
+    v_disputed  bigint[];       -- those of calls with another phone, too
     v_conversations text[];     -- their conversations, also in the form that erased recipients have
     v_hashes    text[];
     v_first     timestamptz;
@@ -140,6 +142,13 @@ BEGIN
             WHERE EXISTS (SELECT FROM find_rulings(u.agent_id, u.conversation_id, u.started_at, u.called_at, u.until,
                                                    u.attempt_number, u.parameters)));
     END IF;
+    v_disputed := ARRAY(
+        SELECT u.arrival_id
+        FROM unnest(v_events) AS e (arrival_id)
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = e.arrival_id OFFSET 0) AS u
+        WHERE u.arrival_id <> ALL (v_others)
+          AND contradicts_phone(u.agent_id, u.phone, u.conversation_id, u.started_at, u.called_at, u.until,
+                                u.attempt_number, u.parameters));
     IF EXISTS (SELECT FROM erased_phones) THEN
         v_hashes := ARRAY(SELECT hash_call(c) FROM unnest(v_conversations) AS c);
         v_hash := hash_person('phone', p_phone);
@@ -243,7 +252,7 @@ BEGIN
         SELECT u.arrival_id, NULL::integer AS slot, u.conversation_id, u.started_at, u.called_at, u.until, u.attempt_number,
                nullif(comparable_parameters(u.parameters), '{}') AS parameters
         FROM unreferenced_events AS u
-        WHERE u.arrival_id = ANY (v_events) AND u.arrival_id <> ALL (v_others)
+        WHERE u.arrival_id = ANY (v_events) AND u.arrival_id <> ALL (v_others || v_disputed)
         UNION ALL
         SELECT f.arrival_id, s.n, c.conversation_id, f.started_at, coalesce(f.started_at, f.ended_at, f.occurred_at),
                greatest(f.started_at, f.ended_at, f.occurred_at), f.attempt_number,
@@ -450,8 +459,9 @@ BEGIN
     END LOOP;
 
     RETURN QUERY
-    SELECT a.arrival_id, f.batch_key, f.recipient_no, NULL::bigint, NULL::integer, NULL::jsonb, NULL::text, 'other_call', false
-    FROM unnest(v_others) AS a (arrival_id)
+    SELECT a.arrival_id, f.batch_key, f.recipient_no, NULL::bigint, NULL::integer, NULL::jsonb, NULL::text,
+           CASE WHEN a.arrival_id = ANY (v_disputed) THEN 'no_batch' ELSE 'other_call' END, false
+    FROM unnest(v_others || v_disputed) AS a (arrival_id)
     LEFT JOIN LATERAL (SELECT * FROM facts AS k WHERE k.arrival_id = a.arrival_id OFFSET 0) AS f ON true;
     RETURN QUERY
     SELECT a.arrival_id, f.batch_key, f.recipient_no,

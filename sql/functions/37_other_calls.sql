@@ -143,9 +143,7 @@ BEGIN
                v_times || array_agg(earliest_call(u.started_at, u.called_at))
         INTO v_agents, v_phones, v_times
         FROM (SELECT DISTINCT unnest(v_conversations) AS conversation_id) AS m
-        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = m.conversation_id OFFSET 0) AS u
-        WHERE EXISTS (SELECT FROM find_rulings(u.agent_id, u.conversation_id, u.started_at, u.called_at, u.until,
-                                               u.attempt_number, u.parameters));
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = m.conversation_id OFFSET 0) AS u;
     END IF;
     IF v_agents IS NOT NULL THEN
         PERFORM place_events(v_agents, v_phones, v_times);

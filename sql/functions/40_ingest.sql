@@ -310,7 +310,14 @@ BEGIN
                      unnest(v_batches) AS batch_key, unnest(p_attempt_numbers) AS attempt_number) AS g
         CROSS JOIN LATERAL (
             SELECT g.agent_id, v.phone, CASE WHEN k.called_at IS NOT NULL THEN least(k.called_at, c.called_at) END AS called_at
-            FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
+            FROM (
+                VALUES (g.phone), (nullif(g.held_phone, g.phone))
+                UNION ALL
+                -- The same call with another phone.
+                SELECT u.phone FROM unreferenced_events AS u
+                WHERE g.batch_key IS NULL AND u.conversation_id = g.conversation_id AND u.agent_id = g.agent_id
+                  AND u.phone <> g.phone
+            ) AS v (phone)
             CROSS JOIN LATERAL earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS k (called_at)
             CROSS JOIN LATERAL (
                 SELECT min(u.called_at) AS called_at FROM unreferenced_events AS u

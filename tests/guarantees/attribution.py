@@ -81,6 +81,20 @@ def find_others(events: Iterable[Event]) -> set[str]:
     }
 
 
+def find_disputed(events: Iterable[Event]) -> set[str]:
+    """The ids of the events whose call is said to be with another phone, too."""
+    conversations: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if event.phone and get_began(event) is not None:
+            conversations[event.conversation_id].append(event)
+    return {
+        event.event_id
+        for several in conversations.values()
+        for event, other in itertools.permutations(several, 2)
+        if event.phone != other.phone and is_same_call(event, other)
+    }
+
+
 class Place(NamedTuple):
     """Where an event is counted and on what evidence, or the reason why it is not."""
 
@@ -133,6 +147,9 @@ class Attribution:
         self._with_references = {
             found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
         }
+        disputed = find_disputed(event for event in once if not references[event.event_id] or is_late(event))
+        self.places |= dict.fromkeys(disputed, Place(None, "no_batch"))
+        once = [event for event in once if event.event_id not in disputed]
         weak = []
         for several in group_calls(once):
             call = read_call(several)

@@ -48,7 +48,7 @@ async def assert_outside(service: httpx.AsyncClient, database: Database, *event_
 
 
 @pytest.mark.parametrize("is_healed_first", [True, False])
-async def test_a_rule_that_is_added_later_takes_the_healed_conversation_of_an_inbound_call_along(
+async def test_an_inbound_call_counts_for_nobody_until_a_rule_that_is_added_later_takes_its_conversation_along(
     start_service: StartService, database: Database, tmp_path: Path, is_healed_first: bool
 ) -> None:
     await store_batch(database.url, 3, ref_token=None)
@@ -56,10 +56,13 @@ async def test_a_rule_that_is_added_later_takes_the_healed_conversation_of_an_in
     async with start_service() as service:
         if is_healed_first:
             await ingest(database, healed)
+            assert (await read_outcomes(service, BATCH_ID))["recipients"]["processed"] == 1
         assert (await post_webhook(service, waiting)).status_code == 204
         if not is_healed_first:
             await ingest(database, healed)
-        assert (await read_outcomes(service, BATCH_ID))["recipients"]["processed"] == 1
+        assert (await read_outcomes(service, BATCH_ID))["recipients"]["processed"] == 0
+        assert (await read_alarms(service))["unattributed_events"]["count"] == 1
+        assert await verify(database) == []
     async with start_service(**write_rules(tmp_path)) as service:
         await wait_for_sweep(database)
         await assert_outside(service, database, "w", healed.event_id)

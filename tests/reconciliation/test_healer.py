@@ -109,7 +109,8 @@ async def test_calls_that_are_left_out_are_counted_once_by_their_reason(database
     for number in (1, 3):
         await ingest(database, *decode(make_payload(recipient=number, began=BEGAN)))
     await ingest(
-        database, *decode(make_payload(recipient=None, phone="+1999", parameters={}, conversation_id="w", began=BEGAN))
+        database,
+        *decode(make_payload(recipient=None, phone=phone_of(99), parameters={}, conversation_id="w", began=BEGAN)),
     )
     late = BEGAN + timedelta(hours=1)
     odd = [converse(1, late), converse(2, late), converse(3, late), converse(4, BEGAN, conversation_id="w")]

@@ -104,6 +104,15 @@ REASONS = {
     "ambiguous_conversations": Words(
         "{calls} {fit} several recipients", "Nobody guesses: they count for none until evidence decides."
     ),
+    "waiting_conversations": Words(
+        "{calls} with people of the batch {wait} for evidence of whose they are",
+        "They are stored and count for nobody: see `GET /v1/unattributed`. They are placed once they fit.",
+    ),
+    "conversations_of_nobody_due": Words(
+        "{calls} with people of the batch {are} left out, because nobody was due for them",
+        "When they began, their recipient or the batch was finished, or the recipient's own calls rule them out: other "
+        "calls with the same people, such as single and inbound ones. They are not stored.",
+    ),
     "conversations_of_unknown_status": Words(
         "{calls} {have} a status that is not known", "The provider's list uses a word that this version does not know."
     ),

@@ -90,7 +90,7 @@ KINDS = {
     ),
     "unattributed_events": _Kind(
         "ticket",
-        "Events fit no recipient, or several",
+        "Webhooks fit no recipient, or several",
         "See GET /v1/unattributed; register the CSV of batches created elsewhere with PUT …/recipients",
         "The list is empty",
     ),

@@ -58,7 +58,8 @@ class Event(NamedTuple):
     signature: bytes | None = None
     """The provider's HMAC of the body, verified on arrival; None where it was not signed, or is not a webhook."""
     kind: str | None = None
-    """Of a call that a rule knows to be in no batch: single or inbound. ``phone`` is then the person's."""
+    """Of a call that a rule knows to be in no batch: single or inbound. ``phone`` is then the person's,
+    None if withheld."""
     from_phone: str | None = None
     """The number that the call was made from, as ``canonical_phone`` reads it."""
     trace_id: str | None = None

@@ -57,8 +57,9 @@ class CallKinds:
         parameters: str,
         region: str = "",
     ) -> tuple[Kind | None, str | None]:
-        """The kind of a call that names no batch, and the person's phone: the caller's if it is inbound. None: no rule
-        applies. ``parameters`` is JSON text."""
+        """The kind of a call that names no batch, and the person's phone; each None if not known. The person of an
+        inbound call is the caller, unknown if the number is withheld, and never one of the agent's own numbers.
+        ``parameters`` is JSON text."""
         rules = self.agents.get(agent_id, _NONE) if agent_id is not None else _NONE
         caller, called = canonical_phone(from_phone, region), canonical_phone(to_phone, region)
         is_known_caller = bool(caller and E164.fullmatch(caller))
@@ -70,8 +71,11 @@ class CallKinds:
         if kind is None and rules.single_when and self._is_single(agent_id, parameters):
             kind = "single"
         kind = kind or rules.kind
-        is_callers = kind == "inbound" and is_known_caller and caller not in rules.numbers
-        return kind, caller if is_callers else called
+        if kind != "inbound":
+            return kind, called
+        # From the agent's own number: the person is the one called after all.
+        person = called if caller in rules.numbers else caller if is_known_caller else None
+        return kind, None if person in rules.numbers else person
 
     def _is_single(self, agent_id: int | None, parameters: str) -> bool:
         given = read_object(parameters)

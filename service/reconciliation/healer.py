@@ -10,12 +10,15 @@ list says, and ``details`` fetches results and failure reasons afterwards.
 A conversation names no batch. ``ingest`` decides where it belongs, as for a webhook without a reference. The walk asks
 beforehand and ingests a call only in two cases: facts of the same call exist already, or exactly one recipient of all
 the agent's batches and open windows has the phone and was due when the call began. Any other call of one of the batch's
-recipients is skipped and counted as ambiguous. Ingesting is idempotent, so a walk may stop anywhere.
+recipients is skipped and counted by the reason: it fits several, an event of it already waits, or nobody was due. The
+calls of a page are taken oldest first, so that a call is not placed before one that ends its recipient. Ingesting is
+idempotent, so a walk may stop anywhere.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -26,6 +29,7 @@ from service.formant.conversations import Conversation, ConversationPage, to_eve
 from service.formant.events import ANYWHERE, Event
 from service.formant.listing import OVERLAP_ROWS, PAGE_ROWS, ListWalk
 from service.formant.regions import Regions
+from service.reconciliation.choosing import agrees, choose, find_contradicted, is_known
 from service.reconciliation.window import ORDER_SLACK, find_offset, read_span
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -44,6 +48,10 @@ class Progress(msgspec.Struct, omit_defaults=True):
     offset: int = 0
     healed: int = 0
     ambiguous: int = 0
+    waiting: int = 0
+    """Calls of which an event waits to be attributed."""
+    not_due: int = 0
+    """Calls with the batch's people for which nobody was due."""
     unknown: int = 0
     refused: int = 0
     is_whole: bool = True
@@ -70,6 +78,8 @@ class Progress(msgspec.Struct, omit_defaults=True):
 
 
 Save: TypeAlias = Callable[[Progress], Awaitable[None]]
+_Key: TypeAlias = tuple[str, datetime | None, str | None]
+_LAST = datetime.max.replace(tzinfo=UTC)
 
 
 class HealedBatch(NamedTuple):
@@ -122,6 +132,7 @@ class Healer:
 
         since = batch.began_at - CLOCK_SKEW
         pages: list[list[Conversation]] = []
+        seen: set[_Key] = set()  # pages overlap
         walk = ListWalk(fetch, progress.offset)
         if searches and batch.ended_at is not None and not progress.offset:
             walk = await _open_walk(fetch, batch.ended_at + CLOCK_SKEW)
@@ -134,9 +145,13 @@ class Healer:
             wanted = [
                 record
                 for record in page.data
-                if record.agent_id in {None, batch.agent_id} and (record.started_at or since) >= since
+                if record.agent_id in {None, batch.agent_id}
+                and (record.started_at or since) >= since
+                and _key(record) not in seen
             ]
-            await self._heal_page(batch, wanted, progress)
+            seen.update(map(_key, wanted))
+            for group in self._group(batch, wanted):
+                await self._heal_group(batch, group, progress)
             if walk.ending is not None or _is_past(pages, since):
                 break
             progress.offset = walk.offset
@@ -148,7 +163,20 @@ class Healer:
             logger.warning("conversation_walk_truncated", agent_id=batch.agent_id, reason=walk.ending)
         return progress
 
-    async def _heal_page(self, batch: HealedBatch, records: list[Conversation], progress: Progress) -> None:
+    def _group(self, batch: HealedBatch, records: list[Conversation]) -> list[list[Conversation]]:
+        """The calls of a page in groups, oldest first. Calls with one phone are in different groups: whether a later
+        one fits depends on the earlier."""
+        groups: list[list[Conversation]] = []
+        taken: Counter[str | None] = Counter()
+        for record in sorted(records, key=lambda record: record.started_at or record.ended_at or _LAST):
+            phone = record.read_phone(self._regions.find(batch.agent_id))
+            if taken[phone] == len(groups):
+                groups.append([])
+            groups[taken[phone]].append(record)
+            taken[phone] += phone is not None
+        return groups
+
+    async def _heal_group(self, batch: HealedBatch, records: list[Conversation], progress: Progress) -> None:
         found = self._database.queries.find_called_recipients(
             self._database.pool,
             agent_id=batch.agent_id,
@@ -157,6 +185,7 @@ class Healer:
             started_at=[record.started_at for record in records],
             called_at=[record.started_at or record.ended_at for record in records],
             until=[record.ended_at or record.started_at for record in records],
+            is_completed=[record.status == "completed" for record in records],
         )
         candidates: dict[int, list[Any]] = {}
         async for row in found:
@@ -165,12 +194,12 @@ class Healer:
             if all(row["batch_key"] != batch.batch_key for row in rows):
                 continue
             record = records[index]
-            chosen = choose(rows)
+            chosen, reason = choose(rows)
             if chosen is None:
-                progress.ambiguous += 1
+                setattr(progress, reason, getattr(progress, reason) + 1)
             elif not record.is_terminal:
                 progress.unknown += record.ended_at is not None
-            elif chosen["batch_key"] == batch.batch_key and not _is_known(chosen, record, batch.may_retry):
+            elif chosen["batch_key"] == batch.batch_key and not is_known(chosen, record, batch.may_retry):
                 await self._heal(batch, record, chosen, progress)
 
     async def _heal(self, batch: HealedBatch, record: Conversation, chosen: Any, progress: Progress) -> None:
@@ -179,12 +208,12 @@ class Healer:
             record._replace(
                 agent_id=batch.agent_id,
                 results=chosen["known_results"] or record.results,
-                failure_reason=record.failure_reason or (chosen["known_reason"] if _agrees(chosen, record) else None),
+                failure_reason=record.failure_reason or (chosen["known_reason"] if agrees(chosen, record) else None),
             ),
             received_at=self._now(),
             may_retry=batch.may_retry,
             region=self._regions.find(batch.agent_id),
-            contradicted=_find_contradicted(chosen, record),
+            contradicted=find_contradicted(chosen, record),
         )
         if event is None or await has_event(self._database, event):
             return
@@ -196,8 +225,8 @@ class Healer:
             progress.found += 1
             progress.healed += 1
             self._metrics.healed.inc()
-        else:  # unattributed: the call fits several windows, or none
-            progress.ambiguous += 1
+        else:  # other events have changed where it fits since it was chosen
+            progress.waiting += 1
 
     async def write(self, event: Event) -> bool:
         """Ingests an event of the provider's own records; False when the database refuses its data."""
@@ -244,32 +273,9 @@ class Extent:
         return min(estimates, default=0)
 
 
-def choose(candidates: list[Any]) -> Any | None:
-    """The one row of ``find_called_recipients`` that the evidence supports, or None."""
-    same = [row for row in candidates if row["is_same"]]
-    due = [] if same or any(row["is_waiting"] for row in candidates) else [row for row in candidates if row["is_due"]]
-    found = same or due
-    for evidence in ("is_named", "is_exact"):
-        found = [row for row in found if row[evidence]] or found
-    return found[0] if len(found) == 1 else None
-
-
-def _is_known(row: Any, record: Conversation, may_retry: bool) -> bool:
-    """Whether this call adds nothing: its status is known, and as final as the provider's figures allow."""
-    return _agrees(row, record) and (row["is_certain"] or may_retry)
-
-
-def _agrees(row: Any, conversation: Conversation) -> bool:
-    """Whether the stored status agrees. The provider may list a ``telephony_failed`` call as ``failed``."""
-    known, listed = row["latest_status"], conversation.status
-    return known == listed or (known, listed) == ("telephony_failed", "failed")
-
-
-def _find_contradicted(row: Any, conversation: Conversation) -> tuple[int, datetime] | None:
-    """The attempt number and time of a webhook about this call that the conversation contradicts."""
-    if row["call_number"] is None or row["known_until"] is None or _agrees(row, conversation):
-        return None
-    return row["call_number"], row["known_until"]
+def _key(record: Conversation) -> _Key:
+    """Identifies a call in the list: attempts may share an id."""
+    return record.conversation_id, record.started_at, record.status
 
 
 def _is_past(pages: list[list[Conversation]], since: datetime) -> bool:

@@ -337,7 +337,8 @@ class Reconciler:
 
         for walk in range(MAX_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
-            progress.found = progress.ambiguous = progress.unknown = progress.refused = 0
+            progress.found = progress.unknown = progress.refused = 0
+            progress.ambiguous = progress.waiting = progress.not_due = 0
             met: set[str] = set()
             batch = await self._comparer.describe(lease, may_retry)
             # Only the first walk: it may have missed what a list in an odd order shows elsewhere.
@@ -427,6 +428,8 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     counts = {
         "healed": progress.healed,
         "ambiguous_conversations": progress.ambiguous,
+        "waiting_conversations": progress.waiting,
+        "conversations_of_nobody_due": progress.not_due,
         "conversations_of_unknown_status": progress.unknown,
         "conversations_refused": progress.refused,
     }

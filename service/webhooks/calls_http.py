@@ -32,7 +32,7 @@ class OtherCall(msgspec.Struct):
     kind: KindName
     agent_id: int | None
     phone: str | None
-    """The person's: of an inbound call the caller's. Null once erased."""
+    """The person's: of an inbound call the caller's. Null if the caller withheld it, and once erased."""
     called_at: Time
     conversation_id: str
     status: str

@@ -81,6 +81,10 @@ class Unattributed(msgspec.Struct):
     event_id: str
     agent_id: int | None
     phone: str | None
+    source: str
+    """``webhook``, or ``healed`` from a conversation."""
+    is_question: bool
+    """Somebody has to decide, and the alarm ``unattributed_events`` counts it: every webhook, and no conversation."""
     reason: str
     reason_text: str
     """The same in words."""

@@ -47,6 +47,8 @@ class RuleSweep:
     async def sweep(self) -> int:
         """Applies the rules to all earlier events, unless that was done before; returns how many moved."""
         queries, pool = self._database.queries, self._database.pool
+        own = [(agent_id, number) for agent_id, rules in self._kinds.agents.items() for number in rules.numbers]
+        await queries.clear_own_numbers(pool, agent_ids=[pair[0] for pair in own], numbers=[pair[1] for pair in own])
         digest = hashlib.sha256(self._kinds.describe().encode()).digest()
         progress = await queries.get_rule_sweep(pool, digest=digest)
         if progress is not None and progress["ended_at"] is not None:

@@ -55,7 +55,7 @@ COMMENT ON COLUMN bi_full.call_attempts.phone IS 'The phone in E.164, such as +9
 COMMENT ON COLUMN bi_full.call_attempts.parameters IS 'The CSV''s other columns with their values.';
 COMMENT ON COLUMN bi_full.call_attempts.results IS 'What the agent found out, as the provider sent it.';
 COMMENT ON COLUMN bi_full.call_attempts.failure_reason IS 'Why it failed, in the provider''s words.';
-COMMENT ON COLUMN bi_full.other_calls.phone IS 'The person''s phone in E.164: of an inbound call the caller''s. Null once erased.';
+COMMENT ON COLUMN bi_full.other_calls.phone IS 'The person''s phone in E.164: of an inbound call the caller''s. Null if withheld, and once erased.';
 COMMENT ON COLUMN bi_full.other_calls.parameters IS 'The call parameters with their values.';
 COMMENT ON COLUMN bi_full.other_calls.results IS 'What the agent found out, as the provider sent it.';
 COMMENT ON COLUMN bi_full.other_calls.failure_reason IS 'Why it failed, in the provider''s words.';

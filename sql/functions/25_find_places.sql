@@ -19,6 +19,8 @@ $$;
 -- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
+-- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
+--    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().
 -- 2. A call with an event placed by reference, or placed earlier, goes there. An event without a time alone does not
 --    suffice if the batch was finished before the call, or if the conversation has other calls and the recipient was final
@@ -65,6 +67,8 @@ DECLARE
     v_hash      bytea;
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
+    v_others    bigint[] := '{}';  -- those of calls outside batches
+    v_disputed  bigint[];       -- those of calls with another phone, too
     v_conversations text[];     -- their conversations, also in the form that erased recipients have
     v_hashes    text[];
     v_first     timestamptz;
@@ -130,6 +134,21 @@ BEGIN
     IF v_events IS NULL THEN
         RETURN;
     END IF;
+    IF EXISTS (SELECT FROM other_events) THEN
+        v_others := ARRAY(
+            SELECT u.arrival_id
+            FROM unnest(v_events) AS e (arrival_id)
+            CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = e.arrival_id OFFSET 0) AS u
+            WHERE EXISTS (SELECT FROM find_rulings(u.agent_id, u.conversation_id, u.started_at, u.called_at, u.until,
+                                                   u.attempt_number, u.parameters)));
+    END IF;
+    v_disputed := ARRAY(
+        SELECT u.arrival_id
+        FROM unnest(v_events) AS e (arrival_id)
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = e.arrival_id OFFSET 0) AS u
+        WHERE u.arrival_id <> ALL (v_others)
+          AND contradicts_phone(u.agent_id, u.phone, u.conversation_id, u.started_at, u.called_at, u.until,
+                                u.attempt_number, u.parameters));
     IF EXISTS (SELECT FROM erased_phones) THEN
         v_hashes := ARRAY(SELECT hash_call(c) FROM unnest(v_conversations) AS c);
         v_hash := hash_person('phone', p_phone);
@@ -233,7 +252,7 @@ BEGIN
         SELECT u.arrival_id, NULL::integer AS slot, u.conversation_id, u.started_at, u.called_at, u.until, u.attempt_number,
                nullif(comparable_parameters(u.parameters), '{}') AS parameters
         FROM unreferenced_events AS u
-        WHERE u.arrival_id = ANY (v_events)
+        WHERE u.arrival_id = ANY (v_events) AND u.arrival_id <> ALL (v_others || v_disputed)
         UNION ALL
         SELECT f.arrival_id, s.n, c.conversation_id, f.started_at, coalesce(f.started_at, f.ended_at, f.occurred_at),
                greatest(f.started_at, f.ended_at, f.occurred_at), f.attempt_number,
@@ -262,7 +281,8 @@ BEGIN
                array_agg(DISTINCT t.slot) FILTER (WHERE t.slot IS NOT NULL AND t.called_at IS NULL) AS untimed_slots,
                (array_agg(t.parameters ORDER BY u.parameters::text)
                 FILTER (WHERE t.slot IS NULL AND t.parameters IS NOT NULL))[1] AS parameters,
-               (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE t.parameters IS NOT NULL))[1] AS said
+               (array_agg(u.parameters ORDER BY u.parameters::text) FILTER (WHERE t.parameters IS NOT NULL))[1] AS said,
+               min(u.attempt_number) AS attempt_number
         FROM unnest(group_calls(t_conversations, t_started, t_called, t_until, t_attempts, t_parameters), t_slots,
                     t_arrivals, t_conversations, t_called, t_parameters)
             AS t (call, slot, arrival_id, conversation_id, called_at, parameters)
@@ -295,16 +315,19 @@ BEGIN
                    array_agg(s.n) FILTER (WHERE s.n = ANY (v_references)
                                           OR s.parameters = v_call.parameters - coalesce(s.ref_column, ''))
             INTO v_slots, v_equals
-            FROM unnest(s_parameters, s_windows, s_erased, s_only_same, s_spans, s_bearing, s_ref_columns, s_final_at)
-                WITH ORDINALITY
-                AS s (parameters, is_window, is_erased, is_only_same, span, has_references, ref_column, final_at, n)
+            FROM unnest(s_batches, s_nos, s_parameters, s_windows, s_erased, s_only_same, s_spans, s_bearing, s_ref_columns,
+                        s_final_at) WITH ORDINALITY
+                AS s (batch, no, parameters, is_window, is_erased, is_only_same, span, has_references, ref_column, final_at, n)
             WHERE NOT s.is_only_same AND (NOT s.is_window OR s.is_erased)
               AND (coalesce(v_call.called_at <@ s.span, lower(s.span) <= v_call.received_at) OR s.n = ANY (v_references))
               AND CASE WHEN v_call.called_at IS NULL THEN s.final_at IS NULL
                        ELSE coalesce(s.final_at + v_slack >= v_call.called_at, true) END
               AND (v_references IS NULL OR s.n = ANY (v_references) OR s.parameters = v_call.parameters)
               AND (v_call.parameters IS NULL OR s.n = ANY (v_references)
-                   OR NOT s.has_references AND v_call.parameters || s.parameters = v_call.parameters);
+                   OR NOT s.has_references AND v_call.parameters || s.parameters = v_call.parameters)
+              AND NOT CASE WHEN s.has_references AND s.n = ANY (v_references) IS NOT TRUE
+                           THEN is_refuted(s.batch, s.no, v_call.called_at, v_call.is_final, v_call.attempt_number)
+                           ELSE false END;
             v_slots := coalesce(v_slots, '{}');
             v_equals := coalesce(v_equals, '{}');
             -- Open windows.
@@ -435,6 +458,11 @@ BEGIN
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
     END LOOP;
 
+    RETURN QUERY
+    SELECT a.arrival_id, f.batch_key, f.recipient_no, NULL::bigint, NULL::integer, NULL::jsonb, NULL::text,
+           CASE WHEN a.arrival_id = ANY (v_disputed) THEN 'no_batch' ELSE 'other_call' END, false
+    FROM unnest(v_others || v_disputed) AS a (arrival_id)
+    LEFT JOIN LATERAL (SELECT * FROM facts AS k WHERE k.arrival_id = a.arrival_id OFFSET 0) AS f ON true;
     RETURN QUERY
     SELECT a.arrival_id, f.batch_key, f.recipient_no,
            CASE WHEN a.place = -1 THEN f.batch_key ELSE s_batches[a.place] END,

@@ -2,7 +2,8 @@
 -- time on, until p_until (null: without end). Under the ingest lock. Returns the events that got a recipient.
 --
 -- An event of an erased person is counted for that recipient, and nothing else of it is kept. An event of a call from
--- before the erasure that has no place, or that fits only several such recipients, is only recorded in the ledger.
+-- before the erasure that has no place, or that fits only several such recipients, is only recorded in the ledger. Events of
+-- calls outside batches move to other_events.
 CREATE OR REPLACE FUNCTION place_events(
     p_agent_ids bigint[], p_phones text[], p_from timestamptz[], p_until timestamptz DEFAULT NULL
 )
@@ -30,6 +31,7 @@ DECLARE
     v_erased     bigint[];
     v_erased_at  timestamptz;
     v_dropped    bigint[];
+    v_others     bigint[];   -- events of calls outside batches
     v_left_batches    bigint[];
     v_left_recipients integer[];
     v_is_full    boolean;
@@ -78,7 +80,9 @@ BEGIN
                                   WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no);
             END IF;
 
-            IF v_row.batch_key IS NULL AND (v_row.is_erased OR v_row.called_at <= v_erased_at) THEN
+            IF v_row.reason = 'other_call' THEN
+                v_others := v_others || v_row.arrival_id;
+            ELSIF v_row.batch_key IS NULL AND (v_row.is_erased OR v_row.called_at <= v_erased_at) THEN
                 v_dropped := v_dropped || v_row.arrival_id;
             ELSIF v_row.batch_key IS NULL AND v_row.at_batch IS NULL THEN
                 v_waiting := v_waiting || v_row.arrival_id;
@@ -99,7 +103,7 @@ BEGIN
                 IF v_row.is_erased THEN
                     v_erased := v_erased || v_row.arrival_id;
                 END IF;
-            ELSE
+            ELSIF v_row.reason IS DISTINCT FROM 'other_call' THEN
                 v_waiting := v_waiting || v_row.arrival_id;
                 v_reasons := v_reasons || v_row.reason;
             END IF;
@@ -170,6 +174,17 @@ BEGIN
         PERFORM delete_bodies(v_erased || v_dropped);
         DELETE FROM unattributed WHERE arrival_id = ANY (v_dropped);
         DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_erased || v_dropped);
+    END IF;
+    IF v_others IS NOT NULL THEN
+        PERFORM move_other_calls(array_agg(u.arrival_id), array_agg(r.kind), array_agg(r.phone), NULL, false)
+        FROM unnest(v_others) AS o (arrival_id)
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = o.arrival_id OFFSET 0) AS u
+        CROSS JOIN LATERAL (
+            SELECT * FROM find_rulings(u.agent_id, u.conversation_id, u.started_at, u.called_at, u.until, u.attempt_number,
+                                       u.parameters)
+            ORDER BY kind, phone
+            LIMIT 1
+        ) AS r;
     END IF;
     IF v_leaving IS NOT NULL THEN
         PERFORM withdraw_empty(v_left_batches, v_left_recipients);

@@ -15,7 +15,8 @@ RETURN EXISTS (SELECT FROM recipients AS r WHERE r.phone = p_phone AND r.batch_k
 -- Unreferenced events that find_places() would put elsewhere today, with both places: of the next p_keys agents and phones
 -- after the given ones. Each row has the key reached so far; the last one has no event. Changes nothing. Agents whose
 -- events are about to be placed again are marked is_pending. With p_batch_key: only events that are in that batch or
--- belong there; p_agent_id is then the batch's agent.
+-- belong there; p_agent_id is then the batch's agent. Events of a call that a rule knows to be outside batches are among
+-- them, placed or waiting.
 DROP FUNCTION IF EXISTS check_places(bigint, text, integer);
 CREATE OR REPLACE FUNCTION check_places(
     p_agent_id bigint, p_phone text, p_keys integer, p_batch_key bigint DEFAULT NULL
@@ -53,7 +54,7 @@ BEGIN
             UNION ALL
             SELECT w.event_id FROM unattributed AS w WHERE w.arrival_id = p.arrival_id
         ) AS e ON true
-        WHERE (p.at_batch, p.at_recipient) IS DISTINCT FROM (p.batch_key, p.recipient_no)
+        WHERE ((p.at_batch, p.at_recipient) IS DISTINCT FROM (p.batch_key, p.recipient_no) OR p.reason = 'other_call')
           AND (p_batch_key IS NULL OR p_batch_key IN (p.at_batch, p.batch_key));
     END LOOP;
     IF v_next IS NOT NULL THEN

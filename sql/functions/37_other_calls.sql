@@ -66,11 +66,12 @@ END
 $$;
 
 -- Makes waiting events, and events placed without a reference, calls outside batches: under the ingest lock. p_phones: the
--- person's phone where it differs from the one that was stored. Events of the same call go with them: a rule that knows
--- one of them knows the call. Returns how many events it moved. An event of an erased person from before the erasure is
--- counted, and nothing else of it is kept.
+-- people, null where unknown, if they are not the phones that were stored; p_parameters: those that no evidence has.
+-- p_is_ruled: a rule knows these events; others of the same calls then go with them, as find_places() says. Returns how many
+-- of the given events moved. An event of an erased person from before the erasure is counted, and nothing else of it is kept.
+DROP FUNCTION IF EXISTS move_other_calls(bigint[], text[], text[], boolean);
 CREATE OR REPLACE FUNCTION move_other_calls(
-    p_arrival_ids bigint[], p_kinds text[], p_phones text[], p_is_ruled boolean
+    p_arrival_ids bigint[], p_kinds text[], p_phones text[], p_parameters jsonb[], p_is_ruled boolean
 ) RETURNS integer
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -84,14 +85,12 @@ DECLARE
     v_placed     bigint[];
     v_batches    bigint[];
     v_recipients integer[];
-    v_agents     bigint[];
+    v_agents     bigint[];   -- of the events to place again, as parallel arrays
     v_phones     text[];
     v_times      timestamptz[];
     v_moved      bigint[];
     v_conversations text[];
     v_erased     bigint[];
-    v_same       bigint[];
-    v_kinds      text[];
 BEGIN
     SELECT array_agg(f.arrival_id), array_agg(f.batch_key), array_agg(f.recipient_no), array_agg(u.agent_id),
            array_agg(u.phone), array_agg(earliest_call(u.started_at, u.called_at))
@@ -108,11 +107,12 @@ BEGIN
             arrival_id, event_id, kind, is_ruled, agent_id, phone, conversation_id, attempt_number, status, source,
             called_at, occurred_at, started_at, ended_at, duration_seconds, failure_reason, results, parameters,
             received_at, recorded_at)
-        SELECT w.arrival_id, w.event_id, a.kind, p_is_ruled, w.agent_id, coalesce(a.phone, w.phone), w.conversation_id,
+        SELECT w.arrival_id, w.event_id, a.kind, p_is_ruled, w.agent_id,
+               CASE WHEN p_phones IS NULL THEN w.phone ELSE a.phone END, w.conversation_id,
                w.attempt_number, w.status, w.source,
                coalesce(w.started_at, w.ended_at, w.occurred_at, w.received_at), w.occurred_at, w.started_at, w.ended_at,
-               w.duration_seconds, w.failure_reason, w.results, u.parameters, w.received_at, v_now
-        FROM unnest(p_arrival_ids, p_kinds, p_phones) AS a (arrival_id, kind, phone)
+               w.duration_seconds, w.failure_reason, w.results, coalesce(u.parameters, a.parameters), w.received_at, v_now
+        FROM unnest(p_arrival_ids, p_kinds, p_phones, p_parameters) AS a (arrival_id, kind, phone, parameters)
         CROSS JOIN LATERAL (SELECT * FROM unattributed WHERE unattributed.arrival_id = a.arrival_id
                             AND unattributed.source IS NOT NULL OFFSET 0) AS w
         LEFT JOIN LATERAL (SELECT k.parameters FROM unreferenced_events AS k
@@ -124,29 +124,9 @@ BEGIN
     IF v_moved IS NULL THEN
         RETURN 0;
     END IF;
-    IF p_is_ruled THEN
-        SELECT array_agg(t.arrival_id), array_agg(t.kind) INTO v_same, v_kinds
-        FROM (
-            SELECT s.arrival_id, min(o.kind) AS kind
-            FROM unnest(v_moved) AS m (arrival_id)
-            CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = m.arrival_id OFFSET 0) AS u
-            CROSS JOIN LATERAL (SELECT kind FROM other_events AS k WHERE k.arrival_id = m.arrival_id OFFSET 0) AS o
-            CROSS JOIN LATERAL (
-                SELECT k.arrival_id FROM unreferenced_events AS k
-                WHERE k.agent_id = u.agent_id AND k.phone = u.phone AND k.conversation_id = u.conversation_id
-                  AND is_same_call(u.started_at, u.called_at, u.until, u.attempt_number, u.parameters,
-                                   k.started_at, k.called_at, k.until, k.attempt_number, k.parameters)
-            ) AS s
-            WHERE s.arrival_id <> ALL (v_moved)
-            GROUP BY s.arrival_id
-        ) AS t;
-    END IF;
     DELETE FROM unattributed WHERE arrival_id = ANY (v_moved);
     DELETE FROM unreferenced_events WHERE arrival_id = ANY (v_moved);
     DELETE FROM outstanding_details WHERE arrival_id = ANY (v_moved);
-    IF v_same IS NOT NULL THEN
-        PERFORM move_other_calls(v_same, v_kinds, NULL, false);
-    END IF;
     PERFORM count_other_calls(v_conversations);
 
     IF EXISTS (SELECT FROM erased_phones) THEN
@@ -154,13 +134,24 @@ BEGIN
         FROM unnest(v_moved) AS m (arrival_id)
         CROSS JOIN LATERAL (SELECT * FROM other_events AS k WHERE k.arrival_id = m.arrival_id OFFSET 0) AS o
         JOIN erased_phones AS e ON e.phone_hash = hash_person('phone', o.phone) AND e.erased_at >= o.called_at;
-        PERFORM erase_other_calls(v_erased);
     END IF;
     IF v_placed IS NOT NULL THEN
         PERFORM withdraw_empty(v_batches, v_recipients);
+    END IF;
+    IF p_is_ruled THEN
+        SELECT v_agents || array_agg(u.agent_id), v_phones || array_agg(u.phone),
+               v_times || array_agg(earliest_call(u.started_at, u.called_at))
+        INTO v_agents, v_phones, v_times
+        FROM (SELECT DISTINCT unnest(v_conversations) AS conversation_id) AS m
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = m.conversation_id OFFSET 0) AS u;
+    END IF;
+    IF v_agents IS NOT NULL THEN
         PERFORM place_events(v_agents, v_phones, v_times);
     END IF;
-    RETURN cardinality(v_moved) + coalesce(cardinality(v_same), 0);
+    IF v_erased IS NOT NULL THEN  -- last, because it hides the conversations
+        PERFORM erase_other_calls(v_erased);
+    END IF;
+    RETURN cardinality(v_moved);
 END
 $$;
 
@@ -178,13 +169,14 @@ BEGIN
 END
 $$;
 
--- Moves events, placed or waiting, as move_other_calls() does: for a rule that is newer than they are.
+-- Moves events, placed or waiting, as move_other_calls() does: for a rule that is newer than they are. p_phones: the people,
+-- null where unknown.
 CREATE OR REPLACE FUNCTION reclassify_calls(p_arrival_ids bigint[], p_kinds text[], p_phones text[]) RETURNS integer
 LANGUAGE plpgsql
 AS $$
 BEGIN
     PERFORM lock_ingest();
-    RETURN move_other_calls(p_arrival_ids, p_kinds, p_phones, true);
+    RETURN move_other_calls(p_arrival_ids, p_kinds, p_phones, NULL, true);
 END
 $$;
 
@@ -199,7 +191,8 @@ BEGIN
         UPDATE other_events AS o
         SET phone = NULL, parameters = NULL
         WHERE o.arrival_id = ANY (ARRAY(SELECT k.arrival_id FROM other_events AS k
-                                        WHERE k.phone IS NOT NULL AND k.received_at < p_before
+                                        WHERE (k.phone IS NOT NULL OR k.parameters IS NOT NULL)
+                                          AND k.received_at < p_before
                                         ORDER BY k.received_at LIMIT p_rows))
         RETURNING 1
     )

@@ -58,8 +58,6 @@ DECLARE
     v_times      timestamptz[];
     v_placed     bigint[];
     v_known_at   timestamptz;
-    v_others     bigint[];   -- events of calls outside batches
-    v_kinds      text[];
 BEGIN
     SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
 
@@ -210,35 +208,13 @@ BEGIN
         v_new := NULL;
     END IF;
 
-    other_calls := 0;
     IF v_waiting <> '{}' AND p_kinds IS NOT NULL THEN
-        SELECT array_agg(e.arrival_id), array_agg(e.kind) INTO v_others, v_kinds
-        FROM unnest(v_pending, v_batches, p_kinds) AS e (arrival_id, batch_key, kind)
-        WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL AND e.kind IS NOT NULL;
-        IF v_others IS NOT NULL THEN
-            other_calls := move_other_calls(v_others, v_kinds, NULL, true);
-        END IF;
-    END IF;
-    IF v_waiting <> '{}' AND EXISTS (SELECT FROM other_events) THEN
-        SELECT array_agg(t.arrival_id), array_agg(t.kind) INTO v_others, v_kinds
-        FROM (
-            SELECT u.arrival_id, min(o.kind) AS kind
-            FROM unnest(v_waiting) AS w (arrival_id)
-            CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.arrival_id = w.arrival_id OFFSET 0) AS u
-            CROSS JOIN LATERAL (
-                SELECT k.kind FROM other_events AS k
-                WHERE k.conversation_id = u.conversation_id AND k.agent_id = u.agent_id AND k.phone = u.phone AND k.is_ruled
-                  AND is_same_call(
-                      u.started_at, u.called_at, u.until, u.attempt_number, u.parameters, k.started_at,
-                      coalesce(k.started_at, k.ended_at, k.occurred_at), greatest(k.started_at, k.ended_at, k.occurred_at),
-                      k.attempt_number, k.parameters)
-                OFFSET 0
-            ) AS o
-            GROUP BY u.arrival_id
-        ) AS t;
-        IF v_others IS NOT NULL THEN
-            other_calls := other_calls + move_other_calls(v_others, v_kinds, NULL, false);
-        END IF;
+        PERFORM move_other_calls(
+            array_agg(e.arrival_id), array_agg(e.kind), NULL,
+            array_agg(CASE WHEN jsonb_typeof(e.parameters::jsonb) = 'object' THEN nullif(e.parameters::jsonb, '{}') END), true)
+        FROM unnest(v_pending, v_batches, p_kinds, p_parameters) AS e (arrival_id, batch_key, kind, parameters)
+        WHERE e.arrival_id IS NOT NULL AND e.batch_key IS NULL AND e.kind IS NOT NULL
+        HAVING count(*) > 0;
     END IF;
 
     IF EXISTS (SELECT FROM erased_recipients) THEN
@@ -322,22 +298,35 @@ BEGIN
             last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
     END IF;
 
-    -- Places events without a reference, and places those again that follow a call known by reference, or share its
-    -- conversation.
-    unattributed := 0;
+    -- Places events without a reference, and places those again that follow a call known by reference, share its
+    -- conversation, or may be refuted by it: earlier calls of its batch's time that would end the recipient, or whose number
+    -- is not a lower one.
     IF EXISTS (SELECT FROM unreferenced_events) THEN
         SELECT array_agg(e.agent_id), array_agg(e.phone), array_agg(e.called_at)
         INTO v_agents, v_phones, v_times
         FROM (SELECT unnest(p_agent_ids) AS agent_id, unnest(v_held_phones) AS held_phone, unnest(p_phones) AS phone,
                      unnest(v_pending) AS arrival_id, unnest(p_started_at) AS started_at, unnest(p_ended_at) AS ended_at,
-                     unnest(p_occurred_at) AS occurred_at, unnest(p_conversation_ids) AS conversation_id) AS g
+                     unnest(p_occurred_at) AS occurred_at, unnest(p_conversation_ids) AS conversation_id,
+                     unnest(v_batches) AS batch_key, unnest(p_attempt_numbers) AS attempt_number) AS g
         CROSS JOIN LATERAL (
             SELECT g.agent_id, v.phone, CASE WHEN k.called_at IS NOT NULL THEN least(k.called_at, c.called_at) END AS called_at
-            FROM (VALUES (g.phone), (nullif(g.held_phone, g.phone))) AS v (phone)
+            FROM (
+                VALUES (g.phone), (nullif(g.held_phone, g.phone))
+                UNION ALL
+                -- The same call with another phone.
+                SELECT u.phone FROM unreferenced_events AS u
+                WHERE g.batch_key IS NULL AND u.conversation_id = g.conversation_id AND u.agent_id = g.agent_id
+                  AND u.phone <> g.phone
+            ) AS v (phone)
             CROSS JOIN LATERAL earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS k (called_at)
             CROSS JOIN LATERAL (
                 SELECT min(u.called_at) AS called_at FROM unreferenced_events AS u
-                WHERE u.agent_id = g.agent_id AND u.phone = v.phone AND u.conversation_id = g.conversation_id
+                WHERE u.agent_id = g.agent_id AND u.phone = v.phone
+                  AND CASE WHEN u.conversation_id = g.conversation_id THEN true
+                           WHEN g.batch_key IS NULL OR u.called_at >= k.called_at THEN false
+                           WHEN NOT u.is_final AND u.attempt_number < g.attempt_number THEN false
+                           ELSE u.called_at >= (SELECT least(b.prepared_at, b.created_at) - interval '5 minutes'
+                                                FROM batches AS b WHERE b.batch_key = g.batch_key) END
             ) AS c
         ) AS e
         WHERE g.arrival_id IS NOT NULL AND e.phone IS NOT NULL
@@ -347,9 +336,12 @@ BEGIN
                       OFFSET 0);
         v_placed := place_events(v_agents, v_phones, v_times);
         applied := applied + (SELECT count(*) FROM unnest(v_placed) AS p WHERE p = ANY (v_pending));
+    END IF;
+    unattributed := 0;
+    other_calls := 0;
+    IF v_waiting <> '{}' THEN
         unattributed := (SELECT count(*) FROM unattributed AS u WHERE u.arrival_id = ANY (v_new));
-    ELSE
-        unattributed := coalesce(cardinality(v_new), 0);
+        other_calls := (SELECT count(*) FROM other_events AS o WHERE o.arrival_id = ANY (v_waiting));
     END IF;
 
     IF 'healed' = ANY (p_sources) OR EXISTS (SELECT FROM outstanding_details) THEN

@@ -24,7 +24,7 @@ COMMENT ON TABLE recipients IS 'One row of the CSV each. No foreign keys here or
 COMMENT ON COLUMN recipients.phone IS 'Null once it is erased, or after its retention.';
 COMMENT ON COLUMN facts.occurred_at IS 'When the provider created the event, by the provider''s clock.';
 COMMENT ON COLUMN facts.attempt_number IS 'The provider''s number of the attempt; null if it gave none.';
-COMMENT ON TABLE unattributed IS 'Events that fit no recipient, or several: kept until one fits. Each delivery tries again.';
+COMMENT ON TABLE unattributed IS 'Events that fit no recipient, or several: kept until one fits. Each delivery tries again. Webhooks among them are questions to somebody: see is_question().';
 COMMENT ON COLUMN unattributed.source IS 'With the columns after it: the content of the event, as in facts. Null: from before this was stored, so it is only in the body.';
 COMMENT ON TABLE outcomes IS 'The present state of a recipient, from its first attempt on. The table is narrow, because its rows change.';
 COMMENT ON COLUMN attempt_counts.slot IS '-infinity if the provider gave no time.';

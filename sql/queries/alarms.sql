@@ -45,7 +45,7 @@ FROM rejected_signatures AS r
 WHERE r.minute > clock_timestamp() - interval '15 minutes'
 UNION ALL
 SELECT 'unattributed_events', min(u.received_at), count(*), NULL
-FROM (SELECT received_at FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u
+FROM (SELECT received_at FROM unattributed WHERE is_question(source) ORDER BY arrival_id LIMIT :counted) AS u
 UNION ALL
 SELECT 'references_contradicted', min(x.received_at), count(*), (array_agg(DISTINCT b.batch_id))[1 : :shown]
 FROM (SELECT * FROM reference_contradictions WHERE received_at > clock_timestamp() - interval '1 day'

@@ -121,7 +121,7 @@ SELECT recorded_at FROM event_bodies_default ORDER BY arrival_id DESC LIMIT 1;
 -- name: get_work_waiting(counted)^
 -- How much waits for a person or for the next run; each counted up to :counted.
 SELECT (SELECT count(*) FROM (SELECT FROM quarantine WHERE replayed_at IS NULL ORDER BY quarantine_id LIMIT :counted) AS q) AS quarantined,
-       (SELECT count(*) FROM (SELECT FROM unattributed ORDER BY arrival_id LIMIT :counted) AS u) AS unattributed,
+       (SELECT count(*) FROM (SELECT FROM unattributed WHERE is_question(source) ORDER BY arrival_id LIMIT :counted) AS u) AS unattributed,
        (SELECT count(*) FROM (SELECT FROM batches WHERE upload_state = 'unknown' LIMIT :counted) AS b) AS uploads_unknown,
        (SELECT s.due_at FROM batch_schedules AS s
         WHERE s.due_at < 'infinity' AND s.leased_until < clock_timestamp() ORDER BY s.due_at LIMIT 1) AS first_due_at,
@@ -135,7 +135,7 @@ FROM (
     SELECT f.event_id FROM (SELECT event_id, source FROM facts ORDER BY arrival_id DESC LIMIT :sampled) AS f
     WHERE f.source = 'webhook'
     UNION
-    SELECT u.event_id FROM (SELECT event_id FROM unattributed ORDER BY arrival_id DESC LIMIT :sampled) AS u
+    SELECT u.event_id FROM (SELECT event_id FROM unattributed WHERE is_question(source) ORDER BY arrival_id DESC LIMIT :sampled) AS u
 ) AS l
 CROSS JOIN LATERAL (SELECT target, received_at FROM events WHERE events.event_id = l.event_id OFFSET 0) AS e
 GROUP BY e.target

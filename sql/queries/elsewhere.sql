@@ -74,5 +74,5 @@ WITH finished AS (
 DELETE FROM staged_recipients USING finished WHERE staged_recipients.batch_key = finished.batch_key;
 
 -- name: count_waiting(agent_id)$
--- The number of unattributed events of an agent.
-SELECT count(*) FROM unattributed WHERE agent_id = :agent_id;
+-- The number of unattributed webhooks of an agent.
+SELECT count(*) FROM unattributed WHERE agent_id = :agent_id AND is_question(source);

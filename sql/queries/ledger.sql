@@ -110,7 +110,8 @@ LIMIT 1;
 
 -- name: list_unattributed(after, limit)
 -- Events that fit no recipient or several, oldest first, after a given arrival.
-SELECT arrival_id, event_id, agent_id, phone, reason, received_at
+SELECT arrival_id, event_id, agent_id, phone, coalesce(source, 'webhook') AS source, is_question(source) AS is_question, reason,
+       received_at
 FROM unattributed
 WHERE arrival_id > :after
 ORDER BY arrival_id

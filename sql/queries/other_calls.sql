@@ -57,6 +57,16 @@ ORDER BY u.arrival_id;
 -- Moves events to the calls outside batches, as a rule that is new now says; returns how many moved.
 SELECT reclassify_calls(:arrival_ids, :kinds, :phones);
 
+-- name: clear_own_numbers(agent_ids, numbers)$
+-- Forgets agents' own numbers that an older version stored as the phones of people who withheld theirs; returns how many.
+WITH cleared AS (
+    UPDATE other_events AS o SET phone = NULL
+    FROM unnest(:agent_ids::bigint[], :numbers::text[]) AS n (agent_id, number)
+    WHERE o.phone = n.number AND o.agent_id = n.agent_id AND o.kind = 'inbound'
+    RETURNING 1
+)
+SELECT count(*) FROM cleared;
+
 -- name: list_other_call_errors()
 -- The counters of calls outside batches that differ from a recount, as of one instant.
 SELECT coalesce(r.agent_id, c.agent_id) AS agent_id, coalesce(r.kind, c.kind) AS kind, coalesce(r.day, c.day) AS day,

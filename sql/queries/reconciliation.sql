@@ -132,14 +132,15 @@ SELECT EXISTS (
     WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id)
       AND NOT EXISTS (SELECT FROM other_events AS o WHERE o.arrival_id = e.arrival_id));
 
--- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until)
+-- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until, is_completed)
 -- For each call (its place n in the arrays, from 1) its candidates, by the rule of find_places() for a call without
 -- parameters: recipients of the agent's batches with its phone, and batches whose recipients are unknown (recipient_no
 -- null). is_same: the candidate has facts of this very call; then latest_status is that of the latest, is_certain says that
 -- it is final or a webhook, call_number and known_until are their attempt number and time, known_results and known_reason
 -- what is known of results and the failure reason. is_named: it has a call of this
 -- conversation. is_exact: its batch existed, whatever the clocks. is_due: when the call began, the batch existed and was not
--- finished, and the recipient was not final. is_waiting: an event of the call already waits.
+-- finished, and the recipient was neither final nor refutes the call by its references. is_waiting: an event of the call
+-- already waits, perhaps with another phone. Text that is not a number contradicts none.
 SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.latest_status,
        coalesce(k.is_certain, false) AS is_certain, k.call_number, k.known_until, k.known_results, k.known_reason,
        coalesce(c.called_at <@ p.exact, true) AS is_exact,
@@ -152,16 +153,18 @@ SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.lat
            WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.is_final
              AND ends_recipient(f.source, f.status, f.attempt_number)
              AND (c.called_at IS NULL
-                  OR coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity') + interval '2 s' < c.called_at))) AS is_due,
+                  OR coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity') + interval '2 s' < c.called_at))
+           AND NOT is_refuted(r.batch_key, r.recipient_no, c.called_at, c.is_completed, NULL)) AS is_due,
        EXISTS (
            SELECT FROM unreferenced_events AS u
-           WHERE u.agent_id = :agent_id AND u.phone = c.phone AND u.conversation_id = c.conversation_id
+           WHERE u.conversation_id = c.conversation_id AND u.agent_id = :agent_id
+             AND (u.phone = c.phone OR u.phone ~ '^[+][1-9][0-9]{6,14}$')
              AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
                               u.started_at, u.called_at, u.until, NULL, NULL)
              AND EXISTS (SELECT FROM unattributed AS w WHERE w.arrival_id = u.arrival_id)) AS is_waiting
 FROM unnest(:phone::text[], :conversation_id::text[], :started_at::timestamptz[], :called_at::timestamptz[],
-            :until::timestamptz[])
-    WITH ORDINALITY AS c (phone, conversation_id, started_at, called_at, until, n)
+            :until::timestamptz[], :is_completed::boolean[])
+    WITH ORDINALITY AS c (phone, conversation_id, started_at, called_at, until, is_completed, n)
 CROSS JOIN LATERAL (
     SELECT batch_key, recipient_no, c.conversation_id, true AS is_free
     FROM recipients WHERE recipients.phone = c.phone AND recipients.withdrawn_at IS NULL
@@ -206,11 +209,13 @@ LEFT JOIN LATERAL (
 ) AS k ON true
 WHERE b.agent_id = :agent_id AND b.upload_state IN ('uploading', 'uploaded', 'unknown')
   AND NOT EXISTS (  -- a call outside batches
-      SELECT FROM other_events AS o
-      WHERE o.conversation_id = c.conversation_id AND o.agent_id = :agent_id AND o.phone = c.phone AND o.is_ruled
-        AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL, o.started_at,
-                         coalesce(o.started_at, o.ended_at, o.occurred_at),
-                         greatest(o.started_at, o.ended_at, o.occurred_at), NULL, NULL))
+      SELECT FROM find_rulings(:agent_id, c.conversation_id, c.started_at, c.called_at, c.until, NULL, NULL))
+  AND NOT EXISTS (  -- a call that is known already, by another phone
+      SELECT FROM unreferenced_events AS u
+      JOIN facts AS f ON f.arrival_id = u.arrival_id
+      WHERE u.conversation_id = c.conversation_id AND u.agent_id = :agent_id AND u.phone <> c.phone
+        AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
+                         u.started_at, u.called_at, u.until, NULL, NULL))
 ORDER BY c.n, r.batch_key, r.recipient_no;
 
 -- name: list_outstanding_details(batch_key, now, limit)

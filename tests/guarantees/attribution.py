@@ -66,7 +66,7 @@ class Candidate(NamedTuple):
 
 def find_others(events: Iterable[Event]) -> set[str]:
     """The ids of the events of calls that a rule knows to be in no batch: those with a kind, and other events without a
-    reference of the same call."""
+    reference of the same call, whatever their phones."""
     once = list({event.event_id: event for event in events}.values())
     ruled = [event for event in once if event.kind is not None]
     return {event.event_id for event in ruled} | {
@@ -74,10 +74,24 @@ def find_others(events: Iterable[Event]) -> set[str]:
         for event in once
         for other in ruled
         if event.ref_token is None
-        and (event.conversation_id, event.phone) == (other.conversation_id, other.phone)
+        and (event.conversation_id, event.agent_id) == (other.conversation_id, other.agent_id)
         and get_began(event) is not None
         and get_began(other) is not None
         and is_same_call(event, other)
+    }
+
+
+def find_disputed(events: Iterable[Event]) -> set[str]:
+    """The ids of the events whose call is said to be with another phone, too."""
+    conversations: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if event.phone and get_began(event) is not None:
+            conversations[event.conversation_id].append(event)
+    return {
+        event.event_id
+        for several in conversations.values()
+        for event, other in itertools.permutations(several, 2)
+        if event.phone != other.phone and is_same_call(event, other)
     }
 
 
@@ -121,6 +135,10 @@ class Attribution:
         self._finals: defaultdict[tuple[int, Key], list[tuple[datetime | None, str]]] = defaultdict(list)
         self._conversations: defaultdict[tuple[int, Key], set[str]] = defaultdict(set)
         self._made: defaultdict[int, list[Recipient]] = defaultdict(list)
+        self._proven: defaultdict[tuple[int, Key], list[tuple[datetime, int | None]]] = defaultdict(list)
+        """Start and number of each call that a webhook names by reference."""
+        self.refuted: set[str] = set()
+        """Events that some recipient was due for, had its references not proved otherwise."""
         self.places: dict[str, Place] = {}
         self.calls: dict[str, set[str]] = {}
         """For each event id, the ids of all events of its call."""
@@ -129,6 +147,9 @@ class Attribution:
         self._with_references = {
             found.batch for event in once if (found := references[event.event_id]) and event.source == "webhook"
         }
+        disputed = find_disputed(event for event in once if not references[event.event_id] or is_late(event))
+        self.places |= dict.fromkeys(disputed, Place(None, "no_batch"))
+        once = [event for event in once if event.event_id not in disputed]
         weak = []
         for several in group_calls(once):
             call = read_call(several)
@@ -148,7 +169,9 @@ class Attribution:
                 self._put(event, Place(certain, "call"), call.began)
             if rest and certain is None:
                 others = any(
-                    get_began(event) and event.conversation_id == call.conversation_id and event not in several
+                    get_began(event)
+                    and (event.conversation_id, event.phone) == (call.conversation_id, call.phone)
+                    and event not in several
                     for event in once
                 )
                 weak.append((read_call(rest), list(known.values()), others))
@@ -177,9 +200,26 @@ class Attribution:
             return not finals
         return not any(final is not None and final + SAME_CALL < began for final in finals)
 
+    def is_refuted(self, recipient: Recipient, events: Collection[Event], began: datetime | None) -> bool:
+        """Whether the references of a recipient prove that a call is not theirs: it would be the last, and there is a
+        later one; or its number is taken, or none is left for it between those before and after."""
+        if began is None:
+            return False
+        proven = self._proven[recipient.batch, recipient.key]
+        later = [number for at, number in proven if at > began + SAME_CALL]
+        before = [number for at, number in proven if at < began - SAME_CALL and number is not None]
+        after = [number for number in later if number is not None]
+        if later and any(is_certainly_final(event) for event in events):
+            return True
+        numbers = [event.attempt_number for event in events if event.attempt_number is not None]
+        number = min(numbers, default=max(before, default=0) + 1)
+        return any(number <= other for other in before) or any(number >= other for other in after)
+
     def _put(self, event: Event, place: Place, began: datetime | None) -> None:
         found = place.recipient
         if found is not None:
+            if place.reason == "reference" and event.source == "webhook" and (at := get_began(event)):
+                self._proven[found.batch, found.key].append((at, event.attempt_number))
             self._conversations[found.batch, found.key].add(event.conversation_id)
             if is_certainly_final(event):
                 moment = get_began(event) or (FIRST if place.reason == "reference" else began)
@@ -243,9 +283,12 @@ class Attribution:
         """Whether a call without a reference may belong to a row."""
         if row.phone != call.phone or not self.is_due(row, call.began):
             return False
-        if call.parameters is None:
+        if call.parameters is not None:
+            return batch.batch not in self._with_references and row.parameters.items() <= call.parameters.items()
+        if not self.is_refuted(row, call.events, call.began):
             return True
-        return batch.batch not in self._with_references and row.parameters.items() <= call.parameters.items()
+        self.refuted |= {event.event_id for event in call.events}
+        return False
 
     def _list_recipients(
         self, window: Candidate, phone: str, call: Call, *, is_roomy: bool

@@ -112,11 +112,11 @@ def _contradicts(one: Event, other: Event) -> bool:
 
 
 def group_calls(events: Iterable[Event]) -> list[list[Event]]:
-    """Groups events by call. An event without any time belongs to the only call of its conversation that it does not
-    contradict; if there is not exactly one, it forms its own call."""
-    conversations: defaultdict[str, list[Event]] = defaultdict(list)
+    """Groups events by call; those with different phones apart. An event without any time belongs to the only call of
+    its conversation that it does not contradict; if there is not exactly one, it forms its own call."""
+    conversations: defaultdict[tuple[str, str | None], list[Event]] = defaultdict(list)
     for event in events:
-        conversations[event.conversation_id].append(event)
+        conversations[event.conversation_id, event.phone].append(event)
     return [call for several in conversations.values() for call in _group_conversation(several)]
 
 

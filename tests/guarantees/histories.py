@@ -74,8 +74,9 @@ class Plan(NamedTuple):
     others: list[OtherPlan]
     keeps_ids: bool
     walks: list[float]
-    has_rules: bool
-    """Rules know inbound calls by the agent's number, and single calls by a parameter."""
+    rules: str
+    """Rules know inbound calls by the agent's number, and single calls by a parameter: never, always, or from some time
+    on."""
 
 
 def often(*values: Any) -> st.SearchStrategy[Any]:
@@ -125,7 +126,7 @@ plans = st.builds(
     others=st.lists(others, max_size=5),
     keeps_ids=st.booleans(),
     walks=often([], [], [], [], [1.0], [0.5, 1.0]),
-    has_rules=st.booleans(),
+    rules=often("never", "never", "always", "later", "later"),
 )
 
 
@@ -320,6 +321,8 @@ class History:
             duration_seconds=10 * call.attempt,
         )  # fmt: skip
         data = payload["data"]["call"]
+        if call.kind == "inbound" and number % 2:  # the agent's own number was called
+            data |= {"from_phone": call.phone, "to_phone": self._phone(99)}
         nothing: list[object] = [None, {}, [], "none"]
         if not call.shows_parameters:
             data["call_parameters"] = nothing[number % 4]
@@ -334,12 +337,20 @@ class History:
             twin["data"] = twin["data"] | {"call": data | {"call_parameters": None}}
         bodies = {"lost": [], "twice": [payload, twin], "bare twin": [payload, twin]}.get(way, [payload])
         # After the call: an event without a time belongs to a batch only if that existed when the event arrived.
-        events = [self._apply_rules(call, event) for event in decode(*bodies)] + self._heal(call, number)
+        events = decode(*bodies) + self._heal(call, number)
         return [event._replace(received_at=call.began + MINUTE) for event in events]
 
-    def _apply_rules(self, call: Call, event: Event) -> Event:
+    def apply_rules(self, event: Event) -> Event:
+        """The event as it is read with the rules."""
+        if self.plan.rules == "never" or event.source != "webhook":
+            return event
+        call = self.calls[self._numbers[event.event_id]]
         is_known = call.kind == "inbound" or (call.kind == "single" and '"topic"' in event.parameters)
-        return event._replace(kind=call.kind) if self.plan.has_rules and is_known else event
+        return event._replace(kind=call.kind, phone=call.phone) if is_known else event
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {report.event.event_id: report.call for report in self.reports}
 
     def _heal(self, call: Call, number: int) -> list[Event]:
         """Events as the healer makes them, in histories without walks."""

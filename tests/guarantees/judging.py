@@ -38,7 +38,7 @@ class Judge:
 
     def __init__(self, history: History, events: Iterable[Event]) -> None:
         self.history = history
-        self.events = {event.event_id: event for event in events}
+        self.events = {event.event_id: history.apply_rules(event) for event in events}
         self._call_of = {report.event.event_id: report.call for report in history.reports}
         self._named = {
             (batch.token, n + 1): Recipient(batch.index, (n,), row.phone, comparable(row.parameters))
@@ -257,8 +257,9 @@ class Judge:
         """Whether all reports on an event's call and on the recipient would be the same if the call were theirs.
 
         No event of the call has a reference; the call was made to their phone while their batch existed and while they
-        were due, as far as is counted for them; and its parameters are unknown or could be theirs. A window's
-        parameters are unknown; a row's must be contained in the call's, in a batch whose references never came back.
+        were due, as far as is counted for them; their references do not rule it out; and its parameters are unknown or
+        could be theirs. A window's parameters are unknown; a row's must be contained in the call's, in a batch whose
+        references never came back.
         An event without a time may belong to any call of its conversation: if there are several, it is judged alone.
         So it is where a rule knows it to be of a call outside batches, since it takes no other event with it.
         """
@@ -277,7 +278,9 @@ class Judge:
         began = min((moment for other in reported if (moment := get_began(other))), default=None)
         if not parameters and began is None:
             return True
-        if any(self._find_named(other) for other in reported) or call.phone != recipient.phone:
+        if any(self._find_named(other) for other in reported) or event.phone != recipient.phone:
+            return False
+        if self.rule.is_refuted(recipient, reported, began):
             return False
         batch = self.history.batches[recipient.batch]
         candidate = Candidate(batch.index, batch.existed_from, batch.closed_at, [], None)

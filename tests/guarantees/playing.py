@@ -184,6 +184,20 @@ class Stage:
                 await self.healer.walk(client, batch, Progress(), _forget, set())
                 await self.details.read(client, key, _go_on, seconds=3600)
 
+    async def reclassify(self, history: History) -> None:
+        """Applies the rules to the events that are there, as the service does when they are new."""
+        found = {report.event.event_id: history.apply_rules(report.event) for report in history.reports}
+        rows = await self.pool.fetch(
+            "SELECT arrival_id, event_id FROM facts JOIN batches USING (batch_key) WHERE agent_id = $1 "
+            "UNION ALL SELECT arrival_id, event_id FROM unattributed WHERE agent_id = $1 ORDER BY 1", history.agent,
+        )  # fmt: skip
+        known = [(row["arrival_id"], found[row["event_id"]]) for row in rows if row["event_id"] in found]
+        ruled = [(arrival_id, event) for arrival_id, event in known if event.kind is not None]
+        await self.queries.reclassify_calls(
+            self.pool, arrival_ids=[arrival_id for arrival_id, _ in ruled], kinds=[event.kind for _, event in ruled],
+            phones=[event.phone for _, event in ruled],
+        )  # fmt: skip
+
     async def get_key(self, batch: Batch) -> int:
         """The key of a batch in the database."""
         key: int = await self.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = $1", batch.batch_id)
@@ -245,15 +259,21 @@ class Performance:
         groups = list(split_events(deliveries, [self._dice.randint(1, 6), self._dice.randint(1, 6)]))
         agenda = self._plan(groups)
         changes = {self._dice.randint(0, len(groups)) for _ in range(self._dice.randint(0, 2))}
+        begins = {"always": 0, "never": len(groups) + 1}  # the rules
+        ruled = begins.get(self._history.plan.rules, self._dice.randint(0, len(groups)))
         for index in range(len(groups) + 1):
             if index in changes:
                 await self._change_goal(f"change {index}")
             for step in agenda.get(index, ()):
                 self.story.append(_describe(step))
                 await step()
+            if index == ruled:
+                self.story.append("apply the rules")
+                await self._stage.reclassify(self._history)
             if index < len(groups):
                 self.story.append(f"deliver {[event.event_id for event in groups[index]]}")
-                await self._stage.write(list(groups[index]))
+                given = groups[index]
+                await self._stage.write([*(map(self._history.apply_rules, given) if index >= ruled else given)])
         await self._finish()
         written = {event.event_id: event for event in self._stage.writer.written}
         return list(written.values())

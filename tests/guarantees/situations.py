@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.guarantees.attribution import Place
+from tests.guarantees.attribution import Place, find_disputed
 from tests.guarantees.calls import read_parameters
 from tests.guarantees.judging import Judge
 
@@ -107,6 +107,13 @@ SITUATIONS: dict[str, Callable[[Judge], bool]] = {
     "a batch's call that fits two": _find(reason="ambiguous", owner="batch", bare=False),
     "a single call by rule": lambda judge: _is_ruled(judge, "single"),
     "an inbound call by rule": lambda judge: _is_ruled(judge, "inbound"),
+    "a call with two phones": lambda judge: bool(find_disputed(judge.events.values())),
+    "a guess that references refute": lambda judge: bool(judge.rule.refuted),
+    "rules that are added later": lambda judge: judge.history.plan.rules == "later" and bool(judge.others),
+    "a healed call that goes with an inbound one": lambda judge: any(
+        judge.events[event_id].source == "healed" and judge.call_of(judge.events[event_id]).kind == "inbound"
+        for event_id in judge.others
+    ),
     "an event that goes with a call by rule": lambda judge: any(
         judge.events[event_id].kind is None for event_id in judge.others
     ),

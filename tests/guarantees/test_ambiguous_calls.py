@@ -145,7 +145,7 @@ async def test_a_later_call_to_a_completed_recipient_is_not_healed_as_a_second_a
     listed = [converse(1, hour(5), "busy", "later"), converse(1, hour(0), "completed", "c-first")]
     for _ in range(2):
         progress = await walker.walk(Provider(listed), key)
-        assert (progress.healed, progress.ambiguous) == (0, 1)
+        assert (progress.healed, progress.ambiguous, progress.not_due) == (0, 0, 1)
     walker.close()
     assert await read_states(database, 456) == ["completed"]
     assert await database.pool.fetchval("SELECT attempts FROM outcomes") == 1
@@ -485,7 +485,7 @@ async def test_a_recipient_who_is_finished_by_a_call_to_another_number_loses_lat
     await ingest(
         database,
         call("misdialled", 1, 0, ref="feedc0de", phone=phone_of(9), status="busy", final=False),
-        call("later", 1, 2, bare=True),
+        call("later", 1, 2, bare=True, attempt=2),
     )
     assert await find(database, "later") == [(456, 1)]
     ended = to_event(

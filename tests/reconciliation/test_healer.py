@@ -103,6 +103,30 @@ async def test_a_phone_that_a_batch_holds_twice_is_left_alone_and_reported(datab
     assert (await walker.walk(Provider([converse(1)]), key)).ambiguous == 1
 
 
+async def test_calls_that_are_left_out_are_counted_once_by_their_reason(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    await store_batch(database.url, 1, batch_id=457, ref_token="other", first_phone=2)  # it has recipient 2, too
+    for number in (1, 3):
+        await ingest(database, *decode(make_payload(recipient=number, began=BEGAN)))
+    await ingest(
+        database,
+        *decode(make_payload(recipient=None, phone=phone_of(99), parameters={}, conversation_id="w", began=BEGAN)),
+    )
+    late = BEGAN + timedelta(hours=1)
+    odd = [converse(1, late), converse(2, late), converse(3, late), converse(4, BEGAN, conversation_id="w")]
+    strangers = [converse(None, BEGAN + timedelta(seconds=n)) for n in range(250)]
+    progress = await walker.walk(Provider([*strangers[:85], *odd, *strangers[85:]]), key)  # where two pages overlap
+    assert (progress.healed, progress.ambiguous, progress.waiting, progress.not_due) == (0, 1, 1, 2)
+
+
+async def test_a_page_is_healed_oldest_first(database: Database, walker: Walker) -> None:
+    key = await store_batch(database.url)
+    later, first = converse(1, BEGAN + timedelta(hours=1), "completed"), converse(1, BEGAN, "completed")
+    progress = await walker.walk(Provider([later, first]), key)
+    assert (progress.healed, progress.not_due) == (1, 1)
+    assert await database.pool.fetchval("SELECT count(*) FROM unattributed") == 0
+
+
 async def test_a_batch_that_was_done_with_the_recipient_before_the_call_did_not_make_it(
     database: Database, walker: Walker
 ) -> None:

@@ -149,6 +149,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
                 "started_at": [BEGAN, BEGAN, None],
                 "called_at": [BEGAN, BEGAN, None],
                 "until": [BEGAN, BEGAN, None],
+                "is_completed": [True, False, False],
             },
         ),
         ("count_called", {"phones": [phone_of(777), phone_of(778), "+1"], "since": BEGAN}),

@@ -7,12 +7,12 @@ from typing import Any
 from service.formant.wanted import says_something
 from service.store.database import Database
 
-NOTHING = [
+NOTHING: list[Any] = [
     None, {}, [], "", " ", "\u00a0\u2003\u3000\u200b\ufeff", {"intent": None}, {"intent": ""},
     {"a": {"b": [[], {"c": "\n"}]}},
     [[[[]]]], [None, "", {}],
 ]  # fmt: skip
-SOMETHING = [
+SOMETHING: list[Any] = [
     0, False, "0", "null", "{}", {"intent": "x"}, {"intent": False}, {"intent": 0}, [[[[0]]]],
     {"a": {"b": [[], {"c": "-"}]}},
     {"a": "", "b": "x"}, ["", "x"], "\u0e01", "\u0301", "\U0001f600", {"a": ["é"]}, '"', "\\",

@@ -113,8 +113,9 @@ async def test_known_results_of_a_single_call_are_not_lost_to_later_ones_that_sa
     start_service: StartService, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     said = {"intent": "promise_to_pay"}
+    empty: list[Any] = [{}, None, [], "", {"intent": None}, {"intent": " ", "more": [{}]}]
     async with start_service(**write_rules(tmp_path)) as service:
-        for n, nothing in enumerate([{}, None, [], "", {"intent": None}, {"intent": " ", "more": [{}]}]):
+        for n, nothing in enumerate(empty):
             for order in itertools.permutations(((said, 0), (nothing, 1), ({"intent": "refused"}, -1))):
                 name = f"{n}-{order[0][1]}{order[1][1]}"
                 with subtests.test(name, nothing=nothing):

@@ -164,7 +164,13 @@ async def open_app(
         committer = Committer(
             open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
         )
-        replayer = Replayer(database, targets, decoder, open_writer(stack, database, metrics, opt_outs))
+        replayer = Replayer(
+            database,
+            targets,
+            decoder,
+            open_writer(stack, database, metrics, opt_outs),
+            max_body_bytes=settings.max_body_bytes,
+        )
         finder = UploadFinder(database, client, regions)
         uploader = Uploader(
             database,

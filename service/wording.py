@@ -163,6 +163,10 @@ UNATTRIBUTED = {
 }
 QUARANTINED = {
     "not_json": Words("The body is not JSON", "Ask the provider."),
+    "undecodable": Words(
+        "The body's Content-Encoding cannot be decoded",
+        "`detail` is the encoding. Upgrade, or raise `OUTCOMES_MAX_BODY_BYTES` if its content is larger; then replay.",
+    ),
     "too_deep": Words("The body is nested too deeply to read", "Ask the provider."),
     "not_an_object": Words("The body is not a JSON object", "Ask the provider."),
     "missing_field": Words("A field that names the event or the call is missing", "`detail` names the field."),

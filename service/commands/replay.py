@@ -28,7 +28,7 @@ async def _replay(settings: Settings, database: Database, quarantine_id: int | N
     decoder = await open_decoder(database, settings.ref_column, regions, load_kinds(settings.targets_file, regions))
     opt_outs = load_opt_outs(settings.targets_file)
     with closing(Writer(database.url, database.queries, Metrics(), opt_outs)) as writer:
-        replayer = Replayer(database, targets, decoder, writer)
+        replayer = Replayer(database, targets, decoder, writer, max_body_bytes=settings.max_body_bytes)
         if quarantine_id is not None:
             return _print_replayed(quarantine_id, await replayer.replay(quarantine_id))
         failed = [_print_replayed(*replayed) async for replayed in replayer.replay_all()]

@@ -14,6 +14,7 @@ import msgspec
 from service.formant.events import STATUSES, TEXT_LIMIT, Event, read_trace_id
 from service.formant.lenient import decode_leniently, read_data, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
+from service.formant.wanted import says_something
 from service.phones.canonical import canonical_phone
 
 TARGET = "conversations"
@@ -152,7 +153,7 @@ def to_event(
 
 def knows_results(results: str) -> bool:
     """Whether a conversation's results are known; the same as ``knows_results()`` in the database."""
-    return results not in ("null", "{}")
+    return says_something(msgspec.json.decode(results))
 
 
 def to_details(fact: Any, conversation: Conversation, *, received_at: datetime) -> Event | None:

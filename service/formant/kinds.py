@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from service.formant.wanted import Wanted, fold, read_object
+from service.formant.wanted import Wanted, fold, list_folded, read_object
 from service.phones.canonical import canonical_phone
 from service.phones.parsing import E164
 
@@ -79,7 +79,9 @@ class CallKinds:
 
     def _is_single(self, agent_id: int | None, parameters: str) -> bool:
         given = read_object(parameters)
-        return any(fold(given.get(name)) in wanted for name, wanted in self._singles[agent_id or 0].items())
+        return any(
+            not wanted.isdisjoint(list_folded(given.get(name))) for name, wanted in self._singles[agent_id or 0].items()
+        )
 
     def _list_singles(self, agent_id: int) -> list[tuple[str, list[str]]]:
         return sorted((name, sorted(map(str, wanted))) for name, wanted in self._singles[agent_id].items())

@@ -1,13 +1,15 @@
 """Reads JSON that violates the contract, as far as it makes sense: each field on its own.
 
-What Postgres cannot store as text or JSON (NUL, lone surrogates, NaN and infinities) is replaced. A number that no
-double holds becomes a text, as it came. The raw body, stored as well, stays unchanged.
+What Postgres cannot store as text (NUL and lone surrogates) is replaced. NaN, the infinities and a number that no
+double holds become text, as they came; -0 is 0, since Postgres knows no other. The raw body, stored as well, stays
+unchanged.
 """
 
 import json
 import math
 import re
-from datetime import datetime
+from calendar import isleap
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -23,6 +25,9 @@ _EXPONENT = re.compile(r"[0-9][eE][+-]?[0-9]{3}")
 _LONG_NUMBER = re.compile(rf"[0-9]{{{LARGEST_EXPONENT + 1}}}")
 _STRING_OR_NUMBER = re.compile(r'(?s)"(?:[^"\\]++|\\.?)*+"?|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_DAY_OF_YEAR = re.compile(r"([0-9]{4})(-?)([0-9]{3})(?=[T ])")
+_END_OF_DAY = re.compile(r"[T ](24)(?=(?::?00(?::?00(?:[.,]0+)?)?)?(?:$| ?[Z+-]))")
+_LEAP_SECOND = re.compile(r"[T ][0-9]{2}:?[0-9]{2}:?(60)(?=$|[.,]| ?[Z+-])")
 _decode_time = msgspec.json.Decoder(datetime).decode
 
 
@@ -33,7 +38,7 @@ def decode_leniently(body: bytes) -> object:
     """
     try:
         text = body.decode("utf-8-sig", errors="replace")
-        content = _make_storable(json.loads(text, parse_int=_read_int, parse_float=_read_float))
+        content = _make_storable(json.loads(text, parse_int=_read_int, parse_float=_read_float, parse_constant=str))
     except RecursionError:
         return "too_deep"
     except ValueError:
@@ -95,9 +100,28 @@ def to_time(value: object) -> datetime | None:
     if re.fullmatch(r"[0-9]+(?:\.[0-9]*)?", text, re.ASCII):
         return plausible_epoch(float(text))
     try:
-        return datetime.fromisoformat(text) if ":" in text or "T" in text else None
-    except ValueError:
+        text, later = _name_usual(text.upper())
+        return datetime.fromisoformat(text) + later if ":" in text or "T" in text else None
+    except (ValueError, OverflowError):
         return None
+
+
+def _name_usual(text: str) -> tuple[str, timedelta]:
+    """A time that ``fromisoformat`` reads, and how much later the given one is: 24:00 is midnight at the end of the
+    day, the leap second :60 the one after :59 (ISO 8601, RFC 3339), and YYYY-DDD is a day of the year."""
+    later = timedelta()
+    if found := _DAY_OF_YEAR.match(text):
+        later += timedelta(days=int(found[3]) - 1)
+        text = f"{found[1]}{found[2]}01{found[2]}01{text[found.end() :]}"
+        if not 1 <= int(found[3]) <= 365 + isleap(int(found[1])):
+            raise ValueError(f"no such day: {found[3]}")
+    if found := _END_OF_DAY.search(text):
+        later += timedelta(days=1)
+        text = f"{text[: found.start(1)]}00{text[found.end(1) :]}"
+    if found := _LEAP_SECOND.search(text):
+        later += timedelta(seconds=1)
+        text = f"{text[: found.start(1)]}59{text[found.end(1) :]}"
+    return text, later
 
 
 def bound_numbers(text: str) -> str:
@@ -136,8 +160,6 @@ def _read_float(digits: str) -> float | str:
 def _make_storable(value: object) -> object:
     if isinstance(value, str):
         return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     if isinstance(value, dict):
         return {_UNSTORABLE.sub("\ufffd", key): _make_storable(item) for key, item in value.items()}
     if isinstance(value, list):

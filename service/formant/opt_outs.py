@@ -1,14 +1,14 @@
 """Opt-outs: results of calls that mean "do not call again", by rules of an agent. Without a rule nothing is concluded.
 
-A rule names a result and the values that match, such as ``intent = ["do_not_call"]``. Text matches whatever its case
-and surrounding blanks; a list matches by any of its elements. Every event is compared when it comes in, whether by
+A rule names a result and the values that match, such as ``intent = ["do_not_call"]``, as ``wanted`` compares
+them. Every event is compared when it comes in, whether by
 webhook, conversation or replay, and whether or not a batch is found for it.
 """
 
 from collections.abc import Mapping
 
 from service.formant.events import Event
-from service.formant.wanted import Wanted, fold, read_object
+from service.formant.wanted import Wanted, fold, list_folded, read_object
 
 
 class OptOuts:
@@ -29,10 +29,9 @@ class OptOuts:
         rules = self._rules.get(event.agent_id) if event.agent_id is not None else None
         results = read_object(event.results) if rules else {}
         for name, wanted in (rules or {}).items():
-            value = results.get(name)
-            for each in value if isinstance(value, list) else [value]:
-                if fold(each) in wanted:
-                    return f"results.{name} = {fold(each)}"
+            for said in list_folded(results.get(name)):
+                if said in wanted:
+                    return f"results.{name} = {said}"
         return None
 
 

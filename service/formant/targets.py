@@ -25,6 +25,7 @@ and those by which calls that name no batch are single or inbound calls (see ``s
     single_when = { source = ["app"] }
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -168,6 +169,8 @@ def _read_wanted(given: dict[str, Wanted | list[Wanted]], place: str, what: str)
     rules = {key: wanted if isinstance(wanted, list) else [wanted] for key, wanted in given.items()}
     if not all(rules.values()):
         raise ConfigurationError(f"{place}: needs at least one value for each {what}")
+    if any(isinstance(value, float) and not math.isfinite(value) for wanted in rules.values() for value in wanted):
+        raise ConfigurationError(f"{place}: takes no nan and no inf, which no {what} is")
     return rules
 
 

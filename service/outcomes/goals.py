@@ -17,7 +17,7 @@ import structlog
 
 from service.background import every
 from service.errors import InvalidRequestError
-from service.formant.wanted import Wanted
+from service.formant.wanted import Wanted, fold
 from service.store.database import Database
 from service.telemetry.context import current_actor, current_request_id
 
@@ -45,14 +45,15 @@ def check_rule(results: Mapping[str, list[Wanted]]) -> Rule:
             raise InvalidRequestError(f"results.{name}: takes 1 to {MAX_VALUES} values, any of which matches")
         for value in wanted:
             _check_text(f"results.{name}: a value", value if isinstance(value, str) else "0")
-    return {
-        name: [value for n, value in enumerate(wanted) if not _is_among(wanted[:n], value)]
-        for name, wanted in results.items()
-    }
+    return {name: _drop_repeated(wanted) for name, wanted in results.items()}
 
 
-def _is_among(values: list[Wanted], value: Wanted) -> bool:
-    return any(type(each) is type(value) and each == value for each in values)
+def _drop_repeated(wanted: list[Wanted]) -> list[Wanted]:
+    """The values without those that match the same as an earlier one."""
+    kept: dict[str | None, Wanted] = {}
+    for value in wanted:
+        kept.setdefault(fold(value), value)
+    return list(kept.values())
 
 
 def _check_text(what: str, text: str) -> None:

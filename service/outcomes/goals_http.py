@@ -99,8 +99,9 @@ class Goals:
 
     async def put_for_agent(self, request: Request) -> Response:
         """Sets the goal of an agent: which results of a call count as success. Batches that have calls already are
-        counted again in the background. Text matches whatever its case and surrounding blanks; a list matches by any
-        of its elements. The same goal again changes nothing."""
+        counted again in the background. Text matches whatever its case, surrounding blanks and spelling in Unicode,
+        numbers by their value (1, 1.0 and "1" are the same); a list matches by any of its elements. The same goal again
+        changes nothing."""
         return await self._put(request, Subject(agent_id=AGENT_ID.read(request)))
 
     async def delete_for_agent(self, request: Request) -> Response:

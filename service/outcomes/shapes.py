@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from service.formant.events import STATUSES
+from service.formant.wanted import Wanted
 from service.outcomes.timeline import STEPS
 from service.web.responses import Time
 from service.wording import describe_reason
@@ -143,7 +144,7 @@ class Rates(TypedDict):
 class BatchGoal(TypedDict):
     """The goal of the batch's agent."""
 
-    results: dict[str, list[str | bool | int]]
+    results: dict[str, list[Wanted]]
     """All results must match, each by any of its values."""
     set_at: Time
     is_counted: bool

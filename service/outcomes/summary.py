@@ -14,6 +14,7 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.formant.batches import ProviderMetrics
 from service.formant.events import STATUSES
+from service.formant.wanted import Wanted
 from service.outcomes.figures import (
     PRECISION,
     AttemptCount,
@@ -66,7 +67,7 @@ class _CallCount(msgspec.Struct):
 class GoalCount(msgspec.Struct):
     """The goal of the batch's agent, and how many recipients meet it; None while that is being counted."""
 
-    rule: dict[str, list[str | bool | int]]
+    rule: dict[str, list[Wanted]]
     set_at: datetime
     recipients: int | None
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from service.errors import InvalidRequestError
 from service.formant.events import STATUSES
 from service.formant.kinds import KINDS, CallKinds
+from service.formant.wanted import Wanted
 from service.store.database import Database
 from service.web.operations import Answer, Operation
 from service.web.parameters import Choice, Free, Number
@@ -77,7 +78,7 @@ class AgentCallRules(msgspec.Struct):
     agent_id: int
     kind: KindName | None
     numbers: list[str]
-    single_when: dict[str, list[str | bool | int]]
+    single_when: dict[str, list[Wanted]]
 
 
 class CallRules(msgspec.Struct):

@@ -38,6 +38,8 @@ from service.web.parameters import Header, PathText
 from service.web.problems import render_error
 from service.webhooks.backlog import Backlog
 from service.webhooks.committer import Committer
+from service.webhooks.encodings import ContentDecoder
+from service.webhooks.quarantine import note_encoding
 from service.webhooks.signatures import SignatureCheck
 
 PATH = "/webhooks/formant"
@@ -99,7 +101,8 @@ class Receiver:
         self._webhooks = metrics.webhooks.counts
         self._observe = metrics.webhook_seconds.observe
         self._is_traced = is_tracing()
-        self._signatures = SignatureCheck(metrics.secret_used.counts, max_body_bytes=max_body_bytes)
+        self._signatures = SignatureCheck(metrics.secret_used.counts)
+        self._contents = ContentDecoder(max_body_bytes)
 
     def operations(self) -> list[Operation]:
         """What is documented of it; it is reached without any route."""
@@ -176,13 +179,17 @@ class Receiver:
         held = _Held(self._backlog)
         try:
             body = await self._read(receive, held)
+            content: bytes | None = body
             if encoding:
-                body, kept = self._signatures.verify_encoded(target, body, signature, encoding)
+                content = await self._contents.decode(body, encoding)
+                body, kept = self._signatures.verify_encoded(target, body, signature, content)
                 held.grow(len(body))
             else:
                 kept = self._signatures.verify(target, body, signature)
             hint = event_id.decode("latin-1")[:TEXT_LIMIT] if event_id else None
             item = self._decoder.decode_event(body, target.name, datetime.now(UTC), hint, kept)
+            if content is None:
+                item = note_encoding(item, encoding)
             await self._committer.submit(target.admit(item))
         finally:
             held.leave()

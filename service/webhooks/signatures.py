@@ -1,7 +1,6 @@
 """Checks that a webhook, or its stored body, is signed with a live secret of its target."""
 
 import hashlib
-import zlib
 from collections.abc import Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -16,9 +15,8 @@ RETRY_AFTER_SECONDS = 5
 class SignatureCheck:
     """Verifies webhooks. ``used`` counts webhooks by target and secret."""
 
-    def __init__(self, used: MutableMapping[tuple[str, ...], int], *, max_body_bytes: int) -> None:
+    def __init__(self, used: MutableMapping[tuple[str, ...], int]) -> None:
         self._used = used
-        self._max_body_bytes = max_body_bytes
 
     def verify(self, target: Target, body: bytes, signature: bytes) -> bytes | None:
         """The signature to store with the body; None where the target accepts unsigned webhooks. Raises
@@ -35,15 +33,14 @@ class SignatureCheck:
         return signed.digest
 
     def verify_encoded(
-        self, target: Target, body: bytes, signature: bytes, encoding: bytes
+        self, target: Target, body: bytes, signature: bytes, content: bytes | None
     ) -> tuple[bytes, bytes | None]:
-        """The content of a compressed body and the content's signature. Where the sender signed the compressed body,
-        the content is signed with the same secret.
+        """The content of an encoded body and the content's signature. Where the sender signed the encoded body, the
+        content is signed with the same secret.
 
-        A body that cannot be decoded is returned unchanged if it is signed. Otherwise raises UnavailableError, so that
-        the sender tries again, since the content may carry a valid signature.
+        A body that cannot be decoded (``content`` is None) is returned unchanged if it is signed. Otherwise raises
+        UnavailableError, so that the sender tries again, since the content may carry a valid signature.
         """
-        content = decode_content(body, encoding, self._max_body_bytes)
         verifier = target.verifier
         signed = verifier.find_secret(body, signature) if verifier else None
         if verifier and signed and content is not None:
@@ -51,39 +48,21 @@ class SignatureCheck:
             return content, verifier.sign(content, signed.secret).digest
         if verifier and not signed and content is None:
             raise UnavailableError(
-                "Content-Encoding: takes gzip or deflate within the limits, or a signature of the body as sent",
+                "Content-Encoding: takes gzip and deflate within OUTCOMES_MAX_BODY_BYTES, or a signature of the body "
+                "as it was sent",
                 retry_after=RETRY_AFTER_SECONDS,
             )
         read = body if content is None else content
         return read, self.verify(target, read, signature)
 
 
-ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS  # detects the header
-SMALL_BYTES = 2**16
-MAX_RATIO = 50
-
-
-def decode_content(body: bytes, encoding: bytes, max_bytes: int) -> bytes | None:
-    """The content of a body with this Content-Encoding. None for encodings other than gzip and deflate, for a body that
-    does not decode, and for content over ``max_bytes`` or out of proportion to the body: an unsigned body must not
-    cost much more than its own size.
-    """
-    match encoding.strip().lower():
-        case b"" | b"identity":
-            return body
-        case b"gzip" | b"x-gzip" | b"deflate":
-            return _inflate(body, min(max_bytes, SMALL_BYTES + MAX_RATIO * len(body)))
-    return None
-
-
-def _inflate(body: bytes, max_bytes: int) -> bytes | None:
-    inflater = zlib.decompressobj(ZLIB_OR_GZIP)
-    try:
-        content = inflater.decompress(body, max_bytes + 1)
-    except zlib.error:
+def sign_content(target: Target, content: bytes, body: bytes, signature: bytes | None) -> bytes | None:
+    """The signature of the content of a stored encoded body, made with the secret that signed the body; None where that
+    secret is not known."""
+    if target.verifier is None or signature is None:
         return None
-    is_whole = inflater.eof and not inflater.unused_data
-    return content if is_whole and len(content) <= max_bytes else None
+    signed = target.verifier.find_secret(body, signature.hex().encode())
+    return target.verifier.sign(content, signed.secret).digest if signed else None
 
 
 class Flaw(NamedTuple):

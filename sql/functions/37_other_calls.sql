@@ -24,7 +24,8 @@ CREATE OR REPLACE TRIGGER other_events_count AFTER INSERT OR UPDATE OR DELETE ON
 
 -- Chooses the event that represents each call of the given conversations: calls outside batches are counted once, however
 -- many events report them. Only content decides, never the order of arrival: the later event, a webhook before a
--- conversation, then the call that got further.
+-- conversation, then the call that got further. If that one says completed and has no results, the first that says so too
+-- and has some: results that are known are never lost.
 CREATE OR REPLACE FUNCTION count_other_calls(p_conversation_ids text[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -37,6 +38,8 @@ DECLARE
     v_key        record;
     v_arrivals   bigint[];
     v_calls      integer[];
+    v_completed  boolean[];
+    v_known      boolean[];
 BEGIN
     FOR v_key IN
         SELECT DISTINCT o.conversation_id, o.agent_id
@@ -47,8 +50,9 @@ BEGIN
                group_calls(array_agg(e.conversation_id ORDER BY e.n), array_agg(e.started_at ORDER BY e.n),
                            array_agg(coalesce(e.started_at, e.ended_at, e.occurred_at) ORDER BY e.n),
                            array_agg(greatest(e.started_at, e.ended_at, e.occurred_at) ORDER BY e.n),
-                           array_agg(e.attempt_number ORDER BY e.n), array_agg(e.parameters ORDER BY e.n))
-        INTO v_arrivals, v_calls
+                           array_agg(e.attempt_number ORDER BY e.n), array_agg(e.parameters ORDER BY e.n)),
+               array_agg(e.status = 'completed' ORDER BY e.n), array_agg(knows_results(e.results) ORDER BY e.n)
+        INTO v_arrivals, v_calls, v_completed, v_known
         FROM (
             SELECT o.*, row_number() OVER (
                        ORDER BY o.occurred_at DESC NULLS LAST, o.source DESC, status_rank(o.status) DESC NULLS LAST,
@@ -58,8 +62,12 @@ BEGIN
         ) AS e;
         UPDATE other_events AS o
         SET is_counted = w.is_first
-        FROM (SELECT t.arrival_id, row_number() OVER (PARTITION BY t.call ORDER BY t.n) = 1 AS is_first
-              FROM unnest(v_arrivals, v_calls) WITH ORDINALITY AS t (arrival_id, call, n)) AS w
+        FROM (SELECT c.arrival_id,
+                     row_number() OVER (PARTITION BY c.call ORDER BY c.is_completed AND c.completed AND c.known DESC, c.n) = 1
+                         AS is_first
+              FROM (SELECT t.*, first_value(t.completed) OVER (PARTITION BY t.call ORDER BY t.n) AS is_completed
+                    FROM unnest(v_arrivals, v_calls, v_completed, v_known) WITH ORDINALITY
+                        AS t (arrival_id, call, completed, known, n)) AS c) AS w
         WHERE o.arrival_id = w.arrival_id AND o.is_counted <> w.is_first;
     END LOOP;
 END

@@ -55,7 +55,7 @@ LIMIT :limit;
 
 -- name: get_quarantined(quarantine_id)^
 -- One body in quarantine, whole.
-SELECT quarantine_id, target, body, received_at, signature FROM quarantine
+SELECT quarantine_id, target, body, received_at, signature, reason, detail FROM quarantine
 WHERE quarantine_id = :quarantine_id AND replayed_at IS NULL;
 
 -- name: mark_replayed(quarantine_id)!

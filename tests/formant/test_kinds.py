@@ -19,7 +19,7 @@ kind = "inbound"
 
 [agents.1]
 numbers = ["{OWN}", "080 4710 0124"]
-single_when = {{ source = ["app", "CRM"], urgent = true, stage = [2, 3] }}
+single_when = {{ source = ["app", "CRM"], urgent = true, stage = [2, 3], share = 0.5 }}
 
 [agents.2]
 kind = "single"
@@ -63,6 +63,13 @@ def load(tmp_path: Path, toml: str = RULES) -> CallKinds:
         ("default", 1, OWN, PERSON, '{"urgent": true}', ("single", PERSON)),
         ("default", 1, OWN, PERSON, '{"urgent": 1}', (None, PERSON)),
         ("default", 1, OWN, PERSON, '{"stage": 3}', ("single", PERSON)),
+        *(
+            ("default", 1, OWN, PERSON, f'{{"stage": {stage}}}', ("single", PERSON))
+            for stage in ("3.0", '"3"', "30e-1", "[3]")
+        ),
+        ("default", 1, OWN, PERSON, '{"stage": "03"}', (None, PERSON)),
+        ("default", 1, OWN, PERSON, '{"share": 5e-1}', ("single", PERSON)),
+        ("default", 1, OWN, PERSON, '{"source": "A\\uff50p\\u00a0"}', ("single", PERSON)),
         ("default", 1, OWN, PERSON, '["source"]', (None, PERSON)),
         ("default", 1, OWN, PERSON, "null", (None, PERSON)),
         ("default", 2, OWN, PERSON, "{}", ("single", PERSON)),

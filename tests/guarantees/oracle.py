@@ -42,7 +42,18 @@ def _called_at(event: Event) -> datetime | None:
 
 
 def _knows_results(event: Event) -> bool:
-    return json.loads(event.results) not in (None, {})
+    return _says_something(json.loads(event.results))
+
+
+def _says_something(value: Any) -> bool:
+    """Whether there is anything in it but empty objects, lists, texts and nulls."""
+    if isinstance(value, str):
+        return value.strip() != ""
+    if isinstance(value, dict):
+        return any(_says_something(each) for each in value.values())
+    if isinstance(value, list):
+        return any(_says_something(each) for each in value)
+    return value is not None
 
 
 def _preference(event: Event) -> tuple[Any, ...]:
@@ -162,8 +173,9 @@ def expect(events: Iterable[Event]) -> Expected:
         expected.outcomes[recipient] = Outcome(state, len(attempts), latest.event_id)
         expected.outcome_counts[state, len(attempts), latest.source] += 1
         expected.talk_seconds[state] += latest.duration_seconds or 0
-        for name, value in (json.loads(latest.results) or {}).items():
-            expected.result_counts[name, value] += 1
+        said = json.loads(latest.results)
+        for name, value in said.items() if isinstance(said, dict) else ():
+            expected.result_counts[name, "(null)" if value is None else str(value)] += 1
         for _, attempt in attempts:
             expected.attempt_counts[_slot(_called_at(attempt)), attempt.status] += 1
     return expected

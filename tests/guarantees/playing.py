@@ -20,6 +20,7 @@ import httpx
 
 from service.formant.client import FormantClient
 from service.formant.events import Event
+from service.formant.wanted import Wanted
 from service.outcomes.goals import GoalCounter, Subject, set_goal
 from service.reconciliation.details import DetailsReader
 from service.reconciliation.healer import HealedBatch, Healer, Progress
@@ -337,7 +338,7 @@ class Performance:
     async def _change_goal(self, description: str) -> None:
         """Sets another goal, and perhaps begins to count the calls that are there."""
         self.story.append(description)
-        wanted: list[str | bool | int] = [description, *self._dice.sample(["co", "bu", "no", "fa", "un", "heard"], 3)]
+        wanted: list[Wanted] = [description, *self._dice.sample(["co", "bu", "no", "fa", "un", "heard"], 3)]
         await set_goal(self._stage.database, Subject(self._history.agent), {"intent": wanted})
         if self._dice.random() < 0.5:
             await GoalCounter(self._stage.database).finish()

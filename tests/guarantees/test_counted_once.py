@@ -30,7 +30,9 @@ facts = st.fixed_dictionaries(
         # Few values, so that times are often equal and often contradict the attempt numbers.
         "minute": st.sampled_from([0, 0, 0, 20, 40]),
         "conversation": st.sampled_from(["kept", "new"]),
-        "results": st.sampled_from([{}, {"intent": "yes"}, {"intent": "no", "sentiment": "calm"}]),
+        "results": st.sampled_from(
+            [{}, {"intent": "yes"}, {"intent": "no", "sentiment": "calm"}, {"intent": ""}, {"intent": None}, [], " "]
+        ),
         "duration_seconds": st.sampled_from([10, 10, 70]),
         "healed": st.booleans(),
         "has_times": st.sampled_from([True, True, True, False]),
@@ -48,10 +50,15 @@ def complete(**changes: Any) -> dict[str, Any]:
 
 
 KNOWN = {"results": {"intent": "yes"}, "duration_seconds": 70}
+NOTHING: list[Any] = [
+    None, {}, [], "", " ", {"intent": None}, {"intent": ""}, [None, [""]], {"a": {"b": [{}, {"c": " "}]}},
+    {"a": "\u2003"},
+]  # fmt: skip
 RESULTS_KNOWN_AND_UNKNOWN = [
     [complete(), complete(attempt=None, healed=True, **KNOWN)],
     [complete(), complete(healed=True, **KNOWN), complete(healed=True, results={"intent": "no"}), complete(minute=20)],
     [complete(attempt=None), complete(attempt=None, **KNOWN), complete(attempt=2, minute=20)],
+    *([complete(**KNOWN), complete(minute=1, results=nothing)] for nothing in NOTHING),
     [complete(), complete(status="failed", minute=20), complete(attempt=None, healed=True, **KNOWN)],
 ]
 """Histories in which a fact without results wins over one that knows them."""

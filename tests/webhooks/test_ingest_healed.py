@@ -119,3 +119,20 @@ async def test_without_a_reference_agent_and_phone_decide_and_several_batches_ar
     assert await ingest(database, healed) == Counted(applied=1)
     await store_batch(database.url, batch_id=457, ref_token="other")
     assert await ingest(database, healed._replace(event_id="healed:2")) == Counted(unattributed=1)
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], "", {"intent": ""}, {"intent": None, "more": [" "]}])
+async def test_details_are_outstanding_until_results_say_something(database: Database, nothing: Any) -> None:
+    await store_batch(database.url)
+    healed = heal(status="completed", results=nothing)
+    count = "SELECT count(*) FROM outstanding_details"
+    await ingest(database, healed)
+    assert await database.pool.fetchval(count) == 1
+    later = ("empty", nothing, 1), ("blank", {"intent": " "}, 1), ("known", {"intent": "x"}, 0), ("last", nothing, 0)
+    for minute, (event_id, results, left) in enumerate(later):
+        payload = make_payload(conversation_id="c-1", began=BEGAN, event_id=event_id)
+        payload["data"]["results"] = results
+        (event,) = decode(payload)
+        await ingest(database, event._replace(occurred_at=RECEIVED + timedelta(minutes=minute)))
+        assert await database.pool.fetchval(count) == left, event_id
+    assert (await read_state(database))["outcomes"][0][6] == '{"intent": "x"}'

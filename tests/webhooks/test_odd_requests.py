@@ -1,8 +1,10 @@
 """Webhooks in every odd form that HTTP allows: the provider sends nothing again after a 4xx, so whatever has one
 meaning and a right signature is stored, and with a wrong signature it is still a 401."""
 
+import asyncio
 import gzip
 import itertools
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,6 +14,7 @@ import pytest
 
 from service.formant.signature import SIGNATURE_HEADER, sign
 from service.store.database import Database
+from service.webhooks.encodings import ContentDecoder
 from tests.conftest import SECRET, StartService
 from tests.exposition import read_metric
 from tests.factories import encode, make_payload
@@ -184,8 +187,32 @@ async def test_a_wrong_signature_is_a_401_in_each_of_them_and_leaves_nothing(
     assert await count_all(database) == 0
 
 
-ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress, "x-gzip": gzip.compress, "GZIP": gzip.compress, "deflate": zlib.compress,
+def deflate_raw(content: bytes) -> bytes:
+    return zlib.compress(content, wbits=-zlib.MAX_WBITS)
+
+
+def compress_in_members(content: bytes) -> bytes:
+    """gzip with an empty member, one of each third, and padding."""
+    third = len(content) // 3
+    members = (b"", content[:third], content[third : 2 * third], content[2 * third :])
+    return b"".join(map(gzip.compress, members)) + b"\0" * 600
+
+
+ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "gzip": ("gzip", gzip.compress),
+    "x-gzip": ("x-gzip", gzip.compress),
+    "gzip in capitals": ("GZIP", gzip.compress),
+    "gzip of several members": ("gzip", compress_in_members),
+    "gzip of five hundred members": ("gzip", lambda content: gzip.compress(content) + gzip.compress(b"") * 499),
+    "deflate": ("deflate", zlib.compress),
+    "raw deflate": ("deflate", deflate_raw),
+    "gzip twice": ("gzip, gzip", lambda content: gzip.compress(gzip.compress(content))),
+    "deflate, then gzip": ("deflate,gzip", lambda content: gzip.compress(deflate_raw(content))),
+    "four codings and identity": (
+        "gzip, deflate, identity, , gzip, deflate",
+        lambda content: deflate_raw(compress_in_members(zlib.compress(gzip.compress(content)))),
+    ),
+    "an encoding that is none": ("identity,,Identity", bytes),
 }  # fmt: skip
 
 
@@ -197,9 +224,9 @@ async def send_encoded(service: httpx.AsyncClient, content: bytes, encoding: str
 async def test_a_compressed_body_is_understood_whichever_form_was_signed(
     service: httpx.AsyncClient, database: Database, subtests: pytest.Subtests
 ) -> None:
-    for encoding, compress in ENCODINGS.items():
+    for name, (encoding, compress) in ENCODINGS.items():
         for signs_content in (True, False):
-            with subtests.test(encoding, signs_content=signs_content):
+            with subtests.test(name, signs_content=signs_content):
                 body = make_body()
                 signed = body if signs_content else compress(body)
                 for _ in range(2):
@@ -214,28 +241,69 @@ async def test_a_compressed_body_is_understood_whichever_form_was_signed(
 async def test_a_compressed_body_with_a_wrong_signature_is_a_401(
     service: httpx.AsyncClient, database: Database
 ) -> None:
-    for encoding, compress in ENCODINGS.items():
+    for encoding, compress in ENCODINGS.values():
         for signature in (sign(b"other", SECRET), sign(compress(b"other"), SECRET), ""):
             assert await send_encoded(service, compress(make_body()), encoding, signature) == 401
     assert await count_all(database) == 0
 
 
+async def test_only_the_size_of_the_content_bounds_a_compressed_body(
+    start_service: StartService, database: Database, subtests: pytest.Subtests
+) -> None:
+    async with start_service(OUTCOMES_MAX_BODY_BYTES="3000000") as service:
+        for encoding, compress in ENCODINGS.values():
+            for signs_content in (True, False):
+                with subtests.test(encoding, signs_content=signs_content):
+                    payload = make_payload(event_id=f"odd-{next(_numbers)}")
+                    payload["data"]["transcript"] = "BOT: hello\nHUMAN: yes\n" * 40_000
+                    body = encode(payload)
+                    sent = compress(body)
+                    signature = sign(body if signs_content else sent, SECRET)
+                    assert await send_encoded(service, sent, encoding, signature) == 204
+                    assert await count_kept(database, body) == 1
+        assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+UNDECODABLE: dict[str, tuple[str, bytes]] = {
+    "a bomb": ("gzip", gzip.compress(b" " * 4_000_000)),
+    "a bomb in a bomb": ("gzip, gzip", gzip.compress(gzip.compress(b" " * 40_000_000))),
+    "a bomb of raw deflate": ("deflate", deflate_raw(b" " * 4_000_000)),
+    "empty members without end": ("gzip", gzip.compress(b"") * 4_000),
+    "over the limit": ("gzip", gzip.compress(b"".join(b"%x" % n**9 for n in range(5_000)))),
+    "cut short": ("gzip", gzip.compress(b"{}" * 99)[:-1]),
+    "raw deflate cut short": ("deflate", deflate_raw(b"{}" * 99)[:-1]),
+    "cut short in the second member": ("gzip", gzip.compress(b"{}") + gzip.compress(b"{}")[:-1]),
+    "with something behind it": ("gzip", gzip.compress(b"{}" * 99) + b"x"),
+    "deflate with something behind it": ("deflate", zlib.compress(b"{}" * 99) + zlib.compress(b"{}")),
+    "with a wrong checksum": ("gzip", gzip.compress(b"{}" * 99)[:-8] + bytes(4) + gzip.compress(b"{}" * 99)[-4:]),
+    "one coding less than named": ("gzip, gzip", gzip.compress(b"{}" * 99)),
+    "more codings than are decoded": ("gzip, gzip, gzip, gzip, gzip", b"\x1f\x8b"),
+    "brotli": ("br", b"\x8b\x02\x80{}\x03"),
+    "a known one and an unknown one": ("zstd, gzip", gzip.compress(b"(\xb5/\xfd")),
+}
+
+
 async def test_a_compressed_body_that_cannot_be_read_is_kept_if_it_is_signed_and_else_asked_for_again(
     start_service: StartService, database: Database, subtests: pytest.Subtests
 ) -> None:
-    bodies = {
-        "a bomb": ("gzip", gzip.compress(b" " * 4_000_000)),
-        "over the limit": ("gzip", gzip.compress(b"".join(b"%x" % n**9 for n in range(5_000)))),
-        "cut short": ("gzip", gzip.compress(make_body())[:-1]),
-        "with something behind it": ("gzip", gzip.compress(make_body()) + b"x"),
-        "in two steps": ("gzip, gzip", gzip.compress(gzip.compress(make_body()))),
-        "brotli": ("br", b"\x8b\x02\x80{}\x03"),
-    }
     async with start_service(OUTCOMES_MAX_BODY_BYTES="100000") as service:
-        for number, (name, (encoding, content)) in enumerate(bodies.items(), 1):
+        for number, (name, (encoding, content)) in enumerate(UNDECODABLE.items(), 1):
             with subtests.test(name):
                 assert await send_encoded(service, content, encoding, sign(b"the content", SECRET)) == 503
                 assert await send_encoded(service, content, encoding, sign(content, SECRET)) == 204
-                kept = await database.pool.fetchval("SELECT count(*) FROM quarantine WHERE body = $1", content)
-                assert (kept, await count_all(database)) == (1, number)
+                kept = await database.pool.fetch("SELECT reason, detail FROM quarantine WHERE body = $1", content)
+                assert ([tuple(row) for row in kept], await count_all(database)) == (
+                    [("undecodable", encoding)], number,
+                )  # fmt: skip
         assert await read_metric(service, "outcomes_backlog_bytes") == 0
+
+
+async def test_decoding_bombs_holds_no_more_than_the_bound() -> None:
+    bomb = zlib.compress(zlib.compress(bytes(400_000_000), 9), 9)
+    decoder = ContentDecoder(5_000_000)
+    tracemalloc.start()
+    try:
+        assert await asyncio.gather(*(decoder.decode(bomb, b"deflate, deflate") for _ in range(20))) == [None] * 20
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()

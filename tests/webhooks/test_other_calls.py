@@ -109,6 +109,27 @@ async def test_single_and_inbound_calls_of_a_dashboard_batchs_people_are_not_gue
         await assert_sound(database)
 
 
+async def test_known_results_of_a_single_call_are_not_lost_to_later_ones_that_say_nothing(
+    start_service: StartService, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    said = {"intent": "promise_to_pay"}
+    empty: list[Any] = [{}, None, [], "", {"intent": None}, {"intent": " ", "more": [{}]}]
+    async with start_service(**write_rules(tmp_path)) as service:
+        for n, nothing in enumerate(empty):
+            for order in itertools.permutations(((said, 0), (nothing, 1), ({"intent": "refused"}, -1))):
+                name = f"{n}-{order[0][1]}{order[1][1]}"
+                with subtests.test(name, nothing=nothing):
+                    for results, minute in order:
+                        payload = make_payload(
+                            recipient=None, phone=phone_of(n), parameters=SINGLE, results=results, attempt=1,
+                            conversation_id=name, event_id=f"{name}{minute}",
+                        )  # fmt: skip
+                        payload["timestamp"] = (BEGAN + timedelta(minutes=5 + minute)).isoformat()
+                        assert (await post_webhook(service, payload)).status_code == 204
+                    shown = [call for call in await list_calls(service) if call["conversation_id"] == name]
+                    assert [call["results"] for call in shown] == [said]
+
+
 async def test_calls_by_rule_are_listed_counted_and_alarm_nobody(
     start_service: StartService, database: Database, tmp_path: Path
 ) -> None:

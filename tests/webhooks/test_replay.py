@@ -1,12 +1,16 @@
 """Replay: a quarantined body goes its way again after a fix, once, and stays where it is while it cannot be used."""
 
+import gzip
 from pathlib import Path
 
 import httpx
+import pytest
 
+from service.formant.signature import sign
 from service.store.database import Database
-from tests.conftest import StartService
+from tests.conftest import SECRET, StartService
 from tests.factories import UNSTORABLE_NUMBER, encode, make_payload, post_webhook, store_batch
+from tests.guarantees.recount import verify
 from tests.webhooks.quarantining import quarantine
 
 
@@ -94,3 +98,37 @@ async def test_a_replay_does_not_let_in_an_agent_that_its_target_does_not(
     targets.write_text('[targets.india]\nsecrets = ["india-secret"]\nagents = [7, 123]\n')
     async with start_service(OUTCOMES_TARGETS_FILE=str(targets)) as service:
         assert (await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")).status_code == 200
+
+
+@pytest.mark.parametrize(("secret", "is_signed"), [(SECRET, True), ("retired", False)])
+async def test_a_body_that_could_not_be_decoded_is_decoded_by_a_replay_once_it_can_be(
+    start_service: StartService, database: Database, database_url: str, secret: str, is_signed: bool
+) -> None:
+    await store_batch(database_url)
+    payload = make_payload(recipient=1, event_id="decodable-now")
+    payload["data"]["transcript"] = "HUMAN: yes\n" * 1000
+    body = encode(payload)
+    packed = gzip.compress(gzip.compress(body))
+    async with start_service(OUTCOMES_MAX_BODY_BYTES="5000", FORMANT_WEBHOOK_SECRET=secret) as service:
+        headers = {"Content-Encoding": "gzip, gzip"}
+        assert (await post_webhook(service, packed, secret=secret, **headers)).status_code == 204
+        (row,) = (await service.get("/v1/quarantine")).json()["data"]
+        assert (row["reason"], row["detail"]) == ("undecodable", "gzip, gzip")
+        assert (await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")).status_code == 400
+    async with start_service() as service:
+        assert (await service.post(f"/v1/quarantine/{row['quarantine_id']}/replay")).status_code == 200
+        assert (await service.get("/v1/events/decodable-now")).json()["data"]["disposition"] == "applied"
+    kept = await database.pool.fetchrow("SELECT body, signature FROM event_bodies")
+    assert kept is not None
+    assert kept["body"] == body
+    assert kept["signature"] == (bytes.fromhex(sign(body, SECRET).removeprefix("sha256=")) if is_signed else None)
+    assert await verify(database) == []
+
+
+async def test_a_compressed_body_that_was_not_named_so_is_decoded_by_a_replay(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    body = encode(make_payload(event_id="not-named"))
+    quarantine_id = await quarantine(database, gzip.compress(body[:200]) + gzip.compress(body[200:]))
+    assert (await service.post(f"/v1/quarantine/{quarantine_id}/replay")).status_code == 200
+    assert await database.pool.fetchval("SELECT body FROM event_bodies") == body

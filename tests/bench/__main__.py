@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from service.store.embedded import CONFIGURATION
 from service.telemetry.logs import configure_logs
+from tests.bench.console import bench_console
 from tests.bench.exports import bench_exports
 from tests.bench.feed import bench_feed
 from tests.bench.flood import bench_flood
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     ),
     "verify": lambda server, arguments: bench_verify(server, arguments.events),
     "feed": lambda server, arguments: asyncio.run(bench_feed(server, arguments.changes)),
+    "console": lambda server, arguments: asyncio.run(bench_console(server)),
     "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 

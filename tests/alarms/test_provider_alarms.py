@@ -67,7 +67,7 @@ async def reconcile(service: httpx.AsyncClient, batch_id: int) -> dict[str, int]
 
 async def stand_still(database: Database, hours: int) -> None:
     """Moves what was recorded of both sides back in time."""
-    for table, column in (("provider_metrics", "taken_at"), ("batch_activity", "last_event_at")):
+    for table, column in (("provider_metrics", "taken_at"), ("batch_activity", "last_webhook_at")):
         await database.pool.execute(f"UPDATE {table} SET {column} = {column} - make_interval(hours => $1)", hours)
 
 

@@ -67,7 +67,7 @@ VERDICTS = {
 REASONS = {
     "never_compared": Words("the batch has not been compared yet", "The first comparison comes within a minute."),
     "not_reported": Words(
-        "the provider does not report {figures}", "Without that figure, the comparison is incomplete."
+        "the provider gives no figure for {names}", "Without that figure, the comparison is incomplete."
     ),
     "in_progress": Words("{recipients} {are} in progress", "By the provider's count."),
     "waiting_for_retry": Words("{recipients} {wait} for a retry", "The provider will call them again."),
@@ -251,7 +251,7 @@ def describe_reasons(reasons: Iterable[T], zone: tzinfo = UTC) -> list[tuple[T, 
     reason share one."""
     groups: dict[object, list[T]] = {}
     for reason in reasons:
-        is_shared = "{figures}" in REASONS.get(reason.code, _NO_WORDS).sentence or reason.code in _SHARED
+        is_shared = reason.code in _SHARED
         number = None if is_shared else len(groups)
         groups.setdefault((reason.code, reason.expected_at, _is_more(reason), number), []).append(reason)
     found: dict[str, T] = {}
@@ -267,8 +267,8 @@ def describe_verdict(verdict: str, reasons: Iterable[Reasoned]) -> str:
     return f"{sentence}: {why}." if why else f"{sentence}."
 
 
-_NO_WORDS = Words("", "")
-_SHARED = ("lagging", "provider_inconsistent")
+_SHARED = {"not_reported", "within_grace", "beyond_grace", "under_way", "rounding", "provider_inconsistent", "lagging"}
+"""Reasons about figures: several of them share a sentence."""
 _CONTRADICTIONS = {
     "total_processed_is_the_sum_of_finals": "it has processed {reported} in total and {expected} by outcome",
     "total_is_processed_in_progress_and_pending": "it has {reported} recipients in total and {expected} by state",
@@ -289,6 +289,7 @@ def _read_values(group: Sequence[Reasoned], zone: tzinfo) -> dict[str, str]:
     is_one = number == 1
     return {
         "figures": _join([f"{_name(each)}{_show_sides(each)}" for each in group]),
+        "names": _join([_name(each) for each in group]),
         "differ": "differs" if len(group) == 1 else "differ",
         "explained": ", with more here than there" if _is_more(reason) else ", which late webhooks may explain",
         "contradictions": _list_contradictions(group),

@@ -129,7 +129,7 @@ def test_figures_that_differ_for_the_same_reason_share_a_sentence() -> None:
     assert first is lagging[0]
     assert text == "5 recipients that the provider counts (1 as busy and 4 as completed) are missing here"
     missing = [Reason("not_reported", "busy_count"), Reason("not_reported", "failed_count")]
-    assert wording.describe_verdict("unverified", missing).endswith("the provider does not report busy and failed.")
+    assert wording.describe_verdict("unverified", missing).endswith("the provider gives no figure for busy and failed.")
 
 
 def test_reasons_about_different_recipients_keep_their_own_sentences() -> None:

@@ -9,6 +9,7 @@ import inspect
 import re
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +24,7 @@ from service import wording
 from service.app import open_app
 from service.cli import outcomes
 from service.errors import ApiError, ProviderError
+from service.outcomes.shapes import Reason
 from service.settings import (
     NAMES,
     SECRETS,
@@ -75,7 +77,7 @@ def make_tables(document: dict[str, Any]) -> dict[str, str]:
         "commands": "".join(_describe_command("outcomes", outcomes)),
         "calls": "".join(_describe_calls(document)),
         "verdict_codes": _table(("verdict", "in words", "meaning"), _list_words(wording.VERDICTS)),
-        "reason_codes": _table(("code", "in words", "meaning"), _list_words(wording.REASONS)),
+        "reason_codes": _table(("code", "in words", "meaning"), _list_reasons()),
         "state_codes": _table(("state", "in words", "meaning"), _list_words(wording.STATES)),
         "comparison_codes": _table(("verdict", "in words", "meaning"), _list_words(wording.COMPARED)),
         "comparison_note_codes": _table(("code", "in words", "meaning"), _list_words(wording.COMPARISON_NOTES)),
@@ -103,6 +105,17 @@ def _list_settings(
         default = _find_default(name, vars(defaults))
         also = " (`_FILE`)" if name in secrets else ""
         yield f"`{name}`{also}", f"`{default}`" if default else "empty", description
+
+
+def _list_reasons() -> Iterator[tuple[str, ...]]:
+    """Each code with an example of its sentence."""
+    at = datetime(2026, 3, 16, 18, 5, tzinfo=UTC)
+    for code, words in wording.REASONS.items():
+        figure = "total_processed_is_the_sum_of_finals" if code == "provider_inconsistent" else "busy_count"
+        example = Reason(code, figure, 12, [7, 9], done=3, total=12, ours=3, theirs=15, since=at)
+        if "{when}" in words.sentence:
+            example = msgspec.structs.replace(example, expected_at=at)
+        yield f"`{code}`", wording.describe_reason(example), words.meaning
 
 
 def _list_words(words: dict[str, wording.Words]) -> Iterator[tuple[str, ...]]:

@@ -4,9 +4,9 @@
 version stored, is shown as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from service.counts import count
 
@@ -35,17 +35,27 @@ class Reasoned(Protocol):
     def total(self) -> int | None: ...
     @property
     def expected_at(self) -> datetime | None: ...
+    @property
+    def ours(self) -> float | None: ...
+    @property
+    def theirs(self) -> float | None: ...
+    @property
+    def since(self) -> datetime | None: ...
 
+
+T = TypeVar("T", bound=Reasoned)
+MAX_NAMED = 20
+"""A reason names at most so many recipients: where it names as many, there may be more."""
 
 VERDICTS = {
     "unverified": Words(
         "Not compared with the provider yet", "The provider's figures are not known, or not all of them."
     ),
     "open": Words(
-        "The provider still calls", "Recipients are in progress or wait for a retry; the figures will change."
+        "The provider has not finished", "Recipients are in progress or wait for a retry; the figures will change."
     ),
     "settling": Words(
-        "The provider has finished, and late webhooks may still arrive",
+        "The provider has finished, and our figures may still change",
         "The figures differ from the provider's, and the grace period still runs or missing calls are being fetched.",
     ),
     "complete": Words("Final: the figures equal the provider's", "The provider has finished, and all figures agree."),
@@ -57,31 +67,33 @@ VERDICTS = {
 REASONS = {
     "never_compared": Words("the batch has not been compared yet", "The first comparison comes within a minute."),
     "not_reported": Words(
-        "the provider does not report {figure}", "Without that figure, the comparison is incomplete."
+        "the provider gives no figure for {names}", "Without that figure, the comparison is incomplete."
     ),
-    "in_progress": Words("{recipients} {are} being called", "The provider counts them as in progress."),
+    "in_progress": Words("{recipients} {are} in progress", "By the provider's count."),
     "waiting_for_retry": Words("{recipients} {wait} for a retry", "The provider will call them again."),
     "not_all_processed": Words(
         "the provider has not finished {recipients}", "Its finished recipients are fewer than its total."
     ),
     "stuck": Words(
-        "{recipients} {have} not moved for long, though the provider counts them as in progress or waiting",
+        "nothing has happened to {recipients} {since}, though the provider counts {them} as unfinished",
         "No figure changed and no webhook came for `OUTCOMES_STUCK_SECONDS`. Ask the provider about these recipients.",
     ),
     "within_grace": Words(
-        "{figure} differs, which late webhooks may explain{when}",
-        "The grace period (`OUTCOMES_GRACE_SECONDS`) still runs.",
+        "{figures} {differ}{explained}{when}",
+        "The grace period (`OUTCOMES_GRACE_SECONDS`) still runs. Late webhooks may explain what is lower here.",
     ),
     "beyond_grace": Words(
-        "{figure} differs", "The grace period is over, so late webhooks do not explain the difference."
+        "{figures} {differ}", "The grace period is over, so late webhooks do not explain the difference."
     ),
     "under_way": Words(
-        "{figure} differs while calls are under way",
+        "{figures} {differ} while calls are under way",
         "The provider counts a retry that is being dialled as in progress; here it waits until its webhook arrives.",
     ),
-    "rounding": Words("{figure} differs by rounding", "The provider rounds averages and rates; this is no difference."),
+    "rounding": Words(
+        "{figures} {differ} by rounding", "The provider rounds averages and rates; this is no difference."
+    ),
     "provider_inconsistent": Words(
-        "the provider's own figures contradict each other",
+        "the provider's own figures contradict each other{contradictions}",
         "`figure` names the rule that they break. It is the provider's error: ask its support.",
     ),
     "more_recipients_than_total": Words(
@@ -89,7 +101,7 @@ REASONS = {
         "Its total shrank, or strangers' calls fell into a batch whose CSV is not registered: register it.",
     ),
     "lagging": Words(
-        "{recipients} that the provider counts as {figure} {are} missing here",
+        "{lagging} {are} missing here",
         "The provider counted them a grace period ago, so their webhooks are lost; they are healed.",
     ),
     "webhooks_silent": Words(
@@ -97,10 +109,15 @@ REASONS = {
         "Check the agent's webhook target at the provider, and that it reaches this service.",
     ),
     "healing": Words(
-        "{done} of {total_calls} that are missing here have been fetched{when}",
-        "The missing calls are read from the provider's conversations, as fast as its limits allow.",
+        "{progress}{when}",
+        "Missing calls are read from the provider's conversations, as fast as its limits allow. Of `total` recipients "
+        "whose final outcome was missing here, `done` have it by now.",
     ),
-    "healed": Words("{calls} {were} fetched from the provider's conversations", "Their webhooks were lost."),
+    "healed": Words("{healed} from the provider's conversations", "Their webhooks were lost."),
+    "details_outstanding": Words(
+        "the results of {calls} are still being fetched{when}",
+        "The figures are right without them. Results and goals are not complete yet.",
+    ),
     "ambiguous_conversations": Words(
         "{calls} {fit} several recipients", "Nobody guesses: they count for none until evidence decides."
     ),
@@ -228,40 +245,138 @@ def describe(words: dict[str, Words], code: str | None) -> str | None:
     return found.sentence if found else code
 
 
+def note_goal(details_outstanding: int | None) -> str | None:
+    """Why the number of those who meet a goal may still grow; None if no results are outstanding."""
+    if not details_outstanding:
+        return None
+    calls = count(details_outstanding, "call")
+    return f"The results of {calls} are still being fetched, so more recipients may meet the goal."
+
+
 def describe_reason(reason: Reasoned, zone: tzinfo = UTC) -> str:
     """The sentence of a reason with its numbers, in small letters and without a full stop, to be joined to others. Its
     times are those of ``zone``."""
-    found = REASONS.get(reason.code)
-    return found.sentence.format(**_read_values(reason, zone)) if found else reason.code
+    return _describe([reason], zone)
+
+
+def describe_reasons(reasons: Iterable[T], zone: tzinfo = UTC) -> list[tuple[T, str]]:
+    """The sentences of the reasons, each with the first reason that it is about: figures that differ for the same
+    reason share one."""
+    groups: dict[object, list[T]] = {}
+    for reason in reasons:
+        is_shared = reason.code in _SHARED
+        number = None if is_shared else len(groups)
+        groups.setdefault((reason.code, reason.expected_at, _is_more(reason), number), []).append(reason)
+    found: dict[str, T] = {}
+    for group in groups.values():
+        found.setdefault(_describe(group, zone), group[0])
+    return [(reason, sentence) for sentence, reason in found.items()]
 
 
 def describe_verdict(verdict: str, reasons: Iterable[Reasoned]) -> str:
-    """The verdict and why, such as ``The provider still calls: 14 recipients are being called.``"""
+    """The verdict and why, such as ``The provider has not finished: 14 recipients are in progress.``"""
     sentence = describe(VERDICTS, verdict) or ""
-    why = "; ".join(dict.fromkeys(describe_reason(reason) for reason in reasons))
+    why = "; ".join(text for _, text in describe_reasons(reasons))
     return f"{sentence}: {why}." if why else f"{sentence}."
 
 
-def _read_values(reason: Reasoned, zone: tzinfo) -> dict[str, str]:
-    number = reason.count or 0
+_SHARED = {"not_reported", "within_grace", "beyond_grace", "under_way", "rounding", "provider_inconsistent", "lagging"}
+"""Reasons about figures: several of them share a sentence."""
+_CONTRADICTIONS = {
+    "total_processed_is_the_sum_of_finals": "it has processed {reported} in total and {expected} by outcome",
+    "total_is_processed_in_progress_and_pending": "it has {reported} recipients in total and {expected} by state",
+    "success_rate_is_success_of_total": "its success rate is {reported}% where its counts give {expected}%",
+}
+
+
+def _describe(group: Sequence[Reasoned], zone: tzinfo) -> str:
+    """The sentence of reasons that share it."""
+    found = REASONS.get(group[0].code)
+    return found.sentence.format(**_read_values(group, zone)) if found else group[0].code
+
+
+def _read_values(group: Sequence[Reasoned], zone: tzinfo) -> dict[str, str]:
+    reason = group[0]
+    number = sum(each.count or 0 for each in group)
     some = len(reason.recipients)
     is_one = number == 1
     return {
-        "figure": (reason.figure or "").removesuffix("_count").replace("_", " "),
+        "figures": _join([f"{_name(each)}{_show_sides(each)}" for each in group]),
+        "names": _join([_name(each) for each in group]),
+        "differ": "differs" if len(group) == 1 else "differ",
+        "explained": ", with more here than there" if _is_more(reason) else ", which late webhooks may explain",
+        "contradictions": _list_contradictions(group),
+        "lagging": _describe_lagging(group, number),
+        "progress": _describe_progress(reason.done or 0, reason.total or 0),
+        "healed": f"{count(number, 'call')} {'was' if is_one else 'were'} fetched" if number else "no call was fetched",
         "recipients": count(number, "recipient"),
         "calls": count(number, "call"),
         "more": f"{number:,.0f} more {'recipient' if is_one else 'recipients'}",
         "are": "is" if is_one else "are",
-        "were": "was" if is_one else "were",
         "have": "has" if is_one else "have",
         "wait": "waits" if is_one else "wait",
         "fit": "fits" if is_one else "fit",
-        "some": f"recipient {reason.recipients[0]}" if some == 1 else f"{some} or more recipients",
+        "them": "it" if is_one else "them",
+        "some": f"recipient {reason.recipients[0]}" if some == 1 else _count_some(some),
         "wait_some": "waits" if some == 1 else "wait",
-        "done": f"{reason.done or 0:,}",
-        "total_calls": count(reason.total or 0, "call"),
+        "since": f"since {_show_time(reason.since, zone)}" if reason.since else "for long",
         "when": f" (final about {_show_time(reason.expected_at, zone)})" if reason.expected_at else "",
     }
+
+
+def _is_more(reason: Reasoned) -> bool:
+    """Whether our figure exceeds the provider's, which no late webhook explains."""
+    return reason.ours is not None and reason.theirs is not None and reason.ours > reason.theirs
+
+
+def _name(reason: Reasoned) -> str:
+    return (reason.figure or "").removesuffix("_count").replace("_", " ")
+
+
+def _show_sides(reason: Reasoned) -> str:
+    if reason.ours is None or reason.theirs is None:
+        return ""
+    return f" ({_show_number(reason.ours)} here, {_show_number(reason.theirs)} there)"
+
+
+def _list_contradictions(group: Sequence[Reasoned]) -> str:
+    shown = [
+        _CONTRADICTIONS[each.figure].format(reported=_show_number(each.theirs), expected=_show_number(each.count))
+        for each in group
+        if each.figure in _CONTRADICTIONS and each.theirs is not None and each.count is not None
+    ]
+    return f": {_join(shown)}" if shown else ""
+
+
+def _describe_lagging(group: Sequence[Reasoned], number: float) -> str:
+    if len(group) == 1:
+        return f"{count(number, 'recipient')} that the provider counts as {_name(group[0])}"
+    parts = [f"{each.count or 0:,.0f} as {_name(each)}" for each in group]
+    return f"{count(number, 'recipient')} that the provider counts ({_join(parts)})"
+
+
+def _describe_progress(done: int, total: int) -> str:
+    if not total:
+        return "calls are being looked up in the provider's conversations"
+    if not done:
+        return f"{count(total, 'missing outcome')} {'is' if total == 1 else 'are'} being looked up"
+    if done < total:
+        return f"{done:,} of {count(total, 'missing outcome')} {'was' if done == 1 else 'were'} found so far"
+    found = "the missing outcome has" if total == 1 else f"all {total:,} missing outcomes have"
+    return f"{found} been found, and the rest of the provider's list is being read"
+
+
+def _count_some(some: int) -> str:
+    return f"{MAX_NAMED} or more recipients" if some >= MAX_NAMED else count(some, "recipient")
+
+
+def _join(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), *parts[-1:]]) if len(parts) > 1 else "".join(parts)
+
+
+def _show_number(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")
 
 
 def _show_time(time: datetime, zone: tzinfo) -> str:

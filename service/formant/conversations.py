@@ -157,10 +157,14 @@ def knows_results(results: str) -> bool:
 
 
 def to_details(fact: Any, conversation: Conversation, *, received_at: datetime) -> Event | None:
-    """The event that adds results and failure reason to ``fact``, a row of ``list_outstanding_details``;
-    None where it has neither. All that decides where the call belongs, and what it counts as, stays as in the fact."""
-    if not knows_results(conversation.results) and conversation.failure_reason is None:
+    """The event that adds results, failure reason and trace id to ``fact``, a row of ``list_outstanding_details``;
+    None where it has none of them. All that decides where the call belongs, and what it counts as, stays as in the
+    fact."""
+    trace_id = find_trace_id(conversation.body)
+    if not knows_results(conversation.results) and conversation.failure_reason is None and trace_id is None:
         return None
+    # With neither, it would pass for an entry of the list, whose details are outstanding.
+    is_bare = conversation.results == "null" and conversation.failure_reason is None
     duration = conversation.duration_seconds if fact["duration_seconds"] is None else fact["duration_seconds"]
     content = (fact["event_id"], conversation.results, conversation.failure_reason, duration)
     return Event(
@@ -187,8 +191,8 @@ def to_details(fact: Any, conversation: Conversation, *, received_at: datetime) 
         ended_at=fact["ended_at"],
         duration_seconds=duration,
         failure_reason=conversation.failure_reason,
-        results=conversation.results,
-        trace_id=find_trace_id(conversation.body),
+        results="{}" if is_bare else conversation.results,
+        trace_id=trace_id,
     )
 
 

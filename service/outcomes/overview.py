@@ -17,7 +17,7 @@ from service.outcomes.ending import DueRetries, SlotCalls, estimate_end
 from service.outcomes.figures import describe_recipients, to_rate
 from service.outcomes.healing import describe_healing
 from service.outcomes.shapes import Rate, RecipientCounts, Verdict
-from service.outcomes.summary import Counts, decode_counts, explain_verdict
+from service.outcomes.summary import Counts, decode_counts, explain_verdict, to_provider_metrics
 from service.store.database import Database
 from service.web.responses import Time
 
@@ -37,7 +37,7 @@ class GoalMet(msgspec.Struct):
 
 
 class HealingProgress(msgspec.Struct):
-    """Healing under way: of the recipients whose calls are missing, how many have been found."""
+    """Healing under way: of the recipients whose final outcome was missing, how many have it by now."""
 
     done: int
     total: int
@@ -187,7 +187,7 @@ def _count_recipients(counts: Counts) -> RecipientCounts:
 
 
 def _describe_healing(counts: Counts) -> HealingProgress | None:
-    healing = describe_healing(counts.healing)
+    healing = describe_healing(counts.healing, to_provider_metrics(counts), counts.as_of)
     if healing is None:
         return None
     return HealingProgress(healing.done or 0, healing.total or 0, healing.expected_at)

@@ -54,6 +54,12 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of work under way: how much of how much is done."""
     expected_at: Time | None = None
     """When it is expected to end."""
+    ours: Number | None = None
+    theirs: Number | None = None
+    """The figure here and at the provider. Of ``provider_inconsistent``, what it reports, and ``count`` what its other
+    figures give."""
+    since: Time | None = None
+    """Since when nothing has changed."""
     text: str = ""
     """The reason in words; empty if it was stored before there were any."""
 
@@ -151,6 +157,8 @@ class BatchGoal(TypedDict):
     """False while the recipients are being counted after a change of the goal."""
     met: int | None
     """Recipients whose latest attempt meets it; null while they are being counted."""
+    note: str | None
+    """Why more may meet it, in a sentence; null if none may."""
 
 
 class GroupGoal(TypedDict):

@@ -29,11 +29,11 @@ from service.outcomes.figures import (
     group_by_weekday_and_hour,
     to_rate,
 )
-from service.outcomes.healing import describe_healing, update_reasons
+from service.outcomes.healing import describe_details, describe_healing, only_future, update_reasons
 from service.outcomes.shapes import Reason
 from service.outcomes.timeline import MAX_ENTRIES, Step, TimelineCount, describe_timeline
 from service.store.database import Connection, Database
-from service.wording import describe_verdict
+from service.wording import describe_verdict, note_goal
 
 MAX_RESULT_NAMES = 100
 MAX_RESULT_VALUES = 50
@@ -218,7 +218,7 @@ def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
         "last_event_at": counts.last_event_at,
         "last_reconciled_at": counts.last_reconciled_at,
         "details_outstanding": counts.details_outstanding,
-        "details_expected_at": counts.details_expected_at if counts.details_outstanding else None,
+        "details_expected_at": find_details_end(counts),
         "recipients": describe_recipients(
             total, processed, in_progress=counts.count_open(), pending_retry=pending_retry
         ),
@@ -240,7 +240,7 @@ def summarise(counts: Counts, step: Step = "hour") -> dict[str, Any]:
             contacted=counts.contacted if attempted else 0,
             goal_rate=to_rate(counts.goal.recipients if counts.goal else None, total, "recipients.total"),
         ),
-        "goal": _describe_goal(counts.goal),
+        "goal": _describe_goal(counts),
         "retries": describe_retries(counts.retries, pending_retry),
         "duration_seconds": _talk_time(counts) | find_percentiles(counts.talk_times) | {"precision": PRECISION},
         "results": _group_results(counts),
@@ -310,17 +310,32 @@ def _describe_reconciliation(counts: Counts) -> dict[str, Any] | None:
     if counts.reconciliation is None:
         return None
     last: dict[str, Any] = msgspec.json.decode(counts.reconciliation)
-    last["reasons"] = update_reasons(msgspec.convert(last["reasons"], list[Reason]), describe_healing(counts.healing))
+    last["reasons"] = _update_reasons(counts, msgspec.convert(last["reasons"], list[Reason]))
     return {"verdict_since": counts.verdict_since} | last
+
+
+def _update_reasons(counts: Counts, reasons: list[Reason]) -> list[Reason]:
+    ours = to_provider_metrics(counts)
+    healing = describe_healing(counts.healing, ours, counts.as_of)
+    details = describe_details(counts.details_outstanding, counts.details_expected_at, counts.as_of)
+    return update_reasons(reasons, healing, ours, details)
+
+
+def find_details_end(counts: Counts) -> datetime | None:
+    """When the outstanding details are expected to be there; None if none are outstanding, or nobody knows."""
+    return only_future(counts.details_expected_at, counts.as_of) if counts.details_outstanding else None
 
 
 def explain_verdict(counts: Counts) -> str:
     """The verdict and its reasons in a sentence."""
     reconciliation = _describe_reconciliation(counts)
-    return describe_verdict(counts.verdict, reconciliation["reasons"] if reconciliation else [])
+    return describe_verdict(
+        counts.verdict, reconciliation["reasons"] if reconciliation else _update_reasons(counts, [])
+    )
 
 
-def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:
+def _describe_goal(counts: Counts) -> dict[str, Any] | None:
+    goal = counts.goal
     if goal is None:
         return None
     return {
@@ -328,6 +343,7 @@ def _describe_goal(goal: GoalCount | None) -> dict[str, Any] | None:
         "set_at": goal.set_at,
         "is_counted": goal.recipients is not None,
         "met": goal.recipients,
+        "note": note_goal(counts.details_outstanding),
     }
 
 

@@ -136,6 +136,12 @@ class Meter:
 
     pacer: Pacer
     calls: int = 0
+    _taken: int = 0
+
+    def take(self) -> int:
+        """The calls since this was last called, to be recorded."""
+        taken, self._taken = self._taken, self.calls
+        return self.calls - taken
 
     @asynccontextmanager
     async def spend(self) -> AsyncIterator[Callable[[httpx.Response], None]]:

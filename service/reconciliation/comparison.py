@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -10,12 +11,11 @@ from service.formant.batches import ProviderMetrics
 from service.formant.client import FormantClient
 from service.outcomes.shapes import Reason
 from service.outcomes.summary import read_counts, to_provider_metrics
-from service.reconciliation.drift import Assessment, Side, assess
+from service.reconciliation.drift import Assessment, Side, assess, count_unheard
 from service.reconciliation.healer import HealedBatch, Progress
 from service.reconciliation.schedule import LeaseLostError, correct_change_time
 from service.store.database import Database
-
-SHOWN_RECIPIENTS = 20
+from service.wording import MAX_NAMED
 
 
 @dataclass
@@ -38,19 +38,23 @@ class Compared:
 
     assessment: Assessment
     theirs: ProviderMetrics
+    ours: ProviderMetrics
     changed_at: datetime
-    """When either side last changed."""
+    """When the provider last sent something new: other figures, or a webhook."""
     compared_at: datetime
     """The time before either side was read; later changes may be missing."""
 
 
 class Comparer:
-    """Compares leased batches. ``now`` is the clock; ``stuck_seconds`` is how long an open batch may stand still (0:
-    without end)."""
+    """Compares leased batches. ``now`` is the clock; ``grace_seconds`` is how long webhooks may take; ``stuck_seconds``
+    is how long an open batch may stand still (0: without end)."""
 
-    def __init__(self, database: Database, now: Callable[[], datetime], stuck_seconds: float = 0.0) -> None:
+    def __init__(
+        self, database: Database, now: Callable[[], datetime], grace_seconds: float, stuck_seconds: float = 0.0
+    ) -> None:
         self._database = database
         self._now = now
+        self._grace = timedelta(seconds=grace_seconds)
         self._stuck = timedelta(seconds=stuck_seconds)
 
     async def compare(self, client: FormantClient, lease: BatchLease, grace_seconds: float) -> Compared:
@@ -78,25 +82,37 @@ class Comparer:
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         if counts is None or stored is None:
             raise LeaseLostError(f"Batch {lease.batch_id} is gone")
-        last_event_at = counts.last_event_at
-        if last_event_at is not None:
-            last_event_at = correct_change_time(last_event_at, now=now, grace_seconds=grace_seconds)
+        ours = to_provider_metrics(counts)
+        heard_at = stored["last_webhook_at"]
+        if heard_at is not None:
+            heard_at = correct_change_time(heard_at, now=now, grace_seconds=grace_seconds)
         expected_retries = await queries.count_expected_retries(
             pool, batch_key=lease.batch_key, after=now - self._stuck
         )
         assessment = assess(
             Side(theirs, total, changed_at),
-            Side(to_provider_metrics(counts), stored["known_recipients"] or None, last_event_at),
+            Side(ours, stored["known_recipients"] or None, heard_at),
             now=now,
             grace_seconds=grace_seconds,
-            earlier=None
-            if earlier is None
-            else msgspec.convert({name: earlier[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics),
+            earlier=_to_metrics(earlier),
             stuck_seconds=self._stuck.total_seconds(),
             expected_retries=expected_retries,
-            last_webhook_at=stored["last_webhook_at"],
+            unheard=await self._count_unheard(lease, heard_at, now),
         )
-        return Compared(assessment, theirs, max(changed_at, last_event_at or changed_at), now)
+        return Compared(assessment, theirs, ours, max(changed_at, heard_at or changed_at), now)
+
+    async def _count_unheard(self, lease: BatchLease, heard_at: datetime | None, now: datetime) -> int:
+        """How many recipients the provider finished after the grace period of the last webhook, and a grace period
+        ago."""
+        if heard_at is not None and now - heard_at < 2 * self._grace:
+            return 0
+        queries, pool = self._database.queries, self._database.pool
+        earlier = await queries.get_snapshot_before(pool, batch_key=lease.batch_key, at=now - self._grace)
+        # What it counted while nobody compared may have come by webhook: only what was seen afterwards is unheard.
+        heard = await queries.get_snapshot_after(
+            pool, batch_key=lease.batch_key, at=None if heard_at is None else heard_at + self._grace
+        )
+        return count_unheard(_to_metrics(earlier), _to_metrics(heard))
 
     async def describe(self, lease: BatchLease, may_retry: bool) -> HealedBatch:
         queries, pool = self._database.queries, self._database.pool
@@ -113,11 +129,11 @@ class Comparer:
         if "in_progress_count" in differing:
             stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
             rows = queries.list_open_recipients(
-                pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=SHOWN_RECIPIENTS
+                pool, batch_key=lease.batch_key, recipient_count=stored["recipient_count"], limit=MAX_NAMED
             )
             shown.append(Reason("no_call_known_here", recipients=[row["recipient"] async for row in rows]))
         if "pending_retry_count" in differing:
-            rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=SHOWN_RECIPIENTS)
+            rows = queries.list_waiting_recipients(pool, batch_key=lease.batch_key, limit=MAX_NAMED)
             shown.append(Reason("waits_for_retry_here", recipients=[row["recipient"] async for row in rows]))
         return [reason for reason in shown if reason.recipients]
 
@@ -127,7 +143,7 @@ class Comparer:
         if not any(reason.code == "stuck" for reason in reasons):
             return reasons
         rows = self._database.queries.list_stuck_recipients(
-            self._database.pool, batch_key=lease.batch_key, after=self._now() - self._stuck, limit=SHOWN_RECIPIENTS
+            self._database.pool, batch_key=lease.batch_key, after=self._now() - self._stuck, limit=MAX_NAMED
         )
         named = [row["recipient"] async for row in rows]
         return [
@@ -138,6 +154,12 @@ class Comparer:
     async def find_unmet(self, lease: BatchLease, met: set[str]) -> list[int]:
         """Up to 20 recipients with a known call whose conversation id is not in ``met``."""
         rows = self._database.queries.list_unmet_recipients(
-            self._database.pool, batch_key=lease.batch_key, met=list(met), limit=SHOWN_RECIPIENTS
+            self._database.pool, batch_key=lease.batch_key, met=list(met), limit=MAX_NAMED
         )
         return [row["recipient"] async for row in rows]
+
+
+def _to_metrics(snapshot: Any) -> ProviderMetrics | None:
+    if snapshot is None:
+        return None
+    return msgspec.convert({name: snapshot[name] for name in ProviderMetrics.__struct_fields__}, ProviderMetrics)

@@ -7,8 +7,10 @@ no figure of its own there and is already part of ``failed_count``. Terms:
 - An **inconsistency** is between the provider's own figures (contract, "Batch calls"). It is their error, not drift.
 - While a batch is open its figures keep changing, so the current ones prove nothing. What the provider had counted a
   grace period ago and is still missing here is **lagging**: late webhooks no longer explain it, and healing may begin.
-- An open batch is **stuck** when nothing has changed on either side for long, and the calls or retries that the
-  provider still reports are overdue.
+- An open batch is **stuck** when no figure of the provider has changed and no webhook has come for long, and the calls
+  or retries that the provider still reports are overdue.
+- Webhooks are **silent** when recipients are missing here, and the provider has finished some since the last webhook.
+- Only what the provider sends restarts these times. What healing adds here makes no late webhook likelier.
 
 | verdict | |
 |---|---|
@@ -34,6 +36,8 @@ FINALS = (
 FIGURES = ProviderMetrics.__struct_fields__
 AVERAGE_TOLERANCE_SECONDS = 0.5
 AVERAGE_TOLERANCE_SHARE = 0.01
+SILENT_RECIPIENTS = 3
+"""So many recipients in a row do not lose their webhooks by chance."""
 RATE_TOLERANCE = 0.5
 """In percent; the provider may round to whole numbers. The counts behind a rate are compared as well."""
 
@@ -44,7 +48,7 @@ class Side(NamedTuple):
     figures: ProviderMetrics
     total: int | None
     changed_at: datetime | None
-    """When they last changed."""
+    """When the provider last sent something new: theirs when they changed, ours when the last webhook came."""
 
 
 class Assessment(msgspec.Struct, frozen=True):
@@ -76,18 +80,19 @@ def assess(
     earlier: ProviderMetrics | None = None,
     stuck_seconds: float = 0.0,
     expected_retries: int = 0,
-    last_webhook_at: datetime | None = None,
+    unheard: int = 0,
 ) -> Assessment:
     """Compares the sides. ``earlier`` holds the provider's figures from a grace period ago, where known.
 
     ``stuck_seconds`` is how long an open batch may stand still (0: without end); ``expected_retries`` is the number of
-    recipients here whose retry is not overdue by that long; ``last_webhook_at`` is when the batch's last webhook came.
-    What was healed since is no sign that webhooks come.
+    recipients here whose retry is not overdue by that long; ``unheard`` is what ``count_unheard`` gives.
     """
     if theirs is None:
         return Assessment("unverified", [Reason("never_compared")], [], [], {}, None)
     inconsistencies = find_inconsistencies(theirs)
-    inconsistent = [Reason("provider_inconsistent", found.rule) for found in inconsistencies]
+    inconsistent = [
+        Reason("provider_inconsistent", found.rule, found.expected, theirs=found.reported) for found in inconsistencies
+    ]
     processed = _count_processed(theirs)
     if processed is None:
         missing = [Reason("not_reported", figure) for figure in FIGURES if getattr(theirs.figures, figure) is None]
@@ -108,8 +113,10 @@ def assess(
     stuck = _find_stuck(theirs, ours, unfinished, expected_retries, now=now, stuck_seconds=stuck_seconds)
     reasons = [*unfinished, *stuck, *[_to_reason(difference, settles_at) for difference in unsettled]]
     reasons += [*inconsistent, *excess]
-    reasons += [Reason("lagging", figure, count) for figure, count in lagging.items()]
-    if lagging and (last_webhook_at is None or now - last_webhook_at >= timedelta(seconds=grace_seconds)):
+    for figure, count in lagging.items():
+        mine = getattr(ours.figures, figure)
+        reasons.append(Reason("lagging", figure, count, ours=mine, theirs=mine + count))
+    if lagging and unheard >= SILENT_RECIPIENTS:
         reasons.append(Reason("webhooks_silent"))
     if unfinished:
         verdict = "open"
@@ -124,7 +131,9 @@ def assess(
 
 def _to_reason(difference: Difference, settles_at: datetime | None) -> Reason:
     expected_at = settles_at if difference.reason == "within_grace" else None
-    return Reason(difference.reason, difference.figure, expected_at=expected_at)
+    return Reason(
+        difference.reason, difference.figure, expected_at=expected_at, ours=difference.ours, theirs=difference.theirs
+    )
 
 
 def find_inconsistencies(theirs: Side) -> list[Inconsistency]:
@@ -219,11 +228,11 @@ def _find_stuck(
     if not stuck_seconds or not changes or now - max(changes) < timedelta(seconds=stuck_seconds):
         return []
     left = sum(int(reason.count or 0) for reason in unfinished) - expected_retries
-    return [Reason("stuck", count=left)] if left > 0 else []
+    return [Reason("stuck", count=left, since=max(changes))] if left > 0 else []
 
 
 def _find_settling(theirs: Side, ours: Side, grace_seconds: float) -> datetime | None:
-    """When the grace period ends: it starts at the last change on either side."""
+    """When the grace period ends: it starts when the provider last sent something new."""
     changes = [side.changed_at for side in (theirs, ours) if side.changed_at is not None]
     return max(changes) + timedelta(seconds=grace_seconds) if changes else None
 
@@ -259,13 +268,14 @@ def _find_excess(theirs: Side, ours: Side) -> list[Reason]:
     return [Reason("more_recipients_than_total", "total_recipients", known - theirs.total)]
 
 
-def count_missing(differences: list[Difference]) -> int:
-    """How many recipients are final at the provider and not here."""
-    return sum(
-        max(0, difference.theirs - difference.ours)
-        for difference in differences
-        if difference.figure in FINALS and isinstance(difference.theirs, int) and isinstance(difference.ours, int)
-    )
+def count_unheard(earlier: ProviderMetrics | None, heard: ProviderMetrics | None) -> int:
+    """How many recipients the provider has finished without a webhook: by its figures ``earlier``, a grace period ago,
+    beyond those of ``heard``, its figures a grace period after the last webhook, or when the batch was first seen. 0
+    where either is not known."""
+    if earlier is None or heard is None:
+        return 0
+    sides = ((getattr(earlier, name), getattr(heard, name)) for name in FINALS)
+    return sum(max(0, then - known) for then, known in sides if then is not None and known is not None)
 
 
 def _sum(figures: ProviderMetrics, names: tuple[str, ...]) -> int | None:

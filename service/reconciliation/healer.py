@@ -24,12 +24,15 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 import structlog
 
+from service.formant.batches import ProviderMetrics
 from service.formant.client import FormantClient
 from service.formant.conversations import Conversation, ConversationPage, to_event
 from service.formant.events import ANYWHERE, Event
 from service.formant.listing import OVERLAP_ROWS, PAGE_ROWS, ListWalk
 from service.formant.regions import Regions
+from service.outcomes.healing import Missing
 from service.reconciliation.choosing import agrees, choose, find_contradicted, is_known
+from service.reconciliation.drift import FINALS
 from service.reconciliation.window import ORDER_SLACK, find_offset, read_span
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
@@ -42,7 +45,7 @@ PROOF_PAGES = 3
 CLOCK_SKEW = timedelta(minutes=5)
 
 
-class Progress(msgspec.Struct, omit_defaults=True):
+class Progress(Missing, msgspec.Struct, omit_defaults=True):
     """How far a walk has come; stored with the batch's lease, so that another worker can continue."""
 
     offset: int = 0
@@ -64,12 +67,26 @@ class Progress(msgspec.Struct, omit_defaults=True):
     """Why the list could not be read to its end; empty when it was."""
     began_at: datetime | None = None
     """When healing began; it is under way until ``walked_at``."""
-    missing: int = 0
-    """Recipients whose calls were missing then, by the provider's figures."""
+    healed_before: int = 0
+    """Calls that earlier healings of the batch have added."""
+    calls: int = 0
+    """Calls to the provider since healing began, by all its walks and workers."""
+    seconds: float = 0.0
+    """How long these took."""
     pages_left: int = 0
     """Pages that the walk has still to read, as far as can be estimated."""
     expected_at: datetime | None = None
-    """When the figures are expected to be there."""
+    """When the figures are expected to be there; None while that cannot be estimated."""
+
+    def note_missing(self, theirs: ProviderMetrics, ours: ProviderMetrics) -> None:
+        """Brings the recipients that are missing here up to date."""
+        finals = {name: count for name in FINALS if (count := getattr(theirs, name)) is not None}
+        known = self.compare(finals, ours)
+        self.missing, self.total, self.finals = known.missing, known.total, known.finals
+
+    def count_healed(self) -> int:
+        """Calls that all healings of the batch have added."""
+        return self.healed_before + self.healed
 
     @property
     def is_under_way(self) -> bool:

@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import NotFoundError, ProviderError, UnavailableError
-from service.outcomes.healing import describe_healing, update_reasons
+from service.outcomes.healing import describe_details, describe_healing, only_future, update_reasons
 from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
+from service.outcomes.summary import read_figures, to_provider_metrics
 from service.reconciliation.demand import OnDemand
 from service.reconciliation.drift import Assessment
 from service.store.database import Database
@@ -66,7 +67,8 @@ class Healing(msgspec.Struct):
     results and failure reasons follow."""
     done: int | None
     total: int | None
-    """Recipients whose lost calls have been found, and how many there are; null unless it is ``healing``."""
+    """Recipients whose final outcome was missing here and is known by now, and how many were found missing so far; null
+    unless it is ``healing``."""
     expected_at: Time | None
     """When the figures, or the details, are expected to be there; null if unknown."""
     details_outstanding: int
@@ -134,16 +136,19 @@ class Reconciliation:
 
     async def _describe(self, batch_id: int) -> Healing:
         row = await self._database.queries.get_healing(self._database.pool, batch_id=batch_id)
-        if row is None:
+        counts = await read_figures(self._database, batch_id)
+        if row is None or counts is None:
             raise NotFoundError(f"There is no batch {batch_id}")
-        healing = describe_healing(row["healing"])
+        ours, now = to_provider_metrics(counts), counts.as_of
+        healing = describe_healing(row["healing"], ours, now)
         stored = [] if row["reasons"] is None else msgspec.json.decode(row["reasons"], type=list[Reason])
-        reasons = update_reasons(stored, healing)
         outstanding: int = row["details_outstanding"]
+        details_expected_at = only_future(row["details_expected_at"], now)
+        reasons = update_reasons(stored, healing, ours, describe_details(outstanding, details_expected_at, now))
         if healing is not None:
             state, expected_at = "healing", healing.expected_at
         elif outstanding:
-            state, expected_at = "fetching_details", row["details_expected_at"]
+            state, expected_at = "fetching_details", details_expected_at
         else:
             state, expected_at = "comparing" if row["is_leased"] else "idle", None
         return Healing(
@@ -161,5 +166,7 @@ class Reconciliation:
 
 
 def _show(row: asyncpg.Record) -> Comparison:
-    text = describe_verdict(row["verdict"], msgspec.json.decode(row["reasons"], type=list[Reason]))
+    reasons = msgspec.json.decode(row["reasons"], type=list[Reason])
+    details = describe_details(row["details_outstanding"], row["details_expected_at"], row["last_compared_at"])
+    text = describe_verdict(row["verdict"], [*reasons, details] if details else reasons)
     return Comparison(**dict(row) | {name: raw(row[name]) for name in JSON_COLUMNS}, verdict_text=text)

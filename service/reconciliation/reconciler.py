@@ -9,6 +9,7 @@ Once it has been complete and quiet for a day it is closed until an event arrive
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,12 +20,14 @@ import structlog
 from service.background import every
 from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
+from service.outcomes.healing import DETAILS, HEALING, describe_details, only_future
 from service.outcomes.shapes import Reason, explain
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
-from service.reconciliation.drift import Assessment, count_missing
+from service.reconciliation.drift import Assessment
 from service.reconciliation.healer import Healer, Progress
+from service.reconciliation.pace import expect_end
 from service.reconciliation.schedule import (
     FOREVER,
     LEASE_SECONDS,
@@ -49,9 +52,22 @@ DETAILS_SECONDS = 60.0
 """A worker fetches details of one batch for about so long, then others have their turn."""
 COMPARE_AGAIN = timedelta(minutes=10)
 """A batch is compared this often while its details are fetched."""
+COMPARE_HEALING = timedelta(minutes=1)
+"""A batch is compared this often while it is healed, so that its verdict keeps to what the provider says."""
 SAVE_EVERY = 20
 CLOSING_CALLS = 2
 """A walk ends with another comparison."""
+
+
+@dataclass
+class _Turn:
+    """A worker's turn at a batch."""
+
+    lease: BatchLease
+    client: FormantClient
+    meter: Meter
+    grace_seconds: float
+    report: Callable[[Progress], None]
 
 
 class Reconciler:
@@ -85,7 +101,7 @@ class Reconciler:
         self._interval = timedelta(seconds=interval_seconds)
         self._lease_seconds = lease_seconds
         self._now = now
-        self._comparer = Comparer(database, now, stuck_seconds)
+        self._comparer = Comparer(database, now, grace_seconds, stuck_seconds)
         self._details = DetailsReader(database, healer.write, now)
         self._holder = secrets.token_hex(4)
 
@@ -129,7 +145,7 @@ class Reconciler:
         """
         row = await self._claim(batch_id)
         lease = _open_lease(row, batch_id)
-        lease.progress = Progress()
+        lease.progress = Progress(healed_before=lease.stored.count_healed())
         try:
             return await self._reconcile(lease, 0.0, on_demand=True, report=report)
         except LeaseLostError as error:
@@ -191,67 +207,76 @@ class Reconciler:
         """Compares and heals a leased batch, and records the assessment."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
+        turn = _Turn(lease, client, meter, grace_seconds, report)
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease, grace_seconds)
-            progress, calls = lease.progress, meter.calls
-            heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
-            if heals and not progress.is_under_way:
-                await self._begin_healing(lease, compared, calls)
-                calls = 0
-            async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
+                progress = lease.progress
+                heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
                 if heals:
-                    made = meter.calls - calls
-                    compared, progress = await self._heal(client, lease, compared, grace_seconds, report)
-                    calls = meter.calls - made
+                    compared, progress = await self._heal(turn, compared)
                 elif lease.stored.is_under_way:  # it is no longer needed
                     await self._save(lease, msgspec.structs.replace(lease.stored, offset=0, walked_at=self._now()))
                 assessment = await self._add_reasons(lease, compared.assessment, progress)
-                details_due_at = await self._expect_details(lease)
-            await self._record(lease, compared, assessment, calls, progress.healed if heals else 0, details_due_at)
+                due_at, details = await self._expect_details(lease)
+            assessment = _explain(assessment, [*assessment.reasons, *details])
+            await self._record(turn, compared, assessment, healed=progress.healed if heals else 0, due_at=due_at)
             note(traced, verdict=assessment.verdict, calls=meter.calls)
             return assessment
 
-    async def _begin_healing(self, lease: BatchLease, compared: Compared, calls: int) -> None:
-        """Records that the batch is being healed, which may take long: until then the last verdict would be shown. The
-        batch is ``settling``, unless it was known to be drifted."""
-        missing = count_missing(compared.assessment.differences)
-        lease.progress = Progress(began_at=self._now(), missing=missing)
-        await self._save(lease, lease.progress)
-        assessment = compared.assessment
-        verdict = "settling" if assessment.verdict == "drifted" != lease.verdict else assessment.verdict
-        reasons = [Reason("healing", done=0, total=missing), *assessment.reasons]
+    async def _show_healing(self, turn: _Turn, compared: Compared, progress: Progress) -> None:
+        """Records a comparison of a batch that is being healed, and goes on: healing may take long, and until it ends
+        the last verdict would be shown."""
+        progress.note_missing(compared.theirs, compared.ours)
+        await self._save(turn.lease, progress)
+        assessment, now = compared.assessment, self._now()
+        verdict = assessment.verdict
+        # The walk is not over, and may still explain a difference, unless an earlier one has not.
+        if verdict == "complete" or verdict == "drifted" != turn.lease.verdict:
+            verdict = "settling"
+        done, expected_at = progress.total - progress.missing, only_future(progress.expected_at, now)
+        reasons = [Reason(HEALING, done=done, total=progress.total, expected_at=expected_at), *assessment.reasons]
         assessment = _explain(msgspec.structs.replace(assessment, verdict=verdict), reasons)
-        # The record ends the lease. Nobody else is due to take it for an interval.
-        await self._record(lease, compared, assessment, calls, 0, self._now() + self._interval)
-        row = await self._try_to_claim(lease.batch_id)
-        if row is None:
-            raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
-        lease.fence = row["fence"]
+        await self._record(turn, compared, assessment, due_at=now, leased_until=self._find_lease_end())
 
-    async def _expect_details(self, lease: BatchLease) -> datetime:
-        """Records when the outstanding details are expected; returns when some of them are due."""
+    async def _expect_details(self, lease: BatchLease, after: datetime | None = None) -> tuple[datetime, list[Reason]]:
+        """Records when the outstanding details are expected, if fetching them begins ``after`` then; returns when some
+        of them are due, and the reason that some are outstanding."""
         counts = await self._count_details(lease)
         if not counts["outstanding"]:
-            return FOREVER
-        await self._save_expected(lease, counts["due"], counts["last_due_at"])
-        due_at: datetime = self._now() if counts["due"] else counts["next_due_at"]
-        return due_at
+            return FOREVER, []
+        expected_at = await self._save_expected(lease, counts["due"], counts["last_due_at"], after=after)
+        reason = describe_details(counts["outstanding"], expected_at, self._now())
+        return self._now() if counts["due"] else counts["next_due_at"], [] if reason is None else [reason]
 
-    async def _save_expected(self, lease: BatchLease, calls: int, last_due_at: datetime | None) -> None:
+    async def _save_expected(
+        self,
+        lease: BatchLease,
+        calls: int,
+        last_due_at: datetime | None,
+        *,
+        after: datetime | None = None,
+        done: int = 0,
+        seconds: float = 0.0,
+    ) -> datetime | None:
+        """Records and returns when so many details more will be there: ``done`` ones took ``seconds``."""
+        expected_at = last_due_at
+        if calls:
+            ends_at = self._expect(calls, after=after, done=done, seconds=seconds)
+            expected_at = ends_at and max(ends_at, last_due_at or ends_at)
         kept = await self._database.queries.expect_details(
-            self._database.pool,
-            batch_key=lease.batch_key,
-            fence=lease.fence,
-            expected_at=self._expect(calls, last_due_at),
+            self._database.pool, batch_key=lease.batch_key, fence=lease.fence, expected_at=expected_at
         )
         if kept is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
+        return expected_at
 
-    def _expect(self, calls: int, at_least: datetime | None = None) -> datetime:
-        """When so many more calls to the provider will have been made, by the budget's pace."""
-        expected = self._now() + timedelta(seconds=calls * self._pacer.seconds_per_call)
-        return max(expected, at_least or expected)
+    def _expect(
+        self, calls: int, *, after: datetime | None = None, done: int = 0, seconds: float = 0.0
+    ) -> datetime | None:
+        """When so many more calls to the provider will have been made, not faster than the budget allows."""
+        least_seconds = self._pacer.seconds_per_call
+        return expect_end(after or self._now(), left=calls, done=done, seconds=seconds, least_seconds=least_seconds)
 
     async def _count_details(self, lease: BatchLease) -> Any:
         return await self._database.queries.count_outstanding_details(
@@ -268,7 +293,7 @@ class Reconciler:
         """Reads details of a leased batch for a while and releases it; returns how many are still due."""
         meter = Meter(self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
-        calls = 0
+        calls, began_at = 0, self._now()
         counts = await self._count_details(lease)
 
         async def save() -> None:
@@ -277,7 +302,8 @@ class Reconciler:
             left = max(0, counts["due"] - calls)
             report(left)
             if calls % SAVE_EVERY == 0:
-                await self._save_expected(lease, left, counts["last_due_at"])
+                seconds = (self._now() - began_at).total_seconds()
+                await self._save_expected(lease, left, counts["last_due_at"], done=calls, seconds=seconds)
 
         with span("read_details", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
@@ -300,40 +326,42 @@ class Reconciler:
         reasons = await self._comparer.name_stuck(lease, assessment.reasons)
         return _explain(assessment, reasons + _list_reasons(progress) + shown)
 
-    async def _heal(
-        self,
-        client: FormantClient,
-        lease: BatchLease,
-        compared: Compared,
-        grace_seconds: float,
-        report: Callable[[Progress], None],
-    ) -> tuple[Compared, Progress]:
-        """Heals by walks, and records when the last one ended."""
-        with span("heal", batch_id=lease.batch_id) as traced:
-            compared, progress = await self._walk(client, lease, compared, grace_seconds, report)
+    async def _heal(self, turn: _Turn, compared: Compared) -> tuple[Compared, Progress]:
+        """Heals by walks, or goes on where another worker stopped, and records when the last walk ended."""
+        progress = msgspec.structs.replace(turn.lease.progress, walked_at=None)
+        if not turn.lease.progress.is_under_way:
+            progress = Progress(began_at=self._now(), healed_before=progress.count_healed())
+        with span("heal", batch_id=turn.lease.batch_id) as traced:
+            await self._show_healing(turn, compared, progress)
+            compared, progress = await self._walk(turn, compared, progress)
             progress.walked_at = self._now()
-            await self._save(lease, progress)
-            logger.info("batch_healed", batch_id=lease.batch_id, count=progress.healed)
+            await self._save(turn.lease, progress)
+            logger.info("batch_healed", batch_id=turn.lease.batch_id, count=progress.healed)
             note(traced, healed=progress.healed)
         return compared, progress
 
-    async def _walk(
-        self,
-        client: FormantClient,
-        lease: BatchLease,
-        compared: Compared,
-        grace_seconds: float,
-        report: Callable[[Progress], None],
-    ) -> tuple[Compared, Progress]:
+    async def _walk(self, turn: _Turn, compared: Compared, progress: Progress) -> tuple[Compared, Progress]:
         """Walks until the figures agree, or a whole walk finds nothing new."""
-        progress = msgspec.structs.replace(lease.progress, walked_at=None)
+        lease = turn.lease
         if progress.offset:  # resumed where another worker stopped
             progress.is_whole = False
+        saved_at, calls = self._now(), turn.meter.calls
 
         async def save(current: Progress) -> None:
-            current.expected_at = self._expect(current.pages_left + CLOSING_CALLS)
-            report(current)
-            await self._save(lease, current)
+            nonlocal compared, saved_at, calls
+            now = self._now()
+            current.seconds += max(0.0, (now - saved_at).total_seconds())
+            current.calls += turn.meter.calls - calls
+            saved_at, calls = now, turn.meter.calls
+            left = current.pages_left + CLOSING_CALLS
+            current.expected_at = self._expect(left, done=current.calls, seconds=current.seconds)
+            turn.report(current)
+            if now - compared.compared_at >= COMPARE_HEALING:
+                compared = await self._comparer.compare(turn.client, lease, turn.grace_seconds)
+                await self._show_healing(turn, compared, current)
+            else:
+                await self._save(lease, current)
+            await self._expect_details(lease, current.expected_at)
 
         for walk in range(MAX_WALKS):
             may_retry = (compared.theirs.pending_retry_count or 0) > 0
@@ -342,13 +370,13 @@ class Reconciler:
             met: set[str] = set()
             batch = await self._comparer.describe(lease, may_retry)
             # Only the first walk: it may have missed what a list in an odd order shows elsewhere.
-            progress = await self._healer.walk(client, batch, progress, save, met, searches=walk == 0)
+            progress = await self._healer.walk(turn.client, batch, progress, save, met, searches=walk == 0)
             is_whole, found = progress.is_whole, progress.found
-            progress.offset, progress.is_whole = 0, True
+            progress.offset, progress.is_whole, progress.pages_left = 0, True, 0
             await save(progress)
             if found:
-                compared = await self._comparer.compare(client, lease, grace_seconds)
-                if not compared.assessment.needs_healing and not grace_seconds:
+                compared = await self._comparer.compare(turn.client, lease, turn.grace_seconds)
+                if not compared.assessment.needs_healing and not turn.grace_seconds:
                     break
                 if compared.assessment.verdict == "complete":
                     break
@@ -356,7 +384,12 @@ class Reconciler:
                 if not progress.ending:
                     progress.unknown_there = await self._comparer.find_unmet(lease, met)
                 break
+            progress.expected_at = None  # until the next walk shows how much there is to read
+            await self._save(lease, progress)
         return compared, progress
+
+    def _find_lease_end(self) -> datetime:
+        return self._now() + timedelta(seconds=self._lease_seconds)
 
     async def _renew(self, lease: BatchLease) -> bool:
         """Renews the lease for its full length; False when it is lost."""
@@ -364,7 +397,7 @@ class Reconciler:
             self._database.pool,
             batch_key=lease.batch_key,
             fence=lease.fence,
-            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
+            leased_until=self._find_lease_end(),
         )
         return kept is not None
 
@@ -374,36 +407,43 @@ class Reconciler:
             batch_key=lease.batch_key,
             fence=lease.fence,
             healing=_encode(progress),
-            leased_until=self._now() + timedelta(seconds=self._lease_seconds),
+            leased_until=self._find_lease_end(),
         )
         if kept is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
 
     async def _record(
         self,
-        lease: BatchLease,
+        turn: _Turn,
         compared: Compared,
         assessment: Assessment,
-        calls: int,
-        healed: int,
+        *,
         due_at: datetime,
+        healed: int = 0,
+        leased_until: datetime | None = None,
     ) -> None:
-        """Records an assessment and ends the lease. The batch is due by the schedule, but not after ``due_at``."""
-        now = self._now()
-        is_kept = await self._database.queries.record_reconciliation(
-            self._database.pool,
-            batch_key=lease.batch_key,
-            fence=lease.fence,
-            at=compared.compared_at,
-            verdict=assessment.verdict,
-            reasons=_encode(assessment.reasons),
-            differences=_encode(assessment.differences),
-            inconsistencies=_encode(assessment.inconsistencies),
-            calls_spent=calls,
-            healed=healed,
-            verdict_text=assessment.verdict_text,
-            due_at=min(plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval), due_at),
-        )
+        """Records an assessment and ends the lease, or keeps it with ``leased_until``. The batch is due as planned, but
+        not after ``due_at``."""
+        lease, now, calls = turn.lease, self._now(), turn.meter.take()
+        planned = plan_next(assessment, now=now, changed_at=compared.changed_at, interval=self._interval)
+        queries, pool = self._database.queries, self._database.pool
+        fields: dict[str, Any] = {
+            "batch_key": lease.batch_key,
+            "fence": lease.fence,
+            "at": compared.compared_at,
+            "verdict": assessment.verdict,
+            # How many details are outstanding is stored beside it.
+            "reasons": _encode([reason for reason in assessment.reasons if reason.code != DETAILS]),
+            "differences": _encode(assessment.differences),
+            "inconsistencies": _encode(assessment.inconsistencies),
+            "calls_spent": calls,
+            "verdict_text": assessment.verdict_text,
+            "due_at": min(planned, due_at),
+        }
+        if leased_until is None:
+            is_kept = await queries.record_reconciliation(pool, **fields, healed=healed)
+        else:
+            is_kept = await queries.record_healing(pool, **fields, leased_until=leased_until)
         if not is_kept:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
         self._metrics.reconciliations.labels(assessment.verdict).inc()
@@ -426,7 +466,7 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     if progress.walked_at is None:
         return []
     counts = {
-        "healed": progress.healed,
+        "healed": progress.count_healed(),
         "ambiguous_conversations": progress.ambiguous,
         "waiting_conversations": progress.waiting,
         "conversations_of_nobody_due": progress.not_due,

@@ -97,7 +97,7 @@ $query$;
              f.occurred_at DESC NULLS LAST, f.source DESC, status_rank(f.status) DESC, f.is_final DESC,
              knows_results(f.results) DESC, f.duration_seconds DESC NULLS LAST, f.started_at DESC NULLS LAST,
              f.ended_at DESC NULLS LAST, f.next_retry_at DESC NULLS LAST, f.max_attempts DESC NULLS LAST,
-             f.failure_reason DESC NULLS LAST, f.event_id DESC, f.results DESC, f.method DESC,
+             f.failure_reason DESC NULLS LAST, f.trace_id IS NOT NULL DESC, f.event_id DESC, f.results DESC, f.method DESC,
              f.from_phone DESC NULLS LAST, f.trace_id DESC NULLS LAST
 $order$;
     v_past CONSTANT text := '(SELECT * FROM known_facts AS k WHERE k.recorded_at <= p_as_of AND k.withdrawn_at > p_as_of)';

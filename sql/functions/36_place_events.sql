@@ -149,7 +149,8 @@ BEGIN
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at),
             last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
-            last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
+            last_webhook_at = greatest(CASE WHEN a.last_webhook_at <= v_now THEN a.last_webhook_at END,
+                                       excluded.last_webhook_at);
     END IF;
     IF v_arrivals IS NOT NULL OR v_leaving IS NOT NULL THEN
         -- By its call, an event may belong to a recipient with another phone. Events with the recipient's own may then

@@ -295,7 +295,8 @@ BEGIN
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_known_at), excluded.last_event_at),
             last_call_at = greatest(a.last_call_at, excluded.last_call_at), revision = a.revision + 1,
-            last_webhook_at = greatest(a.last_webhook_at, excluded.last_webhook_at);
+            last_webhook_at = greatest(CASE WHEN a.last_webhook_at <= v_known_at THEN a.last_webhook_at END,
+                                       excluded.last_webhook_at);
     END IF;
 
     -- Places events without a reference, and places those again that follow a call known by reference, share its

@@ -5,7 +5,7 @@ RETURNS TABLE (batch_key bigint, batch_id bigint, since timestamptz, recipients 
 LANGUAGE sql STABLE
 AS $$
 SELECT s.batch_key, b.batch_id,
-       greatest(a.last_event_at, (SELECT m.taken_at FROM provider_metrics AS m WHERE m.batch_key = s.batch_key
+       greatest(a.last_webhook_at, (SELECT m.taken_at FROM provider_metrics AS m WHERE m.batch_key = s.batch_key
                                   ORDER BY m.taken_at DESC LIMIT 1)),
        ARRAY(SELECT jsonb_array_elements_text(k.reason -> 'recipients')::integer)
 FROM (SELECT * FROM batch_schedules WHERE due_at < 'infinity' AND verdict = 'open' ORDER BY due_at LIMIT p_counted) AS s

@@ -1,11 +1,14 @@
 -- Ends a worker's turn at a batch: records its verdict, one line of history and when it is due next, and releases the
--- lease. Returns false when the lease has been lost: then it writes nothing, because another worker has a newer result.
+-- lease; with p_leased_until it keeps the lease until then, and goes on. Returns false when the lease has been lost: then it
+-- writes nothing, because another worker has a newer result.
 DROP FUNCTION IF EXISTS record_reconciliation(
     bigint, bigint, timestamptz, text, jsonb, jsonb, jsonb, integer, integer, timestamptz);
+DROP FUNCTION IF EXISTS record_reconciliation(
+    bigint, bigint, timestamptz, text, jsonb, jsonb, jsonb, integer, integer, timestamptz, text);
 CREATE OR REPLACE FUNCTION record_reconciliation(
     p_batch_key bigint, p_fence bigint, p_at timestamptz, p_verdict text, p_reasons jsonb, p_differences jsonb,
     p_inconsistencies jsonb, p_calls_spent integer, p_healed integer, p_due_at timestamptz,
-    p_verdict_text text DEFAULT NULL
+    p_verdict_text text DEFAULT NULL, p_leased_until timestamptz DEFAULT NULL
 )
 RETURNS boolean
 LANGUAGE plpgsql
@@ -24,7 +27,9 @@ BEGIN
         SELECT a.last_call_at INTO v_ends FROM batch_activity AS a WHERE a.batch_key = p_batch_key;
     END IF;
     UPDATE batch_schedules AS s
-    SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at, leased_until = '-infinity', holder = NULL,
+    SET verdict = p_verdict, last_reconciled_at = p_at, due_at = p_due_at,
+        leased_until = CASE WHEN p_leased_until IS NULL THEN '-infinity' ELSE greatest(s.leased_until, p_leased_until) END,
+        holder = CASE WHEN p_leased_until IS NOT NULL THEN s.holder END,
         ends_at = v_ends, retry_at = NULL, verdict_text = p_verdict_text,
         verdict_since = CASE WHEN s.verdict = p_verdict THEN coalesce(s.verdict_since, p_at) ELSE p_at END
     WHERE s.batch_key = p_batch_key AND s.fence = p_fence

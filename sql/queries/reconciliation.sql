@@ -109,11 +109,28 @@ SELECT record_snapshot(:batch_key, :fence, :at, :figures);
 -- The provider's figures as of a given time.
 SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1;
 
+-- name: get_snapshot_after(batch_key, at)^
+-- The first of the provider's figures that were seen at a given time or later; the first of all where it is null.
+SELECT m.*
+FROM ((SELECT * FROM provider_metrics WHERE batch_key = :batch_key AND taken_at <= :at ORDER BY taken_at DESC LIMIT 1)
+      UNION ALL
+      (SELECT * FROM provider_metrics
+       WHERE batch_key = :batch_key AND taken_at > coalesce(:at, '-infinity'::timestamptz) ORDER BY taken_at LIMIT 1)) AS m
+WHERE m.last_seen_at >= coalesce(:at, '-infinity'::timestamptz)
+ORDER BY m.taken_at
+LIMIT 1;
+
 -- name: record_reconciliation(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, healed, due_at, verdict_text)$
 -- Ends a worker's turn at a batch; false when its lease was lost, and then nothing is written.
 SELECT record_reconciliation(
     :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, :healed, :due_at,
     :verdict_text);
+
+-- name: record_healing(batch_key, fence, at, verdict, reasons, differences, inconsistencies, calls_spent, due_at, verdict_text, leased_until)$
+-- Records a comparison of a batch that is being healed, and keeps the lease until a time; false when it was lost.
+SELECT record_reconciliation(
+    :batch_key, :fence, :at, :verdict, :reasons, :differences, :inconsistencies, :calls_spent, 0, :due_at, :verdict_text,
+    :leased_until);
 
 -- name: list_reconciliations(batch_id, before, limit)
 -- The results of a batch's comparisons, newest first, before a given one.

@@ -1,9 +1,11 @@
 """Alarms about what the provider does: webhooks that never come, and calls that never end."""
 
 import time
+from datetime import timedelta
 from typing import Any
 
 import httpx
+import pytest
 
 from service.doctor.findings import Level
 from service.sandbox import RunningSandbox, sample_contacts
@@ -12,7 +14,7 @@ from tests.conftest import StartService
 from tests.doctor.examining import examine, find_one
 from tests.exposition import read_alarms
 from tests.factories import post_webhook
-from tests.guarantees.healing import play, read_outcomes, write_all_webhooks
+from tests.guarantees.healing import Hours, open_reconciler_in, play, read_outcomes, write_all_webhooks
 from tests.provider import connect_provider, upload
 
 ON_DEMAND: dict[str, Any] = {"OUTCOMES_RECONCILE_SECONDS": "0"}
@@ -67,7 +69,7 @@ async def reconcile(service: httpx.AsyncClient, batch_id: int) -> dict[str, int]
 
 async def stand_still(database: Database, hours: int) -> None:
     """Moves what was recorded of both sides back in time."""
-    for table, column in (("provider_metrics", "taken_at"), ("batch_activity", "last_event_at")):
+    for table, column in (("provider_metrics", "taken_at"), ("batch_activity", "last_webhook_at")):
         await database.pool.execute(f"UPDATE {table} SET {column} = {column} - make_interval(hours => $1)", hours)
 
 
@@ -151,3 +153,46 @@ async def test_stuck_batches_raise_no_alarm_where_it_is_turned_off(
         await reconcile(service, batch_id)
         await stand_still(database, 700)
         assert await reconcile(service, batch_id) == {"in_progress": len(hanging)}
+
+
+@pytest.mark.parametrize(
+    ("finished_after", "last_webhook_after", "compared_after", "is_silent"),
+    [
+        # Minutes after the batch was first compared, with a grace period of 15 minutes.
+        pytest.param(50, 0, (49, 51, 70), True, id="finished long after the last webhook"),
+        pytest.param(50, 0, (49, 51, 60), False, id="webhooks may still be late"),
+        pytest.param(1, 0, (1, 20, 60), False, id="finished when webhooks came, and a few were lost"),
+        pytest.param(50, 48, (49, 51, 70, 120), False, id="the last webhook came shortly before"),
+        pytest.param(50, 90, (49, 51, 120), False, id="a webhook came since"),
+        pytest.param(50, 70, (200, 230), False, id="webhooks came while nobody compared"),
+    ],
+)
+async def test_webhooks_are_silent_only_if_the_provider_finished_recipients_since_the_last_one(
+    start_service: StartService,
+    database: Database,
+    finished_after: int,
+    last_webhook_after: int,
+    compared_after: tuple[int, ...],
+    is_silent: bool,
+) -> None:
+    hours = Hours()
+    began_at = hours.moment
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id, hanging = await play_with_hanging_calls(service, sandbox)
+        assert len(hanging) > 3
+        failed = sandbox.sandbox.find_batch(batch_id).finished["failed"]
+        async with open_reconciler_in(hours, database, sandbox, grace_seconds=900) as reconciler:
+            await reconciler.reconcile_due()
+            for minutes in compared_after:
+                if minutes >= finished_after:
+                    sandbox.sandbox.find_batch(batch_id).finished["failed"] = failed + len(hanging) - 1
+                hours.moment = began_at + timedelta(minutes=minutes)
+                if minutes >= last_webhook_after:
+                    await database.pool.execute(
+                        "UPDATE batch_activity SET last_webhook_at = $1",
+                        began_at + timedelta(minutes=last_webhook_after),
+                    )
+                await database.pool.execute("UPDATE batch_schedules SET due_at = '-infinity'")
+                assert await reconciler.reconcile_due()
+        codes = {reason["code"] for reason in (await read_outcomes(service, batch_id))["reconciliation"]["reasons"]}
+        assert ("webhooks_silent" in codes) == ("webhooks_silent" in await read_alarms(service)) == is_silent

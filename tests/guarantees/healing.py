@@ -49,7 +49,12 @@ class Hours:
 
 @asynccontextmanager
 async def open_reconciler_in(
-    hours: Hours, database: Database, sandbox: RunningSandbox, hook: Callable[[Any], Awaitable[None]] | None = None
+    hours: Hours,
+    database: Database,
+    sandbox: RunningSandbox,
+    hook: Callable[[Any], Awaitable[None]] | None = None,
+    *,
+    grace_seconds: float = 0,
 ) -> AsyncIterator[Reconciler]:
     """Opens a replica's reconciler that never really waits; calls ``hook`` with each answer of the provider."""
     sandbox.sandbox.real_time = hours.timestamp
@@ -65,7 +70,7 @@ async def open_reconciler_in(
             budget = Budget(database, "sandbox", now=hours.now, sleep=hours.sleep)
             yield Reconciler(
                 database, http, metrics, budget, budget, Healer(database, writer, metrics, hours.now),
-                grace_seconds=0, interval_seconds=30, now=hours.now,
+                grace_seconds=grace_seconds, interval_seconds=30, now=hours.now,
             )  # fmt: skip
     finally:
         writer.close()

@@ -69,6 +69,7 @@ def _preference(event: Event) -> tuple[Any, ...]:
         _or_lowest(event.next_retry_at),
         _or_lowest(event.max_attempts),
         _or_lowest(event.failure_reason),
+        event.trace_id is not None,
         event.event_id,
         _or_lowest(event.from_phone),
         _or_lowest(event.trace_id),

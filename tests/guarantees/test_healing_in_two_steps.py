@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 
 from service.reconciliation.details import READ_AGAIN
 from service.sandbox import RunningSandbox
+from service.sandbox.calls import Call
+from service.sandbox.dialler import Dialler
+from service.sandbox.records import Attempt
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.eventually import eventually
@@ -229,6 +233,38 @@ async def test_results_that_never_come_are_asked_for_twice_and_no_more(
                 hours.moment += 2 * READ_AGAIN
         assert len(requests.conversations) == 6
         assert (await read_outcomes(service, batch_id))["details_outstanding"] == 0
+
+
+@pytest.mark.parametrize("is_completed", [True, False])
+async def test_the_trace_of_a_healed_call_is_kept_though_it_has_neither_results_nor_a_reason(
+    start_service: StartService, database: Database, monkeypatch: pytest.MonkeyPatch, is_completed: bool
+) -> None:
+    hours, requests = Hours(), Requests()
+    hours.moment += timedelta(days=1)
+    options = {"completed_share": float(is_completed), "max_attempts": 1}
+    monkeypatch.setattr("service.sandbox.dialler.Dialler.recall", forget_reason(Dialler.recall))
+    async with connect_provider(start_service, plays=True, options=options, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, drop=1.0, recipients=8)
+        sandbox.sandbox.faults.no_results = True
+        async with open_reconciler_in(hours, database, sandbox, requests.note) as reconciler:
+            await reconcile_all(reconciler.reconcile_due)
+            hours.moment += 2 * READ_AGAIN
+            await reconcile_all(reconciler.reconcile_due)
+        rows = (await service.get(f"/v1/batch-calls/{batch_id}/recipients")).json()["data"]
+        writer = sandbox.sandbox.writer
+        attempts = sandbox.sandbox.records.batches[batch_id].attempts
+        assert [row["trace_id"] for row in rows] == [
+            writer.name_trace(attempts[row["recipient"] - 1][-1]) for row in rows
+        ]
+        assert {row["failure_reason"] for row in rows} == {None}
+        assert len(requests.conversations) == 8 * (2 if is_completed else 1)  # and no more
+        assert (await read_outcomes(service, batch_id))["details_outstanding"] == 0
+        await assert_healed(database, sandbox, batch_id)
+
+
+def forget_reason(recall: Callable[[Dialler, Attempt], Call]) -> Callable[[Dialler, Attempt], Call]:
+    """The provider's record of a call, without why it failed."""
+    return lambda dialler, attempt: replace(recall(dialler, attempt), failure_reason=None)
 
 
 async def reconcile_all(reconcile_due: Callable[[], Awaitable[bool]]) -> None:

@@ -102,7 +102,8 @@ async def test_recipients_that_meet_the_goal_are_counted_by_deltas(
     await put(service, PAYS)
     await fill(database)
     shown = await read(service)
-    assert shown["goal"] == {"results": PAYS, "set_at": shown["goal"]["set_at"], "is_counted": True, "met": 4}
+    assert shown["goal"] == {"results": PAYS, "set_at": shown["goal"]["set_at"], "is_counted": True, "met": 4,
+                             "note": None}  # fmt: skip
     assert shown["rates"]["goal_rate"] == {"percent": 33.3, "count": 4, "of": 12, "denominator": "recipients.total"}
     assert shown["rates"]["success_rate"]["percent"] == 66.7
     # A later attempt takes a recipient's success back, another brings one, and an erasure takes one away.

@@ -88,10 +88,13 @@ async def test_healing_under_way_and_the_verdicts_reasons_are_shown(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await fill(database)
-    healing = '{"began_at": "2026-03-16T10:00:00Z", "healed": 2, "missing": 7, "expected_at": "2026-03-16T11:00:00Z"}'
+    healing = (
+        '{"began_at": "2026-03-16T10:00:00Z", "missing": 5, "total": 7, "expected_at": "2126-03-16T11:00:00Z", '
+        '"finals": {"unreachable_count": 5}}'
+    )
     await set_schedule(database, 2, verdict="settling", verdict_since=BEGAN, healing=healing)
     (shown,) = (await read(service, q="2"))["data"]
-    assert shown["healing"] == {"done": 2, "total": 7, "expected_at": "2026-03-16T11:00:00Z"}
+    assert shown["healing"] == {"done": 2, "total": 7, "expected_at": "2126-03-16T11:00:00Z"}
     assert (shown["verdict"], shown["verdict_since"]) == ("settling", "2026-03-16T10:30:00Z")
     assert shown["verdict_text"].startswith("The provider has finished")
     assert (shown["is_running"], shown["expected_end_at"]) == (False, None)

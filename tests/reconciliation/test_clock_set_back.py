@@ -111,12 +111,13 @@ async def test_an_event_received_in_the_future_does_not_count_as_the_last_foreve
     ahead = datetime.now(UTC) + timedelta(days=730)
     first, second = decode(make_payload(recipient=1), make_payload(recipient=2))
     await ingest(database, first._replace(received_at=ahead))
-    assert await database.pool.fetchval("SELECT last_event_at <= clock_timestamp() FROM batch_activity")
+    is_past = "SELECT last_event_at <= clock_timestamp() AND last_webhook_at <= clock_timestamp() FROM batch_activity"
+    assert await database.pool.fetchval(is_past)
     await database.pool.execute(
-        "UPDATE batch_activity SET last_event_at = $1", ahead
+        "UPDATE batch_activity SET last_event_at = $1, last_webhook_at = $1", ahead
     )  # the database's own clock was ahead
     await ingest(database, second._replace(received_at=datetime.now(UTC)))
-    assert await database.pool.fetchval("SELECT last_event_at <= clock_timestamp() FROM batch_activity")
+    assert await database.pool.fetchval(is_past)
 
 
 async def test_an_upload_whose_sender_died_in_the_future_is_settled_now(database: Database) -> None:

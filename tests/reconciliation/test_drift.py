@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.formant.batches import ProviderMetrics
 from service.outcomes.shapes import VERDICTS
-from service.reconciliation.drift import FIGURES, FINALS, Assessment, Side, assess
+from service.reconciliation.drift import FIGURES, FINALS, Assessment, Side, assess, count_unheard
 
 NOW = datetime(2026, 3, 16, 12, tzinfo=UTC)
 GRACE = 900
@@ -203,19 +203,24 @@ def test_an_open_batch_that_has_been_quiet_for_as_long_as_grace_lags_by_its_pres
     assert compare(SEED, ours, seconds=GRACE).lagging == {"no_answer_count": 2}
 
 
-def test_provider_figures_that_move_while_no_webhook_arrives_raise_webhooks_silent() -> None:
-    ours, earlier = lose(SEED, "no_answer_count", 20), change(SEED, no_answer_count=18)
-    for heard, is_silent in ((None, True), (GRACE, True), (GRACE - 1, False)):
-        assessment = assess(
-            Side(SEED, 500, NOW),
-            Side(ours, 500, NOW),  # what was healed just now is no webhook
-            now=NOW,
-            grace_seconds=GRACE,
-            earlier=earlier,
-            last_webhook_at=None if heard is None else NOW - timedelta(seconds=heard),
-        )
-        assert ("webhooks_silent" in codes(assessment)) == is_silent
-    assert "webhooks_silent" not in codes(compare(SEED, SEED, seconds=GRACE, earlier=SEED))
+@pytest.mark.parametrize(("unheard", "is_silent"), [(0, False), (2, False), (3, True), (500, True)])
+def test_recipients_finished_without_a_webhook_raise_webhooks_silent_while_they_are_missing(
+    unheard: int, is_silent: bool
+) -> None:
+    earlier = change(SEED, no_answer_count=18)
+    for theirs in (SEED, DONE):
+        for ours, is_missing in ((lose(theirs, "no_answer_count", 20), True), (theirs, False)):
+            sides = Side(theirs, 500, NOW), Side(ours, 500, NOW)
+            assessment = assess(*sides, now=NOW, grace_seconds=GRACE, earlier=earlier, unheard=unheard)
+            assert ("webhooks_silent" in codes(assessment)) == (is_silent and is_missing)
+
+
+def test_what_the_provider_finished_before_the_last_webhook_is_not_unheard() -> None:
+    heard = change(SEED, busy_count=10, failed_count=29)
+    assert count_unheard(SEED, heard) == 6
+    assert count_unheard(heard, SEED) == 0
+    assert count_unheard(None, heard) == count_unheard(SEED, None) == 0
+    assert count_unheard(SEED, ProviderMetrics()) == 0  # not known, which is not zero
 
 
 def test_an_open_batch_is_stuck_once_nothing_moves_on_either_side_and_no_retry_is_expected() -> None:

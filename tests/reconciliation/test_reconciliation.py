@@ -35,9 +35,9 @@ async def test_a_batch_that_is_still_called_is_open_and_says_why(
         answer = await service.post(f"/v1/batch-calls/{batch_id}/reconcile")
         data = answer.json()["data"]
         assert (answer.status_code, data["batch_id"], data["verdict"]) == (200, batch_id, "open")
-        text = "2 recipients are being called"
+        text = "2 recipients are in progress"
         assert data["reasons"] == [{"code": "in_progress", "figure": "in_progress_count", "count": 2, "text": text}]
-        assert data["verdict_text"] == f"The provider still calls: {text}."
+        assert data["verdict_text"] == f"The provider has not finished: {text}."
         assert (await database.pool.fetchval("SELECT verdict_text FROM bi.batches")) == data["verdict_text"]
         outcomes = (await service.get(f"/v1/batch-calls/{batch_id}/outcomes")).json()["data"]
         assert outcomes["verdict"] == "open"
@@ -194,7 +194,7 @@ async def test_a_batch_that_is_being_healed_shows_its_progress_until_it_is_done(
         shown = (await service.post(f"{path}/reconcile")).json()["data"]
         assert (shown["state"], shown["verdict"], 0 < shown["done"] <= shown["total"]) == ("healing", "settling", True)
         assert datetime.fromisoformat(shown["expected_at"]) > datetime.now(UTC)
-        assert "have been fetched (final about 2" in shown["verdict_text"]
+        assert "missing outcomes were found so far (final about 2" in shown["verdict_text"]
         healing = shown["reasons"][0]
         assert healing.items() >= {"code": "healing", "done": shown["done"], "total": shown["total"]}.items()
         assert (await show_healing(service, batch_id))["reasons"][0] == healing
@@ -216,7 +216,8 @@ async def test_a_batch_that_another_replica_heals_is_answered_with_its_progress(
         lease = await database.queries.claim_batch(
             database.pool, batch_id=batch_id, holder="another", lease_seconds=30.0, now=now
         )
-        healing = {"began_at": now.isoformat(), "healed": 3, "missing": 4, "expected_at": now.isoformat()}
+        finals = {"busy_count": 1}  # and nobody is busy here
+        healing = {"began_at": now.isoformat(), "healed": 3, "missing": 1, "total": 4, "finals": finals}
         await database.queries.save_healing(
             database.pool, batch_key=lease["batch_key"], fence=lease["fence"], healing=json.dumps(healing),
             leased_until=now,

@@ -188,6 +188,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ),
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
         ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
+        ("get_snapshot_after", {"batch_key": 1, "at": BEGAN}),
         ("has_event", {"event_id": "old-777"}),
         ("list_outstanding_details", {"batch_key": 1007, "now": NOW, "limit": 50}),
         ("count_outstanding_details", {"batch_key": 1007, "now": NOW}),

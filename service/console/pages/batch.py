@@ -27,6 +27,9 @@ class _Reason(msgspec.Struct):
     done: int | None = None
     total: int | None = None
     expected_at: datetime | None = None
+    ours: float | None = None
+    theirs: float | None = None
+    since: datetime | None = None
 
 
 class BatchPages:
@@ -112,7 +115,7 @@ def describe(data: dict[str, Any], zone: tzinfo) -> dict[str, Any]:
     reasons = msgspec.convert((data["reconciliation"] or {}).get("reasons", []), list[_Reason])
     return {
         "verdict": wording.describe(wording.VERDICTS, data["verdict"]),
-        "reasons": [(reason, to_sentence(wording.describe_reason(reason, zone))) for reason in reasons],
+        "reasons": [(reason, to_sentence(text)) for reason, text in wording.describe_reasons(reasons, zone)],
         "people": people,
         "funnel": [
             ("Uploaded", recipients["total"], people),

@@ -1,4 +1,4 @@
--- The scope people of keys; the words of a person's name, by which 0045 indexes recipients; and callbacks: which results of
+-- The scope people of keys; the words of a person's name, by which 0043 indexes recipients; and callbacks: which results of
 -- an agent's calls are a time to call back or a promise, and the recipients whose latest attempt has one.
 
 -- compatible-from: 0032

@@ -151,6 +151,7 @@ class _Demo:
             soft_wrap=True,
         )
         async with self._client:
+            await self._prepare_agent()
             batch_id = await self._upload()
             await self._watch(batch_id)
             if self._stop.is_set() or not await self._heal(batch_id):
@@ -161,6 +162,15 @@ class _Demo:
             self._print_hints(batch_id)
             await self._stop.wait()
         return agrees
+
+    async def _prepare_agent(self) -> None:
+        """Says what the agent's goal is, and which of its results are callbacks, unless somebody did already."""
+        for path, content in (
+            (f"/v1/agents/{AGENT_ID}/goal", {"results": {"intent": ["promise_to_pay", "already_paid"]}}),
+            (f"/v1/agents/{AGENT_ID}/callbacks", {"results": ["callback_time", "promise_date"]}),
+        ):
+            if (await self._client.get(path)).status_code == 404:
+                await self._ask("PUT", path, json=content)
 
     async def _upload(self) -> int:
         options, faults = self._options, self._options.faults

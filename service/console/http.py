@@ -26,8 +26,6 @@ class Page(NamedTuple):
     path: str
     handler: Callable[[Visit], Awaitable[Response]]
     scope: Scope | None = "read"
-    is_polled: bool = False
-    """Whether a page asks for it on its own, which does not keep a session alive."""
 
 
 class Pages(Protocol):
@@ -70,7 +68,9 @@ class Console:
 
     def _to_route(self, page: Page) -> Route:
         async def handle(request: Request) -> Response:
-            session = await self._sign_in.find_session(request, is_active=not page.is_polled)
+            # What htmx fetches is what a page asks for on its own, which does not keep a session alive.
+            is_active = page.method != "GET" or "hx-request" not in request.headers
+            session = await self._sign_in.find_session(request, is_active=is_active)
             if session is None:
                 return send_to_sign_in(request)
             visit = Visit(request, session, self._api, self._renderer, self._zone)

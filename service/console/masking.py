@@ -52,4 +52,5 @@ def mask_recipient(row: dict[str, Any]) -> dict[str, Any]:
         "phone": mask_phone(row.get("phone")),
         "parameters": {mask_text(name): HIDDEN for name in parameters} if isinstance(parameters, dict) else parameters,
         "results": mask_value(row.get("results")),
+        "failure_reason": mask_text(row.get("failure_reason") or "") or None,
     }

@@ -112,7 +112,8 @@ class SignIn:
         return await self._enter(request, *opened, next_path)
 
     async def sign_out(self, request: Request) -> Response:
-        """Closes the session."""
+        """Closes the session. A form of another site, which comes without the cookie, takes it from nobody."""
+        self._protection.require_same_origin(request)
         session = await self.find_session(request)
         if session is not None:
             await self._protection.require_csrf(request, session)

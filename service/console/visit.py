@@ -1,7 +1,8 @@
 """A visit: one request of a signed-in person for one page."""
 
+from functools import cache
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
@@ -9,8 +10,10 @@ from starlette.responses import Response
 
 from service.access.sessions import Session
 from service.console.api import Api, Query
+from service.console.masking import mask_text
 from service.console.protection import read_form
 from service.console.rendering import Renderer
+from service.errors import PermissionDeniedError
 from service.web.scopes import Scope, allows
 
 ZONE_COOKIE = "outcomes_zone"
@@ -43,6 +46,15 @@ class Visit:
     def allows(self, scope: Scope) -> bool:
         return allows(self.session.scopes, scope)
 
+    def mask(self, text: str) -> str:
+        """A text that came with a call, such as a result, without people for those who may not see them."""
+        return text if self.allows("people") else mask_text(text)
+
+    def require(self, scope: Scope, purpose: str) -> None:
+        """Raises PermissionDeniedError, which names the purpose, unless the session has the scope."""
+        if not self.allows(scope):
+            raise PermissionDeniedError(f"{purpose} needs the permission “{scope}”, which your sign-in does not have")
+
     async def form(self) -> FormData:
         """The submitted form. Raises BodyTooLargeError for more than people type."""
         return await read_form(self.request)
@@ -66,14 +78,24 @@ class Visit:
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page, or a part of one."""
         return self._renderer.render(
-            self.request, template, status, session=self.session, zone=self.zone, allows=self.allows, **context
+            self.request,
+            template,
+            status,
+            session=self.session,
+            zone=self.zone,
+            allows=self.allows,
+            mask=self.mask,
+            **context,
         )
 
 
 def read_zone(request: Request, default: str) -> ZoneInfo:
     """The viewer's time zone: that of the browser, else ``default``."""
     name = request.cookies.get(ZONE_COOKIE, default)
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):
-        return ZoneInfo(default)
+    return ZoneInfo(name if name in list_zones() else default)
+
+
+@cache
+def list_zones() -> frozenset[str]:
+    """The zones that browsers and Postgres know too: not Python's own names for files."""
+    return frozenset(available_timezones())

@@ -52,4 +52,5 @@ def test_a_recipient_keeps_the_names_of_its_parameters() -> None:
     row = {"recipient": 1, "phone": "+919876543210", "parameters": {"name": "Rahul"}, "results": {"intent": "no"}}
     assert mask_recipient(row) == {
         "recipient": 1, "phone": "+91*******210", "parameters": {"name": HIDDEN}, "results": {"intent": "no"},
+        "failure_reason": None,
     }  # fmt: skip

@@ -310,3 +310,11 @@ async def test_a_body_that_is_not_a_small_form_is_refused_unread(service: httpx.
 
     kind = {"content-type": "application/x-www-form-urlencoded"}
     assert (await service.post("/console/sign-in", content=endless(), headers=kind)).status_code == 400
+
+
+async def test_another_site_signs_nobody_out(service: httpx.AsyncClient) -> None:
+    token = await sign_in(service)
+    for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+        answer = await service.post("/console/sign-out", headers=headers)
+        assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
+    assert await is_signed_in(service, token)

@@ -10,7 +10,7 @@ from service import wording
 from service.console.http import Page
 from service.console.rendering import link, parse_time
 from service.console.visit import Visit
-from service.errors import ApiError, NotFoundError
+from service.errors import ApiError, ConflictError, NotFoundError
 
 OUTCOMES = "GET /v1/batch-calls/{batch_id}/outcomes"
 PATH = "/console/batches/{batch_id}"
@@ -38,7 +38,7 @@ class BatchPages:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show),
-            Page("GET", f"{PATH}/live", self.show_live, is_polled=True),
+            Page("GET", f"{PATH}/live", self.show_live),
             Page("POST", f"{PATH}/promote", self.promote, "upload"),
             Page("POST", f"{PATH}/reconcile", self.reconcile, "upload"),
         ]
@@ -57,6 +57,8 @@ class BatchPages:
             except NotFoundError:
                 as_of, unknown_at = None, as_of
         elif by := query.get("by"):
+            if not by.startswith("results."):
+                visit.require("people", "Slicing by a parameter, which may be a name,")
             try:
                 asked = {"time_zone": visit.zone.key, "by": by}
                 sliced = (await visit.read(OUTCOMES, asked, batch_id=batch_id))["data"]["slices"]
@@ -80,11 +82,17 @@ class BatchPages:
         """The part that changes while the batch runs; the page asks for it again every few seconds."""
         batch_id = visit.id("batch_id")
         data = (await visit.look(OUTCOMES, {"time_zone": visit.zone.key}, batch_id=batch_id))["data"]
-        return visit.render("batch/live.html", data=data, figures=describe(data, visit.zone), as_of=None)
+        parts = await _read_campaign(visit, data)
+        return visit.render("batch/live.html", data=data, figures=describe(data, visit.zone), parts=parts)
 
     async def promote(self, visit: Visit) -> Response:
         """Calls the rest of a test batch's file, once the number of people has been ticked."""
-        batch_id = visit.id("batch_id")
+        batch_id, form = visit.id("batch_id"), await visit.form()
+        data = (await visit.read(OUTCOMES, batch_id=batch_id))["data"]
+        parts = (data["campaign"] or {}).get("batches", [])
+        held = sum(part["total_recipients"] for part in parts if part["role"] == "main")
+        if form.get("people") != str(held):
+            raise ConflictError(f"Go back and tick that {held:,} people will be called: that is how many wait now")
         await visit.send("POST /v1/batch-calls/{batch_id}/promote", batch_id=batch_id)
         return RedirectResponse(link(PATH.format(batch_id=batch_id), {"done": "promoted"}), 303)
 
@@ -145,7 +153,7 @@ def _shade(state: str) -> str:
 def find_moment(data: dict[str, Any], at: str) -> datetime | None:
     """The moment at ``at`` thousandths of the batch's life; None for now, and for what is no such number."""
     created = parse_time(data["batch"]["created_at"])
-    if created is None or not (at.isascii() and at.isdecimal()) or int(at) >= STEPS:
+    if created is None or not (at.isascii() and at.isdecimal()) or len(at) > 4 or int(at) >= STEPS:
         return None
     now = datetime.now(UTC)
     end = min(now, (parse_time(data["last_event_at"]) or now) + timedelta(minutes=1))
@@ -155,7 +163,7 @@ def find_moment(data: dict[str, Any], at: str) -> datetime | None:
 async def _list_names(visit: Visit, batch_id: str, data: dict[str, Any]) -> list[tuple[str, str]]:
     """What the batch can be sliced by: its results, and the parameters of its first recipient."""
     page = await visit.look("GET /v1/batch-calls/{batch_id}/recipients", {"limit": 1}, batch_id=batch_id)
-    parameters = [name for row in page["data"] for name in row["parameters"] or {}]
+    parameters = [name for row in page["data"] for name in row["parameters"] or {} if visit.allows("people")]
     results = [(f"results.{name}", f"Result: {name}") for name in data["results"]]
     return [*results, *((name, f"Parameter: {name}") for name in parameters)]
 

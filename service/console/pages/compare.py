@@ -85,8 +85,7 @@ def read_side(query: dict[str, str], name: str) -> dict[str, str]:
 
 
 def name_weeks(now: datetime, zone: tzinfo) -> dict[str, str]:
-    """This week up to today, and the same days of the week before, as periods of days."""
-    today = now.astimezone(zone).date()
-    monday = today - timedelta(days=today.weekday())
-    week = timedelta(days=7)
-    return {"left": f"{monday - week}..{today - week}", "right": f"{monday}..{today}"}
+    """The last seven days, today included, and the seven before, as periods of days."""
+    today, week = now.astimezone(zone).date(), timedelta(days=7)
+    first = today - timedelta(days=6)
+    return {"left": f"{first - week}..{today - week}", "right": f"{first}..{today}"}

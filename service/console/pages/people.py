@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from service import wording
 from service.console.http import Page
-from service.console.masking import mask_recipient, mask_value
+from service.console.masking import mask_recipient, mask_text, mask_value
 from service.console.revealing import reveal_person
 from service.console.visit import Visit
 from service.errors import InvalidRequestError
@@ -32,7 +32,7 @@ class People:
             Page("GET", f"{BATCH}/people/{{recipient}}", self.show),
             Page("POST", f"{BATCH}/people/{{recipient}}", self.reveal, "people"),
             Page("GET", "/console/events/{event_id:path}/body", self.show_body, "people"),
-            Page("GET", "/console/people", self.ask),
+            Page("GET", "/console/people", self.ask, None),
             Page("POST", "/console/people", self.search, "people"),
         ]
 
@@ -50,7 +50,7 @@ class People:
         page: dict[str, Any] = {"data": [], "next": None, "has_more": False}
         refusal = None
         try:
-            asked = {**read_filters(query), "time_zone": visit.zone.key, "limit": LIMIT, "after": query.get("after")}
+            asked = {**read_filters(visit), "time_zone": visit.zone.key, "limit": LIMIT, "after": query.get("after")}
             page = await visit.read(LIST, asked, batch_id=batch_id)
         except InvalidRequestError as error:
             refusal = error.message
@@ -75,7 +75,7 @@ class People:
     async def download(self, visit: Visit) -> Response:
         """Exactly the people that the filters find, as a file: results as columns, and times of the viewer's zone."""
         batch_id, extension = visit.id("batch_id"), visit.request.url.path.rpartition(".")[2]
-        query = read_filters(visit.query)
+        query = read_filters(visit)
         if extension in {"csv", "xlsx"}:
             query |= {"results": "columns", "time_zone": visit.zone.key}
         if extension == "csv":
@@ -97,11 +97,11 @@ class People:
             "GET /v1/batch-calls/{batch_id}/recipients/{recipient}", batch_id=batch_id, recipient=number
         )
         row = mask_recipient(found["data"])
-        row["history"] = [fact | {"results": mask_value(fact["results"])} for fact in row["history"]]
+        row["history"] = [_mask_fact(fact) for fact in row["history"]]
         steps: list[dict[str, Any]] = []
         if is_revealed:
             row |= await reveal_person(visit, batch_id, number)
-            row["results"], row["history"] = found["data"]["results"], found["data"]["history"]
+            row |= {name: found["data"][name] for name in ("results", "history", "failure_reason")}
             if row["phone"]:
                 steps = (await visit.read("GET /v1/people/timeline", {"phone": row["phone"]}))["data"]
         return visit.render("people/person.html", row=row, steps=steps, is_revealed=is_revealed)
@@ -139,8 +139,16 @@ class People:
         )
 
 
-def read_filters(query: dict[str, str]) -> dict[str, str]:
-    """The API's filters from the page's address: those of the same names, and the days around a result."""
+def read_filters(visit: Visit) -> dict[str, str]:
+    """The API's filters from the page's address: those of the same names, and the days around a result. A filter by
+    what is masked would tell it, so it needs the permission to see people."""
+    query = visit.query
+    if unknown := sorted(query.keys() - {*FILTERS, *RANGE, "after"}):
+        raise InvalidRequestError(f"{unknown[0]}: is not a filter of this page; it has {', '.join(FILTERS)}")
+    if "parameter" in query:
+        visit.require("people", "Filtering by a parameter, which may be a name,")
+    if any(visit.mask(query.get(name, "")) != query.get(name, "") for name in ("result", "failure_reason")):
+        visit.require("people", "Filtering by this value")
     filters = {name: query[name] for name in FILTERS if name in query}
     name, first, last = (query.get(each, "") for each in RANGE)
     if first or last:
@@ -148,3 +156,8 @@ def read_filters(query: dict[str, str]) -> dict[str, str]:
             raise InvalidRequestError("Choose the result that the days are about, such as promise_date")
         filters["result_between"] = f"{name}:{first}..{last}"
     return filters
+
+
+def _mask_fact(fact: dict[str, Any]) -> dict[str, Any]:
+    reason = mask_text(fact["failure_reason"] or "") or None
+    return fact | {"results": mask_value(fact["results"]), "failure_reason": reason}

@@ -2,14 +2,22 @@
 
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
 from service.console.visit import Visit
+from service.web.scopes import Scope
 
 LIMIT = 20
 SHOWN_RUNNING = 12
 FILTERS = ("q", "agent_id", "campaign_id", "verdict", "from", "to", "sort", "offset")
+
+
+HOMES: tuple[tuple[Scope, str], ...] = (
+    ("upload", "/console/upload"),
+    ("people", "/console/people"),
+    ("feed", "/console/connections"),
+)
 
 
 class Today:
@@ -17,12 +25,17 @@ class Today:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", "/console", self.show),
-            Page("GET", "/console/today/running", self.show_running, is_polled=True),
+            Page("GET", "/console", self.show, None),
+            Page("GET", "/console/", self.show, None),
+            Page("GET", "/console/today/running", self.show_running),
         ]
 
     async def show(self, visit: Visit) -> Response:
-        """The page."""
+        """The page; those who may not read figures are led to the first page that they may open."""
+        if not visit.allows("read"):
+            return RedirectResponse(
+                next((path for scope, path in HOMES if visit.allows(scope)), "/console/components"), 303
+            )
         query = {name: value for name, value in visit.query.items() if name in FILTERS}
         batches = await visit.read(
             "GET /v1/batches", {**query, "limit": LIMIT, "is_running": "false", "time_zone": visit.zone.key}

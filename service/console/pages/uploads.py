@@ -49,6 +49,7 @@ class UploadsPages:
 
     async def download_rejected(self, visit: Visit) -> Response:
         """The rows that the upload left out."""
+        visit.require("people", "Downloading rows of people")
         return await visit.call(f"{UPLOAD}/rejected.csv", body=b"", upload_id=visit.id("upload_id"))
 
     async def resolve(self, visit: Visit) -> Response:
@@ -67,12 +68,12 @@ def read_decision(form: dict[str, list[Any]]) -> dict[str, Any]:
     given = {name: str(values[-1]) for name, values in form.items()}
     if given.get("answer") == "sent":
         batch_id = given.get("batch_id", "") or given.get("other_batch_id", "")
-        if not (batch_id.isascii() and batch_id.isdecimal() and len(batch_id) <= 18):
+        if not _is_id(batch_id):
             raise InvalidRequestError("Choose the batch that the upload became, or write its number")
         return {"batch_id": int(batch_id), "accept_difference": "accept_difference" in given}
     if given.get("answer") != "not_sent" or given.get("sure") != "true":
         raise InvalidRequestError("Tick first that you have looked in the provider's dashboard")
-    denied = [int(value) for value in form.get("not_these", []) if str(value).isascii() and str(value).isdecimal()]
+    denied = [int(value) for value in form.get("not_these", []) if _is_id(str(value))]
     decision: dict[str, Any] = {"not_sent": True}
     if denied or "has_calls" in given:
         decision["not_these"] = denied
@@ -102,3 +103,7 @@ async def _show(visit: Visit, refusal: ApiError | None = None) -> Response:
         is_moving=upload["state"] in MOVING,
         is_resolved=visit.query.get("done") == "resolved",
     )
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 18

@@ -20,6 +20,25 @@
     key.form.requestSubmit();
   }
 
+  // A part that is fetched again keeps what was opened in it, and the focus.
+  let opened = new Map();
+  let focused = "";
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    opened = new Map([...event.target.querySelectorAll("details[id]")].map((each) => [each.id, each.open]));
+    const held = event.target.contains(document.activeElement) ? document.activeElement : null;
+    focused = held ? (held.closest("[id]") || {}).id || held.getAttribute("href") || "" : "";
+    if (held && held.matches("summary")) focused = held.parentElement.id;
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    event.target.querySelectorAll("details[id]").forEach((each) => {
+      if (opened.has(each.id)) each.open = opened.get(each.id);
+    });
+    if (!focused) return;
+    const found = [...event.target.querySelectorAll("[id], a[href]")]
+      .find((each) => each.id === focused || each.getAttribute("href") === focused);
+    if (found) (found.matches("details") ? found.querySelector("summary") : found).focus({ preventScroll: true });
+  });
+
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // A table with data-chart becomes a chart: the first column holds times (data-time, in seconds), the others numbers.

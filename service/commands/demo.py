@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import httpx
 import uvloop
@@ -146,9 +147,11 @@ class _Demo:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         self._console.print(
-            f"Open {self._url}/console/sign-in#{self._settings.api_key} and watch a batch come to life.\n"
-            f"The provider's sandbox is at {self._sandbox.base_url}.",
+            f"The service answers at {self._url},\nthe provider's sandbox at {self._sandbox.base_url}.\n"
+            "Open this link, and watch a batch come to life:\n"
+            f"{self._url}/console/sign-in#{quote(self._settings.api_key)}\n",
             soft_wrap=True,
+            markup=False,
         )
         async with self._client:
             await self._prepare_agent()

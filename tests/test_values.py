@@ -73,6 +73,7 @@ def read(name: str, environ: dict[str, str]) -> str:
         "OUTCOMES_API_KEY": found.api_key,
         "FORMANT_API_KEY": found.formant_api_key,
         "OUTCOMES_BI_PASSWORD": found.bi_password,
+        "OUTCOMES_OIDC_CLIENT_SECRET": found.oidc_client_secret,
     }
     return attributes[name]
 

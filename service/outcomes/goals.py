@@ -111,4 +111,4 @@ class GoalCounter:
                     pass
             before, batches = page[-1], batches + len(page)
         await queries.finish_goal(pool, goal_id=goal_id)
-        logger.info("goal_counted", **subject._asdict(), count=batches)
+        logger.info("goal_counted", agent_id=subject.agent_id, count=batches)

@@ -6,20 +6,21 @@ which are independent of each other: a dashboard's key cannot upload, and an upl
 """
 
 from collections.abc import Collection
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from starlette.requests import Request
+if TYPE_CHECKING:  # the commands that name scopes need no web framework
+    from starlette.requests import Request
 
 Scope: TypeAlias = Literal["read", "upload", "feed", "people", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
-def grant(request: Request, scopes: Collection[str]) -> None:
+def grant(request: "Request", scopes: Collection[str]) -> None:
     """Notes the scopes of the key, or of the session, that a request is made with."""
     request.scope["granted_scopes"] = tuple(scopes)
 
 
-def granted_scopes(request: Request) -> tuple[str, ...]:
+def granted_scopes(request: "Request") -> tuple[str, ...]:
     """The scopes that ``grant`` noted."""
     granted: tuple[str, ...] = request.scope.get("granted_scopes", ())
     return granted

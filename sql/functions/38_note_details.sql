@@ -21,13 +21,13 @@ BEGIN
       AND coalesce(d.started_at BETWEEN e.started_at - interval '2 s' AND e.started_at + interval '2 s', true)
       AND (knows_results(e.results::jsonb)
            OR NOT d.is_completed AND (e.source = 'webhook' OR e.failure_reason IS NOT NULL)
-           OR e.source = 'healed' AND e.failure_reason IS NULL);
+           OR e.source = 'healed' AND e.results = 'null' AND e.failure_reason IS NULL);
     INSERT INTO outstanding_details (arrival_id, batch_key, conversation_id, started_at, is_completed)
     SELECT e.arrival_id, f.batch_key, e.conversation_id, e.started_at, e.status = 'completed'
     FROM unnest(p_arrival_ids, p_sources, p_conversation_ids, p_statuses, p_started_at, p_failure_reasons, p_results)
         AS e (arrival_id, source, conversation_id, status, started_at, failure_reason, results)
     LEFT JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = e.arrival_id OFFSET 0) AS f ON true
-    WHERE e.arrival_id IS NOT NULL AND e.source = 'healed' AND NOT knows_results(e.results::jsonb) AND e.failure_reason IS NULL
+    WHERE e.arrival_id IS NOT NULL AND e.source = 'healed' AND e.results = 'null' AND e.failure_reason IS NULL
       -- Nothing is fetched of an erased person.
       AND (f.conversation_id = e.conversation_id
            OR EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id))

@@ -166,6 +166,8 @@ async def test_recipients_and_their_attempts_are_the_same_as_in_the_api(
         for row in rows:
             shown = recipients[row["recipient"]]
             for name, value in shown.items():
+                if name == "callbacks":  # not in bi
+                    continue
                 ours = json.loads(row[name]) if name in {"parameters", "results"} and row[name] else row[name]
                 assert (ours.isoformat() if isinstance(ours, datetime) else ours) == (
                     parse(value).isoformat() if isinstance(ours, datetime) else value  # type: ignore[union-attr]

@@ -59,8 +59,9 @@ async def test_the_four_commands_of_the_providers_document_work_as_they_stand_th
 
         uploaded = (await run(UPLOAD))["data"]
         assert uploaded == BATCH | {name: uploaded[name] for name in ("upload_id", "file", "withdrawn")}
-        assert await run(LIST) == {"data": [BATCH], "total": 1, "has_more": False}
-        assert await run(GET) == {"data": BATCH}
+        shown = BATCH | {"verdict": "unverified", "verdict_text": "Not compared with the provider yet."}
+        assert await run(LIST) == {"data": [shown], "total": 1, "has_more": False}
+        assert await run(GET) == {"data": shown}
         metrics = (await run(METRICS))["data"]
         assert len(metrics) == 12
         assert (metrics["in_progress_count"], metrics["total_processed"], metrics["success_rate"]) == (2, 0, 0.0)

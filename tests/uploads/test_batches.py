@@ -37,8 +37,10 @@ async def test_an_upload_is_answered_and_shown_as_the_provider_does_it(start_ser
             200,
             {"data": BATCH | {"upload_id": 1, "file": file, "withdrawn": 0}},
         )
-        assert (await service.get("/v1/batch-calls/456")).json() == {"data": BATCH}
-        assert (await service.get("/v1/batch-calls")).json() == {"data": [BATCH], "total": 1, "has_more": False}
+        verdict = {"verdict": "unverified", "verdict_text": "Not compared with the provider yet."}
+        assert (await service.get("/v1/batch-calls/456")).json() == {"data": BATCH | verdict}
+        listed = {"data": [BATCH | verdict], "total": 1, "has_more": False}
+        assert (await service.get("/v1/batch-calls")).json() == listed
         assert count_uploads(sandbox) == (1, 0)
 
 

@@ -79,7 +79,17 @@ async def test_an_event_that_fits_no_recipient_or_two_says_why(
     event = (await service.get("/v1/events/lost")).json()["data"]
     assert (event["disposition"], event["reason"], event["batch_id"]) == ("unattributed", reason, None)
     (row,) = (await service.get("/v1/unattributed")).json()["data"]
-    assert set(row) == {"arrival_id", "event_id", "agent_id", "phone", "reason", "reason_text", "received_at"}
+    assert set(row) == {
+        "arrival_id",
+        "event_id",
+        "agent_id",
+        "phone",
+        "reason",
+        "reason_text",
+        "received_at",
+        "source",
+        "is_question",
+    }
     assert (row["event_id"], row["agent_id"], row["phone"], row["reason"]) == ("lost", 123, phone_of(1), reason)
 
 

@@ -1,8 +1,0 @@
--- The unattributed events that are questions to somebody: see is_question().
-
--- compatible-from: 0032
--- migrate:up
-CREATE INDEX unattributed_questions ON unattributed (arrival_id) WHERE source IS DISTINCT FROM 'healed';
-
--- migrate:down
-DROP INDEX unattributed_questions;

@@ -8,8 +8,8 @@ CREATE OR REPLACE FUNCTION contradicts_phone(
 LANGUAGE sql STABLE
 AS $$
 SELECT p_phone ~ '^[+][1-9][0-9]{6,14}$' AND EXISTS (
-    SELECT FROM unreferenced_events AS u
-    WHERE u.conversation_id = p_conversation_id AND u.agent_id = p_agent_id
+    SELECT FROM (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = p_conversation_id OFFSET 0) AS u
+    WHERE u.agent_id = p_agent_id
       AND u.phone <> p_phone AND u.phone ~ '^[+][1-9][0-9]{6,14}$'
       AND is_same_call(
           p_started_at, p_called_at, p_until, p_attempt_number, nullif(comparable_parameters(p_parameters), '{}'),

@@ -51,7 +51,7 @@ SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_
                     FROM recounted WHERE counter = 'attempt_counts'
                     UNION ALL
                     SELECT a::timestamptz, 0, 0, recipients FROM recounted WHERE counter = 'retry_counts') AS t
-              WHERE isfinite(t.at)
+              WHERE plausible_time(t.at) IS NOT NULL
               GROUP BY 1 ORDER BY 1 DESC LIMIT :hours) AS c) AS timeline,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT a::integer AS from_seconds, recipients

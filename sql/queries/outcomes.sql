@@ -23,10 +23,10 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
                      sum(t.connects)::bigint AS connects, sum(t.expected)::bigint AS expected
               FROM (SELECT slot AS at, attempts, CASE status WHEN 'completed' THEN attempts ELSE 0 END AS connects,
                            0 AS expected
-                    FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 AND isfinite(slot)
+                    FROM attempt_counts WHERE batch_key = b.batch_key AND attempts > 0 AND plausible_time(slot) IS NOT NULL
                     UNION ALL
                     SELECT due_at, 0, 0, recipients
-                    FROM retry_counts WHERE batch_key = b.batch_key AND is_open AND isfinite(due_at)) AS t
+                    FROM retry_counts WHERE batch_key = b.batch_key AND is_open AND plausible_time(due_at) IS NOT NULL) AS t
               GROUP BY 1 ORDER BY 1 DESC LIMIT :hours) AS c) AS timeline,
        (SELECT coalesce(json_agg(c), '[]')
         FROM (SELECT from_seconds, recipients

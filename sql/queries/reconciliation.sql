@@ -173,8 +173,9 @@ SELECT c.n, r.batch_key, r.recipient_no, k.is_same IS NOT NULL AS is_same, k.lat
                   OR coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity') + interval '2 s' < c.called_at))
            AND NOT is_refuted(r.batch_key, r.recipient_no, c.called_at, c.is_completed, NULL)) AS is_due,
        EXISTS (
-           SELECT FROM unreferenced_events AS u
-           WHERE u.conversation_id = c.conversation_id AND u.agent_id = :agent_id
+           SELECT FROM (SELECT * FROM unreferenced_events
+                        WHERE unreferenced_events.conversation_id = c.conversation_id OFFSET 0) AS u
+           WHERE u.agent_id = :agent_id
              AND (u.phone = c.phone OR u.phone ~ '^[+][1-9][0-9]{6,14}$')
              AND is_same_call(c.started_at, c.called_at, c.until, NULL, NULL,
                               u.started_at, u.called_at, u.until, NULL, NULL)

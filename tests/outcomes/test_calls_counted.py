@@ -5,6 +5,7 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -125,7 +126,12 @@ async def test_a_conversation_that_wins_keeps_the_number_of_its_webhook(database
     (webhook,) = decode(said)
     assert webhook.occurred_at is not None
     healed = heal(status="completed", conversation_id="c-1", trace_id="from the conversation")
-    later = healed._replace(attempt_number=1, occurred_at=webhook.occurred_at.replace(year=2027))
+    later = healed._replace(
+        attempt_number=1,
+        occurred_at=webhook.occurred_at + timedelta(seconds=1),
+        started_at=webhook.started_at,
+        ended_at=webhook.ended_at,
+    )
     await ingest(database, webhook)
     await ingest(database, later)
     counts = await database.pool.fetch("SELECT value, attempts, connects FROM call_counts WHERE name = 'from_phone'")

@@ -73,7 +73,7 @@ async def test_a_page_reads_the_counters_of_its_own_batches(
             before = await count_reads(connection)
             rows = await read(connection, **chosen)
             after = await count_reads(connection)
-        assert len(rows) == 10
+        assert len(rows) == (1 if chosen.get("sort") == "reached" else 10), chosen
         for (table, name), (scans, entries) in after.items():
             scanned, entries_read = scans - before[table, name][0], entries - before[table, name][1]
             assert table not in EVENTS or scanned == 0, f"{chosen} reads {table}"

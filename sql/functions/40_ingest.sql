@@ -315,9 +315,9 @@ BEGIN
                 VALUES (g.phone), (nullif(g.held_phone, g.phone))
                 UNION ALL
                 -- The same call with another phone.
-                SELECT u.phone FROM unreferenced_events AS u
-                WHERE g.batch_key IS NULL AND u.conversation_id = g.conversation_id AND u.agent_id = g.agent_id
-                  AND u.phone <> g.phone
+                SELECT u.phone
+                FROM (SELECT * FROM unreferenced_events AS w WHERE w.conversation_id = g.conversation_id OFFSET 0) AS u
+                WHERE g.batch_key IS NULL AND u.agent_id = g.agent_id AND u.phone <> g.phone
             ) AS v (phone)
             CROSS JOIN LATERAL earliest_call(g.started_at, coalesce(g.ended_at, g.occurred_at)) AS k (called_at)
             CROSS JOIN LATERAL (

@@ -95,12 +95,12 @@ def _check_scope(session: Session, scope: Scope | None) -> None:
     if scope is not None and not allows(session.scopes, scope):
         raise PermissionDeniedError(
             f"This page needs the permission “{scope}”. Yours: {', '.join(session.scopes) or 'none'}. "
-            "Ask whoever gave you access."
+            "Ask the person who gave you access."
         )
 
 
 def send_to_sign_in(request: Request) -> Response:
-    """Redirects to the sign-in page, which leads back; htmx is told to leave the page it is on."""
+    """Redirects to the sign-in page, which leads back; htmx reloads its page, which then redirects."""
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"hx-refresh": "true"})
     back = link(request.url.path, dict(request.query_params)) if request.method == "GET" else HOME

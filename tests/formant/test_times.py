@@ -1,4 +1,4 @@
-"""Which texts are times: all forms of ISO 8601 and RFC 3339 that name a moment, whoever reads them."""
+"""Which texts are times: all forms of ISO 8601 and RFC 3339 that name a moment, for every reader of them."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The page of components: everything that the pages are made of, with made-up values, for whoever designs one."""
+"""The page of components: everything that the pages are made of, with made-up values, for those who design one."""
 
 from starlette.responses import Response
 

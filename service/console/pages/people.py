@@ -1,5 +1,5 @@
 """People: the recipients of a batch by what became of them, one of them with every event behind it, and anybody across
-batches. Whoever may not see people sees masked ones; a look at a person is a click, and a line in the audit log."""
+batches. Without the scope ``people`` they are masked; with it, each look is a click and a line in the audit log."""
 
 from typing import Any
 

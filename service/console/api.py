@@ -23,13 +23,21 @@ from service.web.scopes import Scope, allows, grant
 Query = Mapping[str, Any]
 
 
+def require_scope(session: Session, scope: Scope | None, purpose: str) -> None:
+    """Raises PermissionDeniedError, which names the purpose, unless the session has the scope."""
+    if scope is not None and not allows(session.scopes, scope):
+        raise PermissionDeniedError(
+            f"{purpose} needs the permission “{scope}”. Yours: {', '.join(session.scopes) or 'none'}. "
+            "Ask the person who gave you access."
+        )
+
+
 class _SessionGuard:
     """Accepts a call whose session has the scope."""
 
     async def require(self, request: Request, scope: Scope) -> None:
         session: Session = request.scope["session"]
-        if not allows(session.scopes, scope):
-            raise PermissionDeniedError(f"This needs the permission {scope!r}, which your sign-in does not have")
+        require_scope(session, scope, "This")
         grant(request, session.scopes)
 
 
@@ -83,9 +91,7 @@ class Api:
 
     async def look(self, caller: Request, session: Session, call: str, query: Query | None = None, **ids: Any) -> Any:
         """Like ``read``, but all viewers share one answer for about a second, so that many cost what one does."""
-        scope = self._scopes[call]
-        if scope is not None and not allows(session.scopes, scope):
-            raise PermissionDeniedError(f"This needs the permission {scope!r}, which your sign-in does not have")
+        require_scope(session, self._scopes[call], "This")
         key = (call, encode_query(query or {}), tuple(sorted(ids.items())))
         return await self._looks.get(key, lambda: self.read(caller, session, call, query, **ids))
 

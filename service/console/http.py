@@ -7,16 +7,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from service.access.sessions import Session
-from service.console.api import Api
+from service.console.api import Api, require_scope
 from service.console.protection import Protection
 from service.console.rendering import Renderer, link
 from service.console.sign_in import HOME, SIGN_IN, SignIn
 from service.console.visit import Visit
-from service.errors import ApiError, NotFoundError, PermissionDeniedError, UnavailableError
+from service.errors import ApiError, NotFoundError, UnavailableError
 from service.web.operations import Operation
 from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
-from service.web.scopes import Scope, allows
+from service.web.scopes import Scope
 
 
 class Page(NamedTuple):
@@ -75,7 +74,7 @@ class Console:
                 return send_to_sign_in(request)
             visit = Visit(request, session, self._api, self._renderer, self._zone)
             try:
-                _check_scope(session, page.scope)
+                require_scope(session, page.scope, "This page")
                 if page.method != "GET":
                     await self._protection.require_csrf(request, session)
                 return await page.handler(visit)
@@ -89,14 +88,6 @@ class Console:
                 return answer_error(visit, ApiError("The console failed to show this. The failure has been logged."))
 
         return Route(page.path, handle, methods=[page.method], name=page.path)
-
-
-def _check_scope(session: Session, scope: Scope | None) -> None:
-    if scope is not None and not allows(session.scopes, scope):
-        raise PermissionDeniedError(
-            f"This page needs the permission “{scope}”. Yours: {', '.join(session.scopes) or 'none'}. "
-            "Ask the person who gave you access."
-        )
 
 
 def send_to_sign_in(request: Request) -> Response:

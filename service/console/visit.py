@@ -9,11 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.access.sessions import Session
-from service.console.api import Api, Query
+from service.console.api import Api, Query, require_scope
 from service.console.masking import mask_text
 from service.console.protection import read_form
 from service.console.rendering import Renderer
-from service.errors import PermissionDeniedError
 from service.web.scopes import Scope, allows
 
 ZONE_COOKIE = "outcomes_zone"
@@ -52,8 +51,7 @@ class Visit:
 
     def require(self, scope: Scope, purpose: str) -> None:
         """Raises PermissionDeniedError, which names the purpose, unless the session has the scope."""
-        if not self.allows(scope):
-            raise PermissionDeniedError(f"{purpose} needs the permission “{scope}”, which your sign-in does not have")
+        require_scope(self.session, scope, purpose)
 
     async def form(self) -> FormData:
         """The submitted form. Raises BodyTooLargeError for more than people type."""

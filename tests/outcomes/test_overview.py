@@ -11,8 +11,6 @@ from service.store.database import Database
 from tests.factories import BATCH_ID, BEGAN, decode, make_payload, post_webhook, store_batch
 from tests.webhooks.ingesting import ingest
 
-NOW = datetime.now(UTC)
-
 
 async def read(service: httpx.AsyncClient, **params: str) -> dict[str, Any]:
     answer = await service.get("/v1/batches", params=params)
@@ -53,11 +51,12 @@ async def set_schedule(database: Database, batch_id: int, **columns: Any) -> Non
 async def test_a_batch_is_shown_with_the_figures_of_its_outcomes(
     service: httpx.AsyncClient, database: Database
 ) -> None:
-    await store_batch(database.url, 10, prepared_at=NOW - timedelta(minutes=50))
-    began = NOW - timedelta(minutes=40)
+    now = datetime.now(UTC)
+    await store_batch(database.url, 10, prepared_at=now - timedelta(minutes=50))
+    began = now - timedelta(minutes=40)
     for recipient in range(1, 5):
         await post_webhook(service, make_payload(recipient=recipient, began=began))
-    for recipient, due in ((5, NOW + timedelta(hours=3)), (6, NOW - timedelta(minutes=5))):
+    for recipient, due in ((5, now + timedelta(hours=3)), (6, now - timedelta(minutes=5))):
         payload = make_payload(recipient=recipient, began=began, status="busy", final=False)
         payload["data"]["retry"]["next_retry_at"] = due.isoformat()
         await post_webhook(service, payload)
@@ -81,7 +80,7 @@ async def test_a_batch_is_shown_with_the_figures_of_its_outcomes(
     assert (shown["next_retry_at"], shown["retries_overdue"]) == (outcomes["retries"]["next_at"], 1)
     assert shown["is_running"] is True
     expected = datetime.fromisoformat(shown["expected_end_at"])
-    assert NOW + timedelta(hours=3) - timedelta(minutes=1) <= expected <= NOW + timedelta(hours=4)
+    assert now + timedelta(hours=3) - timedelta(minutes=1) <= expected <= now + timedelta(hours=4)
 
 
 async def test_healing_under_way_and_the_verdicts_reasons_are_shown(
@@ -182,7 +181,8 @@ async def test_a_batch_runs_while_the_provider_has_not_finished_it(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     """The ids say: hundreds 1 should run, 2 should not."""
-    old, recent = NOW - timedelta(days=9), NOW - timedelta(hours=2)
+    now = datetime.now(UTC)
+    old, recent = now - timedelta(days=9), now - timedelta(hours=2)
     kinds: dict[int, tuple[datetime, dict[str, Any] | None]] = {
         101: (recent, {"verdict": "open"}),
         102: (old, {"verdict": "open", "last_reconciled_at": recent}),
@@ -203,7 +203,7 @@ async def test_a_batch_runs_while_the_provider_has_not_finished_it(
         )
         if schedule is not None:
             await set_schedule(database, batch_id, **schedule)
-    for batch_id, due in ((104, NOW + timedelta(days=1)), (206, NOW - timedelta(days=3))):
+    for batch_id, due in ((104, now + timedelta(days=1)), (206, now - timedelta(days=3))):
         await database.pool.execute(
             "INSERT INTO retry_counts SELECT batch_key, $1, 1 FROM batches WHERE batch_id = $2", due, batch_id
         )

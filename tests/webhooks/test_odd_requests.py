@@ -228,9 +228,10 @@ async def test_a_compressed_body_is_understood_whichever_form_was_signed(
         for signs_content in (True, False):
             with subtests.test(name, signs_content=signs_content):
                 body = make_body()
-                signed = body if signs_content else compress(body)
+                sent = compress(body)  # once: gzip writes the time
+                signed = body if signs_content else sent
                 for _ in range(2):
-                    assert await send_encoded(service, compress(body), encoding, sign(signed, SECRET)) == 204
+                    assert await send_encoded(service, sent, encoding, sign(signed, SECRET)) == 204
                 row = await database.pool.fetchrow("SELECT body, signature FROM event_bodies WHERE body = $1", body)
                 assert row is not None
                 assert row["signature"].hex() == sign(body, SECRET).removeprefix("sha256=")

@@ -103,6 +103,7 @@ async def open_database(
         max_size=POOL_CONNECTIONS,
         command_timeout=statement_seconds,
         init=note_server,
+        reset=_keep_session,
     )
     try:
         async with pool.acquire() as connection:
@@ -118,11 +119,18 @@ async def open_unchecked_database(
 ) -> AsyncIterator[Database]:
     """A pool for a server that may be unsafe or absent: it connects with the first statement."""
     options = _make_options(url, application_name)
-    pool = await asyncpg.create_pool(**options, min_size=0, max_size=connections, command_timeout=statement_seconds)
+    pool = await asyncpg.create_pool(
+        **options, min_size=0, max_size=connections, command_timeout=statement_seconds, reset=_keep_session
+    )
     try:
         yield Database(url, pool, load_queries())
     finally:
         pool.terminate()
+
+
+async def _keep_session(connection: Connection) -> None:
+    """Nothing here changes a session beyond its transaction, so a connection returns to the pool without a round trip.
+    The pool itself ends a transaction that is still open."""
 
 
 async def note_server(connection: Connection) -> None:

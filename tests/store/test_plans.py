@@ -101,7 +101,14 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",
-            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "filters": None, "as_of": NOW},
+            {
+                "batch_id": BATCH_ID,
+                "after": ROWS // 4,
+                "until": ROWS // 4 + 100,
+                "filters": None,
+                "limit": 100,
+                "as_of": NOW,
+            },
         ),
         ("list_recipient_facts_as_of", {"batch_id": BATCH_ID, "recipient_no": 777, "as_of": NOW}),
         ("find_last_event_as_of", {"batch_key": 1, "after": 700, "limit": 100, "as_of": NOW, "since": None}),
@@ -120,9 +127,13 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_fields", {"agent_id": None, "after": None, "limit": 100, "batches": 200, "names": 1000}),
         (
             "list_recipients",
-            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "filters": None},
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 100, "filters": None, "limit": 100},
         ),
-        ("list_recipients", {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 200, "filters": NARROW}),
+        (
+            "list_recipients",
+            {"batch_id": BATCH_ID, "after": ROWS // 4, "until": ROWS // 4 + 200, "filters": NARROW, "limit": 100},
+        ),
+        ("list_recipients", {"batch_id": BATCH_ID, "after": 0, "until": ROWS, "filters": None, "limit": 100}),
         ("get_batch_agent", {"batch_id": BATCH_ID}),
         ("find_recipient_by_phone", {"batch_id": BATCH_ID, "after": 0, "phone": phone_of(777)}),
         ("get_batch_version", {"batch_id": BATCH_ID}),

@@ -35,6 +35,7 @@ class UploadPages:
             Page("GET", PATH, self.show, "upload"),
             Page("POST", f"{PATH}/check", self.check, "upload"),
             Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
+            Page("POST", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),
             Page("POST", PATH, self.send, "upload"),
         ]
 
@@ -70,6 +71,10 @@ class UploadPages:
     async def download_rejected(self, visit: Visit) -> Response:
         """The rows with errors of a file that is only checked."""
         return await visit.call("POST /v1/batch-call/rejected.csv", query=read_choices(visit))
+
+    async def download_duplicates(self, visit: Visit) -> Response:
+        """The rows of a file that is only checked whose person another row has."""
+        return await visit.call("POST /v1/batch-call/duplicates.csv", query=read_choices(visit))
 
     async def send(self, visit: Visit) -> Response:
         """Uploads what was checked, once, and leads to its batch. Without the tick, or without the key of the form,

@@ -89,12 +89,12 @@
   });
 
   form.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-rejected]");
+    const button = event.target.closest("[data-rows]");
     if (!button) return;
     button.disabled = true;
     try {
       const body = new FormData(form), query = split(body);
-      const answer = await fetch(`/console/upload/rejected.csv?${query}`, {
+      const answer = await fetch(`/console/upload/${button.dataset.rows}?${query}`, {
         method: "POST", body, headers: { "X-CSRF-Token": form.dataset.token, "HX-Request": "true" },
       });
       if (!answer.ok) {
@@ -104,7 +104,7 @@
       }
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await answer.blob());
-      link.download = "rejected.csv";
+      link.download = button.dataset.rows;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     } catch {

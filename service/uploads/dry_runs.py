@@ -23,10 +23,12 @@ CALLED_WITHIN = timedelta(days=7)
 
 
 class Checked(NamedTuple):
-    """The report on a file, why its columns would be refused, and the upload that it would repeat, if any."""
+    """The report on a file, why its columns would be refused, why its agent may be a wrong one, and the upload that it
+    would repeat, if any."""
 
     report: ContactsReport
     refusal: str | None
+    doubt: str | None
     earlier: asyncpg.Record | None
 
 
@@ -54,7 +56,15 @@ class DryRuns:
             await self._checker.check_columns(request, report.columns)
         except InvalidRequestError as error:
             refusal = error.message
-        return Checked(report, refusal, await self._find_earlier(request, report))
+        doubt = await self._doubt_agent(request.agent_id)
+        return Checked(report, refusal, doubt, await self._find_earlier(request, report))
+
+    async def _doubt_agent(self, agent_id: int) -> str | None:
+        """Why the agent may be a wrong one. The provider has no call that lists agents: it refuses an unknown one once the
+        file is sent (contract, "Batch calls")."""
+        if await self._database.queries.has_batch_of_agent(self._database.pool, agent_id=agent_id):
+            return None
+        return f"No batch of agent {agent_id} is known yet: check its number before people are called"
 
     async def open_rejected(self, request: UploadRequest, *, are_repeats: bool) -> BinaryIO:
         """A CSV of the rows with errors, each with its error, or of those whose person another row has, as after an

@@ -69,11 +69,15 @@
     form.querySelector("#recheck")?.classList.add("primary");
   });
 
+  // The name follows the file until somebody types one.
+  let suggested = "";
   input.addEventListener("change", () => {
     const file = input.files[0];
     input.setCustomValidity(file && file.size > MAX_BYTES ? "The file is over 100 MB: split it into several batches" : "");
     const name = form.querySelector("#f-name");
-    if (file && !name.value) name.value = file.name.replace(/\.[^.]*$/, "").slice(0, 190);
+    if (file && (!name.value || name.value === suggested)) {
+      name.value = suggested = file.name.replace(/\.[^.]*$/, "").slice(0, 190);
+    }
   });
   for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => {
     event.preventDefault();

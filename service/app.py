@@ -23,6 +23,7 @@ from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
 from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.exports_http import CallbackExports
 from service.callbacks.http import CallbackList
 from service.callbacks.settings_http import CallbackSettingsCalls
 from service.console.console import build_console
@@ -236,6 +237,7 @@ async def open_app(
         )
         filter_reader = FilterReader(database, regions)
         callbacks = Callbacks(database)
+        exporter = Exporter(database, max_exports=settings.max_exports)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
@@ -250,8 +252,11 @@ async def open_app(
             Recipients(database, filter_reader, default_time_zone=settings.time_zone),
             CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
             CallbackList(callbacks, default_time_zone=settings.time_zone),
+            CallbackExports(
+                exporter, metrics, max_seconds=settings.export_seconds, default_time_zone=settings.time_zone
+            ),
             Exports(
-                Exporter(database, max_exports=settings.max_exports),
+                exporter,
                 metrics,
                 filter_reader,
                 max_seconds=settings.export_seconds,

@@ -60,8 +60,8 @@ class DryRuns:
         return Checked(report, refusal, doubt, await self._find_earlier(request, report))
 
     async def _doubt_agent(self, agent_id: int) -> str | None:
-        """Why the agent may be a wrong one. The provider has no call that lists agents: it refuses an unknown one once the
-        file is sent (contract, "Batch calls")."""
+        """Why the agent may be a wrong one. The provider has no call that lists agents: it refuses an unknown one once
+        the file is sent (contract, "Batch calls")."""
         if await self._database.queries.has_batch_of_agent(self._database.pool, agent_id=agent_id):
             return None
         return f"No batch of agent {agent_id} is known yet: check its number before people are called"

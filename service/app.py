@@ -13,6 +13,7 @@ import structlog
 from starlette.routing import Route
 
 from service.access.auth import Authenticator, KeyRing
+from service.access.downloads import DownloadLog
 from service.access.http import Audit
 from service.access.keys import Keys
 from service.access.keys_http import ApiKeys
@@ -241,6 +242,7 @@ async def open_app(
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
+            DownloadLog(database),
             receiver,
             batches,
             Registrations(batches, discoverer, registrar),

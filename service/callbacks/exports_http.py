@@ -38,7 +38,7 @@ class CallbackExports:
             Operation(
                 "GET", "/v1/callbacks.{format}", self.export, "read", "Callbacks",
                 parameters=(FORMAT, *FILTERS, self._time_zone, *OPTIONS),
-                answers=declare_answers(AS_OF_HEADER, ROWS_HEADER), errors=(NotFoundError,),
+                answers=declare_answers(AS_OF_HEADER, ROWS_HEADER), errors=(NotFoundError,), download="callbacks",
             ),
         ]  # fmt: skip
 

@@ -83,12 +83,12 @@ class Exports:
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
                 parameters=(BATCH_ID, FORMAT, *RECIPIENT_FILTERS, self._time_zone, *RECIPIENT_SPAN, *OPTIONS, LAYOUT),
-                answers=BATCH_ANSWERS, errors=(ConflictError,),
+                answers=BATCH_ANSWERS, errors=(ConflictError,), download="recipients",
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
                 parameters=(BATCH_ID, FORMAT, *ATTEMPT_FILTERS, self._time_zone, *RECIPIENT_SPAN, *OPTIONS),
-                answers=BATCH_ANSWERS,
+                answers=BATCH_ANSWERS, download="attempts",
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
@@ -98,7 +98,7 @@ class Exports:
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *RECIPIENT_FILTERS, *BATCH_SPAN, *OPTIONS),
-                answers=PERIOD_ANSWERS,
+                answers=PERIOD_ANSWERS, download="recipients",
             ),
         ]  # fmt: skip
 

@@ -55,11 +55,13 @@ class Uploads:
                 "POST", "/v1/batch-call/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
                 bodies=(Form(CHECKED, needed=(AGENT_ID, NAME)),),
                 answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
+                download="rejected rows of a file",
             ),
             Operation(
                 "POST", "/v1/batch-call/duplicates.csv", self.download_duplicates, "upload", "Uploads", parameters=(),
                 bodies=(Form(CHECKED, needed=(AGENT_ID, NAME)),),
                 answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
+                download="repeated rows of a file",
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",

@@ -121,10 +121,12 @@ class UploadStates:
             Operation(
                 "GET", "/v1/uploads/{upload_id}/rejected.csv", self.download_rejected, "upload", "Uploads",
                 parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+                download="rejected rows",
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}/duplicates.csv", self.download_duplicates, "upload", "Uploads",
                 parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+                download="repeated rows",
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}/evidence", self.get_evidence, "upload", "Uploads",

@@ -13,6 +13,7 @@ import structlog
 from starlette.routing import Route
 
 from service.access.auth import Authenticator, KeyRing
+from service.access.downloads import DownloadLog
 from service.access.http import Audit
 from service.access.keys import Keys
 from service.access.keys_http import ApiKeys
@@ -23,6 +24,7 @@ from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
 from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.exports_http import CallbackExports
 from service.callbacks.http import CallbackList
 from service.callbacks.settings_http import CallbackSettingsCalls
 from service.console.console import build_console
@@ -236,9 +238,11 @@ async def open_app(
         )
         filter_reader = FilterReader(database, regions)
         callbacks = Callbacks(database)
+        exporter = Exporter(database, max_exports=settings.max_exports)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
+            DownloadLog(database),
             receiver,
             batches,
             Registrations(batches, discoverer, registrar),
@@ -250,8 +254,11 @@ async def open_app(
             Recipients(database, filter_reader, default_time_zone=settings.time_zone),
             CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
             CallbackList(callbacks, default_time_zone=settings.time_zone),
+            CallbackExports(
+                exporter, metrics, max_seconds=settings.export_seconds, default_time_zone=settings.time_zone
+            ),
             Exports(
-                Exporter(database, max_exports=settings.max_exports),
+                exporter,
                 metrics,
                 filter_reader,
                 max_seconds=settings.export_seconds,

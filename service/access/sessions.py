@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from service.access.audit import record_audit
 from service.access.auth import KeyRing
 from service.access.keys import digest_key
+from service.access.session_ends import End, find_end
 from service.background import every
 from service.errors import AuthenticationError, NotFoundError
 from service.store.database import Database
@@ -147,6 +148,13 @@ class Sessions:
         if is_active:
             kept.seen_at = now
         return _to_session(token, kept.row, opener)
+
+    async def find_end(self, token: str) -> End:
+        """Why a token has no session: ask after ``find`` has found none. Raises UnavailableError as that does."""
+        async with self._lookups:
+            return await find_end(
+                self._database, token, lambda row: self._find_opener(row, is_use=False) is not None, self._now()
+            )
 
     async def close(self, token: str) -> None:
         """Ends the session of a token, if there is one."""

@@ -1,5 +1,6 @@
 """The console over HTTP: each page declared once, with its method, path and the scope that it needs."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,12 +11,14 @@ from starlette.routing import Route
 from service.console.api import Api, require_scope
 from service.console.protection import Protection
 from service.console.rendering import Renderer, link
-from service.console.sign_in import HOME, SIGN_IN, SignIn
+from service.console.sign_in import SIGN_IN, SignIn, read_next
 from service.console.visit import Visit
 from service.errors import ApiError, NotFoundError, UnavailableError
 from service.web.operations import Operation
 from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
 from service.web.scopes import Scope
+
+_ORIGIN = re.compile(r"^https?://[^/?#]*")
 
 
 class Page(NamedTuple):
@@ -94,8 +97,14 @@ def send_to_sign_in(request: Request) -> Response:
     """Redirects to the sign-in page, which leads back; htmx reloads its page, which then redirects."""
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"hx-refresh": "true"})
-    back = link(request.url.path, dict(request.query_params)) if request.method == "GET" else HOME
-    return RedirectResponse(link(SIGN_IN, {"next": back}), 303)
+    return RedirectResponse(link(SIGN_IN, {"next": find_page(request)}), 303)
+
+
+def find_page(request: Request) -> str:
+    """The page that a request is for; of a form, the one that holds it."""
+    if request.method == "GET":
+        return link(request.url.path, dict(request.query_params))
+    return read_next(_ORIGIN.sub("", request.headers.get("referer", "")))
 
 
 def answer_error(visit: Visit, error: ApiError) -> Response:

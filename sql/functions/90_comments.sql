@@ -31,6 +31,7 @@ COMMENT ON COLUMN attempt_counts.slot IS '-infinity if the provider gave no time
 COMMENT ON COLUMN result_counts.magnitude IS 'The number of binary digits of the count. It is indexed instead of the count, because it seldom changes: most updates then touch no index.';
 COMMENT ON COLUMN retry_counts.is_open IS 'Indexed instead of the count, because it seldom changes. Past minutes leave that index.';
 COMMENT ON COLUMN retry_counts.due_at IS 'infinity if the provider gave no time.';
+COMMENT ON COLUMN rejected_rows.is_repeat IS 'Whether the row is not called because another row has its person.';
 COMMENT ON TABLE held_files IS 'The CSV of a held batch as it will be sent, in parts; deleted after sending.';
 COMMENT ON COLUMN agent_columns.batch_key IS 'The upload that introduced them.';
 COMMENT ON COLUMN registrations.step IS 'match: staged rows find their recipients. withdraw: recipients that are not in the file are withdrawn. retry: waiting events are tried again (a newly discovered batch begins here). done: nothing is left to do.';

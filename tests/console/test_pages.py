@@ -1,7 +1,9 @@
 """The pages that show figures and people: who may see what, what is masked, and that nothing from outside gets out of
 its place."""
 
+import csv
 import html
+import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +19,7 @@ from service.sandbox import sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.console.visiting import Visitor, sign_in
-from tests.factories import make_payload, post_webhook, store_batch
+from tests.factories import AGENT_ID, make_payload, phone_of, post_webhook, store_batch
 from tests.provider import connect_provider, count_uploads, upload
 
 BATCH = "/console/batches/456"
@@ -25,7 +27,7 @@ READ = (
     "/console", "/console/today/running", BATCH, f"{BATCH}/live", f"{BATCH}/people", f"{BATCH}/people/1",
     "/console/people", "/console/callbacks", "/console/callbacks/settings", "/console/compare",
 )  # fmt: skip
-PEOPLE = (f"{BATCH}/people.csv", f"{BATCH}/people.xlsx", "/console/callbacks.csv", "/console/events/x/body")
+PEOPLE = (f"{BATCH}/people.csv", f"{BATCH}/people.xlsx", "/console/callbacks.xlsx", "/console/events/x/body")
 POSTS = {
     f"{BATCH}/people": "people",
     f"{BATCH}/people/1": "people",
@@ -168,6 +170,24 @@ async def test_the_rest_of_a_test_batch_needs_the_number_that_waits(start_servic
         assert count_uploads(sandbox)[0] == 1
         assert (await visitor.post(f"{BATCH}/promote", people="15")).status_code == 303
         assert count_uploads(sandbox)[0] == 2
+
+
+async def test_callbacks_are_downloaded_as_they_are_filtered(service: httpx.AsyncClient, database_url: str) -> None:
+    await store_batch(database_url)
+    setting = {"results": ["callback_time"], "time_zone": "UTC"}
+    assert (await service.put(f"/v1/agents/{AGENT_ID}/callbacks", json=setting)).status_code == 200
+    for recipient, due in ((1, "2026-02-01T10:00:00Z"), (2, "2099-02-01T10:00:00Z")):
+        results = {"callback_time": due, "intent": "later"}
+        await post_webhook(service, make_payload(recipient=recipient, results=results))
+    visitor = await sign_in(service)
+    visitor.cookies.set("outcomes_zone", "Asia/Kolkata")
+    page = html.unescape(await visitor.read("/console/callbacks?state=overdue"))
+    links = re.findall(r'href="(/console/callbacks\.[^"]+)" download', page)
+    assert [link.partition("?")[0].rpartition(".")[2] for link in links] == ["csv", "xlsx", "ndjson", "parquet"]
+    header, *rows = csv.reader(io.StringIO((await visitor.read(links[0])).removeprefix("\ufeff")))
+    (row,) = (dict(zip(header, cells, strict=True)) for cells in rows)
+    assert (row["due_at"], row["time_zone"]) == ("2026-02-01T15:30:00+05:30", "Asia/Kolkata")
+    assert (row["phone"], row["results.intent"]) == (phone_of(1), "later")
 
 
 async def test_wrong_filters_are_refused_beside_the_form_that_keeps_them(

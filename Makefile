@@ -70,10 +70,23 @@ licences: setup ## Rewrite deploy/LICENCES.md from what is installed
 audit: setup ## Look up the locked dependencies among known vulnerabilities (asks a public service)
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
+UPGRADE ?= --upgrade
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 .PHONY: lock
-lock: setup ## Rewrite requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
+lock: setup ## Rewrite requirements.lock and deploy/requirements.lock from pyproject.toml (UPGRADE= keeps the versions)
+	$(COMPILE) --extra dev $(UPGRADE) --output-file requirements.lock
+	$(COMPILE) --extra otel --no-annotate --constraints requirements.lock --output-file deploy/requirements.lock
+
+.PHONY: release
+release: setup ## Build the wheel and sdist of the version in pyproject.toml into dist/, with the lock of its dependencies
+	$(BIN)/python -m tests.releases
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+.PHONY: image
+image: ## Build the image outcomes:VERSION (needs Docker)
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) -t outcomes:$(VERSION) .
 
 .PHONY: setup
 setup: .venv/.installed ## Make only the environment: .venv, with `outcomes` in it

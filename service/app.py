@@ -153,7 +153,7 @@ async def open_app(
         database = await stack.enter_async_context(
             open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
         )
-        describe_replica(database, metrics)
+        describe_replica(database, metrics, settings.runbook_url)
         client = None
         if settings.formant_api_key:
             http = await stack.enter_async_context(open_http(settings.formant_base_url, settings.formant_api_key))
@@ -189,7 +189,7 @@ async def open_app(
             )
             on_demand = OnDemand(reconciler)
             stack.push_async_callback(on_demand.close)
-        alarms = AlarmWatch(database, metrics)
+        alarms = AlarmWatch(database, metrics, settings.runbook_url)
         answers = AnswerRecorder(database, metrics.webhooks.counts)
         retention = Retention(database, metrics, settings.keep_days)
         eraser = Eraser(database)
@@ -306,9 +306,11 @@ async def make_partitions(database: Database) -> None:
     await every(MAINTENANCE_SECONDS, lambda: make(database.pool), "maintenance_failed")
 
 
-def describe_replica(database: Database, metrics: Metrics) -> None:
-    """Sets the metrics of this process: its version and its database connections."""
+def describe_replica(database: Database, metrics: Metrics, runbook_url: str) -> None:
+    """Sets the metrics of this process: its version, its runbook and its database connections."""
     metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
+    if runbook_url:
+        metrics.runbook_info.labels(runbook_url).set(1)
     pool = database.pool
     metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
     metrics.database_connections.labels("idle").set_function(pool.get_idle_size)

@@ -27,12 +27,21 @@ class _Id(click.types.IntParamType):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="formant-outcomes", message="outcomes %(version)s")
-def outcomes() -> None:
+@click.option(
+    "--env-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read settings from this file of systemd's; the environment overrides it.",
+)  # fmt: skip
+def outcomes(env_file: Path | None) -> None:
     """Exact outcomes of batch calls, from a voice-AI provider's webhooks.
 
-    Settings come from the environment: see docs/operate/settings.md. Without OUTCOMES_DATABASE_URL an embedded
-    Postgres runs in OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
+    Settings come from the environment: see docs/operate/settings.md. Commands other than serve also find those of the
+    installed service, in /etc/outcomes/outcomes.env. Without OUTCOMES_DATABASE_URL an embedded Postgres runs in
+    OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
     """
+    if env_file is not None:
+        from service.environment import use_env_file
+
+        use_env_file(env_file)
 
 
 outcomes.add_command(crm_sync)

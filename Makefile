@@ -24,8 +24,16 @@ test-all: ## The same, with all random histories instead of some hundred (HISTOR
 	HISTORIES=$(or $(HISTORIES),5000) $(MAKE) --no-print-directory test
 
 .PHONY: faults
-faults: setup ## What is lost when things are killed, stopped, cut off or full: a line for each fault
+faults: setup patroni ## What is lost when things are killed, stopped, cut off or full: a line for each fault
 	$(BIN)/pytest $(PARALLEL) tests/guarantees/test_*lose*_nothing.py $(ARGS)
+
+.PHONY: patroni
+patroni: .venv/patroni/.installed ## Make the environment of Patroni, which one test runs (etcd too: apt-get install etcd-server)
+
+.venv/patroni/.installed: tests/guarantees/patroni.lock | .venv/.installed
+	$(PYTHON) -m venv .venv/patroni
+	.venv/patroni/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 .PHONY: test-postgres
 test-postgres: setup ## The tests on another Postgres: BINDIR=/usr/lib/postgresql/15/bin (Debian: apt-get install postgresql-15)
@@ -71,9 +79,11 @@ audit: setup ## Look up the locked dependencies among known vulnerabilities (ask
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 .PHONY: lock
-lock: setup ## Rewrite requirements.lock from pyproject.toml
+lock: setup ## Rewrite requirements.lock from pyproject.toml, and the lock of Patroni's environment
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
+	$(BIN)/uv pip compile tests/guarantees/patroni.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file tests/guarantees/patroni.lock
 
 .PHONY: setup
 setup: .venv/.installed ## Make only the environment: .venv, with `outcomes` in it

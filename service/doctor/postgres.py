@@ -75,7 +75,7 @@ def _judge_asynchronous(standbys: int) -> Finding:
     if not standbys:
         return ok("Commits wait for no standby: they are on this server's disk alone")
     return warning(
-        f"{count(standbys, 'standby')} connected, and commits wait for none: a failover loses what was acknowledged last",
+        f"{count(standbys, 'standby')} connected, and commits wait for none: a failover loses the latest events",
         "Set synchronous_standby_names (with Patroni: synchronous_mode and synchronous_mode_strict); standbys that are "
         "never promoted need nothing",
     )

@@ -1,8 +1,8 @@
 """Connects to the one of several hosts that takes writes.
 
-The driver tries hosts one after the other within one time limit, so a machine that is gone and sends no refusal would use
-up all of it: no connection would ever be opened. Here each host has the whole limit to itself, and the next one is tried
-as soon as one fails or has not answered for ``HEAD_START_SECONDS``.
+The driver tries hosts one after the other within one time limit, so a machine that is gone and sends no refusal would
+use up all of it: no connection would ever be opened. Here each host has the whole limit to itself, and the next one is
+tried as soon as one fails or has not answered for ``HEAD_START_SECONDS``.
 """
 
 import asyncio

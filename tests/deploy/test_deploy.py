@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from service.settings import NAMES, SECRETS
+from service.store.database import UNSAFE_SETTINGS
 from service.telemetry.metrics import Metrics
 from tests.deploy.command_lines import parse
+from tests.guarantees.patroni import Node
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 RUNBOOK = (DEPLOY.parent / "docs" / "operate" / "runbook.md").read_text()
@@ -86,3 +88,15 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
     assert "outcomes.service" not in checked.stderr, checked.stderr
+
+
+def test_patroni_keeps_every_acknowledged_commit_on_a_second_machine() -> None:
+    settings = load("patroni/patroni.yaml")[0]["bootstrap"]["dcs"]
+    assert (settings["synchronous_mode"], settings["synchronous_mode_strict"]) == (True, True)
+    assert UNSAFE_SETTINGS.keys() <= settings["postgresql"]["parameters"].keys()
+    assert settings["loop_wait"] + 2 * settings["retry_timeout"] <= settings["ttl"], "or Patroni changes them"
+
+
+def test_the_environment_of_a_patroni_node_is_the_one_that_is_tested(tmp_path: Path) -> None:
+    example = (DEPLOY / "patroni" / "node.env.example").read_text()
+    assert set(re.findall(r"^(\w+)=", example, re.MULTILINE)) == Node("pg1", tmp_path, 2379).environ.keys()

@@ -98,6 +98,11 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("count_expected_retries", {"batch_key": 1, "after": BEGAN}),
         ("get_work_waiting", {"counted": 100}),
         ("list_last_webhooks", {"sampled": 100}),
+        ("list_unverified_batches", {"full_run_id": None}),
+        ("get_batch_revision", {"batch_key": 1}),
+        ("get_sample_bounds", {}),
+        ("sample_facts", {"last_arrival": 4 * ROWS, "size": 100}),
+        ("find_place_key", {"after": ROWS}),
         ("find_batch_as_of", {"batch_id": BATCH_ID, "as_of": NOW}),
         (
             "list_recipients_as_of",

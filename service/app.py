@@ -68,6 +68,7 @@ from service.reconciliation.schedule import ProgressWatch
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
+from service.spill.spill import open_spill
 from service.store.database import Database, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
@@ -161,14 +162,14 @@ async def open_app(
         keys = await open_keys(database, settings)
         sessions, pages = await open_console(stack, settings, database, keys, metrics)
         decoder = await open_decoder(database, settings.ref_column, regions, kinds)
-        committer = Committer(
-            open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
-        )
+        new_writer = partial(open_writer, stack, database, metrics, opt_outs)
+        write, spill_tasks = await open_spill(stack, settings, database, targets, decoder, new_writer, metrics)
+        committer = Committer(write, metrics, hold_seconds=backlog_limits.hold_seconds)
         replayer = Replayer(
             database,
             targets,
             decoder,
-            open_writer(stack, database, metrics, opt_outs),
+            new_writer(),
             max_body_bytes=settings.max_body_bytes,
         )
         finder = UploadFinder(database, client, regions)
@@ -182,9 +183,7 @@ async def open_app(
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = on_demand = None
         if settings.formant_api_key:
-            reconciler = build_reconciler(
-                settings, database, http, metrics, open_writer(stack, database, metrics, opt_outs), regions
-            )
+            reconciler = build_reconciler(settings, database, http, metrics, new_writer(), regions)
             on_demand = OnDemand(reconciler)
             stack.push_async_callback(on_demand.close)
         alarms = AlarmWatch(database, metrics)
@@ -214,6 +213,7 @@ async def open_app(
             "feed_lag": LagWatch(consumers, metrics).run,
             "progress": ProgressWatch(database, metrics).run,
             "loop_lag": LoopLag(metrics).run,
+            **spill_tasks,
         }
         if reconciler is not None and settings.reconcile_seconds:
             tasks |= {

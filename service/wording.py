@@ -191,6 +191,9 @@ QUARANTINED = {
     "unknown_event_type": Words(
         "The event is of a type that is not known", "A newer version may know it: upgrade, replay."
     ),
+    "unknown_target": Words(
+        "The target that it came by is configured no longer", "Add the target to the targets file again, then replay."
+    ),
     "refused_by_database": Words("Postgres cannot store a value of the event", "Such as a number with 17,000 digits."),
 }
 STATES = {

@@ -1,0 +1,106 @@
+"""Drains the stream: commits its groups to Postgres and acknowledges each after its COMMIT.
+
+One replica drains at a time, by a lease; a second one at the same moment would be harmless, since the ledger knows each
+event id. Draining yields to live webhooks: while another session holds or waits for the ingest lock, the drainer pauses
+for twice as long as its group took, so live webhooks keep two thirds of their rate.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from service.background import every
+from service.formant.events import EventDecoder
+from service.formant.targets import Target
+from service.spill.codec import decode_row, read_message
+from service.spill.stream import Fetched, Stream
+from service.spill.writer import AWAY
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
+
+logger = structlog.get_logger()
+
+LEASE = "spill_drain"
+LEASE_SECONDS = 10.0
+TICK_SECONDS = 1.0
+FETCH_SECONDS = 0.5
+YIELD = 2.0
+"""How many times as long as its group took the drainer pauses."""
+PUT_BACK_SECONDS = 30.0
+
+
+class Drainer:
+    """Commits what waits in the stream. ``decoder`` and ``targets`` are the receiver's."""
+
+    def __init__(
+        self,
+        database: Database,
+        stream: Stream,
+        targets: Mapping[str, Target],
+        decoder: EventDecoder,
+        writer: Writer,
+        metrics: Metrics,
+    ) -> None:
+        self._database = database
+        self._stream = stream
+        self._targets = targets
+        self._decoder = decoder
+        self._writer = writer
+        self._metrics = metrics
+        self._holder = secrets.token_hex(8)
+        self._holds = False
+        self._claimed_at = float("-inf")
+
+    async def run(self) -> None:
+        """Drains whenever something waits, until it is cancelled."""
+        await every(TICK_SECONDS, self.drain, "spill_drain_failed")
+
+    async def drain(self) -> None:
+        """Commits everything that waits now, if this replica has the lease."""
+        if not self._stream.is_ready or not await self._claim():
+            return
+        try:
+            while (fetched := await self._stream.fetch(FETCH_SECONDS)) is not None:
+                await self._commit(fetched)
+                if not await self._claim():
+                    return
+        except BaseException:
+            self._holds = False  # what was fetched is delivered again
+            raise
+
+    async def _commit(self, fetched: Fetched) -> None:
+        """Commits one message. One that fails for a reason of its own is left in the stream and tried again later."""
+        began = time.perf_counter()
+        try:
+            rows = read_message(fetched.payload)
+            await self._writer.write([decode_row(row, self._targets, self._decoder) for row in rows])
+        except AWAY:
+            raise
+        except Exception:
+            logger.error("spilled_group_not_committed", exc_info=True)
+            await fetched.put_back(PUT_BACK_SECONDS)
+            return
+        await fetched.acknowledge()
+        self._metrics.drained_events.inc(len(rows))
+        took = time.perf_counter() - began
+        if await self._database.queries.is_ingest_busy(self._database.pool):
+            await asyncio.sleep(YIELD * took)
+
+    async def _claim(self) -> bool:
+        """Whether this replica drains. A new holder takes over what the last one had fetched."""
+        if self._holds and time.monotonic() - self._claimed_at < LEASE_SECONDS / 3:
+            return True
+        held = await self._database.queries.claim_lease(
+            self._database.pool, name=LEASE, holder=self._holder, seconds=LEASE_SECONDS
+        )
+        self._claimed_at = time.monotonic()
+        if held and not self._holds:
+            await self._stream.begin_fetching()
+        elif not held and self._holds:
+            await self._stream.end_fetching()
+        self._holds = bool(held)
+        return self._holds

@@ -1,6 +1,5 @@
 """Real NATS servers for the tests, from the wheel: one, or three that replicate."""
 
-import asyncio
 import contextlib
 import json
 import shutil
@@ -17,8 +16,8 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-from tests.conftest import find_memory
 from tests.eventually import eventually
+from tests.postgres import find_memory
 
 PROGRAM = Path(sys.executable).parent / "nats-server"
 USER = "outcomes:secret"
@@ -80,6 +79,11 @@ class NatsCluster:
     def __init__(self, servers: list[NatsServer]) -> None:
         self.servers = servers
 
+    def signal(self, number: int) -> None:
+        """Sends a signal to all servers."""
+        for server in self.servers:
+            server.signal(number)
+
     @property
     def url(self) -> str:
         """The setting OUTCOMES_SPILL_URL."""
@@ -87,19 +91,25 @@ class NatsCluster:
 
     async def find_leader(self) -> NatsServer:
         """The server that leads the stream."""
-        info = await self.read_info()
+        async with self.connect() as client:
+            info = await _read_info(client)
         return next(server for server in self.servers if server.name == info["cluster"]["leader"])
 
     async def count_messages(self) -> int:
         """How many messages wait in the stream."""
-        return int((await self.read_info())["state"]["messages"])
-
-    async def read_info(self) -> dict[str, Any]:
-        """The stream as its leader describes it."""
         async with self.connect() as client:
-            answer = await client.request("$JS.API.STREAM.INFO.OUTCOMES_SPILL", b"", timeout=2)
-            info: dict[str, Any] = json.loads(answer.data)
-            return info
+            return int((await _read_info(client))["state"]["messages"])
+
+    async def wait_until_drained(self) -> None:
+        """Waits until nothing waits in the stream, even while it has no leader."""
+        async with self.connect() as client:
+
+            async def count() -> int | None:
+                with contextlib.suppress(nats.errors.Error, OSError, KeyError):
+                    return int((await _read_info(client))["state"]["messages"])
+                return None
+
+            await eventually(count, lambda messages: messages == 0, seconds=60)
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Client]:
@@ -123,6 +133,13 @@ class NatsCluster:
         await eventually(ask, bool)
 
 
+async def _read_info(client: Client) -> dict[str, Any]:
+    """The stream as its leader describes it."""
+    answer = await client.request("$JS.API.STREAM.INFO.OUTCOMES_SPILL", b"", timeout=1)
+    info: dict[str, Any] = json.loads(answer.data)
+    return info
+
+
 @asynccontextmanager
 async def run_nats(count: int = 1, *, sync: str = "always", size: str = "1GB") -> AsyncIterator[NatsCluster]:
     """Runs so many servers until the block ends."""
@@ -140,7 +157,8 @@ async def run_nats(count: int = 1, *, sync: str = "always", size: str = "1GB") -
         await nats_cluster.wait_until_ready()
         yield nats_cluster
     finally:
-        await asyncio.to_thread(lambda: [server.kill() for server in servers])
+        for server in servers:
+            server.kill()
         shutil.rmtree(folder)
 
 

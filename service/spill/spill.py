@@ -12,6 +12,7 @@ from service.formant.events import EventDecoder
 from service.formant.targets import Target
 from service.settings import Settings
 from service.spill.drain import Drainer
+from service.spill.state import Presence
 from service.spill.stream import Stream
 from service.spill.writer import Group, SpillWriter, probe_database
 from service.store.database import Database
@@ -30,34 +31,35 @@ Tasks = dict[str, Callable[[], Awaitable[None]]]
 
 async def open_spill(
     stack: AsyncExitStack,
-    settings: Settings,
+    stream: Stream | None,
+    first_ended: asyncio.Event | None,
     database: Database,
     targets: Mapping[str, Target],
     decoder: EventDecoder,
     new_writer: Callable[[], Writer],
     metrics: Metrics,
 ) -> tuple[Write, Tasks]:
-    """What writes the groups of webhooks, and the tasks that this needs, by name, until ``stack`` exits. Without
-    servers to spill to, that is a plain writer.
-
-    Raises ConfigurationError, with the remedy, when these servers may lose what they acknowledge.
+    """What writes the groups of webhooks, and the tasks that this needs, by name, until ``stack`` exits. Without a
+    stream, that is a plain writer. ``first_ended``: where the service started without Postgres, set once nothing from
+    then goes to the stream any more.
     """
     live = new_writer()
-    if not settings.spill_servers:
+    if stream is None:
         return live.write, {}
-    stream = await stack.enter_async_context(_open_stream(settings))
-    writer = SpillWriter(live.write, stream, _permit, partial(probe_database, database.url), metrics)
-    drainer = Drainer(database, stream, targets, decoder, new_writer(), metrics)
-    return writer.write, {"spill_probe": writer.run, "spill_drain": drainer.run}
-
-
-async def _permit() -> None:
-    return
+    presence = Presence(database.url, is_spilling=first_ended is not None)
+    await presence.renew()
+    stack.push_async_callback(presence.end)
+    writer = SpillWriter(live.write, stream, presence, partial(probe_database, database.url), metrics, first_ended)
+    drainer = Drainer(database, stream, targets, decoder, new_writer(), metrics, writer.is_away)
+    return writer.write, {"spill_presence": presence.run, "spill_probe": writer.run, "spill_drain": drainer.run}
 
 
 @asynccontextmanager
-async def _open_stream(settings: Settings) -> AsyncIterator[Stream]:
-    """The stream while the block lasts, connected if it answers soon."""
+async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
+    """The stream while the block lasts, connected if it answers soon.
+
+    Raises ConfigurationError, with the remedy, when its servers may lose what they acknowledge.
+    """
     stream = Stream(
         list(settings.spill_servers), max_body_bytes=settings.max_body_bytes, allow_unsafe=settings.allow_unsafe_spill
     )

@@ -152,7 +152,7 @@ class Stream:
         except (nats.errors.Error, OSError, msgspec.MsgspecError) as error:
             raise SpillError(f"The stream does not answer: {type(error).__name__}") from error
         counts = (info.state.subjects or {}).items()
-        events = sum(int(subject.rpartition(".")[2]) * messages for subject, messages in counts)
+        events = sum(_count_events(subject) * messages for subject, messages in counts)
         oldest = info.state.first_ts if info.state.messages else None
         return StreamState(info.created.isoformat(), info.state.messages, info.state.bytes, events, oldest)
 
@@ -174,14 +174,13 @@ class Stream:
         if consumer is not None:
             await consumer.unsubscribe()
 
-    async def fetch(self, seconds: float) -> "Fetched | None":
-        """The next message; None when none came within that time."""
+    async def fetch(self, most: int, seconds: float) -> "list[Fetched]":
+        """The next messages, as many as there are; none when none came within that time."""
         assert self._consumer is not None
         try:
-            (message,) = await self._consumer.fetch(1, timeout=seconds)
+            return [Fetched(message) for message in await self._consumer.fetch(most, timeout=seconds)]
         except TimeoutError:
-            return None
-        return Fetched(message)
+            return []
 
     async def _check_durability(self) -> None:
         """Asks all servers whether they write to disk before they answer."""
@@ -260,6 +259,11 @@ class Fetched:
         payload: bytes = self._message.data
         return payload
 
+    @property
+    def events(self) -> int:
+        """The number of its rows."""
+        return _count_events(self._message.subject)
+
     async def acknowledge(self) -> None:
         """Removes it from the stream; returns once the servers have."""
         await self._message.ack_sync(timeout=PUBLISH_SECONDS)
@@ -267,6 +271,11 @@ class Fetched:
     async def put_back(self, seconds: float) -> None:
         """Has it delivered again after that time."""
         await self._message.nak(delay=seconds)
+
+
+def _count_events(subject: str) -> int:
+    """The number of events, by the subject: so the stream's state says how many wait."""
+    return int(subject.rpartition(".")[2])
 
 
 def _describe(replicas: int) -> StreamConfig:

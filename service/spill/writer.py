@@ -15,6 +15,7 @@ import structlog
 from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable
 from service.spill.codec import split_group
+from service.spill.state import Presence
 from service.spill.stream import SpillError, Stream
 from service.store.database import connect, load_queries
 from service.telemetry.metrics import Metrics
@@ -38,29 +39,29 @@ Group = Sequence[Event | Unreadable]
 
 
 class SpillWriter:
-    """The committer's ``write``. ``write`` commits a group to Postgres; ``permit`` returns once Postgres knows, or must
-    assume, that this replica may put groups into the stream."""
+    """The committer's ``write``. ``write`` commits a group to Postgres, ``probe`` raises while Postgres is away."""
 
     def __init__(
         self,
         write: Callable[[Group], Awaitable[None]],
         stream: Stream,
-        permit: Callable[[], Awaitable[None]],
+        presence: Presence,
         probe: Callable[[], Awaitable[None]],
         metrics: Metrics,
-        *,
-        is_away: bool = False,
+        first_ended: asyncio.Event | None = None,
     ) -> None:
         self._write = write
         self._stream = stream
-        self._permit = permit
+        self._presence = presence
         self._probe = probe
         self._metrics = metrics
+        self._turn = asyncio.Lock()
+        """Held while a group goes to the stream, so that the permission to put it there does not end meanwhile."""
         self._away = asyncio.Event()
-        if is_away:
+        self._first_ended = first_ended
+        if first_ended is not None:
             self._away.set()
 
-    @property
     def is_away(self) -> bool:
         """Whether groups go to the stream now."""
         return self._away.is_set()
@@ -79,10 +80,16 @@ class SpillWriter:
             except AWAY as error:
                 logger.warning("database_away", reason=type(error).__name__, group_events=len(items))
                 self._away.set()
-        await self._spill(items)
+        async with self._turn:
+            if self._away.is_set():
+                await self._spill(items)
+                return
+        await self._write(items)
 
     async def run(self) -> None:
         """Probes Postgres while it is away, until it is cancelled."""
+        if self._first_ended is not None:
+            await self._first_ended.wait()
         while True:
             await self._away.wait()
             await asyncio.sleep(PROBE_SECONDS)
@@ -92,7 +99,9 @@ class SpillWriter:
             except Exception as error:
                 logger.info("database_still_away", reason=type(error).__name__)
                 continue
-            self._away.clear()
+            async with self._turn:
+                self._away.clear()
+                await self._presence.withdraw()
             logger.info("database_back")
 
     async def _write_when_possible(self, items: Group) -> None:
@@ -103,15 +112,22 @@ class SpillWriter:
                 await self._write(items)
 
     async def _spill(self, items: Group) -> None:
-        await self._permit()
-        parts = list(split_group(items, self._stream.max_message_bytes))
-        try:
-            await asyncio.gather(*map(self._stream.publish, parts))
-        except SpillError:
-            self._metrics.spill_failures.inc()
-            raise
-        self._metrics.spilled_groups.inc(len(parts))
-        self._metrics.spilled_events.inc(len(items))
+        await self._presence.permit()
+        await spill_group(self._stream, self._metrics, items)
+
+
+async def spill_group(stream: Stream, metrics: Metrics, items: Group) -> None:
+    """Stores a group in the stream. Raises SpillError when it does not take all of it."""
+    if not stream.is_ready:
+        raise SpillError("There is no connection to the stream")
+    parts = list(split_group(items, stream.max_message_bytes))
+    answers = await asyncio.gather(*map(stream.publish, parts), return_exceptions=True)
+    for answer in answers:
+        if answer is not None:
+            metrics.spill_failures.inc()
+            raise answer
+    metrics.spilled_groups.inc(len(parts))
+    metrics.spilled_events.inc(len(items))
 
 
 async def probe_database(url: str) -> None:

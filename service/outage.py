@@ -102,13 +102,24 @@ class _Succession:
     """The application that the server calls: that of the first service, then of the whole one."""
 
     def __init__(self, first: ASGIApp) -> None:
-        self._app = first
+        self._app = self._first = first
+        self._inside = 0
+        self._left = asyncio.Event()
         self._end_waits: Callable[[], None] = lambda: None
         self.has_succeeded = False
         self.is_over = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        if self._app is not self._first:
+            await self._app(scope, receive, send)
+            return
+        self._inside += 1
+        try:
+            await self._first(scope, receive, send)
+        finally:
+            self._inside -= 1
+            if self.has_succeeded and not self._inside:
+                self._left.set()
 
     def end_waits(self) -> None:
         """Answers the requests that wait for an event."""
@@ -133,6 +144,8 @@ class _Succession:
         ended = asyncio.Event()
         async with open_whole(ended) as whole:
             self._app, self._end_waits, self.has_succeeded = whole.app, whole.end_waits, True
+            if self._inside:
+                await self._left.wait()
             await end_first()
             ended.set()
             logger.info("database_back")

@@ -149,7 +149,7 @@ async def open_app(
     metrics = Metrics()
     keeper = keep_connections(settings, metrics, connection_limits)
     async with AsyncExitStack() as stack:
-        stream = await stack.enter_async_context(open_stream(settings)) if settings.spill_servers else None
+        stream = await stack.enter_async_context(open_stream(settings)) if settings.spill_url else None
         open_whole = partial(_open_whole, settings, database_url, backlog_limits, metrics, keeper, stream)
         if stream is not None and await is_database_away(database_url):
             opening = open_without_database(settings, database_url, stream, metrics, keeper, backlog_limits, open_whole)

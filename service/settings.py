@@ -31,7 +31,7 @@ class Settings:
     data_dir: Path
     allow_unsafe_database: bool
     migrate_on_start: bool
-    spill_servers: tuple[str, ...]
+    spill_url: str
     allow_unsafe_spill: bool
     host: str
     port: int
@@ -164,7 +164,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         data_dir=Path(_text(environ, "OUTCOMES_DATA_DIR", ".data")),
         allow_unsafe_database=_flag(environ, "OUTCOMES_ALLOW_UNSAFE_DATABASE"),
         migrate_on_start=_flag(environ, "OUTCOMES_MIGRATE_ON_START", default="1"),
-        spill_servers=_servers(environ, "OUTCOMES_SPILL_URL"),
+        spill_url=_servers(environ, "OUTCOMES_SPILL_URL"),
         allow_unsafe_spill=_flag(environ, "OUTCOMES_ALLOW_UNSAFE_SPILL"),
         host=_text(environ, "OUTCOMES_HOST", "127.0.0.1"),
         port=_number(environ, "OUTCOMES_PORT", 8080, minimum=0, maximum=65535),
@@ -283,13 +283,14 @@ def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     return value
 
 
-def _servers(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
-    servers = tuple(part.strip() for part in _text(environ, name).split(",") if part.strip())
+def _servers(environ: Mapping[str, str], name: str) -> str:
+    """Addresses of NATS servers, separated by commas; or ""."""
+    servers = [part.strip() for part in _text(environ, name).split(",") if part.strip()]
     for server in servers:
         parts = urlsplit(server)
         if parts.scheme not in {"nats", "tls"} or not parts.hostname:
             raise ConfigurationError(f"{name} takes addresses that begin with nats:// or tls://, separated by commas")
-    return servers
+    return ",".join(servers)
 
 
 def _origin(environ: Mapping[str, str], name: str) -> str:

@@ -30,6 +30,12 @@ With traces (`formant-outcomes[otel]`), also:
 | package | licence |
 |---|---|
 """
+_SPILLED = """
+With an embedded stream (`formant-outcomes[spill]`, for `outcomes serve --spill embedded`), also:
+
+| package | licence |
+|---|---|
+"""
 _TAIL = """
 Vendored: swagger-ui (Apache-2.0), in `service/web/static/`, with its licence, its notice and those of what it bundles;
 htmx (BSD-0-Clause) and uPlot (MIT), in `service/console/static/`, with their licences.
@@ -72,9 +78,13 @@ def is_allowed(licence: str) -> bool:
 
 def write_licences() -> str:
     """The page."""
-    usual, traced = find_runtime(), find_runtime("otel")
-    more = {name: package for name, package in traced.items() if name not in usual}
-    return _HEAD + _list(usual) + _TRACED + _list(more) + _TAIL
+    usual = find_runtime()
+    return _HEAD + _list(usual) + _TRACED + _list_more("otel", usual) + _SPILLED + _list_more("spill", usual) + _TAIL
+
+
+def _list_more(extra: str, usual: dict[str, Distribution]) -> str:
+    """The packages that an extra adds."""
+    return _list({name: package for name, package in find_runtime(extra).items() if name not in usual})
 
 
 def _list(packages: dict[str, Distribution]) -> str:

@@ -33,10 +33,10 @@ def serve(*, has_embedded_stream: bool = False) -> None:
 
 def _embed_stream(settings: Settings, stack: ExitStack) -> Settings:
     """The settings with the address of a stream that runs until ``stack`` exits."""
-    if settings.spill_servers:
+    if settings.spill_url:
         raise ConfigurationError("--spill embedded and OUTCOMES_SPILL_URL exclude each other: keep one of them")
     running = run_embedded_stream(settings.data_dir, max_body_bytes=settings.max_body_bytes)
-    return replace(settings, spill_servers=(stack.enter_context(running),))
+    return replace(settings, spill_url=stack.enter_context(running))
 
 
 async def _serve(settings: Settings, url: str) -> None:

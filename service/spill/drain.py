@@ -72,7 +72,7 @@ class Drainer:
         if self._is_away() or not self._stream.is_ready or not await self._claim():
             return
         try:
-            while await note_state(self._database, self._stream):
+            while await note_state(self._database, self._stream, self._metrics):
                 if not await self._drain_for(NOTE_SECONDS):
                     return
         except BaseException:
@@ -134,6 +134,8 @@ class Drainer:
         if held and not self._holds:
             await self._stream.begin_fetching()
         elif not held and self._holds:
+            self._metrics.spill_waiting_events.set(0)
+            self._metrics.spill_oldest_seconds.set(0)
             await self._stream.end_fetching()
         self._holds = bool(held)
         return self._holds

@@ -61,7 +61,7 @@ async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
     Raises ConfigurationError, with the remedy, when its servers may lose what they acknowledge.
     """
     stream = Stream(
-        list(settings.spill_servers), max_body_bytes=settings.max_body_bytes, allow_unsafe=settings.allow_unsafe_spill
+        settings.spill_url.split(","), max_body_bytes=settings.max_body_bytes, allow_unsafe=settings.allow_unsafe_spill
     )
     connecting = asyncio.create_task(stream.open())
     try:

@@ -16,6 +16,7 @@ import structlog
 from service.background import every
 from service.spill.stream import Stream
 from service.store.database import Database, connect, load_queries
+from service.telemetry.metrics import Metrics
 
 logger = structlog.get_logger()
 
@@ -99,7 +100,7 @@ class Presence:
             self._connection = None
 
 
-async def note_state(database: Database, stream: Stream) -> int:
+async def note_state(database: Database, stream: Stream, metrics: Metrics) -> int:
     """Looks at the stream and records what waits there; returns the number of messages."""
     checked_at = await database.queries.get_database_time(database.pool)
     state = await stream.read_state()
@@ -110,4 +111,6 @@ async def note_state(database: Database, stream: Stream) -> int:
         oldest_at=state.oldest_at,
         checked_at=checked_at,
     )
+    metrics.spill_waiting_events.set(state.events)
+    metrics.spill_oldest_seconds.set((checked_at - state.oldest_at).total_seconds() if state.oldest_at else 0)
     return state.messages

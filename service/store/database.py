@@ -164,4 +164,4 @@ def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any
 
 def count_connections(settings: Settings) -> int:
     """The most database connections that one replica opens."""
-    return POOL_CONNECTIONS + WRITERS + (SPILL_CONNECTIONS if settings.spill_servers else 0) + settings.max_exports
+    return POOL_CONNECTIONS + WRITERS + (SPILL_CONNECTIONS if settings.spill_url else 0) + settings.max_exports

@@ -126,6 +126,13 @@ class Metrics:
         self.spill_failures = counter(
             "outcomes_spill_failures", "Groups that neither Postgres nor the spill stream took, at each try."
         )
+        self.spill_waiting_events = gauge(
+            "outcomes_spill_waiting_events",
+            "Events that waited in the spill stream when this process last looked, as the one that drains it; else 0.",
+        )
+        self.spill_oldest_seconds = gauge(
+            "outcomes_spill_oldest_seconds", "Seconds for which the oldest of them had waited; 0: none."
+        )
         self.drained_events = counter(
             "outcomes_drained_events", "Events taken from the spill stream and committed to Postgres."
         )

@@ -1,5 +1,6 @@
 """Builds the service: its long-lived parts, their tasks and the routes. Only this module knows all of them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -45,6 +46,7 @@ from service.formant.regions import Regions
 from service.formant.targets import find_regions, load_kinds, load_opt_outs, load_targets
 from service.front import Front, build_routes
 from service.health import COMMITTER, Health
+from service.outage import is_database_away, open_without_database
 from service.outcomes.comparison_http import Comparisons
 from service.outcomes.filters import FilterReader
 from service.outcomes.goals import GoalCounter
@@ -70,6 +72,8 @@ from service.reconciliation.schedule import ProgressWatch
 from service.server.limits import DEFAULT_CONNECTION_LIMITS, ConnectionKeeper, ConnectionLimits
 from service.server.process import Service
 from service.settings import Settings
+from service.spill.spill import open_spill, open_stream
+from service.spill.stream import Stream
 from service.store.database import Database, open_database
 from service.store.migrations import check_schema, migrate, read_migrations
 from service.store.preconditions import open_checked
@@ -139,15 +143,39 @@ async def open_app(
     backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS,
     connection_limits: ConnectionLimits = DEFAULT_CONNECTION_LIMITS,
 ) -> AsyncIterator[Service]:
-    """The running service: ready to serve when entered, drained when left.
+    """The running service: ready to serve when entered, drained when left. With a spill, it takes webhooks at once even
+    while the database is away, and is whole once that answers.
 
     Raises ConfigurationError or DatabaseError, with the remedy, when the configuration does not allow it to run.
     """
+    metrics = Metrics()
+    keeper = keep_connections(settings, metrics, connection_limits)
+    async with AsyncExitStack() as stack:
+        stream = await stack.enter_async_context(open_stream(settings)) if settings.spill_url else None
+        open_whole = partial(_open_whole, settings, database_url, backlog_limits, metrics, keeper, stream)
+        if stream is not None and await is_database_away(database_url):
+            opening = open_without_database(settings, database_url, stream, metrics, keeper, backlog_limits, open_whole)
+        else:
+            opening = open_whole(None)
+        yield await stack.enter_async_context(opening)
+
+
+@asynccontextmanager
+async def _open_whole(
+    settings: Settings,
+    database_url: str,
+    backlog_limits: BacklogLimits,
+    metrics: Metrics,
+    keeper: ConnectionKeeper,
+    stream: Stream | None,
+    first_ended: asyncio.Event | None,
+) -> AsyncIterator[Service]:
+    """The whole service. ``first_ended``: where another one took webhooks before, set once that has put its last group
+    into the stream."""
     targets = load_targets(settings.webhook_secrets, allow_unsigned=settings.allow_unsigned, path=settings.targets_file)
     regions = find_regions(targets, settings.default_region)
     opt_outs = load_opt_outs(settings.targets_file)
     kinds = load_kinds(settings.targets_file, regions)
-    metrics = Metrics()
     async with run_traces(is_enabled=settings.traces), AsyncExitStack() as stack:
         await prepare_schema(database_url, may_migrate=settings.migrate_on_start)
         database = await stack.enter_async_context(
@@ -163,14 +191,16 @@ async def open_app(
         keys = await open_keys(database, settings)
         sessions, pages = await open_console(stack, settings, database, keys, metrics)
         decoder = await open_decoder(database, settings.ref_column, regions, kinds)
-        committer = Committer(
-            open_writer(stack, database, metrics, opt_outs).write, metrics, hold_seconds=backlog_limits.hold_seconds
+        new_writer = partial(open_writer, stack, database, metrics, opt_outs)
+        write, spill_tasks = await open_spill(
+            stack, stream, first_ended, database, targets, decoder, new_writer, metrics
         )
+        committer = Committer(write, metrics, hold_seconds=backlog_limits.hold_seconds)
         replayer = Replayer(
             database,
             targets,
             decoder,
-            open_writer(stack, database, metrics, opt_outs),
+            new_writer(),
             max_body_bytes=settings.max_body_bytes,
         )
         finder = UploadFinder(database, client, regions)
@@ -184,16 +214,13 @@ async def open_app(
         discoverer = Discoverer(database, client, registrar, metrics, interval_seconds=settings.reconcile_seconds * 2)
         reconciler = on_demand = None
         if settings.formant_api_key:
-            reconciler = build_reconciler(
-                settings, database, http, metrics, open_writer(stack, database, metrics, opt_outs), regions
-            )
+            reconciler = build_reconciler(settings, database, http, metrics, new_writer(), regions)
             on_demand = OnDemand(reconciler)
             stack.push_async_callback(on_demand.close)
         alarms = AlarmWatch(database, metrics, settings.runbook_url)
         answers = AnswerRecorder(database, metrics.webhooks.counts)
         retention = Retention(database, metrics, settings.keep_days)
-        eraser = Eraser(database)
-        consumers = Consumers(database)
+        eraser, consumers = Eraser(database), Consumers(database)
         feed_watch = FeedWatch(database, metrics)
 
         tasks: dict[str, Callable[[], Awaitable[None]]] = {
@@ -216,6 +243,7 @@ async def open_app(
             "feed_lag": LagWatch(consumers, metrics).run,
             "progress": ProgressWatch(database, metrics).run,
             "loop_lag": LoopLag(metrics).run,
+            **spill_tasks,
         }
         if reconciler is not None and settings.reconcile_seconds:
             tasks |= {
@@ -272,7 +300,7 @@ async def open_app(
             QuarantinedBodies(database, replayer),
             WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),
-            Health(database, metrics, background.stopped),
+            Health(database, metrics, background.stopped, lambda: stream is not None and stream.is_ready),
             Reconciliation(database, on_demand),
             BudgetView(database, find_account(settings)),
             Alarms(alarms),
@@ -285,7 +313,6 @@ async def open_app(
             Feed(database, consumers, feed_watch),
             pages=pages,
         )
-        keeper = keep_connections(settings, metrics, connection_limits)
         yield Service(Front(receiver, routes, metrics), keeper, feed_watch.end_waits)
 
 

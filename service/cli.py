@@ -49,11 +49,16 @@ outcomes.add_command(sandbox)
 
 
 @outcomes.command(short_help="Run the service until SIGTERM.")
-def serve() -> None:
+@click.option(
+    "--spill",
+    type=click.Choice(["embedded"]),
+    help="Keep webhooks while Postgres is away, in a stream in OUTCOMES_DATA_DIR.",
+)
+def serve(spill: str | None) -> None:
     """Run the service until SIGTERM, then drain and exit with 0."""
     from service.commands import serve
 
-    serve.serve()
+    serve.serve(has_embedded_stream=spill == "embedded")
 
 
 @outcomes.command(short_help="Bring the database's schema up to date.")
@@ -363,6 +368,35 @@ def restart_feed() -> None:
     from service.commands import restart_feed
 
     restart_feed.restart_feed()
+
+
+@outcomes.group(short_help="What waits in the spill stream.")
+def spill() -> None:
+    """The stream that keeps webhooks while Postgres is away (OUTCOMES_SPILL_URL)."""
+
+
+@spill.command(short_help="Show what waits in the spill stream.")
+def status() -> None:
+    """Show what Postgres knows of the spill stream: what waited when it was last looked at, and the replicas that may
+    have put events there. Exits with 1 while some may wait."""
+    from service.commands import spill
+
+    spill.show_status()
+
+
+@spill.command(short_help="Give up a stream whose servers are gone for good.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def lost(yes: bool) -> None:
+    """Give up a stream whose servers are gone for good, with the webhooks in it, so that verdicts become final again.
+
+    Healing fetches the calls from the provider; their call parameters may be lost. Refused while a replica reads the
+    stream. It is recorded in the audit log.
+    """
+    from service.commands import spill
+
+    if not yes:
+        click.confirm("Give up the webhooks that wait there?", abort=True)
+    spill.declare_lost()
 
 
 @outcomes.group(short_help="The roles that BI tools read as.")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 import asyncpg
 import msgspec
@@ -35,7 +35,10 @@ class Health:
     """Answers probes. Readiness makes a real commit and takes the ingest lock. The result is cached for a second, so
     probes cause no load."""
 
-    def __init__(self, database: Database, metrics: Metrics, stopped: Set[str]) -> None:
+    def __init__(
+        self, database: Database, metrics: Metrics, stopped: Set[str], can_spill: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._can_spill = can_spill
         self._database = database
         self._metrics = metrics
         self._stopped = stopped
@@ -53,7 +56,10 @@ class Health:
             Operation(
                 "GET", "/readyz", self.ready, None, "Operation",
                 parameters=(),
-                answers=(Answer(State, "It can commit"), Answer(State, "Not ready", 503, headers=(RETRY_AFTER,))),
+                answers=(
+                    Answer(State, "It can commit, or it is `degraded`"),
+                    Answer(State, "Not ready", 503, headers=(RETRY_AFTER,)),
+                ),
                 is_tolerant=True,
             ),
             Operation(
@@ -69,20 +75,23 @@ class Health:
         return JsonResponse(State("ok"))
 
     async def ready(self, request: Request) -> Response:
-        """200 when a commit has just succeeded and the ingest lock is free, else 503."""
+        """200 when a commit has just succeeded and the ingest lock is free, or `degraded` while webhooks can go to the
+        spill stream; else 503."""
         async with self._turn:
             if time.monotonic() - self._checked[0] > CACHE_SECONDS:
                 self._checked = (time.monotonic(), await self._find_obstacle())
         obstacle = self._checked[1]
+        can_spill = self._can_spill()
         if COMMITTER in self._stopped:
             obstacle = "webhooks cannot be stored: the task that commits them has died and restarts soon"
+            can_spill = False
         if obstacle is None:
             return JsonResponse(State("ready"))
-        return JsonResponse(State(obstacle), status_code=503, headers={"retry-after": "5"})
+        return answer_degraded(obstacle, can_spill=can_spill)
 
     async def expose_metrics(self, request: Request) -> Response:
         """All metrics in Prometheus' text format."""
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4")
+        return answer_metrics(self._metrics)
 
     async def _find_obstacle(self) -> str | None:
         """What keeps webhooks from being stored, as text; None when nothing does. The lock is released before the
@@ -99,3 +108,15 @@ class Health:
             logger.warning("not_ready", exc_info=True)
             return "the database does not commit"
         return None
+
+
+def answer_degraded(obstacle: str, *, can_spill: bool) -> Response:
+    """The readiness of a service that cannot commit: it takes webhooks nevertheless where it can spill them."""
+    if can_spill:
+        return JsonResponse(State("degraded"))
+    return JsonResponse(State(obstacle), status_code=503, headers={"retry-after": "5"})
+
+
+def answer_metrics(metrics: Metrics) -> Response:
+    """All metrics in Prometheus' text format."""
+    return Response(metrics.render(), media_type="text/plain; version=0.0.4")

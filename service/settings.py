@@ -31,6 +31,8 @@ class Settings:
     data_dir: Path
     allow_unsafe_database: bool
     migrate_on_start: bool
+    spill_url: str
+    allow_unsafe_spill: bool
     host: str
     port: int
     api_key: str
@@ -73,6 +75,9 @@ NAMES = {
     "OUTCOMES_DATA_DIR": "Where the embedded Postgres keeps its data",
     "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1: start even if the database may lose acknowledged events",
     "OUTCOMES_MIGRATE_ON_START": "0: refuse a schema that is behind; `outcomes migrate` updates it",
+    "OUTCOMES_SPILL_URL": "NATS servers, separated by commas, that keep webhooks while Postgres is away, such as "
+    "nats://user:password@host:4222. Empty: webhooks are refused then",
+    "OUTCOMES_ALLOW_UNSAFE_SPILL": "1: use these servers even if they may lose acknowledged events",
     "OUTCOMES_HOST": "Address to listen on",
     "OUTCOMES_PORT": "Port to listen on; 0: any free port",
     "OUTCOMES_API_KEY": "An API key with every scope. Empty: only keys made by `outcomes keys` work",
@@ -117,6 +122,7 @@ KEPT = ("bodies", "people", "quarantine", "audit", "snapshots")
 """The kinds of data with a retention setting."""
 SECRETS = {
     "OUTCOMES_DATABASE_URL",
+    "OUTCOMES_SPILL_URL",
     "OUTCOMES_API_KEY",
     "FORMANT_API_KEY",
     "FORMANT_WEBHOOK_SECRET",
@@ -161,6 +167,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         data_dir=Path(_text(environ, "OUTCOMES_DATA_DIR", ".data")),
         allow_unsafe_database=_flag(environ, "OUTCOMES_ALLOW_UNSAFE_DATABASE"),
         migrate_on_start=_flag(environ, "OUTCOMES_MIGRATE_ON_START", default="1"),
+        spill_url=_servers(environ, "OUTCOMES_SPILL_URL"),
+        allow_unsafe_spill=_flag(environ, "OUTCOMES_ALLOW_UNSAFE_SPILL"),
         host=_text(environ, "OUTCOMES_HOST", "127.0.0.1"),
         port=_number(environ, "OUTCOMES_PORT", 8080, minimum=0, maximum=65535),
         api_key=_text(environ, "OUTCOMES_API_KEY"),
@@ -277,6 +285,16 @@ def _url(environ: Mapping[str, str], name: str, default: str) -> str:
     if not value.startswith(("https://", "http://")):
         raise ConfigurationError(f"{name} takes an address that begins with https:// or http://, not {value!r}")
     return value
+
+
+def _servers(environ: Mapping[str, str], name: str) -> str:
+    """Addresses of NATS servers, separated by commas; or ""."""
+    servers = [part.strip() for part in _text(environ, name).split(",") if part.strip()]
+    for server in servers:
+        parts = urlsplit(server)
+        if parts.scheme not in {"nats", "tls"} or not parts.hostname:
+            raise ConfigurationError(f"{name} takes addresses that begin with nats:// or tls://, separated by commas")
+    return ",".join(servers)
 
 
 def _origin(environ: Mapping[str, str], name: str) -> str:

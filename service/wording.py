@@ -113,6 +113,11 @@ REASONS = {
         "Missing calls are read from the provider's conversations, as fast as its limits allow. Of `total` recipients "
         "whose final outcome was missing here, `done` have it by now.",
     ),
+    "spilled": Words(
+        "{spilled}",
+        "They came while Postgres was away, and are counted as the spill stream is drained. Healing waits for them. "
+        "`count` were seen there, since `since`; 0 while it is only not known that it is empty.",
+    ),
     "healed": Words("{healed} from the provider's conversations", "Their webhooks were lost."),
     "details_outstanding": Words(
         "the results of {calls} are still being fetched{when}",
@@ -190,6 +195,9 @@ QUARANTINED = {
     "unusable_field": Words("A field that names the event or the call cannot be used", "`detail` names the field."),
     "unknown_event_type": Words(
         "The event is of a type that is not known", "A newer version may know it: upgrade, replay."
+    ),
+    "unknown_target": Words(
+        "The target that it came by is configured no longer", "Add the target to the targets file again, then replay."
     ),
     "refused_by_database": Words("Postgres cannot store a value of the event", "Such as a number with 17,000 digits."),
 }
@@ -309,6 +317,7 @@ def _read_values(group: Sequence[Reasoned], zone: tzinfo) -> dict[str, str]:
         "lagging": _describe_lagging(group, number),
         "progress": _describe_progress(reason.done or 0, reason.total or 0),
         "healed": f"{count(number, 'call')} {'was' if is_one else 'were'} fetched" if number else "no call was fetched",
+        "spilled": _describe_spilled(number, _show_time(reason.since, zone) if reason.since else ""),
         "recipients": count(number, "recipient"),
         "calls": count(number, "call"),
         "more": f"{number:,.0f} more {'recipient' if is_one else 'recipients'}",
@@ -364,6 +373,12 @@ def _describe_progress(done: int, total: int) -> str:
         return f"{done:,} of {count(total, 'missing outcome')} {'was' if done == 1 else 'were'} found so far"
     found = "the missing outcome has" if total == 1 else f"all {total:,} missing outcomes have"
     return f"{found} been found, and the rest of the provider's list is being read"
+
+
+def _describe_spilled(number: float, since: str) -> str:
+    if not number:
+        return "webhooks may wait to be stored"
+    return f"{count(number, 'webhook')} {'waits' if number == 1 else 'wait'} to be stored since {since}"
 
 
 def _count_some(some: int) -> str:

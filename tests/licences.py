@@ -36,6 +36,12 @@ With the embedded Postgres (`formant-outcomes[embedded]`), also:
 | package | licence |
 |---|---|
 """
+_SPILLED = """
+With an embedded stream (`formant-outcomes[spill]`, for `outcomes serve --spill embedded`), also:
+
+| package | licence |
+|---|---|
+"""
 _TAIL = """
 Vendored: swagger-ui (Apache-2.0), in `service/web/static/`, with its licence, its notice and those of what it bundles;
 htmx (BSD-0-Clause) and uPlot (MIT), in `service/console/static/`, with their licences.
@@ -79,11 +85,10 @@ def is_allowed(licence: str) -> bool:
 def write_licences() -> str:
     """The page."""
     usual = find_runtime()
-    traced, embedded = (
-        {name: package for name, package in find_runtime(extra).items() if name not in usual}
-        for extra in ("otel", "embedded")
-    )
-    return _HEAD + _list(usual) + _TRACED + _list(traced) + _EMBEDDED + _list(embedded) + _TAIL
+    parts = [_HEAD, _list(usual)]
+    for extra, head in (("otel", _TRACED), ("embedded", _EMBEDDED), ("spill", _SPILLED)):
+        parts += [head, _list({name: package for name, package in find_runtime(extra).items() if name not in usual})]
+    return "".join([*parts, _TAIL])
 
 
 def _list(packages: dict[str, Distribution]) -> str:

@@ -69,6 +69,12 @@ KINDS = {
         "See GET /v1/quarantine for the reasons; after a fix, run `outcomes replay`",
         "All of them have been replayed",
     ),
+    "spill_waiting": _Kind(
+        "page",
+        "Acknowledged webhooks have waited in the spill stream for over five minutes; no verdict is final meanwhile",
+        "See `outcomes spill status`: Postgres is away, no replica drains, or the stream's servers do not answer",
+        "The stream has been seen empty",
+    ),
     "uploads_unknown": _Kind(
         "page",
         "The answer to an upload was lost: an unknown batch may be calling people",

@@ -31,6 +31,7 @@ from service.outcomes.figures import (
 )
 from service.outcomes.healing import describe_details, describe_healing, only_future, update_reasons
 from service.outcomes.shapes import Reason
+from service.outcomes.spilled import Spilled
 from service.outcomes.timeline import MAX_ENTRIES, Step, TimelineCount, describe_timeline
 from service.store.database import Connection, Database
 from service.wording import describe_verdict, note_goal
@@ -110,6 +111,8 @@ class Counts(msgspec.Struct):
     retries: RetryCounts | None = None
     healing: str | None = None
     """The progress of healing, as JSON."""
+    spilled: Spilled | None = None
+    """What may wait in the spill stream; None when it is known to be empty."""
     details_outstanding: int | None = None
     """Healed calls whose details are still being fetched; None when unknown."""
     details_expected_at: datetime | None = None
@@ -139,6 +142,7 @@ _SHAPES: dict[str, Any] = {
     "retries": RetryCounts,
     "calls": list[_CallCount],
     "goal": GoalCount | None,
+    "spilled": Spilled | None,
     "timeline": list[TimelineCount],
 }
 
@@ -318,7 +322,10 @@ def _update_reasons(counts: Counts, reasons: list[Reason]) -> list[Reason]:
     ours = to_provider_metrics(counts)
     healing = describe_healing(counts.healing, ours, counts.as_of)
     details = describe_details(counts.details_outstanding, counts.details_expected_at, counts.as_of)
-    return update_reasons(reasons, healing, ours, details)
+    updated = update_reasons(reasons, healing, ours, details)
+    if counts.spilled is None or counts.verdict != "settling":
+        return updated
+    return [counts.spilled.describe(), *updated]
 
 
 def find_details_end(counts: Counts) -> datetime | None:

@@ -22,6 +22,7 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
 from service.outcomes.healing import DETAILS, HEALING, describe_details, only_future
 from service.outcomes.shapes import Reason, explain
+from service.outcomes.spilled import FINAL, Spilled, find_spilled
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
@@ -147,7 +148,8 @@ class Reconciler:
         lease = _open_lease(row, batch_id)
         lease.progress = Progress(healed_before=lease.stored.count_healed())
         try:
-            return await self._reconcile(lease, 0.0, on_demand=True, report=report)
+            assessment = await self._reconcile(lease, 0.0, on_demand=True, report=report)
+            return _show_spilled(assessment, await find_spilled(self._database))
         except LeaseLostError as error:
             raise UnavailableError(
                 f"Batch {batch_id} was taken over by another replica: try again", retry_after=5
@@ -213,6 +215,8 @@ class Reconciler:
                 compared = await self._comparer.compare(client, lease, grace_seconds)
                 progress = lease.progress
                 heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
+                if heals and await find_spilled(self._database):
+                    heals = False  # what is missing may be among the events that wait
                 if heals:
                     compared, progress = await self._heal(turn, compared)
                 elif lease.stored.is_under_way:  # it is no longer needed
@@ -479,6 +483,14 @@ def _list_reasons(progress: Progress) -> list[Reason]:
     if progress.unknown_there:
         explained.append(Reason("calls_unknown_there", recipients=progress.unknown_there))
     return explained
+
+
+def _show_spilled(assessment: Assessment, spilled: Spilled | None) -> Assessment:
+    """The assessment as readers see it while events may wait in the spill stream."""
+    if spilled is None or assessment.verdict not in FINAL:
+        return assessment
+    settling = msgspec.structs.replace(assessment, verdict="settling")
+    return _explain(settling, [spilled.describe(), *assessment.reasons])
 
 
 def _explain(assessment: Assessment, reasons: list[Reason]) -> Assessment:

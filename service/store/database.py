@@ -22,6 +22,8 @@ Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 POOL_CONNECTIONS = 10
 WRITERS = 3
 """The most connections for webhooks, replays and healing."""
+SPILL_CONNECTIONS = 3
+"""For what is drained, the replica's row, and the probe."""
 STATEMENT_SECONDS = 30.0
 """A silent network never reports a failure: after this time a statement counts as lost."""
 COPY_SECONDS = 600.0
@@ -182,4 +184,4 @@ def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any
 
 def count_connections(settings: Settings) -> int:
     """The most database connections that one replica opens."""
-    return POOL_CONNECTIONS + WRITERS + settings.max_exports
+    return POOL_CONNECTIONS + WRITERS + (SPILL_CONNECTIONS if settings.spill_url else 0) + settings.max_exports

@@ -119,6 +119,23 @@ class Metrics:
             "outcomes_group_failures",
             "Failed attempts to write a group; it is retried until its events have waited too long.",
         )
+        self.spilled_groups = counter(
+            "outcomes_spilled_groups", "Messages put into the spill stream while Postgres was away: a group, or a part."
+        )
+        self.spilled_events = counter("outcomes_spilled_events", "Events in these messages.")
+        self.spill_failures = counter(
+            "outcomes_spill_failures", "Groups that neither Postgres nor the spill stream took, at each try."
+        )
+        self.spill_waiting_events = gauge(
+            "outcomes_spill_waiting_events",
+            "Events that waited in the spill stream when this process last looked, as the one that drains it; else 0.",
+        )
+        self.spill_oldest_seconds = gauge(
+            "outcomes_spill_oldest_seconds", "Seconds for which the oldest of them had waited; 0: none."
+        )
+        self.drained_events = counter(
+            "outcomes_drained_events", "Events taken from the spill stream and committed to Postgres."
+        )
         self.background_failures = counter(
             "outcomes_background_failures", "Background tasks that died and were restarted, by task.", ["task"]
         )

@@ -5,9 +5,11 @@ SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        b.upload_state, b.origin, b.is_registered, b.columns AS parameter_columns,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients,
        b.recipient_count - b.withdrawn_count AS stored_recipients, b.withdrawn_count AS withdrawn_recipients,
-       b.sent_at, a.last_event_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
+       b.sent_at, a.last_event_at, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.verdict_since, s.last_reconciled_at,
        statement_timestamp() AS as_of,
-       coalesce(s.verdict_text, CASE WHEN s.verdict IS NULL THEN 'Not compared with the provider yet.' END) AS verdict_text
+       shown_verdict_text(
+           s.verdict, coalesce(s.verdict_text, CASE WHEN s.verdict IS NULL THEN 'Not compared with the provider yet.' END),
+           EXISTS (SELECT FROM find_spilled())) AS verdict_text
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key

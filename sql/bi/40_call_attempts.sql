@@ -8,7 +8,7 @@ SELECT o.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS called_at,
        plausible_time(f.started_at) AS started_at, plausible_time(f.ended_at) AS ended_at, f.duration_seconds,
        f.results, f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, f.conversation_id, f.source, f.method, f.event_id, plausible_time(f.occurred_at) AS occurred_at,
-       f.recorded_at AS known_at, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at,
+       f.recorded_at AS known_at, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.verdict_since, s.last_reconciled_at,
        statement_timestamp() AS as_of, f.from_phone, f.trace_id
 FROM outcomes AS o
 JOIN batches AS b ON b.batch_key = o.batch_key

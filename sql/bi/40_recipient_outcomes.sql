@@ -7,7 +7,7 @@ SELECT r.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        coalesce(f.is_final, false) AS is_final, coalesce(o.attempts, 0) AS attempts, f.duration_seconds, f.results,
        f.failure_reason, plausible_time(f.next_retry_at) AS next_retry_at, coalesce(plausible_time(f.started_at), plausible_time(f.ended_at), plausible_time(f.occurred_at)) AS last_attempt_at,
        f.conversation_id, f.source, f.method, f.event_id, f.recorded_at AS known_at, o.changed_at, o.position,
-       coalesce(o.version, 0) AS version, coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since,
+       coalesce(o.version, 0) AS version, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.verdict_since,
        s.last_reconciled_at, statement_timestamp() AS as_of, f.from_phone, f.trace_id,
        -- Costs nothing where it is not selected.
        shown_goal((SELECT g.rule FROM batch_goals AS g WHERE g.batch_key = r.batch_key), f.status, f.results) AS goal_met

@@ -18,7 +18,7 @@ LEFT JOIN retry_counts AS c ON c.batch_key = p_batch_key AND c.is_open
 $$;
 
 -- A digest of everything that determines the outcomes of a batch, at the cost of a few look-ups by key: its row, the
--- revision of its counters, the goals of its agent and campaign, its verdict and last comparison, its retries as seen from p_now, and the batches of its
+-- revision of its counters, the goals of its agent and campaign, its verdict and last comparison, the events that wait in the spill stream, its retries as seen from p_now, and the batches of its
 -- campaign. Within a statement it is of the same instant as the counters that the statement reads. In PL/pgSQL, which
 -- keeps its plan. It includes the timeline, because after a restore the same revisions come again with other counters.
 CREATE OR REPLACE FUNCTION batch_version(p_batch_key bigint, p_now timestamptz) RETURNS text
@@ -32,6 +32,7 @@ BEGIN
                  b.withdrawn_count, b.campaign_key, a.revision, a.last_event_at, s.verdict, s.verdict_since,
                  s.last_reconciled_at, s.healing, s.details_expected_at)::text,
             (SELECT count(*) FROM outstanding_details AS d WHERE d.batch_key = b.batch_key),
+            (SELECT p::text FROM find_spilled() AS p),
             (SELECT r.reconciliation_id FROM reconciliations AS r
              WHERE r.batch_key = b.batch_key ORDER BY r.reconciliation_id DESC LIMIT 1),
             (SELECT max(g.goal_id) FROM agent_goals AS g WHERE g.agent_id = b.agent_id),

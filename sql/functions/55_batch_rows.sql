@@ -17,7 +17,7 @@ RETURNS TABLE (
 LANGUAGE sql STABLE ROWS 1000
 AS $$
 SELECT b.batch_id, b.name, b.agent_id, b.status, coalesce(plausible_time(b.created_at), b.prepared_at), b.campaign_key,
-       b.campaign_role, b.origin, coalesce(s.verdict, 'unverified'), now(), y.last_event_at, s.last_reconciled_at,
+       b.campaign_role, b.origin, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())), now(), y.last_event_at, s.last_reconciled_at,
        t.total, o.processed, greatest(0, t.total - o.known), o.pending_retry, o.completed, o.busy, o.no_answer,
        o.failed, o.socket_failure, o.telephony_failed, o.unreachable, o.healed, a.attempts, a.connects,
        round(100.0 * o.completed / nullif(t.total, 0), 4), round(100.0 * o.completed / nullif(o.processed, 0), 4),

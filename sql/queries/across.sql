@@ -63,7 +63,8 @@ WITH made AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT * FROM outcome_counts WHERE outcome_counts.batch_key = k.batch_key OFFSET 0) AS o
     GROUP BY 1, 2, 3, 4
 ), counted AS MATERIALIZED (
-    SELECT k.*, greatest(k.given_total, n.recipients) AS total, coalesce(v.verdict, 'unverified') AS verdict, coalesce(c.contacted, 0) AS contacted,
+    SELECT k.*, greatest(k.given_total, n.recipients) AS total, shown_verdict(v.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict,
+           coalesce(c.contacted, 0) AS contacted,
            coalesce(c.connects, 0) AS connects, coalesce(n.recipients, 0) AS known, coalesce(n.attempts, 0) AS attempts,
            a.last_event_at, g.goal_id, g.recipients AS goal_met
     FROM page AS p

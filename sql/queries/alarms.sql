@@ -55,6 +55,12 @@ UNION ALL
 SELECT 'quarantine_not_empty', min(q.received_at), count(*), NULL
 FROM (SELECT received_at FROM quarantine WHERE replayed_at IS NULL ORDER BY quarantine_id LIMIT :counted) AS q
 UNION ALL
+SELECT 'spill_waiting', coalesce(min(s.since), min(clock_timestamp())), coalesce(sum(greatest(s.events, 1)), 0), NULL
+FROM (
+    SELECT p.events, p.since FROM find_spilled() AS p
+    WHERE coalesce(p.since, (SELECT min(k.alive_until) FROM spill_replicas AS k)) < clock_timestamp() - interval '5 minutes'
+) AS s
+UNION ALL
 SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
 FROM provider_budgets AS p
 WHERE p.failures >= 5

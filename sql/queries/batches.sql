@@ -2,13 +2,14 @@
 -- The batches that the provider knows, newest first, with the verdict of the last comparison.
 SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
        coalesce(plausible_time(created_at), prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role,
-       coalesce(s.verdict, 'unverified') AS verdict, s.verdict_text
+       shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict,
+       shown_verdict_text(s.verdict, s.verdict_text, EXISTS (SELECT FROM find_spilled())) AS verdict_text
 FROM batches
 LEFT JOIN LATERAL (SELECT k.verdict, k.verdict_text FROM batch_schedules AS k
                    WHERE k.batch_key = batches.batch_key OFFSET 0) AS s ON true
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)
-  AND (:verdict::text IS NULL OR :verdict = coalesce(s.verdict, 'unverified'))
+  AND (:verdict::text IS NULL OR :verdict = shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())))
 ORDER BY batch_id DESC
 LIMIT :limit OFFSET :offset;
 
@@ -17,14 +18,16 @@ LIMIT :limit OFFSET :offset;
 SELECT count(*) FROM batches
 WHERE batch_id IS NOT NULL AND (:agent_id::bigint IS NULL OR agent_id = :agent_id)
   AND (:campaign_id::bigint IS NULL OR campaign_key = :campaign_id)
-  AND (:verdict::text IS NULL OR :verdict = coalesce(
-           (SELECT s.verdict FROM batch_schedules AS s WHERE s.batch_key = batches.batch_key), 'unverified'));
+  AND (:verdict::text IS NULL OR :verdict = shown_verdict(
+           (SELECT s.verdict FROM batch_schedules AS s WHERE s.batch_key = batches.batch_key),
+           EXISTS (SELECT FROM find_spilled())));
 
 -- name: get_batch(batch_id)^
 -- One batch.
 SELECT batch_id AS id, name, agent_id, status, coalesce(total_recipients, recipient_count - withdrawn_count) AS total_recipients,
        coalesce(plausible_time(created_at), prepared_at) AS created_at, campaign_key AS campaign_id, campaign_role,
-       coalesce(s.verdict, 'unverified') AS verdict, s.verdict_text
+       shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict,
+       shown_verdict_text(s.verdict, s.verdict_text, EXISTS (SELECT FROM find_spilled())) AS verdict_text
 FROM batches
 LEFT JOIN LATERAL (SELECT k.verdict, k.verdict_text FROM batch_schedules AS k
                    WHERE k.batch_key = batches.batch_key OFFSET 0) AS s ON true

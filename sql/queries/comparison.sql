@@ -24,7 +24,7 @@ SELECT batch_id FROM batches WHERE batch_key = ANY (:batch_keys) ORDER BY batch_
 -- name: sum_batches(batch_keys)^
 -- The figures of some batches together, from their counters.
 WITH scoped AS MATERIALIZED (
-    SELECT b.batch_key, b.batch_id, shown_total(b) AS total, coalesce(s.verdict, 'unverified') AS verdict,
+    SELECT b.batch_key, b.batch_id, shown_total(b) AS total, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict,
            coalesce(plausible_time(b.created_at), b.prepared_at) AS made_at, a.last_event_at, c.recipients AS contacted,
            c.connects, g.goal_id, g.rule, g.recipients AS goal_met,
            EXISTS (SELECT FROM uncounted_calls AS u WHERE u.batch_key = b.batch_key) AS is_counting_calls

@@ -10,7 +10,7 @@ CROSS JOIN LATERAL set_config(v.name, v.value, true) AS s;
 -- name: get_exported_batch(batch_id, after, until, states)^
 -- What an export of a batch needs before its rows. matching: with states, the number of recipients in them, by the rule of
 -- the rows themselves. Counters do not know it: they count erased people by the outcome of their calls.
-SELECT b.batch_key, b.recipient_count, b.columns, coalesce(s.verdict, 'unverified') AS verdict,
+SELECT b.batch_key, b.recipient_count, b.columns, shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict,
        (SELECT coalesce(sum(a.attempts), 0)::bigint FROM attempt_counts AS a WHERE a.batch_key = b.batch_key) AS attempts,
        CASE WHEN :states::text[] IS NOT NULL THEN (
            SELECT count(*) FILTER (WHERE o.state = ANY (:states))  -- and those without an outcome

@@ -21,7 +21,7 @@ WITH matching AS MATERIALIZED (
       AND (:campaign_id::bigint IS NULL OR b.campaign_key = :campaign_id)
       AND (:start::timestamptz IS NULL OR coalesce(b.created_at, b.prepared_at) >= :start)
       AND (:until::timestamptz IS NULL OR coalesce(b.created_at, b.prepared_at) < :until)
-      AND (:verdict::text IS NULL OR coalesce(s.verdict, 'unverified') = :verdict)
+      AND (:verdict::text IS NULL OR shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) = :verdict)
       AND (:is_running::boolean IS NULL
            OR (coalesce(s.verdict, 'unverified') IN ('open', 'unverified')  -- cheap, and true of few
                AND is_running(b, s.verdict, s.last_reconciled_at, a.last_event_at, statement_timestamp())) = :is_running)
@@ -60,7 +60,8 @@ WITH matching AS MATERIALIZED (
 SELECT n.total AS matching, statement_timestamp() AS as_of, b.batch_id AS id, b.name, b.agent_id, b.status,
        coalesce(plausible_time(b.created_at), b.prepared_at) AS created_at, b.campaign_key AS campaign_id, b.campaign_role,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, a.last_event_at,
-       coalesce(s.verdict, 'unverified') AS verdict, s.verdict_since, s.last_reconciled_at, s.healing, s.details_expected_at,
+       shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.verdict_since, s.last_reconciled_at, s.healing,
+       s.details_expected_at, (SELECT row_to_json(p) FROM find_spilled() AS p) AS spilled,
        is_running(b, s.verdict, s.last_reconciled_at, a.last_event_at, statement_timestamp()) AS is_running,
        (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key) AS details_outstanding,
        (SELECT json_build_object('reasons', r.reasons)

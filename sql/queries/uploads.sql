@@ -276,7 +276,7 @@ SELECT t.batch_id
 FROM batches AS m
 JOIN batches AS t ON t.campaign_key = m.campaign_key AND t.campaign_role = 'test'
 JOIN batch_schedules AS s ON s.batch_key = t.batch_key
-WHERE m.upload_state = 'held' AND s.verdict = 'complete'
+WHERE m.upload_state = 'held' AND s.verdict = 'complete' AND NOT EXISTS (SELECT FROM find_spilled())
   AND coalesce(m.promote_at_success_rate, m.promote_at_goal_rate) IS NOT NULL
   AND (m.upload_detail IS NULL OR m.upload_changed_at < clock_timestamp() - interval '5 minutes')
   AND shown_total(t) > 0

@@ -1,0 +1,28 @@
+"""Events that may wait in the spill stream, as readers see them: the reason ``spilled`` of a verdict."""
+
+from datetime import datetime
+
+import msgspec
+
+from service.outcomes.shapes import Reason, explain
+from service.store.database import Database
+
+FINAL = ("complete", "drifted")
+"""The verdicts that waiting events make ``settling``, as ``shown_verdict()`` does."""
+
+
+class Spilled(msgspec.Struct):
+    """A row of ``find_spilled()``: how many were seen, and since when; 0 while it is only not known that none wait."""
+
+    events: int
+    since: datetime | None
+
+    def describe(self) -> Reason:
+        """The reason, in words too."""
+        return explain([Reason("spilled", count=self.events, since=self.since)])[0]
+
+
+async def find_spilled(database: Database) -> Spilled | None:
+    """What may wait now; None when the stream is known to be empty, or never was one."""
+    row = await database.queries.find_spilled(database.pool)
+    return None if row is None else Spilled(**row)

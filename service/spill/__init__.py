@@ -1,0 +1,1 @@
+"""Acknowledges webhooks while Postgres is away: groups wait in a NATS JetStream stream until they can be committed."""

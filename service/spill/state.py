@@ -1,0 +1,116 @@
+"""What Postgres knows of the spill, so that readers can be told: what waits in the stream, and which replicas may have
+put events there. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
+
+A replica renews its row while it puts nothing into the stream. Before it does, it says so in Postgres or, where
+Postgres does not answer, lets the row run out. So no event is acknowledged from the stream before readers can know that
+some may wait there.
+"""
+
+import asyncio
+import secrets
+import time
+
+import asyncpg
+import structlog
+
+from service.background import every
+from service.spill.stream import Stream
+from service.store.database import Database, connect, load_queries
+from service.telemetry.metrics import Metrics
+
+logger = structlog.get_logger()
+
+ALIVE_SECONDS = 2.0
+RENEW_SECONDS = 0.7
+ANSWER_SECONDS = 0.5
+
+
+class Presence:
+    """This replica's row, written on a connection of its own: a pool does not give up one that has fallen silent."""
+
+    def __init__(self, url: str, *, is_spilling: bool) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection | None = None
+        self._replica = secrets.token_hex(8)
+        self._turn = asyncio.Lock()
+        self._is_spilling = self._has_spilled = self._is_permitted = is_spilling
+        self._runs_out_at = time.monotonic()
+
+    async def run(self) -> None:
+        """Renews the row until it is cancelled."""
+        await every(RENEW_SECONDS, self.renew, "spill_replica_not_renewed")
+
+    async def renew(self) -> bool:
+        """Writes the row. Returns False when Postgres does not answer: then the row runs out."""
+        async with self._turn:
+            is_spilling = self._is_spilling
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await load_queries().renew_spill_replica(
+                        await self._connect(),
+                        replica=self._replica,
+                        seconds=ALIVE_SECONDS,
+                        is_spilling=is_spilling,
+                        has_spilled=self._has_spilled,
+                    )
+            except Exception as error:
+                logger.debug("spill_replica_not_renewed", reason=type(error).__name__)
+                self._disconnect()
+                return False
+            finally:
+                if not is_spilling:  # it may have been written without an answer
+                    self._runs_out_at = time.monotonic() + ALIVE_SECONDS
+            self._has_spilled = is_spilling
+            return True
+
+    async def permit(self) -> None:
+        """Returns once this replica may put events into the stream: Postgres knows it, or the row has run out."""
+        if self._is_permitted:
+            return
+        self._is_spilling = self._has_spilled = True
+        if not await self.renew():
+            await asyncio.sleep(max(0.0, self._runs_out_at - time.monotonic()))
+        self._is_permitted = True
+
+    async def withdraw(self) -> None:
+        """Ends the permission: from now on this replica puts nothing into the stream. What it has put there is known
+        once somebody has looked at the stream."""
+        self._is_spilling = self._is_permitted = False
+        await self.renew()
+
+    async def end(self) -> None:
+        """Removes the row of a replica that ends, unless something of it may wait unseen."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if not self._has_spilled:
+                    await load_queries().forget_spill_replica(await self._connect(), replica=self._replica)
+        except Exception as error:
+            logger.info("spill_replica_not_removed", reason=type(error).__name__)
+        finally:
+            self._disconnect()
+
+    async def _connect(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._url)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+async def note_state(database: Database, stream: Stream, metrics: Metrics) -> int:
+    """Looks at the stream and records what waits there; returns the number of messages."""
+    checked_at = await database.queries.get_database_time(database.pool)
+    state = await stream.read_state()
+    await database.queries.note_spill_state(
+        database.pool,
+        stream=state.identity,
+        waiting_events=state.events,
+        oldest_at=state.oldest_at,
+        checked_at=checked_at,
+    )
+    metrics.spill_waiting_events.set(state.events)
+    metrics.spill_oldest_seconds.set((checked_at - state.oldest_at).total_seconds() if state.oldest_at else 0)
+    return state.messages

@@ -1,0 +1,294 @@
+"""The stream: groups of webhooks in the files of NATS JetStream, on three servers where three are configured.
+
+A group is stored once the stream's leader acknowledges it, which a server does after its own write. That write is on
+disk only with ``sync_interval: always``: the default writes back every two minutes. So the setting is checked at each
+connection, and a stream whose servers may lose what they acknowledged is not used.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from datetime import datetime
+
+import msgspec
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from service.errors import ConfigurationError, OutcomesError
+from service.spill.codec import ROW_BYTES, Part
+
+logger = structlog.get_logger()
+
+STREAM = "OUTCOMES_SPILL"
+SUBJECT = "outcomes.spill"
+CONSUMER = "drain"
+REPLICAS = 3
+DUPLICATES_SECONDS = 120
+"""How long the stream recognises a repeated message: far longer than a group is held."""
+CONNECT_SECONDS = 2
+PUBLISH_SECONDS = 2.0
+VARZ_SECONDS = 1.0
+RECONNECT_SECONDS = 0.2
+PING_SECONDS = 2
+ACK_WAIT_SECONDS = 60
+_VARZ = "$SYS.REQ.SERVER.PING.VARZ"
+
+
+class SpillError(OutcomesError):
+    """The stream did not take the group: it is full, has no leader, or cannot be reached."""
+
+
+class StreamState(msgspec.Struct):
+    """What waits in the stream. ``identity`` changes if it is created again."""
+
+    identity: str
+    messages: int
+    bytes: int
+    events: int
+    oldest_at: datetime | None
+
+
+class _State(msgspec.Struct):
+    messages: int
+    bytes: int
+    first_ts: datetime
+    subjects: dict[str, int] | None = None
+
+
+class _Info(msgspec.Struct):
+    created: datetime
+    state: _State
+
+
+class _JetStream(msgspec.Struct):
+    config: dict[str, msgspec.Raw] | None = None
+
+
+class _Varz(msgspec.Struct):
+    server_name: str
+    jetstream: _JetStream | None = None
+
+
+class _Answer(msgspec.Struct):
+    data: _Varz | None = None
+
+
+_read_info = msgspec.json.Decoder(_Info).decode
+_read_answer = msgspec.json.Decoder(_Answer).decode
+
+
+class Stream:
+    """A connection to the servers and the stream there. ``max_body_bytes`` is the largest webhook."""
+
+    def __init__(self, servers: list[str], *, max_body_bytes: int, allow_unsafe: bool = False) -> None:
+        self._servers = servers
+        self._least_payload = max_body_bytes + 2 * ROW_BYTES
+        self._allow_unsafe = allow_unsafe
+        self._replicas = REPLICAS if len(servers) >= REPLICAS else 1
+        self._client = Client()
+        self._context: JetStreamContext | None = None
+        self._consumer: JetStreamContext.PullSubscription | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether groups can be published: connected, checked, and the stream is there."""
+        return self._context is not None and self._client.is_connected
+
+    async def open(self) -> None:
+        """Connects, however long that takes, and creates the stream if missing. Raises ConfigurationError, with the
+        remedy, when the servers may lose what they acknowledge or cannot take the largest webhook."""
+        await self._client.connect(
+            servers=self._servers,
+            name="outcomes",
+            connect_timeout=CONNECT_SECONDS,
+            reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # it is only slept
+            max_reconnect_attempts=-1,
+            ping_interval=PING_SECONDS,
+            error_cb=_ignore,
+        )
+        if self._client.max_payload < self._least_payload:
+            raise ConfigurationError(
+                f"OUTCOMES_SPILL_URL: the servers take messages of {self._client.max_payload} bytes, and a webhook may "
+                f"need {self._least_payload}: raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"
+            )
+        await self._check_durability()
+        await self._ensure(self._client.jetstream(timeout=PUBLISH_SECONDS))
+        self._context = self._client.jetstream(timeout=PUBLISH_SECONDS)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self._context = None
+        await self._client.close()
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest message that the servers take."""
+        return self._client.max_payload - ROW_BYTES
+
+    async def publish(self, part: Part) -> None:
+        """Stores a message; returns once the servers have acknowledged it. The same message is stored once. Raises
+        SpillError otherwise: it may be stored nevertheless."""
+        if self._context is None:
+            raise SpillError("There is no connection to the stream")
+        headers = {"Nats-Msg-Id": hashlib.sha256(part.payload).hexdigest()}
+        try:
+            await self._context.publish(
+                f"{SUBJECT}.{part.events}", part.payload, timeout=PUBLISH_SECONDS, stream=STREAM, headers=headers
+            )
+        except (nats.errors.Error, OSError, ValueError) as error:
+            raise SpillError(f"The stream did not take the group: {type(error).__name__}") from error
+
+    async def read_state(self) -> StreamState:
+        """What waits. Raises SpillError when the stream does not answer."""
+        try:
+            request = b'{"subjects_filter":"' + SUBJECT.encode() + b'.*"}'
+            answer = await self._client.request(f"$JS.API.STREAM.INFO.{STREAM}", request, timeout=PUBLISH_SECONDS)
+            info = _read_info(answer.data)
+        except (nats.errors.Error, OSError, msgspec.MsgspecError) as error:
+            raise SpillError(f"The stream does not answer: {type(error).__name__}") from error
+        counts = (info.state.subjects or {}).items()
+        events = sum(_count_events(subject) * messages for subject, messages in counts)
+        oldest = info.state.first_ts if info.state.messages else None
+        return StreamState(info.created.isoformat(), info.state.messages, info.state.bytes, events, oldest)
+
+    async def begin_fetching(self) -> None:
+        """Makes this the only reader: everything that was fetched and not acknowledged is delivered again."""
+        assert self._context is not None
+        with contextlib.suppress(NotFoundError):
+            await self._context.delete_consumer(STREAM, CONSUMER)
+        config = ConsumerConfig(
+            durable_name=CONSUMER, ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT_SECONDS, max_deliver=-1
+        )
+        await self._context.add_consumer(STREAM, config)
+        await self.end_fetching()
+        self._consumer = await self._context.pull_subscribe_bind(CONSUMER, STREAM)
+
+    async def end_fetching(self) -> None:
+        """Leaves the messages to another reader."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.unsubscribe()
+
+    async def fetch(self, most: int, seconds: float) -> "list[Fetched]":
+        """The next messages, as many as there are; none when none came within that time."""
+        assert self._consumer is not None
+        try:
+            return [Fetched(message) for message in await self._consumer.fetch(most, timeout=seconds)]
+        except TimeoutError:
+            return []
+
+    async def _check_durability(self) -> None:
+        """Asks all servers whether they write to disk before they answer."""
+        settings = await self._read_settings()
+        lazy = sorted(name for name, config in settings.items() if bytes(config.get("sync_always", b"")) != b"true")
+        if settings and not lazy:
+            return
+        cause = (
+            f"{', '.join(lazy)} acknowledges before it writes to disk" if lazy else "it is not known whether they do"
+        )
+        if not self._allow_unsafe:
+            raise ConfigurationError(
+                f"OUTCOMES_SPILL_URL: the servers must write to disk before they acknowledge, and {cause}. Set "
+                "sync_interval: always in their jetstream block and let this user ask for it (see "
+                "docs/operate/spill.md), or set OUTCOMES_ALLOW_UNSAFE_SPILL=1"
+            )
+        logger.warning("spill_unsafe", setting="sync_interval", servers=lazy)
+
+    async def _read_settings(self) -> dict[str, dict[str, msgspec.Raw]]:
+        """The JetStream settings of each server that answers; empty where this user may not ask."""
+        inbox = self._client.new_inbox()
+        answers = await self._client.subscribe(inbox)
+        found: dict[str, dict[str, msgspec.Raw]] = {}
+        try:
+            await self._client.publish(_VARZ, b"", reply=inbox)
+            async with asyncio.timeout(VARZ_SECONDS):
+                while len(found) < len(self._servers):
+                    answer = await answers.next_msg(timeout=VARZ_SECONDS)
+                    if not answer.data:
+                        break  # nobody answers this user
+                    varz = _read_answer(answer.data).data
+                    if varz is not None and varz.jetstream is not None and varz.jetstream.config is not None:
+                        found[varz.server_name] = varz.jetstream.config
+        except (TimeoutError, msgspec.MsgspecError):
+            pass
+        finally:
+            await answers.unsubscribe()
+        return found
+
+    async def _ensure(self, context: JetStreamContext) -> None:
+        while True:
+            try:
+                config = (await context.stream_info(STREAM)).config
+                break
+            except NotFoundError:
+                pass
+            except nats.errors.Error:
+                await asyncio.sleep(RECONNECT_SECONDS)  # there is no leader yet
+                continue
+            try:
+                config = (await context.add_stream(_describe(self._replicas))).config
+                break
+            except nats.errors.Error as error:
+                logger.warning("spill_stream_not_created", reason=type(error).__name__)
+                await asyncio.sleep(1.0)
+        if (
+            config.storage != StorageType.FILE
+            or config.retention != RetentionPolicy.WORK_QUEUE
+            or (config.num_replicas or 1) < self._replicas
+        ):
+            raise ConfigurationError(
+                f"OUTCOMES_SPILL_URL: the stream {STREAM} needs file storage, workqueue retention and "
+                f"{self._replicas} replicas: correct it (`nats stream edit`), or remove it while it is empty"
+            )
+
+
+class Fetched:
+    """A message of the stream that is to be committed."""
+
+    def __init__(self, message: Msg) -> None:
+        self._message = message
+
+    @property
+    def payload(self) -> bytes:
+        """The encoded rows."""
+        payload: bytes = self._message.data
+        return payload
+
+    @property
+    def events(self) -> int:
+        """The number of its rows."""
+        return _count_events(self._message.subject)
+
+    async def acknowledge(self) -> None:
+        """Removes it from the stream; returns once the servers have."""
+        await self._message.ack_sync(timeout=PUBLISH_SECONDS)
+
+    async def put_back(self, seconds: float) -> None:
+        """Has it delivered again after that time."""
+        await self._message.nak(delay=seconds)
+
+
+def _count_events(subject: str) -> int:
+    """The number of events, by the subject: so the stream's state says how many wait."""
+    return int(subject.rpartition(".")[2])
+
+
+def _describe(replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=STREAM,
+        subjects=[f"{SUBJECT}.*"],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        num_replicas=replicas,
+        duplicate_window=DUPLICATES_SECONDS,
+    )
+
+
+async def _ignore(error: Exception) -> None:
+    """The client reconnects by itself; a publish that fails is reported by its caller."""

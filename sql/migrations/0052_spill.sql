@@ -1,0 +1,23 @@
+-- What waits in the spill stream, and which replicas may have put events there: see find_spilled().
+
+-- compatible-from: 0032
+-- migrate:up
+CREATE TABLE spill_states (
+    stream         text COLLATE "C" PRIMARY KEY,
+    waiting_events bigint      NOT NULL,
+    oldest_at      timestamptz,
+    checked_at     timestamptz NOT NULL
+);
+COMMENT ON TABLE spill_states IS 'What waited in the spill stream when it was last looked at. A stream that was created again has another row.';
+COMMENT ON COLUMN spill_states.oldest_at IS 'When the oldest of these events was put there.';
+
+CREATE TABLE spill_replicas (
+    replica     text COLLATE "C" PRIMARY KEY,
+    alive_until timestamptz NOT NULL,
+    spilled_at  timestamptz
+);
+COMMENT ON TABLE spill_replicas IS 'Replicas that may put events into the spill stream: each renews its row, and lets it run out before it does so unannounced.';
+COMMENT ON COLUMN spill_replicas.spilled_at IS 'Until when it may have put events there; infinity: it may now.';
+
+-- migrate:down
+DROP TABLE spill_replicas, spill_states;

@@ -1,0 +1,89 @@
+"""Draining the stream into Postgres."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.formant.events import Event, EventDecoder, Unreadable
+from service.formant.targets import Target
+from service.privacy.erasure import Eraser
+from service.spill.codec import split_group
+from service.spill.drain import Drainer
+from service.spill.stream import Stream
+from service.store.database import Database
+from service.telemetry.metrics import Metrics
+from service.webhooks.writer import Writer
+from tests.factories import decode, make_payload, phone_of, store_batch
+from tests.guarantees.recount import find_differences
+from tests.guarantees.whole_database import find_everywhere
+from tests.nats import run_nats
+
+SAID = "i-lost-my-job"
+
+
+@asynccontextmanager
+async def open_drainer(database: Database, url: str) -> AsyncIterator[tuple[Stream, Drainer]]:
+    """A stream, and a replica that drains it when it is asked to."""
+    stream = Stream(url.split(","), max_body_bytes=2**20)
+    await stream.open()
+    metrics = Metrics()
+    writer = Writer(database.url, database.queries, metrics)
+    targets = {"default": Target("default", None)}
+    yield stream, Drainer(database, stream, targets, EventDecoder("outcome_ref"), writer, metrics, lambda: False)
+    writer.close()
+    await stream.close()
+
+
+async def put(stream: Stream, items: list[Event | Unreadable]) -> None:
+    """Stores the items in the stream."""
+    for part in split_group(items, 2**20):
+        await stream.publish(part)
+
+
+async def test_a_person_erased_while_their_events_wait_is_not_stored_again(database: Database) -> None:
+    await store_batch(database.url, 3)
+    calls = [
+        make_payload(recipient=1, results={"said": SAID}),
+        make_payload(recipient=None, phone=phone_of(1), results={"said": SAID}),
+        make_payload(recipient=2),
+    ]
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        await put(stream, [*decode(*calls)])
+        eraser = Eraser(database)
+        await eraser.finish(await eraser.begin(phone_of(1)))
+        await drainer.drain()
+        assert (await stream.read_state()).messages == 0
+    assert await find_everywhere(database, SAID, phone_of(1)[3:]) == []
+    assert await database.pool.fetchval("SELECT count(*) FROM outcomes") == 2
+    async with database.pool.acquire() as connection:
+        assert await find_differences(connection) == []
+
+
+async def test_what_is_left_is_recorded_and_a_second_replica_leaves_it_alone(database: Database) -> None:
+    await store_batch(database.url, 3)
+    async with (
+        run_nats() as cluster,
+        open_drainer(database, cluster.url) as (stream, first),
+        open_drainer(database, cluster.url) as (_, second),
+    ):
+        await first.drain()
+        assert await database.pool.fetchval("SELECT waiting_events FROM spill_states") == 0
+        await put(stream, [*decode(make_payload(recipient=1), make_payload(recipient=2))])
+        await second.drain()
+        assert (await stream.read_state()).events == 2
+        await first.drain()
+        assert (await stream.read_state()).events == 0
+    assert await database.pool.fetchval("SELECT count(*) FROM events") == 2
+
+
+async def test_an_event_that_postgres_refuses_goes_to_quarantine_and_the_others_are_stored(database: Database) -> None:
+    await store_batch(database.url, 3)
+    decoder = EventDecoder("outcome_ref")
+    good, bad = decode(make_payload(recipient=1))[0], decode(make_payload(recipient=2))[0]
+    bad = bad._replace(body=bad.body.replace(b"promise_to_pay", b"x").replace(b'"x"', b"0." + b"1" * 17_000))
+    item = decoder.decode_event(bad.body, "default", bad.received_at, None)
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        await put(stream, [good, item])
+        await drainer.drain()
+        assert (await stream.read_state()).messages == 0
+    assert await database.pool.fetchval("SELECT count(*) FROM events") == 1
+    assert await database.pool.fetchval("SELECT reason FROM quarantine") == "refused_by_database"

@@ -1,0 +1,39 @@
+"""``outcomes spill status`` and ``outcomes spill lost``."""
+
+from service.outcomes.spilled import find_spilled
+from service.store.database import Database
+from tests.processes import OUTCOMES, run
+
+WAITING = "INSERT INTO spill_states VALUES ('2026-03-16', 12, '2026-03-16 10:00Z', now() - $1::interval)"
+GONE = "INSERT INTO spill_replicas VALUES ('a', now() - interval '1 hour', 'infinity')"
+
+
+async def test_the_status_says_what_waits(database: Database) -> None:
+    settings = {"OUTCOMES_DATABASE_URL": database.url}
+    nothing = await run(OUTCOMES, "spill", "status", **settings)
+    assert (nothing.status, nothing.output) == (0, "Nothing waits.\n")
+    await database.pool.execute(WAITING.replace("$1", "'1 s'"))
+    await database.pool.execute(GONE)
+    waiting = await run(OUTCOMES, "spill", "status", **settings)
+    assert waiting.status == 1
+    assert "stream of 2026-03-16: 12 webhooks, the oldest since 2026-03-16 10:00:00 UTC" in waiting.output
+    assert "replica a: does not answer: it may have put webhooks into the stream" in waiting.output
+
+
+async def test_a_stream_that_nobody_reaches_is_given_up_and_that_is_recorded(database: Database) -> None:
+    settings = {"OUTCOMES_DATABASE_URL": database.url}
+    await database.pool.execute(WAITING.replace("$1", "'1 hour'"))
+    await database.pool.execute(GONE)
+    given_up = await run(OUTCOMES, "spill", "lost", "--yes", **settings)
+    assert (given_up.status, given_up.output) == (0, "12 known webhooks given up; healing fetches what is missing.\n")
+    assert await find_spilled(database) is None
+    row = await database.pool.fetchrow("SELECT action, outcome, details FROM audit_log ORDER BY 1 DESC LIMIT 1")
+    assert row is not None
+    assert (row["action"], row["outcome"], row["details"]) == ("give_up_spill", "given up", '{"events": 12}')
+
+
+async def test_a_stream_that_a_replica_reads_is_not_given_up(database: Database) -> None:
+    await database.pool.execute(WAITING.replace("$1", "'1 s'"))
+    refused = await run(OUTCOMES, "spill", "lost", "--yes", OUTCOMES_DATABASE_URL=database.url)
+    assert (refused.status, "No spill stream is lost" in refused.errors) == (2, True)
+    assert await find_spilled(database) is not None

@@ -1,0 +1,65 @@
+"""The stream on real servers: what is refused at the start, and what is stored."""
+
+import pytest
+
+from service.errors import ConfigurationError
+from service.spill.codec import Part
+from service.spill.stream import SpillError, Stream
+from tests.conftest import StartService
+from tests.nats import run_nats
+
+BODY_BYTES = 5 * 2**20
+
+
+async def test_servers_that_acknowledge_before_they_write_are_refused(start_service: StartService) -> None:
+    async with run_nats(sync="2m") as cluster:
+        with pytest.raises(ConfigurationError, match=r"n1 acknowledges before it writes to disk"):
+            async with start_service(OUTCOMES_SPILL_URL=cluster.url):
+                pass
+        async with start_service(OUTCOMES_SPILL_URL=cluster.url, OUTCOMES_ALLOW_UNSAFE_SPILL="1") as service:
+            assert (await service.get("/readyz")).status_code == 200
+
+
+async def test_servers_that_cannot_take_the_largest_webhook_are_refused(start_service: StartService) -> None:
+    async with run_nats() as cluster:
+        with pytest.raises(ConfigurationError, match=r"raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"):
+            async with start_service(OUTCOMES_SPILL_URL=cluster.url, OUTCOMES_MAX_BODY_BYTES=str(9 * 2**20)):
+                pass
+
+
+async def test_the_same_message_is_stored_once_and_counted_by_its_events() -> None:
+    async with run_nats() as cluster:
+        stream = Stream([cluster.url], max_body_bytes=BODY_BYTES)
+        await stream.open()
+        await stream.publish(Part(b"a", 3))
+        await stream.publish(Part(b"a", 3))
+        await stream.publish(Part(b"b", 4))
+        state = await stream.read_state()
+        assert (state.messages, state.events) == (2, 7)
+        assert state.oldest_at is not None
+        await stream.begin_fetching()
+        fetched = await stream.fetch(10, 1.0)
+        assert sorted((each.payload, each.events) for each in fetched) == [(b"a", 3), (b"b", 4)]
+        await stream.begin_fetching()  # as a new holder of the lease does
+        again = await stream.fetch(10, 1.0)
+        assert len(again) == 2
+        for each in again:
+            await each.acknowledge()
+        assert (await stream.read_state()).messages == 0
+        await stream.close()
+
+
+async def fill(stream: Stream) -> None:
+    """Stores ten times half of what fits."""
+    for number in range(10):
+        await stream.publish(Part(bytes([number]) * 600_000, 1))
+
+
+async def test_a_full_stream_refuses_and_keeps_what_it_has() -> None:
+    async with run_nats(size="1MB") as cluster:
+        stream = Stream([cluster.url], max_body_bytes=BODY_BYTES)
+        await stream.open()
+        with pytest.raises(SpillError):
+            await fill(stream)
+        assert (await stream.read_state()).messages > 0
+        await stream.close()

@@ -19,6 +19,7 @@ from service.access.keys_http import ApiKeys
 from service.access.oidc import Oidc, read_oidc
 from service.access.oidc_provider import open_provider_http
 from service.access.sessions import Sessions
+from service.access.sessions_http import ConsoleSessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
@@ -271,6 +272,7 @@ async def open_app(
             Alarms(alarms),
             Doctor(settings, database_url),
             ApiKeys(Keys(database)),
+            ConsoleSessions(sessions),
             Audit(database),
             Erasures(eraser, region=regions.sole),
             PeopleCalls(People(database), region=regions.sole),

@@ -92,6 +92,7 @@ from service.uploads.uploader import Promoter, Uploader
 from service.web.operations import Operation
 from service.webhooks.answers import AnswerRecorder
 from service.webhooks.answers_http import WebhookAnswers
+from service.webhooks.assignments_http import Assignments
 from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
@@ -263,6 +264,7 @@ async def open_app(
             Comparisons(database, default_time_zone=settings.time_zone),
             Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
+            Assignments(database),
             QuarantinedBodies(database, replayer),
             WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),

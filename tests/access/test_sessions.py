@@ -236,7 +236,10 @@ async def test_an_admin_sees_and_revokes_sessions(world: World) -> None:
     assert await world.sessions.find(token) is not None
     listed, _ = await world.sessions.list_sessions()
     assert [each.session_id for each in listed] == [other.session_id, first.session_id]
-    assert [(each.name, each.scopes) for each in listed] == [("Asha Rao", ("read",)), ("The key in OUTCOMES_API_KEY", SCOPES)]
+    assert [(each.name, each.scopes) for each in listed] == [
+        ("Asha Rao", ("read",)),
+        ("The key in OUTCOMES_API_KEY", SCOPES),
+    ]
     await world.sessions.revoke_session(first.session_id)
     assert await world.sessions.find(token) is None
     assert await world.sessions.find(other_token) is not None

@@ -18,8 +18,8 @@ from tests.webhooks.quarantining import quarantine
 PAGE = "/console/health"
 PARTS = (
     PAGE, f"{PAGE}/live", f"{PAGE}/webhooks", f"{PAGE}/webhooks/live", f"{PAGE}/provider", f"{PAGE}/provider/live",
-    f"{PAGE}/quarantine", f"{PAGE}/unattributed", f"{PAGE}/keys", f"{PAGE}/sessions", f"{PAGE}/audit", f"{PAGE}/erasures",
-    f"{PAGE}/retention", f"{PAGE}/doctor", f"{PAGE}/doctor/report",
+    f"{PAGE}/quarantine", f"{PAGE}/unattributed", f"{PAGE}/keys", f"{PAGE}/sessions", f"{PAGE}/audit",
+    f"{PAGE}/erasures", f"{PAGE}/retention", f"{PAGE}/doctor", f"{PAGE}/doctor/report",
 )  # fmt: skip
 EVIL = '"><script>alert(1)</script>\u202e\u200f' + "x" * 10_000
 
@@ -45,7 +45,16 @@ async def test_each_part_is_an_address_of_its_own_for_admins_alone(
 
 @pytest.mark.parametrize(
     "path",
-    ["quarantine/replay", "quarantine/1/replay", "keys", "keys/1/revoke", "sessions/1/revoke", "erasures", "suppressions"],
+    [
+        "quarantine/replay",
+        "quarantine/1/replay",
+        "keys",
+        "keys/1/revoke",
+        "sessions/1/revoke",
+        "unattributed/1",
+        "erasures",
+        "suppressions",
+    ],
 )
 async def test_every_action_needs_the_token_and_the_permission(
     start_service: StartService, database: Database, path: str

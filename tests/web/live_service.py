@@ -44,6 +44,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
         erased = (await service.post("/v1/erasures", json={"phone": "+919812345670"})).json()["data"]
         made = (await service.post("/v1/keys", json={"name": "dashboard", "scopes": ["read"]})).json()["data"]
         assert (await service.post("/console/sign-in", data={"key": API_KEY})).status_code == 303
+        waiting = (await service.get("/v1/unattributed")).json()["data"]
         (quarantined,) = (await service.get("/v1/quarantine")).json()["data"]
         uploads = (await service.get("/v1/uploads")).json()["data"]
         recipient = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
@@ -55,6 +56,7 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
                 "upload_id": [str(each["upload_id"]) for each in uploads],
                 "agent_id": ["123", "124"],
                 "campaign_id": ["1", "2"],
+                "arrival_id": [str(waiting[0]["arrival_id"])],
                 "event_id": ["of-nobody", recipient["event_id"]],
                 "quarantine_id": [str(quarantined["quarantine_id"])],
                 "erasure_id": [str(erased["erasure_id"])],

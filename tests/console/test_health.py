@@ -182,9 +182,9 @@ async def test_a_person_is_erased_once_what_goes_was_shown_and_ticked(
     phone: str = await database.pool.fetchval("SELECT phone FROM recipients WHERE recipient_no = 1")
     async with start_service() as service:
         visitor = await sign_in(service)
-        wrong = await visitor.post(f"{PAGE}/erasures", phone='1"><b>')
+        wrong = await visitor.follow(f"{PAGE}/erasures", phone='1"><b>')
         assert (wrong.status_code, 'value="1&#34;&gt;&lt;b&gt;"' in wrong.text) == (400, True)
-        counted = await visitor.post(f"{PAGE}/erasures", phone=phone)
+        counted = await visitor.follow(f"{PAGE}/erasures", phone=phone)
         assert counted.status_code == 200
         assert "This person is erased for good, in 1 place" in counted.text
         assert (await service.get("/v1/erasures")).json()["data"] == []
@@ -212,11 +212,11 @@ async def test_people_are_suppressed_looked_up_and_removed_without_a_phone_in_an
     page = await visitor.read(path)
     assert "<b>asked</b>" not in page
     assert phone not in page
-    assert "On the list since" in (await visitor.post(path, action="find", phone=phone)).text
-    assert "Not on the list" in (await visitor.post(path, action="find", phone="+919876543299")).text
+    assert "On the list since" in (await visitor.follow(path, action="find", phone=phone)).text
+    assert "Not on the list" in (await visitor.follow(path, action="find", phone="+919876543299")).text
     removed = await visitor.post(path, action="remove", phone=phone, reason="asked again")
     assert removed.headers["location"] == f"{path}?removed=1"
-    assert "Not on the list" in (await visitor.post(path, action="find", phone=phone)).text
+    assert "Not on the list" in (await visitor.follow(path, action="find", phone=phone)).text
     assert (await visitor.post(path, action="remove", phone=phone, reason="again")).status_code == 404
 
 

@@ -18,7 +18,7 @@ class QuarantinePages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", QUARANTINE, self.show_quarantine, "admin"),
+            Page("GET", QUARANTINE, self.show_quarantine, "admin", ("after", "replayed", "kept", "rest")),
             Page("POST", f"{QUARANTINE}/replay", self.replay_all, "admin"),
             Page("GET", f"{QUARANTINE}/{{quarantine_id}}", self.show_body, "admin"),
             Page("GET", f"{QUARANTINE}/{{quarantine_id}}/body", self.download_body, "admin"),

@@ -16,7 +16,7 @@ class SessionPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show, "admin"),
+            Page("GET", PATH, self.show, "admin", ("after", "done")),
             Page("POST", f"{PATH}/{{session_id}}/revoke", self.revoke, "admin"),
         ]
 

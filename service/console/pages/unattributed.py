@@ -22,7 +22,7 @@ class UnattributedPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show_all, "admin"),
+            Page("GET", PATH, self.show_all, "admin", ("after", "done")),
             Page("GET", EVENT, self.show, "admin"),
             Page("POST", EVENT, self.assign, "admin"),
         ]

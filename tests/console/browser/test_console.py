@@ -46,7 +46,7 @@ PAGES = {
     "today": "/console",
     "batch": BATCH,
     "batch-sliced": f"{BATCH}?by=results.intent",
-    "batch-earlier": f"{BATCH}?at=500",
+    "batch-earlier": f"{BATCH}?as_of=2026-03-16T10:30",
     "batch-test": "/console/batches/457",
     "people-of-a-batch": f"{BATCH}/people?state=completed",
     "people-nobody": f"{BATCH}/people?min_attempts=50",

@@ -21,6 +21,7 @@ from service.access.keys_http import ApiKeys
 from service.access.oidc import Oidc, read_oidc
 from service.access.oidc_provider import open_provider_http
 from service.access.sessions import Sessions
+from service.access.sessions_http import ConsoleSessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
@@ -97,6 +98,7 @@ from service.uploads.uploader import Promoter, Uploader
 from service.web.operations import Operation
 from service.webhooks.answers import AnswerRecorder
 from service.webhooks.answers_http import WebhookAnswers
+from service.webhooks.assignments_http import Assignments
 from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
@@ -297,6 +299,7 @@ async def _open_whole(
             Comparisons(database, default_time_zone=settings.time_zone),
             Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
+            Assignments(database),
             QuarantinedBodies(database, replayer),
             WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),
@@ -306,6 +309,7 @@ async def _open_whole(
             Alarms(alarms),
             Doctor(settings, database_url),
             ApiKeys(Keys(database)),
+            ConsoleSessions(sessions),
             Audit(database),
             Erasures(eraser, region=regions.sole),
             PeopleCalls(People(database), region=regions.sole),

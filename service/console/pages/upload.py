@@ -32,7 +32,7 @@ class UploadPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show, "upload"),
+            Page("GET", PATH, self.show, "upload", CHOICES),
             Page("POST", f"{PATH}/check", self.check, "upload"),
             Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
             Page("POST", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),

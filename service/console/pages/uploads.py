@@ -30,8 +30,8 @@ class UploadsPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", "/console/uploads", self.show_all),
-            Page("GET", PATH, self.show),
+            Page("GET", "/console/uploads", self.show_all, parameters=("state", "after")),
+            Page("GET", PATH, self.show, parameters=("done",)),
             Page("GET", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
             Page("GET", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),
             Page("POST", f"{PATH}/resolve", self.resolve, "upload"),
@@ -39,7 +39,7 @@ class UploadsPages:
 
     async def show_all(self, visit: Visit) -> Response:
         """The uploads, newest first, and those that wait for a decision above them."""
-        query = {name: value for name, value in visit.query.items() if name in {"state", "after"}}
+        query = visit.query
         uploads = await visit.read("GET /v1/uploads", {**query, "limit": LIMIT})
         unknown = (await visit.read("GET /v1/uploads", {"state": "unknown"}))["data"]
         return visit.render("uploads.html", query=query, uploads=uploads, unknown=unknown, states=STATES)

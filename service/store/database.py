@@ -153,7 +153,7 @@ async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
         logger.warning("database_unsafe", setting=setting)
 
 
-async def _connect_pooled(_dsn: None, **options: Any) -> asyncpg.Connection:
+async def _connect_pooled(dsn: str | None = None, **options: Any) -> Any:
     """What a pool calls to connect."""
     return await connect_to_any(**options)
 

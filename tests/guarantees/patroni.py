@@ -132,7 +132,7 @@ class Cluster:
             leaders = [name for name, role in roles.items() if role == "leader" and name != other_than]
             return bool(leaders) and "sync_standby" in roles.values() and len(roles) >= nodes
 
-        roles = await eventually(self.read_roles, is_ready, seconds=60)
+        roles: dict[str, str] = await eventually(self.read_roles, is_ready, seconds=60)
         return next(name for name, role in roles.items() if role == "leader")
 
     async def switch_over(self, leader: str) -> None:
@@ -173,5 +173,5 @@ async def run_cluster() -> AsyncIterator[Cluster]:
 
 async def _is_healthy(client: httpx.AsyncClient, url: str) -> bool:
     with contextlib.suppress(httpx.HTTPError):
-        return (await client.get(f"{url}/health")).json() == {"health": "true"}
+        return bool((await client.get(f"{url}/health")).json() == {"health": "true"})
     return False

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from service.store.database import Database
-from service.webhooks.verification import PAGE_FACTS, PAGE_PHONES, Discrepancy, Verifier, read_places
+from service.webhooks.verification import PAGE_FACTS, PAGE_PHONES, Discrepancy, Verifier, read_pages, read_places
 
 SAMPLED_FACTS = 1000
 
@@ -30,10 +30,13 @@ class VerificationRun:
         """What is wrong."""
         queries, pool = self._database.queries, self._database.pool
         run_id = await queries.begin_full_verification(pool) if self._is_full else None
-        for batch in [row async for row in queries.list_unverified_batches(pool, full_run_id=run_id)]:
-            async for finding in self._verify_batch(batch, run_id):
-                yield finding
-            self.batches.add(batch["batch_key"])
+        async for page in read_pages(
+            partial(queries.list_unverified_batches, pool, full_run_id=run_id), after="batch_key"
+        ):
+            for batch in page:
+                async for finding in self._verify_batch(batch, run_id):
+                    yield finding
+                self.batches.add(batch["batch_key"])
         async for finding in self._verifier.verify_rest() if self._is_full else self._sample():
             yield finding
         if self._is_full:

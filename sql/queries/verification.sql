@@ -18,16 +18,18 @@ SELECT run_id FROM stopped UNION ALL SELECT run_id FROM begun;
 -- Ends a full run.
 UPDATE full_verifications SET completed_at = clock_timestamp() WHERE run_id = :run_id;
 
--- name: list_unverified_batches(full_run_id)
--- Batches that have changed since their last verification or, in a full run, that it has not verified yet. Reads batches,
--- and none of their events.
+-- name: list_unverified_batches(full_run_id, after, limit)
+-- Batches by key that have changed since their last verification or, in a full run, that it has not verified yet. Reads
+-- batches, and none of their events.
 SELECT b.batch_key, b.batch_id, b.agent_id, b.recipient_count
 FROM batches AS b
 LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
 LEFT JOIN verifications AS v ON v.batch_key = b.batch_key
-WHERE (v.revision, v.recipient_count) IS DISTINCT FROM (coalesce(a.revision, 0), b.recipient_count)
-   OR (:full_run_id::bigint IS NOT NULL AND v.full_run_id IS DISTINCT FROM :full_run_id)
-ORDER BY b.batch_key;
+WHERE b.batch_key > :after
+  AND ((v.revision, v.recipient_count) IS DISTINCT FROM (coalesce(a.revision, 0), b.recipient_count)
+       OR (:full_run_id::bigint IS NOT NULL AND v.full_run_id IS DISTINCT FROM :full_run_id))
+ORDER BY b.batch_key
+LIMIT :limit;
 
 -- name: get_batch_revision(batch_key)$
 -- The batch's revision; 0 if it has no event.

@@ -132,8 +132,8 @@ class Cluster:
             leaders = [name for name, role in roles.items() if role == "leader" and name != other_than]
             return bool(leaders) and "sync_standby" in roles.values() and len(roles) >= nodes
 
-        roles = await eventually(self.read_roles, is_ready, seconds=60)
-        return str(next(name for name, role in roles.items() if role == "leader"))
+        roles: dict[str, str] = await eventually(self.read_roles, is_ready, seconds=60)
+        return next(name for name, role in roles.items() if role == "leader")
 
     async def switch_over(self, leader: str) -> None:
         """Makes the synchronous standby the leader, as ``patronictl switchover`` does; returns once it is."""

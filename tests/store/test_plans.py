@@ -98,7 +98,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("count_expected_retries", {"batch_key": 1, "after": BEGAN}),
         ("get_work_waiting", {"counted": 100}),
         ("list_last_webhooks", {"sampled": 100}),
-        ("list_unverified_batches", {"full_run_id": None}),
+        ("list_unverified_batches", {"full_run_id": None, "after": 0, "limit": 100}),
         ("get_batch_revision", {"batch_key": 1}),
         ("get_sample_bounds", {}),
         ("sample_facts", {"last_arrival": 4 * ROWS, "size": 100}),

@@ -5,6 +5,7 @@ import click
 import httpx
 import structlog
 
+from service.certificates import describe_failure
 from service.errors import OutcomesError
 from service.store.preconditions import POOLER_REMEDY, STATEMENTS_LOST
 from service.telemetry.logs import configure_logs
@@ -35,7 +36,7 @@ _REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         (TimeoutError, asyncpg.QueryCanceledError),
         "The database took too long: see what keeps it busy (pg_stat_activity), and run this again",
     ),
-    ((httpx.TransportError,), "No answer over HTTP ({kind}): check that the other side runs, and run this again"),
+    ((httpx.TransportError,), "No answer over HTTP ({cause}): check that the other side runs, and run this again"),
     ((UnicodeDecodeError,), "The file is not UTF-8: save it as UTF-8, and run this again"),
     (
         (ConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.OperatorInterventionError),
@@ -65,4 +66,6 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename} cannot be used ({error.strerror}): name another, or give it to this user"
     found = next((text for kinds, text in _REMEDIES if isinstance(error, kinds)), None)
-    return found and found.format(error=getattr(error, "strerror", None) or error, kind=type(error).__name__)
+    return found and found.format(
+        error=getattr(error, "strerror", None) or error, kind=type(error).__name__, cause=describe_failure(error)
+    )

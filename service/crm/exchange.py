@@ -12,6 +12,7 @@ import msgspec
 import stamina
 import structlog
 
+from service.certificates import describe_failure
 from service.errors import OutcomesError
 from service.http_dates import read_retry_after
 
@@ -74,7 +75,7 @@ async def exchange(
             answer = CrmAnswer(response.status_code, response.headers, await _read_body(response, who))
     except httpx.HTTPError as error:
         raise BusyError(
-            f"{who} did not answer ({type(error).__name__}): check that it runs, and its address"
+            f"{who} did not answer ({describe_failure(error)}): check that it runs, and its address"
         ) from error
     if _is_temporary(answer):
         raise BusyError(

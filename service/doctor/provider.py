@@ -7,9 +7,19 @@ from datetime import datetime
 import httpx
 
 from service.doctor.connection import judge_clock
-from service.doctor.findings import Finding, Thresholds, ok, problem, show_name, show_seconds, unchecked, warning
+from service.doctor.findings import (
+    Finding,
+    Thresholds,
+    explain,
+    ok,
+    problem,
+    show_name,
+    show_seconds,
+    unchecked,
+    warning,
+)
 from service.doctor.requests import HttpAnswer, ask, describe_expiry, explain_no_answer, judge_expiry
-from service.errors import ProviderError
+from service.errors import ConfigurationError, ProviderError
 from service.formant.client import open_http
 from service.http_dates import read_date
 from service.reconciliation.budget import Budget, name_account
@@ -42,6 +52,8 @@ async def check_provider(
         message = "The provider is not called for now: its limit is spent, or it has failed five times in a row"
         wait = error.headers.get("retry-after", "a few")
         return [warning(message, f"Wait {wait} s; see the alarm provider_unreachable")]
+    except ConfigurationError as error:
+        return [explain(error)]
     except httpx.HTTPError as error:
         return [explain_no_answer("The provider", error, UNREACHABLE)]
     findings = [_judge(answer), *judge_expiry("The provider", answer, after, thresholds)]

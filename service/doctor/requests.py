@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from service.certificates import find_tls_failure
 from service.counts import count
 from service.doctor.findings import Finding, Thresholds, problem, warning
 
@@ -55,13 +56,10 @@ async def ask(http: httpx.AsyncClient, method: str, url: str, **given: Any) -> t
 
 def explain_no_answer(whose: str, error: httpx.HTTPError, remedy: str) -> Finding:
     """Why there was no answer, without the address, which may contain a password."""
+    if (failure := find_tls_failure(error)) is not None:
+        return problem(f"{whose} cannot be used: {failure.reason}", failure.remedy)
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return problem(
-                f"{whose} has an invalid certificate ({cause.verify_message})",
-                "Renew it, or send the whole chain; add a private authority to SSL_CERT_FILE",
-            )
         if isinstance(cause, OSError) and "Name or service not known" in str(cause):
             return problem(f"{whose}: the name cannot be resolved", "Check the name, and this machine's DNS")
         cause = cause.__cause__ or cause.__context__

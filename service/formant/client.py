@@ -17,7 +17,8 @@ import msgspec
 import stamina
 from opentelemetry.trace import SpanKind
 
-from service.errors import ProviderError
+from service.certificates import describe_failure
+from service.errors import ConfigurationError, ProviderError
 from service.formant.batches import (
     BatchList,
     BatchPage,
@@ -167,7 +168,7 @@ class FormantClient:
             except httpx.HTTPError as error:
                 self._count(operation, 0)
                 raise ProviderError(
-                    f"The provider did not answer ({type(error).__name__})",
+                    f"The provider did not answer ({describe_failure(error)})",
                     status=502,
                     error_type="provider_unreachable",
                 ) from error
@@ -181,13 +182,21 @@ class FormantClient:
 
 def open_http(base_url: str, api_key: str) -> httpx.AsyncClient:
     """The connection pool for the provider. ``base_url`` comes only from the settings: no request parameter or body
-    names an address that the service calls. Redirects are not followed, since they would carry our key elsewhere."""
-    return httpx.AsyncClient(
-        base_url=base_url,
-        headers={"authorization": f"Bearer {api_key}"},
-        timeout=httpx.Timeout(60.0, connect=5.0, pool=5.0),
-        follow_redirects=False,
-    )
+    names an address that the service calls. Redirects are not followed, since they would carry our key elsewhere.
+
+    Raises ConfigurationError for authorities (SSL_CERT_FILE) that cannot be loaded."""
+    try:
+        return httpx.AsyncClient(
+            base_url=base_url,
+            headers={"authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(60.0, connect=5.0, pool=5.0),
+            follow_redirects=False,
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"SSL_CERT_FILE cannot be used ({error.strerror}): name a readable PEM file with the certificates of all "
+            "authorities that are needed, or unset it"
+        ) from error
 
 
 def _retry_after(error: Exception) -> bool | float:
@@ -221,7 +230,7 @@ def _explain_no_answer(error: Exception, body: FencedBody) -> ProviderError:
         return _lost_answer("the service was paused while sending, and stopped")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)):
         return ProviderError(
-            f"The provider could not be reached ({type(error).__name__}): nothing was sent",
+            f"The provider could not be reached ({describe_failure(error)}): nothing was sent",
             status=502,
             error_type="provider_unreachable",
         )

@@ -1,5 +1,6 @@
 """The command ``outcomes sandbox``: its flags and its help. ``service.sandbox.run`` runs it."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import click
@@ -11,6 +12,7 @@ _DEFAULTS = SandboxOptions()
 _COUNT = click.IntRange(1)
 _SHARE = click.FloatRange(0, 1)
 _SECONDS = click.FloatRange(min=0)
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 class _CommaSeparated(click.ParamType[str]):
@@ -60,6 +62,8 @@ _GROUPS = {
     "Where it answers": (
         _flag("--host", "Address to listen on.", default="127.0.0.1"),
         _flag("--port", "Port to listen on; 0 takes a free one.", type=click.IntRange(0, 65535), default=8090),
+        _flag("--tls-cert", "Answer over TLS with this certificate (PEM).", type=_FILE, metavar="FILE"),
+        _flag("--tls-key", "Its key (PEM).", type=_FILE, metavar="FILE"),
         _flag(
             "--api-key", "An accepted key; may be repeated.", "api_keys", type=_CommaSeparated(), multiple=True,
             envvar="FORMANT_API_KEY", show_envvar=True,

@@ -56,8 +56,8 @@ class Deliveries:
     async def run(self, timeline: Timeline) -> None:
         """Sends queued deliveries until cancelled; plans later attempts on ``timeline``."""
         limits = httpx.Limits(max_connections=self._concurrency, keepalive_expiry=2.0)
-        # Receivers are local: ignore the environment's proxy.
-        client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False)  # noqa: S113 - _post has a limit
+        # Receivers are local: ignore the environment's proxy, but not its authorities.
+        client = httpx.AsyncClient(timeout=None, limits=limits, trust_env=False, verify=httpx.create_ssl_context())  # noqa: S113 - _post has a limit
         async with client, asyncio.TaskGroup() as workers:
             for _ in range(self._concurrency):
                 workers.create_task(self._work(client, timeline))

@@ -3,9 +3,11 @@
 import asyncio
 import secrets
 import signal
+import ssl
 from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +15,7 @@ import click
 from service.sandbox.contacts import sample_contacts
 from service.sandbox.faults import Faults
 from service.sandbox.options import OptionError, SandboxOptions, WebhookTarget
-from service.sandbox.serving import RunningSandbox, serve_sandbox
+from service.sandbox.serving import RunningSandbox, TlsFiles, serve_sandbox
 
 
 def run_sandbox(flags: dict[str, Any]) -> None:
@@ -26,12 +28,29 @@ def run_sandbox(flags: dict[str, Any]) -> None:
         options, faults = read_options(flags), read_faults(flags)
     except OptionError as error:
         raise click.UsageError(f"{error}.") from error
+    tls = read_tls(flags["tls_cert"], flags["tls_key"])
     try:
-        asyncio.run(_serve(options, faults, flags["host"], flags["port"]))
+        asyncio.run(_serve(options, faults, flags["host"], flags["port"], tls))
     except OSError as error:
         raise click.ClickException(
             f"Cannot listen on {flags['host']}:{flags['port']} ({error.strerror}): give another --host or --port"
         ) from error
+
+
+def read_tls(certificate: Path | None, key: Path | None) -> TlsFiles | None:
+    """The files to answer over TLS with, or None; raises ``click.UsageError`` for files that cannot be used."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise click.UsageError("--tls-cert and --tls-key go together.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise click.UsageError(
+            f"--tls-cert and --tls-key cannot be used ({error.strerror}): they take a certificate and its key without "
+            "a passphrase, as PEM."
+        ) from error
+    return TlsFiles(certificate, key)
 
 
 def read_options(flags: dict[str, Any]) -> SandboxOptions:
@@ -71,18 +90,18 @@ def _pair_targets(
     )
 
 
-async def _serve(options: SandboxOptions, faults: Faults, host: str, port: int) -> None:
+async def _serve(options: SandboxOptions, faults: Faults, host: str, port: int, tls: TlsFiles | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with serve_sandbox(options, host=host, port=port, faults=faults) as running:
-        click.echo(_introduce(running), err=True)
+    async with serve_sandbox(options, host=host, port=port, faults=faults, tls=tls) as running:
+        click.echo(_introduce(running, tls), err=True)
         await stop.wait()
     click.echo("The sandbox has stopped.", err=True)
 
 
-def _introduce(running: RunningSandbox) -> str:
+def _introduce(running: RunningSandbox, tls: TlsFiles | None) -> str:
     options = running.sandbox.options
     secret_names = [target.secret for target in options.targets if target.secret]
     lines = [
@@ -91,6 +110,8 @@ def _introduce(running: RunningSandbox) -> str:
         f"  FORMANT_BASE_URL={running.base_url}",
         f"  FORMANT_API_KEY={options.api_keys[0]}",
     ]
+    if tls is not None:
+        lines.append(f"  SSL_CERT_FILE={tls.certificate.absolute()}      (or its authority's certificate)")
     if secret_names:
         lines.append(f"  FORMANT_WEBHOOK_SECRET={','.join(dict.fromkeys(secret_names))}")
     elif options.targets:

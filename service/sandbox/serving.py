@@ -6,6 +6,8 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +22,13 @@ _BACKLOG = 512
 _GRACE_SECONDS = 1.0
 """How long the server waits for open requests when it stops."""
 _TURNS = 10
+
+
+class TlsFiles(NamedTuple):
+    """A certificate and its key, as PEM."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +47,14 @@ async def serve_sandbox(
     port: int = 0,
     faults: Faults | None = None,
     clock: Clock | None = None,
+    tls: TlsFiles | None = None,
 ) -> AsyncIterator[RunningSandbox]:
     """Runs and serves a sandbox until the block is left; port 0 takes a free one. Installs no signal handlers.
 
     Raises ``OSError`` when the address cannot be bound.
     """
     sandbox = Sandbox(options, faults=faults, clock=clock)
-    async with sandbox, serve_app(sandbox.app, host=host, port=port) as base_url:
+    async with sandbox, serve_app(sandbox.app, host=host, port=port, tls=tls) as base_url:
         sandbox.writer.base_url = base_url
         try:
             yield RunningSandbox(sandbox, base_url)
@@ -53,10 +63,12 @@ async def serve_sandbox(
 
 
 @contextlib.asynccontextmanager
-async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
+async def serve_app(
+    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, tls: TlsFiles | None = None
+) -> AsyncIterator[str]:
     """Serves any ASGI application until the block is left and yields its base URL. Raises ``OSError`` as above."""
     listener = _listen(host, port)
-    server = _Server(app)
+    server = _Server(app, tls)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     ready = asyncio.ensure_future(server.ready.wait())
     await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -64,7 +76,7 @@ async def serve_app(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> 
         if serving.done():
             serving.result()
         shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{listener.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}"
     finally:
         ready.cancel()
         server.stop.set()
@@ -88,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn that leaves signals to the program around it, and starts and stops without polling."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, tls: TlsFiles | None) -> None:
         async def app_with_extension(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 scope.setdefault("extensions", {})[CLOSE_CONNECTION] = partial(self._abort, scope["client"])
@@ -102,6 +114,8 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 date_header=False,  # uvicorn would keep it by a clock of its own
                 server_header=False,
+                ssl_certfile=tls and tls.certificate,
+                ssl_keyfile=tls and tls.key,
             )
         )
         self.ready = asyncio.Event()

@@ -1,5 +1,6 @@
 """The built wheel works outside the checkout and contains its SQL."""
 
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 
 from service.store.migrations import read_functions, read_migrations
-from tests.processes import make_environ, run_in
+from tests.processes import make_environ, run, run_in, serve
 
 CHECKOUT = Path(__file__).parents[2]
 # Prints the folders of the package and of its SQL.
@@ -66,6 +67,15 @@ async def test_the_wheel_contains_the_documentation_page_and_its_licence(install
 async def test_the_wheel_contains_the_package_and_nothing_else(installed: Path) -> None:
     packages = [path.name for path in next(installed.glob("lib/*/site-packages")).iterdir() if path.is_dir()]
     assert [name for name in packages if not name.endswith(".dist-info")] == ["service"]
+
+
+async def test_its_service_starts_and_says_its_version(installed: Path, database_url: str) -> None:
+    async with serve(str(installed / "bin" / "outcomes"), OUTCOMES_DATABASE_URL=database_url) as serving:
+        assert (await serving.client.get("/readyz")).status_code == 200
+        document = (await serving.client.get("/openapi.json")).json()
+        assert await serving.end(signal.SIGTERM) == 0
+    printed = await run(str(installed / "bin" / "outcomes"), "--version")
+    assert printed.output == f"outcomes {document['info']['version']}\n"
 
 
 async def test_its_command_migrates_a_fresh_database_outside_the_checkout(

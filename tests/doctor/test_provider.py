@@ -100,7 +100,7 @@ async def test_a_certificate_that_does_not_hold_and_one_that_ends_soon_are_repor
     async with answering(lambda _: answer(200, '{"data": []}', "x-ratelimit-limit: 50"), context) as url:
         settings = {"FORMANT_BASE_URL": url, "FORMANT_API_KEY": KEY}
         (found,) = find(await examine(None, settings), "provider.answer")
-        assert (found.level, "invalid certificate" in found.message) == (Level.PROBLEM, True)
+        assert (found.level, "certificate is of an unknown authority" in found.message) == (Level.PROBLEM, True)
         assert "SSL_CERT_FILE" in found.remedy
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         found = find_one(await examine(None, settings), "provider.answer", Level.WARNING)

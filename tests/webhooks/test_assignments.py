@@ -32,7 +32,7 @@ async def store_both(database: Database) -> None:
 
 def ambiguous(**fields: Any) -> dict[str, Any]:
     """A webhook of a call to the first person, from which nothing says which batch it is of."""
-    usual = {"phone": phone_of(1), "event_id": AMBIGUOUS, "conversation_id": "c-1", "began": BEGAN}
+    usual: dict[str, Any] = {"phone": phone_of(1), "event_id": AMBIGUOUS, "conversation_id": "c-1", "began": BEGAN}
     return make_payload(recipient=None, parameters={}, **(usual | fields))
 
 

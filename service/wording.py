@@ -159,6 +159,21 @@ REASONS = {
         "{some} {wait_some} for a retry here", "The provider has finished these recipients, among others."
     ),
 }
+DIFFERENCES = {
+    "within_grace": "Reports of calls may still arrive",
+    "beyond_grace": "Not explained yet",
+    "under_way": "Calls are under way",
+    "rounding": "Rounding only",
+    "not_reported": "The provider gives no such figure",
+}
+"""Why a figure differs, in a cell of a table; the reasons of the verdict say it in full."""
+METHODS = {
+    "reference": "its reference",
+    "recipient": "its phone",
+    "window": "being the only open batch",
+    "manual": "a person's decision",
+}
+"""How the recipient of an event was found."""
 DISPOSITIONS = {
     "applied": Words("It decides the outcome of its call", "Stored and counted."),
     "superseded": Words(

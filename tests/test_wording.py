@@ -12,6 +12,7 @@ import pytest
 
 import service
 from service import wording
+from service.alarms.alarms import KINDS
 from service.outcomes.filters import STATES
 from service.outcomes.shapes import VERDICTS, Reason
 from service.webhooks.http import DISPOSITIONS
@@ -182,3 +183,36 @@ def test_every_reason_reads_well_whatever_it_counts(code: str, count: int | None
             assert "  " not in text
             assert not WRONG.search(text), text
             assert text[:1] != text[:1].upper() or text[:1].isdigit()
+
+
+UNUSUAL = re.compile(
+    r"\b(groups?|lag\w*|cursors?|reconcil\w*|drift\w*|heal\w*|snapshots?|ingest\w*|arrivals?|(un)?attribut\w*|replicas?"
+    r"|GET|PUT|POST|DELETE)\b"
+)
+"""Words of those who build the service, not of those who read its figures."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_alarm_says_what_it_means_and_what_to_do_in_a_plain_sentence_each(name: str) -> None:
+    for text in KINDS[name][1:]:
+        assert not UNUSUAL.search(text), text
+        assert text[0].isupper()
+        assert not text.endswith(".")
+        assert ". " not in text
+
+
+def test_what_people_are_shown_has_no_words_of_engineers() -> None:
+    tables = (
+        wording.VERDICTS, wording.DISPOSITIONS, wording.UNATTRIBUTED, wording.QUARANTINED, wording.STATES,
+        wording.COMPARED, wording.COMPARISON_NOTES,
+    )  # fmt: skip
+    shown = [words.sentence for table in tables for words in table.values()]
+    shown += [wording.describe_reason(Reason(code, "busy_count", 2, ours=1, theirs=2)) for code in wording.REASONS]
+    shown += [*wording.DIFFERENCES.values(), *wording.METHODS.values()]
+    assert [text for text in shown if UNUSUAL.search(text)] == []
+
+
+def test_actors_are_named_by_what_they_are() -> None:
+    assert wording.describe_actor("setting") == "The key in OUTCOMES_API_KEY"
+    assert wording.describe_actor("key: crm") == "Key crm"
+    assert wording.describe_actor("user: 7") == "user: 7"

@@ -34,39 +34,42 @@ class _Kind(NamedTuple):
 KINDS = {
     "signatures_rejected": _Kind(
         "page",
-        "Webhooks are refused because of their signature; the provider does not resend them",
-        "Compare the target's secret at the provider with FORMANT_WEBHOOK_SECRET (new,old while it is rotated)",
+        "Reports of calls are refused because of their signature, and the provider does not send them again",
+        "Compare the secret of the webhook target at the provider with FORMANT_WEBHOOK_SECRET; while it is being "
+        "changed, list the new one and the old one",
         "None has been refused for 15 minutes",
     ),
     "webhooks_silent": _Kind(
         "page",
-        "The provider's figures change but no webhooks arrive",
-        "Check the agents' webhook targets at the provider, and that it can reach this service",
-        "The batch is compared again after a webhook has arrived",
+        "The provider goes on calling, but no reports of its calls arrive",
+        "Check at the provider that the agents' webhook targets are active and lead to this service",
+        "The batch is compared again after a report has arrived",
     ),
     "batch_stuck": _Kind(
         "ticket",
-        "Batches stand still: the provider reports recipients in progress or waiting, and nothing has changed for long",
-        "Ask the provider about the calls in `recipients`; their batches stay open until it ends them",
+        "Batches stand still: the provider says that people are being called or wait for a call, and nothing has "
+        "changed for long",
+        "Ask the provider about the calls of the recipients named; their batches stay unfinished until it ends them",
         "The batch is compared again after a figure has changed",
     ),
     "webhooks_missing": _Kind(
         "page",
-        "Calls are healed, and none of their agents' webhooks has arrived",
-        "Check the webhook targets of these agents at the provider (URL, secret, active), and that it can reach this "
-        "service: `outcomes doctor --webhook-url`",
-        "A webhook of each agent has arrived, or its last batch has been complete for a day",
+        "Calls had to be fetched from the provider's records, because no report of them arrived from their agents",
+        "Check the webhook targets of these agents at the provider (address, secret, active), and that it can "
+        "reach this service: `outcomes doctor --webhook-url`",
+        "A report of each agent has arrived, or its last batch has been final for a day",
     ),
     "provider_unreachable": _Kind(
         "page",
-        "The provider's API fails; nothing can be uploaded, compared or healed",
-        "Check FORMANT_BASE_URL, FORMANT_API_KEY and the provider's status; the service retries by itself",
+        "The provider does not answer: nothing can be uploaded, and no figure can be compared with its own",
+        "The service tries again by itself; if it lasts, check the provider's status, FORMANT_BASE_URL and "
+        "FORMANT_API_KEY",
         "The provider answers again",
     ),
     "quarantine_not_empty": _Kind(
         "ticket",
-        "Signed webhooks could not be read and wait unchanged in quarantine",
-        "See GET /v1/quarantine for the reasons; after a fix, run `outcomes replay`",
+        "Reports of calls could not be read; they are kept as they came and count for nothing yet",
+        "Look at the reasons in the quarantine; after a fix, replay them there or by `outcomes replay`",
         "All of them have been replayed",
     ),
     "spill_waiting": _Kind(
@@ -77,54 +80,62 @@ KINDS = {
     ),
     "uploads_unknown": _Kind(
         "page",
-        "The answer to an upload was lost: an unknown batch may be calling people",
-        "See GET /v1/uploads?state=unknown; check the provider's dashboard and resolve it. Batches that may belong "
-        "to such an upload are hidden until then",
-        "No upload is unknown",
+        "Nobody knows whether a file was sent: a batch that is not shown here may be calling people",
+        "Look in the provider's dashboard, and answer the question under Uploads; batches that may come of the "
+        "file are hidden until then",
+        "The question is answered for every upload",
     ),
     "drift": _Kind(
         "ticket",
-        "Batches have differed from the provider's figures for over an hour, and healing has not explained it",
-        "See …/reconciliations of each batch for the figures and recipients",
+        "The figures of batches have differed from the provider's for over an hour, and fetching the missing calls "
+        "has not explained it",
+        "Open each batch: it names the figures that differ and, where they are known, the recipients; ask the "
+        "provider about these",
         "The figures agree, or the difference is explained",
     ),
     "healed_events": _Kind(
         "ticket",
-        "Webhooks were lost in the last day; their calls were healed from conversations",
-        "The numbers are right; find out why webhooks are lost: our outages, time-outs, the target's selected events",
-        "A day has passed since the last healing",
+        "Reports of calls were lost in the last day; their calls were fetched from the provider's records, so the "
+        "numbers are right",
+        "Find out why reports are lost: an outage here, a time-out, or events that the webhook target does not select",
+        "No report has been lost for a day",
     ),
     "unattributed_events": _Kind(
         "ticket",
-        "Webhooks fit no recipient, or several",
-        "See GET /v1/unattributed; register the CSV of batches created elsewhere with PUT …/recipients",
-        "The list is empty",
+        "Calls were reported that fit nobody in any batch, or several people; they count for none of them yet",
+        "Register the files of batches that were started in the provider's dashboard; a call that you know of can "
+        "be placed by hand under Health",
+        "None of them waits",
     ),
     "references_contradicted": _Kind(
         "ticket",
-        "In the last day, webhooks referred to recipients whose phone is not the one called",
-        "See GET /v1/contradictions: compare the uploaded file with the phones that the provider called",
+        "In the last day, other phones were called than those in the uploaded file; the calls count for the people "
+        "in the file",
+        "Compare the uploaded file with the phones that the provider called, and ask the provider",
         "A day has passed since the last one",
     ),
     "provider_list_flawed": _Kind(
         "ticket",
-        "The provider's list of batches has entries that cannot be used, or cannot be read to its end",
-        "The reasons say what is wrong; the batches named have no agent in the list. Ask the provider",
+        "The provider's list of batches has entries that cannot be used, or cannot be read to its end, so batches "
+        "may be missing here",
+        "Ask the provider; the reasons say what is wrong, and the batches named have no agent in its list",
         "The list has been read to its end, and nothing is wrong with it",
     ),
     "caller_number_weak": _Kind(
         "ticket",
-        "Calls from a number connect far less often than those from the agent's other numbers in the same batches",
-        "See `callers`; the number may be marked as spam: rest or replace it at the provider, or have it registered",
+        "Calls from a number reach people far less often than those from the agent's other numbers in the same batches",
+        "The number may be marked as spam: rest or replace it at the provider, or have it registered",
         "Its batches are older than a week, or the number has caught up",
     ),
     "feed_consumer_lagging": _Kind(
         "ticket",
-        "Consumers of the feed have not acknowledged changes that are over an hour old",
-        "See GET /v1/feed/consumers; restart the job, or DELETE a consumer that is no longer needed",
-        "The consumer has acknowledged those changes",
+        "A program that takes over the outcomes, such as a CRM sync, is more than an hour behind",
+        "Start the program again, or forget it under Connections if it is no longer needed",
+        "The program has taken over those changes",
     ),
 }
+"""In words that those who only watch the figures know too: what it means, what to do, when it is over. The runbook has
+the commands."""
 
 
 class StuckRecipient(msgspec.Struct):

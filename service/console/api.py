@@ -16,7 +16,8 @@ from starlette.types import Message
 
 from service.access.sessions import Session
 from service.console.looks import Looks
-from service.errors import PermissionDeniedError
+from service.console.plain import hide_calls
+from service.errors import ApiError, PermissionDeniedError
 from service.web.operations import Operation, to_handler
 from service.web.scopes import Scope, allows, grant
 
@@ -83,7 +84,11 @@ class Api:
                 return {"type": "http.request", "body": waiting.pop(), "more_body": False}
             return await caller.receive()
 
-        return await self._handlers[call](Request(scope, receive))
+        try:
+            return await self._handlers[call](Request(scope, receive))
+        except ApiError as error:
+            error.message = hide_calls(error.message)
+            raise
 
     async def read(self, caller: Request, session: Session, call: str, query: Query | None = None, **ids: Any) -> Any:
         """The JSON that a GET answers."""

@@ -18,7 +18,7 @@ from service.console.api import encode_query
 from service.console.protection import REFERRER_POLICY
 from service.errors import NotFoundError
 from service.web.documentation import FOREVER
-from service.wording import describe_actor
+from service.wording import DIFFERENCES, METHODS, describe_actor
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -70,6 +70,8 @@ class Renderer:
             "epoch": to_epoch,
             "words": to_words,
             "actor": describe_actor,
+            "difference": lambda code: DIFFERENCES.get(code, to_words(code)),
+            "method": lambda code: METHODS.get(code, code),
             "pair": lambda value: (value, value),
             "result_choice": lambda name: (f"results.{name}", f"Result: {name}"),
         }

@@ -1,9 +1,5 @@
-"""Scopes: what a key is for.
-
-``read`` reads figures and recipients, ``upload`` starts calls, ``feed`` reads the changes, ``people`` looks people up
-across batches and reads raw bodies, ``admin`` erases, replays and reads the audit log. ``admin`` includes the others,
-which are independent of each other: a dashboard's key cannot upload, and an uploader's key cannot read recipients.
-"""
+"""Scopes: what a key is for. ``admin`` includes the others, which are independent of each other: a dashboard's key
+cannot upload, and an uploader's key cannot read recipients."""
 
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
@@ -13,6 +9,14 @@ if TYPE_CHECKING:  # the commands that name scopes need no web framework
 
 Scope: TypeAlias = Literal["read", "upload", "feed", "people", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+MEANINGS: dict[Scope, str] = {
+    "read": "reads figures, recipients and exports",
+    "upload": "starts calls, and keeps the list of people who must not be called",
+    "feed": "reads the changes one by one",
+    "people": "sees phones and parameters, looks people up across batches, and marks callbacks as done",
+    "admin": "does all of these, and keys, sessions, erasure, quarantine and the audit log",
+}
+"""What each allows, for those who give it away."""
 
 
 def grant(request: "Request", scopes: Collection[str]) -> None:

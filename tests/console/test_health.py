@@ -9,6 +9,7 @@ import pytest
 
 from service.access.keys import Keys
 from service.store.database import Database
+from service.web.scopes import MEANINGS, SCOPES
 from tests.conftest import StartService
 from tests.console.visiting import sign_in
 from tests.eventually import eventually
@@ -141,6 +142,8 @@ async def test_a_key_is_made_shown_once_and_revoked_once_ticked(service: httpx.A
     assert re.search(r'value="read" checked', wrong.text)
     assert (await visitor.post(f"{PAGE}/keys", name="crm", days="30")).status_code == 400
     assert (await visitor.post(f"{PAGE}/keys", name="crm", scopes="read", days="7")).status_code == 400
+    assert [meaning in wrong.text for meaning in MEANINGS.values()] == [True] * 5
+    assert set(MEANINGS) == set(SCOPES)
     made = await visitor.post(f"{PAGE}/keys", name="crm", scopes=["read", "feed"], days="90")
     assert made.status_code == 200
     (key,) = re.findall(r"outcomes_[A-Za-z0-9_-]{40,}", made.text)
@@ -224,6 +227,7 @@ async def test_the_doctors_page_is_there_at_once_and_its_report_follows(service:
     visitor = await sign_in(service)
     page = await visitor.read(f"{PAGE}/doctor")
     assert f'hx-get="{PAGE}/doctor/report"' in page
+    assert f'href="{PAGE}/doctor/report">Examine now' in page, "without JavaScript"
     report = await visitor.get(f"{PAGE}/doctor/report", is_fragment=True)
     assert "<html" not in report.text
     assert "database.commit" in report.text

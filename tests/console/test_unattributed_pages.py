@@ -23,7 +23,7 @@ async def test_an_event_is_placed_at_one_of_its_candidates_once_that_is_ticked(
     service: httpx.AsyncClient, database: Database, visitor: Visitor
 ) -> None:
     await store_both(database)
-    path = f"{PAGE}/{await receive(service)}"
+    path = f"{PAGE}/{await receive(service, conversation_id=f'c-{phone_of(1)}')}"
     assert f'href="{path}"' in await visitor.read(PAGE)
     page = await visitor.read(path)
     assert "Several recipients fit" in page

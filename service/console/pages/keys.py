@@ -8,16 +8,10 @@ from service.console.http import Page
 from service.console.rendering import link
 from service.console.visit import Visit
 from service.errors import ApiError, ConflictError, InvalidRequestError
-from service.web.scopes import SCOPES
+from service.web.scopes import MEANINGS, SCOPES
 
 PATH = "/console/health/keys"
 LIFETIMES = (("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "no end"))
-MEANINGS = {
-    "read": "figures, recipients, exports",
-    "upload": "starts calls, and keeps the list of suppressed people",
-    "feed": "reads the changes",
-    "admin": "everything, erasure and keys included",
-}
 
 
 class KeyPages:
@@ -74,7 +68,7 @@ async def _show(
         refusal.status if refusal else 200,
         live=[key for key in keys if key["is_live"]],
         past=[key for key in keys if not key["is_live"]][:50],
-        scopes=[(scope, MEANINGS.get(scope, "")) for scope in SCOPES if visit.allows(scope)],
+        scopes=[(scope, MEANINGS[scope]) for scope in SCOPES if visit.allows(scope)],
         chosen=scopes or [],
         typed=typed or {"name": "", "days": "90"},
         lifetimes=LIFETIMES,

@@ -2,6 +2,8 @@
 
 import re
 
+from service.console.plain import hide_calls
+
 _CHANGES = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
@@ -23,9 +25,6 @@ _CHANGES = tuple(
         (r"region=([A-Z]{2}) if it is", r"\1 if it is"),
         (r"choose the country ([A-Z]{2}) if it is", r"choose the country \1 if it is"),
         (r"check the file again \(dry_run=true\), and send the report_digest of that", "check the file again"),
-        (r" \((?:GET|PUT|POST) /v1/[^)]*\)", ""),
-        (r": see GET /v1/[^)]*", ""),
-        (r"; if you know, say so: POST /v1/\S+", ""),
         (r"\btest_recipients\b: must be", "The size of the test must be"),
         (r"promote_at_success_rate: ", "Success rate: "),
         (r"promote_at_goal_rate: ", "Goal rate: "),
@@ -40,6 +39,7 @@ _CHANGES = tuple(
 
 def reword(text: str) -> str:
     """The text with the fields of the API as the page names them, and a capital letter."""
+    text = hide_calls(text)
     for pattern, words in _CHANGES:
         text = pattern.sub(words, text)
     return text[:1].upper() + text[1:]

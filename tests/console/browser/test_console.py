@@ -64,6 +64,7 @@ PAGES = {
     "health-quarantine": "/console/health/quarantine",
     "health-unattributed": "/console/health/unattributed",
     "health-keys": "/console/health/keys",
+    "health-sessions": "/console/health/sessions",
     "health-audit": "/console/health/audit",
     "health-erasures": "/console/health/erasures",
     "health-retention": "/console/health/retention",

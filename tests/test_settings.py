@@ -321,7 +321,9 @@ def test_no_secret_appears_in_repr_or_text() -> None:
 
 @pytest.mark.parametrize("value", ["http://hush:4222", "hush", "nats://", "nats://a,hush"])
 def test_other_addresses_than_those_of_nats_servers_are_refused_without_being_quoted(value: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_SPILL_URL takes addresses that begin with nats://") as refused:
+    with pytest.raises(
+        ConfigurationError, match=r"^OUTCOMES_SPILL_URL takes addresses that begin with nats://"
+    ) as refused:
         read_settings({"OUTCOMES_SPILL_URL": value})
     assert "hush" not in str(refused.value)
 

@@ -25,7 +25,7 @@ from service.spill.durability import check_durability
 
 logger = structlog.get_logger()
 
-STREAM = "OUTCOMES_SPILL"
+STREAM = "outcomes-spill"
 SUBJECT = "outcomes.spill"
 CONSUMER = "drain"
 REPLICAS = 3

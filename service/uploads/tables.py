@@ -156,7 +156,7 @@ class Table:
         padded = self._raw + [""] * (self._width - len(self._raw))
         rest = [cell for at in self._nameless if (cell := padded[at]) and not (at == 0 and self._is_counter(cell))]
         rest += padded[self._width :]
-        if kind in {"cells", "quote", "duplicate"} and not any(map(clean, rest)):
+        if kind in {"cells", "quote"} and not any(map(clean, rest)):
             rest = [explain_mark(kind)]
         return [*(padded[at] for at in self._kept), error, *rest]
 

@@ -15,7 +15,7 @@ run: setup ## Set up and run the demo: Postgres, provider sandbox and service in
 	$(BIN)/outcomes demo $(ARGS)
 
 .PHONY: test
-test: setup ## Set up and run every check and test (ARGS="-k name" narrows the tests)
+test: setup patroni ## Set up and run every check and test (ARGS="-k name" narrows the tests)
 	$(MAKE) --no-print-directory check
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
@@ -24,8 +24,16 @@ test-all: ## The same, with all random histories instead of some hundred (HISTOR
 	HISTORIES=$(or $(HISTORIES),5000) $(MAKE) --no-print-directory test
 
 .PHONY: faults
-faults: setup ## What is lost when things are killed, stopped, cut off or full: a line for each fault
+faults: setup patroni ## What is lost when things are killed, stopped, cut off or full: a line for each fault
 	$(BIN)/pytest $(PARALLEL) tests/guarantees/test_*lose*_nothing.py $(ARGS)
+
+.PHONY: patroni
+patroni: .venv/patroni/.installed ## Make the environment of Patroni, which one test runs (etcd too: apt-get install etcd-server)
+
+.venv/patroni/.installed: tests/guarantees/patroni.lock | .venv/.installed
+	$(PYTHON) -m venv .venv/patroni
+	.venv/patroni/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
 
 .PHONY: test-postgres
 test-postgres: setup ## The tests on another Postgres: BINDIR=/usr/lib/postgresql/15/bin (Debian: apt-get install postgresql-15)
@@ -70,10 +78,25 @@ licences: setup ## Rewrite deploy/LICENCES.md from what is installed
 audit: setup ## Look up the locked dependencies among known vulnerabilities (asks a public service)
 	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
+UPGRADE ?= --upgrade
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 .PHONY: lock
-lock: setup ## Rewrite requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --upgrade --output-file requirements.lock
+lock: setup ## Rewrite the locks of pyproject.toml, of the image and of Patroni's environment (UPGRADE= keeps the versions)
+	$(COMPILE) --extra dev $(UPGRADE) --output-file requirements.lock
+	$(COMPILE) --extra otel --no-annotate --constraints requirements.lock --output-file deploy/requirements.lock
+	$(BIN)/uv pip compile tests/guarantees/patroni.in --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header $(UPGRADE) --output-file tests/guarantees/patroni.lock
+
+.PHONY: release
+release: setup ## Build the wheel and sdist of the version in pyproject.toml into dist/, with the lock of its dependencies
+	$(BIN)/python -m tests.releases
+
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+.PHONY: image
+image: ## Build the image outcomes:VERSION (needs Docker)
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) -t outcomes:$(VERSION) .
 
 .PHONY: setup
 setup: .venv/.installed ## Make only the environment: .venv, with `outcomes` in it

@@ -42,6 +42,16 @@ from service.web.schemas import to_markdown
 
 ROOT = Path(__file__).parents[1]
 DICTIONARY = ROOT / "docs" / "analyse" / "dictionary.md"
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
+PROMETHEUS_RULE = ROOT / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
+PROMETHEUS_RULE_HEAD = """\
+# Made by make docs from deploy/prometheus/alerts.yaml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: outcomes
+spec:
+"""
 DICTIONARY_HEAD = """\
 # Data dictionary
 
@@ -249,6 +259,12 @@ async def write_dictionary(connection: Connection) -> str:
     return "\n".join(lines)
 
 
+def write_prometheus_rule() -> str:
+    """The alert rules as the Prometheus Operator takes them."""
+    rules = [line for line in ALERTS.read_text().splitlines() if not line.startswith("#")]
+    return PROMETHEUS_RULE_HEAD + "".join(f"  {line}\n" for line in rules)
+
+
 async def _write_all(url: str) -> None:
     settings = read_settings({"FORMANT_WEBHOOK_SECRET": "unused"})
     async with open_app(settings, url) as service:
@@ -266,6 +282,7 @@ async def _write_all(url: str) -> None:
 
 def main() -> None:
     """Writes every page, with the help of an embedded Postgres of its own."""
+    PROMETHEUS_RULE.write_text(write_prometheus_rule())
     with tempfile.TemporaryDirectory() as folder, run_embedded_postgres(Path(folder)) as url:
         asyncio.run(_write_all(url))
 

@@ -14,16 +14,19 @@ import structlog
 from starlette.routing import Route
 
 from service.access.auth import Authenticator, KeyRing
+from service.access.downloads import DownloadLog
 from service.access.http import Audit
 from service.access.keys import Keys
 from service.access.keys_http import ApiKeys
 from service.access.oidc import Oidc, read_oidc
 from service.access.oidc_provider import open_provider_http
 from service.access.sessions import Sessions
+from service.access.sessions_http import ConsoleSessions
 from service.alarms.alarms import AlarmWatch
 from service.alarms.http import Alarms
 from service.background import Background, every, open_background
 from service.callbacks.callbacks import Callbacks, CallbackSettings
+from service.callbacks.exports_http import CallbackExports
 from service.callbacks.http import CallbackList
 from service.callbacks.settings_http import CallbackSettingsCalls
 from service.console.console import build_console
@@ -95,6 +98,7 @@ from service.uploads.uploader import Promoter, Uploader
 from service.web.operations import Operation
 from service.webhooks.answers import AnswerRecorder
 from service.webhooks.answers_http import WebhookAnswers
+from service.webhooks.assignments_http import Assignments
 from service.webhooks.backlog import Backlog, BacklogLimits
 from service.webhooks.calls_http import Calls
 from service.webhooks.committer import Committer
@@ -179,7 +183,7 @@ async def _open_whole(
         database = await stack.enter_async_context(
             open_database(database_url, allow_unsafe=settings.allow_unsafe_database)
         )
-        describe_replica(database, metrics)
+        describe_replica(database, metrics, settings.runbook_url)
         client = None
         if settings.formant_api_key:
             http = await stack.enter_async_context(open_http(settings.formant_base_url, settings.formant_api_key))
@@ -215,7 +219,7 @@ async def _open_whole(
             reconciler = build_reconciler(settings, database, http, metrics, new_writer(), regions)
             on_demand = OnDemand(reconciler)
             stack.push_async_callback(on_demand.close)
-        alarms = AlarmWatch(database, metrics)
+        alarms = AlarmWatch(database, metrics, settings.runbook_url)
         answers = AnswerRecorder(database, metrics.webhooks.counts)
         retention = Retention(database, metrics, settings.keep_days)
         eraser, consumers = Eraser(database), Consumers(database)
@@ -264,9 +268,11 @@ async def _open_whole(
         )
         filter_reader = FilterReader(database, regions)
         callbacks = Callbacks(database)
+        exporter = Exporter(database, max_exports=settings.max_exports)
         batches = Batches(database, Slicer(database), default_time_zone=settings.time_zone)
         routes = build_routes(
             Authenticator(keys),
+            DownloadLog(database),
             receiver,
             batches,
             Registrations(batches, discoverer, registrar),
@@ -278,8 +284,11 @@ async def _open_whole(
             Recipients(database, filter_reader, default_time_zone=settings.time_zone),
             CallbackSettingsCalls(database, callbacks, default_time_zone=settings.time_zone),
             CallbackList(callbacks, default_time_zone=settings.time_zone),
+            CallbackExports(
+                exporter, metrics, max_seconds=settings.export_seconds, default_time_zone=settings.time_zone
+            ),
             Exports(
-                Exporter(database, max_exports=settings.max_exports),
+                exporter,
                 metrics,
                 filter_reader,
                 max_seconds=settings.export_seconds,
@@ -290,6 +299,7 @@ async def _open_whole(
             Comparisons(database, default_time_zone=settings.time_zone),
             Overview(database, alarms.refresh, default_time_zone=settings.time_zone),
             Events(database, replayer),
+            Assignments(database),
             QuarantinedBodies(database, replayer),
             WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),
@@ -299,6 +309,7 @@ async def _open_whole(
             Alarms(alarms),
             Doctor(settings, database_url),
             ApiKeys(Keys(database)),
+            ConsoleSessions(sessions),
             Audit(database),
             Erasures(eraser, region=regions.sole),
             PeopleCalls(People(database), region=regions.sole),
@@ -326,9 +337,11 @@ async def make_partitions(database: Database) -> None:
     await every(MAINTENANCE_SECONDS, lambda: make(database.pool), "maintenance_failed")
 
 
-def describe_replica(database: Database, metrics: Metrics) -> None:
-    """Sets the metrics of this process: its version and its database connections."""
+def describe_replica(database: Database, metrics: Metrics, runbook_url: str) -> None:
+    """Sets the metrics of this process: its version, its runbook and its database connections."""
     metrics.build_info.labels(version("formant-outcomes"), read_migrations()[-1].name.partition("_")[0]).set(1)
+    if runbook_url:
+        metrics.runbook_info.labels(runbook_url).set(1)
     pool = database.pool
     metrics.database_connections.labels("used").set_function(lambda: pool.get_size() - pool.get_idle_size())
     metrics.database_connections.labels("idle").set_function(pool.get_idle_size)

@@ -27,12 +27,21 @@ class _Id(click.types.IntParamType):
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(None, "--version", package_name="formant-outcomes", message="outcomes %(version)s")
-def outcomes() -> None:
+@click.option(
+    "--env-file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read settings from this file of systemd's; the environment overrides it.",
+)  # fmt: skip
+def outcomes(env_file: Path | None) -> None:
     """Exact outcomes of batch calls, from a voice-AI provider's webhooks.
 
-    Settings come from the environment: see docs/operate/settings.md. Without OUTCOMES_DATABASE_URL an embedded
-    Postgres runs in OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
+    Settings come from the environment: see docs/operate/settings.md. Commands other than serve also find those of the
+    installed service, in /etc/outcomes/outcomes.env. Without OUTCOMES_DATABASE_URL an embedded Postgres runs in
+    OUTCOMES_DATA_DIR (default .data). To see everything at work, without an account: outcomes demo
     """
+    if env_file is not None:
+        from service.environment import use_env_file
+
+        use_env_file(env_file)
 
 
 outcomes.add_command(crm_sync)
@@ -133,20 +142,24 @@ def reconcile(batch_id: int) -> None:
 _BATCH = click.option("--batch", "batch_id", type=_Id(), help="The provider's id of one batch.  [default: all]")
 
 
-@outcomes.command(short_help="Recount everything from the stored events.")
-@_BATCH
+@outcomes.command(short_help="Recount outcomes and counters from the stored events.")
+@click.option("--batch", "batch_id", type=_Id(), help="The provider's id of one batch.  [default: those that changed]")
+@click.option("--full", "is_full", is_flag=True, help="Everything; continues a full run that was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(batch_id: int | None, as_json: bool) -> None:
-    """Recount every outcome and counter from the facts, and compare the facts with the raw events still kept.
+def verify(batch_id: int | None, is_full: bool, as_json: bool) -> None:
+    """Recount outcomes and counters from the facts, and compare the facts with the raw events still kept.
 
+    Without an option: batches that have changed since they were last verified, and a sample of everything else.
     Bodies are checked against their digests and the provider's signatures; for this run add retired secrets
     (FORMANT_WEBHOOK_SECRET=new,old). Events without a reference are attributed again without storing the result; with
-    --batch, those that are in the batch or belong to it. Changes nothing, and may run while webhooks arrive. Exits with
+    --batch, those that are in the batch or belong to it. Changes no data, and may run while webhooks arrive. Exits with
     1 if something differs; events that are about to be attributed are listed, but are not differences.
     """
     from service.commands import verify
 
-    verify.verify(batch_id, as_json=as_json)
+    if is_full and batch_id is not None:
+        raise click.UsageError("--full is everything, and --batch is one batch: give one of them")
+    verify.verify(batch_id, is_full=is_full, as_json=as_json)
 
 
 @outcomes.command(short_help="Recompute outcomes and counters from the facts.")

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-import click
-
 from service.errors import ConfigurationError
 
 DEMO_FILE = "demo.json"
@@ -37,14 +35,6 @@ def publish_demo(data_dir: Path, settings: Mapping[str, str]) -> Iterator[None]:
             json.dump(dict(settings), file)
             file.flush()
         yield
-
-
-def find_environ(place: str) -> dict[str, str]:
-    """The environment, with the settings of a demo that runs in this folder; says so on standard error."""
-    demo = find_demo(os.environ, place)
-    if demo:
-        click.echo("outcomes: using the settings of the demo that runs here", err=True)
-    return {**os.environ, **demo}
 
 
 def find_demo(environ: Mapping[str, str], place: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.downloads import DownloadLog
 from service.errors import ApiError
 from service.telemetry.metrics import Metrics
 from service.web.documentation import Documentation
@@ -48,10 +49,14 @@ class Handlers(Protocol):
 
 
 def build_routes(
-    guard: Guard, receiver: Handlers, *groups: Handlers, pages: Callable[[list[Operation]], list[Route]] = lambda _: []
+    guard: Guard,
+    downloads: DownloadLog,
+    receiver: Handlers,
+    *groups: Handlers,
+    pages: Callable[[list[Operation]], list[Route]] = lambda _: [],
 ) -> Starlette:
     """Routes of everything but the receiver, which is only documented here. ``pages`` makes those of the console."""
-    operations = [operation for group in groups for operation in group.operations()]
+    operations = [downloads.watch(operation) for group in groups for operation in group.operations()]
     page_routes = pages(operations)
     documentation = Documentation([*receiver.operations(), *operations])
     operations += documentation.operations()

@@ -55,6 +55,7 @@ class Settings:
     log_level: str
     traces: bool
     public_url: str
+    runbook_url: str
     session_idle_seconds: int
     session_seconds: int
     oidc_issuer: str
@@ -101,6 +102,8 @@ NAMES = {
     "OUTCOMES_LOG_LEVEL": "debug, info, warning or error",
     "OUTCOMES_TRACES": "1: send OpenTelemetry traces, as the `OTEL_…` variables say",
     "OUTCOMES_PUBLIC_URL": "Where people reach the service, such as https://outcomes.example.com",
+    "OUTCOMES_RUNBOOK_URL": "Where people read the runbook: alarms and alerts link to its entries, as URL#NAME. "
+    "Empty: no links",
     "OUTCOMES_SESSION_IDLE_SECONDS": "How long a session of the console lasts without use",
     "OUTCOMES_SESSION_SECONDS": "How long a session of the console lasts at most",
     "OUTCOMES_OIDC_ISSUER": "The OpenID provider that signs people in, exactly as it calls itself. Empty: only keys do",
@@ -189,6 +192,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         log_level=_choice(environ, "OUTCOMES_LOG_LEVEL", "info", LOG_LEVELS),
         traces=_flag(environ, "OUTCOMES_TRACES"),
         public_url=_origin(environ, "OUTCOMES_PUBLIC_URL"),
+        runbook_url=_page(environ, "OUTCOMES_RUNBOOK_URL"),
         session_idle_seconds=_number(environ, "OUTCOMES_SESSION_IDLE_SECONDS", 28_800, minimum=300, maximum=604_800),
         session_seconds=_number(environ, "OUTCOMES_SESSION_SECONDS", 86_400, minimum=900, maximum=30 * 86_400),
         oidc_issuer=_issuer(environ, "OUTCOMES_OIDC_ISSUER"),
@@ -303,6 +307,14 @@ def _origin(environ: Mapping[str, str], name: str) -> str:
             f"{name} takes an address without a path, such as https://outcomes.example.com, not {value!r}"
         )
     return value.rstrip("/")
+
+
+def _page(environ: Mapping[str, str], name: str) -> str:
+    """The address of a page, without the part after #; or ""."""
+    value = _text(environ, name)
+    if value and (not value.startswith(("https://", "http://")) or "#" in value):
+        raise ConfigurationError(f"{name} takes the address of a page, https://… without #, not {value!r}")
+    return value
 
 
 def _issuer(environ: Mapping[str, str], name: str) -> str:

@@ -253,6 +253,13 @@ def describe(words: dict[str, Words], code: str | None) -> str | None:
     return found.sentence if found else code
 
 
+def describe_actor(actor: str) -> str:
+    """An actor of the audit log in words: of a key its name, of the key in the settings what it is."""
+    if actor == "setting":
+        return "The key in OUTCOMES_API_KEY"
+    return f"Key {actor.removeprefix('key: ')}" if actor.startswith("key: ") else actor
+
+
 def note_goal(details_outstanding: int | None) -> str | None:
     """Why the number of those who meet a goal may still grow; None if no results are outstanding."""
     if not details_outstanding:

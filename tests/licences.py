@@ -30,6 +30,12 @@ With traces (`formant-outcomes[otel]`), also:
 | package | licence |
 |---|---|
 """
+_EMBEDDED = """
+With the embedded Postgres (`formant-outcomes[embedded]`), also:
+
+| package | licence |
+|---|---|
+"""
 _SPILLED = """
 With an embedded stream (`formant-outcomes[spill]`, for `outcomes serve --spill embedded`), also:
 
@@ -79,12 +85,10 @@ def is_allowed(licence: str) -> bool:
 def write_licences() -> str:
     """The page."""
     usual = find_runtime()
-    return _HEAD + _list(usual) + _TRACED + _list_more("otel", usual) + _SPILLED + _list_more("spill", usual) + _TAIL
-
-
-def _list_more(extra: str, usual: dict[str, Distribution]) -> str:
-    """The packages that an extra adds."""
-    return _list({name: package for name, package in find_runtime(extra).items() if name not in usual})
+    parts = [_HEAD, _list(usual)]
+    for extra, head in (("otel", _TRACED), ("embedded", _EMBEDDED), ("spill", _SPILLED)):
+        parts += [head, _list({name: package for name, package in find_runtime(extra).items() if name not in usual})]
+    return "".join([*parts, _TAIL])
 
 
 def _list(packages: dict[str, Distribution]) -> str:

@@ -40,7 +40,7 @@ def find_memory() -> Path | None:
     return memory if memory.is_dir() and shutil.disk_usage(memory).free >= ROOM_BYTES else None
 
 
-def _find_user() -> str | None:
+def find_user() -> str | None:
     """The user that runs the server if the tests run as root, which Postgres refuses."""
     if os.geteuid() != 0:
         return None
@@ -49,12 +49,13 @@ def _find_user() -> str | None:
 
 def _own(path: Path) -> None:
     """Gives a file or folder to the user that runs the server."""
-    if (user := _find_user()) is not None:
+    if (user := find_user()) is not None:
         owner = pwd.getpwnam(user)
         os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
-def _make_folder(parent: Path | None) -> Path:
+def make_folder(parent: Path | None) -> Path:
+    """A temporary folder that belongs to the user that runs the server."""
     folder = Path(tempfile.mkdtemp(prefix="outcomes-pg-", dir=parent))
     _own(folder)
     return folder
@@ -63,14 +64,14 @@ def _make_folder(parent: Path | None) -> Path:
 def _run(folder: Path, *command: Path | str, environ: dict[str, str] | None = None) -> None:
     with tempfile.TemporaryFile() as output:  # a pipe would be kept open by the server
         subprocess.run(
-            command, check=True, stdout=output, stderr=output, cwd=folder, user=_find_user(), timeout=120, env=environ
+            command, check=True, stdout=output, stderr=output, cwd=folder, user=find_user(), timeout=120, env=environ
         )
 
 
 @functools.cache
 def _initialise(programs: Path) -> Path:
     """The data folder that every server starts from; initdb runs once and its result is copied."""
-    folder = _make_folder(find_memory())
+    folder = make_folder(find_memory())
     atexit.register(shutil.rmtree, folder)
     data = folder / "data"
     _run(folder, programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--encoding=utf8", "--no-sync")
@@ -86,7 +87,7 @@ class PostgresServer:
     ) -> None:  # fmt: skip
         self._programs = programs
         self._environ = {**os.environ, **(environ or {})}
-        self._folder = _make_folder(parent)
+        self._folder = make_folder(parent)
         self._data = self._folder / "data"
         if copy_of is not None:
             self._run("pg_basebackup", "-D", str(self._data), "-d", copy_of.url("postgres"), "-R", "-c", "fast")

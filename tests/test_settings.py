@@ -71,6 +71,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "log_level": "info",
         "traces": False,
         "public_url": "",
+        "runbook_url": "",
         "session_idle_seconds": 28_800,
         "session_seconds": 86_400,
         "oidc_issuer": "",
@@ -113,6 +114,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_LOG_LEVEL": "WARNING",
         "OUTCOMES_TRACES": "1",
         "OUTCOMES_PUBLIC_URL": "https://outcomes.example.com/",
+        "OUTCOMES_RUNBOOK_URL": "https://wiki.example.com/runbook",
         "OUTCOMES_SESSION_IDLE_SECONDS": "600",
         "OUTCOMES_SESSION_SECONDS": "3600",
         "OUTCOMES_OIDC_ISSUER": "https://sso.example.com/realms/one/",
@@ -157,6 +159,7 @@ def test_every_setting_is_read_under_its_name() -> None:
         "log_level": "warning",
         "traces": True,
         "public_url": "https://outcomes.example.com",
+        "runbook_url": "https://wiki.example.com/runbook",
         "session_idle_seconds": 600,
         "session_seconds": 3600,
         "oidc_issuer": "https://sso.example.com/realms/one/",
@@ -362,3 +365,9 @@ def test_each_secret_of_the_sync_job_can_be_given_as_a_file_and_is_not_in_repr(n
 def test_a_wrong_address_of_the_service_is_refused_with_the_name_of_its_setting() -> None:
     with pytest.raises(ConfigurationError, match=r"^OUTCOMES_URL takes "):
         read_sync_settings({"OUTCOMES_URL": "outcomes.example.com"})
+
+
+@pytest.mark.parametrize("value", ["docs/operate/runbook.md", "https://wiki.example.com/runbook#drift"])
+def test_the_runbooks_address_is_that_of_a_page(value: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^OUTCOMES_RUNBOOK_URL takes the address of a page"):
+        read_settings({"OUTCOMES_RUNBOOK_URL": value})

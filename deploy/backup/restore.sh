@@ -8,8 +8,9 @@
 # PG_BIN=… the folder of pg_restore and psql         PROGRAM=… the program `outcomes`, of this or a newer version
 # JOBS=2   number of tables restored at once
 #
-# Run it as the owner of the schema, under the same role name, before a service uses the new database. Roles are not part of
-# the backup: create them first; they get their grants back.
+# Run it as the role that will own the schema, before a service uses the new database. It needs no more than to own that
+# database: CREATEDB, or an administrator's CREATE DATABASE … OWNER. Roles are not part of the backup: create them first; they
+# get their grants back. Where another role owned the schema, what is made later is granted by `outcomes grant-service`.
 #
 # Exit status: 0 when every check passes, 1 when one fails (do not use the database then), 2 for wrong arguments.
 set -eu
@@ -45,12 +46,23 @@ for role in $(manifest roles); do
 done
 
 say "restoring"
-"$pg_restore" --exit-on-error --no-password --no-owner --jobs="${JOBS:-2}" --dbname="$OUTCOMES_DATABASE_URL" "$folder/database.dump" ||
-    fail "pg_restore failed: drop the database and start again with a new one"
+# The privileges of tables to come can only be set for oneself.
+me=$(ask 'SELECT current_user')
+list=$(mktemp)
+trap 'rm -f "$list"' EXIT
+"$pg_restore" --list "$folder/database.dump" |
+    awk -v me=" $me" '/ DEFAULT ACL / && substr($0, length($0) - length(me) + 1) != me { print ";" $0; next } { print }' >"$list"
+"$pg_restore" --exit-on-error --no-password --no-owner --jobs="${JOBS:-2}" --use-list="$list" --dbname="$OUTCOMES_DATABASE_URL" \
+    "$folder/database.dump" || fail "pg_restore failed: drop the database and start again with a new one"
+! grep -q '^;.* DEFAULT ACL ' "$list" ||
+    say "another role owned the schema: when this is done, run outcomes grant-service and outcomes bi role for your roles"
 [ "$(ask "SELECT coalesce(max(version), '') FROM schema_migrations")" = "$(manifest schema)" ] || fail "the schema differs from the manifest"
 [ "$(ask 'SELECT count(*) FROM events')" = "$(manifest events)" ] || fail "the number of events differs from the manifest"
 [ "$(ask 'SELECT coalesce(max(position), 0) FROM outcomes')" = "$(manifest feed_end)" ] || fail "the end of the feed differs from the manifest"
-ask 'ANALYZE'
+# Not the catalogs, which are not ours.
+"$psql" "$OUTCOMES_DATABASE_URL" -XAtq -v ON_ERROR_STOP=1 <<'SQL' || fail "ANALYZE failed"
+SELECT format('ANALYZE %I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^pg_|^information_schema$' \gexec
+SQL
 
 say "migrating the schema"
 "$outcomes" migrate >&2 || fail "outcomes migrate failed"
@@ -65,5 +77,5 @@ say "repairing data of older versions"
 say "placing again the calls that an earlier version placed by phone"
 "$outcomes" reattribute >&2 || fail "outcomes reattribute failed"
 say "verifying"
-"$outcomes" verify >&2 || fail "verify found differences"
+"$outcomes" verify --full >&2 || fail "verify found differences"
 echo "restored: $(manifest events) events, taken at $(manifest taken_at)"

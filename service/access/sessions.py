@@ -21,10 +21,12 @@ from typing import Any, NamedTuple
 from service.access.audit import record_audit
 from service.access.auth import KeyRing
 from service.access.keys import digest_key
+from service.access.session_ends import End, find_end
 from service.background import every
 from service.errors import AuthenticationError, NotFoundError
 from service.store.database import Database
 from service.telemetry.context import Actor
+from service.wording import describe_actor
 
 TOKEN_BYTES = 32
 MAX_TOKEN_CHARACTERS = 100
@@ -39,11 +41,13 @@ LOOKUPS = 2
 NOTED = timedelta(minutes=1)
 FORGET_SECONDS = 60.0
 FORGOTTEN_ROWS = 1000
-LISTED = 1000
+LAST = 2**63 - 1
+"""Above every id of a session."""
 
 
 class Session(NamedTuple):
-    """A person's session. ``csrf_token`` goes into every form; ``name`` is only shown."""
+    """A person's session. ``csrf_token`` goes into every form; ``name`` is only shown: the
+    person's, or what key it is."""
 
     session_id: int
     actor: Actor
@@ -54,11 +58,12 @@ class Session(NamedTuple):
 
 
 class ListedSession(NamedTuple):
-    """A session as an admin sees it. ``user_id`` is that of ``user: ID`` in the audit log; None for a key's session."""
+    """A session as an admin sees it. ``actor`` is as in the audit log; ``issuer`` is None for a key's session."""
 
     session_id: int
-    user_id: int | None
+    actor: str
     name: str
+    issuer: str | None
     scopes: tuple[str, ...]
     opened_at: datetime
     last_seen_at: datetime
@@ -148,6 +153,13 @@ class Sessions:
             kept.seen_at = now
         return _to_session(token, kept.row, opener)
 
+    async def find_end(self, token: str) -> End:
+        """Why a token has no session: ask after ``find`` has found none. Raises UnavailableError as that does."""
+        async with self._lookups:
+            return await find_end(
+                self._database, token, lambda row: self._find_opener(row, is_use=False) is not None, self._now()
+            )
+
     async def close(self, token: str) -> None:
         """Ends the session of a token, if there is one."""
         digest = digest_key(token)
@@ -159,25 +171,33 @@ class Sessions:
             if session_id is not None:
                 await record_audit(self._database, connection, "signed_out", f"session {session_id}", "closed")
 
-    async def list_sessions(self) -> list[ListedSession]:
-        """The live sessions, newest first: at most ``LISTED``."""
+    async def list_sessions(self, *, before: int = LAST, limit: int = 100) -> tuple[list[ListedSession], int | None]:
+        """The live sessions that were opened before the session ``before``, newest first, and where the next page
+        begins; None after the last one. Sessions whose key has ended are left out, so a page may be short."""
         rows = self._database.queries.list_sessions(
-            self._database.pool, now=self._now(), idle_seconds=self._idle.total_seconds(), limit=LISTED
+            self._database.pool,
+            now=self._now(),
+            idle_seconds=self._idle.total_seconds(),
+            before=before,
+            limit=limit + 1,
         )
         found = [(row, self._find_opener(row, is_use=False)) async for row in rows]
-        return [
+        following = found[limit - 1][0]["session_id"] if len(found) > limit else None
+        listed = [
             ListedSession(
                 row["session_id"],
-                row["user_id"],
+                opener.actor.name,
                 opener.name,
+                row["issuer"],
                 opener.scopes,
                 row["opened_at"],
                 row["last_seen_at"],
                 row["expires_at"],
             )
-            for row, opener in found
+            for row, opener in found[:limit]
             if opener is not None
         ]
+        return listed, following
 
     async def revoke_session(self, session_id: int) -> None:
         """Ends a session; every replica refuses it within seconds. Raises NotFoundError when there is no open one."""
@@ -300,7 +320,7 @@ class Sessions:
                 return None
             return _Opener(Actor(f"user: {row['user_id']}"), tuple(row["scopes"]), row["name"])
         known = self._keys.verify(row["key_digest"], is_use=is_use)
-        return None if known is None else _Opener(known.actor, known.scopes, known.actor.name)
+        return None if known is None else _Opener(known.actor, known.scopes, describe_actor(known.actor.name))
 
 
 def make_csrf_token(token: str) -> str:

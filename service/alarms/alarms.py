@@ -140,7 +140,8 @@ class StuckRecipient(msgspec.Struct):
 class Alarm(msgspec.Struct):
     """A current problem. ``batches``: ids of some of the batches concerned. ``reasons``: the count for each reason,
     where there can be several. ``agents``, ``recipients``: some of those concerned, where the alarm is about them.
-    ``callers``: the numbers that calls are made from, where they are what is wrong."""
+    ``callers``: the numbers that calls are made from, where they are what is wrong. ``runbook``: the address of the
+    alarm's entry in the runbook; null unless OUTCOMES_RUNBOOK_URL is set."""
 
     name: str
     severity: str
@@ -154,6 +155,7 @@ class Alarm(msgspec.Struct):
     agents: list[int] = []
     recipients: list[StuckRecipient] = []
     callers: list[WeakCaller] = []
+    runbook: str | None = None
 
 
 class AlarmList(msgspec.Struct):
@@ -201,9 +203,12 @@ async def list_alarms(database: Database) -> list[Alarm]:
 class AlarmWatch:
     """Records refused signatures in the database and exports alarms as metrics."""
 
-    def __init__(self, database: Database, metrics: Metrics, *, interval_seconds: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self, database: Database, metrics: Metrics, runbook_url: str = "", *, interval_seconds: float = INTERVAL_SECONDS
+    ) -> None:
         self._database = database
         self._metrics = metrics
+        self._runbook_url = runbook_url
         self._interval_seconds = interval_seconds
         self._recorded: dict[str, int] = {}
         self._turn = asyncio.Lock()
@@ -218,6 +223,8 @@ class AlarmWatch:
         async with self._turn:
             await self._record_rejections()
         alarms = await list_alarms(self._database)
+        for alarm in alarms:
+            alarm.runbook = f"{self._runbook_url}#{alarm.name}" if self._runbook_url else None
         counts = {alarm.name: alarm.count for alarm in alarms}
         ages = {alarm.name: datetime.now(UTC) - alarm.since for alarm in alarms if alarm.since is not None}
         for name in KINDS:

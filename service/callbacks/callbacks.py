@@ -5,7 +5,7 @@ from the latest attempt of its recipient. After a change of an agent's setting, 
 small committed steps, which any replica can continue.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -25,7 +25,6 @@ MAX_NAME_CHARACTERS = 80
 STEP_RECIPIENTS = 1000
 """Recipients in one commit. Webhooks wait for the ingest lock meanwhile, a few hundredths of a second."""
 INTERVAL_SECONDS = 2.0
-PAGE_ROWS = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,6 +48,18 @@ class Filters(NamedTuple):
     due_from: datetime | None = None
     due_to: datetime | None = None
     state: State | None = None
+
+    def to_arguments(self) -> dict[str, Any]:
+        """The arguments by which queries select callbacks."""
+        is_dated = self.due_from is not None or self.due_to is not None
+        return {
+            "batch_id": self.batch_id,
+            "agent_id": self.agent_id,
+            "done": {None: [False, True], "done": [True]}.get(self.state, [False]),
+            "since": self.due_from,
+            "until": self.due_to or (datetime(9998, 1, 1, tzinfo=UTC) if is_dated else None),
+            "overdue_at": datetime.now(UTC) if self.state == "overdue" else None,
+        }
 
 
 class Page(NamedTuple):
@@ -93,32 +104,15 @@ class Callbacks:
         queries, pool = self._database.queries, self._database.pool
         if filters.batch_id is not None and not await queries.has_batch(pool, batch_id=filters.batch_id):
             raise NotFoundError(f"There is no batch {filters.batch_id}")
-        is_dated = filters.due_from is not None or filters.due_to is not None
-        latest = datetime(9998, 1, 1, tzinfo=UTC) if is_dated else None
         found = queries.list_callbacks(
             pool,
-            batch_id=filters.batch_id,
-            agent_id=filters.agent_id,
-            done={None: [False, True], "done": [True]}.get(filters.state, [False]),
-            since=filters.due_from,
-            until=filters.due_to or latest,
-            overdue_at=datetime.now(UTC) if filters.state == "overdue" else None,
+            **filters.to_arguments(),
             after_due=after.due_text if after else None,
             after_no=after.callback_no if after else 0,
             limit=limit + 1,
         )
         rows = [row async for row in found]
         return Page(rows[:limit], _place(rows[limit - 1]) if len(rows) > limit else None)
-
-    async def read_all(self, filters: Filters) -> AsyncIterator[Sequence[Any]]:
-        """All callbacks in pages. Each page is of its own instant."""
-        after: Position | None = None
-        while True:
-            page = await self.list(filters, PAGE_ROWS, after)
-            yield page.rows
-            after = page.next
-            if after is None:
-                return
 
     async def read_recipient(self, batch_id: int, recipient: int) -> Sequence[Any]:
         """The callbacks of a recipient, by the name of the result."""

@@ -1,17 +1,15 @@
-"""Callbacks over HTTP: the list, as JSON and as CSV, and their marks."""
+"""Callbacks over HTTP: the list and their marks."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from service.callbacks.callbacks import Callbacks, Filters, Position, State
-from service.callbacks.csv_rows import write_header, write_rows
 from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.http import BATCH_ID
 from service.outcomes.recipients_http import RECIPIENT
@@ -34,6 +32,7 @@ DUE_TO = Moment("due_to", "Only callbacks due on or before this day of `time_zon
 STATE = Choice(
     "state", "`open`: all that are not done; `overdue`: those of them whose time has passed", STATES, default=None
 )
+FILTERS = (AGENT_ID, BATCH, DUE_FROM, DUE_TO, STATE)
 LIMIT = Number("limit", "Maximum number of callbacks", default=100, minimum=1, maximum=1000)
 AFTER = Free("after", "`next` of the previous page", "the `next` of a page")
 _CURSOR = re.compile(r"(-?[0-9]{1,18}|none)_([0-9]{1,18})", re.ASCII)
@@ -98,16 +97,10 @@ class CallbackList:
         self._time_zone = TimeZone("time_zone", "Time zone of days: an IANA name", default=default_time_zone)
 
     def operations(self) -> list[Operation]:
-        filters = (AGENT_ID, BATCH, DUE_FROM, DUE_TO, self._time_zone, STATE)
         return [
             Operation(
                 "GET", "/v1/callbacks", self.list, "read", "Callbacks",
-                parameters=(*filters, LIMIT, AFTER), answers=(Answer(CallbackPage),),
-                errors=(InvalidRequestError, NotFoundError),
-            ),
-            Operation(
-                "GET", "/v1/callbacks.csv", self.export, "read", "Callbacks",
-                parameters=filters, answers=(Answer(str, "The file", media_type="text/csv"),),
+                parameters=(*FILTERS, self._time_zone, LIMIT, AFTER), answers=(Answer(CallbackPage),),
                 errors=(InvalidRequestError, NotFoundError),
             ),
             Operation(
@@ -122,25 +115,12 @@ class CallbackList:
         `due_to`."""
         cursor = AFTER.read(request)
         after = None if cursor is None else _read_cursor(cursor)
-        page = await self._callbacks.list(self._read_filters(request), LIMIT.read(request), after)
+        page = await self._callbacks.list(read_filters(request, self._time_zone), LIMIT.read(request), after)
         shown = []
         for row in page.rows:
             fields = {name: row[name] for name in Callback.__struct_fields__}
             shown.append(Callback(**fields | {"parameters": raw(row["parameters"])}))
         return JsonResponse(CallbackPage(shown, page.next and _write_cursor(page.next), page.next is not None))
-
-    async def export(self, request: Request) -> Response:
-        """The callbacks of the list as a CSV, with the same filters."""
-        pages = self._callbacks.read_all(self._read_filters(request))
-        first = await anext(pages)  # an error in the filters is still an answer of its own
-
-        async def write() -> AsyncIterator[bytes]:
-            yield write_header() + write_rows(first)
-            async for rows in pages:
-                yield write_rows(rows)
-
-        headers = {"content-disposition": 'attachment; filename="callbacks.csv"'}
-        return StreamingResponse(write(), media_type="text/csv", headers=headers)
 
     async def mark(self, request: Request) -> Response:
         """Marks the callbacks of a recipient as done, or as open again. They stay so until the recipient asks again in
@@ -158,12 +138,14 @@ class CallbackList:
         rows = await self._callbacks.read_recipient(batch_id, recipient)
         return JsonResponse(One([RecipientCallback(**row) for row in rows]))
 
-    def _read_filters(self, request: Request) -> Filters:
-        zone = ZoneInfo(self._time_zone.read(request))
-        due_from, due_to = DUE_FROM.read_in(request, zone), DUE_TO.read_in(request, zone)
-        if due_from is not None and due_to is not None and due_from >= due_to:
-            raise InvalidRequestError("due_from, due_to: the period must end after it begins")
-        return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request))
+
+def read_filters(request: Request, time_zone: TimeZone) -> Filters:
+    """The filters of ``FILTERS``; their days are of ``time_zone``."""
+    zone = ZoneInfo(time_zone.read(request))
+    due_from, due_to = DUE_FROM.read_in(request, zone), DUE_TO.read_in(request, zone)
+    if due_from is not None and due_to is not None and due_from >= due_to:
+        raise InvalidRequestError("due_from, due_to: the period must end after it begins")
+    return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request))
 
 
 def _write_cursor(place: Position) -> str:

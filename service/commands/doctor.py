@@ -14,11 +14,11 @@ from rich.text import Text
 
 from service.commands.startup import find_service_url
 from service.counts import count
-from service.demo_settings import find_environ
 from service.doctor.configuration import read_usable_settings
 from service.doctor.examination import Examination, Result
 from service.doctor.findings import Finding, Level, problem, unchecked
 from service.doctor.report import make_report
+from service.environment import find_environ
 from service.errors import OutcomesError
 from service.settings import Settings
 from service.store.embedded import find_embedded_postgres, run_embedded_postgres

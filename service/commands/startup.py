@@ -10,7 +10,7 @@ import structlog
 import uvloop
 
 from service.app import prepare_schema
-from service.demo_settings import find_environ
+from service.environment import find_environ
 from service.errors import ConfigurationError
 from service.formant.regions import Regions
 from service.formant.targets import Target, find_regions, load_targets

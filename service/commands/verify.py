@@ -1,4 +1,4 @@
-"""``outcomes verify``: recounts everything from the stored events."""
+"""``outcomes verify``: recounts outcomes and counters from the stored events."""
 
 import json
 import sys
@@ -16,23 +16,31 @@ from service.store.database import Database
 from service.webhooks.decoding import open_decoder
 from service.webhooks.signatures import BodyCheck
 from service.webhooks.verification import Discrepancy, Verifier
+from service.webhooks.verification_runs import VerificationRun
 
 
-def verify(batch_id: int | None, *, as_json: bool) -> None:
+def verify(batch_id: int | None, *, is_full: bool, as_json: bool) -> None:
     """Prints where outcomes and counters differ from the facts; exits with 1 if they do."""
     settings = start()
-    found = run_on_database(settings, lambda database: _verify(settings, database, batch_id, as_json))
+    found = run_on_database(settings, lambda database: _verify(settings, database, batch_id, is_full, as_json))
     sys.exit(1 if found else 0)
 
 
-async def _verify(settings: Settings, database: Database, batch_id: int | None, as_json: bool) -> int:
+async def _verify(settings: Settings, database: Database, batch_id: int | None, is_full: bool, as_json: bool) -> int:
     with show_rows("Verified") as report:
         # Without secrets signatures are counted as unchecked, and everything else is verified.
         targets, regions = read_targets(settings)
         bodies = BodyCheck(targets)
         decoder = await open_decoder(database, settings.ref_column, regions, load_kinds(settings.targets_file, regions))
         verifier = Verifier(database, decoder, bodies, report)
-        return await _print_findings(verifier.verify(batch_id), bodies, as_json=as_json)
+        if batch_id is not None:
+            return await _print_findings(verifier.verify(batch_id), bodies, as_json=as_json)
+        run = VerificationRun(database, verifier, is_full=is_full)
+        found = await _print_findings(run.verify(), bodies, as_json=as_json)
+    if not as_json:
+        rest = "everything else" if is_full else "a sample of everything else (everything: outcomes verify --full)"
+        Console().print(f"Verified {count(len(run.batches), 'batch', 'batches')} and {rest}", soft_wrap=True)
+    return found
 
 
 async def _print_findings(findings: AsyncIterator[Discrepancy], bodies: BodyCheck, *, as_json: bool) -> int:

@@ -12,8 +12,10 @@ from service.console.pages.health import Health
 from service.console.pages.keys import KeyPages
 from service.console.pages.people import People
 from service.console.pages.privacy import PrivacyPages
-from service.console.pages.quarantine import EventPages
+from service.console.pages.quarantine import QuarantinePages
+from service.console.pages.sessions import SessionPages
 from service.console.pages.today import Today
+from service.console.pages.unattributed import UnattributedPages
 from service.console.pages.upload import UploadPages
 from service.console.pages.uploads import UploadsPages
 from service.console.protection import Protection
@@ -26,7 +28,8 @@ def build_console(
     sign_in: SignIn, protection: Protection, renderer: Renderer, operations: list[Operation], *, default_zone: str
 ) -> list[Route]:
     """The routes of the console, whose pages read what ``operations`` answer."""
-    operation = (Connections(), Health(), EventPages(), KeyPages(), PrivacyPages())
+    events = (QuarantinePages(), UnattributedPages())
+    operation = (Connections(), Health(), *events, KeyPages(), SessionPages(), PrivacyPages())
     uploads = (UploadPages(), UploadsPages())
     pages = (Today(), BatchPages(), People(), Callbacks(), Compare(), *uploads, *operation, Components())
     return Console(operations, sign_in, protection, renderer, pages, default_zone=default_zone).routes()

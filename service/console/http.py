@@ -1,5 +1,6 @@
 """The console over HTTP: each page declared once, with its method, path and the scope that it needs."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,21 +11,26 @@ from starlette.routing import Route
 from service.console.api import Api, require_scope
 from service.console.protection import Protection
 from service.console.rendering import Renderer, link
-from service.console.sign_in import HOME, SIGN_IN, SignIn
+from service.console.sign_in import SIGN_IN, SignIn, read_next
 from service.console.visit import Visit
-from service.errors import ApiError, NotFoundError, UnavailableError
+from service.errors import ApiError, InvalidRequestError, NotFoundError, UnavailableError
+from service.spelling import find_near
 from service.web.operations import Operation
 from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
 from service.web.scopes import Scope
 
+_ORIGIN = re.compile(r"^https?://[^/?#]*")
+
 
 class Page(NamedTuple):
-    """A page, or an action of one. ``scope`` None: open to everyone who is signed in."""
+    """A page, or an action of one. ``scope`` None: open to everyone who is signed in. ``parameters`` are all that the
+    address of a page may have; None: any."""
 
     method: str
     path: str
     handler: Callable[[Visit], Awaitable[Response]]
     scope: Scope | None = "read"
+    parameters: tuple[str, ...] | None = ()
 
 
 class Pages(Protocol):
@@ -59,7 +65,7 @@ class Console:
             *self._sign_in.routes(),
             Route("/console/static/{file:path}", self._get_file, methods=["GET"]),
             *(self._to_route(page) for group in self._groups for page in group.pages()),
-            self._to_route(Page("GET", "/console/{rest:path}", _find_nothing, None)),
+            self._to_route(Page("GET", "/console/{rest:path}", _find_nothing, None, None)),
         ]
 
     async def _get_file(self, request: Request) -> Response:
@@ -75,7 +81,9 @@ class Console:
             visit = Visit(request, session, self._api, self._renderer, self._zone)
             try:
                 require_scope(session, page.scope, "This page")
-                if page.method != "GET":
+                if page.method == "GET":
+                    refuse_unknown(visit, page.parameters)
+                else:
                     await self._protection.require_csrf(request, session)
                 return await page.handler(visit)
             except ApiError as error:
@@ -90,12 +98,28 @@ class Console:
         return Route(page.path, handle, methods=[page.method], name=page.path)
 
 
+def refuse_unknown(visit: Visit, known: tuple[str, ...] | None) -> None:
+    """Raises InvalidRequestError for a parameter that the page does not have: a filter with a typo in its name would
+    otherwise be ignored, and the page would show everything as if it had been filtered."""
+    for name in visit.request.query_params if known is not None else ():
+        if name not in (known or ()):
+            near = find_near(name, known or ())
+            meant = f"did you mean {near}?" if near else f"it has {', '.join(known or ()) or 'none'}"
+            raise InvalidRequestError(f"{name[:50]}: is not a filter of this page; {meant}")
+
+
 def send_to_sign_in(request: Request) -> Response:
     """Redirects to the sign-in page, which leads back; htmx reloads its page, which then redirects."""
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"hx-refresh": "true"})
-    back = link(request.url.path, dict(request.query_params)) if request.method == "GET" else HOME
-    return RedirectResponse(link(SIGN_IN, {"next": back}), 303)
+    return RedirectResponse(link(SIGN_IN, {"next": find_page(request)}), 303)
+
+
+def find_page(request: Request) -> str:
+    """The page that a request is for; of a form, the one that holds it."""
+    if request.method == "GET":
+        return link(request.url.path, dict(request.query_params))
+    return read_next(_ORIGIN.sub("", request.headers.get("referer", "")))
 
 
 def answer_error(visit: Visit, error: ApiError) -> Response:

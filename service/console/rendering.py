@@ -18,6 +18,7 @@ from service.console.api import encode_query
 from service.console.protection import REFERRER_POLICY
 from service.errors import NotFoundError
 from service.web.documentation import FOREVER
+from service.wording import describe_actor
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -68,6 +69,7 @@ class Renderer:
             "time": format_time,
             "epoch": to_epoch,
             "words": to_words,
+            "actor": describe_actor,
             "pair": lambda value: (value, value),
             "result_choice": lambda name: (f"results.{name}", f"Result: {name}"),
         }

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from service.access.auth import MAX_KEY_CHARACTERS
 from service.access.oidc import CALLBACK_PATH, Oidc
 from service.access.oidc_transactions import LIFETIME_SECONDS
+from service.access.session_ends import End
 from service.access.sessions import Session, Sessions
 from service.console.protection import REFERRER_POLICY, SIGN_IN_COOKIE, Protection, find_address, read_form
 from service.console.throttle import Throttle
@@ -30,6 +31,15 @@ HOME = "/console"
 SIGN_IN = "/console/sign-in"
 SIGN_OUT = "/console/sign-out"
 MAX_NEXT_CHARACTERS = 1500
+REMEMBERED_SECONDS = 86_400
+"""How long a browser keeps the token of a session that has expired, so that its person is told why."""
+ENDS: dict[End, str] = {
+    "closed": "You were signed out: an admin closed your session, or you signed out elsewhere",
+    "key_gone": "You were signed out: the API key of your session was revoked or has expired",
+    "provider_changed": "You were signed out: people sign in with another company account now",
+    "expired": "You were signed out: a session lasts a limited time",
+    "idle": "You were signed out: the console was not used for a while",
+}
 TEMPLATE = "sign_in.html"
 _NEXT = re.compile(r"/console(?:[/?#][!-\[\]-~]*)?")
 """Printable ASCII without a backslash, which browsers take for a slash."""
@@ -84,11 +94,13 @@ class SignIn:
         return session
 
     async def show(self, request: Request) -> Response:
-        """The form; somebody who is signed in goes on."""
+        """The form, with the reason if a session has ended; somebody who is signed in goes on."""
         next_path = read_next(request.query_params.get("next"))
         if await self.find_session(request, is_active=False) is not None:
             return _go_to(next_path)
-        return self._show(request, next_path)
+        token = self._protection.read_cookie(request)
+        reason = ENDS[await self._sessions.find_end(token)] if token else ""
+        return self._show(request, next_path, reason=reason)
 
     async def sign_in(self, request: Request) -> Response:
         """Opens a session with a key. The answer to every wrong key is the same, and tries are slowed."""
@@ -154,7 +166,7 @@ class SignIn:
             await self._sessions.close(earlier)
         set_actor(session.actor)
         answer = _go_to(next_path)
-        seconds = int((session.expires_at - self._now()).total_seconds())
+        seconds = int((session.expires_at - self._now()).total_seconds()) + REMEMBERED_SECONDS
         self._protection.set_cookie(request, answer, token, seconds)
         return answer
 
@@ -164,10 +176,13 @@ class SignIn:
         next_path: str,
         status: int = 200,
         error: str = "",
+        reason: str = "",
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         provider = f"{SIGN_IN}/oidc?{urlencode({'next': next_path})}" if self._oidc is not None else ""
-        answer = self._render(request, TEMPLATE, status, error=error, next=next_path, provider=provider, session=None)
+        answer = self._render(
+            request, TEMPLATE, status, error=error, reason=reason, next=next_path, provider=provider, session=None
+        )
         answer.headers.update(REFERRER_POLICY | dict(headers or {}))
         return answer
 
@@ -179,7 +194,7 @@ class SignIn:
             try:
                 return await handler(request)
             except ApiError as error:
-                return self._show(request, HOME, error.status, error.message, error.headers)
+                return self._show(request, HOME, error.status, error.message, headers=error.headers)
 
         return handle
 

@@ -6,13 +6,15 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from service.access.sessions import Session
 from service.console.api import Api, Query, require_scope
+from service.console.handles import MAX_TEXT_CHARACTERS, PARAMETER, make_handle, read_handle
 from service.console.masking import mask_text
 from service.console.protection import read_form
-from service.console.rendering import Renderer
+from service.console.rendering import Renderer, link
+from service.errors import InvalidRequestError
 from service.web.scopes import Scope, allows
 
 ZONE_COOKIE = "outcomes_zone"
@@ -37,6 +39,20 @@ class Visit:
     def is_fragment(self) -> bool:
         """Whether htmx asks for a part of the page."""
         return "hx-request" in self.request.headers
+
+    @property
+    def handed(self) -> str | None:
+        """What a form that led here was sent with; None without one, and once its handle is over."""
+        return read_handle(self.session, self.request.url.path, self.request.query_params.get(PARAMETER, ""))
+
+    def hand_on(self, text: str, query: Query | None = None) -> Response:
+        """Leads on to this address as a page, with ``text`` where no address shows it. Raises InvalidRequestError for a
+        text that is longer than anybody types."""
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise InvalidRequestError(f"Type at most {MAX_TEXT_CHARACTERS} characters")
+        path = self.request.url.path
+        handle = make_handle(self.session, path, text)
+        return RedirectResponse(link(path, query, **{PARAMETER: handle}), 303)
 
     def id(self, name: str) -> str:
         """A value in the path."""

@@ -21,7 +21,7 @@ from service.crm.mapping import HubSpot, Mapping, load_mapping
 from service.crm.records import Mapper
 from service.crm.report import mask, print_totals, show_progress
 from service.crm.targets import CrmTarget, GenericTarget, open_target
-from service.demo_settings import find_environ
+from service.environment import find_environ
 from service.errors import ConfigurationError
 from service.settings import SyncSettings, find_unknown_names, read_sync_settings
 from service.telemetry.logs import configure_logs

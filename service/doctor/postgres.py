@@ -45,16 +45,17 @@ async def check_durability(database: Database) -> list[Finding]:
 
 
 async def check_standby(database: Database) -> list[Finding]:
-    """Whether the standby that commits wait for is connected: without it nothing is acknowledged."""
+    """Whether commits wait for a standby if there is one, and whether it is connected: without it nothing is
+    acknowledged."""
     settings = await _read(database, "synchronous_standby_names", "synchronous_commit")
     names, level = settings["synchronous_standby_names"][0], settings["synchronous_commit"][0]
+    rows = [row async for row in database.queries.list_standbys(database.pool)]
     if not names:
-        return [ok("Commits wait for no standby: they are on this server's disk alone")]
+        return [_judge_asynchronous(sum(row["state"] in {"streaming", None} for row in rows))]
     if level in {"local", "off"}:
         return [warning(f"A standby is named, and synchronous_commit = {level} does not wait for it", "Set it to on")]
     counted = re.match(r"(?:FIRST|ANY)?\s*(\d+)\s*\(", names, re.IGNORECASE)
     needed = int(counted[1]) if counted else 1
-    rows = [row async for row in database.queries.list_standbys(database.pool)]
     present = sum(row["sync_state"] in {"sync", "quorum"} for row in rows)
     if present >= needed:
         return [ok(f"{count(present, 'synchronous standby')} connected")]
@@ -62,8 +63,22 @@ async def check_standby(database: Database) -> list[Finding]:
         message = f"{count(len(rows), 'standby')} connected; this role cannot see whether commits wait for any"
         return [unchecked(message, SEE_MORE)]
     message = f"Commits wait for {count(needed, 'synchronous standby')}, {present} connected: nothing is acknowledged"
-    remedy = "Bring the standby back; or empty synchronous_standby_names and reload: commits are then on one disk alone"
+    remedy = (
+        "Bring the standby back; or empty synchronous_standby_names and reload (with Patroni: set synchronous_mode to "
+        "false by patronictl edit-config): commits are then on one disk alone"
+    )
     return [problem(message, remedy)]
+
+
+def _judge_asynchronous(standbys: int) -> Finding:
+    """The finding of a server whose commits wait for no standby. A standby whose state our role may not see counts."""
+    if not standbys:
+        return ok("Commits wait for no standby: they are on this server's disk alone")
+    return warning(
+        f"{count(standbys, 'standby')} connected, and commits wait for none: a failover loses the latest events",
+        "Set synchronous_standby_names (with Patroni: synchronous_mode and synchronous_mode_strict); standbys that are "
+        "never promoted need nothing",
+    )
 
 
 async def check_session(database: Database) -> list[Finding]:

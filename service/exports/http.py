@@ -1,6 +1,6 @@
 """Exports over HTTP: recipients, attempts and batches as CSV, XLSX, NDJSON or Parquet."""
 
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 from starlette.requests import Request
@@ -8,18 +8,28 @@ from starlette.responses import Response
 
 from service.errors import ConflictError, InvalidRequestError
 from service.exports.export import Exporter
-from service.exports.formats import MEDIA_TYPES, TABLES, Format
+from service.exports.options import (
+    AS_OF_HEADER,
+    BOM,
+    FORMAT,
+    FORMULAS,
+    OPTIONS,
+    RESULTS,
+    TIME_ZONE,
+    TIME_ZONE_TEXT,
+    declare_answers,
+    read_options,
+)
 from service.exports.selection import ExportRequest, Kind
 from service.exports.streaming import ExportResponse
 from service.outcomes.filters import ATTEMPT_FILTERS, NO_FILTERS, RECIPIENT_FILTERS, FilterReader, Filters
 from service.outcomes.http import AGENT_ID, BATCH_ID
 from service.outcomes.recipients_http import MAX_RECIPIENT
 from service.telemetry.metrics import Metrics
-from service.web.operations import Answer, Operation
-from service.web.parameters import Choice, Flag, Number, PathChoice
+from service.web.operations import Operation
+from service.web.parameters import Choice, Number
 from service.web.times import Period, TimeZone
 
-FORMATS: tuple[Format, ...] = get_args(Format)
 MAX_ID = 2**63 - 1
 Span: TypeAlias = tuple[Number[int], Number[int]]
 
@@ -37,26 +47,11 @@ def _declare_span(maximum: int) -> Span:
     )
 
 
-FORMAT = PathChoice("format", "export format", "The format of the file", FORMATS)
 RECIPIENT_SPAN, BATCH_SPAN = _declare_span(MAX_RECIPIENT), _declare_span(MAX_ID)
-FORMULAS = Choice(
-    "formulas", "In CSV: `escape` cells that a spreadsheet would run as formulas (the default), or `keep` them",
-    ("escape", "keep"), default=None,
-)  # fmt: skip
 LAYOUT = Choice(
     "layout", "In CSV: `upload` for a file that can be uploaded again, with `customer_phone` and the parameters, "
     "unescaped, without people who were erased or withdrawn", ("upload",), default=None,
 )  # fmt: skip
-RESULTS = Choice(
-    "results", "In CSV and XLSX: `columns` for a column `results.NAME` for each result, and for each parameter whose "
-    "name is known; `json` (the default) for one column with all results",
-    ("columns", "json"), default=None,
-)  # fmt: skip
-BOM = Flag("bom", "In CSV: whether to begin with a byte order mark, by which Excel recognises UTF-8")
-OPTIONS = (FORMULAS, RESULTS, BOM)
-TIME_ZONE = "time_zone"
-TIME_ZONE_TEXT = "Time zone of days, and if given also of the times in the file (UTC in Parquet): an IANA name"
-AS_OF_HEADER = ("X-Outcomes-As-Of", "Everything committed until then is in the file, and nothing later")
 UNTIL_HEADER = ("X-Outcomes-Until", "The last key in the file, for `after`")
 ROWS_HEADER = (
     "X-Outcomes-Rows",
@@ -66,23 +61,8 @@ ROWS_HEADER = (
 VERDICT_HEADER = ("X-Outcomes-Verdict", "How final the batch is")
 
 
-def _declare_answers(*headers: tuple[str, str]) -> tuple[Answer, ...]:
-    """A file in each format, with these headers."""
-    text = "The file. One that cannot be finished ends without HTTP's last chunk"
-    return tuple(Answer(str, text, media_type=kind.partition(";")[0], headers=headers) for kind in MEDIA_TYPES.values())
-
-
-BATCH_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER, VERDICT_HEADER)
-PERIOD_ANSWERS = _declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER)
-
-
-class _Options(NamedTuple):
-    """How a file is written."""
-
-    escapes_formulas: bool
-    has_result_columns: bool
-    has_mark: bool
-    time_zone: str
+BATCH_ANSWERS = declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER, VERDICT_HEADER)
+PERIOD_ANSWERS = declare_answers(AS_OF_HEADER, UNTIL_HEADER, ROWS_HEADER)
 
 
 class Exports:
@@ -103,12 +83,12 @@ class Exports:
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/recipients.{format}", self.export_recipients, "read", "Exports",
                 parameters=(BATCH_ID, FORMAT, *RECIPIENT_FILTERS, self._time_zone, *RECIPIENT_SPAN, *OPTIONS, LAYOUT),
-                answers=BATCH_ANSWERS, errors=(ConflictError,),
+                answers=BATCH_ANSWERS, errors=(ConflictError,), download="recipients",
             ),
             Operation(
                 "GET", "/v1/batch-calls/{batch_id}/attempts.{format}", self.export_attempts, "read", "Exports",
                 parameters=(BATCH_ID, FORMAT, *ATTEMPT_FILTERS, self._time_zone, *RECIPIENT_SPAN, *OPTIONS),
-                answers=BATCH_ANSWERS,
+                answers=BATCH_ANSWERS, download="attempts",
             ),
             Operation(
                 "GET", "/v1/exports/batches.{format}", self.export_batches, "read", "Exports",
@@ -118,7 +98,7 @@ class Exports:
             Operation(
                 "GET", "/v1/exports/recipients.{format}", self.export_all_recipients, "read", "Exports",
                 parameters=(FORMAT, *self._period.parameters, AGENT_ID, *RECIPIENT_FILTERS, *BATCH_SPAN, *OPTIONS),
-                answers=PERIOD_ANSWERS,
+                answers=PERIOD_ANSWERS, download="recipients",
             ),
         ]  # fmt: skip
 
@@ -167,7 +147,7 @@ class Exports:
     ) -> Response:
         """The export as a file with this name and its span."""
         after, until = _read_span(request, span)
-        options = self._read_options(request)
+        options = read_options(request, self._time_zone)
         if selected.get("is_for_upload"):
             options = options._replace(escapes_formulas=False)
         has_only_states = bool(filters.states) and filters == Filters(states=filters.states)
@@ -185,26 +165,6 @@ class Exports:
         name += f"-until-{until}" if until not in {MAX_RECIPIENT, MAX_ID} else ""
         file_name = f"{name}.{asked.file_format}"
         return ExportResponse(self._exporter, asked, self._metrics, file_name=file_name, max_seconds=self._max_seconds)
-
-    def _read_options(self, request: Request) -> _Options:
-        """How to write the file. Raises InvalidRequestError for an option of another format."""
-        file_format = FORMAT.read(request)
-        has_zone = TIME_ZONE in request.query_params and file_format != "parquet"
-        has_result_columns, has_mark = RESULTS.read(request) == "columns", BOM.read(request)
-        if FORMULAS.name in request.query_params and file_format != "csv":
-            raise InvalidRequestError("formulas: is only for csv; the other formats keep every text unchanged")
-        if has_result_columns and file_format not in TABLES:
-            raise InvalidRequestError(
-                "results: columns are only for csv and xlsx; the other formats keep results together"
-            )
-        if has_mark and file_format != "csv":
-            raise InvalidRequestError("bom: is only for csv; the other formats need no mark")
-        return _Options(
-            FORMULAS.read(request) != "keep" and file_format == "csv",
-            has_result_columns,
-            has_mark,
-            self._time_zone.read(request) if has_zone else "UTC",
-        )
 
 
 def _read_span(request: Request, span: Span) -> tuple[int, int]:

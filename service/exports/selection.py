@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import asyncpg
 
@@ -11,7 +11,7 @@ from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.exports.formats import TABLES, Format, Members
 from service.exports.xlsx import MAX_ROWS
 
-Kind: TypeAlias = Literal["recipients", "attempts", "batches"]
+Kind: TypeAlias = Literal["recipients", "attempts", "batches", "callbacks"]
 Arguments: TypeAlias = tuple[str | None, ...]
 
 RANGE = 10_000  # recipients in one query
@@ -21,7 +21,17 @@ MAX_PARAMETER_COLUMNS = 200
 """Where the columns of a file are not known."""
 SAMPLED_RECIPIENTS = 20
 PHONE_COLUMN = "customer_phone"  # exported as a column already
-_ROWS: dict[Kind, str] = {"recipients": "recipient_rows", "attempts": "attempt_rows", "batches": "batch_rows"}
+MAX_KEY = 2**63 - 1
+_ROWS: dict[Kind, str] = {
+    "recipients": "recipient_rows", "attempts": "attempt_rows", "batches": "batch_rows", "callbacks": "callback_rows",
+}  # fmt: skip
+
+
+class CallbackFilters(Protocol):
+    """Which callbacks to export, as for their list: see ``service.callbacks``."""
+
+    def to_arguments(self) -> dict[str, Any]:
+        """The arguments of the query ``split_callbacks`` but the size of its parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +50,9 @@ class ExportRequest:
     """The states of ``filters`` if these name nothing else: such rows can be counted."""
     is_for_upload: bool = False
     """Of recipients in a CSV: only the columns that an upload takes."""
-    after: int
-    until: int
+    callbacks: CallbackFilters | None = None
+    after: int = 0
+    until: int = MAX_KEY
     escapes_formulas: bool
     has_result_columns: bool = False
     """Whether each result has a column, and each parameter wherever it can."""
@@ -57,7 +68,8 @@ class Selection(NamedTuple):
     function: str
     list_ranges: Callable[[], Iterator[Arguments]]
     members: Members
-    until: int
+    until: int | None
+    """The last key; None for rows without one."""
     rows: int | None
     """The number of rows; None where only reading them shows it."""
     most: int
@@ -74,7 +86,9 @@ class Selector:
     async def choose(self, connection: asyncpg.Connection, request: ExportRequest) -> Selection:
         """The rows of an export. Raises NotFoundError for an unknown batch, ConflictError for an upload's file of one
         without known columns, and InvalidRequestError for more rows than a sheet holds."""
-        if request.batch_id is not None:
+        if request.callbacks is not None:
+            selection = await self._choose_callbacks(connection, request, request.callbacks.to_arguments())
+        elif request.batch_id is not None:
             selection = await self._choose_batch(connection, request)
         else:
             selection = await self._choose_batches(connection, request)
@@ -137,6 +151,27 @@ class Selector:
         # Those who are erased or withdrawn are not written, which only reading shows.
         members = Members(parameters, parameter_prefix="")
         return Selection("upload_rows", list_ranges, members, until, None, most, verdict)
+
+    async def _choose_callbacks(
+        self, connection: asyncpg.Connection, request: ExportRequest, asked: dict[str, Any]
+    ) -> Selection:
+        found = await self._queries.split_callbacks(connection, **asked, rows=RANGE)
+        if asked["batch_id"] is not None and found["batch_key"] is None:
+            raise NotFoundError(f"There is no batch {asked['batch_id']}")
+        members = Members()
+        if request.has_result_columns:
+            members = await self._name_members(connection, found["batch_keys"], None)
+        begins = [("-infinity", 0), *zip(found["due_times"], found["callback_nos"], strict=True)]
+        done = "{" + ",".join(map(str, asked["done"])) + "}"
+        period = (asked["since"] or "-infinity", asked["until"], asked["overdue_at"])
+
+        def list_ranges() -> Iterator[Arguments]:
+            for begin in begins:
+                values = (found["batch_key"], asked["agent_id"], done, *period, *begin, RANGE)
+                yield tuple(None if value is None else str(value) for value in values)
+
+        count = found["callbacks"]
+        return Selection(_ROWS["callbacks"], list_ranges, members, None, count, count, None)
 
     async def _name_members(
         self, connection: asyncpg.Connection, batch_keys: list[int], parameters: list[str] | None

@@ -61,8 +61,9 @@ class ExportResponse(Response):
             "content-disposition": f'attachment; filename="{self._file_name}"',
             "cache-control": "private, no-store",
             "x-outcomes-as-of": export.as_of.isoformat().replace("+00:00", "Z"),
-            "x-outcomes-until": str(selection.until),
         }
+        if selection.until is not None:
+            headers["x-outcomes-until"] = str(selection.until)
         if selection.rows is not None:
             headers["x-outcomes-rows"] = str(selection.rows)
         if selection.verdict is not None:

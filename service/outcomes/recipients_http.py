@@ -146,7 +146,7 @@ class Recipients:
             after = await self._skip_to_phone(batch_id, after, filters.phone, count)
         until = min(count, after + (limit if filters == NO_FILTERS else FILTER_SCAN_RECIPIENTS))
         with refuse_time_zone(filters.time_zone or ""):
-            rows = await self._read(batch_id, after, until, filters, as_of)
+            rows = await self._read(batch_id, after, until, filters, as_of, limit=limit + 1)
         if len(rows) > limit:
             rows = rows[:limit]
             until = rows[-1]["recipient"]
@@ -158,7 +158,9 @@ class Recipients:
         """One recipient, with the history of its attempts and the source of each fact."""
         batch_id, number, as_of = BATCH_ID.read(request), RECIPIENT.read(request), AS_OF.read(request)
         count = await self._count(batch_id, as_of)
-        rows = await self._read(batch_id, number - 1, number, NO_FILTERS, as_of) if 1 <= number <= count else []
+        rows = (
+            await self._read(batch_id, number - 1, number, NO_FILTERS, as_of, limit=1) if 1 <= number <= count else []
+        )
         if not rows:
             raise NotFoundError(f"There is no recipient {number} in batch {batch_id}")
         queries, pool = self._database.queries, self._database.pool
@@ -188,11 +190,12 @@ class Recipients:
         return count if first is None else int(first) - 1
 
     async def _read(
-        self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None
+        self, batch_id: int, after: int, until: int, filters: Filters, as_of: datetime | None, *, limit: int
     ) -> Sequence[asyncpg.Record]:
         queries, pool = self._database.queries, self._database.pool
         asked: dict[str, Any] = {
-            "batch_id": batch_id, "after": after, "until": until, "filters": filters.to_json()
+            "batch_id": batch_id, "after": after, "until": until, "filters": filters.to_json(),
+            "limit": limit,
         }  # fmt: skip
         if as_of is None:
             return [row async for row in queries.list_recipients(pool, **asked)]

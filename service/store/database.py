@@ -13,6 +13,7 @@ import structlog
 from service.errors import DatabaseError
 from service.settings import Settings
 from service.store.database_url import SESSION, read_database_url
+from service.store.hosts import connect_to_any
 
 logger = structlog.get_logger()
 
@@ -62,7 +63,7 @@ async def connect(
 
     A statement that takes longer than ``statement_seconds`` raises TimeoutError; None: no limit.
     """
-    connection = await asyncpg.connect(
+    connection = await connect_to_any(
         **_make_options(url, application_name), command_timeout=statement_seconds, connection_class=_Connection
     )
     assert isinstance(connection, _Connection)
@@ -100,11 +101,13 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Opens the pool; raises DatabaseError with the remedy when the server's settings are not durable."""
     pool = await asyncpg.create_pool(
+        connect=_connect_pooled,
         **_make_options(url),
         min_size=1,
         max_size=POOL_CONNECTIONS,
         command_timeout=statement_seconds,
         init=note_server,
+        reset=_keep_session,
     )
     try:
         async with pool.acquire() as connection:
@@ -120,11 +123,23 @@ async def open_unchecked_database(
 ) -> AsyncIterator[Database]:
     """A pool for a server that may be unsafe or absent: it connects with the first statement."""
     options = _make_options(url, application_name)
-    pool = await asyncpg.create_pool(**options, min_size=0, max_size=connections, command_timeout=statement_seconds)
+    pool = await asyncpg.create_pool(
+        connect=_connect_pooled,
+        **options,
+        min_size=0,
+        max_size=connections,
+        command_timeout=statement_seconds,
+        reset=_keep_session,
+    )
     try:
         yield Database(url, pool, load_queries())
     finally:
         pool.terminate()
+
+
+async def _keep_session(connection: asyncpg.Connection) -> None:
+    """Nothing here changes a session beyond its transaction, so a connection returns to the pool without a round trip.
+    The pool itself ends a transaction that is still open."""
 
 
 async def note_server(connection: Connection) -> None:
@@ -151,11 +166,16 @@ async def check_server(connection: Connection, *, allow_unsafe: bool) -> None:
         logger.warning("database_unsafe", setting=setting)
 
 
+async def _connect_pooled(dsn: str | None = None, **options: Any) -> asyncpg.Connection:
+    """What a pool calls to connect; the addresses are among the options."""
+    return await connect_to_any(**options)
+
+
 def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any]:
     """Options of every connection of the service."""
     address = read_database_url(url)
     return {
-        "dsn": address.url,
+        "hosts": address.hosts,
         "timeout": address.connect_seconds,
         "target_session_attrs": "read-write",
         "server_settings": SESSION | {"application_name": application_name},

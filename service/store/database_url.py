@@ -8,7 +8,7 @@ is refused. No message quotes a value, because the URL contains a password. Also
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -135,6 +135,8 @@ class Address(NamedTuple):
     """What the driver gets."""
 
     url: str
+    hosts: tuple[str, ...]
+    """The address of each host by itself."""
     connect_seconds: float
     ignored: dict[str, str]
     """Ignored parameters, and why."""
@@ -157,12 +159,29 @@ def read_database_url(url: str, environ: Mapping[str, str] = os.environ) -> Addr
     _use_system_certificates(kept)
     _check_values(kept)
     _check_files(kept, environ)
-    parameters = "&".join(f"{name}={quote(value, safe='/:,')}" for name, value in kept.items())
     return Address(
-        f"{base}?{parameters}" if parameters else base,
+        _join(base, kept),
+        tuple(_split_hosts(base, kept)),
         _read_seconds(given.get("connect_timeout", "")),
         _list_ignored(given),
     )
+
+
+def _join(base: str, kept: Mapping[str, str]) -> str:
+    parameters = "&".join(f"{name}={quote(value, safe='/:,')}" for name, value in kept.items())
+    return f"{base}?{parameters}" if parameters else base
+
+
+def _split_hosts(base: str, kept: Mapping[str, str]) -> Iterator[str]:
+    """One address for each host: of those before the path or, without any, of the parameter ``host``."""
+    scheme, _, rest = base.partition("://")
+    netloc, slash, path = rest.partition("/")
+    user, at, hosts = netloc.rpartition("@")
+    ports = kept.get("port", "").split(",")
+    for place, host in enumerate((hosts or kept.get("host", "")).split(",")):
+        own = {"host": host} if host and not hosts else {}
+        own |= {"port": ports[place]} if len(ports) > 1 and place < len(ports) else {}
+        yield _join(f"{scheme}://{user}{at}{host if hosts else ''}{slash}{path}", {**kept, **own})
 
 
 def _read_parameters(query: str) -> dict[str, str]:

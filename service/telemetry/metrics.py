@@ -259,6 +259,9 @@ class Metrics:
             "1, with the service's version and the last migration that it knows (schema) as labels.",
             ["version", "schema"],
         )
+        self.runbook_info = gauge(
+            "outcomes_runbook_info", "1, with OUTCOMES_RUNBOOK_URL as label, to which the alert rules link.", ["url"]
+        )
 
     def render(self) -> bytes:
         """The exposition format's text."""

@@ -36,7 +36,7 @@ from service.uploads.report import (
 from service.uploads.rows import LOST, is_intact, is_text
 from service.uploads.tables import SHEET_REMEDY, RowError, Table, is_sheet_error
 from service.uploads.workbooks import Conversion, bound_process, convert_workbook
-from service.uploads.writers import PartWriter, RejectedWriter
+from service.uploads.writers import REPEAT_REMEDY, PartWriter, RejectedWriter, explain_repeat
 
 PROGRESS_ROWS = 20_000
 MAX_SEARCHED_CHARACTERS = 200
@@ -108,10 +108,10 @@ class _Check:
         with ExitStack() as stack:
             stack.callback(table.close)
             writers = [PartWriter(part, columns, options.ref_column, stack) for part in parts]
-            rejected = RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
-            self._run_rows(writers, rejected)
+            rejected = self._rejected = RejectedWriter(self._task.rejected, stack) if self._task.rejected else None
+            self._run_rows(writers)
             if rejected is not None:
-                rejected.finish(self._first_lines)
+                rejected.finish(self._first_lines, len(columns))
             for writer in writers:
                 writer.flush()
         self._report.reading = table.describe_reading()
@@ -140,7 +140,7 @@ class _Check:
         self._report.part_counts = [writer.count for writer in writers]
         return self._report
 
-    def _run_rows(self, writers: list[PartWriter], rejected: RejectedWriter | None) -> None:
+    def _run_rows(self, writers: list[PartWriter]) -> None:
         report, table, sample = self._report, self._table, self._sample
         while True:
             try:
@@ -153,9 +153,9 @@ class _Check:
                 if not self._read(row):
                     continue
             except csv.Error as error:
-                self._reject(RowError("csv", f"is not valid CSV: {error}", "check its quotes"), rejected)
+                self._reject(RowError("csv", f"is not valid CSV: {error}", "check its quotes"))
             except RowError as error:
-                self._reject(error, rejected)
+                self._reject(error)
             else:
                 self._digests += self._hash_cells(row)
                 phone = row[table.phone_at]
@@ -166,11 +166,14 @@ class _Check:
                 report.recipients += 1
                 self._count_country(phone)
 
-    def _reject(self, error: RowError, rejected: RejectedWriter | None) -> None:
+    def _reject(self, error: RowError) -> None:
+        self._report.add_error(self._give_back(error))
+
+    def _give_back(self, error: RowError) -> ContactError:
         found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
-        self._report.add_error(found)
-        if rejected is not None:
-            rejected.add(self._table.give_back(str(found), error.kind), self._find_phones(error.kind))
+        if self._rejected is not None:
+            self._rejected.add(self._table.give_back(str(found), error.kind), self._find_phones(error.kind))
+        return found
 
     def _find_phones(self, kind: str) -> set[int]:
         """The phones in a row with an error, also in a cell that holds more than one."""
@@ -199,7 +202,8 @@ class _Check:
             raise RowError(error.kind, error.problem, remedy, name, mask_phone(cell)) from error
         first_line = self._first_lines.setdefault(int(phone), table.line)
         is_new = first_line == table.line or self._accept_duplicate(first_line, phone)
-        row[table.phone_at] = phone
+        if is_new:
+            row[table.phone_at] = phone
         return is_new
 
     def _hash_cells(self, row: list[str]) -> int:
@@ -223,12 +227,17 @@ class _Check:
     def _accept_duplicate(self, first_line: int, phone: str) -> bool:
         policy = self._options.duplicates
         self._report.add_duplicate(self._table.line, first_line, phone)
-        # With invalid=skip the row is left out, but is none to correct and upload: its person is called already.
-        if policy == "reject" and self._options.invalid == "reject":
-            problem = f"has the phone of line {first_line} again"
-            remedy = "remove one of the two, or send duplicates=first or duplicates=all"
-            raise RowError("duplicate", problem, remedy, self._table.names[self._table.phone_at], mask_phone(phone))
-        return policy == "all"
+        if policy == "all":
+            return True
+        self._report.repeated += 1
+        is_error = policy == self._options.invalid == "reject"
+        remedy = "remove one of the two, or send duplicates=first or duplicates=all" if is_error else REPEAT_REMEDY
+        name = self._table.names[self._table.phone_at]
+        error = RowError("duplicate", explain_repeat(first_line), remedy, name, mask_phone(phone))
+        if is_error:
+            raise error
+        self._give_back(error)
+        return False
 
     def _refuse_characters(self, row: list[str]) -> None:
         for name, cell in zip(self._table.names, row, strict=True):

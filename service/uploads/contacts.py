@@ -23,12 +23,11 @@ MAX_MESSAGE_BYTES = 2**24  # a report on 2,000 columns with long names
 _PACKAGE_ROOT = str(Path(__file__).parents[2])
 
 
-def read_columns(path: Path, options: ContactsOptions) -> tuple[list[str], tuple[str, bool]]:
-    """The columns of the header as they go out, and which of them has the errors of an earlier upload: see
-    ``Table.find_error_column``. Raises InvalidRequestError for an unusable header."""
+def read_columns(path: Path, options: ContactsOptions) -> list[str]:
+    """The columns of the header as they go out. Raises InvalidRequestError for an unusable header."""
     table = Table(path, options)
     try:
-        return table.columns, table.find_error_column()
+        return table.columns
     finally:
         table.close()
 
@@ -59,7 +58,7 @@ async def check_contacts(
     left_out_path: str = "",
 ) -> ContactsReport:
     """The report on a file. Its recipients are written to ``parts``; of two, the second gets a seeded sample. Rows with
-    errors are written to ``rejected``.
+    errors, and those of people whom another row calls, are written to ``rejected``.
 
     The parts are usable only when ``error_count`` is 0. ``on_progress`` is called with the rows read so far.
     ``phones_path`` and ``left_out_path``: see ``Task``.

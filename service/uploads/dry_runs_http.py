@@ -32,6 +32,8 @@ class DryRun(FileSummary, kw_only=True):
     """Whether it would be sent as it is."""
     columns_refused: str | None
     """Why the file's columns are refused: see ``accept_columns``."""
+    agent_unknown: str | None
+    """Why the agent's number may be wrong: no batch of it is known. Null where one is."""
     columns: list[str]
     names: list[str]
     """The same columns as the file names them."""
@@ -62,6 +64,7 @@ def show_checked(asked: UploadRequest, checked: Checked) -> DryRun:
     return DryRun(
         valid=checked.refusal is None and not report.is_refused,
         columns_refused=checked.refusal,
+        agent_unknown=checked.doubt,
         report_digest=digest_report(asked, report),
         earlier_upload=EarlierUpload(**{name: earlier[name] for name in EarlierUpload.__struct_fields__})
         if earlier

@@ -27,8 +27,7 @@ class FileChecker:
 
     async def open(self, request: UploadRequest) -> Source:
         await self._check_goal(request)
-        binding = await self._database.queries.get_agent_columns(self._database.pool, agent_id=request.agent_id)
-        return await open_source(request, self._options(request), binding["columns"] if binding else None)
+        return await open_source(request, self._options(request))
 
     async def _check_goal(self, request: UploadRequest) -> None:
         queries, agent_id = self._database.queries, request.agent_id
@@ -41,6 +40,7 @@ class FileChecker:
     def _options(self, request: UploadRequest) -> ContactsOptions:
         return ContactsOptions(
             ref_column=self._ref_column,
+            drops_errors=True,
             phone_column=request.phone_column,
             encoding=request.encoding,
             delimiter=request.delimiter,

@@ -17,6 +17,8 @@ from service.web.operations import Answer, Form, Operation
 from service.web.parameters import refuse_body, refuse_fields_in_headers
 from service.web.responses import JsonResponse, One
 
+CHECKED = tuple(field for field in FIELDS if field is not DRY_RUN)
+
 
 class UploadedBatch(ProviderBatch, kw_only=True):
     """A batch as the provider answered it, and the upload that it comes from."""
@@ -51,8 +53,15 @@ class Uploads:
             ),
             Operation(
                 "POST", "/v1/batch-call/rejected.csv", self.download_rejected, "upload", "Uploads", parameters=(),
-                bodies=(Form(tuple(field for field in FIELDS if field is not DRY_RUN), needed=(AGENT_ID, NAME)),),
+                bodies=(Form(CHECKED, needed=(AGENT_ID, NAME)),),
                 answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
+                download="rejected rows of a file",
+            ),
+            Operation(
+                "POST", "/v1/batch-call/duplicates.csv", self.download_duplicates, "upload", "Uploads", parameters=(),
+                bodies=(Form(CHECKED, needed=(AGENT_ID, NAME)),),
+                answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),), errors=(NotFoundError,),
+                download="repeated rows of a file",
             ),
             Operation(
                 "POST", "/v1/batch-calls/{batch_id}/promote", self.promote, "upload", "Uploads",
@@ -72,11 +81,20 @@ class Uploads:
         return JsonResponse(One(_show(uploaded)), headers=headers)
 
     async def download_rejected(self, request: Request) -> Response:
-        """Checks a file like a dry run, and answers its rows with errors, each with its ``error``. Correct them, and
-        upload the file. Nothing is stored or sent."""
+        """Checks a file like a dry run, and answers its rows with errors, each with its ``outcome_error``. Correct
+        them, and upload the file. Nothing is stored or sent."""
+        return await self._give_back(request, are_repeats=False)
+
+    async def download_duplicates(self, request: Request) -> Response:
+        """Checks a file like a dry run, and answers the rows whose person another row has, each with the line of that
+        row. Nothing is stored or sent."""
+        return await self._give_back(request, are_repeats=True)
+
+    async def _give_back(self, request: Request, *, are_repeats: bool) -> Response:
         async with receive_upload(request) as (_, asked):
-            file = await self._dry_runs.open_rejected(asked)
-        headers = {"content-disposition": 'attachment; filename="rejected.csv"'}
+            file = await self._dry_runs.open_rejected(asked, are_repeats=are_repeats)
+        name = "duplicates.csv" if are_repeats else "rejected.csv"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(read_chunks(file), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def promote(self, request: Request) -> Response:

@@ -14,8 +14,8 @@ LeftOutKind = Literal["suppressed", "called"]
 EncodingName = Literal["utf-8", "windows-1252", "windows-1250", "windows-1251", "windows-1254", "mac-roman"]
 DelimiterName = Literal["comma", "semicolon", "tab", "bar"]
 PHONE_COLUMN = "customer_phone"
-ERROR_COLUMN = "error"
-ERROR_START = "file: line "
+ERROR_COLUMN = "outcome_error"
+"""Says in rows that are given back why they are not called. No upload sends it."""
 MAX_LISTED = 100
 _DIGITS_OF_A_PHONE = re.compile(r"[+0-9 ().\-/]{8,}")
 
@@ -38,8 +38,8 @@ class ContactsOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How letters are encoded; None to find out."""
     delimiter: DelimiterName | None = None
     """What separates cells; None to find out."""
-    dropped_column: str = ""
-    """A column that is left out; "" for none."""
+    drops_errors: bool = False
+    """Whether the column ``outcome_error`` is left out."""
     workbook: Workbook | None = None
     """The workbook that it was a sheet of: rows have numbers instead of lines."""
     notes: tuple[str, ...] = ()
@@ -61,7 +61,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to write the rows with errors, for COPY into ``rejected_rows``."""
+    """Where to write the rows that are given back, for COPY into ``rejected_rows``."""
 
     batch_key: int
     copy_path: str
@@ -79,7 +79,7 @@ class ContactError(msgspec.Struct):
 
     def __str__(self) -> str:
         column = f", column {self.column}:" if self.column else ""
-        return f"{ERROR_START}{self.line}{column} {self.problem}" + (f": {self.remedy}" if self.remedy else "")
+        return f"file: line {self.line}{column} {self.problem}" + (f": {self.remedy}" if self.remedy else "")
 
 
 class Duplicate(msgspec.Struct):
@@ -148,6 +148,8 @@ class FileSummary(msgspec.Struct, kw_only=True):
     error_count: int = 0
     error_kinds: dict[str, int] = {}
     duplicate_count: int = 0
+    repeated: int = 0
+    """Rows that are not called because an earlier row has their phone: see ``duplicates``."""
     left_out_count: int = 0
     """Rows without errors that are not called: of suppressed people, and see ``skip_called_within``."""
     left_out_kinds: dict[str, int] = {}

@@ -20,12 +20,8 @@ class Source(NamedTuple):
     columns: list[str]
 
 
-async def open_source(request: UploadRequest, options: ContactsOptions, binding: list[str] | None) -> Source:
-    """The file of a request. ``binding``: the columns of the agent's files; None before its first upload.
-
-    A column ``error`` comes from rows that an upload gave back, and is left out, if it holds nothing but their errors,
-    or nothing and the agent's files have no such column. Raises InvalidRequestError for what is no table of contacts.
-    """
+async def open_source(request: UploadRequest, options: ContactsOptions) -> Source:
+    """The file of a request. Raises InvalidRequestError for what is no table of contacts."""
     path = request.path
     notes: list[str] = []
     if sheet := await read_workbook(path, request.sheet):
@@ -35,12 +31,9 @@ async def open_source(request: UploadRequest, options: ContactsOptions, binding:
     elif request.sheet:
         notes = ["sheet: is not used, since the file is no workbook"]
     try:
-        columns, (name, has_errors) = await asyncio.to_thread(read_columns, path, options)
+        columns = await asyncio.to_thread(read_columns, path, options)
     except InvalidRequestError as error:
         raise InvalidRequestError(". ".join([error.message, *notes]), details=error.details) from error
-    if name and (has_errors or name not in (binding or ())):
-        options = msgspec.structs.replace(options, dropped_column=name)
-        columns.remove(name)
     return Source(path, msgspec.structs.replace(options, notes=tuple(notes)), columns)
 
 

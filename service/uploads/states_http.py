@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
 from service.store.database import Database
+from service.uploads.dry_runs import explain_none
 from service.uploads.report import ERROR_COLUMN, FileSummary, read_summary
 from service.uploads.resolution import Resolver
 from service.uploads.writers import write_line
@@ -120,6 +121,12 @@ class UploadStates:
             Operation(
                 "GET", "/v1/uploads/{upload_id}/rejected.csv", self.download_rejected, "upload", "Uploads",
                 parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+                download="rejected rows",
+            ),
+            Operation(
+                "GET", "/v1/uploads/{upload_id}/duplicates.csv", self.download_duplicates, "upload", "Uploads",
+                parameters=(UPLOAD_ID,), answers=(Answer(str, "A CSV in UTF-8", media_type="text/csv"),),
+                download="repeated rows",
             ),
             Operation(
                 "GET", "/v1/uploads/{upload_id}/evidence", self.get_evidence, "upload", "Uploads",
@@ -144,17 +151,22 @@ class UploadStates:
         return JsonResponse(One(await self._read(UPLOAD_ID.read(request))))
 
     async def download_rejected(self, request: Request) -> Response:
-        """The rows that an upload with ``invalid=skip`` left out, each with its ``error``. Correct them, and upload the
-        file. The rows are deleted after 30 days."""
-        upload_id = UPLOAD_ID.read(request)
+        """The rows with errors that an upload with ``invalid=skip`` left out, each with its ``outcome_error``. Correct
+        them, and upload the file. The rows are deleted after 30 days."""
+        return await self._give_back(UPLOAD_ID.read(request), are_repeats=False)
+
+    async def download_duplicates(self, request: Request) -> Response:
+        """The rows that an upload left out because another row has their person, each with the line of that row. The
+        rows are deleted after 30 days."""
+        return await self._give_back(UPLOAD_ID.read(request), are_repeats=True)
+
+    async def _give_back(self, upload_id: int, *, are_repeats: bool) -> Response:
         columns = await self._database.queries.get_file_columns(self._database.pool, batch_key=upload_id)
-        lines = self._list_rejected(upload_id)
+        lines = self._list_rejected(upload_id, are_repeats=are_repeats)
         first = await anext(lines, None)
         if columns is None or first is None:
-            raise NotFoundError(
-                f"Upload {upload_id} has no rows to correct: none has an error, other rows have their people, or they "
-                "were deleted since"
-            )
+            reason = explain_none(are_repeats=are_repeats)
+            raise NotFoundError(f"Upload {upload_id}: {reason[:1].lower()}{reason[1:]}, or the rows were deleted since")
 
         async def write() -> AsyncIterator[str]:
             yield "\ufeff" + write_line([*columns, ERROR_COLUMN])
@@ -162,17 +174,17 @@ class UploadStates:
             async for line in lines:
                 yield line
 
-        name = f"upload-{upload_id}-rejected.csv"
+        name = f"upload-{upload_id}-{'duplicates' if are_repeats else 'rejected'}.csv"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return StreamingResponse(write(), media_type="text/csv; charset=utf-8", headers=headers)
 
-    async def _list_rejected(self, upload_id: int) -> AsyncIterator[str]:
+    async def _list_rejected(self, upload_id: int, *, are_repeats: bool) -> AsyncIterator[str]:
         after = 0
         while True:
             rows = [
                 row
                 async for row in self._database.queries.list_rejected_rows(
-                    self._database.pool, batch_key=upload_id, after=after, limit=REJECTED_ROWS
+                    self._database.pool, batch_key=upload_id, are_repeats=are_repeats, after=after, limit=REJECTED_ROWS
                 )
             ]
             for row in rows:

@@ -35,7 +35,7 @@ logger = structlog.get_logger()
 
 HELD_PART_BYTES = 2**20
 RECIPIENT_COLUMNS = ("batch_key", "recipient_no", "phone", "parameters")
-REJECTED_COLUMNS = ("batch_key", "row_no", "line")
+REJECTED_COLUMNS = ("batch_key", "row_no", "line", "is_repeat")
 
 
 class UploadRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +183,7 @@ async def _store_report(database: Database, connection: Connection, report: Cont
     await database.queries.insert_upload_report(
         connection, batch_key=rejected.batch_key, report=summary, columns=report.names
     )
-    if report.skipped:
+    if report.skipped or report.repeated:
         await connection.copy_to_table(
             "rejected_rows", source=Path(rejected.copy_path), columns=REJECTED_COLUMNS, format="csv",
             timeout=COPY_SECONDS,

@@ -4,15 +4,13 @@ Blank lines and rows, and columns without a name and content, are left out and c
 called in the file, it goes out as ``customer_phone``.
 """
 
-import contextlib
-import csv
 import re
 from pathlib import Path
 
 from service.counts import count
+from service.spelling import reduce
 from service.uploads.headers import (
     LONG_NUMBER,
-    SEARCHED_ROWS,
     check_names,
     clean,
     count_digits,
@@ -20,7 +18,7 @@ from service.uploads.headers import (
     find_phone_column,
     to_letters,
 )
-from service.uploads.report import ERROR_COLUMN, ERROR_START, PHONE_COLUMN, ContactsOptions, FileReading
+from service.uploads.report import ERROR_COLUMN, PHONE_COLUMN, ContactsOptions, FileReading
 from service.uploads.rows import NAMED_DELIMITERS, Rows
 from service.uploads.swallowed import find_swallowed_rows
 
@@ -56,6 +54,11 @@ def is_sheet_error(cell: str) -> bool:
     return is_shouted and _SHEET_ERROR.fullmatch(text.upper()) is not None
 
 
+def explain_mark(kind: str) -> str:
+    """The content of a cell without a column, which makes its row an error until somebody has corrected it."""
+    return f"(to correct: {kind}; then empty this cell)"
+
+
 class Table:
     """The columns of a file as they go out, and its rows. Call ``next_row`` until it returns None, then ``close``.
 
@@ -70,7 +73,8 @@ class Table:
         self._width = len(names)
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
-        dropped = {*self._nameless, *(at for at, name in enumerate(names) if name and name == options.dropped_column)}
+        self._errors = [name for name in names if options.drops_errors and reduce(name) == reduce(ERROR_COLUMN)]
+        dropped = {*self._nameless, *map(names.index, self._errors)}
         self._options = options
         self._delimiter = header.dialect.delimiter
         self._kept = [at for at in range(len(names)) if at not in dropped]
@@ -146,23 +150,6 @@ class Table:
             self._note_empty_words(kept)
         return kept
 
-    def find_error_column(self) -> tuple[str, bool]:
-        """The column ``error``, in any case, whose filled cells in the first rows are the errors of an earlier upload,
-        and whether there are any; ("", False) where there is none. Reads these rows."""
-        found = {at: False for at in self._kept if self.columns[self._kept.index(at)].casefold() == ERROR_COLUMN}
-        for _ in range(SEARCHED_ROWS if found else 0):
-            with contextlib.suppress(csv.Error, RowError):
-                self.next_row()
-            for at in [at for at in found if at < len(self._raw)]:
-                if cell := clean(self._raw[at]):
-                    found[at] = True
-                    if not cell.startswith(ERROR_START):
-                        del found[at]
-        if not found:
-            return "", False
-        at = max(found, key=lambda at: (found[at], at))
-        return self.columns[self._kept.index(at)], found[at]
-
     def give_back(self, error: str, kind: str) -> list[str]:
         """The last row as it came, with the error behind its columns. Cells that have no column stand at its end, and
         so does a word where nothing else would show that the row is still to be corrected."""
@@ -170,7 +157,7 @@ class Table:
         rest = [cell for at in self._nameless if (cell := padded[at]) and not (at == 0 and self._is_counter(cell))]
         rest += padded[self._width :]
         if kind in {"cells", "quote"} and not any(map(clean, rest)):
-            rest = [f"(to correct: {kind}; then empty this cell)"]
+            rest = [explain_mark(kind)]
         return [*(padded[at] for at in self._kept), error, *rest]
 
     def list_phone_cells(self, kind: str) -> list[str]:
@@ -200,6 +187,7 @@ class Table:
                 f"The file does not say how its letters are encoded; it was read as {self._encoding.name}. "
                 f"Check the letters outside A to Z{example}"
             )
+        warnings += [f"The column {name!r} says why rows were given back; it is left out" for name in self._errors]
         if self._first_count is not None:
             warnings.append("The first column (A) has no name and counts the rows; it is left out")
         if self._empty_words:

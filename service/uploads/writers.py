@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from array import array
-from collections.abc import Container
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,14 +12,18 @@ import msgspec
 
 from service.uploads.report import PHONE_COLUMN, Part, Rejected
 from service.uploads.rows import LOST
+from service.uploads.tables import explain_mark
 
 CHUNK_ROWS = 2000
 MAX_ROW_CHARACTERS = 2**31 - 1
+REPEAT_REMEDY = "correct the phone, or leave the row out"
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class RejectedWriter:
-    """Writes the rows with errors as they came, each with its error, so that they can be corrected and uploaded.
+    """Writes rows that are not called as they came, each with the reason, so that they can be corrected and uploaded:
+    those with errors, and apart from them those whose person another row has. Uploaded as they are, the latter would
+    call the person twice, so each holds a mark that makes it an error until somebody removes it.
 
     A broken letter or NUL becomes U+FFFD, which is an error until somebody writes the letter again.
     """
@@ -36,16 +40,18 @@ class RejectedWriter:
         """``phones``: those of the row's person, as far as they can be read."""
         self._count += 1
         line = write_line([_UNWRITABLE.sub(LOST, cell) for cell in row])
-        self._rows.writerow((self._batch_key, self._count, line))
+        self._rows.writerow((self._batch_key, self._count, line, False))
         for phone in phones:
             self._numbers.append(self._count)
             self._phones.append(phone)
 
-    def finish(self, called: Container[int]) -> None:
-        """Removes the rows whose person another row has: corrected and uploaded, they would call the person twice."""
-        removed = {number for number, phone in zip(self._numbers, self._phones, strict=True) if phone in called}
+    def finish(self, called: Mapping[int, int], error_at: int) -> None:
+        """Marks the rows whose person another row has. ``called``: the line that has a phone. ``error_at``: the place
+        of the error in a row."""
+        found = zip(self._numbers, self._phones, strict=True)
+        repeats = {number: called[phone] for number, phone in found if phone in called}
         self._file.flush()
-        if not removed:
+        if not repeats:
             return
         kept = self._path.with_suffix(".kept")
         with (
@@ -53,8 +59,23 @@ class RejectedWriter:
             kept.open("w", encoding="utf-8", newline="") as target,
         ):
             csv.field_size_limit(MAX_ROW_CHARACTERS)
-            csv.writer(target).writerows(row for row in csv.reader(source) if int(row[1]) not in removed)
+            rows = csv.writer(target)
+            for batch_key, number, line, _ in csv.reader(source):
+                first_line = repeats.get(int(number))
+                kept_line = line if first_line is None else _mark_repeat(line, first_line, error_at)
+                rows.writerow((batch_key, number, kept_line, first_line is not None))
         kept.replace(self._path)
+
+
+def explain_repeat(first_line: int) -> str:
+    return f"has the phone of line {first_line} again"
+
+
+def _mark_repeat(line: str, first_line: int, error_at: int) -> str:
+    cells = next(csv.reader(io.StringIO(line, newline="")))
+    if explain_repeat(first_line) not in cells[error_at]:
+        cells[error_at] += f"; {explain_repeat(first_line)}: {REPEAT_REMEDY}"
+    return write_line(cells if len(cells) > error_at + 1 else [*cells, explain_mark("duplicate")])
 
 
 def write_line(cells: list[str]) -> str:

@@ -68,6 +68,8 @@ class Operation(NamedTuple):
     """The forms that the body may have."""
     errors: tuple[type[ApiError], ...] = ()
     """Errors beyond those that follow from the scope, the parameters and the bodies."""
+    download: str | None = None
+    """The people that the answer hands out as a file, such as ``recipients``; it is recorded in the audit log."""
     is_tolerant: bool = False
     """Whether unknown parameters are ignored, as the provider does, rather than refused."""
 

@@ -44,6 +44,8 @@ class Parameter(Generic[Value, Default]):
     is_required = False
     """Path parameters are always required; ``Form`` says which of its fields are."""
 
+    is_impersonal: ClassVar[bool] = False
+    """Whether its values are numbers, times or known words, so that none names a person."""
     is_repeatable: ClassVar[bool] = False
     """Whether it may be given several times."""
     is_exploded: ClassVar[bool | None] = None
@@ -86,6 +88,8 @@ class Parameter(Generic[Value, Default]):
 class Number(Parameter[int, Default]):
     """A whole number in a range."""
 
+    is_impersonal = True
+
     def __init__(self, name: str, description: str, *, default: Default, minimum: int, maximum: int) -> None:
         schema = {"type": "integer", "minimum": minimum, "maximum": maximum}
         super().__init__(name, description, f"a whole number from {minimum} to {maximum}", schema, default)
@@ -104,6 +108,8 @@ class Number(Parameter[int, Default]):
 class Percent(Parameter[float, Default]):
     """A number from 0 to 100; not above 0 and at most 1, which may be meant as a fraction."""
 
+    is_impersonal = True
+
     def __init__(self, name: str, description: str, *, default: Default) -> None:
         schema = {"type": "number", "minimum": 0, "maximum": 100}
         super().__init__(name, description, "a percentage from 0 to 100", schema, default)
@@ -121,6 +127,8 @@ class Percent(Parameter[float, Default]):
 class Flag(Parameter[bool, bool]):
     """``true`` or ``false`` (``1``, ``0``); false when it is absent or empty."""
 
+    is_impersonal = True
+
     def __init__(self, name: str, description: str) -> None:
         super().__init__(name, description, "true or false", {"type": "boolean"}, False)
 
@@ -134,6 +142,8 @@ class Flag(Parameter[bool, bool]):
 class Choice(Parameter[Word, Default]):
     """One of some words."""
 
+    is_impersonal = True
+
     def __init__(self, name: str, description: str, choices: tuple[Word, ...], *, default: Default) -> None:
         schema = {"type": "string", "enum": list(choices)}
         super().__init__(name, description, f"one of {', '.join(choices)}", schema, default)
@@ -145,6 +155,8 @@ class Choice(Parameter[Word, Default]):
 
 class Choices(Parameter[tuple[Word, ...], tuple[Word, ...]]):
     """Some of some words, separated by commas; none when it is absent."""
+
+    is_impersonal = True
 
     is_exploded = False
 
@@ -219,6 +231,8 @@ class Free(Parameter[str, None]):
 
 class Id(Parameter[int, None]):
     """An id in the path; anything but a number is an unknown ``what``."""
+
+    is_impersonal = True
 
     place = "path"
     refusal = NotFoundError

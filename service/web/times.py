@@ -18,6 +18,8 @@ DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 class TimeZone(Parameter[str, str]):
     """A time zone by its IANA name."""
 
+    is_impersonal = True
+
     def __init__(self, name: str, description: str, *, default: str) -> None:
         schema: Schema = {"type": "string", "examples": ["Asia/Kolkata"]}
         super().__init__(name, description, "an IANA time zone such as Asia/Kolkata", schema, default)
@@ -35,6 +37,8 @@ class Moment(Parameter[datetime, None]):
 
     A plus sign that was not encoded arrives as a space, and is read as a plus.
     """
+
+    is_impersonal = True
 
     def __init__(self, name: str, description: str, *, day: Literal["begins", "ends"] | None = None) -> None:
         example = "2026-03-16T10:30:00Z"

@@ -47,8 +47,8 @@ class EventState(msgspec.Struct):
     batch_id: int | None
     recipient: int | None
     method: str | None
-    """How its recipient was found: by ``reference``; by phone, among the recipients that were due (``recipient``); or
-    created for it in a batch whose recipients are not known (``window``)."""
+    """How its recipient was found: by ``reference``; by phone, among the recipients that were due (``recipient``);
+    created for it in a batch whose recipients are not known (``window``); or ``manual``, by a person."""
     conversation_id: str | None
     attempt_number: int | None
     status: str | None

@@ -10,7 +10,7 @@ signature that no secret produces, or a fact that differs from its body.
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
@@ -63,32 +63,52 @@ class Verifier:
 
     async def verify(self, batch_id: int | None = None) -> AsyncIterator[Discrepancy]:
         """What is wrong in one batch, or in all. Raises NotFoundError for an unknown batch."""
-        queries, pool = self._database.queries, self._database.pool
         batches = await list_batches(self._database, batch_id)
         for batch in batches:
-            key, count = batch["batch_key"], batch["recipient_count"]
-            stored = await queries.count_recipients(pool, batch_key=key)
-            if stored < count:
-                yield Discrepancy(key, "recipients", "", str(stored), str(count))
-            async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-                async for finding in self._recount(connection, key, count):
-                    yield finding
-            async for finding in self._check_facts(key):
+            async for finding in self.verify_batch(batch):
                 yield finding
-        one = None if batch_id is None else batches[0]
-        places = partial(queries.check_places, batch_key=one and one["batch_key"])
-        async for finding in check_places(self._database, places, self._report, agent_id=one and one["agent_id"]):
+        if batch_id is None:
+            async for finding in self.verify_rest():
+                yield finding
+            return
+        (one,) = batches
+        places = partial(self._database.queries.check_places, batch_key=one["batch_key"])
+        async for finding in check_places(self._database, places, self._report, agent_id=one["agent_id"]):
             yield finding
-        if one is None:
-            async for row in queries.list_other_call_errors(pool):
-                name = f"agent {row['agent_id']} {row['kind']} {row['day']} {row['status']}"
-                yield Discrepancy(None, "other_call_counts", name, str(row["stored"]), str(row["recounted"]))
-            for name, key in (
-                ("list_waiting_bodies", "arrival_id"),
-                ("list_other_bodies", "arrival_id"),
-                ("list_quarantined_bodies", "quarantine_id"),
-            ):
-                async for finding in self._check_bodies(getattr(queries, name), key):
+
+    async def verify_batch(
+        self, batch: Any, note_revision: Report = lambda revision: None
+    ) -> AsyncIterator[Discrepancy]:
+        """What is wrong in a row of ``list_batch_keys``, apart from places. ``note_revision`` receives the revision of
+        which this holds."""
+        queries, pool = self._database.queries, self._database.pool
+        key, count = batch["batch_key"], batch["recipient_count"]
+        stored = await queries.count_recipients(pool, batch_key=key)
+        if stored < count:
+            yield Discrepancy(key, "recipients", "", str(stored), str(count))
+        async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            note_revision(await queries.get_batch_revision(connection, batch_key=key))
+            async for finding in self._recount(connection, key, count):
+                yield finding
+        async for finding in self._check_facts(key):
+            yield finding
+
+    async def verify_rest(self) -> AsyncIterator[Discrepancy]:
+        """What is wrong outside batches, and events without a reference that belong elsewhere."""
+        queries, pool = self._database.queries, self._database.pool
+        places = partial(queries.check_places, batch_key=None)
+        async for finding in check_places(self._database, places, self._report):
+            yield finding
+        async for row in queries.list_other_call_errors(pool):
+            name = f"agent {row['agent_id']} {row['kind']} {row['day']} {row['status']}"
+            yield Discrepancy(None, "other_call_counts", name, str(row["stored"]), str(row["recounted"]))
+        for name, key in (
+            ("list_waiting_bodies", "arrival_id"),
+            ("list_other_bodies", "arrival_id"),
+            ("list_quarantined_bodies", "quarantine_id"),
+        ):
+            async for page in read_pages(partial(getattr(queries, name), pool), after=key):
+                for finding in self.check_bodies(page, key):
                     yield finding
 
     async def _recount(self, connection: Connection, key: int, count: int) -> AsyncIterator[Discrepancy]:
@@ -103,18 +123,22 @@ class Verifier:
 
     async def _check_facts(self, key: int) -> AsyncIterator[Discrepancy]:
         async for page in read_facts(self._database, key):
-            for row in page:
-                for what, stored, expected in self._find_flaws(row):
-                    yield Discrepancy(key, what, row["event_id"], stored, expected)
-            self._report(len(page))
+            for finding in self.check_facts(page):
+                yield finding
 
-    async def _check_bodies(self, query: Any, name: str) -> AsyncIterator[Discrepancy]:
-        """Checks the bodies that belong to no batch."""
-        async for page in read_pages(partial(query, self._database.pool), after=name):
-            for row in page:
-                if (flaw := self._bodies.find_flaw(row)) is not None:
-                    yield Discrepancy(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
-            self._report(len(page))
+    def check_facts(self, page: Sequence[Any]) -> Iterator[Discrepancy]:
+        """What is wrong with rows of ``list_facts_with_bodies``."""
+        for row in page:
+            for what, stored, expected in self._find_flaws(row):
+                yield Discrepancy(row["batch_key"], what, row["event_id"], stored, expected)
+        self._report(len(page))
+
+    def check_bodies(self, page: Sequence[Any], name: str) -> Iterator[Discrepancy]:
+        """What is wrong with bodies that belong to no batch; ``name`` is the column of their key."""
+        for row in page:
+            if (flaw := self._bodies.find_flaw(row)) is not None:
+                yield Discrepancy(None, flaw.what, f"{name} {row[name]}", flaw.stored, flaw.expected)
+        self._report(len(page))
 
     def _find_flaws(self, row: Any) -> list[tuple[str, str, str]]:
         """As ``_check_fact``. A row that cannot be checked is a flaw too, and does not end the run."""
@@ -168,17 +192,23 @@ async def check_places(
     agent_id, phone = -(2**63) if agent_id is None else agent_id, ""
     while True:
         rows = [row async for row in query(database.pool, agent_id=agent_id, phone=phone, keys=PAGE_PHONES)]
-        for row in rows:
-            if row["event_id"] is not None:
-                stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
-                expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
-                pending = " (about to be attributed)" if row["is_pending"] else ""
-                key = row["at_batch"] or row["batch_key"]
-                yield Discrepancy(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
+        for finding in read_places(rows):
+            yield finding
         report(len(rows))
         if not rows:
             return
         agent_id, phone = rows[-1]["agent_id"], rows[-1]["phone"]
+
+
+def read_places(rows: Sequence[Any]) -> Iterator[Discrepancy]:
+    """The findings in rows of ``check_places``."""
+    for row in rows:
+        if row["event_id"] is not None:
+            stored = _describe_place(row["at_batch"], row["at_recipient"], "unattributed")
+            expected = _describe_place(row["batch_key"], row["recipient_no"], row["reason"])
+            pending = " (about to be attributed)" if row["is_pending"] else ""
+            key = row["at_batch"] or row["batch_key"]
+            yield Discrepancy(key, "placement", row["event_id"], stored, expected + pending, row["is_pending"])
 
 
 def _describe_place(batch_key: int | None, recipient: int | None, reason: str | None) -> str:

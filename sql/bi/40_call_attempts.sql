@@ -63,7 +63,7 @@ COMMENT ON COLUMN bi.call_attempts.failure_reason IS 'Why it failed, in the prov
 COMMENT ON COLUMN bi.call_attempts.next_retry_at IS 'When the next attempt was due, according to this one''s event.';
 COMMENT ON COLUMN bi.call_attempts.conversation_id IS 'The provider''s id of the conversation; masked if it contains the phone.';
 COMMENT ON COLUMN bi.call_attempts.source IS 'Where the attempt comes from: webhook, or healed from the provider''s conversation.';
-COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: reference, recipient or window.';
+COMMENT ON COLUMN bi.call_attempts.method IS 'How its event was attributed: reference, recipient, window or manual.';
 COMMENT ON COLUMN bi.call_attempts.event_id IS 'The event that counts for it: GET /v1/events/{event_id}.';
 COMMENT ON COLUMN bi.call_attempts.occurred_at IS 'When the provider created that event, by its own clock.';
 COMMENT ON COLUMN bi.call_attempts.known_at IS 'When that event was stored here.';

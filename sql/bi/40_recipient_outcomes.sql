@@ -56,7 +56,7 @@ COMMENT ON COLUMN bi.recipient_outcomes.next_retry_at IS 'When the next attempt 
 COMMENT ON COLUMN bi.recipient_outcomes.last_attempt_at IS 'When the latest attempt began, or another of its times if that is unknown.';
 COMMENT ON COLUMN bi.recipient_outcomes.conversation_id IS 'The provider''s id of the latest attempt''s conversation; masked if it contains the phone.';
 COMMENT ON COLUMN bi.recipient_outcomes.source IS 'Where the outcome comes from: webhook, or healed from the provider''s conversation.';
-COMMENT ON COLUMN bi.recipient_outcomes.method IS 'How the event was attributed: reference (named exactly), recipient (agent and phone), window (the only open batch).';
+COMMENT ON COLUMN bi.recipient_outcomes.method IS 'How the event was attributed: reference (named exactly), recipient (agent and phone), window (the only open batch), manual (by a person).';
 COMMENT ON COLUMN bi.recipient_outcomes.event_id IS 'The event that decided the outcome: GET /v1/events/{event_id}.';
 COMMENT ON COLUMN bi.recipient_outcomes.known_at IS 'When that event was stored here.';
 COMMENT ON COLUMN bi.recipient_outcomes.changed_at IS 'When the outcome last changed. Not indexed: filter by position.';

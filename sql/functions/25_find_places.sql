@@ -19,10 +19,11 @@ $$;
 -- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
+-- -. An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there.
 -- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
 --    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().
--- 2. A call with an event placed by reference, or placed earlier, goes there. An event without a time alone does not
+-- 2. A call with an event placed by reference, by a person, or placed earlier, goes there. An event without a time alone does not
 --    suffice if the batch was finished before the call, or if the conversation has other calls and the recipient was final
 --    before this one.
 -- 3. Otherwise its candidates are
@@ -67,6 +68,7 @@ DECLARE
     v_hash      bytea;
     v_erased_at timestamptz;
     v_events    bigint[];       -- the events to place
+    v_assigned  bigint[] := '{}';  -- those that a person assigned, which are placed already
     v_others    bigint[] := '{}';  -- those of calls outside batches
     v_disputed  bigint[];       -- those of calls with another phone, too
     v_conversations text[];     -- their conversations, also in the form that erased recipients have
@@ -131,6 +133,18 @@ BEGIN
     FROM unreferenced_events AS u
     WHERE u.agent_id = p_agent_id AND u.phone = p_phone
       AND (u.called_at BETWEEN coalesce(p_from - v_margin, '-infinity') AND v_until OR u.called_at IS NULL);
+    IF EXISTS (SELECT FROM assignments) THEN
+        v_assigned := ARRAY(
+            SELECT a.arrival_id FROM assignments AS a
+            JOIN recipients AS r ON r.batch_key = a.batch_key AND r.recipient_no = a.recipient_no AND r.withdrawn_at IS NULL
+            WHERE a.arrival_id = ANY (v_events));
+        RETURN QUERY
+        SELECT a.arrival_id, f.batch_key, f.recipient_no, a.batch_key, a.recipient_no, NULL::jsonb, 'manual', NULL::text, false
+        FROM assignments AS a
+        LEFT JOIN LATERAL (SELECT * FROM facts AS k WHERE k.arrival_id = a.arrival_id OFFSET 0) AS f ON true
+        WHERE a.arrival_id = ANY (v_assigned);
+        v_events := nullif(ARRAY(SELECT e FROM unnest(v_events) AS e WHERE e <> ALL (v_assigned)), '{}');
+    END IF;
     IF v_events IS NULL THEN
         RETURN;
     END IF;
@@ -185,6 +199,11 @@ BEGIN
             FROM reference_contradictions AS x
             JOIN recipients AS k ON k.batch_key = x.batch_key AND k.recipient_no = x.recipient_no
             WHERE x.agent_id = p_agent_id AND x.phone = p_phone
+            UNION ALL
+            SELECT DISTINCT a.batch_key, a.recipient_no, k.parameters, false, true
+            FROM assignments AS a
+            JOIN recipients AS k ON k.batch_key = a.batch_key AND k.recipient_no = a.recipient_no
+            WHERE a.arrival_id = ANY (v_assigned) AND k.phone <> p_phone
         ) AS r
         JOIN batches AS b ON b.batch_key = r.batch_key
         CROSS JOIN LATERAL batch_span(b) AS p
@@ -267,7 +286,7 @@ BEGIN
     ) AS t;
     -- Only the whole conversation shows to which call an event without a time belongs.
     IF array_position(t_called, NULL) IS NOT NULL AND (p_from IS NOT NULL OR p_until IS NOT NULL) THEN
-        RETURN QUERY SELECT * FROM find_places(p_agent_id, p_phone, NULL, NULL);
+        RETURN QUERY SELECT p.* FROM find_places(p_agent_id, p_phone, NULL, NULL) AS p WHERE p.arrival_id <> ALL (v_assigned);
         RETURN;
     END IF;
 

@@ -37,7 +37,7 @@ FROM (
        AND r.recipient_no = a.recipient_no
     WHERE b.batch_key = p_batch_key
 ) AS n
-WHERE meets_filters(p_filters, NULL, n.status, n.source, NULL, n.recorded_at, n.failure_reason, n.phone, n.parameters,
-                    n.results)
+CROSS JOIN meets_filters(
+    p_filters, NULL, n.status, n.source, NULL, n.recorded_at, n.failure_reason, n.phone, n.parameters, n.results)
 ORDER BY 2, 3
 $$;

@@ -30,8 +30,9 @@ LEFT JOIN facts AS f
     ON f.batch_key = p_batch_key AND f.recipient_no > p_after AND f.recipient_no <= p_until
    AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
 LEFT JOIN batch_goals AS g ON g.batch_key = p_batch_key
+CROSS JOIN meets_filters(
+    p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0), o.changed_at,
+    f.failure_reason, r.phone, r.parameters, f.results)
 WHERE b.batch_key = p_batch_key
-  AND meets_filters(p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0),
-                    o.changed_at, f.failure_reason, r.phone, r.parameters, f.results)
 ORDER BY r.recipient_no
 $$;

@@ -15,9 +15,10 @@ LEFT JOIN outcomes AS o
 LEFT JOIN facts AS f
     ON f.batch_key = p_batch_key AND f.recipient_no > p_after AND f.recipient_no <= p_until
    AND f.recipient_no = o.recipient_no AND f.arrival_id = o.arrival_id
+CROSS JOIN meets_filters(
+    p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0), o.changed_at,
+    f.failure_reason, r.phone, r.parameters, f.results)
 WHERE r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
-  AND meets_filters(p_filters, recipient_state(o.state, r.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0),
-                    o.changed_at, f.failure_reason, r.phone, r.parameters, f.results)
   AND r.withdrawn_at IS NULL AND r.phone ~ '^\+[1-9][0-9]{6,14}$'
 ORDER BY r.recipient_no
 $$;

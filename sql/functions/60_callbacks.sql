@@ -162,3 +162,57 @@ BEGIN
     LIMIT p_limit;
 END
 $$;
+
+-- Callbacks as list_callbacks() finds them, in its order, each with its batch, its recipient and its mark.
+DROP FUNCTION IF EXISTS describe_callbacks(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
+CREATE OR REPLACE FUNCTION describe_callbacks(
+    p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
+    p_after_due timestamptz, p_after_no bigint, p_limit integer
+) RETURNS TABLE (
+    callback_no bigint, batch_key bigint, batch_id bigint, batch_name text, agent_id bigint, recipient integer, phone text,
+    parameters jsonb, result text, value text, due_at timestamptz, is_day boolean, asked_at timestamptz, state text,
+    done_at timestamptz, done_by text, note text, conversation_id text
+)
+LANGUAGE sql STABLE
+AS $$
+SELECT c.callback_no, c.batch_key, b.batch_id, b.name, c.agent_id, c.recipient_no, r.phone, r.parameters, c.name, c.value,
+       nullif(c.due_at, 'infinity'), c.overdue_at > c.due_at, c.asked_at,
+       CASE WHEN c.is_done THEN 'done' WHEN c.overdue_at <= clock_timestamp() THEN 'overdue' ELSE 'open' END,
+       m.done_at, m.actor, m.note, c.conversation_id
+FROM list_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit) AS c
+LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = c.batch_key OFFSET 0) AS b ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM recipients WHERE recipients.batch_key = c.batch_key AND recipients.recipient_no = c.recipient_no OFFSET 0
+) AS r ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM callback_marks AS k
+    WHERE c.is_done AND k.batch_key = c.batch_key AND k.recipient_no = c.recipient_no AND k.name = c.name OFFSET 0
+) AS m ON true
+$$;
+
+-- The same as rows of exports, with the results of the latest attempt, which the callback is one of. time_zone: that of the
+-- times of the file.
+DROP FUNCTION IF EXISTS callback_rows(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
+CREATE OR REPLACE FUNCTION callback_rows(
+    p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
+    p_after_due timestamptz, p_after_no bigint, p_limit integer
+) RETURNS TABLE (
+    due_at timestamptz, time_zone text, is_day boolean, state text, result text, value text, phone text, batch_id bigint,
+    batch_name text, agent_id bigint, recipient integer, asked_at timestamptz, done_at timestamptz, done_by text, note text,
+    conversation_id text, results jsonb, parameters jsonb
+)
+LANGUAGE sql STABLE
+AS $$
+SELECT d.due_at, current_setting('TimeZone'), d.is_day, d.state, d.result, d.value, d.phone, d.batch_id, d.batch_name,
+       d.agent_id, d.recipient, d.asked_at, d.done_at, d.done_by, d.note, d.conversation_id, f.results, d.parameters
+FROM describe_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit) AS d
+LEFT JOIN LATERAL (
+    SELECT o.arrival_id FROM outcomes AS o
+    WHERE o.batch_key = d.batch_key AND o.recipient_no = d.recipient OFFSET 0
+) AS o ON true
+LEFT JOIN LATERAL (
+    SELECT facts.results FROM facts
+    WHERE facts.batch_key = d.batch_key AND facts.recipient_no = d.recipient AND facts.arrival_id = o.arrival_id OFFSET 0
+) AS f ON true
+ORDER BY d.due_at NULLS LAST, d.callback_no
+$$;

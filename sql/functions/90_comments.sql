@@ -31,6 +31,7 @@ COMMENT ON COLUMN attempt_counts.slot IS '-infinity if the provider gave no time
 COMMENT ON COLUMN result_counts.magnitude IS 'The number of binary digits of the count. It is indexed instead of the count, because it seldom changes: most updates then touch no index.';
 COMMENT ON COLUMN retry_counts.is_open IS 'Indexed instead of the count, because it seldom changes. Past minutes leave that index.';
 COMMENT ON COLUMN retry_counts.due_at IS 'infinity if the provider gave no time.';
+COMMENT ON COLUMN rejected_rows.is_repeat IS 'Whether the row is not called because another row has its person.';
 COMMENT ON TABLE held_files IS 'The CSV of a held batch as it will be sent, in parts; deleted after sending.';
 COMMENT ON COLUMN agent_columns.batch_key IS 'The upload that introduced them.';
 COMMENT ON COLUMN registrations.step IS 'match: staged rows find their recipients. withdraw: recipients that are not in the file are withdrawn. retry: waiting events are tried again (a newly discovered batch begins here). done: nothing is left to do.';
@@ -98,6 +99,8 @@ COMMENT ON COLUMN quarantine.erased_at IS 'When its body was emptied, because it
 COMMENT ON TABLE unreferenced_events IS 'The evidence about events that no reference names, wherever they are attributed at present. find_places() decides by it; one row for each such event with an agent and a phone.';
 COMMENT ON COLUMN unreferenced_events.called_at IS 'started_at, else ended_at, else the time of the event; null without any.';
 COMMENT ON COLUMN unreferenced_events.parameters IS 'The call parameters; null if there are none.';
+COMMENT ON TABLE assignments IS 'Unattributed events that a person placed at a recipient: find_places() follows it as long as the recipient is there.';
+COMMENT ON COLUMN assignments.actor IS 'Who assigned it, as in the audit log.';
 COMMENT ON TABLE placement_jobs IS 'Changes of batches, of their windows or references, that change where events belong: the unreferenced events of the agent from since on are attributed again, in steps. Rows are only added, so nothing waits to add one.';
 COMMENT ON COLUMN placement_jobs.scanned_at IS 'With arrival_id: the last event that was attributed again.';
 COMMENT ON TABLE reference_batches IS 'Batches that bear references: a webhook named one of their recipients by reference. A table of its own, so that no webhook waits for a lock on the row in batches.';

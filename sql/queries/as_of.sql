@@ -121,7 +121,7 @@ FROM (SELECT array_agg(:batch_key::bigint) AS keys, array_agg(n) AS nos
 CROSS JOIN LATERAL outcomes_as_of(t.keys, t.nos, :as_of) AS o
 GROUP BY o.state;
 
--- name: list_recipients_as_of(batch_id, after, until, filters, as_of)
+-- name: list_recipients_as_of(batch_id, after, until, filters, limit, as_of)
 -- Like list_recipients, as of a time, but without versions, which are not kept. A person erased since then shows only as
 -- erased.
 WITH page AS MATERIALIZED (
@@ -164,10 +164,11 @@ LEFT JOIN LATERAL (
     OFFSET 0
 ) AS f ON true
 CROSS JOIN LATERAL (SELECT CASE WHEN NOT s.is_erased THEN f.results END AS results) AS r
-WHERE meets_filters(
+CROSS JOIN meets_filters(
     :filters::jsonb, s.state, f.status, f.source, coalesce(s.attempts, 0), NULL, f.failure_reason, s.phone, s.parameters,
     r.results)
-ORDER BY s.recipient_no;
+ORDER BY s.recipient_no
+LIMIT :limit;
 
 -- name: list_recipient_facts_as_of(batch_id, recipient_no, as_of)
 -- Like list_recipient_facts, as of a time.

@@ -21,23 +21,32 @@ SELECT mark_callbacks(:batch_id, :recipient_no, :name, :is_done, :note, :actor, 
 
 -- name: list_callbacks(batch_id, agent_id, done, since, until, overdue_at, after_due, after_no, limit)
 -- Callbacks by when they are due, each with its recipient and mark.
-SELECT c.callback_no, b.batch_id, b.name AS batch_name, c.agent_id, c.recipient_no AS recipient, r.phone, r.parameters,
-       c.name AS result, c.value, nullif(c.due_at, 'infinity') AS due_at, c.overdue_at > c.due_at AS is_day, c.asked_at,
-       CASE WHEN c.is_done THEN 'done' WHEN c.overdue_at <= clock_timestamp() THEN 'overdue' ELSE 'open' END AS state,
-       m.done_at, m.actor AS done_by, m.note, c.conversation_id
-FROM list_callbacks(
+SELECT d.*
+FROM describe_callbacks(
     (SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id), :agent_id, :done::boolean[],
     coalesce(:since::timestamptz, '-infinity'), :until::timestamptz, :overdue_at::timestamptz,
-    coalesce(:after_due::text::timestamptz, '-infinity'), :after_no, :limit) AS c
-LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = c.batch_key OFFSET 0) AS b ON true
-LEFT JOIN LATERAL (
-    SELECT * FROM recipients WHERE recipients.batch_key = c.batch_key AND recipients.recipient_no = c.recipient_no OFFSET 0
-) AS r ON true
-LEFT JOIN LATERAL (
-    SELECT * FROM callback_marks AS k
-    WHERE c.is_done AND k.batch_key = c.batch_key AND k.recipient_no = c.recipient_no AND k.name = c.name OFFSET 0
-) AS m ON true
-ORDER BY c.due_at, c.callback_no;
+    coalesce(:after_due::text::timestamptz, '-infinity'), :after_no, :limit) AS d
+ORDER BY d.due_at NULLS LAST, d.callback_no;
+
+-- name: split_callbacks(batch_id, agent_id, done, since, until, overdue_at, rows)^
+-- The callbacks of an export: the key of the batch, how many there are, their batches, and where each :rows of them end.
+WITH asked AS MATERIALIZED (
+    SELECT (SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id) AS batch_key
+), found AS MATERIALIZED (
+    SELECT c.batch_key, c.due_at, c.callback_no, row_number() OVER (ORDER BY c.due_at, c.callback_no) AS place
+    FROM asked AS a
+    CROSS JOIN LATERAL list_callbacks(
+        a.batch_key, :agent_id, :done::boolean[], coalesce(:since::timestamptz, '-infinity'), :until::timestamptz,
+        :overdue_at::timestamptz, '-infinity', 0, NULL) AS c
+)
+SELECT a.batch_key, t.callbacks, t.batch_keys, t.due_times, t.callback_nos
+FROM asked AS a
+CROSS JOIN (
+    SELECT count(*) AS callbacks, coalesce(array_agg(DISTINCT f.batch_key), '{}') AS batch_keys,
+           coalesce(array_agg(f.due_at::text ORDER BY f.place) FILTER (WHERE f.place % :rows = 0), '{}') AS due_times,
+           coalesce(array_agg(f.callback_no ORDER BY f.place) FILTER (WHERE f.place % :rows = 0), '{}') AS callback_nos
+    FROM found AS f
+) AS t;
 
 -- name: has_batch(batch_id)$
 -- Whether there is a batch with this id.

@@ -30,11 +30,13 @@ HAVING sum(c.calls) > 0
 ORDER BY c.agent_id, c.kind, c.status;
 
 -- name: list_unreferenced_bodies(after, limit)
--- Events without a reference, wherever they are placed, and other waiting ones, by arrival, each with its raw body while it
--- is kept.
+-- Events without a reference, wherever they are placed unless by a person, and other waiting ones, by arrival, each with its
+-- raw body while it is kept.
 SELECT u.arrival_id, k.target, k.received_at, x.body
 FROM (
-    (SELECT arrival_id FROM unreferenced_events WHERE arrival_id > :after ORDER BY arrival_id LIMIT :limit)
+    (SELECT arrival_id FROM unreferenced_events AS k
+     WHERE k.arrival_id > :after AND NOT EXISTS (SELECT FROM assignments AS a WHERE a.arrival_id = k.arrival_id)
+     ORDER BY k.arrival_id LIMIT :limit)
     UNION
     (SELECT arrival_id FROM unattributed WHERE arrival_id > :after ORDER BY arrival_id LIMIT :limit)
     ORDER BY arrival_id LIMIT :limit

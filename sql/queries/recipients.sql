@@ -15,18 +15,39 @@ WHERE r.phone = :phone AND r.batch_key = (SELECT b.batch_key FROM batches AS b W
 ORDER BY r.recipient_no
 LIMIT 1;
 
--- name: list_recipients(batch_id, after, until, filters)
--- Recipients of a batch by number, after a given one up to another, each with what decided its outcome. The range bounds
--- what is read, so a rare state costs no more than a frequent one.
+-- name: list_recipients(batch_id, after, until, filters, limit)
+-- The first recipients of a batch by number that meet the filters, after a given one up to another, each with what decided
+-- its outcome. The range bounds what is read for a rare state, the limit for a frequent one: look-ups in order, so that
+-- reading ends with the last row, and only these rows are shown in full.
 WITH page AS MATERIALIZED (
     SELECT r.batch_key, r.recipient_no, b.batch_id, g.rule AS goal
     FROM batches AS b
     LEFT JOIN batch_goals AS g ON g.batch_key = b.batch_key
     CROSS JOIN LATERAL (
-        SELECT * FROM recipients
-        WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
-          AND recipients.recipient_no <= :until
-        OFFSET 0
+        SELECT n.batch_key, n.recipient_no
+        FROM (
+            SELECT * FROM recipients
+            WHERE recipients.batch_key = b.batch_key AND recipients.recipient_no > :after
+              AND recipients.recipient_no <= :until
+            ORDER BY recipients.recipient_no
+            OFFSET 0
+        ) AS n
+        LEFT JOIN LATERAL (
+            SELECT * FROM outcomes
+            WHERE outcomes.batch_key = n.batch_key AND outcomes.recipient_no = n.recipient_no
+            OFFSET 0
+        ) AS o ON true
+        LEFT JOIN LATERAL (
+            SELECT * FROM facts
+            WHERE facts.batch_key = n.batch_key AND facts.recipient_no = n.recipient_no
+              AND facts.arrival_id = o.arrival_id
+            OFFSET 0
+        ) AS f ON true
+        CROSS JOIN meets_filters(
+            :filters::jsonb, recipient_state(o.state, n.withdrawn_at), f.status, f.source, coalesce(o.attempts, 0),
+            o.changed_at, f.failure_reason, n.phone, n.parameters, f.results)
+        ORDER BY n.recipient_no
+        LIMIT :limit
     ) AS r
     WHERE b.batch_id = :batch_id
 )
@@ -41,10 +62,6 @@ LEFT JOIN LATERAL (
     WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no
     OFFSET 0
 ) AS d ON true
-WHERE meets_filters(
-    :filters::jsonb, r.state, r.status, r.source, r.attempts,
-    (SELECT o.changed_at FROM outcomes AS o WHERE o.batch_key = p.batch_key AND o.recipient_no = p.recipient_no),
-    r.failure_reason, r.phone, r.parameters, r.results)
 ORDER BY p.recipient_no;
 
 -- name: list_recipient_facts(batch_id, recipient_no)

@@ -21,12 +21,19 @@ FROM console_sessions AS s
 LEFT JOIN console_users AS u USING (user_id)
 WHERE s.token_digest = ANY (:token_digests::bytea[]) AND s.closed_at IS NULL;
 
--- name: list_sessions(now, idle_seconds, limit)
--- Sessions that are neither closed nor expired, newest first.
+-- name: find_ended_session(token_digest)^
+-- What is known of the session with this token, closed or not.
+SELECT s.key_digest, s.user_id, u.issuer, u.name, s.scopes, s.expires_at, s.closed_at
+FROM console_sessions AS s
+LEFT JOIN console_users AS u USING (user_id)
+WHERE s.token_digest = :token_digest;
+
+-- name: list_sessions(now, idle_seconds, before, limit)
+-- Sessions that are neither closed nor expired, newest first, before a given one.
 SELECT s.session_id, s.key_digest, s.user_id, u.issuer, u.name, s.scopes, s.opened_at, s.last_seen_at, s.expires_at
 FROM console_sessions AS s
 LEFT JOIN console_users AS u USING (user_id)
-WHERE s.closed_at IS NULL AND s.expires_at > :now
+WHERE s.session_id < :before AND s.closed_at IS NULL AND s.expires_at > :now
   AND s.last_seen_at > :now - make_interval(secs => :idle_seconds::double precision)
 ORDER BY s.session_id DESC
 LIMIT :limit;

@@ -69,12 +69,16 @@ FROM batches AS b
 JOIN upload_reports AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
 WHERE b.batch_key = :batch_key;
 
--- name: list_rejected_rows(batch_key, after, limit)
--- The rows that an upload left out because of errors, in the order of its file.
+-- name: has_batch_of_agent(agent_id)$
+-- Whether the provider has a batch of this agent, as far as is known: one that it refused is none.
+SELECT EXISTS (SELECT FROM batches WHERE agent_id = :agent_id AND batch_id IS NOT NULL);
+
+-- name: list_rejected_rows(batch_key, are_repeats, after, limit)
+-- The rows that an upload left out because of errors, or because another row has their person, in the order of its file.
 SELECT r.row_no, r.line
 FROM batches AS b
 JOIN rejected_rows AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
-WHERE b.batch_key = :batch_key AND r.row_no > :after
+WHERE b.batch_key = :batch_key AND r.is_repeat = :are_repeats AND r.row_no > :after
 ORDER BY r.row_no
 LIMIT :limit;
 

@@ -4,6 +4,54 @@ SELECT batch_key, batch_id, agent_id, recipient_count FROM batches
 WHERE :batch_id::bigint IS NULL OR batch_id = :batch_id
 ORDER BY batch_key;
 
+-- name: begin_full_verification()$
+-- The id of the full run that was stopped last or, if there is none, of a new one.
+WITH stopped AS (
+    SELECT run_id FROM full_verifications WHERE completed_at IS NULL ORDER BY run_id DESC LIMIT 1
+), begun AS (
+    INSERT INTO full_verifications (completed_at) SELECT NULL::timestamptz WHERE NOT EXISTS (SELECT FROM stopped)
+    RETURNING run_id
+)
+SELECT run_id FROM stopped UNION ALL SELECT run_id FROM begun;
+
+-- name: complete_full_verification(run_id)!
+-- Ends a full run.
+UPDATE full_verifications SET completed_at = clock_timestamp() WHERE run_id = :run_id;
+
+-- name: list_unverified_batches(full_run_id)
+-- Batches that have changed since their last verification or, in a full run, that it has not verified yet. Reads batches,
+-- and none of their events.
+SELECT b.batch_key, b.batch_id, b.agent_id, b.recipient_count
+FROM batches AS b
+LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key
+LEFT JOIN verifications AS v ON v.batch_key = b.batch_key
+WHERE (v.revision, v.recipient_count) IS DISTINCT FROM (coalesce(a.revision, 0), b.recipient_count)
+   OR (:full_run_id::bigint IS NOT NULL AND v.full_run_id IS DISTINCT FROM :full_run_id)
+ORDER BY b.batch_key;
+
+-- name: get_batch_revision(batch_key)$
+-- The batch's revision; 0 if it has no event.
+SELECT coalesce((SELECT revision FROM batch_activity WHERE batch_key = :batch_key), 0);
+
+-- name: record_verification(batch_key, revision, recipient_count, full_run_id)!
+-- A batch was found without a difference. What changes it later makes its revision another one.
+INSERT INTO verifications AS v (batch_key, revision, recipient_count, full_run_id, verified_at)
+VALUES (:batch_key, :revision, :recipient_count, :full_run_id, clock_timestamp())
+ON CONFLICT (batch_key) DO UPDATE
+SET revision = excluded.revision, recipient_count = excluded.recipient_count,
+    full_run_id = coalesce(excluded.full_run_id, v.full_run_id), verified_at = excluded.verified_at;
+
+-- name: get_sample_bounds()^
+-- The last ids of what is sampled.
+SELECT (SELECT last_value FROM arrival_ids) AS last_arrival,
+       (SELECT coalesce(max(arrival_id), 0) FROM unattributed) AS last_waiting,
+       (SELECT coalesce(max(arrival_id), 0) FROM other_events) AS last_other,
+       (SELECT coalesce(max(quarantine_id), 0) FROM quarantine WHERE replayed_at IS NULL) AS last_quarantined;
+
+-- name: find_place_key(after)^
+-- Agent and phone of the next event without a reference.
+SELECT agent_id, phone FROM unreferenced_events WHERE arrival_id > :after ORDER BY arrival_id LIMIT 1;
+
 -- name: begin_recount()$
 -- Creates the temporary table of a recount, in the recount's transaction.
 SELECT begin_recount();
@@ -61,6 +109,37 @@ LEFT JOIN LATERAL (
     SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true
 ORDER BY f.recipient_no, f.arrival_id;
+
+-- name: sample_facts(last_arrival, size)
+-- Facts that are spread at random over all arrivals, at most :size of them; all if there are no more arrivals. Columns as
+-- in list_facts_with_bodies.
+SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
+       (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
+       AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
+FROM (
+    SELECT DISTINCT ON (s.arrival_id) s.*
+    FROM (
+        SELECT CASE WHEN :last_arrival::bigint <= :size::integer THEN g.n ELSE ceil(random() * :last_arrival)::bigint END AS arrival_id
+        FROM generate_series(1, :size) AS g (n)
+        OFFSET 0
+    ) AS p
+    CROSS JOIN LATERAL (
+        SELECT * FROM facts WHERE facts.arrival_id >= p.arrival_id ORDER BY facts.arrival_id LIMIT 1
+    ) AS s
+    ORDER BY s.arrival_id
+) AS f
+JOIN batches AS b ON b.batch_key = f.batch_key
+LEFT JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
+LEFT JOIN LATERAL (
+    SELECT digest, target, received_at, recorded_at FROM events AS e
+    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
+    UNION ALL
+    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
+    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
+) AS k ON true
+LEFT JOIN LATERAL (
+    SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
+) AS x ON true;
 
 -- name: list_waiting_bodies(after, limit)
 -- Events that fit no recipient, by arrival, each with its digest and, while it is kept, its raw body.

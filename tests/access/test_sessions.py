@@ -91,7 +91,7 @@ async def test_a_session_of_a_key_has_its_actor_and_scopes(world: World) -> None
     token, session = await open_with(world, made.key)
     assert session.actor == Actor("key: dashboard", made.row["key_id"])
     assert set(session.scopes) == {"read", "feed"}
-    assert session.name == "key: dashboard"
+    assert session.name == "Key dashboard"
     assert session.expires_at == world.now() + timedelta(seconds=ABSOLUTE_SECONDS)
     assert await world.sessions.find(token) == session
 
@@ -124,7 +124,7 @@ async def test_a_person_keeps_one_id_and_the_latest_name(world: World) -> None:
     _, second = await world.sessions.open_with_identity(ISSUER, "s-1", "Asha Rao-Sen", ("read",))
     _, other = await world.sessions.open_with_identity(ISSUER, "s-2", "Asha Rao", ("read",))
     assert first.actor == second.actor != other.actor
-    names = {each.session_id: each.name for each in await world.sessions.list_sessions()}
+    names = {each.session_id: each.name for each in (await world.sessions.list_sessions())[0]}
     assert names[first.session_id] == names[second.session_id] == "Asha Rao-Sen"
 
 
@@ -183,7 +183,7 @@ async def test_a_session_ends_with_its_key(world: World) -> None:
     await Keys(world.database).revoke("dashboard")
     await world.keys.refresh()
     assert await world.sessions.find(token) is None
-    assert await world.sessions.list_sessions() == []
+    assert await world.sessions.list_sessions() == ([], None)
 
 
 async def test_a_session_ends_when_its_key_expires(world: World) -> None:
@@ -234,9 +234,12 @@ async def test_an_admin_sees_and_revokes_sessions(world: World) -> None:
     token, first = await open_with(world)
     other_token, other = await world.sessions.open_with_identity(ISSUER, "s-1", "Asha Rao", ("read",))
     assert await world.sessions.find(token) is not None
-    listed = await world.sessions.list_sessions()
+    listed, _ = await world.sessions.list_sessions()
     assert [each.session_id for each in listed] == [other.session_id, first.session_id]
-    assert [(each.name, each.scopes) for each in listed] == [("Asha Rao", ("read",)), ("setting", SCOPES)]
+    assert [(each.name, each.scopes) for each in listed] == [
+        ("Asha Rao", ("read",)),
+        ("The key in OUTCOMES_API_KEY", SCOPES),
+    ]
     await world.sessions.revoke_session(first.session_id)
     assert await world.sessions.find(token) is None
     assert await world.sessions.find(other_token) is not None
@@ -248,7 +251,7 @@ async def test_an_admin_sees_and_revokes_sessions(world: World) -> None:
 async def test_a_session_that_is_over_is_not_listed(world: World) -> None:
     await open_with(world)
     await world.pass_time(IDLE_SECONDS)
-    assert await world.sessions.list_sessions() == []
+    assert await world.sessions.list_sessions() == ([], None)
 
 
 async def test_a_sign_in_opens_one_session_even_after_that_was_closed(world: World) -> None:

@@ -32,6 +32,17 @@ async def test_a_quiet_service_has_no_alarms(service: httpx.AsyncClient) -> None
     assert (await service.get("/v1/alarms", headers={"authorization": ""})).status_code == 401
 
 
+async def test_alarms_and_alerts_link_to_the_runbook_where_its_address_is_set(start_service: StartService) -> None:
+    url = "https://wiki.example.com/runbook"
+    async with start_service(OUTCOMES_RUNBOOK_URL=url) as service:
+        await post_webhook(service, b"not JSON")
+        assert (await read_alarms(service))["quarantine_not_empty"]["runbook"] == f"{url}#quarantine_not_empty"
+        assert await read_metric(service, "outcomes_runbook_info", url=url) == 1
+    async with start_service() as service:
+        assert (await read_alarms(service))["quarantine_not_empty"]["runbook"] is None
+        assert "outcomes_runbook_info{" not in (await service.get("/metrics")).text
+
+
 async def test_rejected_signatures_raise_an_alarm_from_the_fifth_on_and_are_counted_once(
     service: httpx.AsyncClient, database: Database
 ) -> None:

@@ -16,6 +16,7 @@ from tests.bench.machine import describe_machine
 from tests.bench.overload import bench_overload
 from tests.bench.reads import bench_reads
 from tests.bench.reconcile import bench_reconcile
+from tests.bench.sizes import bench_sizes
 from tests.bench.uploads import bench_uploads
 from tests.bench.verify import bench_verify
 from tests.bench.write_path import bench_write_path
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "verify": lambda server, arguments: bench_verify(server, arguments.events),
     "feed": lambda server, arguments: asyncio.run(bench_feed(server, arguments.changes)),
     "console": lambda server, arguments: asyncio.run(bench_console(server)),
+    "size": lambda server, arguments: bench_sizes(server, arguments.stored),
     "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 
@@ -49,9 +51,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="events to verify")
     parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
+    parser.add_argument("--stored", type=int, default=100_000, help="events to store for the sizes of tables")
     parser.add_argument("--changes", type=int, default=1_000_000, help="feed entries to read")
     arguments = parser.parse_args()
-    if arguments.only not in {"reconcile", "verify"} and shutil.which("wrk") is None:
+    if arguments.only not in {"reconcile", "verify", "size"} and shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")
     configure_logs("error")
     server = PostgresServer(find_programs())

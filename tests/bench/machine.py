@@ -50,11 +50,11 @@ def run_process(arguments: list[str], port: int, environ: dict[str, str] | None 
 
 
 def read_cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process and all its children, since their start."""
+    """CPU time of a process and all its children since their start, of those that have ended too."""
     total = 0.0
     for member in [process, *process.children(recursive=True)]:
         times = member.cpu_times()
-        total += times.user + times.system
+        total += times.user + times.system + times.children_user + times.children_system
     return total
 
 

@@ -45,7 +45,7 @@ def bench_verify(server: PostgresServer, events: int) -> None:
     environ = {**os.environ, "OUTCOMES_DATABASE_URL": url, "FORMANT_WEBHOOK_SECRET": "s"}
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "service", "verify", "--json"],
+        [sys.executable, "-m", "service", "verify", "--full", "--json"],
         cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert process.stdout is not None

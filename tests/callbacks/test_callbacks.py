@@ -1,7 +1,5 @@
 """Callbacks: results of the latest attempt that are a time or a promise, when they are due, and which are done."""
 
-import csv
-import io
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +8,6 @@ import httpx
 import pytest
 
 from service.callbacks.callbacks import Callbacks, CallbackSettings
-from service.callbacks.csv_rows import escape_formula
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
 from tests.eventually import eventually
@@ -154,9 +151,6 @@ async def test_callbacks_are_listed_by_when_they_are_due_and_those_without_a_tim
         if after is None:
             break
     assert pages == [[said[4], said[2]], [today, FUTURE], ["soon"]]
-    table = list(csv.DictReader(io.StringIO((await service.get("/v1/callbacks.csv", params={"state": "open"})).text)))
-    assert [row["value"] for row in table] == [said[4], today, FUTURE, "soon"]
-    assert table[0]["due_at"] == "2026-02-01T10:00:00Z"
     assert (await service.get("/v1/callbacks", params={"batch_id": 9})).status_code == 404
     for params in ({"after": "x"}, {"state": "late"}, {"due_from": "2026-03-02", "due_to": "2026-03-01"}):
         assert (await service.get("/v1/callbacks", params=params)).status_code == 400
@@ -264,8 +258,3 @@ async def test_settings_are_applied_by_a_service_that_starts_later(database: Dat
     await CallbackSettings(database).finish()
     assert await database.pool.fetchval("SELECT count(*) FROM callbacks") == 1
     assert [row async for row in database.queries.list_unapplied_callbacks(database.pool)] == []
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+91987", "-x", "@a", "\tb", "＝1", "plain", "", "+1.5", "-2", "'='"])
-async def test_cells_are_escaped_as_in_other_exports(database: Database, text: str) -> None:
-    assert escape_formula(text) == await database.pool.fetchval("SELECT export_cell($1)", text)

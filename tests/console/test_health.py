@@ -18,8 +18,8 @@ from tests.webhooks.quarantining import quarantine
 PAGE = "/console/health"
 PARTS = (
     PAGE, f"{PAGE}/live", f"{PAGE}/webhooks", f"{PAGE}/webhooks/live", f"{PAGE}/provider", f"{PAGE}/provider/live",
-    f"{PAGE}/quarantine", f"{PAGE}/unattributed", f"{PAGE}/keys", f"{PAGE}/audit", f"{PAGE}/erasures",
-    f"{PAGE}/retention", f"{PAGE}/doctor", f"{PAGE}/doctor/report",
+    f"{PAGE}/quarantine", f"{PAGE}/unattributed", f"{PAGE}/keys", f"{PAGE}/sessions", f"{PAGE}/audit",
+    f"{PAGE}/erasures", f"{PAGE}/retention", f"{PAGE}/doctor", f"{PAGE}/doctor/report",
 )  # fmt: skip
 EVIL = '"><script>alert(1)</script>\u202e\u200f' + "x" * 10_000
 
@@ -45,7 +45,16 @@ async def test_each_part_is_an_address_of_its_own_for_admins_alone(
 
 @pytest.mark.parametrize(
     "path",
-    ["quarantine/replay", "quarantine/1/replay", "keys", "keys/1/revoke", "erasures", "suppressions"],
+    [
+        "quarantine/replay",
+        "quarantine/1/replay",
+        "keys",
+        "keys/1/revoke",
+        "sessions/1/revoke",
+        "unattributed/1",
+        "erasures",
+        "suppressions",
+    ],
 )
 async def test_every_action_needs_the_token_and_the_permission(
     start_service: StartService, database: Database, path: str
@@ -173,9 +182,9 @@ async def test_a_person_is_erased_once_what_goes_was_shown_and_ticked(
     phone: str = await database.pool.fetchval("SELECT phone FROM recipients WHERE recipient_no = 1")
     async with start_service() as service:
         visitor = await sign_in(service)
-        wrong = await visitor.post(f"{PAGE}/erasures", phone='1"><b>')
+        wrong = await visitor.follow(f"{PAGE}/erasures", phone='1"><b>')
         assert (wrong.status_code, 'value="1&#34;&gt;&lt;b&gt;"' in wrong.text) == (400, True)
-        counted = await visitor.post(f"{PAGE}/erasures", phone=phone)
+        counted = await visitor.follow(f"{PAGE}/erasures", phone=phone)
         assert counted.status_code == 200
         assert "This person is erased for good, in 1 place" in counted.text
         assert (await service.get("/v1/erasures")).json()["data"] == []
@@ -203,11 +212,11 @@ async def test_people_are_suppressed_looked_up_and_removed_without_a_phone_in_an
     page = await visitor.read(path)
     assert "<b>asked</b>" not in page
     assert phone not in page
-    assert "On the list since" in (await visitor.post(path, action="find", phone=phone)).text
-    assert "Not on the list" in (await visitor.post(path, action="find", phone="+919876543299")).text
+    assert "On the list since" in (await visitor.follow(path, action="find", phone=phone)).text
+    assert "Not on the list" in (await visitor.follow(path, action="find", phone="+919876543299")).text
     removed = await visitor.post(path, action="remove", phone=phone, reason="asked again")
     assert removed.headers["location"] == f"{path}?removed=1"
-    assert "Not on the list" in (await visitor.post(path, action="find", phone=phone)).text
+    assert "Not on the list" in (await visitor.follow(path, action="find", phone=phone)).text
     assert (await visitor.post(path, action="remove", phone=phone, reason="again")).status_code == 404
 
 

@@ -1,7 +1,9 @@
 """The pages that show figures and people: who may see what, what is masked, and that nothing from outside gets out of
 its place."""
 
+import csv
 import html
+import io
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,13 +13,12 @@ import httpx
 import pytest
 
 from service.access.keys import Keys
-from service.console.pages.batch import find_moment
 from service.console.pages.compare import name_weeks, read_side
 from service.sandbox import sample_contacts
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.console.visiting import Visitor, sign_in
-from tests.factories import make_payload, post_webhook, store_batch
+from tests.factories import AGENT_ID, make_payload, phone_of, post_webhook, store_batch
 from tests.provider import connect_provider, count_uploads, upload
 
 BATCH = "/console/batches/456"
@@ -25,7 +26,7 @@ READ = (
     "/console", "/console/today/running", BATCH, f"{BATCH}/live", f"{BATCH}/people", f"{BATCH}/people/1",
     "/console/people", "/console/callbacks", "/console/callbacks/settings", "/console/compare",
 )  # fmt: skip
-PEOPLE = (f"{BATCH}/people.csv", f"{BATCH}/people.xlsx", "/console/callbacks.csv", "/console/events/x/body")
+PEOPLE = (f"{BATCH}/people.csv", f"{BATCH}/people.xlsx", "/console/callbacks.xlsx", "/console/events/x/body")
 POSTS = {
     f"{BATCH}/people": "people",
     f"{BATCH}/people/1": "people",
@@ -116,8 +117,8 @@ async def test_a_look_at_people_is_a_click_and_a_line_for_each(service: httpx.As
     row = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
     assert row["phone"] not in await visitor.read(f"{BATCH}/people/1")
     for path in (f"{BATCH}/people", f"{BATCH}/people/1"):
-        assert row["phone"] in (await visitor.post(path)).text
-    found = await visitor.post("/console/people", by="phone", text=row["phone"])
+        assert row["phone"] in (await visitor.follow(path)).text
+    found = await visitor.follow("/console/people", by="phone", text=row["phone"])
     assert "456/people/1" in found.text
     actions = [line["action"] for line in (await service.get("/v1/audit")).json()["data"]]
     assert {"person_revealed", "timeline_read", "people_found"} <= set(actions)
@@ -168,6 +169,24 @@ async def test_the_rest_of_a_test_batch_needs_the_number_that_waits(start_servic
         assert count_uploads(sandbox)[0] == 1
         assert (await visitor.post(f"{BATCH}/promote", people="15")).status_code == 303
         assert count_uploads(sandbox)[0] == 2
+
+
+async def test_callbacks_are_downloaded_as_they_are_filtered(service: httpx.AsyncClient, database_url: str) -> None:
+    await store_batch(database_url)
+    setting = {"results": ["callback_time"], "time_zone": "UTC"}
+    assert (await service.put(f"/v1/agents/{AGENT_ID}/callbacks", json=setting)).status_code == 200
+    for recipient, due in ((1, "2026-02-01T10:00:00Z"), (2, "2099-02-01T10:00:00Z")):
+        results = {"callback_time": due, "intent": "later"}
+        await post_webhook(service, make_payload(recipient=recipient, results=results))
+    visitor = await sign_in(service)
+    visitor.cookies.set("outcomes_zone", "Asia/Kolkata")
+    page = html.unescape(await visitor.read("/console/callbacks?state=overdue"))
+    links = re.findall(r'href="(/console/callbacks\.[^"]+)" download', page)
+    assert [link.partition("?")[0].rpartition(".")[2] for link in links] == ["csv", "xlsx", "ndjson", "parquet"]
+    header, *rows = csv.reader(io.StringIO((await visitor.read(links[0])).removeprefix("\ufeff")))
+    (row,) = (dict(zip(header, cells, strict=True)) for cells in rows)
+    assert (row["due_at"], row["time_zone"]) == ("2026-02-01T15:30:00+05:30", "Asia/Kolkata")
+    assert (row["phone"], row["results.intent"]) == (phone_of(1), "later")
 
 
 async def test_wrong_filters_are_refused_beside_the_form_that_keeps_them(
@@ -232,11 +251,24 @@ async def test_numbers_and_times_are_written_for_people(service: httpx.AsyncClie
     assert 'data-zone="UTC"' in await visitor.read(BATCH)
 
 
-@pytest.mark.parametrize("at", ["", "x", "-1", "1000", "9" * 5000, "½"])
-def test_a_place_of_the_slider_that_is_none_means_now(at: str) -> None:
-    data = {"batch": {"created_at": "2026-03-16T10:00:00Z"}, "last_event_at": "2026-03-16T12:00:00Z"}
-    assert find_moment(data, at) is None
-    assert find_moment(data, "0") is not None
+async def test_an_earlier_time_is_of_the_viewers_zone_and_the_same_for_all_in_the_address(
+    service: httpx.AsyncClient, database_url: str
+) -> None:
+    await store_batch(database_url)
+    visitor = await sign_in(service)
+    visitor.cookies.set("outcomes_zone", "Asia/Kolkata", path="/console")
+    led = await visitor.get(f"{BATCH}?as_of=2027-03-16T15:30")
+    assert (led.status_code, led.headers["location"]) == (303, f"{BATCH}?as_of=2027-03-16T10%3A00%3A00%2B00%3A00")
+    assert 'type="datetime-local" value=""' in await visitor.read(BATCH)
+    early = await visitor.read(f"{BATCH}?as_of=2020-03-16T10:00:00%2B00:00")
+    assert "nothing was known of this batch" in early
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "9" * 5000, "½", "2026-02-30T10:00"])
+async def test_a_time_that_is_none_is_refused(service: httpx.AsyncClient, database_url: str, text: str) -> None:
+    await store_batch(database_url)
+    answer = await (await sign_in(service)).get(f"{BATCH}?as_of={text}")
+    assert (answer.status_code, "As of: takes a day and a time" in answer.text) == (400, True)
 
 
 def test_a_side_is_read_from_the_form_and_from_a_link() -> None:

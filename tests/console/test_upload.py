@@ -179,7 +179,47 @@ async def test_uploading_needs_its_permission(start_service: StartService, datab
         assert count_uploads(sandbox) == (0, 0)
         async with browse(service, uploader.key) as visitor:
             assert (await visitor.client.get("/console/upload")).status_code == 200
-            assert (await visitor.call(read_form(await visitor.check()))).status_code == 303
+
+
+@pytest.mark.parametrize("is_fragment", [False, True])
+async def test_who_may_upload_and_not_read_sees_what_was_sent(
+    start_service: StartService, database: Database, is_fragment: bool
+) -> None:
+    uploader = await Keys(database).create("uploader", ("upload",), None)
+    headers = {"hx-request": "true"} if is_fragment else {}
+    async with connect_provider(start_service) as (service, sandbox), browse(service, uploader.key) as visitor:
+        form = read_form(await visitor.check(name=HOSTILE))
+        headers |= {"idempotency-key": form.key}
+        for _ in range(2):  # the second time is a reload
+            answer = await visitor.post("", headers=headers, report_digest=form.report_digest, name=HOSTILE)
+            assert answer.status_code == 200
+            assert "2 people are being called by agent 123" in answer.text
+            assert "<dd>456</dd>" in answer.text
+            assert "<img" not in answer.text
+            assert answer.headers.get("hx-retarget") == ("#upload" if is_fragment else None)
+        assert count_uploads(sandbox) == (1, 0)
+
+
+async def test_who_may_not_read_sees_that_an_answer_was_lost(start_service: StartService, database: Database) -> None:
+    uploader = await Keys(database).create("uploader", ("upload",), None)
+    async with connect_provider(start_service) as (service, sandbox), browse(service, uploader.key) as visitor:
+        form = read_form(await visitor.check())
+        sandbox.sandbox.faults.next_upload = "refused_after_body"
+        answer = await visitor.call(form)
+        assert (answer.status_code, "is unknown and looked for" in answer.text) == (504, True)
+        assert "/v1/" not in answer.text
+
+
+async def test_an_agent_of_which_no_batch_is_known_is_doubted_before_anybody_is_called(
+    start_service: StartService,
+) -> None:
+    doubt = "No batch of agent 123 is known yet"
+    async with visit(start_service) as (visitor, _):
+        page = await visitor.check()
+        assert doubt in page
+        assert "2 people will be called now</strong> by agent 123" in page
+        assert (await visitor.call(read_form(page))).status_code == 303
+        assert doubt not in await visitor.check(name="Other", force="true")
 
 
 async def test_an_upload_whose_answer_is_lost_leads_to_the_question(start_service: StartService) -> None:

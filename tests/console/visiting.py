@@ -40,6 +40,12 @@ class Visitor:
         assert token is not None
         return await self.post_without_token(path, csrf_token=token[1], **fields)
 
+    async def follow(self, path: str, **fields: Any) -> httpx.Response:
+        """Sends a form, which must lead on, and reads the page that it leads to."""
+        led = await self.post(path, **fields)
+        assert led.status_code == 303, (path, led.status_code, led.text)
+        return await self.get(led.headers["location"])
+
     async def post_without_token(self, path: str, **fields: Any) -> httpx.Response:
         """Sends a form as another site would make the browser send it."""
         return await self.request("POST", path, data=fields)

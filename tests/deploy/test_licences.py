@@ -10,7 +10,7 @@ def test_the_page_of_licences_is_up_to_date() -> None:
 
 
 def test_every_runtime_package_has_an_allowed_licence() -> None:
-    packages = find_runtime("otel")
+    packages = find_runtime("otel") | find_runtime("embedded")
     assert {"starlette", "uvicorn", "asyncpg", "httpx", "structlog"} <= packages.keys()
     assert NAME not in packages
     refused = {name: read_licence(package) for name, package in packages.items()}

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from docs.generate import ROOT, fill, list_pages, make_tables
+from docs.generate import PROMETHEUS_RULE, ROOT, fill, list_pages, make_tables, write_prometheus_rule
 from service.settings import NAMES, SYNC_NAMES
 from service.telemetry.metrics import Metrics
 
@@ -23,6 +23,10 @@ async def test_no_generated_table_is_stale(document: dict[str, Any], subtests: p
     for page in list_pages():
         with subtests.test(page=str(page.relative_to(ROOT))):
             assert page.read_text() == fill(page.read_text(), tables), "run `make docs`"
+
+
+def test_the_alert_rules_for_kubernetes_are_those_for_prometheus() -> None:
+    assert PROMETHEUS_RULE.read_text() == write_prometheus_rule(), "run `make docs`"
 
 
 async def test_every_generated_table_is_on_a_page(document: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def read_rules() -> list[dict[str, dict[str, str]]]:
 
 
 def test_every_alarm_and_every_alert_has_an_entry_in_four_parts() -> None:
-    anchors = {rule["annotations"]["runbook"].partition("#")[2] for rule in read_rules()}
+    anchors = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in read_rules()}
     wanted = KINDS.keys() | {anchor for anchor in anchors if not anchor.startswith("{{")} | {"failover"}
     for name in wanted:
         assert re.findall(r"^(\*\*(?:Means|Look at|Do)\.\*\*|\*\*Over\*\*)", ENTRIES[name], re.M) == PARTS, name

@@ -125,13 +125,16 @@ async def is_waiting(connection: asyncpg.Connection) -> bool:
     return False
 
 
-async def test_a_standby_that_follows_is_ok(own_postgres: PostgresServer) -> None:
+async def test_a_standby_that_follows_is_ok_only_if_commits_wait_for_it(own_postgres: PostgresServer) -> None:
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     standby = await asyncio.to_thread(own_postgres.make_standby)
     await asyncio.to_thread(standby.start)
-    await require_standby(url)
     connection = await asyncpg.connect(url)
+    await eventually(lambda: connection.fetchval("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"))
+    found = find_one(await examine(url), "database.standby", Level.WARNING)
+    assert ("commits wait for none" in found.message, "synchronous_standby_names" in found.remedy) == (True, True)
+    await require_standby(url)
     await connection.execute("CREATE ROLE blind LOGIN")
     await connection.close()
     assert "1 synchronous" in find_one(await examine(url), "database.standby", Level.OK).message

@@ -229,7 +229,7 @@ async def test_every_header_of_an_export_is_documented_and_every_documented_one_
     await fill(service, database)
     paths = (await service.get("/openapi.json")).json()["paths"]
     exports = {path: each["get"]["responses"]["200"] for path, each in paths.items() if path.endswith(".{format}")}
-    assert len(exports) == 4
+    assert len(exports) == 5
     for path, documented in exports.items():
         answer = await export(service, path.format(batch_id=BATCH_ID, format="csv"))
         sent = {name for name in answer.headers if name.startswith("x-outcomes-")}

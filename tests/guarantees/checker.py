@@ -5,8 +5,9 @@ stored; the counters equal a recount; and a reader that followed the feed throug
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import NamedTuple
 
 import asyncpg
@@ -49,9 +50,12 @@ class Checker:
         self.unknown: set[int] = set()
         self.stored: set[int] = set()  # as of the last check
         self.tally: Tally | None = None  # once checked
+        self.notes: list[str] = []
         self._bodies: dict[int, bytes] = {}
         self._news = asyncio.Condition()
         self._next = 0
+        self._acknowledged_at: float | None = None
+        self._longest_silence = 0.0
 
     @property
     def sent(self) -> int:
@@ -62,6 +66,30 @@ class Checker:
         """Sends ``count`` more events, each once, to the services in turn."""
         last = self._next + count
         await asyncio.gather(*(self._send_until(last, services) for _ in range(CLIENTS)))
+
+    @asynccontextmanager
+    async def loading(self, services: Sequence[httpx.AsyncClient]) -> AsyncIterator[None]:
+        """Sends events, each once, to the services in turn during the block; waits for the last answers."""
+        done = asyncio.Event()
+
+        async def send() -> None:
+            while not done.is_set():
+                self._next += 1
+                await self.send(services[self._next % len(services)], self._next)
+
+        clients = [asyncio.create_task(send()) for _ in range(CLIENTS)]
+        try:
+            yield
+        finally:
+            done.set()
+            await asyncio.gather(*clients)
+
+    @contextmanager
+    def measuring(self, fault: str) -> Iterator[None]:
+        """Notes the longest time without an acknowledgement during the block; it is printed after the table."""
+        self._longest_silence = 0.0
+        yield
+        self.notes.append(f"{fault}: {self._longest_silence:.1f} s without an acknowledgement")
 
     async def _send_until(self, last: int, services: Sequence[httpx.AsyncClient]) -> None:
         while self._next < last:
@@ -84,8 +112,15 @@ class Checker:
             kind = self.acknowledged if answer.status_code == 204 else self.refused
         async with self._news:
             kind.add(number)
+            if kind is self.acknowledged:
+                self._note_acknowledgement(time.monotonic())
             self._news.notify_all()
         return answer
+
+    def _note_acknowledgement(self, now: float) -> None:
+        if self._acknowledged_at is not None:
+            self._longest_silence = max(self._longest_silence, now - self._acknowledged_at)
+        self._acknowledged_at = now
 
     async def wait_for(self, acknowledged: int = 0, failed: int = 0) -> None:
         """Waits until ``acknowledged`` more events were acknowledged and ``failed`` in all were not."""

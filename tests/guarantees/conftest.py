@@ -6,7 +6,7 @@ import pytest
 
 from tests.guarantees.checker import Checker, Tally
 
-TALLY = "tally"
+TALLY, NOTES = "tally", "notes"
 
 
 @pytest.fixture
@@ -16,14 +16,17 @@ def checker(record_property: Callable[[str, object], None]) -> Iterator[Checker]
     yield checker
     if checker.tally is not None:
         record_property(TALLY, list(checker.tally))
+        record_property(NOTES, checker.notes)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints a line for each fault: what was sent under it, and what was lost."""
-    rows = []
+    rows, notes = [], []
     for report in terminalreporter.getreports(""):  # the key under which pytest keeps the reports of teardowns
         for name, value in report.user_properties if report.when == "teardown" else ():
-            if name == TALLY:
+            if name == NOTES:
+                notes += value
+            elif name == TALLY:
                 rows.append((report.nodeid.rpartition("::test_")[2].replace("_", " "), Tally(*value)))
     if not rows:
         return
@@ -34,3 +37,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line("|---|--:|--:|--:|--:|--:|")
     for fault, tally in sorted(rows):
         terminalreporter.write_line(f"| {fault} | {' | '.join(str(number) for number in tally)} |")
+    for note in sorted(notes):
+        terminalreporter.write_line(note)

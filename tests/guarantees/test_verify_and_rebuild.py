@@ -149,6 +149,7 @@ async def test_the_commands_report_what_they_found_and_repaired(database: Databa
     assert clean.status == 0
     assert clean.output.splitlines() == [
         "0 differences", "Without a signature: 65 webhooks, unsigned or from before signatures were kept",
+        "Verified 1 batch and a sample of everything else (everything: outcomes verify --full)",
     ]  # fmt: skip
     await database.pool.execute("UPDATE outcomes SET attempts = 99 WHERE recipient_no = 3")
     found = await run(OUTCOMES, "verify", "--batch", "456", "--json", **settings)

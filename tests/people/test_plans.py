@@ -91,6 +91,18 @@ async def list_callbacks(connection: asyncpg.Connection) -> None:
                 assert len(rows) == 100
 
 
+async def export_callbacks(connection: asyncpg.Connection) -> None:
+    """A range of an export in its transaction, with the results of each call."""
+    await QUERIES.begin_export(connection, time_zone="UTC")
+    arguments = [None, str(AGENT_ID), "{f,t}", "-infinity", None, None, "2026-01-02", "0", "100"]
+    query = await QUERIES.write_export_query(
+        connection, rows="callback_rows", arguments=arguments, format="json", parameters=None, escape=False,
+        has_other_parameters=False, results=None,
+    )  # fmt: skip
+    async with reading_little(connection, "callback_rows"):
+        assert len(await connection.fetch(query)) == 100
+
+
 @pytest.mark.parametrize("is_analysed", [False, True])
 async def test_people_and_callbacks_are_found_by_index(
     database_url: str, monkeypatch: pytest.MonkeyPatch, is_analysed: bool
@@ -103,4 +115,6 @@ async def test_people_and_callbacks_are_found_by_index(
     monkeypatch.setattr(plans, "TABLES", TABLES)
     await look_up(connection)
     await list_callbacks(connection)
+    async with connection.transaction():
+        await export_callbacks(connection)
     await connection.close()

@@ -161,7 +161,7 @@ async def soak(server: PostgresServer, url: str, minutes: float, rate: float, ev
             if isinstance(result, Exception):
                 stream.unexpected.append(f"the soak itself failed: {result!r}")
     lost = await find_lost(url, PREFIX, stream.results, stream.unusable)
-    verified = await run(OUTCOMES, "verify", OUTCOMES_DATABASE_URL=url, FORMANT_WEBHOOK_SECRET=SECRET)
+    verified = await run(OUTCOMES, "verify", "--full", OUTCOMES_DATABASE_URL=url, FORMANT_WEBHOOK_SECRET=SECRET)
     return print_report(
         stream, samples, find_growth(samples), lost, verified.status == 0, verified.output + verified.errors
     )

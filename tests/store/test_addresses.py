@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import structlog.testing
 
@@ -118,3 +119,27 @@ async def test_a_server_that_takes_connections_and_says_nothing_is_left_after_co
             await connect(f"postgresql://bob@127.0.0.1:{port}/x?connect_timeout=1")
         assert loop.time() - began < 4
         await is_left.wait()
+
+
+async def test_a_host_that_is_gone_without_a_word_keeps_nobody_from_the_others(
+    postgres: PostgresServer, database_url: str
+) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    name = urlsplit(database_url).path[1:]
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        silent = server.sockets[0].getsockname()[1]
+        url = f"postgresql://postgres@/{name}?host=127.0.0.1,127.0.0.1,{postgres.folder}&port={silent},{silent},5432"
+        connection = await connect(f"{url}&connect_timeout=1")
+        assert await connection.fetchval("SELECT current_database()") == name
+        await connection.close()
+        async with open_database(f"{url}&connect_timeout=1", allow_unsafe=False) as database:
+            assert await database.pool.fetchval("SELECT current_database()") == name
+
+
+async def test_if_no_host_answers_the_error_says_more_than_that_one_is_a_standby(postgres: PostgresServer) -> None:
+    url = f"postgresql://postgres@/none_such?host={postgres.folder},127.0.0.1&port=5432,{find_free_port()}"
+    with pytest.raises((asyncpg.InvalidCatalogNameError, OSError)):
+        await connect(url)

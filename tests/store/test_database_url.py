@@ -188,3 +188,21 @@ def test_the_authorities_of_this_machine_are_trusted_with_the_name_checked() -> 
     given = read("sslrootcert=system")
     assert given["sslmode"] == "verify-full"
     assert "BEGIN CERTIFICATE" in Path(given["sslrootcert"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "hosts"),
+    [
+        ("postgresql://bob:p@pg1,pg2:5433,[::1]:5434/x?sslmode=disable", [
+            "postgresql://bob:p@pg1/x?sslmode=disable", "postgresql://bob:p@pg2:5433/x?sslmode=disable",
+            "postgresql://bob:p@[::1]:5434/x?sslmode=disable"]),
+        ("postgresql:///x?host=/tmp/a,/tmp/b&port=1,2", [
+            "postgresql:///x?host=/tmp/a&port=1", "postgresql:///x?host=/tmp/b&port=2"]),
+        ("postgresql://bob@/x?host=a,b&port=9", ["postgresql://bob@/x?host=a&port=9", "postgresql://bob@/x?host=b&port=9"]),
+        ("postgresql://db/x", ["postgresql://db/x"]),
+        ("postgresql:///x", ["postgresql:///x"]),
+        ("postgresql://bob:p", ["postgresql://bob:p"]),
+    ],
+)  # fmt: skip
+def test_each_of_several_hosts_has_an_address_of_its_own(address: str, hosts: list[str]) -> None:
+    assert list(read_database_url(address, {}).hosts) == hosts

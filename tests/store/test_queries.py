@@ -1,6 +1,7 @@
 """Every named query fits the schema, and every table and query says in a sentence what it is for."""
 
 import inspect
+import re
 
 import pytest
 
@@ -12,6 +13,9 @@ NAMES = sorted(
     name
     for name in QUERIES.available_queries
     if not name.endswith("_cursor") and not name.startswith("_") and hasattr(getattr(QUERIES, name), "sql")
+)
+SESSION_CHANGES = re.compile(
+    r"(\A|;)\s*(SET|LISTEN|DISCARD|LOAD|CREATE TEMP)\b|\bpg_(try_)?advisory_lock", re.IGNORECASE
 )
 SEVERAL_STATEMENTS = {"create_schema_tables"}  # a script cannot be prepared; migrating runs it
 
@@ -30,6 +34,14 @@ async def test_every_query_can_be_prepared_against_the_schema(database: Database
             except Exception as error:
                 refused[name] = error
     assert refused == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_query_changes_its_session(name: str) -> None:
+    """Connections return to the pool as they are."""
+    text = getattr(QUERIES, name).sql
+    assert not SESSION_CHANGES.search(text), text
+    assert all(call.rstrip().endswith(", true)") for call in re.findall(r"set_config\([^)]*\)", text)), text
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from importlib.metadata import version
 
 import httpx
 import pytest
@@ -47,7 +48,7 @@ async def test_webhooks_are_timed_by_what_they_were_answered(start_service: Star
 
 async def test_this_version_the_pool_and_the_process_are_reported(service: httpx.AsyncClient) -> None:
     schema = read_migrations()[-1].name[:4]
-    assert await read_metric(service, "outcomes_build_info", version="0.1.0", schema=schema) == 1
+    assert await read_metric(service, "outcomes_build_info", version=version("formant-outcomes"), schema=schema) == 1
     assert await read_metric(service, "outcomes_database_connections_max") == 10
     states = [await read_metric(service, "outcomes_database_connections", state=state) for state in ("used", "idle")]
     assert sum(states) >= 1

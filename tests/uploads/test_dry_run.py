@@ -74,3 +74,16 @@ async def test_columns_that_would_be_refused_are_reported(start_service: StartSe
         assert "did you mean 'loan_id'?" in report["columns_refused"]
         accepted = (await upload(service, renamed, dry_run="true", accept_columns="true")).json()["data"]
         assert accepted["valid"] is True
+
+
+async def test_an_agent_is_doubted_until_the_provider_has_a_batch_of_it(start_service: StartService) -> None:
+    options = {"agents": frozenset({123})}
+    async with connect_provider(start_service, options=options) as (service, sandbox):
+        for agent_id, status, is_doubted in (("124", 404, True), ("123", 200, False)):
+            first = (await upload(service, dry_run="true", agent_id=agent_id)).json()["data"]
+            doubt = f"No batch of agent {agent_id} is known yet: check its number before people are called"
+            assert (first["valid"], first["agent_unknown"]) == (True, doubt)
+            assert (await upload(service, agent_id=agent_id)).status_code == status
+            again = (await upload(service, dry_run="true", agent_id=agent_id)).json()["data"]
+            assert (again["agent_unknown"] is not None) is is_doubted
+        assert count_uploads(sandbox) == (1, 1)

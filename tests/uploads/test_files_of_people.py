@@ -142,7 +142,7 @@ async def test_rows_that_were_given_back_can_be_corrected_and_uploaded(start_ser
         mobile = "Mobile,name\n+919876543215,Asha\n98765,Ravi\n"
         third = (await upload(service, mobile, name="Mobile", phone_column="Mobile", invalid="skip")).json()["data"]
         rejected = (await service.get(f"/v1/uploads/{third['upload_id']}/rejected.csv")).content.decode("utf-8-sig")
-        assert rejected.splitlines()[0] == "Mobile,name,error"
+        assert rejected.splitlines()[0] == "Mobile,name,outcome_error"
         corrected = rejected.replace("98765,", "+919876543216,")
         assert (await upload(service, corrected, name="Once more", phone_column="Mobile")).status_code == 200
         own = "customer_phone,name,error\n+919876543219,Dev,none\n"

@@ -113,7 +113,7 @@ async def test_the_rows_with_errors_of_a_check_can_be_downloaded_and_nothing_is_
         file = {"file": ("contacts.csv", content, "text/csv")}
         answer = await service.post("/v1/batch-call/rejected.csv", data=form, files=file)
         lines = answer.text.removeprefix("\ufeff").splitlines()
-        assert (answer.status_code, lines[0], len(lines)) == (200, "customer_phone,name,error", 3)
+        assert (answer.status_code, lines[0], len(lines)) == (200, "customer_phone,name,outcome_error", 3)
         assert lines[1].startswith("12,Ravi,")
         assert lines[2].startswith('none,"a, b",')
         good = {"file": ("contacts.csv", CONTACTS, "text/csv")}

@@ -75,7 +75,7 @@ async def test_rows_given_back_call_nobody_until_somebody_corrects_them(
                 first = (await upload(service, content, invalid="skip", name=f"Batch {number}", force="true")).json()
                 path = f"/v1/uploads/{first['data']['upload_id']}/rejected.csv"
                 given_back = (await service.get(path)).text
-                assert "error" in given_back.partition("\n")[0]
+                assert "outcome_error" in given_back.partition("\n")[0]
                 for again in (given_back, drop_error_column(given_back), save_as_a_spreadsheet_does(given_back)):
                     before = count_uploads(sandbox)
                     refused = await upload(service, again, name=f"Again {number}", force="true")
@@ -94,7 +94,7 @@ def save_as_a_spreadsheet_does(content: str) -> str:
 
 def drop_error_column(content: str) -> str:
     rows = list(csv.reader(io.StringIO(content.removeprefix("\ufeff"), newline="")))
-    at, target = rows[0].index("error"), io.StringIO(newline="")
+    at, target = rows[0].index("outcome_error"), io.StringIO(newline="")
     csv.writer(target).writerows(row[:at] + row[at + 1 :] for row in rows)
     return target.getvalue()
 
@@ -111,44 +111,33 @@ async def test_cells_without_a_column_come_back_at_the_end_of_their_row(start_se
         assert (await upload(service, given_back, name="Again")).json()["error"]["message"].startswith("file: line 2")
 
 
-OURS = '"file: line 3, column customer_phone: holds no phone number"'
-
-
 @pytest.mark.parametrize(
     ("header", "row"),
     [
-        ("name,customer_phone,error", "Asha,{},{}"),
-        ("error,name,customer_phone", "{1},Asha,{0}"),
-        ("name,ERROR,customer_phone", "Asha,{1},{0}"),
-        ("name,customer_phone, Error ,", "Asha,{},{},"),
+        ("name,customer_phone,outcome_error", "Asha,{},{}"),
+        ("outcome_error,name,customer_phone", "{1},Asha,{0}"),
+        ("name,OUTCOME_ERROR,customer_phone", "Asha,{1},{0}"),
+        ("name,customer_phone, Outcome Error ,", "Asha,{},{},"),
     ],
 )
-async def test_the_column_of_errors_is_left_out_wherever_it_stands(
+async def test_the_column_of_errors_is_left_out_whatever_it_holds(
     start_service: StartService, header: str, row: str
 ) -> None:
     async with connect_provider(start_service) as (service, sandbox):
-        assert (await upload(service, f"name,customer_phone\nRavi,{RAVI}\n")).status_code == 200
-        for number, error in enumerate((OURS, "")):
+        for number, error in enumerate(("file: line 3: holds no phone number", "", "corrected by Ravi")):
             content = f"{header}\n{row.format(ASHA, error)}\n{row.format('+919876543219', '')}\n"
             answer = await upload(service, content, name=f"Batch {number}", force="true")
             assert answer.status_code == 200, answer.text
-            batch = sandbox.sandbox.find_batch(answer.json()["data"]["id"])
-            assert set(batch.contacts.read(0)[1]) & {"error", "ERROR", "Error"} == set()
+            batch = answer.json()["data"]
+            assert sorted(sandbox.sandbox.find_batch(batch["id"]).contacts.read(0)[1]) == ["name", "outcome_ref"]
+            assert "says why rows were given back; it is left out" in batch["file"]["warnings"][0]
 
 
-async def test_any_other_column_named_error_is_a_column_like_the_others(start_service: StartService) -> None:
-    rows = "".join(f"A,+9198000{number:05},{OURS if number % 2 else ''}\n" for number in range(50))
-    own = f"name,customer_phone,Error\n{rows}Asha,{ASHA},E42\n"
+async def test_a_column_error_of_a_file_is_a_column_like_the_others(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, sandbox):
-        first = (await upload(service, f"name,customer_phone\nRavi,{RAVI}\n")).json()["data"]
-        refused = (await upload(service, own)).json()["error"]
-        assert refused["details"]["columns"]["added"] == ["Error"]
-        accepted = (await upload(service, own, name="Own", accept_columns="true")).json()["data"]
-        batch = sandbox.sandbox.find_batch(accepted["id"])
-        assert batch.contacts.read(50)[1]["Error"] == "E42"
-        assert first["id"] != accepted["id"]
-        empty = f"name,customer_phone,Error\nAsha,{ASHA},\n"  # the agent's column, and without content here
-        assert (await upload(service, empty, name="Empty", force="true")).status_code == 200
+        first = (await upload(service, f"name,customer_phone,error\nRavi,{RAVI},file: line 3 is odd\n")).json()["data"]
+        assert sandbox.sandbox.find_batch(first["id"]).contacts.read(0)[1]["error"] == "file: line 3 is odd"
+        assert first["file"]["warnings"] == []
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from anyio.from_thread import start_blocking_portal
 
 from service.sandbox import sample_contacts
-from tests.conftest import make_starter
+from tests.conftest import API_KEY, make_starter
 from tests.factories import make_payload, post_webhook
 from tests.provider import connect_provider, upload
 from tests.uploads.dashboard import make_elsewhere
@@ -43,6 +43,8 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
         assert (await service.put("/v1/feed/consumers/crm", json={"position": 3})).status_code == 200
         erased = (await service.post("/v1/erasures", json={"phone": "+919812345670"})).json()["data"]
         made = (await service.post("/v1/keys", json={"name": "dashboard", "scopes": ["read"]})).json()["data"]
+        assert (await service.post("/console/sign-in", data={"key": API_KEY})).status_code == 303
+        waiting = (await service.get("/v1/unattributed")).json()["data"]
         (quarantined,) = (await service.get("/v1/quarantine")).json()["data"]
         uploads = (await service.get("/v1/uploads")).json()["data"]
         recipient = (await service.get("/v1/batch-calls/456/recipients/1")).json()["data"]
@@ -54,11 +56,13 @@ async def _live(database_url: str) -> AsyncIterator[Living]:
                 "upload_id": [str(each["upload_id"]) for each in uploads],
                 "agent_id": ["123", "124"],
                 "campaign_id": ["1", "2"],
+                "arrival_id": [str(waiting[0]["arrival_id"])],
                 "event_id": ["of-nobody", recipient["event_id"]],
                 "quarantine_id": [str(quarantined["quarantine_id"])],
                 "erasure_id": [str(erased["erasure_id"])],
                 "target": ["default"],
                 "key_id": [str(made["key_id"])],
+                "session_id": ["1"],
                 "name": ["crm"],
                 "format": ["csv", "ndjson", "parquet"],
                 "file": ["start.js"],

@@ -43,6 +43,13 @@ async def app(database_url: str) -> AsyncIterator[Front]:
         yield service.app
 
 
+def test_every_file_of_people_is_recorded_in_the_audit_log(app: Front) -> None:
+    files = {each.path: each.download for each in operations_of(app) if each.path.endswith((".csv", ".{format}"))}
+    assert files.pop("/v1/exports/batches.{format}") is None
+    assert len(files) == 8
+    assert None not in files.values()
+
+
 async def read_document(service: httpx.AsyncClient) -> dict[str, Any]:
     answer = await service.get("/openapi.json", headers={"authorization": ""})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")

@@ -10,13 +10,11 @@ from service import wording
 from service.console.http import Page
 from service.console.rendering import link, parse_time
 from service.console.visit import Visit
-from service.errors import ApiError, ConflictError, NotFoundError
+from service.errors import ApiError, ConflictError, InvalidRequestError, NotFoundError
 
 OUTCOMES = "GET /v1/batch-calls/{batch_id}/outcomes"
 PATH = "/console/batches/{batch_id}"
 GOOD, WAITING = ("completed",), ("pending_retry", "in_progress")
-STEPS = 1000
-"""Of the slider over the batch's life."""
 
 
 class _Reason(msgspec.Struct):
@@ -37,17 +35,20 @@ class BatchPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show),
+            Page("GET", PATH, self.show, parameters=("by", "as_of", "done")),
             Page("GET", f"{PATH}/live", self.show_live),
             Page("POST", f"{PATH}/promote", self.promote, "upload"),
             Page("POST", f"{PATH}/reconcile", self.reconcile, "upload"),
         ]
 
     async def show(self, visit: Visit) -> Response:
-        """The page; ``by`` slices it, and ``at`` shows an earlier time, in thousandths of the batch's life."""
+        """The page; ``by`` slices it, and ``as_of`` shows an earlier time. A time without its offset, which the form
+        sends, is of the viewer's zone; the page's address has the offset, so that others see the same."""
         query, batch_id = visit.query, visit.id("batch_id")
         now = (await visit.look(OUTCOMES, {"time_zone": visit.zone.key}, batch_id=batch_id))["data"]
-        as_of = find_moment(now, query.get("at", ""))
+        as_of = read_moment(query.get("as_of", ""), visit.zone)
+        if as_of is not None and (written := as_of.isoformat()) != query["as_of"]:
+            return RedirectResponse(link(visit.request.url.path, query, as_of=written), 303)
         sliced, refusal, unknown_at = None, None, None
         data = now
         if as_of is not None:
@@ -70,7 +71,7 @@ class BatchPages:
             figures=describe(data, visit.zone),
             query=query,
             as_of=as_of,
-            steps=STEPS,
+            life=find_life(now),
             slices=sliced,
             refusal=refusal,
             unknown_at=unknown_at,
@@ -150,14 +151,23 @@ def _shade(state: str) -> str:
     return "good" if state in GOOD else "warn" if state in WAITING else "bad"
 
 
-def find_moment(data: dict[str, Any], at: str) -> datetime | None:
-    """The moment at ``at`` thousandths of the batch's life; None for now, and for what is no such number."""
-    created = parse_time(data["batch"]["created_at"])
-    if created is None or not (at.isascii() and at.isdecimal()) or len(at) > 4 or int(at) >= STEPS:
+def read_moment(text: str, zone: tzinfo) -> datetime | None:
+    """The moment in the address, in UTC to the second; None for now. Raises InvalidRequestError for what is no time."""
+    if not text:
         return None
+    try:
+        moment = datetime.fromisoformat(text).replace(microsecond=0)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError("As of: takes a day and a time, such as 2026-03-16T14:05") from error
+
+
+def find_life(data: dict[str, Any]) -> tuple[datetime, datetime]:
+    """From the batch's creation until its last event, or now."""
     now = datetime.now(UTC)
+    created = parse_time(data["batch"]["created_at"]) or now
     end = min(now, (parse_time(data["last_event_at"]) or now) + timedelta(minutes=1))
-    return created + max(end - created, timedelta(0)) * int(at) / STEPS
+    return created, max(created, end)
 
 
 async def _list_names(visit: Visit, batch_id: str, data: dict[str, Any]) -> list[tuple[str, str]]:

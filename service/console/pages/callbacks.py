@@ -4,10 +4,12 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from service.console.handles import PARAMETER
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_text
+from service.console.pages.downloads import FORMATS, download_table
 from service.console.rendering import link
-from service.console.revealing import reveal_person
+from service.console.revealing import is_to_be_revealed, lead_to_people, reveal_person
 from service.console.visit import Visit
 from service.errors import ApiError, InvalidRequestError
 
@@ -22,23 +24,18 @@ class Callbacks:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show),
+            Page("GET", PATH, self.show, parameters=(*FILTERS, PARAMETER)),
             Page("POST", PATH, self.reveal, "people"),
-            Page("GET", f"{PATH}.csv", self.download, "people"),
+            *(Page("GET", f"{PATH}.{each}", self.download, "people", FILTERS) for each in FORMATS),
             Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people"),
             Page("GET", f"{PATH}/settings", self.show_settings),
             Page("POST", f"{PATH}/settings", self.set, "upload"),
         ]
 
     async def show(self, visit: Visit) -> Response:
-        """Callbacks by when they are due: the open ones, unless another state is asked for."""
-        return await self._show(visit, is_revealed=False)
-
-    async def reveal(self, visit: Visit) -> Response:
-        """The same with the people to call; each is in the audit log."""
-        return await self._show(visit, is_revealed=True)
-
-    async def _show(self, visit: Visit, *, is_revealed: bool) -> Response:
+        """Callbacks by when they are due: the open ones, unless another state is asked for. After a click with the
+        people to call, and each is in the audit log."""
+        is_revealed = is_to_be_revealed(visit)
         query = {"state": "open"} | {name: value for name, value in visit.query.items() if name in FILTERS}
         page: dict[str, Any] = {"data": [], "next": None}
         refusal = None
@@ -59,15 +56,20 @@ class Callbacks:
             query=query,
             filters={name: value for name, value in query.items() if name != "after"},
             states=STATES,
+            formats=FORMATS,
             is_revealed=is_revealed,
             refusal=refusal,
             agent_choices=[(agent["agent_id"], f"Agent {agent['agent_id']}") for agent in agents["data"]],
         )
 
+    async def reveal(self, visit: Visit) -> Response:
+        """Leads back to the page, which then shows the people."""
+        return lead_to_people(visit)
+
     async def download(self, visit: Visit) -> Response:
         """Exactly the callbacks that the filters find, as a file."""
         query = {name: value for name, value in visit.query.items() if name in FILTERS and name != "after"}
-        return await visit.call("GET /v1/callbacks.csv", query=query | {"time_zone": visit.zone.key})
+        return await download_table(visit, "GET /v1/callbacks.{format}", query)
 
     async def mark(self, visit: Visit) -> Response:
         """Marks one as done, or as open again, and goes back to the list."""

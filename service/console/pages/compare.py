@@ -27,6 +27,9 @@ NAMES = {
     "attempts_per_connect": "Calls per connected call",
     "average_talk_seconds": "Average talk time",
 }
+SIDES = ("left", "right")
+FIELDS = ("kind", "id", "from", "to")
+PARAMETERS = (*SIDES, "by", *(f"{side}_{field}" for side in SIDES for field in FIELDS))
 BATCHES = 50
 
 
@@ -34,12 +37,12 @@ class Compare:
     """``/console/compare``."""
 
     def pages(self) -> list[Page]:
-        return [Page("GET", "/console/compare", self.show)]
+        return [Page("GET", "/console/compare", self.show, parameters=PARAMETERS)]
 
     async def show(self, visit: Visit) -> Response:
         """The comparison in the address, and the form for another."""
         query = visit.query
-        sides = {name: read_side(query, name) for name in ("left", "right")}
+        sides = {name: read_side(query, name) for name in SIDES}
         found, refusal = None, None
         if all(side["text"] for side in sides.values()):
             asked = {name: side["text"] for name, side in sides.items()}
@@ -70,7 +73,7 @@ class Compare:
 def read_side(query: dict[str, str], name: str) -> dict[str, str]:
     """A side of the comparison: from the form's fields, or as the API writes it (``left=batch:123``). ``text`` is empty
     while something is missing."""
-    kind, rest, first, last = (query.get(f"{name}_{field}", "") for field in ("kind", "id", "from", "to"))
+    kind, rest, first, last = (query.get(f"{name}_{field}", "") for field in FIELDS)
     if text := query.get(name, ""):
         kind, _, rest = text.partition(":")
         if kind in {"agent", "period"}:

@@ -10,7 +10,7 @@ class Components:
     """``/console/components``."""
 
     def pages(self) -> list[Page]:
-        return [Page("GET", "/console/components", self.show, None)]
+        return [Page("GET", "/console/components", self.show, None, None)]
 
     async def show(self, visit: Visit) -> Response:
         """All components."""

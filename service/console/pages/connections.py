@@ -19,9 +19,9 @@ class Connections:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show, "feed"),
+            Page("GET", PATH, self.show, "feed", ("done",)),
             Page("GET", f"{PATH}/live", self.show_live, "feed"),
-            Page("GET", CONSUMER, self.show_consumer, "feed"),
+            Page("GET", CONSUMER, self.show_consumer, "feed", ("from", "done")),
             Page("POST", f"{CONSUMER}/pause", self.pause, "feed"),
             Page("POST", f"{CONSUMER}/resume", self.resume, "feed"),
             Page("POST", f"{CONSUMER}/replay", self.replay, "feed"),

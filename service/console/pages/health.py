@@ -45,6 +45,7 @@ ANSWERS = {
 }
 """Answers to webhooks: in words, what they mean and their colour."""
 AUDIT_LIMIT = 50
+AUDIT_FILTERS = ("action", "actor", "after")
 KINDS = {
     "bodies": "Raw webhook bodies, with transcripts and recording addresses",
     "people": "Phones and call parameters, after a batch's last event",
@@ -66,7 +67,7 @@ class Health:
             Page("GET", f"{PATH}/webhooks/live", self.show_live_webhooks, "admin"),
             Page("GET", f"{PATH}/provider", self.show_provider, "admin"),
             Page("GET", f"{PATH}/provider/live", self.show_live_provider, "admin"),
-            Page("GET", f"{PATH}/audit", self.show_audit, "admin"),
+            Page("GET", f"{PATH}/audit", self.show_audit, "admin", AUDIT_FILTERS),
             Page("GET", f"{PATH}/retention", self.show_retention, "admin"),
             Page("GET", f"{PATH}/doctor", self.show_doctor, "admin"),
             Page("GET", f"{PATH}/doctor/report", self.show_report, "admin"),
@@ -98,7 +99,7 @@ class Health:
 
     async def show_audit(self, visit: Visit) -> Response:
         """The audit log, by ``action`` and ``actor``, a page at a time."""
-        query = {name: value for name, value in visit.query.items() if name in {"action", "actor", "after"}}
+        query = visit.query
         lines = await visit.read("GET /v1/audit", {**query, "limit": AUDIT_LIMIT})
         return visit.render("health/audit.html", query=query, lines=lines)
 

@@ -25,7 +25,7 @@ class KeyPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show, "admin"),
+            Page("GET", PATH, self.show, "admin", ("done",)),
             Page("POST", PATH, self.create, "admin"),
             Page("POST", f"{PATH}/{{key_id}}/revoke", self.revoke, "admin"),
         ]

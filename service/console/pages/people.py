@@ -6,9 +6,11 @@ from typing import Any
 from starlette.responses import Response
 
 from service import wording
+from service.console.handles import PARAMETER
 from service.console.http import Page
 from service.console.masking import mask_recipient, mask_text, mask_value
-from service.console.revealing import reveal_person
+from service.console.pages.downloads import FORMATS, download_table
+from service.console.revealing import is_to_be_revealed, lead_to_people, reveal_person
 from service.console.visit import Visit
 from service.errors import InvalidRequestError
 
@@ -18,7 +20,7 @@ LIMIT = 50
 FILTERS = ("state", "source", "min_attempts", "max_attempts", "result", "failure_reason", "parameter")
 RANGE = ("dated", "dated_from", "dated_to")
 """The form's fields for ``result_between``: the result that holds a day or a time, and the days around it."""
-FORMATS = ("csv", "xlsx", "ndjson", "parquet")
+SEARCHED = ("phone", "name", "parameter")
 
 
 class People:
@@ -26,26 +28,21 @@ class People:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", f"{BATCH}/people", self.list),
-            Page("POST", f"{BATCH}/people", self.reveal_list, "people"),
-            *(Page("GET", f"{BATCH}/people.{each}", self.download, "people") for each in FORMATS),
-            Page("GET", f"{BATCH}/people/{{recipient}}", self.show),
+            Page("GET", f"{BATCH}/people", self.list, parameters=(*FILTERS, *RANGE, "after", PARAMETER)),
+            Page("POST", f"{BATCH}/people", self.reveal, "people"),
+            *(Page("GET", f"{BATCH}/people.{each}", self.download, "people", (*FILTERS, *RANGE)) for each in FORMATS),
+            Page("GET", f"{BATCH}/people/{{recipient}}", self.show, parameters=(PARAMETER,)),
             Page("POST", f"{BATCH}/people/{{recipient}}", self.reveal, "people"),
             Page("GET", "/console/events/{event_id:path}/body", self.show_body, "people"),
-            Page("GET", "/console/people", self.ask, None),
+            Page("GET", "/console/people", self.ask, None, ("after", PARAMETER)),
             Page("POST", "/console/people", self.search, "people"),
         ]
 
     async def list(self, visit: Visit) -> Response:
-        """The recipients of a batch that meet the filters."""
-        return await self._show_list(visit, is_revealed=False)
-
-    async def reveal_list(self, visit: Visit) -> Response:
-        """The same with their phones and parameters; each person is in the audit log."""
-        return await self._show_list(visit, is_revealed=True)
-
-    async def _show_list(self, visit: Visit, *, is_revealed: bool) -> Response:
+        """The recipients of a batch that meet the filters; after a click with their phones and parameters, and each
+        person is in the audit log."""
         batch_id, query = visit.id("batch_id"), visit.query
+        is_revealed = is_to_be_revealed(visit)
         batch = (await visit.look("GET /v1/batch-calls/{batch_id}/outcomes", batch_id=batch_id))["data"]
         page: dict[str, Any] = {"data": [], "next": None, "has_more": False}
         refusal = None
@@ -65,33 +62,26 @@ class People:
             rows=rows,
             next=page["next"],
             query=query,
-            filters={name: value for name, value in query.items() if name != "after"},
+            filters={name: value for name, value in query.items() if name not in {"after", PARAMETER}},
             formats=FORMATS,
             refusal=refusal,
             is_revealed=is_revealed,
             states=[(code, words.sentence) for code, words in wording.STATES.items()],
         )
 
+    async def reveal(self, visit: Visit) -> Response:
+        """Leads back to the page, which then shows the people."""
+        return lead_to_people(visit)
+
     async def download(self, visit: Visit) -> Response:
         """Exactly the people that the filters find, as a file: results as columns, and times of the viewer's zone."""
-        batch_id, extension = visit.id("batch_id"), visit.request.url.path.rpartition(".")[2]
-        query = read_filters(visit)
-        if extension in {"csv", "xlsx"}:
-            query |= {"results": "columns", "time_zone": visit.zone.key}
-        if extension == "csv":
-            query |= {"bom": "true"}
         call = "GET /v1/batch-calls/{batch_id}/recipients.{format}"
-        return await visit.call(call, query=query, batch_id=batch_id, format=extension)
+        return await download_table(visit, call, read_filters(visit), batch_id=visit.id("batch_id"))
 
     async def show(self, visit: Visit) -> Response:
-        """One recipient: the outcome, and the events that it follows from."""
-        return await self._show_one(visit, is_revealed=False)
-
-    async def reveal(self, visit: Visit) -> Response:
-        """The same with the person, and what happened to them in all batches; each look is in the audit log."""
-        return await self._show_one(visit, is_revealed=True)
-
-    async def _show_one(self, visit: Visit, *, is_revealed: bool) -> Response:
+        """One recipient: the outcome, and the events that it follows from; after a click with the person, and what
+        happened to them in all batches, and each look is in the audit log."""
+        is_revealed = is_to_be_revealed(visit)
         batch_id, number = visit.id("batch_id"), visit.id("recipient")
         found = await visit.read(
             "GET /v1/batch-calls/{batch_id}/recipients/{recipient}", batch_id=batch_id, recipient=number
@@ -114,20 +104,16 @@ class People:
         return visit.render("people/body.html", event_id=event_id, text=text)
 
     async def ask(self, visit: Visit) -> Response:
-        """The form for a search across batches."""
-        return visit.render("people/search.html", by="phone", text="", people=None, next=None, refusal=None)
-
-    async def search(self, visit: Visit) -> Response:
-        """People across batches. The form is posted, so that no phone is in an address, a history or a log."""
-        form = await visit.form()
-        by, text = str(form.get("by", "phone")), str(form.get("text", "")).strip()
+        """The form for a search across batches, and after it who was found; each search is in the audit log."""
+        by, _, text = (visit.handed or "phone:").partition(":")
         people: dict[str, Any] = {"data": None, "next": None}
         refusal = None
-        try:
-            asked = {by: text} if by in {"phone", "parameter", "name"} else {}
-            people = await visit.read("GET /v1/people", asked | {"after": str(form.get("after", ""))})
-        except InvalidRequestError as error:
-            refusal = error.message
+        if visit.handed is not None:
+            visit.require("people", "Looking people up")
+            try:
+                people = await visit.read("GET /v1/people", {by: text, "after": visit.query.get("after")})
+            except InvalidRequestError as error:
+                refusal = error.message
         return visit.render(
             "people/search.html",
             status=200 if refusal is None else 400,
@@ -135,16 +121,24 @@ class People:
             text=text,
             people=people["data"],
             next=people["next"],
+            query=visit.query,
+            is_over=visit.handed is None and PARAMETER in visit.query,
             refusal=refusal,
         )
+
+    async def search(self, visit: Visit) -> Response:
+        """Leads to who is found. The form is posted, so that no phone is in an address, a history or a log."""
+        form = await visit.form()
+        by, text = str(form.get("by", "phone")), str(form.get("text", "")).strip()
+        if by not in SEARCHED:
+            raise InvalidRequestError(f"Search by: takes one of {', '.join(SEARCHED)}")
+        return visit.hand_on(f"{by}:{text}")
 
 
 def read_filters(visit: Visit) -> dict[str, str]:
     """The API's filters from the page's address: those of the same names, and the days around a result. A filter by
     what is masked would tell it, so it needs the permission to see people."""
     query = visit.query
-    if unknown := sorted(query.keys() - {*FILTERS, *RANGE, "after"}):
-        raise InvalidRequestError(f"{unknown[0]}: is not a filter of this page; it has {', '.join(FILTERS)}")
     if "parameter" in query:
         visit.require("people", "Filtering by a parameter, which may be a name,")
     if any(visit.mask(query.get(name, "")) != query.get(name, "") for name in ("result", "failure_reason")):

@@ -4,6 +4,7 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from service.console.handles import PARAMETER
 from service.console.http import Page
 from service.console.rendering import link
 from service.console.visit import Visit
@@ -12,6 +13,7 @@ from service.errors import ApiError, InvalidRequestError, NotFoundError
 ERASURES = "/console/health/erasures"
 SUPPRESSIONS = "/console/health/suppressions"
 LIMIT = 50
+SHOWN = ("after", "added", "known", "waiting", "removed", PARAMETER)
 
 
 class PrivacyPages:
@@ -19,26 +21,32 @@ class PrivacyPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", ERASURES, self.show_erasures, "admin"),
+            Page("GET", ERASURES, self.show_erasures, "admin", ("after", PARAMETER)),
             Page("POST", ERASURES, self.erase, "admin"),
             Page("GET", f"{ERASURES}/{{erasure_id}}", self.show_erasure, "admin"),
             Page("GET", f"{ERASURES}/{{erasure_id}}/live", self.show_live_erasure, "admin"),
-            Page("GET", SUPPRESSIONS, self.show_suppressions, "upload"),
+            Page("GET", SUPPRESSIONS, self.show_suppressions, "upload", SHOWN),
             Page("POST", SUPPRESSIONS, self.change_suppressions, "upload"),
         ]
 
     async def show_erasures(self, visit: Visit) -> Response:
-        """Past erasures, and the form for another."""
-        return await _show_erasures(visit)
+        """Past erasures, and the form for another; for a person who was given, what would be erased."""
+        phone = visit.handed
+        if phone is None:
+            return await _show_erasures(visit)
+        try:
+            counted = (await visit.send("POST /v1/erasures", {"phone": phone, "dry_run": True}))["data"]
+        except InvalidRequestError as error:
+            return await _show_erasures(visit, phone=phone, refusal=error)
+        return await _show_erasures(visit, phone=phone, counted=counted)
 
     async def erase(self, visit: Visit) -> Response:
-        """First counts what would be erased; erases it once that has been ticked."""
+        """First leads to what would be erased; erases it once that has been ticked."""
         form = await visit.form()
         phone = str(form.get("phone", "")).strip()
+        if not form.get("confirmed"):
+            return visit.hand_on(phone)
         try:
-            if not form.get("confirmed"):
-                counted = (await visit.send("POST /v1/erasures", {"phone": phone, "dry_run": True}))["data"]
-                return await _show_erasures(visit, phone=phone, counted=counted)
             done = (await visit.send("POST /v1/erasures", {"phone": phone}))["data"]
         except InvalidRequestError as error:
             return await _show_erasures(visit, phone=phone, refusal=error)
@@ -53,8 +61,16 @@ class PrivacyPages:
         return visit.render("health/erasure_live.html", erasure=await _read_erasure(visit))
 
     async def show_suppressions(self, visit: Visit) -> Response:
-        """The people who must not be called, without their phones."""
-        return await _show_suppressions(visit)
+        """The people who must not be called, without their phones; and whether one who was looked up is among them."""
+        phone = visit.handed
+        if phone is None:
+            return await _show_suppressions(visit)
+        typed = {"action": "find", "phone": phone, "reason": ""}
+        try:
+            found = await visit.read("GET /v1/suppressions", {"phone": phone})
+        except InvalidRequestError as error:
+            return await _show_suppressions(visit, typed=typed, refusal=error)
+        return await _show_suppressions(visit, typed=typed, found=found["data"])
 
     async def change_suppressions(self, visit: Visit) -> Response:
         """Looks a person up, adds people or removes one, as ``action`` says."""
@@ -62,8 +78,7 @@ class PrivacyPages:
         typed = {name: str(form.get(name, "")).strip() for name in ("action", "phone", "reason")}
         try:
             if typed["action"] == "find":
-                found = await visit.read("GET /v1/suppressions", {"phone": _require(typed, "phone")})
-                return await _show_suppressions(visit, typed=typed, found=found["data"])
+                return visit.hand_on(_require(typed, "phone"))
             done = await _change(visit, typed)
         except (InvalidRequestError, NotFoundError) as error:
             return await _show_suppressions(visit, typed=typed, refusal=error)

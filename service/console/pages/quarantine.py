@@ -1,31 +1,28 @@
-"""Events that need a person: those in quarantine, and those that fit no recipient or several."""
+"""Quarantine: bodies that cannot be used, and replaying them."""
 
 from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
-from service.console.masking import mask_phone
 from service.console.rendering import link
 from service.console.visit import Visit
 from service.errors import InvalidRequestError
 
 QUARANTINE = "/console/health/quarantine"
-UNATTRIBUTED = "/console/health/unattributed"
 LIMIT = 50
 SHOWN_BYTES = 32 * 1024
 """Of a body; the download has all of it."""
 
 
-class EventPages:
-    """``/console/health/quarantine`` and ``/console/health/unattributed``."""
+class QuarantinePages:
+    """``/console/health/quarantine``."""
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", QUARANTINE, self.show_quarantine, "admin"),
+            Page("GET", QUARANTINE, self.show_quarantine, "admin", ("after", "replayed", "kept", "rest")),
             Page("POST", f"{QUARANTINE}/replay", self.replay_all, "admin"),
             Page("GET", f"{QUARANTINE}/{{quarantine_id}}", self.show_body, "admin"),
             Page("GET", f"{QUARANTINE}/{{quarantine_id}}/body", self.download_body, "admin"),
             Page("POST", f"{QUARANTINE}/{{quarantine_id}}/replay", self.replay, "admin"),
-            Page("GET", UNATTRIBUTED, self.show_unattributed, "admin"),
         ]
 
     async def show_quarantine(self, visit: Visit) -> Response:
@@ -67,19 +64,6 @@ class EventPages:
         answer = (await visit.send("POST /v1/quarantine/replay", query={"limit": 200, "after": after}))["data"]
         query = {"replayed": answer["replayed"], "kept": answer["kept"], "rest": answer["next"]}
         return RedirectResponse(link(QUARANTINE, query), 303)
-
-    async def show_unattributed(self, visit: Visit) -> Response:
-        """Events that fit no recipient, or several: why, and what to do."""
-        after = visit.query.get("after")
-        page = await visit.read("GET /v1/unattributed", {"limit": LIMIT, "after": after})
-        rows = [{**row, "phone": mask_phone(row["phone"])} for row in page["data"]]
-        return visit.render(
-            "health/unattributed.html",
-            page={**page, "data": rows},
-            after=after,
-            reasons={row["reason"]: row["reason_text"] for row in rows},
-            url=str(visit.request.base_url).rstrip("/"),
-        )
 
 
 async def _read_body(visit: Visit, quarantine_id: str) -> bytes:

@@ -6,11 +6,14 @@ from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
 from service.console.visit import Visit
+from service.errors import InvalidRequestError
 from service.web.scopes import Scope
 
 LIMIT = 20
 SHOWN_RUNNING = 12
-FILTERS = ("q", "agent_id", "campaign_id", "verdict", "from", "to", "sort", "offset")
+FILTERS = ("q", "agent_id", "campaign_id", "state", "verdict", "from", "to", "sort", "offset")
+STATES = {"finished": "false", "running": "true", "all": None}
+"""As the API's ``is_running``; those that the provider has finished unless another is chosen."""
 
 
 HOMES: tuple[tuple[Scope, str], ...] = (
@@ -25,8 +28,8 @@ class Today:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", "/console", self.show, None),
-            Page("GET", "/console/", self.show, None),
+            Page("GET", "/console", self.show, None, FILTERS),
+            Page("GET", "/console/", self.show, None, FILTERS),
             Page("GET", "/console/today/running", self.show_running),
         ]
 
@@ -36,9 +39,13 @@ class Today:
             return RedirectResponse(
                 next((path for scope, path in HOMES if visit.allows(scope)), "/console/components"), 303
             )
-        query = {name: value for name, value in visit.query.items() if name in FILTERS}
+        query = visit.query
+        state = query.get("state", "finished")
+        if state not in STATES:
+            raise InvalidRequestError(f"State: takes one of {', '.join(STATES)}")
+        asked = {name: value for name, value in query.items() if name != "state"}
         batches = await visit.read(
-            "GET /v1/batches", {**query, "limit": LIMIT, "is_running": "false", "time_zone": visit.zone.key}
+            "GET /v1/batches", {**asked, "is_running": STATES[state], "limit": LIMIT, "time_zone": visit.zone.key}
         )
         agents = await visit.look("GET /v1/agents")
         return visit.render(

@@ -32,9 +32,10 @@ class UploadPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", PATH, self.show, "upload"),
+            Page("GET", PATH, self.show, "upload", CHOICES),
             Page("POST", f"{PATH}/check", self.check, "upload"),
             Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
+            Page("POST", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),
             Page("POST", PATH, self.send, "upload"),
         ]
 
@@ -71,22 +72,25 @@ class UploadPages:
         """The rows with errors of a file that is only checked."""
         return await visit.call("POST /v1/batch-call/rejected.csv", query=read_choices(visit))
 
+    async def download_duplicates(self, visit: Visit) -> Response:
+        """The rows of a file that is only checked whose person another row has."""
+        return await visit.call("POST /v1/batch-call/duplicates.csv", query=read_choices(visit))
+
     async def send(self, visit: Visit) -> Response:
-        """Uploads what was checked, once, and leads to its batch. Without the tick, or without the key of the form,
-        nothing is read or sent."""
+        """Uploads what was checked, once, and leads to its batch, or says what happened to those who may not see it.
+        Without the tick, or without the key of the form, nothing is read or sent."""
         digest, key = visit.query.get("report_digest"), visit.request.headers.get("idempotency-key")
         if not digest or not key:
             raise InvalidRequestError("Tick first that these people will be called: nothing was sent")
         try:
             answer = await visit.call(CALL, query={**read_choices(visit), "report_digest": digest})
-        except ProviderError as error:
-            if error.is_sent_unknown:
-                return _lead(visit, link("/console/uploads", {"state": "unknown"}))
-            raise
         except ApiError as error:
+            if isinstance(error, ProviderError) and error.is_sent_unknown and visit.allows("read"):
+                return _lead(visit, link("/console/uploads", {"state": "unknown"}))
             error.message = reword(error.message)
             raise
-        return _lead(visit, f"/console/batches/{msgspec.json.decode(answer.body)['data']['id']}")
+        batch = msgspec.json.decode(answer.body)["data"]
+        return _lead(visit, f"/console/batches/{batch['id']}") if visit.allows("read") else _confirm(visit, batch)
 
 
 def read_choices(visit: Visit) -> dict[str, str]:
@@ -131,6 +135,14 @@ async def _find(visit: Visit, call: str, agent_id: str) -> Any:
         return (await visit.read(call, agent_id=agent_id))["data"]
     except NotFoundError:
         return None
+
+
+def _confirm(visit: Visit, batch: dict[str, Any]) -> Response:
+    """What was sent, in place of the form. The same form again would get the same answer."""
+    answer = visit.render("upload/sent_part.html" if visit.is_fragment else "upload/sent.html", batch=batch)
+    if visit.is_fragment:
+        answer.headers.update({"hx-retarget": "#upload", "hx-reswap": "outerHTML"})
+    return answer
 
 
 def _lead(visit: Visit, target: str) -> Response:

@@ -24,6 +24,7 @@ _CHANGES = tuple(
         (r"choose the country ([A-Z]{2}) if it is", r"choose the country \1 if it is"),
         (r"check the file again \(dry_run=true\), and send the report_digest of that", "check the file again"),
         (r" \((?:GET|PUT|POST) /v1/[^)]*\)", ""),
+        (r": see GET /v1/[^)]*", ""),
         (r"; if you know, say so: POST /v1/\S+", ""),
         (r"\btest_recipients\b: must be", "The size of the test must be"),
         (r"promote_at_success_rate: ", "Success rate: "),

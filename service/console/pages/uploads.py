@@ -30,15 +30,16 @@ class UploadsPages:
 
     def pages(self) -> list[Page]:
         return [
-            Page("GET", "/console/uploads", self.show_all),
-            Page("GET", PATH, self.show),
+            Page("GET", "/console/uploads", self.show_all, parameters=("state", "after")),
+            Page("GET", PATH, self.show, parameters=("done",)),
             Page("GET", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
+            Page("GET", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),
             Page("POST", f"{PATH}/resolve", self.resolve, "upload"),
         ]
 
     async def show_all(self, visit: Visit) -> Response:
         """The uploads, newest first, and those that wait for a decision above them."""
-        query = {name: value for name, value in visit.query.items() if name in {"state", "after"}}
+        query = visit.query
         uploads = await visit.read("GET /v1/uploads", {**query, "limit": LIMIT})
         unknown = (await visit.read("GET /v1/uploads", {"state": "unknown"}))["data"]
         return visit.render("uploads.html", query=query, uploads=uploads, unknown=unknown, states=STATES)
@@ -48,9 +49,12 @@ class UploadsPages:
         return await _show(visit)
 
     async def download_rejected(self, visit: Visit) -> Response:
-        """The rows that the upload left out."""
-        visit.require("people", "Downloading rows of people")
-        return await visit.call(f"{UPLOAD}/rejected.csv", body=b"", upload_id=visit.id("upload_id"))
+        """The rows with errors that the upload left out."""
+        return await _download(visit, "rejected.csv")
+
+    async def download_duplicates(self, visit: Visit) -> Response:
+        """The rows that the upload left out because another row has their person."""
+        return await _download(visit, "duplicates.csv")
 
     async def resolve(self, visit: Visit) -> Response:
         """Records a person's answer. Where the evidence is against it, the question is asked again with the reason."""
@@ -80,6 +84,11 @@ def read_decision(form: dict[str, list[Any]]) -> dict[str, Any]:
     if "unreadable" in given:
         decision["accept_unreadable"] = True
     return decision
+
+
+async def _download(visit: Visit, file: str) -> Response:
+    visit.require("people", "Downloading rows of people")
+    return await visit.call(f"{UPLOAD}/{file}", body=b"", upload_id=visit.id("upload_id"))
 
 
 async def _show(visit: Visit, refusal: ApiError | None = None) -> Response:

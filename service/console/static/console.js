@@ -84,6 +84,33 @@
   document.addEventListener("DOMContentLoaded", () => drawAll(document));
   document.addEventListener("htmx:afterSwap", (event) => drawAll(event.target));
 
+  // A slider over a batch's life, in seconds, sets the day and time beside it, and says them while it moves. Without this
+  // script there is the field alone.
+  const inZone = (options) => new Intl.DateTimeFormat(options.locale, { timeZone: document.documentElement.dataset.zone, ...options });
+  const offerSlider = (form) => {
+    const [from, to] = form.dataset.life.split(" ").map(Number);
+    const field = form.elements.as_of;
+    const slider = form.querySelector("input[type=range]");
+    const written = inZone({ locale: "sv-SE", dateStyle: "short", timeStyle: "short" });
+    const spoken = inZone({ locale: "en-GB", weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
+    const step = Math.max(60, Math.ceil((to - from) / 1000 / 60) * 60);
+    const say = () => {
+      const isNow = Number(slider.value) + step > to;
+      const moment = new Date(Number(slider.value) * 1000);
+      const text = isNow ? "now" : spoken.format(moment);
+      slider.setAttribute("aria-valuetext", text);
+      form.querySelector("output").value = text;
+      return isNow ? "" : written.format(moment).replace(" ", "T");
+    };
+    Object.assign(slider, { min: from, max: to, step });
+    const shown = form.querySelector("h2 time");
+    slider.value = shown ? Date.parse(shown.dateTime) / 1000 : to;
+    say();
+    slider.addEventListener("input", () => { field.value = say(); });
+    slider.parentElement.hidden = false;
+  };
+  document.addEventListener("DOMContentLoaded", () => document.querySelectorAll("form[data-life]").forEach(offerSlider));
+
   // A form with data-auto is sent when one of its choices changes.
   document.addEventListener("change", (event) => {
     const form = event.target.closest("form[data-auto]");

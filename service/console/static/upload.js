@@ -69,11 +69,15 @@
     form.querySelector("#recheck")?.classList.add("primary");
   });
 
+  // The name follows the file until somebody types one.
+  let suggested = "";
   input.addEventListener("change", () => {
     const file = input.files[0];
     input.setCustomValidity(file && file.size > MAX_BYTES ? "The file is over 100 MB: split it into several batches" : "");
     const name = form.querySelector("#f-name");
-    if (file && !name.value) name.value = file.name.replace(/\.[^.]*$/, "").slice(0, 190);
+    if (file && (!name.value || name.value === suggested)) {
+      name.value = suggested = file.name.replace(/\.[^.]*$/, "").slice(0, 190);
+    }
   });
   for (const kind of ["dragenter", "dragover"]) zone.addEventListener(kind, (event) => {
     event.preventDefault();
@@ -89,12 +93,12 @@
   });
 
   form.addEventListener("click", async (event) => {
-    const button = event.target.closest("[data-rejected]");
+    const button = event.target.closest("[data-rows]");
     if (!button) return;
     button.disabled = true;
     try {
       const body = new FormData(form), query = split(body);
-      const answer = await fetch(`/console/upload/rejected.csv?${query}`, {
+      const answer = await fetch(`/console/upload/${button.dataset.rows}?${query}`, {
         method: "POST", body, headers: { "X-CSRF-Token": form.dataset.token, "HX-Request": "true" },
       });
       if (!answer.ok) {
@@ -104,7 +108,7 @@
       }
       const link = document.createElement("a");
       link.href = URL.createObjectURL(await answer.blob());
-      link.download = "rejected.csv";
+      link.download = button.dataset.rows;
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     } catch {

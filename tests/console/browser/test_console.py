@@ -46,7 +46,7 @@ PAGES = {
     "today": "/console",
     "batch": BATCH,
     "batch-sliced": f"{BATCH}?by=results.intent",
-    "batch-earlier": f"{BATCH}?at=500",
+    "batch-earlier": f"{BATCH}?as_of=2026-03-16T10:30",
     "batch-test": "/console/batches/457",
     "people-of-a-batch": f"{BATCH}/people?state=completed",
     "people-nobody": f"{BATCH}/people?min_attempts=50",
@@ -260,6 +260,6 @@ async def test_signing_in_by_hand_leads_back_to_the_page_that_was_asked_for(data
         await person.page.get_by_label("API key").fill("test-key")
         await person.page.get_by_role("button", name="Sign in").click()
         await expect(person.page).to_have_url(re.compile(r"/console/batches/456/people\?state=busy"))
-        await person.page.locator("summary", has_text="setting").click()
+        await person.page.locator("summary", has_text="OUTCOMES_API_KEY").click()
         await person.page.get_by_role("button", name="Sign out").click()
         await expect(person.page.get_by_label("API key")).to_be_visible()

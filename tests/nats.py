@@ -135,7 +135,7 @@ class NatsCluster:
 
 async def _read_info(client: Client) -> dict[str, Any]:
     """The stream as its leader describes it."""
-    answer = await client.request("$JS.API.STREAM.INFO.OUTCOMES_SPILL", b"", timeout=1)
+    answer = await client.request("$JS.API.STREAM.INFO.outcomes-spill", b"", timeout=1)
     info: dict[str, Any] = json.loads(answer.data)
     return info
 

@@ -28,7 +28,17 @@ NUMBERS = {
     "OUTCOMES_KEEP_BODIES_DAYS": (0, 36_500),
     "OUTCOMES_KEEP_AUDIT_DAYS": (0, 36_500),
 }
-FLAGS = ["OUTCOMES_ALLOW_UNSAFE_DATABASE", "OUTCOMES_MIGRATE_ON_START", "OUTCOMES_ALLOW_UNSIGNED"]
+FLAGS = [
+    "OUTCOMES_ALLOW_UNSAFE_DATABASE",
+    "OUTCOMES_MIGRATE_ON_START",
+    "OUTCOMES_ALLOW_UNSAFE_SPILL",
+    "OUTCOMES_ALLOW_UNSIGNED",
+]
+
+
+def write_secret(name: str, text: str) -> str:
+    """A value of a secret setting that contains the text."""
+    return f"nats://{text}" if name == "OUTCOMES_SPILL_URL" else text
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
@@ -37,6 +47,8 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "data_dir": Path(".data"),
         "allow_unsafe_database": False,
         "migrate_on_start": True,
+        "spill_url": "",
+        "allow_unsafe_spill": False,
         "host": "127.0.0.1",
         "port": 8080,
         "api_key": "",
@@ -78,6 +90,8 @@ def test_every_setting_is_read_under_its_name() -> None:
         "OUTCOMES_DATA_DIR": "/var/lib/outcomes",
         "OUTCOMES_ALLOW_UNSAFE_DATABASE": "1",
         "OUTCOMES_MIGRATE_ON_START": "0",
+        "OUTCOMES_SPILL_URL": "nats://user:password@one:4222,tls://two",
+        "OUTCOMES_ALLOW_UNSAFE_SPILL": "1",
         "OUTCOMES_HOST": "0.0.0.0",
         "OUTCOMES_PORT": "9000",
         "OUTCOMES_API_KEY": "key",
@@ -121,6 +135,8 @@ def test_every_setting_is_read_under_its_name() -> None:
         "data_dir": Path("/var/lib/outcomes"),
         "allow_unsafe_database": True,
         "migrate_on_start": False,
+        "spill_url": "nats://user:password@one:4222,tls://two",
+        "allow_unsafe_spill": True,
         "host": "0.0.0.0",
         "port": 9000,
         "api_key": "key",
@@ -256,7 +272,7 @@ def test_other_bad_values_are_refused_with_the_name_of_their_setting(name: str, 
 @pytest.mark.parametrize("name", sorted(SECRETS))
 def test_each_secret_can_be_given_as_a_file(name: str, tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    path.write_text("from-file\n")
+    path.write_text(f"{write_secret(name, 'from-file')}\n")
     assert "from-file" in str(asdict(read_settings({f"{name}_FILE": str(path)})).values())
 
 
@@ -301,9 +317,18 @@ def test_only_secrets_can_be_given_as_files() -> None:
 
 
 def test_no_secret_appears_in_repr_or_text() -> None:
-    settings = read_settings({name: f"hush-{name}" for name in SECRETS})
+    settings = read_settings({name: write_secret(name, f"hush-{name}") for name in SECRETS})
     for text in (repr(settings), str(settings), f"{settings}"):
         assert "hush" not in text
+
+
+@pytest.mark.parametrize("value", ["http://hush:4222", "hush", "nats://", "nats://a,hush"])
+def test_other_addresses_than_those_of_nats_servers_are_refused_without_being_quoted(value: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^OUTCOMES_SPILL_URL takes addresses that begin with nats://"
+    ) as refused:
+        read_settings({"OUTCOMES_SPILL_URL": value})
+    assert "hush" not in str(refused.value)
 
 
 def test_the_sync_job_has_its_own_settings() -> None:

@@ -21,6 +21,7 @@ from service.webhooks.writer import Writer
 
 logger = structlog.get_logger()
 
+AGAIN_SECONDS = 5.0
 START_SECONDS = 5.0
 """How long a start waits for the stream. Without it the service runs as without a spill until the stream answers."""
 
@@ -63,29 +64,34 @@ async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
     stream = Stream(
         settings.spill_url.split(","), max_body_bytes=settings.max_body_bytes, allow_unsafe=settings.allow_unsafe_spill
     )
-    connecting = asyncio.create_task(stream.open())
+    opening = asyncio.create_task(stream.open())
+    keeping = None
     try:
-        done, _ = await asyncio.wait({connecting}, timeout=START_SECONDS)
+        done, _ = await asyncio.wait({opening}, timeout=START_SECONDS)
         if done:
-            connecting.result()
+            opening.result()
         else:
             logger.warning("spill_unreachable", setting="OUTCOMES_SPILL_URL")
-            connecting.add_done_callback(_report)
+        keeping = asyncio.create_task(_keep_open(stream, opening))
         yield stream
     finally:
-        connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
+        tasks = [task for task in (opening, keeping) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await stream.close()
 
 
-def _report(connecting: asyncio.Task[None]) -> None:
-    """Logs how a late connection ended."""
-    if connecting.cancelled():
-        return
-    error = connecting.exception()
-    if error is None:
-        logger.info("spill_connected")
-    elif isinstance(error, ConfigurationError):
-        logger.error("spill_refused", reason=str(error))
-    else:
-        logger.error("spill_refused", exc_info=error)
+async def _keep_open(stream: Stream, opening: asyncio.Task[None]) -> None:
+    """Opens the stream again whenever its client has given up."""
+    while True:
+        try:
+            await opening
+            await stream.wait_until_closed()
+            logger.warning("spill_closed")
+        except ConfigurationError as error:
+            logger.error("spill_refused", reason=str(error))
+        except Exception:
+            logger.error("spill_refused", exc_info=True)
+        await asyncio.sleep(AGAIN_SECONDS)
+        opening = asyncio.create_task(stream.open())

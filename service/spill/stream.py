@@ -21,10 +21,11 @@ from nats.js.errors import NotFoundError
 
 from service.errors import ConfigurationError, OutcomesError
 from service.spill.codec import ROW_BYTES, Part
+from service.spill.durability import check_durability
 
 logger = structlog.get_logger()
 
-STREAM = "OUTCOMES_SPILL"
+STREAM = "outcomes-spill"
 SUBJECT = "outcomes.spill"
 CONSUMER = "drain"
 REPLICAS = 3
@@ -32,11 +33,9 @@ DUPLICATES_SECONDS = 120
 """How long the stream recognises a repeated message: far longer than a group is held."""
 CONNECT_SECONDS = 2
 PUBLISH_SECONDS = 2.0
-VARZ_SECONDS = 1.0
 RECONNECT_SECONDS = 0.2
 PING_SECONDS = 2
 ACK_WAIT_SECONDS = 60
-_VARZ = "$SYS.REQ.SERVER.PING.VARZ"
 
 
 class SpillError(OutcomesError):
@@ -65,21 +64,7 @@ class _Info(msgspec.Struct):
     state: _State
 
 
-class _JetStream(msgspec.Struct):
-    config: dict[str, msgspec.Raw] | None = None
-
-
-class _Varz(msgspec.Struct):
-    server_name: str
-    jetstream: _JetStream | None = None
-
-
-class _Answer(msgspec.Struct):
-    data: _Varz | None = None
-
-
 _read_info = msgspec.json.Decoder(_Info).decode
-_read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class Stream:
@@ -91,6 +76,7 @@ class Stream:
         self._allow_unsafe = allow_unsafe
         self._replicas = REPLICAS if len(servers) >= REPLICAS else 1
         self._client = Client()
+        self._closed = asyncio.Event()
         self._context: JetStreamContext | None = None
         self._consumer: JetStreamContext.PullSubscription | None = None
 
@@ -102,23 +88,23 @@ class Stream:
     async def open(self) -> None:
         """Connects, however long that takes, and creates the stream if missing. Raises ConfigurationError, with the
         remedy, when the servers may lose what they acknowledge or cannot take the largest webhook."""
-        await self._client.connect(
-            servers=self._servers,
-            name="outcomes",
-            connect_timeout=CONNECT_SECONDS,
-            reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # it is only slept
-            max_reconnect_attempts=-1,
-            ping_interval=PING_SECONDS,
-            error_cb=_ignore,
-        )
-        if self._client.max_payload < self._least_payload:
-            raise ConfigurationError(
-                f"OUTCOMES_SPILL_URL: the servers take messages of {self._client.max_payload} bytes, and a webhook may "
-                f"need {self._least_payload}: raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"
-            )
-        await self._check_durability()
-        await self._ensure(self._client.jetstream(timeout=PUBLISH_SECONDS))
-        self._context = self._client.jetstream(timeout=PUBLISH_SECONDS)
+        self._client = Client()
+        self._closed.clear()
+        try:
+            await self._connect()
+            self._check_payload()
+            await check_durability(self._client, len(self._servers), allow_unsafe=self._allow_unsafe)
+            context = self._client.jetstream(timeout=PUBLISH_SECONDS)
+            await self._ensure(context)
+        except BaseException:
+            await self._client.close()
+            raise
+        self._context = context
+
+    async def wait_until_closed(self) -> None:
+        """Returns once the client has given up: it connects again after a broken connection, but not where it is
+        refused, such as with a password that was changed."""
+        await self._closed.wait()
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -182,43 +168,28 @@ class Stream:
         except TimeoutError:
             return []
 
-    async def _check_durability(self) -> None:
-        """Asks all servers whether they write to disk before they answer."""
-        settings = await self._read_settings()
-        lazy = sorted(name for name, config in settings.items() if bytes(config.get("sync_always", b"")) != b"true")
-        if settings and not lazy:
-            return
-        cause = (
-            f"{', '.join(lazy)} acknowledges before it writes to disk" if lazy else "it is not known whether they do"
-        )
-        if not self._allow_unsafe:
-            raise ConfigurationError(
-                f"OUTCOMES_SPILL_URL: the servers must write to disk before they acknowledge, and {cause}. Set "
-                "sync_interval: always in their jetstream block and let this user ask for it (see "
-                "docs/operate/spill.md), or set OUTCOMES_ALLOW_UNSAFE_SPILL=1"
-            )
-        logger.warning("spill_unsafe", setting="sync_interval", servers=lazy)
+    async def _note_closed(self) -> None:
+        self._context = self._consumer = None
+        self._closed.set()
 
-    async def _read_settings(self) -> dict[str, dict[str, msgspec.Raw]]:
-        """The JetStream settings of each server that answers; empty where this user may not ask."""
-        inbox = self._client.new_inbox()
-        answers = await self._client.subscribe(inbox)
-        found: dict[str, dict[str, msgspec.Raw]] = {}
-        try:
-            await self._client.publish(_VARZ, b"", reply=inbox)
-            async with asyncio.timeout(VARZ_SECONDS):
-                while len(found) < len(self._servers):
-                    answer = await answers.next_msg(timeout=VARZ_SECONDS)
-                    if not answer.data:
-                        break  # nobody answers this user
-                    varz = _read_answer(answer.data).data
-                    if varz is not None and varz.jetstream is not None and varz.jetstream.config is not None:
-                        found[varz.server_name] = varz.jetstream.config
-        except (TimeoutError, msgspec.MsgspecError):
-            pass
-        finally:
-            await answers.unsubscribe()
-        return found
+    async def _connect(self) -> None:
+        await self._client.connect(
+            servers=self._servers,
+            name="outcomes",
+            connect_timeout=CONNECT_SECONDS,
+            reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # it is only slept
+            max_reconnect_attempts=-1,
+            ping_interval=PING_SECONDS,
+            error_cb=_ignore,
+            closed_cb=self._note_closed,
+        )
+
+    def _check_payload(self) -> None:
+        if self._client.max_payload < self._least_payload:
+            raise ConfigurationError(
+                f"OUTCOMES_SPILL_URL: the servers take messages of {self._client.max_payload} bytes, and a webhook may "
+                f"need {self._least_payload}: raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"
+            )
 
     async def _ensure(self, context: JetStreamContext) -> None:
         while True:

@@ -6,6 +6,7 @@ to both is harmless: the ledger knows each event id, and the stream each message
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import asyncpg
@@ -25,6 +26,9 @@ logger = structlog.get_logger()
 
 SPILL_AFTER_SECONDS = 1.5
 PROBE_SECONDS = 1.0
+AGAIN_SECONDS = 10.0
+"""A database that goes away again within this time was not really back."""
+MAX_PROBE_SECONDS = 30.0
 LOCK_TIMEOUT = "1s"
 AWAY = (
     *UNREACHABLE,
@@ -57,6 +61,7 @@ class SpillWriter:
         self._metrics = metrics
         self._turn = asyncio.Lock()
         """Held while a group goes to the stream, so that the permission to put it there does not end meanwhile."""
+        self._probe_seconds, self._back_at = PROBE_SECONDS, float("-inf")
         self._away = asyncio.Event()
         self._first_ended = first_ended
         if first_ended is not None:
@@ -79,7 +84,7 @@ class SpillWriter:
                 return
             except AWAY as error:
                 logger.warning("database_away", reason=type(error).__name__, group_events=len(items))
-                self._away.set()
+                self._go_away()
         async with self._turn:
             if self._away.is_set():
                 await self._spill(items)
@@ -92,7 +97,7 @@ class SpillWriter:
             await self._first_ended.wait()
         while True:
             await self._away.wait()
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(self._probe_seconds)
             try:
                 async with asyncio.timeout(2 * PROBE_SECONDS):
                     await self._probe()
@@ -102,7 +107,15 @@ class SpillWriter:
             async with self._turn:
                 self._away.clear()
                 await self._presence.withdraw()
+            self._back_at = time.monotonic()
             logger.info("database_back")
+
+    def _go_away(self) -> None:
+        """Begins to spill. Where a probe succeeds and groups fail all the same, as on a full disk, the next probe comes
+        later each time: every return costs a group ``SPILL_AFTER_SECONDS``."""
+        is_again = time.monotonic() - self._back_at < AGAIN_SECONDS
+        self._probe_seconds = min(2 * self._probe_seconds, MAX_PROBE_SECONDS) if is_again else PROBE_SECONDS
+        self._away.set()
 
     async def _write_when_possible(self, items: Group) -> None:
         async for attempt in stamina.retry_context(

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 
 import asyncpg
 import psutil
@@ -23,12 +24,13 @@ BLOCKED = "SELECT count(*) FROM pg_locks WHERE relation = 'events'::regclass AND
 
 
 @pytest.fixture
-async def own_url(own_postgres: PostgresServer) -> str:
-    """A database with a batch on the test's own server."""
+async def own_url(own_postgres: PostgresServer) -> AsyncIterator[str]:
+    """A database with a batch on the test's own server, which may be frozen at the end."""
     url = await create_database(own_postgres, "template0")
     await prepare_schema(url, may_migrate=True)
     await store_batch(url, RECIPIENTS)
-    return url
+    yield url
+    send_to_postgres(own_postgres, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])

@@ -183,7 +183,8 @@ async def test_every_migrations_down_part_undoes_its_up_part(connection: asyncpg
     for file in read_migrations():
         await connection.execute(file.text)
         before.append(await list_objects(connection))
-        assert before[-1] != before[-2] or file.text.startswith(("UPDATE ", "INSERT ")), f"{file.name} makes nothing"
+        changes_rows = file.text.startswith(("UPDATE ", "INSERT ")) or "VALIDATE CONSTRAINT" in file.text
+        assert before[-1] != before[-2] or changes_rows, f"{file.name} makes nothing"
     for file in reversed(read_migrations()):
         _, marker, down = (SQL / "migrations" / f"{file.name}.sql").read_text().partition("-- migrate:down\n")
         assert marker, f"{file.name} has no down part"

@@ -22,7 +22,8 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM outcomes), (SELECT c
 async def count_rows(url: str) -> tuple[int, ...]:
     connection = await asyncpg.connect(url)
     try:
-        return tuple(await connection.fetchrow(COUNTS))
+        (row,) = await connection.fetch(COUNTS)
+        return tuple(row)
     finally:
         await connection.close()
 

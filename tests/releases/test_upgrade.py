@@ -22,8 +22,7 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM outcomes), (SELECT c
 async def count_rows(url: str) -> tuple[int, ...]:
     connection = await asyncpg.connect(url)
     try:
-        row = await connection.fetchrow(COUNTS)
-        assert row is not None
+        (row,) = await connection.fetch(COUNTS)
         return tuple(row)
     finally:
         await connection.close()

@@ -138,6 +138,11 @@ class _Succession:
                     wait = REFUSED_SECONDS
                 except AWAY as error:
                     logger.warning("start_failed", reason=type(error).__name__)
+                except Exception:
+                    if self.has_succeeded:
+                        raise
+                    logger.error("start_failed", exc_info=True)
+                    wait = REFUSED_SECONDS
             await asyncio.sleep(wait)
 
     async def _succeed(self, open_whole: OpenWhole, end_first: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ for twice as long as its group took, so live webhooks keep two thirds of their r
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -27,7 +27,7 @@ logger = structlog.get_logger()
 
 LEASE = "spill_drain"
 LEASE_SECONDS = 10.0
-TICK_SECONDS = 1.0
+TICK_SECONDS = 2.0
 NOTE_SECONDS = 2.0
 FETCH_SECONDS = 0.5
 FETCH_MESSAGES = 16
@@ -51,7 +51,9 @@ class Drainer:
         writer: Writer,
         metrics: Metrics,
         is_away: Callable[[], bool],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._is_away = is_away
         self._database = database
         self._stream = stream
@@ -121,7 +123,7 @@ class Drainer:
         self._metrics.drained_events.inc(len(items))
         took = time.perf_counter() - began
         if await self._database.queries.is_ingest_busy(self._database.pool):
-            await asyncio.sleep(YIELD * took)
+            await self._sleep(YIELD * took)
 
     async def _claim(self) -> bool:
         """Whether this replica drains. A new holder takes over what the last one had fetched."""

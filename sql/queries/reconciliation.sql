@@ -63,7 +63,8 @@ RETURNING s.batch_key, s.fence, s.verdict, s.verdict_since, s.last_reconciled_at
 
 -- name: get_healing(batch_id)^
 -- What a batch's worker is doing, and the last verdict.
-SELECT coalesce(s.verdict, 'unverified') AS verdict, s.last_reconciled_at, s.healing, s.details_expected_at,
+SELECT shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.last_reconciled_at, s.healing,
+       s.details_expected_at, (SELECT row_to_json(p) FROM find_spilled() AS p) AS spilled,
        coalesce(s.leased_until > clock_timestamp(), false) AS is_leased,
        (SELECT r.reasons FROM reconciliations AS r WHERE r.batch_key = b.batch_key
         ORDER BY r.reconciliation_id DESC LIMIT 1) AS reasons,

@@ -1,7 +1,10 @@
 """Draining the stream into Postgres."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+
+import asyncpg
 
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
@@ -12,23 +15,27 @@ from service.spill.stream import Stream
 from service.store.database import Database
 from service.telemetry.metrics import Metrics
 from service.webhooks.writer import Writer
+from tests.eventually import eventually
 from tests.factories import decode, make_payload, phone_of, store_batch
 from tests.guarantees.recount import find_differences
 from tests.guarantees.whole_database import find_everywhere
+from tests.locks import WAITING, hold_ingest_lock
 from tests.nats import run_nats
 
 SAID = "i-lost-my-job"
 
 
 @asynccontextmanager
-async def open_drainer(database: Database, url: str) -> AsyncIterator[tuple[Stream, Drainer]]:
+async def open_drainer(
+    database: Database, url: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> AsyncIterator[tuple[Stream, Drainer]]:
     """A stream, and a replica that drains it when it is asked to."""
     stream = Stream(url.split(","), max_body_bytes=2**20)
     await stream.open()
     metrics = Metrics()
     writer = Writer(database.url, database.queries, metrics)
     targets = {"default": Target("default", None)}
-    yield stream, Drainer(database, stream, targets, EventDecoder("outcome_ref"), writer, metrics, lambda: False)
+    yield stream, Drainer(database, stream, targets, EventDecoder("outcome_ref"), writer, metrics, lambda: False, sleep)
     writer.close()
     await stream.close()
 
@@ -87,3 +94,29 @@ async def test_an_event_that_postgres_refuses_goes_to_quarantine_and_the_others_
         assert (await stream.read_state()).messages == 0
     assert await database.pool.fetchval("SELECT count(*) FROM events") == 1
     assert await database.pool.fetchval("SELECT reason FROM quarantine") == "refused_by_database"
+
+
+async def test_draining_pauses_while_another_session_ingests(database: Database) -> None:
+    await store_batch(database.url, 3)
+    pauses: list[float] = []
+
+    async def note_pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    first, second = await asyncpg.connect(database.url), await asyncpg.connect(database.url)
+    async with run_nats() as cluster, open_drainer(database, cluster.url, note_pause) as (stream, drainer):
+        await put(stream, [*decode(make_payload(recipient=1))])
+        await drainer.drain()
+        assert pauses == []
+        await put(stream, [*decode(make_payload(recipient=2))])
+        async with second.transaction():
+            async with hold_ingest_lock(first):
+                draining = asyncio.create_task(drainer.drain())
+                await eventually(lambda: database.pool.fetchval(WAITING), lambda waiting: waiting == 1)
+                locking = asyncio.create_task(second.execute("SELECT lock_ingest()"))  # as the next webhooks do
+                await eventually(lambda: database.pool.fetchval(WAITING), lambda waiting: waiting == 2)
+            await asyncio.gather(draining, locking)
+        assert len(pauses) == 1
+        assert pauses[0] > 0
+    await first.close()
+    await second.close()

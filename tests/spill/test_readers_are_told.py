@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.alarms.alarms import list_alarms
 from service.outcomes.spilled import find_spilled
 from service.sandbox import sample_contacts
 from service.spill.state import Presence
@@ -103,6 +104,8 @@ async def test_every_reader_sees_that_a_final_verdict_is_not_final(
         assert "12 webhooks wait to be stored since" in data["verdict_text"]
         again = (await service.post(f"{path}/reconcile")).json()["data"]
         assert (again["verdict"], again["reasons"][0]["code"]) == ("settling", "spilled")
+        following = (await service.get(f"{path}/reconcile")).json()["data"]
+        assert (following["verdict"], following["reasons"][0]["code"]) == ("settling", "spilled")
         listed = (await service.get("/v1/batch-calls", params={"verdict": "settling"})).json()
         assert [each["id"] for each in listed["data"]] == [batch_id]
         assert (await service.get("/v1/batch-calls", params={"verdict": "complete"})).json()["total"] == 0
@@ -130,3 +133,14 @@ async def test_healing_waits_while_events_wait(start_service: StartService, data
         await database.pool.execute("DELETE FROM spill_states")
         assert (await service.post(path)).json()["data"]["verdict"] == "complete"
         assert (await read(service, batch_id))["sources"]["healed"] == 5
+
+
+async def test_events_that_wait_for_long_raise_an_alarm(database: Database) -> None:
+    await database.pool.execute(SOME)
+    assert "spill_waiting" not in {alarm.name for alarm in await list_alarms(database)}
+    await database.pool.execute("UPDATE spill_states SET oldest_at = now() - interval '6 minutes'")
+    (alarm,) = [each for each in await list_alarms(database) if each.name == "spill_waiting"]
+    assert (alarm.severity, alarm.count) == ("page", 12)
+    await database.pool.execute("DELETE FROM spill_states")
+    await database.pool.execute("INSERT INTO spill_replicas VALUES ('a', now() - interval '6 minutes')")
+    assert [alarm.count for alarm in await list_alarms(database) if alarm.name == "spill_waiting"] == [1]

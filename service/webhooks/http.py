@@ -18,7 +18,6 @@ from service.webhooks.quarantine import Replayer
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_CURSOR = 2**63 - 1
-MAX_SUBJECT_CHARACTERS = 200
 DISPOSITIONS = ("applied", "superseded", "unattributed", "other_call", "quarantined", "erased")
 
 EVENT_ID = PathText("event_id", "The provider's event id, as sent in the webhook")
@@ -181,7 +180,7 @@ class Events:
                 f"The body of event {event_id!r} is no longer kept: bodies are deleted after "
                 "OUTCOMES_KEEP_BODIES_DAYS, and when a person whom they name is erased"
             )
-        await record_audit(self._database, pool, "body_read", f"event {event_id}"[:MAX_SUBJECT_CHARACTERS], "shown")
+        await record_audit(self._database, pool, "body_read", row["subject"], "shown")
         headers = {"content-disposition": 'attachment; filename="body"'}
         return Response(row["body"], media_type="application/octet-stream", headers=headers)
 

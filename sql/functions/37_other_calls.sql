@@ -171,7 +171,7 @@ AS $$
 BEGIN
     UPDATE other_events
     SET phone = NULL, parameters = NULL, results = 'null', failure_reason = NULL,
-        conversation_id = hash_call(conversation_id), erased_at = clock_timestamp()
+        event_id = hash_call(event_id), conversation_id = hash_call(conversation_id), erased_at = clock_timestamp()
     WHERE arrival_id = ANY (p_arrival_ids) AND erased_at IS NULL;
     RETURN delete_bodies(p_arrival_ids);
 END

@@ -67,7 +67,7 @@ BEGIN
         PERFORM place_events(ARRAY[v_event.agent_id], ARRAY[v_event.phone], ARRAY[NULL::timestamptz]);
     END IF;
     INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
-    VALUES (p_actor, p_key_id, p_request_id, 'event_assigned', left('event ' || v_event.event_id, 200), 'assigned',
+    VALUES (p_actor, p_key_id, p_request_id, 'event_assigned', 'arrival ' || p_arrival_id, 'assigned',
             jsonb_strip_nulls(jsonb_build_object(
                 'arrival_id', p_arrival_id, 'batch_id', p_batch_id, 'recipient', p_recipient_no, 'kind', p_kind,
                 'accept_phone', CASE WHEN v_recipient.phone <> v_event.phone THEN true END)));

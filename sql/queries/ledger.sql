@@ -94,15 +94,15 @@ WHERE q.event_id = :event_id AND q.replayed_at IS NULL
 LIMIT 1;
 
 -- name: get_event_body(event_id)^
--- The raw body of an event; null if it is no longer kept, nothing for an unknown event.
-SELECT x.body
+-- The raw body of an event, and what to call it without its id; null if it is no longer kept, nothing for an unknown event.
+SELECT x.body, 'arrival ' || e.arrival_id AS subject
 FROM events AS e
 LEFT JOIN LATERAL (
     SELECT b.body FROM event_bodies AS b WHERE b.arrival_id = e.arrival_id AND b.recorded_at = e.recorded_at
 ) AS x ON true
 WHERE e.event_id = :event_id
 UNION ALL
-(SELECT CASE WHEN q.erased_at IS NULL THEN q.body END
+(SELECT CASE WHEN q.erased_at IS NULL THEN q.body END, 'quarantined ' || q.quarantine_id
  FROM quarantine AS q
  WHERE q.event_id = :event_id AND q.replayed_at IS NULL
  LIMIT 1)

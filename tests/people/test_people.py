@@ -211,6 +211,8 @@ async def test_an_events_body_is_what_was_signed_until_it_is_no_longer_kept(
     answer = await service.get("/v1/events/shown/body")
     assert (answer.content, answer.headers["content-type"]) == (body, "application/octet-stream")
     assert (await service.get("/v1/events/odd/body")).content == b'{"event_id": "odd", "data": 1}'
+    subjects = [line["subject"] for line in (await service.get("/v1/audit")).json()["data"]]
+    assert [subject.rstrip("0123456789") for subject in subjects] == ["quarantined ", "arrival "], "no id may name a person"
     assert "no event" in (await service.get("/v1/events/other/body")).json()["error"]["message"]
     await database.pool.execute("DELETE FROM event_bodies")
     answer = await service.get("/v1/events/shown/body")
@@ -226,12 +228,13 @@ async def test_every_look_at_a_person_is_in_the_audit_log_without_the_person(
     await find(service, name="asha")
     await read_timeline(service, phone_of(1))
     await service.get("/v1/events/shown/body")
+    arrival_id = await database.pool.fetchval("SELECT arrival_id FROM events WHERE event_id = 'shown'")
     revealed = (await service.get(f"/v1/batch-calls/{BATCH_ID}/recipients/1/person")).json()["data"]
     assert revealed == {"phone": phone_of(1), "person": person["person"], "parameters": PEOPLE[0]}
     lines = (await service.get("/v1/audit")).json()["data"]
     assert [(line["action"], line["subject"], line["outcome"]) for line in reversed(lines)] == [
         ("people_found", "people", "found"), ("people_found", "people", "found"),
-        ("timeline_read", f"person {person['person']}", "shown"), ("body_read", "event shown", "shown"),
+        ("timeline_read", f"person {person['person']}", "shown"), ("body_read", f"arrival {arrival_id}", "shown"),
         ("person_revealed", f"batch {BATCH_ID}, recipient 1", "shown"),
     ]  # fmt: skip
     assert lines[-1]["details"] == {"by": "phone", "people": [person["person"]]}

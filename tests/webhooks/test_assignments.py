@@ -84,7 +84,7 @@ async def test_an_assigned_event_counts_where_it_was_put_in_every_figure(
     (line,) = (await service.get("/v1/audit", params={"action": "event_assigned"})).json()["data"]
     assert (line["actor"], line["subject"], line["details"]) == (
         "setting",
-        f"event {AMBIGUOUS}",
+        f"arrival {arrival_id}",
         {"arrival_id": arrival_id, "batch_id": OTHER, "recipient": 1},
     )
     await assert_sound(database)

@@ -267,7 +267,8 @@ async def test_an_erased_person_is_gone_from_other_calls_which_still_count(
     start_service: StartService, database: Database, tmp_path: Path
 ) -> None:
     async with start_service(**write_rules(tmp_path)) as service:
-        single = make_payload(recipient=None, phone=phone_of(1), parameters=SINGLE, status="failed")
+        named = {"phone": phone_of(1), "event_id": f"end-{phone_of(1)}"}
+        single = make_payload(recipient=None, parameters=SINGLE, status="failed", **named)
         for payload in (single, make_inbound(), make_payload(recipient=None, phone=phone_of(2), parameters=SINGLE)):
             assert (await post_webhook(service, payload)).status_code == 204
         assert (await service.post("/v1/erasures", json={"phone": phone_of(1)})).status_code == 200
@@ -280,6 +281,7 @@ async def test_an_erased_person_is_gone_from_other_calls_which_still_count(
         assert (await post_webhook(service, late)).status_code == 204
         erased = [call for call in await list_calls(service) if call["phone"] is None]
         assert [(call["parameters"], call["failure_reason"], call["results"]) for call in erased] == [(None,) * 3] * 3
+        assert all(call["event_id"].startswith("erased-") for call in erased)
         assert sum((await count_calls(service)).values()) == 4
         assert phone_of(1)[3:] not in str(
             await database.pool.fetch("SELECT convert_from(body, 'UTF8') FROM event_bodies")

@@ -11,6 +11,7 @@ HIDDEN = "•••"
 MASKED = "(masked)"
 MIN_SHOWN = 9
 """Shorter phones are hidden whole."""
+FOREIGN_IDS = ("event_id", "conversation_id", "trace_id")
 _DATE = r"\b(?:19|20)\d\d-[01]\d-[0-3]\d"
 _TIME = r"[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-][0-2]\d:?[0-5]\d)?"
 _SENSITIVE = re.compile(
@@ -43,6 +44,11 @@ def mask_value(value: Any) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and mask_text(str(value)) != str(value):
         return MASKED
     return value
+
+
+def mask_ids(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose ids were made outside, and may be made from a phone, without phones in them."""
+    return row | {name: mask_text(row[name]) for name in FOREIGN_IDS if row.get(name)}
 
 
 def mask_recipient(row: dict[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,19 @@ async def test_results_and_reasons_that_name_people_are_masked_wherever_they_are
                 assert secret not in page, (path, secret)
 
 
+@pytest.mark.parametrize("scopes", [("read",), ("read", "people")])
+async def test_ids_from_outside_are_masked_for_those_who_may_not_see_people(
+    start_service: StartService, database: Database, scopes: tuple[str, ...]
+) -> None:
+    await store_batch(database.url)
+    call = make_payload(event_id="end-9812345678", conversation_id="call-9812345678")
+    call["data"]["call"]["trace_id"] = "trace-9812345679"
+    async with open_console(start_service, database, *scopes) as (service, visitor):
+        assert (await post_webhook(service, call)).status_code == 204
+        page = await visitor.read(f"{BATCH}/people/1")
+    assert ["9812345678" in page, "9812345679" in page] == ["people" in scopes] * 2
+
+
 async def test_the_rest_of_a_test_batch_needs_the_number_that_waits(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         assert (await upload(service, sample_contacts(20, seed=5), test_recipients="5")).status_code == 200

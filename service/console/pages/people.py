@@ -8,7 +8,7 @@ from starlette.responses import Response
 from service import wording
 from service.console.handles import PARAMETER
 from service.console.http import Page
-from service.console.masking import mask_recipient, mask_text, mask_value
+from service.console.masking import mask_ids, mask_recipient, mask_text, mask_value
 from service.console.pages.downloads import FORMATS, download_table
 from service.console.revealing import is_to_be_revealed, lead_to_people, reveal_person
 from service.console.visit import Visit
@@ -87,7 +87,8 @@ class People:
             "GET /v1/batch-calls/{batch_id}/recipients/{recipient}", batch_id=batch_id, recipient=number
         )
         row = mask_recipient(found["data"])
-        row["history"] = [_mask_fact(fact) for fact in row["history"]]
+        history = row["history"] if visit.allows("people") else map(mask_ids, row["history"])
+        row["history"] = [_mask_fact(fact) for fact in history]
         steps: list[dict[str, Any]] = []
         if is_revealed:
             row |= await reveal_person(visit, batch_id, number)

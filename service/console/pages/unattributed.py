@@ -5,7 +5,7 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
-from service.console.masking import HIDDEN, mask_phone
+from service.console.masking import mask_ids, mask_phone
 from service.console.rendering import link
 from service.console.visit import Visit
 from service.errors import ApiError, ConflictError, InvalidRequestError, NotFoundError
@@ -82,7 +82,4 @@ def _read_place(typed: dict[str, str]) -> dict[str, Any]:
 
 def _mask(row: dict[str, Any]) -> dict[str, Any]:
     """The event without its person, whose phone may also be in its ids."""
-    phone: str = row["phone"] or ""
-    ids = {name: row.get(name) or "" for name in ("event_id", "conversation_id")}
-    hidden = {name: text.replace(phone.lstrip("+"), HIDDEN) if phone else text for name, text in ids.items()}
-    return row | hidden | {"phone": mask_phone(row["phone"])}
+    return mask_ids(row) | {"phone": mask_phone(row["phone"])}

@@ -57,15 +57,7 @@ BEGIN
                         AND facts.recipient_no = t.recipient_no OFFSET 0) AS f;
 
     PERFORM apply_facts(v_batches, v_recipients, NULL);
-    WITH gone AS (
-        DELETE FROM outcomes AS o
-        USING unnest(v_batches, v_recipients) AS t (batch_key, recipient_no)
-        WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn'
-        RETURNING o.*
-    )
-    SELECT jsonb_agg(to_jsonb(g) || jsonb_build_object('shown', shown_outcome(g.batch_key, g.recipient_no, g.arrival_id)))
-    INTO v_before
-    FROM gone AS g;
+    v_before := take_outcomes(v_batches, v_recipients);
     UPDATE facts AS f
     SET is_final = c.is_final, next_retry_at = c.next_retry_at, occurred_at = c.occurred_at, started_at = c.started_at,
         ended_at = c.ended_at, duration_seconds = c.duration_seconds, attempt_number = c.attempt_number,
@@ -84,22 +76,7 @@ BEGIN
     WHERE f.arrival_id = c.arrival_id AND c.arrival_id = ANY (v_wrong);
     PERFORM apply_facts(v_batches, v_recipients, v_arrivals);
 
-    -- The rows are new: readers of the feed see them again only if the shown outcome changed.
-    UPDATE outcomes AS o
-    SET state = CASE WHEN b.state = 'erased' THEN b.state ELSE o.state END,
-        position = CASE WHEN n.is_same THEN b.position ELSE o.position END,
-        version = b.version + (NOT n.is_same)::integer,
-        changed_at = CASE WHEN n.is_same THEN b.changed_at ELSE o.changed_at END
-    FROM jsonb_to_recordset(v_before) AS b (
-        batch_key bigint, recipient_no integer, state text, attempts integer, position bigint, version integer,
-        changed_at timestamptz, shown text)
-    CROSS JOIN LATERAL (SELECT * FROM outcomes AS k
-                        WHERE k.batch_key = b.batch_key AND k.recipient_no = b.recipient_no OFFSET 0) AS k
-    CROSS JOIN LATERAL (
-        SELECT k.attempts = b.attempts
-               AND shown_outcome(k.batch_key, k.recipient_no, k.arrival_id) IS NOT DISTINCT FROM b.shown AS is_same
-    ) AS n
-    WHERE o.batch_key = b.batch_key AND o.recipient_no = b.recipient_no;
+    PERFORM restore_outcomes(v_before);
     UPDATE batch_activity AS a SET revision = a.revision + 1 WHERE a.batch_key = ANY (v_batches);
     RETURN cardinality(v_wrong);
 END
@@ -113,6 +90,42 @@ SELECT ROW (f.is_final, f.status, f.duration_seconds, f.results, f.failure_reaso
             coalesce(f.started_at, f.ended_at, f.occurred_at), f.conversation_id, f.source)::text
 FROM facts AS f
 WHERE f.batch_key = p_batch_key AND f.recipient_no = p_recipient_no AND f.arrival_id = p_arrival_id
+$$;
+
+-- Takes the outcomes of recipients, whose facts are about to change, and returns them for restore_outcomes().
+CREATE OR REPLACE FUNCTION take_outcomes(p_batch_keys bigint[], p_recipient_nos integer[]) RETURNS jsonb
+LANGUAGE sql
+AS $$
+WITH gone AS (
+    DELETE FROM outcomes AS o
+    USING unnest(p_batch_keys, p_recipient_nos) AS t (batch_key, recipient_no)
+    WHERE o.batch_key = t.batch_key AND o.recipient_no = t.recipient_no AND o.state <> 'withdrawn'
+    RETURNING o.*
+)
+SELECT jsonb_agg(to_jsonb(g) || jsonb_build_object('shown', shown_outcome(g.batch_key, g.recipient_no, g.arrival_id)))
+FROM gone AS g
+$$;
+
+-- After apply_facts() has made the outcomes again: what readers of the feed know of those that take_outcomes() returned.
+CREATE OR REPLACE FUNCTION restore_outcomes(p_before jsonb) RETURNS void
+LANGUAGE sql
+AS $$
+-- The rows are new: readers of the feed see them again only if the shown outcome changed.
+UPDATE outcomes AS o
+SET state = CASE WHEN b.state = 'erased' THEN b.state ELSE o.state END,
+    position = CASE WHEN n.is_same THEN b.position ELSE o.position END,
+    version = b.version + (NOT n.is_same)::integer,
+    changed_at = CASE WHEN n.is_same THEN b.changed_at ELSE o.changed_at END
+FROM jsonb_to_recordset(p_before) AS b (
+    batch_key bigint, recipient_no integer, state text, attempts integer, position bigint, version integer,
+    changed_at timestamptz, shown text)
+CROSS JOIN LATERAL (SELECT * FROM outcomes AS k
+                    WHERE k.batch_key = b.batch_key AND k.recipient_no = b.recipient_no OFFSET 0) AS k
+CROSS JOIN LATERAL (
+    SELECT k.attempts = b.attempts
+           AND shown_outcome(k.batch_key, k.recipient_no, k.arrival_id) IS NOT DISTINCT FROM b.shown AS is_same
+) AS n
+WHERE o.batch_key = b.batch_key AND o.recipient_no = b.recipient_no;
 $$;
 
 -- Removes implausible times and numbers from rows that no counter depends on: batches, their history, and withdrawn facts;

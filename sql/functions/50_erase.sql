@@ -89,6 +89,10 @@ BEGIN
             UPDATE batches SET upload_detail = NULL
             WHERE batch_key = ANY (v_keys) AND position(substr(v_erasure.phone, 2) IN upload_detail) > 0;
         END IF;
+        -- After the person's own recipients: what is left was placed by hand at somebody else's.
+        IF v_count < p_rows THEN
+            v_bodies := v_bodies + erase_placed_calls(find_placed_calls(v_erasure.phone, v_erasure.requested_at));
+        END IF;
         UPDATE erasures
         SET recipients = recipients + v_count, bodies = bodies + v_bodies,
              cursor = 0, step = CASE WHEN v_count < p_rows AND NOT v_are_others_left THEN 'unattributed'

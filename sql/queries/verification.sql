@@ -90,6 +90,7 @@ SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
 -- Facts in the order of their key, each with its event's digest and, while it is kept, its raw body.
 SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
        (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
+       AND f.conversation_id NOT LIKE 'erased-%'  -- see erase_placed_calls()
        AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
 FROM (
     SELECT * FROM facts
@@ -117,6 +118,7 @@ ORDER BY f.recipient_no, f.arrival_id;
 -- in list_facts_with_bodies.
 SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
        (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
+       AND f.conversation_id NOT LIKE 'erased-%'  -- see erase_placed_calls()
        AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
 FROM (
     SELECT DISTINCT ON (s.arrival_id) s.*

@@ -259,6 +259,44 @@ async def test_an_erased_person_leaves_nothing_in_an_assigned_event(
     await assert_sound(database)
 
 
+@pytest.mark.parametrize("field", ["to_phone", "from_phone"])
+async def test_a_caller_who_was_placed_at_somebody_elses_recipient_is_erased_there_and_the_call_still_counts(
+    service: httpx.AsyncClient, database: Database, field: str
+) -> None:
+    await store_both(database)
+    own = make_payload(recipient=2, began=BEGAN + timedelta(days=1), ref_token="0ther", event_id="own")
+    said = {"intent": "refused", "reason": "spoke of it"}
+    webhook = ambiguous(phone=STRANGER, conversation_id=f"c-{STRANGER}", results=said, status="completed")
+    webhook["data"]["call"]["trace_id"] = f"trace-{STRANGER}"
+    if field == "from_phone":
+        webhook["data"]["call"] |= {"from_phone": STRANGER, "to_phone": "+918000000001"}
+    twin = {**webhook, "event_id": "twin"}
+    for payload in (own, webhook):
+        assert (await post_webhook(service, payload)).status_code == 204
+    arrival_id = await find_arrival(service)
+    answer = await assign(service, arrival_id, batch_id=OTHER, recipient=2, accept_phone=True)
+    assert answer.status_code == 200
+    assert (await post_webhook(service, twin)).status_code == 204
+    path = f"/v1/batch-calls/{OTHER}/outcomes"
+    before = (await service.get(path)).json()["data"]
+    answer = await service.post("/v1/erasures", json={"phone": STRANGER})
+    assert (answer.status_code, answer.json()["data"]["state"]) == (200, "done")
+    assert await find_everywhere(database, STRANGER[1:], "spoke of it") == []
+    after = (await service.get(path)).json()["data"]
+    for name in ("recipients", "statuses", "attempts", "duration_seconds", "sources"):
+        assert after[name] == before[name], name
+    history = (await service.get(f"/v1/batch-calls/{OTHER}/recipients/2")).json()["data"]["history"]
+    assert [fact["results"] for fact in history if fact["event_id"] != "own"] == [None, None]
+    assert [fact["results"] for fact in history if fact["event_id"] == "own"] == [{"intent": "promise_to_pay"}]
+    for again in (webhook, twin, {**webhook, "event_id": "third"}):
+        assert (await post_webhook(service, again)).status_code == 204
+    assert await find_everywhere(database, STRANGER[1:], "spoke of it") == []
+    assert await reattribute(database) == 0
+    assert not any([batch.counters async for batch in Rebuilder(database).rebuild()])
+    assert (await place_of(service))[1:] == (OTHER, 2, "manual")
+    await assert_sound(database)
+
+
 async def test_an_event_is_shown_with_the_recipients_that_it_may_belong_to(
     service: httpx.AsyncClient, database: Database
 ) -> None:

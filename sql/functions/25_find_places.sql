@@ -19,7 +19,9 @@ $$;
 -- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
--- -. An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there.
+-- -. An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there. A
+--    person's word about one call says nothing about others: it ends the recipient for none, nor do the other events of its
+--    call that follow it, unless a reference names them.
 -- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
 --    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().
@@ -92,6 +94,7 @@ DECLARE
     s_named     jsonb[];        -- the parameters of a call with the recipient's reference
     s_final_at  timestamptz[];  -- since when it has been final
     s_known_final_at timestamptz[];  -- the same, without events that have no time
+    s_by_hand   jsonb[];        -- the conversations of calls that a person placed there
     -- The known calls: the events to place, and the facts of their conversations, which stay where they are.
     t_arrivals  bigint[];
     t_slots     integer[];      -- null for the events to place
@@ -173,9 +176,9 @@ BEGIN
            array_agg(NOT c.is_registered),
            array_agg(c.is_erased), array_agg(c.is_only_same), array_agg(c.span), array_agg(c.exact),
            array_agg(c.has_references), array_agg(c.ref_column), array_agg(c.named), array_agg(c.reference),
-           array_agg(c.final_at), array_agg(c.known_final_at)
+           array_agg(c.final_at), array_agg(c.known_final_at), array_agg(c.by_hand)
     INTO s_batches, s_nos, s_parameters, s_said, s_windows, s_erased, s_only_same, s_spans, s_exacts, s_bearing,
-         s_ref_columns, s_named, s_references, s_final_at, s_known_final_at
+         s_ref_columns, s_named, s_references, s_final_at, s_known_final_at, s_by_hand
     FROM (
         -- A window's recipient has the parameters of its calls.
         SELECT r.batch_key, r.recipient_no, comparable_parameters(t.said) AS parameters, t.said,
@@ -183,7 +186,7 @@ BEGIN
                CASE WHEN NOT r.is_erased AND b.ref_column IS NOT NULL
                     THEN comparable_parameters(r.parameters) || jsonb_build_object(b.ref_column, n.reference) END AS named,
                n.reference,
-               p.span, p.exact, f.final_at, f.known_final_at,
+               p.span, p.exact, f.final_at, f.known_final_at, h.by_hand,
                b.ref_column IS NOT NULL
                AND EXISTS (SELECT FROM reference_batches AS k WHERE k.batch_key = b.batch_key) AS has_references
         FROM (
@@ -209,13 +212,19 @@ BEGIN
         CROSS JOIN LATERAL batch_span(b) AS p
         CROSS JOIN LATERAL (SELECT b.ref_token || '-' || r.recipient_no AS reference) AS n
         CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_agg(DISTINCT k.conversation_id), '[]') AS by_hand FROM facts AS k
+            WHERE k.batch_key = r.batch_key AND k.recipient_no = r.recipient_no AND k.method = 'manual'
+        ) AS h
+        CROSS JOIN LATERAL (
             SELECT count(*) AS facts, count(*) FILTER (WHERE e.arrival_id IS NULL) AS unproven,
                    (array_agg(e.parameters ORDER BY e.parameters::text)
                     FILTER (WHERE comparable_parameters(e.parameters) <> '{}'))[1] AS parameters,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at, '-infinity'))
-                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS final_at,
+                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)
+                               AND (f.method = 'reference' OR NOT h.by_hand ? f.conversation_id)) AS final_at,
                    min(coalesce(f.started_at, f.ended_at, f.occurred_at))
-                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)) AS known_final_at
+                       FILTER (WHERE f.is_final AND ends_recipient(f.source, f.status, f.attempt_number)
+                               AND (f.method = 'reference' OR NOT h.by_hand ? f.conversation_id)) AS known_final_at
             FROM facts AS f
             LEFT JOIN unreferenced_events AS e ON e.arrival_id = f.arrival_id
             WHERE f.batch_key = r.batch_key AND f.recipient_no = r.recipient_no AND f.arrival_id <> ALL (v_events)
@@ -437,6 +446,7 @@ BEGIN
             s_bearing := s_bearing || false;
             s_final_at := s_final_at || NULL::timestamptz;
             s_known_final_at := s_known_final_at || NULL::timestamptz;
+            s_by_hand := s_by_hand || '[]'::jsonb;
             v_found := cardinality(s_batches);
             w_room[-v_slots[1]] := w_room[-v_slots[1]] - 1;
         ELSIF v_reason IS NULL THEN
@@ -450,7 +460,9 @@ BEGIN
             v_held := v_held || v_found;
             v_held_conversations := v_held_conversations || v_call.conversation_id;
         END IF;
-        IF v_found > 0 AND v_call.is_final THEN
+        IF v_found > 0 AND v_call.is_final
+           AND NOT s_by_hand[v_found] ? (CASE WHEN s_erased[v_found] THEN hash_call(v_call.conversation_id)
+                                              ELSE v_call.conversation_id END) THEN
             s_final_at[v_found] := least(s_final_at[v_found], coalesce(v_call.final_at, '-infinity'));
             s_known_final_at[v_found] := least(s_known_final_at[v_found], v_call.final_at);
         END IF;

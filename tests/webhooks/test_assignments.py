@@ -117,7 +117,7 @@ async def test_it_stays_there_through_rebuilds_new_evidence_and_repetition(
     await assert_sound(database)
 
 
-async def test_other_events_of_its_call_follow_it_and_a_final_call_ends_the_recipient(
+async def test_other_events_of_its_call_follow_it_and_it_ends_the_recipient_for_no_other_call(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     await store_both(database)
@@ -127,10 +127,34 @@ async def test_other_events_of_its_call_follow_it_and_a_final_call_ends_the_reci
     assert (await place_of(service, "twin"))[1:] == (OTHER, 1, "recipient")
     await ingest(database, heal(status="completed", conversation_id="c-1"))
     assert (await service.get("/v1/unattributed")).json()["data"] == []
-    # Only the first batch has the person waiting now, so a later call is its own.
+    # What a person said of one call is no evidence about another.
     later = ambiguous(event_id="later", conversation_id="c-2", began=BEGAN + timedelta(hours=3))
     assert (await post_webhook(service, later)).status_code == 204
-    assert await place_of(service, "later") == ("applied", BATCH_ID, 1, "recipient")
+    assert (await place_of(service, "later"))[0] == "unattributed"
+    assert await reattribute(database) == 0
+    await assert_sound(database)
+
+
+async def test_calls_that_the_recipient_had_later_stay_when_a_completed_one_is_placed_before_them(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await store_batch(database.url, 3, batch_id=OTHER, ref_token="0ther")
+    calls = []
+    for hour in range(3):
+        began = BEGAN + timedelta(hours=1 + hour)
+        event = heal(contact_number=phone_of(2), status="busy", conversation_id=f"own-{hour}", began=began)
+        calls.append(event.event_id)
+        await ingest(database, event)
+    assert [(await place_of(service, call))[1:3] for call in calls] == [(OTHER, 2)] * 3
+    arrival_id = await receive(service, phone=STRANGER)
+    answer = await assign(service, arrival_id, batch_id=OTHER, recipient=2, accept_phone=True)
+    assert answer.status_code == 200
+    await post_webhook(service, ambiguous(event_id="twin", phone=STRANGER))
+    while job := await database.pool.fetchval("SELECT min(job_id) FROM placement_jobs"):
+        await database.pool.fetchval("SELECT placement_step($1, 100)", job)
+    assert await place_of(service, "twin") == ("applied", OTHER, 2, "recipient")
+    assert [(await place_of(service, call))[1:3] for call in calls] == [(OTHER, 2)] * 3
+    assert await reattribute(database) == 0
     await assert_sound(database)
 
 

@@ -267,8 +267,9 @@ async def test_an_erased_person_is_gone_from_other_calls_which_still_count(
     start_service: StartService, database: Database, tmp_path: Path
 ) -> None:
     async with start_service(**write_rules(tmp_path)) as service:
-        named = {"phone": phone_of(1), "event_id": f"end-{phone_of(1)}"}
-        single = make_payload(recipient=None, parameters=SINGLE, status="failed", **named)
+        single = make_payload(
+            recipient=None, phone=phone_of(1), parameters=SINGLE, status="failed", event_id=f"end-{phone_of(1)}"
+        )
         for payload in (single, make_inbound(), make_payload(recipient=None, phone=phone_of(2), parameters=SINGLE)):
             assert (await post_webhook(service, payload)).status_code == 204
         assert (await service.post("/v1/erasures", json={"phone": phone_of(1)})).status_code == 200

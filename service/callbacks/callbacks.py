@@ -6,7 +6,7 @@ small committed steps, which any replica can continue.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import structlog
@@ -41,13 +41,16 @@ class Position(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """Which callbacks to list; ``open`` includes the overdue ones. Those without a time are in no period."""
+    """Which callbacks to list; ``open`` includes the overdue ones. Those without a time are in no period. A callback
+    that is due on a day is compared with ``from_day`` and ``to_day`` (included), where the reader gave days."""
 
     batch_id: int | None = None
     agent_id: int | None = None
     due_from: datetime | None = None
     due_to: datetime | None = None
     state: State | None = None
+    from_day: date | None = None
+    to_day: date | None = None
 
     def to_arguments(self) -> dict[str, Any]:
         """The arguments by which queries select callbacks."""
@@ -58,6 +61,8 @@ class Filters(NamedTuple):
             "done": {None: [False, True], "done": [True]}.get(self.state, [False]),
             "since": self.due_from,
             "until": self.due_to or (datetime(9998, 1, 1, tzinfo=UTC) if is_dated else None),
+            "from_day": self.from_day,
+            "to_day": self.to_day,
             "overdue_at": datetime.now(UTC) if self.state == "overdue" else None,
         }
 

@@ -1,6 +1,7 @@
 """Callbacks over HTTP: the list and their marks."""
 
 import re
+from datetime import date
 from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -46,9 +47,11 @@ class RecipientCallback(msgspec.Struct):
     value: str
     """What it says, as text of up to 200 characters."""
     due_at: Time | None
-    """Null where the text is no time; of a day its beginning."""
+    """Null where the text is no time; of a day its beginning in the zone of the setting: show ``due_on`` instead."""
+    due_on: date | None
+    """The day, if it is due on a day. A day has no zone: it is the same for every reader."""
     is_day: bool
-    """It is due on a day, and overdue when that is over."""
+    """It is due on a day, and overdue when that is over in the zone of the setting."""
     asked_at: Time
     """When the call began in which it was said."""
     state: StateName
@@ -140,12 +143,13 @@ class CallbackList:
 
 
 def read_filters(request: Request, time_zone: TimeZone) -> Filters:
-    """The filters of ``FILTERS``; their days are of ``time_zone``."""
+    """The filters of ``FILTERS``; for callbacks that are due at a time, their days are of ``time_zone``."""
     zone = ZoneInfo(time_zone.read(request))
     due_from, due_to = DUE_FROM.read_in(request, zone), DUE_TO.read_in(request, zone)
     if due_from is not None and due_to is not None and due_from >= due_to:
         raise InvalidRequestError("due_from, due_to: the period must end after it begins")
-    return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request))
+    days = (DUE_FROM.read_day(request), DUE_TO.read_day(request))
+    return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request), *days)
 
 
 def _write_cursor(place: Position) -> str:

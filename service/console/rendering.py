@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -66,6 +66,7 @@ class Renderer:
             "duration": format_duration,
             "signed": format_signed,
             "day": format_day,
+            "date": format_date,
             "time": format_time,
             "epoch": to_epoch,
             "words": to_words,
@@ -164,6 +165,12 @@ def format_day(context: Context, value: str | datetime | None) -> str:
         return DASH
     local = moment.astimezone(context["zone"])
     return f"{local.day} {local:%b %Y}"
+
+
+def format_date(value: str) -> str:
+    """``16 Mar 2026``, of a day that has no zone."""
+    day = date.fromisoformat(value)
+    return f"{day.day} {day:%b %Y}"
 
 
 def to_epoch(value: str | datetime) -> float:

@@ -1,6 +1,6 @@
 """People over HTTP: look-up across batches, a person's timeline, and the person behind a recipient."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -126,6 +126,8 @@ class TimelineStep(msgspec.Struct):
     """Of an upload its state, of a callback what was said, and the note; of an other call its kind; else the reason."""
     actor: str | None
     """The key that did it."""
+    due_on: date | None
+    """Of a ``callback_due`` that is due on a day: the day, which is the same for every reader."""
 
 
 class PeopleCalls:

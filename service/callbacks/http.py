@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.callbacks.callbacks import Callbacks, Filters, Position, State
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.outcomes.http import BATCH_ID
 from service.outcomes.recipients_http import RECIPIENT
 from service.web.operations import Answer, Json, Operation
@@ -109,7 +109,7 @@ class CallbackList:
             Operation(
                 "PUT", "/v1/callbacks/{batch_id}/{recipient}", self.mark, "people", "Callbacks",
                 parameters=(BATCH_ID, RECIPIENT), bodies=(Json(CallbackMark, f"Such as `{EXAMPLE}`"),),
-                answers=(Answer(One[list[RecipientCallback]]),), errors=(InvalidRequestError,),
+                answers=(Answer(One[list[RecipientCallback]]),), errors=(InvalidRequestError, ConflictError),
             ),
         ]  # fmt: skip
 
@@ -127,7 +127,8 @@ class CallbackList:
 
     async def mark(self, request: Request) -> Response:
         """Marks the callbacks of a recipient as done, or as open again. They stay so until the recipient asks again in
-        another call. The same mark again changes nothing; a change is a new entry in the feed."""
+        another call. The same mark again changes nothing; one that somebody else made with another note is not
+        overwritten: open it again first. A change is a new entry in the feed."""
         batch_id, recipient = BATCH_ID.read(request), RECIPIENT.read(request)
         given = await read_json(request, CallbackMark, EXAMPLE)
         if given.note is not None and not given.done:

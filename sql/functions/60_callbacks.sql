@@ -72,13 +72,16 @@ END
 $$;
 
 -- Marks the callbacks of a recipient as done, or as open again; p_name null: all of them. Returns unknown if there is no such
--- callback, else whether anything changed. A change is a new entry in the feed, and a line in the audit log.
+-- callback, else whether anything changed. What somebody else has done with another note is not overwritten: taken, with
+-- their mark. A change is a new entry in the feed, and a line in the audit log.
+DROP FUNCTION IF EXISTS mark_callbacks(bigint, integer, text, boolean, text, text, bigint, text);
 CREATE OR REPLACE FUNCTION mark_callbacks(
     p_batch_id bigint, p_recipient_no integer, p_name text, p_is_done boolean, p_note text, p_actor text, p_key_id bigint,
-    p_request_id text
-) RETURNS text
+    p_request_id text, OUT outcome text, OUT name text, OUT done_by text, OUT done_at timestamptz
+)
 LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
 DECLARE
     v_batch_key bigint;
     v_changed   integer;
@@ -87,9 +90,21 @@ BEGIN
     SELECT b.batch_key INTO v_batch_key FROM batches AS b WHERE b.batch_id = p_batch_id;
     IF NOT EXISTS (SELECT FROM callbacks AS c WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no
                    AND (p_name IS NULL OR c.name = p_name)) THEN
-        RETURN 'unknown';
+        outcome := 'unknown';
+        RETURN;
     END IF;
     IF p_is_done THEN
+        SELECT 'taken', m.name, m.actor, m.done_at INTO outcome, name, done_by, done_at
+        FROM callbacks AS c
+        JOIN callback_marks AS m
+            ON m.batch_key = c.batch_key AND m.recipient_no = c.recipient_no AND m.name = c.name
+        WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no AND (p_name IS NULL OR c.name = p_name)
+          AND c.is_done AND m.actor <> p_actor AND m.note IS DISTINCT FROM p_note
+        ORDER BY m.name
+        LIMIT 1;
+        IF FOUND THEN
+            RETURN;
+        END IF;
         INSERT INTO callback_marks AS m (batch_key, recipient_no, name, value, conversation_id, done_at, actor, note)
         SELECT c.batch_key, c.recipient_no, c.name, c.value, c.conversation_id, clock_timestamp(), p_actor, p_note
         FROM callbacks AS c
@@ -104,7 +119,8 @@ BEGIN
     END IF;
     GET DIAGNOSTICS v_changed = ROW_COUNT;
     IF v_changed = 0 THEN
-        RETURN 'unchanged';
+        outcome := 'unchanged';
+        RETURN;
     END IF;
     PERFORM set_callbacks(ARRAY[v_batch_key], ARRAY[p_recipient_no], false);
     UPDATE outcomes AS o
@@ -114,7 +130,7 @@ BEGIN
     INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
     VALUES (p_actor, p_key_id, p_request_id, 'callback', 'batch ' || p_batch_id || ', recipient ' || p_recipient_no,
             CASE WHEN p_is_done THEN 'done' ELSE 'open' END, jsonb_build_object('callbacks', v_changed));
-    RETURN 'changed';
+    outcome := 'changed';
 END
 $$;
 

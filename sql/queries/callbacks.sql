@@ -15,9 +15,9 @@ SELECT setting_id, agent_id FROM agent_callbacks WHERE applied_at IS NULL ORDER 
 -- Applies a setting to some more recipients; returns whether any are left.
 SELECT apply_callbacks_step(:setting_id, :recipients);
 
--- name: mark_callbacks(batch_id, recipient_no, name, is_done, note, actor, key_id, request_id)$
--- Marks callbacks of a recipient as done or open again; returns unknown, changed or unchanged.
-SELECT mark_callbacks(:batch_id, :recipient_no, :name, :is_done, :note, :actor, :key_id, :request_id);
+-- name: mark_callbacks(batch_id, recipient_no, name, is_done, note, actor, key_id, request_id)^
+-- Marks callbacks of a recipient as done or open again; outcome: unknown, changed, unchanged, or taken by the mark given.
+SELECT * FROM mark_callbacks(:batch_id, :recipient_no, :name, :is_done, :note, :actor, :key_id, :request_id);
 
 -- name: list_callbacks(batch_id, agent_id, done, since, until, from_day, to_day, overdue_at, after_due, after_no, limit)
 -- Callbacks by when they are due, each with its recipient and mark.

@@ -25,9 +25,9 @@ class Callbacks:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show, parameters=(*FILTERS, PARAMETER)),
-            Page("POST", PATH, self.reveal, "people"),
+            Page("POST", PATH, self.reveal, "people", FILTERS),
             *(Page("GET", f"{PATH}.{each}", self.download, "people", FILTERS) for each in FORMATS),
-            Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people"),
+            Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people", FILTERS),
             Page("GET", f"{PATH}/settings", self.show_settings),
             Page("POST", f"{PATH}/settings", self.set, "upload"),
         ]
@@ -83,11 +83,15 @@ class Callbacks:
         content = {"done": form.get("done") == "true", "result": str(form.get("result", "")) or None}
         if note and content["done"]:
             content["note"] = note
-        ids = {"batch_id": visit.id("batch_id"), "recipient": visit.id("recipient")}
+        batch_id, recipient = visit.id("batch_id"), visit.id("recipient")
         try:
-            await visit.send("PUT /v1/callbacks/{batch_id}/{recipient}", content, **ids)
+            await visit.send(
+                "PUT /v1/callbacks/{batch_id}/{recipient}", content, batch_id=batch_id, recipient=recipient
+            )
         except ConflictError as error:
-            return await self._show(visit, ids | {"result": content["result"], "message": error.message})
+            conflict = {"batch_id": batch_id, "recipient": recipient, "message": error.message}
+            conflict["result"] = str(form.get("result", ""))
+            return await self._show(visit, conflict)
         query = {name: value for name, value in visit.query.items() if name in FILTERS}
         return RedirectResponse(link(PATH, query), 303)
 

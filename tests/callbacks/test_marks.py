@@ -27,8 +27,13 @@ async def test_what_somebody_else_has_done_is_refused_with_who_and_when(
         await post_webhook(service, call(1, FUTURE))
         (first,) = (await mark_as(service, other, note="paid")).json()["data"]
         assert first["done_by"] == "key: desk"
-        for body in ({"note": "left a message"}, {}, {"result": NAMES[0], "note": "left a message"}):
-            answer = await mark(service, **body)
+        bodies: tuple[dict[str, str], ...] = (
+            {"note": "left a message"},
+            {},
+            {"result": NAMES[0], "note": "left a message"},
+        )
+        for body in bodies:
+            answer = await service.put(f"/v1/callbacks/{BATCH_ID}/1", json={"done": True} | body)
             assert answer.status_code == 409
             error = answer.json()["error"]
             assert "Key desk marked callback_time at 20" in error["message"]

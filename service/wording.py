@@ -244,6 +244,12 @@ COMPARED = {
     ),
     "unknown": Words("Not known on both sides", "Such as a goal rate without a goal, or while it is being counted."),
 }
+UNKNOWN_ON = {"left": "Not known on the left", "right": "Not known on the right"}
+NO_BATCHES_ON = {
+    (True, False): "No batches on the left", (False, True): "No batches on the right",
+    (True, True): "No batches on either side",
+}  # fmt: skip
+"""By whether the left side and the right side have none."""
 COMPARISON_NOTES = {
     "no_batches": Words("This side has no batches", "The provider created none in that period."),
     "not_final": Words(

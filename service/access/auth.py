@@ -6,6 +6,7 @@ accepted. A flood of wrong keys costs a digest each. While the database is unava
 ``TRUSTED_SECONDS``. After that a key may have been revoked unseen, so requests with stored keys get a 503, not a 401.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -23,6 +24,8 @@ from service.web.scopes import SCOPES, Scope, allows, grant
 
 REFRESH_SECONDS = 2.0
 TRUSTED_SECONDS = 30.0
+REREAD_SECONDS = 1.0
+"""Between two readings of the keys for the sake of keys that are not known yet."""
 NOTED_SECONDS = 60.0
 MAX_KEY_CHARACTERS = 500
 
@@ -55,6 +58,8 @@ class KeyRing:
         self._setting = digest_key(api_key) if api_key else None
         self._stored: dict[bytes, _Stored] = {}
         self._read_at = float("-inf")
+        self._reread_at = float("-inf")
+        self._rereading = asyncio.Lock()
         self._used: dict[int, datetime] = {}
         self._noted: dict[int, float] = {}
         self._clock = clock
@@ -100,6 +105,20 @@ class KeyRing:
                 "The database does not answer, so only the key in OUTCOMES_API_KEY can be checked", retry_after=5
             )
         return known
+
+    async def verify_new(self, digest: bytes) -> KnownKey | None:
+        """Like ``verify``, also for a key that was made a moment ago: for an unknown one the keys are read again, for
+        all who wait at once, and at most once in ``REREAD_SECONDS``."""
+        known = self.verify(digest)
+        if known is not None:
+            return known
+        asked = self._clock()
+        async with self._rereading:
+            if self._read_at < asked:
+                await asyncio.sleep(max(0.0, self._reread_at + REREAD_SECONDS - asked))
+                self._reread_at = self._clock()
+                await self.refresh()
+        return self.verify(digest)
 
     async def run(self) -> None:
 

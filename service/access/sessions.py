@@ -116,7 +116,7 @@ class Sessions:
         """A new session and its token; None for a key that is unknown, revoked or expired. Raises UnavailableError
         while keys cannot be checked."""
         digest = digest_key(key)
-        if self._keys.verify(digest) is None:
+        if await self._keys.verify_new(digest) is None:
             return None
         return await self._open(key_digest=digest)
 

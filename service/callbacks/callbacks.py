@@ -6,15 +6,16 @@ small committed steps, which any replica can continue.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import structlog
 
 from service.background import every
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.telemetry.context import current_actor, current_request_id
+from service.wording import describe_actor
 
 logger = structlog.get_logger()
 
@@ -41,13 +42,16 @@ class Position(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """Which callbacks to list; ``open`` includes the overdue ones. Those without a time are in no period."""
+    """Which callbacks to list; ``open`` includes the overdue ones. Those without a time are in no period. A callback
+    that is due on a day is compared with ``from_day`` and ``to_day`` (included), where the reader gave days."""
 
     batch_id: int | None = None
     agent_id: int | None = None
     due_from: datetime | None = None
     due_to: datetime | None = None
     state: State | None = None
+    from_day: date | None = None
+    to_day: date | None = None
 
     def to_arguments(self) -> dict[str, Any]:
         """The arguments by which queries select callbacks."""
@@ -58,6 +62,8 @@ class Filters(NamedTuple):
             "done": {None: [False, True], "done": [True]}.get(self.state, [False]),
             "since": self.due_from,
             "until": self.due_to or (datetime(9998, 1, 1, tzinfo=UTC) if is_dated else None),
+            "from_day": self.from_day,
+            "to_day": self.to_day,
             "overdue_at": datetime.now(UTC) if self.state == "overdue" else None,
         }
 
@@ -123,9 +129,10 @@ class Callbacks:
 
     async def mark(self, batch_id: int, recipient: int, result: str | None, *, is_done: bool, note: str | None) -> bool:
         """Marks a callback of a recipient, or all of them (``result`` None), as done or open again. Returns whether
-        anything changed. Raises NotFoundError if there is no such callback."""
+        anything changed. Raises NotFoundError if there is no such callback, ConflictError if somebody else has done it
+        and noted something else."""
         actor = current_actor()
-        outcome = await self._database.queries.mark_callbacks(
+        marked = await self._database.queries.mark_callbacks(
             self._database.pool,
             batch_id=batch_id,
             recipient_no=recipient,
@@ -136,12 +143,19 @@ class Callbacks:
             key_id=actor.key_id,
             request_id=current_request_id(),
         )
-        if outcome == "unknown":
+        if marked["outcome"] == "unknown":
             named = f" {result!r}" if result is not None else ""
             raise NotFoundError(
                 f"Recipient {recipient} of batch {batch_id} has no callback{named}: see GET /v1/callbacks"
             )
-        return bool(outcome == "changed")
+        if marked["outcome"] == "taken":
+            done_by, done_at = marked["done_by"], f"{marked['done_at'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            raise ConflictError(
+                f"Already done: {describe_actor(done_by)} marked {marked['name']} at {done_at}, with another note. "
+                "Nothing was changed: open it again first to mark it anew",
+                details={"result": marked["name"], "done_by": done_by, "done_at": done_at},
+            )
+        return bool(marked["outcome"] == "changed")
 
 
 class CallbackSettings:

@@ -1,6 +1,7 @@
 """Callbacks over HTTP: the list and their marks."""
 
 import re
+from datetime import date
 from typing import Annotated, Any, get_args
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.callbacks.callbacks import Callbacks, Filters, Position, State
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.outcomes.http import BATCH_ID
 from service.outcomes.recipients_http import RECIPIENT
 from service.web.operations import Answer, Json, Operation
@@ -46,9 +47,11 @@ class RecipientCallback(msgspec.Struct):
     value: str
     """What it says, as text of up to 200 characters."""
     due_at: Time | None
-    """Null where the text is no time; of a day its beginning."""
+    """Null where the text is no time; of a day its beginning in the zone of the setting: show ``due_on`` instead."""
+    due_on: date | None
+    """The day, if it is due on a day. A day has no zone: it is the same for every reader."""
     is_day: bool
-    """It is due on a day, and overdue when that is over."""
+    """It is due on a day, and overdue when that is over in the zone of the setting."""
     asked_at: Time
     """When the call began in which it was said."""
     state: StateName
@@ -106,7 +109,7 @@ class CallbackList:
             Operation(
                 "PUT", "/v1/callbacks/{batch_id}/{recipient}", self.mark, "people", "Callbacks",
                 parameters=(BATCH_ID, RECIPIENT), bodies=(Json(CallbackMark, f"Such as `{EXAMPLE}`"),),
-                answers=(Answer(One[list[RecipientCallback]]),), errors=(InvalidRequestError,),
+                answers=(Answer(One[list[RecipientCallback]]),), errors=(InvalidRequestError, ConflictError),
             ),
         ]  # fmt: skip
 
@@ -124,7 +127,8 @@ class CallbackList:
 
     async def mark(self, request: Request) -> Response:
         """Marks the callbacks of a recipient as done, or as open again. They stay so until the recipient asks again in
-        another call. The same mark again changes nothing; a change is a new entry in the feed."""
+        another call. The same mark again changes nothing; one that somebody else made with another note is not
+        overwritten: open it again first. A change is a new entry in the feed."""
         batch_id, recipient = BATCH_ID.read(request), RECIPIENT.read(request)
         given = await read_json(request, CallbackMark, EXAMPLE)
         if given.note is not None and not given.done:
@@ -140,12 +144,13 @@ class CallbackList:
 
 
 def read_filters(request: Request, time_zone: TimeZone) -> Filters:
-    """The filters of ``FILTERS``; their days are of ``time_zone``."""
+    """The filters of ``FILTERS``; for callbacks that are due at a time, their days are of ``time_zone``."""
     zone = ZoneInfo(time_zone.read(request))
     due_from, due_to = DUE_FROM.read_in(request, zone), DUE_TO.read_in(request, zone)
     if due_from is not None and due_to is not None and due_from >= due_to:
         raise InvalidRequestError("due_from, due_to: the period must end after it begins")
-    return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request))
+    days = (DUE_FROM.read_day(request), DUE_TO.read_day(request))
+    return Filters(BATCH.read(request), AGENT_ID.read(request), due_from, due_to, STATE.read(request), *days)
 
 
 def _write_cursor(place: Position) -> str:

@@ -1,5 +1,7 @@
 """A callback in the row of its recipient, as readers of recipients and of the feed see it."""
 
+from datetime import date
+
 import msgspec
 
 from service.web.responses import Time
@@ -13,7 +15,9 @@ class ShownCallback(msgspec.Struct):
     value: str
     """What it says, as text."""
     due_at: Time | None
-    """Null where the text is no time."""
+    """Null where the text is no time; of a day its beginning in the zone of the setting."""
+    due_on: date | None
+    """The day, if it is due on a day: the same for every reader."""
     is_done: bool
     done_at: Time | None
 
@@ -24,3 +28,4 @@ class CallbackSaid(msgspec.Struct):
     result: str
     value: str
     due_at: Time | None
+    due_on: date | None

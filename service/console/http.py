@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from service.console.api import Api, require_scope
-from service.console.protection import Protection
+from service.console.protection import UNSENT_COOKIE, UNSENT_SECONDS, Protection
 from service.console.rendering import Renderer, link
 from service.console.sign_in import SIGN_IN, SignIn, read_next
 from service.console.visit import Visit
@@ -77,35 +77,46 @@ class Console:
             is_active = page.method != "GET" or "hx-request" not in request.headers
             session = await self._sign_in.find_session(request, is_active=is_active)
             if session is None:
-                return send_to_sign_in(request)
-            visit = Visit(request, session, self._api, self._renderer, self._zone)
-            try:
-                require_scope(session, page.scope, "This page")
-                if page.method == "GET":
-                    refuse_unknown(visit, page.parameters)
-                else:
-                    await self._protection.require_csrf(request, session)
-                return await page.handler(visit)
-            except ApiError as error:
-                return answer_error(visit, error)
-            except UNREACHABLE as error:
-                answer_unavailable(request, error)
-                return answer_error(visit, UnavailableError("The database does not answer. Try again in a moment."))
-            except Exception as error:
-                answer_failure(request, error)
-                return answer_error(visit, ApiError("The console failed to show this. The failure has been logged."))
+                answer = send_to_sign_in(request)
+                if page.method != "GET":
+                    self._protection.set_cookie(request, answer, "1", UNSENT_SECONDS, UNSENT_COOKIE)
+                return answer
+            is_unsent = self._protection.read_cookie(request, UNSENT_COOKIE) != ""
+            visit = Visit(request, session, self._api, self._renderer, self._zone, is_unsent=is_unsent)
+            answer = await self._answer(page, visit)
+            if visit.has_told_unsent:
+                self._protection.delete_cookie(request, answer, UNSENT_COOKIE)
+            return answer
 
         return Route(page.path, handle, methods=[page.method], name=page.path)
 
+    async def _answer(self, page: Page, visit: Visit) -> Response:
+        """The answer of a page to somebody who is signed in, errors included."""
+        request, session = visit.request, visit.session
+        try:
+            require_scope(session, page.scope, "This page")
+            if page.method != "GET":
+                await self._protection.require_csrf(request, session)
+            refuse_unknown(visit, page.parameters)
+            return await page.handler(visit)
+        except ApiError as error:
+            return answer_error(visit, error)
+        except UNREACHABLE as error:
+            answer_unavailable(request, error)
+            return answer_error(visit, UnavailableError("The database does not answer. Try again in a moment."))
+        except Exception as error:
+            answer_failure(request, error)
+            return answer_error(visit, ApiError("The console failed to show this. The failure has been logged."))
+
 
 def refuse_unknown(visit: Visit, known: tuple[str, ...] | None) -> None:
-    """Raises InvalidRequestError for a parameter that the page does not have: a filter with a typo in its name would
-    otherwise be ignored, and the page would show everything as if it had been filtered."""
+    """Raises InvalidRequestError for a parameter that the page does not have: a filter or a choice with a typo in its
+    name would otherwise be ignored, and the page would show, or send, everything as if it had been applied."""
     for name in visit.request.query_params if known is not None else ():
         if name not in (known or ()):
             near = find_near(name, known or ())
             meant = f"did you mean {near}?" if near else f"it has {', '.join(known or ()) or 'none'}"
-            raise InvalidRequestError(f"{name[:50]}: is not a filter of this page; {meant}")
+            raise InvalidRequestError(f"{name[:50]}: is not a parameter of this page; {meant}")
 
 
 def send_to_sign_in(request: Request) -> Response:

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -48,7 +48,12 @@ class Renderer:
     """Renders templates. Every value is escaped; a name that the page does not give is an error, not a blank."""
 
     def __init__(self, default_zone: str) -> None:
-        self._defaults = {"session": None, "zone": ZoneInfo(default_zone), "allows": lambda scope: False}
+        self._defaults = {
+            "session": None,
+            "zone": ZoneInfo(default_zone),
+            "allows": lambda scope: False,
+            "is_unsent": False,
+        }
         self._files = {
             str(path.relative_to(STATIC)): _read_file(path) for path in STATIC.rglob("*") if path.suffix in TYPES
         }
@@ -66,6 +71,8 @@ class Renderer:
             "duration": format_duration,
             "signed": format_signed,
             "day": format_day,
+            "date": format_date,
+            "side": format_side,
             "time": format_time,
             "epoch": to_epoch,
             "words": to_words,
@@ -164,6 +171,44 @@ def format_day(context: Context, value: str | datetime | None) -> str:
         return DASH
     local = moment.astimezone(context["zone"])
     return f"{local.day} {local:%b %Y}"
+
+
+def format_date(value: str) -> str:
+    """``16 Mar 2026``, of a day that has no zone."""
+    day = date.fromisoformat(value)
+    return f"{day.day} {day:%b %Y}"
+
+
+def format_span(text: str) -> str:
+    """``17 to 23 Nov 2026`` for ``2026-11-17..2026-11-23``; times as they are given."""
+    first, _, last = text.partition("..")
+    try:
+        start, end = date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError:
+        return f"{first} to {last}"
+    if start == end:
+        return format_date(first)
+    begin = f"{start.day}"
+    if (start.year, start.month) != (end.year, end.month):
+        begin += f" {start:%b}" if start.year == end.year else f" {start:%b %Y}"
+    return f"{begin} to {format_date(last)}"
+
+
+def format_side(text: str) -> str:
+    """A side of a comparison in words: ``agent:7:2026-11-17..2026-11-23`` is ``Agent 7, 17 to 23 Nov 2026``."""
+    kind, _, rest = text.partition(":")
+    if kind == "period":
+        return format_span(rest)
+    if kind == "agent":
+        agent, _, span = rest.partition(":")
+        return f"Agent {agent}, {format_span(span)}"
+    names = {
+        "batch": "Batch",
+        "campaign": "Campaign",
+        "test": "Test batch of campaign",
+        "main": "Main batch of campaign",
+    }
+    return f"{names[kind]} {rest}"
 
 
 def to_epoch(value: str | datetime) -> float:

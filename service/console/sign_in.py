@@ -18,7 +18,14 @@ from service.access.oidc import CALLBACK_PATH, Oidc
 from service.access.oidc_transactions import LIFETIME_SECONDS
 from service.access.session_ends import End
 from service.access.sessions import Session, Sessions
-from service.console.protection import REFERRER_POLICY, SIGN_IN_COOKIE, Protection, find_address, read_form
+from service.console.protection import (
+    REFERRER_POLICY,
+    SIGN_IN_COOKIE,
+    UNSENT_COOKIE,
+    Protection,
+    find_address,
+    read_form,
+)
 from service.console.throttle import Throttle
 from service.errors import ApiError
 from service.telemetry.context import set_actor
@@ -180,9 +187,11 @@ class SignIn:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         provider = f"{SIGN_IN}/oidc?{urlencode({'next': next_path})}" if self._oidc is not None else ""
+        is_unsent = self._protection.read_cookie(request, UNSENT_COOKIE) != ""
         answer = self._render(
-            request, TEMPLATE, status, error=error, reason=reason, next=next_path, provider=provider, session=None
-        )
+            request, TEMPLATE, status, error=error, reason=reason, next=next_path, provider=provider, session=None,
+            is_unsent=is_unsent,
+        )  # fmt: skip
         answer.headers.update(REFERRER_POLICY | dict(headers or {}))
         return answer
 

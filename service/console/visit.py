@@ -23,12 +23,24 @@ ZONE_COOKIE = "outcomes_zone"
 class Visit:
     """What a page needs: the request, the session, the API with its scopes, and templates."""
 
-    def __init__(self, request: Request, session: Session, api: Api, renderer: Renderer, default_zone: str) -> None:
+    def __init__(
+        self,
+        request: Request,
+        session: Session,
+        api: Api,
+        renderer: Renderer,
+        default_zone: str,
+        *,
+        is_unsent: bool = False,
+    ) -> None:
         self.request = request
         self.session = session
         self.zone = read_zone(request, default_zone)
         self._api = api
         self._renderer = renderer
+        self._is_unsent = is_unsent
+        self.has_told_unsent = False
+        """Whether a page has said that a form was not done, because its sender was signed out."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -91,6 +103,7 @@ class Visit:
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page, or a part of one."""
+        self.has_told_unsent = self._is_unsent and not self.is_fragment
         return self._renderer.render(
             self.request,
             template,
@@ -99,6 +112,7 @@ class Visit:
             zone=self.zone,
             allows=self.allows,
             mask=self.mask,
+            is_unsent=self.has_told_unsent,
             **context,
         )
 

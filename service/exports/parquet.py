@@ -26,6 +26,7 @@ _TYPES: dict[str, pa.DataType] = {
     "bigint": pa.int64(),
     "boolean": pa.bool_(),
     "numeric": pa.decimal128(28, 4),  # 100 times any bigint fits
+    "date": pa.date32(),
     "timestamp with time zone": pa.timestamp("us", tz="UTC"),
     "jsonb": _TEXT_MAP,
 }

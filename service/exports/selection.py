@@ -164,10 +164,11 @@ class Selector:
         begins = [("-infinity", 0), *zip(found["due_times"], found["callback_nos"], strict=True)]
         done = "{" + ",".join(map(str, asked["done"])) + "}"
         period = (asked["since"] or "-infinity", asked["until"], asked["overdue_at"])
+        days = (asked["from_day"], asked["to_day"])
 
         def list_ranges() -> Iterator[Arguments]:
             for begin in begins:
-                values = (found["batch_key"], asked["agent_id"], done, *period, *begin, RANGE)
+                values = (found["batch_key"], asked["agent_id"], done, *period, *begin, RANGE, *days)
                 yield tuple(None if value is None else str(value) for value in values)
 
         count = found["callbacks"]

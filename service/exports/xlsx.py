@@ -13,7 +13,7 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
 _DAY_ZERO = datetime(1899, 12, 30).toordinal()
 _FIRST_DAY = datetime(1900, 3, 1).toordinal()
 """Spreadsheets count a 29 February 1900; from here on their days are those of the calendar."""
-_HEADER_STYLE, _TIME_STYLE, _TEXT_STYLE = 1, 2, 3
+_HEADER_STYLE, _TIME_STYLE, _TEXT_STYLE, _DAY_STYLE = 1, 2, 3, 4
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -58,16 +58,18 @@ _PARTS = {
     )
     + f'<Relationship Id="rId3" Type="{_RELATIONS}/styles" Target="styles.xml"/></Relationships>',
     "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}">'
-    '<numFmts count="1"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd hh:mm:ss"/></numFmts>'
+    '<numFmts count="2"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd hh:mm:ss"/>'
+    '<numFmt numFmtId="165" formatCode="yyyy\\-mm\\-dd"/></numFmts>'
     '<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font>'
     '<font><b/><sz val="11"/><name val="Calibri"/></font></fonts>'
     '<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
     '</fills><borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
-    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs><cellXfs count="4">'
+    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs><cellXfs count="5">'
     '<xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
     '<xf numFmtId="0" fontId="1" fillId="0" borderId="0" xfId="0" applyFont="1"/>'
     '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-    '<xf numFmtId="49" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/></cellXfs>'
+    '<xf numFmtId="49" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+    '<xf numFmtId="165" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/></cellXfs>'
     '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>',
 }
 
@@ -155,6 +157,8 @@ def _choose_cell(column: Column) -> Callable[[str, int, str], str]:
     """What writes a cell of that column, from its letters, its row and the server's text."""
     if column.type.startswith("timestamp"):
         return _write_time
+    if column.type == "date":
+        return _write_day
     if column.type == "boolean":
         return _write_boolean
     if column.type == JSON_VALUE:
@@ -187,6 +191,13 @@ def _write_time(letters: str, row: int, text: str) -> str:
     seconds = moment.hour * 3600 + moment.minute * 60 + moment.second + moment.microsecond / 1e6
     days = moment.toordinal() - _DAY_ZERO + seconds / 86400
     return f'<c r="{letters}{row}" s="{_TIME_STYLE}"><v>{days:.10f}</v></c>'
+
+
+def _write_day(letters: str, row: int, text: str) -> str:
+    day = date.fromisoformat(text).toordinal()
+    if day < _FIRST_DAY:
+        return _write_text(letters, row, text)
+    return f'<c r="{letters}{row}" s="{_DAY_STYLE}"><v>{day - _DAY_ZERO}</v></c>'
 
 
 def _write_json(letters: str, row: int, text: str) -> str:

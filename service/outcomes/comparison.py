@@ -49,6 +49,9 @@ class Comparer:
         sides = [
             _show_side(side, row, batch_ids) for side, row, batch_ids in zip((left, right), rows, ids, strict=True)
         ]
+        figures = compare_figures(rows[0], rows[1])
+        if text := wording.NO_BATCHES_ON.get((not left_keys, not right_keys)):
+            figures = [row | {"verdict_text": text} for row in figures]
         return {
             "left": sides[0],
             "right": sides[1],
@@ -56,7 +59,7 @@ class Comparer:
             "time_zone": time_zone,
             "confidence_percent": CONFIDENCE_PERCENT,
             "correction": {"method": "benjamini_hochberg", "false_discovery_percent": FALSE_DISCOVERY_PERCENT},
-            "figures": compare_figures(rows[0], rows[1]),
+            "figures": figures,
             "by": by,
             "values": values,
             "results": list(totals),

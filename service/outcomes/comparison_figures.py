@@ -91,8 +91,16 @@ def _conclude(test: Tested, adjusted: float | None) -> Compared:
         "p_value": None if test.p_value is None else round(test.p_value, 6),
         "adjusted_p_value": None if adjusted is None else round(adjusted, 6),
         "verdict": verdict,
-        "verdict_text": wording.describe(wording.COMPARED, verdict) or "",
+        "verdict_text": _describe(verdict, test.left, test.right),
     }  # fmt: skip
+
+
+def _describe(verdict: str, left: Sample, right: Sample) -> str:
+    """A verdict in words, which name the side where the figure is not known."""
+    unknown = [side for side, one in (("left", left), ("right", right)) if one["value"] is None]
+    if verdict == "unknown" and len(unknown) == 1:
+        return wording.UNKNOWN_ON[unknown[0]]
+    return wording.describe(wording.COMPARED, verdict) or ""
 
 
 def _list_shares(row: Any) -> dict[str, Share]:
@@ -136,7 +144,7 @@ def _invert(rate: Compared) -> Compared:
         if has_values
         else None,
         "verdict": verdict if has_values else "unknown",
-        "verdict_text": wording.describe(wording.COMPARED, verdict if has_values else "unknown") or "",
+        "verdict_text": _describe(verdict if has_values else "unknown", left, right),
     }
 
 

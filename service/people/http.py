@@ -1,6 +1,6 @@
 """People over HTTP: look-up across batches, a person's timeline, and the person behind a recipient."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +14,7 @@ from service.errors import InvalidRequestError, NotFoundError
 from service.outcomes.filters import STATES
 from service.outcomes.http import BATCH_ID
 from service.outcomes.recipients_http import RECIPIENT
-from service.people.people import MAX_RECIPIENTS, People, Person, search_name, search_parameter
+from service.people.people import MAX_RECIPIENTS, People, Person, has_short_word, search_name, search_parameter
 from service.phones.canonical import require_phone
 from service.phones.parsing import PhoneError
 from service.web.operations import Answer, Operation
@@ -126,6 +126,8 @@ class TimelineStep(msgspec.Struct):
     """Of an upload its state, of a callback what was said, and the note; of an other call its kind; else the reason."""
     actor: str | None
     """The key that did it."""
+    due_on: date | None
+    """Of a ``callback_due`` that is due on a day: the day, which is the same for every reader."""
 
 
 class PeopleCalls:
@@ -154,7 +156,8 @@ class PeopleCalls:
 
     async def find(self, request: Request) -> Response:
         """Finds people across batches by `phone`, `parameter` or `name`, those in the latest batches first. A search
-        that 5,000 recipients match is refused. Each look-up is in the audit log."""
+        that 5,000 recipients match is refused, as is one by words of under three letters that fit nobody as they are.
+        Each look-up is in the audit log."""
         phone, parameter, name = PHONE.read(request), PARAMETER.read(request), NAME.read(request)
         limit, before = LIMIT.read(request), AFTER.read(request)
         if sum(given is not None for given in (phone, parameter, name)) != 1:
@@ -165,6 +168,11 @@ class PeopleCalls:
         search = search_name(name) if name is not None else search_parameter(*_split_parameter(parameter or ""))
         by = "name" if name is not None else "parameter"
         found = await self._people.search(by, search, before, limit + 1)
+        if not found and before == MAX_PLACE and name is not None and has_short_word(name):
+            raise InvalidRequestError(
+                "name: nobody has these words in their name; type at least three letters of each, because one or two "
+                "are found only as a whole word"
+            )
         return JsonResponse(to_page([_show(person) for person in found], limit, "place"))
 
     async def read_timeline(self, request: Request) -> Response:

@@ -49,6 +49,11 @@ def search_parameter(name: str, value: str) -> Search:
     return Search(contained=contained, or_contained=f"{{{json.dumps(name)}: {value}}}" if is_plain else contained)
 
 
+def has_short_word(text: str) -> bool:
+    """Whether a name has a word that is found only as a whole."""
+    return any(0 < len(word) < MIN_PREFIX for word in _SEPARATORS.split(text))
+
+
 def search_name(text: str) -> Search:
     """By the words of a name, all of which must match, each as a prefix unless it is short. Raises InvalidRequestError
     for a name without words.

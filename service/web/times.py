@@ -52,6 +52,16 @@ class Moment(Parameter[datetime, None]):
         text = request.query_params.get(self.name)
         return None if text is None else self.parse_in(text, zone)
 
+    def read_day(self, request: Request) -> date | None:
+        """The day that was given; None for a time, or nothing. Raises InvalidRequestError for a day that is none."""
+        text = request.query_params.get(self.name)
+        if text is None or not self._day or not DAY.fullmatch(text):
+            return None
+        try:
+            return date.fromisoformat(text)
+        except ValueError as error:
+            raise InvalidRequestError(f"{self.name}: takes {self.takes}") from error
+
     def parse_in(self, text: str, zone: tzinfo) -> datetime:
         """Like ``parse``, with days of ``zone``."""
         try:

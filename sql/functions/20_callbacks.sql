@@ -47,6 +47,15 @@ EXCEPTION WHEN data_exception THEN  -- such as 2026-02-30
 END
 $$;
 
+-- The day on which a callback is due; null of one that is due at a time, or has none. A day has no zone: it is the same day
+-- for every reader, though due_at is its beginning in the zone of the setting. Written to be inlined.
+CREATE OR REPLACE FUNCTION due_day(p_value text, p_due_at timestamptz, p_overdue_at timestamptz) RETURNS date
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT CASE WHEN p_overdue_at > p_due_at THEN
+    make_date(left(p_value, 4)::integer, substr(p_value, 6, 2)::integer, substr(p_value, 9, 2)::integer) END
+$$;
+
 -- Sets the callbacks of recipients by their outcomes and the settings of their agents, under the ingest lock. p_are_gone:
 -- the recipients are about to lose their outcomes. THE definition of a callback: a named result of the latest attempt that
 -- says something. A mark belongs to what was said in one call, so another call makes a new callback.
@@ -115,6 +124,7 @@ LANGUAGE sql STABLE
 AS $$
 SELECT jsonb_agg(jsonb_build_object(
            'result', c.name, 'value', c.value, 'due_at', CASE WHEN isfinite(c.due_at) THEN c.due_at END,
+           'due_on', due_day(c.value, c.due_at, c.overdue_at),
            'is_done', c.is_done, 'done_at', CASE WHEN c.is_done THEN m.done_at END) ORDER BY c.name)
 FROM callbacks AS c
 LEFT JOIN callback_marks AS m

@@ -85,11 +85,12 @@ $$;
 
 -- Everything that is known to have happened to a person, and what is due, in no order: of at most p_most recipients, the
 -- latest. It costs what the person's own recipients and calls cost.
+DROP FUNCTION IF EXISTS person_timeline(text, integer);
 CREATE OR REPLACE FUNCTION person_timeline(p_phone text, p_most integer)
 RETURNS TABLE (
     at timestamptz, kind text, batch_id bigint, batch_name text, agent_id bigint, recipient integer, event_id text,
     conversation_id text, attempt_number integer, status text, is_final boolean, duration_seconds integer,
-    failure_reason text, results jsonb, meets_goal boolean, callbacks jsonb, source text, detail text, actor text
+    failure_reason text, results jsonb, meets_goal boolean, callbacks jsonb, source text, detail text, actor text, due_on date
 )
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
@@ -124,28 +125,29 @@ BEGIN
                NULL::text AS conversation_id, NULL::integer AS attempt_number, NULL::text AS status, NULL::boolean AS is_final,
                NULL::integer AS duration_seconds, NULL::text AS failure_reason, NULL::jsonb AS results,
                NULL::boolean AS meets_goal, NULL::jsonb AS callbacks, NULL::text AS source, m.upload_state AS detail,
-               NULL::text AS actor, NULL::bigint AS agent_id
+               NULL::text AS actor, NULL::bigint AS agent_id, NULL::date AS due_on
         FROM mine AS m
         UNION ALL
         SELECT m.withdrawn_at, 'withdrawn', m.batch_key, m.recipient_no, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL
         FROM mine AS m WHERE m.withdrawn_at IS NOT NULL
         UNION ALL
         SELECT coalesce(plausible_time(a.called_at), a.recorded_at), 'attempt', m.batch_key, m.recipient_no, a.event_id,
                a.conversation_id, a.attempt_number, a.status, a.is_final, a.duration_seconds, a.failure_reason, a.results,
                CASE WHEN m.rule IS NOT NULL THEN meets_goal(a.results, m.rule) END,
                (SELECT jsonb_agg(jsonb_build_object('result', n.name, 'value', s.value,
-                                                    'due_at', nullif(d.due_at, 'infinity')) ORDER BY n.name)
+                                                    'due_at', nullif(d.due_at, 'infinity'),
+                                                    'due_on', due_day(s.value, d.due_at, d.overdue_at)) ORDER BY n.name)
                 FROM unnest(m.results) AS n (name)
                 CROSS JOIN LATERAL (SELECT callback_text(a.results -> n.name) AS value) AS s
                 CROSS JOIN LATERAL read_due_time(s.value, m.time_zone) AS d
                 WHERE s.value IS NOT NULL),
-               a.source, NULL, NULL, NULL
+               a.source, NULL, NULL, NULL, NULL
         FROM attempts AS a
         JOIN mine AS m ON m.batch_key = a.batch_key AND m.recipient_no = a.recipient_no
         UNION ALL
         SELECT plausible_time(f.next_retry_at), 'retry', m.batch_key, m.recipient_no, f.event_id, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM mine AS m
         CROSS JOIN LATERAL (SELECT o.arrival_id FROM outcomes AS o WHERE o.batch_key = m.batch_key
                             AND o.recipient_no = m.recipient_no AND o.state = 'pending_retry' OFFSET 0) AS o
@@ -154,35 +156,36 @@ BEGIN
         WHERE plausible_time(f.next_retry_at) IS NOT NULL
         UNION ALL
         SELECT c.due_at, 'callback_due', m.batch_key, m.recipient_no, NULL, c.conversation_id, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, c.name || ': ' || c.value, NULL, NULL
+               NULL, NULL, NULL, NULL, c.name || ': ' || c.value, NULL, NULL,
+               due_day(c.value, c.due_at, c.overdue_at)
         FROM mine AS m
         CROSS JOIN LATERAL (SELECT * FROM callbacks AS k WHERE k.batch_key = m.batch_key
                             AND k.recipient_no = m.recipient_no OFFSET 0) AS c
         WHERE NOT c.is_done AND isfinite(c.due_at)
         UNION ALL
         SELECT k.done_at, 'callback_done', m.batch_key, m.recipient_no, NULL, k.conversation_id, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, concat_ws(', ', k.name || ': ' || k.value, k.note), k.actor, NULL
+               NULL, NULL, NULL, NULL, concat_ws(', ', k.name || ': ' || k.value, k.note), k.actor, NULL, NULL
         FROM mine AS m
         CROSS JOIN LATERAL (SELECT * FROM callback_marks AS k WHERE k.batch_key = m.batch_key
                             AND k.recipient_no = m.recipient_no OFFSET 0) AS k
         UNION ALL
         SELECT o.called_at, 'other_call', NULL, NULL, o.event_id, o.conversation_id, o.attempt_number, o.status, NULL,
-               o.duration_seconds, o.failure_reason, o.results, NULL, NULL, o.source, o.kind, NULL, o.agent_id
+               o.duration_seconds, o.failure_reason, o.results, NULL, NULL, o.source, o.kind, NULL, o.agent_id, NULL
         FROM other_events AS o WHERE o.phone = p_phone AND o.is_counted
         UNION ALL
         SELECT u.received_at, 'unattributed', NULL, NULL, u.event_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, u.reason, NULL, u.agent_id
+               NULL, u.reason, NULL, u.agent_id, NULL
         FROM unattributed AS u WHERE u.phone = p_phone
         UNION ALL
         SELECT k.at, k.kind, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, s.source, s.reason,
-               s.actor, s.agent_id
+               s.actor, s.agent_id, NULL
         FROM suppressions AS s
         CROSS JOIN LATERAL (VALUES (s.since, 'suppressed'), (s.lifted_at, 'suppression_lifted')) AS k (at, kind)
         WHERE s.phone_hash = hash_person('phone', p_phone) AND k.at IS NOT NULL
     )
     SELECT s.at, s.kind, m.batch_id, m.name, coalesce(s.agent_id, m.agent_id), s.recipient_no, s.event_id, s.conversation_id,
            s.attempt_number, s.status, s.is_final, s.duration_seconds, s.failure_reason, s.results, s.meets_goal, s.callbacks,
-           s.source, s.detail, s.actor
+           s.source, s.detail, s.actor, s.due_on
     FROM steps AS s
     LEFT JOIN mine AS m ON m.batch_key = s.batch_key AND m.recipient_no = s.recipient_no;
 END

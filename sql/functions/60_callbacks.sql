@@ -72,13 +72,16 @@ END
 $$;
 
 -- Marks the callbacks of a recipient as done, or as open again; p_name null: all of them. Returns unknown if there is no such
--- callback, else whether anything changed. A change is a new entry in the feed, and a line in the audit log.
+-- callback, else whether anything changed. What somebody else has done with another note is not overwritten: taken, with
+-- their mark. A change is a new entry in the feed, and a line in the audit log.
+DROP FUNCTION IF EXISTS mark_callbacks(bigint, integer, text, boolean, text, text, bigint, text);
 CREATE OR REPLACE FUNCTION mark_callbacks(
     p_batch_id bigint, p_recipient_no integer, p_name text, p_is_done boolean, p_note text, p_actor text, p_key_id bigint,
-    p_request_id text
-) RETURNS text
+    p_request_id text, OUT outcome text, OUT name text, OUT done_by text, OUT done_at timestamptz
+)
 LANGUAGE plpgsql
 AS $$
+#variable_conflict use_column
 DECLARE
     v_batch_key bigint;
     v_changed   integer;
@@ -87,9 +90,21 @@ BEGIN
     SELECT b.batch_key INTO v_batch_key FROM batches AS b WHERE b.batch_id = p_batch_id;
     IF NOT EXISTS (SELECT FROM callbacks AS c WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no
                    AND (p_name IS NULL OR c.name = p_name)) THEN
-        RETURN 'unknown';
+        outcome := 'unknown';
+        RETURN;
     END IF;
     IF p_is_done THEN
+        SELECT 'taken', m.name, m.actor, m.done_at INTO outcome, name, done_by, done_at
+        FROM callbacks AS c
+        JOIN callback_marks AS m
+            ON m.batch_key = c.batch_key AND m.recipient_no = c.recipient_no AND m.name = c.name
+        WHERE c.batch_key = v_batch_key AND c.recipient_no = p_recipient_no AND (p_name IS NULL OR c.name = p_name)
+          AND c.is_done AND m.actor <> p_actor AND m.note IS DISTINCT FROM p_note
+        ORDER BY m.name
+        LIMIT 1;
+        IF FOUND THEN
+            RETURN;
+        END IF;
         INSERT INTO callback_marks AS m (batch_key, recipient_no, name, value, conversation_id, done_at, actor, note)
         SELECT c.batch_key, c.recipient_no, c.name, c.value, c.conversation_id, clock_timestamp(), p_actor, p_note
         FROM callbacks AS c
@@ -104,7 +119,8 @@ BEGIN
     END IF;
     GET DIAGNOSTICS v_changed = ROW_COUNT;
     IF v_changed = 0 THEN
-        RETURN 'unchanged';
+        outcome := 'unchanged';
+        RETURN;
     END IF;
     PERFORM set_callbacks(ARRAY[v_batch_key], ARRAY[p_recipient_no], false);
     UPDATE outcomes AS o
@@ -114,16 +130,32 @@ BEGIN
     INSERT INTO audit_log (actor, key_id, request_id, action, subject, outcome, details)
     VALUES (p_actor, p_key_id, p_request_id, 'callback', 'batch ' || p_batch_id || ', recipient ' || p_recipient_no,
             CASE WHEN p_is_done THEN 'done' ELSE 'open' END, jsonb_build_object('callbacks', v_changed));
-    RETURN 'changed';
+    outcome := 'changed';
 END
 $$;
 
+-- Whether a callback is due from p_from on and before p_to; null p_to: whenever. Where the reader gave a day (p_from_day,
+-- p_to_day, both included), a callback that is due on a day is compared with that day instead. Written to be inlined.
+CREATE OR REPLACE FUNCTION is_due_within(
+    p_value text, p_due_at timestamptz, p_overdue_at timestamptz, p_from timestamptz, p_to timestamptz, p_from_day date,
+    p_to_day date
+) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+SELECT CASE WHEN p_from_day IS NOT NULL AND p_overdue_at > p_due_at
+            THEN due_day(p_value, p_due_at, p_overdue_at) >= p_from_day ELSE p_due_at >= p_from END
+   AND CASE WHEN p_to_day IS NOT NULL AND p_overdue_at > p_due_at
+            THEN due_day(p_value, p_due_at, p_overdue_at) <= p_to_day ELSE p_to IS NULL OR p_due_at < p_to END
+$$;
+
 -- Callbacks by when they are due, of one batch, of one agent or of all, after a given one. p_done: which of the two states.
--- From p_from on and before p_to; those without a time come last, and only without p_to. p_overdue_at: only those that are
--- overdue then. Reads no more than the page from an index, and what p_overdue_at leaves out: days that are not over yet.
+-- Due as in is_due_within(); those without a time come last, and only without p_to. p_overdue_at: only those that are
+-- overdue then. Reads no more than the page from an index, and what is left out: days that are not over yet, and at either
+-- end of the period what begins within the hours by which zones differ.
+DROP FUNCTION IF EXISTS list_callbacks(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
 CREATE OR REPLACE FUNCTION list_callbacks(
     p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
-    p_after_due timestamptz, p_after_no bigint, p_limit integer
+    p_after_due timestamptz, p_after_no bigint, p_limit integer, p_from_day date DEFAULT NULL, p_to_day date DEFAULT NULL
 ) RETURNS SETOF callbacks
 LANGUAGE plpgsql STABLE
 SET enable_seqscan = off
@@ -133,7 +165,10 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-    v_to CONSTANT timestamptz := least(p_to, p_overdue_at + interval '1 microsecond');
+    -- A day begins up to 26 hours earlier in the zone of a setting than in the reader's, or as many later.
+    v_from CONSTANT timestamptz := CASE WHEN p_from_day IS NULL THEN p_from ELSE p_from - interval '26 hours' END;
+    v_to   CONSTANT timestamptz := least(CASE WHEN p_to_day IS NULL THEN p_to ELSE p_to + interval '26 hours' END,
+                                         p_overdue_at + interval '1 microsecond');
 BEGIN
     RETURN QUERY
     SELECT l.*
@@ -142,20 +177,23 @@ BEGIN
         (SELECT * FROM callbacks AS c
          WHERE p_batch_key IS NOT NULL AND c.batch_key = p_batch_key AND c.is_done = d.is_done
            AND (p_agent_id IS NULL OR c.agent_id = p_agent_id)
-           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= v_from
            AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+           AND is_due_within(c.value, c.due_at, c.overdue_at, p_from, p_to, p_from_day, p_to_day)
          ORDER BY c.due_at, c.callback_no LIMIT p_limit)
         UNION ALL
         (SELECT * FROM callbacks AS c
          WHERE p_batch_key IS NULL AND c.agent_id = p_agent_id AND c.is_done = d.is_done
-           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= v_from
            AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+           AND is_due_within(c.value, c.due_at, c.overdue_at, p_from, p_to, p_from_day, p_to_day)
          ORDER BY c.due_at, c.callback_no LIMIT p_limit)
         UNION ALL
         (SELECT * FROM callbacks AS c
          WHERE p_batch_key IS NULL AND p_agent_id IS NULL AND c.is_done = d.is_done
-           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= p_from
+           AND (c.due_at, c.callback_no) > (p_after_due, p_after_no) AND c.due_at >= v_from
            AND (v_to IS NULL OR c.due_at < v_to) AND (p_overdue_at IS NULL OR c.overdue_at <= p_overdue_at)
+           AND is_due_within(c.value, c.due_at, c.overdue_at, p_from, p_to, p_from_day, p_to_day)
          ORDER BY c.due_at, c.callback_no LIMIT p_limit)
     ) AS l
     ORDER BY l.due_at, l.callback_no
@@ -167,19 +205,20 @@ $$;
 DROP FUNCTION IF EXISTS describe_callbacks(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
 CREATE OR REPLACE FUNCTION describe_callbacks(
     p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
-    p_after_due timestamptz, p_after_no bigint, p_limit integer
+    p_after_due timestamptz, p_after_no bigint, p_limit integer, p_from_day date DEFAULT NULL, p_to_day date DEFAULT NULL
 ) RETURNS TABLE (
     callback_no bigint, batch_key bigint, batch_id bigint, batch_name text, agent_id bigint, recipient integer, phone text,
-    parameters jsonb, result text, value text, due_at timestamptz, is_day boolean, asked_at timestamptz, state text,
-    done_at timestamptz, done_by text, note text, conversation_id text
+    parameters jsonb, result text, value text, due_at timestamptz, due_on date, is_day boolean, asked_at timestamptz,
+    state text, done_at timestamptz, done_by text, note text, conversation_id text
 )
 LANGUAGE sql STABLE
 AS $$
 SELECT c.callback_no, c.batch_key, b.batch_id, b.name, c.agent_id, c.recipient_no, r.phone, r.parameters, c.name, c.value,
-       nullif(c.due_at, 'infinity'), c.overdue_at > c.due_at, c.asked_at,
+       nullif(c.due_at, 'infinity'), due_day(c.value, c.due_at, c.overdue_at), c.overdue_at > c.due_at, c.asked_at,
        CASE WHEN c.is_done THEN 'done' WHEN c.overdue_at <= clock_timestamp() THEN 'overdue' ELSE 'open' END,
        m.done_at, m.actor, m.note, c.conversation_id
-FROM list_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit) AS c
+FROM list_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit,
+                    p_from_day, p_to_day) AS c
 LEFT JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = c.batch_key OFFSET 0) AS b ON true
 LEFT JOIN LATERAL (
     SELECT * FROM recipients WHERE recipients.batch_key = c.batch_key AND recipients.recipient_no = c.recipient_no OFFSET 0
@@ -191,21 +230,22 @@ LEFT JOIN LATERAL (
 $$;
 
 -- The same as rows of exports, with the results of the latest attempt, which the callback is one of. time_zone: that of the
--- times of the file.
+-- times of the file. A day is due_on, and has no due_at, which would be a time of that zone.
 DROP FUNCTION IF EXISTS callback_rows(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
 CREATE OR REPLACE FUNCTION callback_rows(
     p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
-    p_after_due timestamptz, p_after_no bigint, p_limit integer
+    p_after_due timestamptz, p_after_no bigint, p_limit integer, p_from_day date DEFAULT NULL, p_to_day date DEFAULT NULL
 ) RETURNS TABLE (
-    due_at timestamptz, time_zone text, is_day boolean, state text, result text, value text, phone text, batch_id bigint,
+    due_at timestamptz, due_on date, time_zone text, is_day boolean, state text, result text, value text, phone text, batch_id bigint,
     batch_name text, agent_id bigint, recipient integer, asked_at timestamptz, done_at timestamptz, done_by text, note text,
     conversation_id text, results jsonb, parameters jsonb
 )
 LANGUAGE sql STABLE
 AS $$
-SELECT d.due_at, current_setting('TimeZone'), d.is_day, d.state, d.result, d.value, d.phone, d.batch_id, d.batch_name,
+SELECT CASE WHEN NOT d.is_day THEN d.due_at END, d.due_on, current_setting('TimeZone'), d.is_day, d.state, d.result, d.value, d.phone, d.batch_id, d.batch_name,
        d.agent_id, d.recipient, d.asked_at, d.done_at, d.done_by, d.note, d.conversation_id, f.results, d.parameters
-FROM describe_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit) AS d
+FROM describe_callbacks(p_batch_key, p_agent_id, p_done, p_from, p_to, p_overdue_at, p_after_due, p_after_no, p_limit,
+                        p_from_day, p_to_day) AS d
 LEFT JOIN LATERAL (
     SELECT o.arrival_id FROM outcomes AS o
     WHERE o.batch_key = d.batch_key AND o.recipient_no = d.recipient OFFSET 0

@@ -15,20 +15,21 @@ SELECT setting_id, agent_id FROM agent_callbacks WHERE applied_at IS NULL ORDER 
 -- Applies a setting to some more recipients; returns whether any are left.
 SELECT apply_callbacks_step(:setting_id, :recipients);
 
--- name: mark_callbacks(batch_id, recipient_no, name, is_done, note, actor, key_id, request_id)$
--- Marks callbacks of a recipient as done or open again; returns unknown, changed or unchanged.
-SELECT mark_callbacks(:batch_id, :recipient_no, :name, :is_done, :note, :actor, :key_id, :request_id);
+-- name: mark_callbacks(batch_id, recipient_no, name, is_done, note, actor, key_id, request_id)^
+-- Marks callbacks of a recipient as done or open again; outcome: unknown, changed, unchanged, or taken by the mark given.
+SELECT * FROM mark_callbacks(:batch_id, :recipient_no, :name, :is_done, :note, :actor, :key_id, :request_id);
 
--- name: list_callbacks(batch_id, agent_id, done, since, until, overdue_at, after_due, after_no, limit)
+-- name: list_callbacks(batch_id, agent_id, done, since, until, from_day, to_day, overdue_at, after_due, after_no, limit)
 -- Callbacks by when they are due, each with its recipient and mark.
 SELECT d.*
 FROM describe_callbacks(
     (SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id), :agent_id, :done::boolean[],
     coalesce(:since::timestamptz, '-infinity'), :until::timestamptz, :overdue_at::timestamptz,
-    coalesce(:after_due::text::timestamptz, '-infinity'), :after_no, :limit) AS d
+    coalesce(:after_due::text::timestamptz, '-infinity'), :after_no, :limit,
+    :from_day::date, :to_day::date) AS d
 ORDER BY d.due_at NULLS LAST, d.callback_no;
 
--- name: split_callbacks(batch_id, agent_id, done, since, until, overdue_at, rows)^
+-- name: split_callbacks(batch_id, agent_id, done, since, until, from_day, to_day, overdue_at, rows)^
 -- The callbacks of an export: the key of the batch, how many there are, their batches, and where each :rows of them end.
 WITH asked AS MATERIALIZED (
     SELECT (SELECT k.batch_key FROM batches AS k WHERE k.batch_id = :batch_id) AS batch_key
@@ -37,7 +38,7 @@ WITH asked AS MATERIALIZED (
     FROM asked AS a
     CROSS JOIN LATERAL list_callbacks(
         a.batch_key, :agent_id, :done::boolean[], coalesce(:since::timestamptz, '-infinity'), :until::timestamptz,
-        :overdue_at::timestamptz, '-infinity', 0, NULL) AS c
+        :overdue_at::timestamptz, '-infinity', 0, NULL, :from_day::date, :to_day::date) AS c
 )
 SELECT a.batch_key, t.callbacks, t.batch_keys, t.due_times, t.callback_nos
 FROM asked AS a
@@ -54,7 +55,8 @@ SELECT EXISTS (SELECT FROM batches WHERE batch_id = :batch_id);
 
 -- name: list_recipient_callbacks(batch_id, recipient_no)
 -- The callbacks of one recipient, by the name of the result, each with its mark.
-SELECT c.name AS result, c.value, nullif(c.due_at, 'infinity') AS due_at, c.overdue_at > c.due_at AS is_day, c.asked_at,
+SELECT c.name AS result, c.value, nullif(c.due_at, 'infinity') AS due_at, due_day(c.value, c.due_at, c.overdue_at) AS due_on,
+       c.overdue_at > c.due_at AS is_day, c.asked_at,
        CASE WHEN c.is_done THEN 'done' WHEN c.overdue_at <= clock_timestamp() THEN 'overdue' ELSE 'open' END AS state,
        m.done_at, m.actor AS done_by, m.note, c.conversation_id
 FROM batches AS b

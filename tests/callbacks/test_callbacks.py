@@ -164,7 +164,14 @@ async def test_a_mark_is_kept_and_shown_in_the_feed_until_another_call_asks_agai
     await post_webhook(service, call(1, FUTURE))
     before = (await service.get("/v1/feed")).json()["data"][-1]
     assert before["callbacks"] == [
-        {"result": NAMES[0], "value": FUTURE, "due_at": "2099-03-16T11:30:00+00:00", "is_done": False, "done_at": None}
+        {
+            "result": NAMES[0],
+            "value": FUTURE,
+            "due_at": "2099-03-16T11:30:00+00:00",
+            "due_on": None,
+            "is_done": False,
+            "done_at": None,
+        }
     ]
     (done,) = (await mark(service, note="spoke to her")).json()["data"]
     assert (done["state"], done["note"], done["done_by"]) == ("done", "spoke to her", "setting")

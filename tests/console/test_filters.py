@@ -33,7 +33,7 @@ async def test_an_unknown_filter_is_refused_by_every_page(
     visitor = await sign_in(service)
     answer = await visitor.get(f"{path}?%3Cb%3Ecolour=red")
     assert answer.status_code == 400
-    assert "<b>colour: is not a filter of this page" in html.unescape(answer.text)
+    assert "<b>colour: is not a parameter of this page" in html.unescape(answer.text)
     assert "<b>colour" not in answer.text
 
 
@@ -64,3 +64,15 @@ async def test_today_finds_batches_by_campaign_and_state(start_service: StartSer
         assert 'href="/console?state=all&amp;campaign_id=1#earlier"' in page
         for query in ("state=x", "campaign_id=x"):
             assert (await visitor.get(f"/console?{query}")).status_code == 400
+
+
+async def test_forms_refuse_unknown_parameters_as_pages_do(service: httpx.AsyncClient, database_url: str) -> None:
+    await store_batch(database_url)
+    visitor = await sign_in(service)
+    for path, said in (
+        ("/console/upload/check?agent_id=7&regoin=IN", "regoin: is not a parameter of this page; did you mean region?"),
+        ("/console/callbacks?stat=open", "stat: is not a parameter of this page; did you mean state?"),
+        (f"{BATCH}/reconcile?force=true", "force: is not a parameter of this page; it has none"),
+    ):
+        answer = await visitor.post(path)
+        assert (answer.status_code, said in html.unescape(answer.text)) == (400, True), path

@@ -82,6 +82,30 @@ async def test_a_form_that_is_sent_too_late_leads_back_to_its_page(
     assert (answer.status_code, parse_qs(urlsplit(answer.headers["location"]).query)) == (303, {"next": [PAGE]})
 
 
+async def test_who_sent_a_form_too_late_is_told_that_it_was_not_done_until_they_have_read_it(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    said = "What you sent was not done, because you were signed out: send it again."
+    visitor = await sign_in(service)
+    await database.pool.execute("UPDATE console_sessions SET expires_at = now()")
+    assert said not in await read_sign_in(visitor)
+    referrer = {"referer": f"{service.base_url}{PAGE}"}
+    answer = await visitor.request("POST", "/console/callbacks/456/1", data={"done": "true"}, headers=referrer)
+    for _ in range(2):
+        assert said in await visitor.read(answer.headers["location"])
+    answer = await visitor.request("POST", "/console/sign-in", data={"key": API_KEY, "next": PAGE})
+    assert said not in (await visitor.get(answer.headers["location"], is_fragment=True)).text
+    assert said in await visitor.read(answer.headers["location"])
+    assert said not in await visitor.read(PAGE)
+
+
+async def test_what_htmx_sends_too_late_is_told_after_the_page_is_loaded_again(service: httpx.AsyncClient) -> None:
+    visitor = Visitor(service.base_url)
+    answer = await visitor.request("POST", "/console/upload/check", headers={"hx-request": "true"})
+    assert answer.status_code == 401
+    assert "What you sent was not done" in await read_sign_in(visitor)
+
+
 @pytest.mark.parametrize(
     ("referrer", "page"),
     [

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.console.rendering import format_side
 from service.store.database import Database
+from tests.console.visiting import sign_in
 from tests.factories import BEGAN, decode, make_payload, store_batch
 from tests.webhooks.ingesting import ingest
 
@@ -168,6 +170,48 @@ async def test_values_and_caller_numbers_are_compared_with_a_correction(
     assert (number["name"], number["left"]["count"], number["left"]["of"]) == ("+918000000000", 120, 220)
     assert (number["right"]["count"], number["right"]["of"]) == (210, 260)
     assert number["verdict"] == "higher"
+
+
+async def test_the_side_without_batches_is_named(service: httpx.AsyncClient, database: Database) -> None:
+    await add_batch(database, 1, completed=60)
+    nowhere, elsewhere = "period:2020-11-17..2020-11-23", "period:2020-12-28..2021-01-03"
+    for left, right, said in (
+        (nowhere, "batch:1", "No batches on the left"),
+        ("batch:1", nowhere, "No batches on the right"),
+        (nowhere, elsewhere, "No batches on either side"),
+    ):
+        compared = await compare(service, left, right)
+        assert {row["verdict_text"] for row in compared["figures"]} == {said}
+    visitor = await sign_in(service)
+    page = await visitor.read(f"/console/compare?left={nowhere}&right={elsewhere}")
+    assert "<h2>Left: 17 to 23 Nov 2020</h2>" in page
+    assert "<h2>Right: 28 Dec 2020 to 3 Jan 2021</h2>" in page
+
+
+async def test_a_figure_that_one_side_lacks_says_which(service: httpx.AsyncClient, database: Database) -> None:
+    await add_batch(database, 1, completed=60)
+    await store_batch(database.url, 500, batch_id=4, ref_token="token4", agent_id=7)
+    figures = by_name((await compare(service, "batch:1", "batch:4"))["figures"])
+    assert figures["attempts_per_connect"]["verdict_text"] == "Not known on the right"
+    figures = by_name((await compare(service, "batch:4", "batch:1"))["figures"])
+    assert figures["attempts_per_connect"]["verdict_text"] == "Not known on the left"
+    assert figures["goal_rate"]["verdict_text"] == "Not known on both sides"
+
+
+@pytest.mark.parametrize(
+    ("side", "words"),
+    [
+        ("batch:456", "Batch 456"),
+        ("campaign:5", "Campaign 5"),
+        ("test:5", "Test batch of campaign 5"),
+        ("main:5", "Main batch of campaign 5"),
+        ("agent:7:2026-10-28..2026-11-03", "Agent 7, 28 Oct to 3 Nov 2026"),
+        ("period:2026-11-17..2026-11-17", "17 Nov 2026"),
+        ("period:2026-11-17T10:00..2026-11-18", "2026-11-17T10:00 to 2026-11-18"),
+    ],
+)
+def test_a_side_is_named_in_words(side: str, words: str) -> None:
+    assert format_side(side) == words
 
 
 async def test_goals_that_differ_are_noted(service: httpx.AsyncClient, database: Database) -> None:

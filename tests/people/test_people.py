@@ -11,6 +11,7 @@ import pytest
 from service.access.keys import Keys
 from service.outcomes.goals import Subject, set_goal
 from service.store.database import Database
+from tests.console.visiting import sign_in
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, encode, make_payload, phone_of, post_webhook, store_batch
 from tests.webhooks.ingesting import ingest
 
@@ -84,8 +85,6 @@ async def test_an_unencoded_plus_is_read_as_one(service: httpx.AsyncClient, data
         ({"name": "o'brien"}, [2]),
         ({"name": "JOSÉ ñan"}, [3]),
         ({"name": "li"}, [4]),
-        ({"name": "we"}, []),
-        ({"name": "LN"}, []),
     ],
 )
 async def test_people_are_found_by_a_parameter_or_by_words_of_their_name(
@@ -93,6 +92,18 @@ async def test_people_are_found_by_a_parameter_or_by_words_of_their_name(
 ) -> None:
     await store_people(database)
     assert [person["phone"] for person in await find(service, **params)] == [phone_of(number) for number in found]
+
+
+@pytest.mark.parametrize("name", ["we", "LN", "a", "ra brien"])
+async def test_a_name_that_is_too_short_for_a_beginning_is_refused_where_nobody_has_it(
+    service: httpx.AsyncClient, database: Database, name: str
+) -> None:
+    await store_people(database)
+    answer = await service.get("/v1/people", params={"name": name})
+    assert (answer.status_code, "at least three letters" in answer.json()["error"]["message"]) == (400, True)
+    visitor = await sign_in(service)
+    page = await visitor.follow("/console/people", by="name", text=name)
+    assert (page.status_code, "at least three letters" in page.text) == (400, True)
 
 
 async def test_people_come_in_pages_those_of_the_latest_batch_first(

@@ -81,7 +81,14 @@ async def list_callbacks(connection: asyncpg.Connection) -> None:
     for scope in ({}, {"batch_id": BATCH_ID}, {"agent_id": AGENT_ID}, {"batch_id": BATCH_ID, "agent_id": AGENT_ID}):
         for done, overdue_at in (([False], None), ([True], None), ([False, True], None), ([False], "2027-01-01")):
             at = await connection.fetchval("SELECT $1::text::timestamptz", overdue_at)
-            asked: dict[str, Any] = {"batch_id": None, "agent_id": None, "since": None, "until": None} | scope
+            asked: dict[str, Any] = {
+                "batch_id": None,
+                "agent_id": None,
+                "since": None,
+                "until": None,
+                "from_day": None,
+                "to_day": None,
+            } | scope
             async with reading_little(connection, f"list_callbacks({scope}, {done}, {overdue_at})"):
                 rows = await read(
                     QUERIES.list_callbacks(
@@ -94,7 +101,7 @@ async def list_callbacks(connection: asyncpg.Connection) -> None:
 async def export_callbacks(connection: asyncpg.Connection) -> None:
     """A range of an export in its transaction, with the results of each call."""
     await QUERIES.begin_export(connection, time_zone="UTC")
-    arguments = [None, str(AGENT_ID), "{f,t}", "-infinity", None, None, "2026-01-02", "0", "100"]
+    arguments = [None, str(AGENT_ID), "{f,t}", "-infinity", None, None, "2026-01-02", "0", "100", None, None]
     query = await QUERIES.write_export_query(
         connection, rows="callback_rows", arguments=arguments, format="json", parameters=None, escape=False,
         has_other_parameters=False, results=None,

@@ -11,7 +11,7 @@ from service.console.pages.downloads import FORMATS, download_table
 from service.console.rendering import link
 from service.console.revealing import is_to_be_revealed, lead_to_people, reveal_person
 from service.console.visit import Visit
-from service.errors import ApiError, InvalidRequestError
+from service.errors import ApiError, ConflictError, InvalidRequestError
 
 PATH = "/console/callbacks"
 FILTERS = ("agent_id", "batch_id", "due_from", "due_to", "state", "after")
@@ -25,9 +25,9 @@ class Callbacks:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show, parameters=(*FILTERS, PARAMETER)),
-            Page("POST", PATH, self.reveal, "people"),
+            Page("POST", PATH, self.reveal, "people", FILTERS),
             *(Page("GET", f"{PATH}.{each}", self.download, "people", FILTERS) for each in FORMATS),
-            Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people"),
+            Page("POST", f"{PATH}/{{batch_id}}/{{recipient}}", self.mark, "people", FILTERS),
             Page("GET", f"{PATH}/settings", self.show_settings),
             Page("POST", f"{PATH}/settings", self.set, "upload"),
         ]
@@ -35,6 +35,10 @@ class Callbacks:
     async def show(self, visit: Visit) -> Response:
         """Callbacks by when they are due: the open ones, unless another state is asked for. After a click with the
         people to call, and each is in the audit log."""
+        return await self._show(visit)
+
+    async def _show(self, visit: Visit, conflict: dict[str, Any] | None = None) -> Response:
+        """``conflict``: the callback that could not be marked, and why: shown at its row, or above without one."""
         is_revealed = is_to_be_revealed(visit)
         query = {"state": "open"} | {name: value for name, value in visit.query.items() if name in FILTERS}
         page: dict[str, Any] = {"data": [], "next": None}
@@ -50,7 +54,8 @@ class Callbacks:
         agents = await visit.look("GET /v1/agents")
         return visit.render(
             "callbacks.html",
-            status=200 if refusal is None else 400,
+            status=409 if conflict else 200 if refusal is None else 400,
+            conflict=None if conflict is None else conflict | {"row": _find_row(rows, conflict)},
             rows=rows,
             next=page["next"],
             query=query,
@@ -72,18 +77,21 @@ class Callbacks:
         return await download_table(visit, "GET /v1/callbacks.{format}", query)
 
     async def mark(self, visit: Visit) -> Response:
-        """Marks one as done, or as open again, and goes back to the list."""
+        """Marks one as done, or as open again, and goes back to the list, which shows it if somebody was faster."""
         form = await visit.form()
         note = str(form.get("note", "")).strip()
         content = {"done": form.get("done") == "true", "result": str(form.get("result", "")) or None}
         if note and content["done"]:
             content["note"] = note
-        await visit.send(
-            "PUT /v1/callbacks/{batch_id}/{recipient}",
-            content,
-            batch_id=visit.id("batch_id"),
-            recipient=visit.id("recipient"),
-        )
+        batch_id, recipient = visit.id("batch_id"), visit.id("recipient")
+        try:
+            await visit.send(
+                "PUT /v1/callbacks/{batch_id}/{recipient}", content, batch_id=batch_id, recipient=recipient
+            )
+        except ConflictError as error:
+            conflict = {"batch_id": batch_id, "recipient": recipient, "message": error.message}
+            conflict["result"] = str(form.get("result", ""))
+            return await self._show(visit, conflict)
         query = {name: value for name, value in visit.query.items() if name in FILTERS}
         return RedirectResponse(link(PATH, query), 303)
 
@@ -128,6 +136,14 @@ class Callbacks:
             results=results,
             refusal=refusal,
         )
+
+
+def _find_row(rows: list[dict[str, Any]], conflict: dict[str, Any]) -> int | None:
+    """The place of the callback that could not be marked; None if the filters leave it out."""
+    for place, row in enumerate(rows):
+        if all(str(row[name]) == str(conflict[name]) for name in ("batch_id", "recipient", "result")):
+            return place
+    return None
 
 
 def _mask(row: dict[str, Any]) -> dict[str, Any]:

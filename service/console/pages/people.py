@@ -29,10 +29,10 @@ class People:
     def pages(self) -> list[Page]:
         return [
             Page("GET", f"{BATCH}/people", self.list, parameters=(*FILTERS, *RANGE, "after", PARAMETER)),
-            Page("POST", f"{BATCH}/people", self.reveal, "people"),
+            Page("POST", f"{BATCH}/people", self.reveal, "people", (*FILTERS, *RANGE, "after", PARAMETER)),
             *(Page("GET", f"{BATCH}/people.{each}", self.download, "people", (*FILTERS, *RANGE)) for each in FORMATS),
             Page("GET", f"{BATCH}/people/{{recipient}}", self.show, parameters=(PARAMETER,)),
-            Page("POST", f"{BATCH}/people/{{recipient}}", self.reveal, "people"),
+            Page("POST", f"{BATCH}/people/{{recipient}}", self.reveal, "people", (PARAMETER,)),
             Page("GET", "/console/events/{event_id:path}/body", self.show_body, "people"),
             Page("GET", "/console/people", self.ask, None, ("after", PARAMETER)),
             Page("POST", "/console/people", self.search, "people"),

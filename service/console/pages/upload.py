@@ -24,6 +24,8 @@ CHOICES = (
     "skip_called_within", "accept_columns", "force", "test_recipients", "promote_at_success_rate",
     "promote_at_goal_rate",
 )  # fmt: skip
+SENT = (*CHOICES, "report_digest")
+"""What the form sends with each step."""
 RECENT = 50
 
 
@@ -33,10 +35,10 @@ class UploadPages:
     def pages(self) -> list[Page]:
         return [
             Page("GET", PATH, self.show, "upload", CHOICES),
-            Page("POST", f"{PATH}/check", self.check, "upload"),
-            Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload"),
-            Page("POST", f"{PATH}/duplicates.csv", self.download_duplicates, "upload"),
-            Page("POST", PATH, self.send, "upload"),
+            Page("POST", f"{PATH}/check", self.check, "upload", SENT),
+            Page("POST", f"{PATH}/rejected.csv", self.download_rejected, "upload", SENT),
+            Page("POST", f"{PATH}/duplicates.csv", self.download_duplicates, "upload", SENT),
+            Page("POST", PATH, self.send, "upload", SENT),
         ]
 
     async def show(self, visit: Visit) -> Response:

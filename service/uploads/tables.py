@@ -9,6 +9,7 @@ from pathlib import Path
 
 from service.counts import count
 from service.spelling import reduce
+from service.uploads.guarding import unguard
 from service.uploads.headers import (
     LONG_NUMBER,
     check_names,
@@ -59,6 +60,10 @@ def explain_mark(kind: str) -> str:
     return f"(to correct: {kind}; then empty this cell)"
 
 
+def _is_error_column(name: str) -> bool:
+    return reduce(name) == reduce(ERROR_COLUMN)
+
+
 class Table:
     """The columns of a file as they go out, and its rows. Call ``next_row`` until it returns None, then ``close``.
 
@@ -67,13 +72,15 @@ class Table:
 
     def __init__(self, path: Path, options: ContactsOptions) -> None:
         header = find_header(path, options)
+        if options.drops_errors and any(map(_is_error_column, header.names)):
+            header = header._replace(names=[*map(unguard, header.names)])
         phone_at = find_phone_column(path, header, options)
         names = [PHONE_COLUMN if at == phone_at else name for at, name in enumerate(header.names)]
         check_names(names, header.line, options)
         self._width = len(names)
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
-        self._errors = [name for name in names if options.drops_errors and reduce(name) == reduce(ERROR_COLUMN)]
+        self._errors = [name for name in names if options.drops_errors and _is_error_column(name)]
         dropped = {*self._nameless, *map(names.index, self._errors)}
         self._options = options
         self._delimiter = header.dialect.delimiter
@@ -119,7 +126,7 @@ class Table:
             row = self._rows.next_row()
             if row is None:
                 return None
-            self._raw = row
+            self._raw = row = [*map(unguard, row)] if self._errors else row  # see guard
             self.text = "".join(row)
             if self.text.strip() if self.text.isascii() else any(map(clean, row)):
                 break

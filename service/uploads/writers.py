@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from service.uploads.guarding import guard
 from service.uploads.report import PHONE_COLUMN, Part, Rejected
 from service.uploads.rows import LOST
 from service.uploads.tables import explain_mark
@@ -39,7 +40,7 @@ class RejectedWriter:
     def add(self, row: list[str], phones: set[int]) -> None:
         """``phones``: those of the row's person, as far as they can be read."""
         self._count += 1
-        line = write_line([_UNWRITABLE.sub(LOST, cell) for cell in row])
+        line = write_line([guard(_UNWRITABLE.sub(LOST, cell)) for cell in row])
         self._rows.writerow((self._batch_key, self._count, line, False))
         for phone in phones:
             self._numbers.append(self._count)

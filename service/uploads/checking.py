@@ -115,6 +115,7 @@ class _Check:
             for writer in writers:
                 writer.flush()
         self._report.reading = table.describe_reading()
+        self._report.is_given_back = table.is_given_back
         self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
         self._report.warnings = [*options.notes, *table.list_warnings()]
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.

@@ -3,7 +3,6 @@
 import asyncio
 import csv
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -12,15 +11,12 @@ import asyncpg
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.uploads.contacts import check_contacts
-from service.uploads.file_checks import FileChecker
+from service.uploads.file_checks import CALLED_WITHIN, FileChecker
 from service.uploads.folders import make_folder
 from service.uploads.guarding import guard
 from service.uploads.report import ERROR_COLUMN, ContactsReport, Rejected
 from service.uploads.storing import UploadRequest
 from service.uploads.writers import MAX_ROW_CHARACTERS, write_line
-
-CALLED_WITHIN = timedelta(days=7)
-"""Where the request does not say."""
 
 
 class Checked(NamedTuple):

@@ -13,7 +13,7 @@ import msgspec
 from service.uploads.guarding import guard
 from service.uploads.report import PHONE_COLUMN, Part, Rejected
 from service.uploads.rows import LOST
-from service.uploads.tables import explain_mark
+from service.uploads.tables import REPEATS, explain_mark, has_mark
 
 CHUNK_ROWS = 2000
 MAX_ROW_CHARACTERS = 2**31 - 1
@@ -76,7 +76,7 @@ def _mark_repeat(line: str, first_line: int, error_at: int) -> str:
     cells = next(csv.reader(io.StringIO(line, newline="")))
     if explain_repeat(first_line) not in cells[error_at]:
         cells[error_at] += f"; {explain_repeat(first_line)}: {REPEAT_REMEDY}"
-    return write_line(cells if len(cells) > error_at + 1 else [*cells, explain_mark("duplicate")])
+    return write_line(cells if has_mark(cells) else [*cells, explain_mark(f"{REPEATS}{first_line}")])
 
 
 def write_line(cells: list[str]) -> str:

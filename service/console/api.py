@@ -16,8 +16,8 @@ from starlette.types import Message
 
 from service.access.sessions import Session
 from service.console.looks import Looks
-from service.console.plain import hide_calls
 from service.errors import ApiError, PermissionDeniedError
+from service.plain import reword
 from service.web.operations import Operation, to_handler
 from service.web.scopes import Scope, allows, grant
 
@@ -87,7 +87,7 @@ class Api:
         try:
             return await self._handlers[call](Request(scope, receive))
         except ApiError as error:
-            error.message = hide_calls(error.message)
+            error.message = reword(error.message, has_country="/v1/batch-call" in call)
             raise
 
     async def read(self, caller: Request, session: Session, call: str, query: Query | None = None, **ids: Any) -> Any:

@@ -19,6 +19,7 @@ from service.web.operations import Operation
 from service.web.problems import UNREACHABLE, answer_failure, answer_unavailable
 from service.web.scopes import Scope
 
+METHODS = ("GET", "POST")
 _ORIGIN = re.compile(r"^https?://[^/?#]*")
 
 
@@ -65,7 +66,7 @@ class Console:
             *self._sign_in.routes(),
             Route("/console/static/{file:path}", self._get_file, methods=["GET"]),
             *(self._to_route(page) for group in self._groups for page in group.pages()),
-            self._to_route(Page("GET", "/console/{rest:path}", _find_nothing, None, None)),
+            *(self._to_route(Page(method, "/console/{rest:path}", _find_nothing, None, None)) for method in METHODS),
         ]
 
     async def _get_file(self, request: Request) -> Response:
@@ -142,4 +143,4 @@ def answer_error(visit: Visit, error: ApiError) -> Response:
 
 
 async def _find_nothing(visit: Visit) -> Response:
-    raise NotFoundError("There is no such page. It may have moved: begin at Today.")
+    raise NotFoundError("There is no such page. It may have moved.")

@@ -21,6 +21,7 @@ import msgspec
 from service.errors import InvalidRequestError
 from service.phones.parsing import PhoneError, normalise_phone
 from service.phones.plans import WORLD, find_origin, split_code
+from service.plain import name_choices
 from service.uploads.days import may_be_day
 from service.uploads.report import (
     ContactError,
@@ -115,6 +116,7 @@ class _Check:
             for writer in writers:
                 writer.flush()
         self._report.reading = table.describe_reading()
+        self._report.is_given_back = table.is_given_back
         self._report.empty_rows, self._report.empty_columns = table.empty_rows, table.empty_columns
         self._report.warnings = [*options.notes, *table.list_warnings()]
         # What is not CSV has no rows to skip: a quote that is not closed takes in all the rows behind it.
@@ -172,7 +174,8 @@ class _Check:
     def _give_back(self, error: RowError) -> ContactError:
         found = ContactError(self._table.line, error.column, error.value, error.kind, error.problem, error.remedy)
         if self._rejected is not None:
-            self._rejected.add(self._table.give_back(str(found), error.kind), self._find_phones(error.kind))
+            given_back = self._table.give_back(name_choices(str(found)), error.kind)
+            self._rejected.add(given_back, self._find_phones(error.kind))
         return found
 
     def _find_phones(self, kind: str) -> set[int]:

@@ -3,7 +3,6 @@
 import asyncio
 import csv
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -12,14 +11,12 @@ import asyncpg
 from service.errors import InvalidRequestError, NotFoundError
 from service.store.database import Database
 from service.uploads.contacts import check_contacts
-from service.uploads.file_checks import FileChecker
+from service.uploads.file_checks import CALLED_WITHIN, FileChecker
 from service.uploads.folders import make_folder
+from service.uploads.guarding import guard
 from service.uploads.report import ERROR_COLUMN, ContactsReport, Rejected
 from service.uploads.storing import UploadRequest
 from service.uploads.writers import MAX_ROW_CHARACTERS, write_line
-
-CALLED_WITHIN = timedelta(days=7)
-"""Where the request does not say."""
 
 
 class Checked(NamedTuple):
@@ -106,7 +103,7 @@ def _write_rejected(copy: Path, names: list[str], target: Path, *, are_repeats: 
     """Writes the CSV from the rows of a check; returns how many there are."""
     count = 0
     with target.open("w", encoding="utf-8", newline="") as file:
-        file.write("\ufeff" + write_line([*names, ERROR_COLUMN]))
+        file.write("\ufeff" + write_line([*map(guard, names), ERROR_COLUMN]))
         for line in _read_lines(copy, are_repeats=are_repeats):
             file.write(line)
             count += 1

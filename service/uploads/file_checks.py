@@ -6,15 +6,19 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from service.counts import count
 from service.errors import InvalidRequestError
 from service.formant.regions import Regions
 from service.store.database import Database
 from service.uploads.columns import check_columns
 from service.uploads.contacts import check_contacts
 from service.uploads.exclusion import compare_people
-from service.uploads.report import ContactsOptions, ContactsReport, Part, Rejected
+from service.uploads.report import CalledLately, ContactsOptions, ContactsReport, Part, Rejected
 from service.uploads.sources import Source, open_source
 from service.uploads.storing import UploadRequest
+
+CALLED_WITHIN = timedelta(days=7)
+"""Where the request does not say."""
 
 
 class FileChecker:
@@ -86,10 +90,10 @@ class FileChecker:
                 **paths,
             )
 
-        if not (called_within or request.skip_called_within or last_suppression):
-            return await check()
         report = await check(phones_path=str(phones))
-        if parts and report.is_refused:
+        called_within = called_within or (CALLED_WITHIN if report.is_given_back else None)
+        is_compared = called_within or request.skip_called_within or last_suppression
+        if not is_compared or (parts and report.is_refused):
             return report
         compared = await compare_people(
             self._database,
@@ -102,7 +106,17 @@ class FileChecker:
         if compared.left_out:
             report = await check(left_out_path=str(left_out))
         report.called = compared.called
+        if report.is_given_back and report.called and report.called.people:
+            report.warnings.append(_warn_of_repeats(report.called))
         return report
+
+
+def _warn_of_repeats(called: CalledLately) -> str:
+    return (
+        f"The file has rows that were given back, and {count(called.people, 'number')} of it "
+        f"{'was' if called.people == 1 else 'were'} called within {called.within}, or will be: where the phone was not "
+        "corrected, the same person is called again. To leave them out, send skip_called_within=1d"
+    )
 
 
 def digest_report(request: UploadRequest, report: ContactsReport) -> str:

@@ -175,6 +175,8 @@ class ContactsReport(FileSummary, kw_only=True):
     left_out: list[LeftOut] = []
     is_refused: bool = False
     """Whether it has errors and rows with errors are not skipped."""
+    is_given_back: bool = False
+    """Whether it holds rows that an upload left out before."""
     part_counts: list[int] = []
     rows_digest: str = ""
     """SHA-256, in hex, of the columns and the normalised rows; their order, encoding and delimiter do not change it."""

@@ -40,8 +40,10 @@ class Rows:
     def __init__(self, path: Path, dialect: Dialect) -> None:
         csv.field_size_limit(MAX_CELL_CHARACTERS)
         self._dialect = dialect
+        self.first_line = ""
+        """The text of the last row's first line, with its end."""
         self._file = open_text(path, dialect.encoding)
-        lines = _read_lines(self._file)
+        lines = self._read_lines()
         for _ in range(dialect.skipped_lines):
             next(lines, None)
         self._rows = csv.reader(lines, strict=True, delimiter=dialect.delimiter)
@@ -54,6 +56,7 @@ class Rows:
         ``line`` is the line on which it began, as an editor counts. After an error the next call reads the next line.
         """
         self._count += 1
+        self.first_line = ""
         self.line = self._count if self._dialect.counts_rows else self._rows.line_num + 1 + self._dialect.skipped_lines
         try:
             return next(self._rows, None)
@@ -65,6 +68,13 @@ class Rows:
 
     def close(self) -> None:
         self._file.close()
+
+    def _read_lines(self) -> Iterator[str]:
+        while line := self._file.readline(MAX_LINE_CHARACTERS):
+            if len(line) == MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
+                raise InvalidRequestError(f"file: has a line of over {MAX_LINE_CHARACTERS} characters: is it a CSV?")
+            self.first_line = self.first_line or line
+            yield line
 
 
 def open_text(path: Path, encoding: Encoding) -> TextIO:
@@ -91,10 +101,3 @@ def is_text(cell: str) -> bool:
 def is_intact(cell: str) -> bool:
     """Whether a cell is text of which no letter was lost before."""
     return cell.isascii() or (LOST not in cell and is_text(cell))
-
-
-def _read_lines(file: TextIO) -> Iterator[str]:
-    while line := file.readline(MAX_LINE_CHARACTERS):
-        if len(line) == MAX_LINE_CHARACTERS and line[-1] not in "\r\n":
-            raise InvalidRequestError(f"file: has a line of over {MAX_LINE_CHARACTERS} characters: is it a CSV?")
-        yield line

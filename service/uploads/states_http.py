@@ -10,15 +10,18 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from service.errors import ConflictError, InvalidRequestError, NotFoundError, ProviderError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError, PermissionDeniedError, ProviderError
 from service.store.database import Database
+from service.telemetry.context import current_actor
 from service.uploads.dry_runs import explain_none
+from service.uploads.guarding import guard
 from service.uploads.report import ERROR_COLUMN, FileSummary, read_summary
 from service.uploads.resolution import Resolver
 from service.uploads.writers import write_line
 from service.web.operations import Answer, Json, Operation
 from service.web.parameters import Choice, Id, Number, read_json
 from service.web.responses import JsonResponse, One, Page, Time, to_page
+from service.web.scopes import allows, granted_scopes
 
 UPLOAD_STATES = ("preparing", "prepared", "held", "uploading", "uploaded", "unknown", "failed")
 UPLOAD_ID = Id("upload_id", "upload", "The upload's number, from `GET /v1/uploads`")
@@ -152,24 +155,28 @@ class UploadStates:
 
     async def download_rejected(self, request: Request) -> Response:
         """The rows with errors that an upload with ``invalid=skip`` left out, each with its ``outcome_error``. Correct
-        them, and upload the file. The rows are deleted after 30 days."""
-        return await self._give_back(UPLOAD_ID.read(request), are_repeats=False)
+        them, and upload the file. They are given to the key that made the upload, and to those with ``people`` too. The
+        rows are deleted after 30 days."""
+        return await self._give_back(request, are_repeats=False)
 
     async def download_duplicates(self, request: Request) -> Response:
-        """The rows that an upload left out because another row has their person, each with the line of that row. The
-        rows are deleted after 30 days."""
-        return await self._give_back(UPLOAD_ID.read(request), are_repeats=True)
+        """The rows that an upload left out because another row has their person, each with the line of that row. They
+        are given to the key that made the upload, and to those with ``people`` too. The rows are deleted after 30
+        days."""
+        return await self._give_back(request, are_repeats=True)
 
-    async def _give_back(self, upload_id: int, *, are_repeats: bool) -> Response:
-        columns = await self._database.queries.get_file_columns(self._database.pool, batch_key=upload_id)
+    async def _give_back(self, request: Request, *, are_repeats: bool) -> Response:
+        upload_id = UPLOAD_ID.read(request)
+        file = await self._database.queries.get_upload_file(self._database.pool, batch_key=upload_id)
+        _require_owner(request, file)
         lines = self._list_rejected(upload_id, are_repeats=are_repeats)
         first = await anext(lines, None)
-        if columns is None or first is None:
+        if file is None or first is None:
             reason = explain_none(are_repeats=are_repeats)
             raise NotFoundError(f"Upload {upload_id}: {reason[:1].lower()}{reason[1:]}, or the rows were deleted since")
 
         async def write() -> AsyncIterator[str]:
-            yield "\ufeff" + write_line([*columns, ERROR_COLUMN])
+            yield "\ufeff" + write_line([*map(guard, file["columns"]), ERROR_COLUMN])
             yield first
             async for line in lines:
                 yield line
@@ -225,6 +232,18 @@ class UploadStates:
         if row is None:
             raise NotFoundError(f"There is no upload {upload_id}")
         return _to_upload(row)
+
+
+def _require_owner(request: Request, file: asyncpg.Record | None) -> None:
+    """Raises PermissionDeniedError unless the upload is of this key, or the key may see people. An upload that does not
+    exist is refused alike, so that nobody learns which do."""
+    actor = current_actor()
+    is_own = file is not None and (file["actor"], file["key_id"]) == (actor.name, actor.key_id)
+    if not is_own and not allows(granted_scopes(request), "people"):
+        raise PermissionDeniedError(
+            "The rows of an upload are given to the key that made it. For those of other uploads, the scope 'people' "
+            f"is needed too; yours: {', '.join(granted_scopes(request))}"
+        )
 
 
 def _to_upload(row: asyncpg.Record) -> Upload:

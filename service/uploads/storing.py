@@ -17,6 +17,7 @@ from service.access.audit import record_audit
 from service.errors import ConflictError, DuplicateRequestError, UnavailableError
 from service.formant.batches import ProviderBatch
 from service.store.database import COPY_SECONDS, Connection, Database
+from service.telemetry.context import current_actor
 from service.uploads.columns import bind_columns
 from service.uploads.report import (
     PHONE_COLUMN,
@@ -180,8 +181,14 @@ async def _store_part(database: Database, connection: Connection, stored: Stored
 
 async def _store_report(database: Database, connection: Connection, report: ContactsReport, rejected: Rejected) -> None:
     summary = msgspec.json.encode(report.summarise()).decode()
+    actor = current_actor()
     await database.queries.insert_upload_report(
-        connection, batch_key=rejected.batch_key, report=summary, columns=report.names
+        connection,
+        batch_key=rejected.batch_key,
+        report=summary,
+        columns=report.names,
+        actor=actor.name,
+        key_id=actor.key_id,
     )
     if report.skipped or report.repeated:
         await connection.copy_to_table(

@@ -5,10 +5,12 @@ called in the file, it goes out as ``customer_phone``.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.counts import count
 from service.spelling import reduce
+from service.uploads.guarding import unguard
 from service.uploads.headers import (
     LONG_NUMBER,
     check_names,
@@ -23,6 +25,10 @@ from service.uploads.rows import NAMED_DELIMITERS, Rows
 from service.uploads.swallowed import find_swallowed_rows
 
 MAX_NOTE_CELLS = 2
+MAX_BROKEN_CHARACTERS = 1000
+"""Of a line that is no CSV, as it is given back."""
+REPEATS = "repeats line "
+_MARK = re.compile(r"\(to correct: ([^;]{1,60}); then empty this cell\)")
 _SHEET_ERROR = re.compile(
     r"#[¡¿]?[\w/.]{1,30}[!?]|#{2,}|ERR:5[0-9]{2}|#(?:N/A|N/V|N/B|N/D|N/F|NV|Н/Д|I/T|YOK|Δ/Υ|PUUTTUU|SAKNAS|HIÁNYZIK"
     r"|NENÍ_K_DISPOZICI|NEDOSTUPNÝ|GETTING_DATA|DATEN_ABRUFEN|CHARGEMENT_DONNEES|OBTENIENDO_DATOS)"
@@ -59,6 +65,15 @@ def explain_mark(kind: str) -> str:
     return f"(to correct: {kind}; then empty this cell)"
 
 
+def has_mark(cells: Iterable[str]) -> bool:
+    """Whether a cell holds a mark, whatever column it has come to stand in."""
+    return any(map(_MARK.search, cells))
+
+
+def _is_error_column(name: str) -> bool:
+    return reduce(name) == reduce(ERROR_COLUMN)
+
+
 class Table:
     """The columns of a file as they go out, and its rows. Call ``next_row`` until it returns None, then ``close``.
 
@@ -67,13 +82,15 @@ class Table:
 
     def __init__(self, path: Path, options: ContactsOptions) -> None:
         header = find_header(path, options)
+        if options.drops_errors and any(map(_is_error_column, header.names)):
+            header = header._replace(names=[*map(unguard, header.names)])
         phone_at = find_phone_column(path, header, options)
         names = [PHONE_COLUMN if at == phone_at else name for at, name in enumerate(header.names)]
         check_names(names, header.line, options)
         self._width = len(names)
         self._nameless = [at for at, name in enumerate(names) if not name]
         self._named_width = max(at for at, name in enumerate(names) if name) + 1
-        self._errors = [name for name in names if options.drops_errors and reduce(name) == reduce(ERROR_COLUMN)]
+        self._errors = [name for name in names if options.drops_errors and _is_error_column(name)]
         dropped = {*self._nameless, *map(names.index, self._errors)}
         self._options = options
         self._delimiter = header.dialect.delimiter
@@ -105,6 +122,11 @@ class Table:
         return len(self._nameless) - (self._first_count is not None)
 
     @property
+    def is_given_back(self) -> bool:
+        """Whether it holds rows that an upload left out before."""
+        return bool(self._errors)
+
+    @property
     def line(self) -> int:
         """The line on which the last row began."""
         return self._rows.line
@@ -119,7 +141,7 @@ class Table:
             row = self._rows.next_row()
             if row is None:
                 return None
-            self._raw = row
+            self._raw = row = [*map(unguard, row)] if self._errors else row  # see guard
             self.text = "".join(row)
             if self.text.strip() if self.text.isascii() else any(map(clean, row)):
                 break
@@ -128,6 +150,7 @@ class Table:
         self._row_count += 1
         if self._row_count == 1 and self._nameless[:1] == [0] and clean(row[0]) in {"0", "1"}:
             self._first_count = int(clean(row[0]))
+        self._refuse_mark(row)
         if len(row) != self._width:
             row = self._fit(row)
         elif self._is_after_blank:
@@ -153,17 +176,23 @@ class Table:
     def give_back(self, error: str, kind: str) -> list[str]:
         """The last row as it came, with the error behind its columns. Cells that have no column stand at its end, and
         so does a word where nothing else would show that the row is still to be corrected."""
+        if kind == "csv":  # nobody knows its cells
+            self._raw = [""] * self._width
+            self._raw[self._kept[0]] = self._rows.first_line.rstrip("\r\n")[:MAX_BROKEN_CHARACTERS]
         padded = self._raw + [""] * (self._width - len(self._raw))
         rest = [cell for at in self._nameless if (cell := padded[at]) and not (at == 0 and self._is_counter(cell))]
         rest += padded[self._width :]
-        if kind in {"cells", "quote"} and not any(map(clean, rest)):
+        kept = [padded[at] for at in self._kept]
+        if kind in {"cells", "quote", "csv"} and not any(map(clean, rest)):
             rest = [explain_mark(kind)]
-        return [*(padded[at] for at in self._kept), error, *rest]
+        elif kind == "marked" and not has_mark([*kept, *rest]):  # it stands in the column of errors
+            rest += filter(_MARK.search, padded)
+        return [*kept, error, *rest]
 
     def list_phone_cells(self, kind: str) -> list[str]:
         """The cells of the last row that may hold its phone: all, where they may stand under the wrong columns."""
         at = self._kept[self.phone_at]
-        return self._raw[at : at + 1] + (self._raw if kind in {"cells", "quote"} else [])
+        return self._raw[at : at + 1] + (self._raw if kind in {"cells", "quote", "marked"} else [])
 
     def describe_reading(self) -> FileReading:
         """How the file was read. A workbook has been written as CSV before."""
@@ -215,6 +244,18 @@ class Table:
     def _is_counter(self, cell: str) -> bool:
         """Whether a cell of the nameless first column counts the rows from 0 or 1, as data frames write it."""
         return self._first_count is not None and cell == str(self._first_count + self._row_count - 1)
+
+    def _refuse_mark(self, row: list[str]) -> None:
+        """Refuses a row that was given back and still has its mark, also where a column was named for it."""
+        mark = _MARK.search(self.text) if "(to correct: " in self.text and has_mark(row) else None
+        if mark is None:
+            return
+        what = mark[1]
+        if what.startswith(REPEATS):
+            raise RowError("marked", f"{what} of the file before", "correct the phone, then empty the cell")
+        if what == "duplicate":
+            raise RowError("marked", "repeats a row of the file before", "correct the phone, then empty the cell")
+        raise RowError("marked", "is marked as not corrected yet", "correct the row, then empty the cell")
 
     def _refuse_swallowed_rows(self, row: list[str]) -> None:
         phone_at = self._kept[self.phone_at]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from service.uploads.guarding import guard
 from service.uploads.report import PHONE_COLUMN, Part, Rejected
 from service.uploads.rows import LOST
-from service.uploads.tables import explain_mark
+from service.uploads.tables import REPEATS, explain_mark, has_mark
 
 CHUNK_ROWS = 2000
 MAX_ROW_CHARACTERS = 2**31 - 1
@@ -39,7 +40,7 @@ class RejectedWriter:
     def add(self, row: list[str], phones: set[int]) -> None:
         """``phones``: those of the row's person, as far as they can be read."""
         self._count += 1
-        line = write_line([_UNWRITABLE.sub(LOST, cell) for cell in row])
+        line = write_line([guard(_UNWRITABLE.sub(LOST, cell)) for cell in row])
         self._rows.writerow((self._batch_key, self._count, line, False))
         for phone in phones:
             self._numbers.append(self._count)
@@ -75,7 +76,7 @@ def _mark_repeat(line: str, first_line: int, error_at: int) -> str:
     cells = next(csv.reader(io.StringIO(line, newline="")))
     if explain_repeat(first_line) not in cells[error_at]:
         cells[error_at] += f"; {explain_repeat(first_line)}: {REPEAT_REMEDY}"
-    return write_line(cells if len(cells) > error_at + 1 else [*cells, explain_mark("duplicate")])
+    return write_line(cells if has_mark(cells) else [*cells, explain_mark(f"{REPEATS}{first_line}")])
 
 
 def write_line(cells: list[str]) -> str:

@@ -10,10 +10,12 @@ if TYPE_CHECKING:  # the commands that name scopes need no web framework
 Scope: TypeAlias = Literal["read", "upload", "feed", "people", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 MEANINGS: dict[Scope, str] = {
-    "read": "reads figures, recipients and exports",
-    "upload": "starts calls, and keeps the list of people who must not be called",
-    "feed": "reads the changes one by one",
-    "people": "sees phones and parameters, looks people up across batches, and marks callbacks as done",
+    "read": "reads figures, and by the API also recipients, calls and exports with phones; the console masks them",
+    "upload": "starts calls, sets goals and callbacks, keeps the list of people who must not be called, and downloads "
+    "the rows that its own uploads left out",
+    "feed": "reads the changes one by one, with phones, parameters and results",
+    "people": "sees phones and parameters in the console, looks people up across batches, reads the bodies of events, "
+    "downloads the rows that any upload left out if it has “upload” too, and marks callbacks as done",
     "admin": "does all of these, and keys, sessions, erasure, quarantine and the audit log",
 }
 """What each allows, for those who give it away."""

@@ -58,13 +58,14 @@ SELECT record_file(:batch_keys, :rows_digest, :people_digest, :has_key, :force);
 -- The upload that a checked file would repeat; null for none.
 SELECT find_earlier_upload(:agent_id, :name, :file_digest, :rows_digest, :people_digest, false, '{}');
 
--- name: insert_upload_report(batch_key, report, columns)!
--- What was found in the file of an upload; batch_key is that of the main batch.
-INSERT INTO upload_reports (batch_key, report, columns) VALUES (:batch_key, :report, :columns);
+-- name: insert_upload_report(batch_key, report, columns, actor, key_id)!
+-- What was found in the file of an upload, and who made it; batch_key is that of the main batch.
+INSERT INTO upload_reports (batch_key, report, columns, actor, key_id) VALUES (:batch_key, :report, :columns, :actor, :key_id);
 
--- name: get_file_columns(batch_key)$
--- The columns of an upload's file, which a test batch shares with its main batch; null for an upload without a report.
-SELECT r.columns
+-- name: get_upload_file(batch_key)^
+-- The columns of an upload's file and who made it, which a test batch shares with its main batch; nothing for an upload without
+-- a report. ``actor`` is null for an upload of an earlier version.
+SELECT r.columns, r.actor, r.key_id
 FROM batches AS b
 JOIN upload_reports AS r ON r.batch_key = coalesce(b.campaign_key, b.batch_key)
 WHERE b.batch_key = :batch_key;

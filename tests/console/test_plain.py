@@ -1,9 +1,15 @@
 """Messages of the API lose its calls on pages, and nothing else."""
 
+import re
+import tempfile
+from pathlib import Path
+
 import httpx
 import pytest
 
-from service.console.plain import hide_calls
+from service.plain import hide_calls, reword
+from service.uploads.checking import Task, check_file
+from service.uploads.report import ContactsOptions, Rejected
 from tests.console.visiting import sign_in
 from tests.factories import store_batch
 
@@ -31,3 +37,34 @@ async def test_no_page_sends_its_reader_to_the_api(service: httpx.AsyncClient, d
     answer = await (await sign_in(service)).post("/console/callbacks/456/1", done="true", result="callback_time")
     assert (answer.status_code, "has no callback" in answer.text) == (404, True)
     assert "/v1/" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("The body: Expected `str` of length <= 500 - at `$.note`; send JSON such as {\"done\": true}",
+         "Note: at most 500 characters"),
+        ("phone: write it with +, or send region=IN if it is a number of India",
+         "Phone: write it with +"),
+        ("phone: write it with +, or send region=, the country of the numbers without one, such as region=IN",
+         "Phone: write it with +"),
+        ("If it is theirs nevertheless, send accept_phone true",
+         "If it is theirs nevertheless, tick that the phone may differ"),
+    ],
+)  # fmt: skip
+def test_a_page_without_a_field_does_not_ask_for_one(message: str, shown: str) -> None:
+    assert reword(message, has_country=False) == shown
+
+
+def test_rows_that_are_given_back_speak_of_choices() -> None:
+    file = "customer_phone,name\n98765 43210,Asha\n+919876543210,Ravi\n+919876543210,Ravi\n"
+    with tempfile.TemporaryDirectory() as folder:
+        path, copy = Path(folder, "in.csv"), Path(folder, "copy")
+        path.write_text(file)
+        rejected = Rejected(batch_key=1, copy_path=str(copy))
+        task = Task(path=str(path), options=ContactsOptions(), parts=(), test_recipients=0, seed=0, rejected=rejected)
+        check_file(task, lambda _: None)
+        given_back = copy.read_text()
+    assert "choose the country" in given_back or "IN if it is" in given_back
+    assert "choose what to do with repeated numbers" in given_back
+    assert not re.search(r"send |=IN|duplicates=", given_back)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.access.keys import Keys
-from service.console.pages.upload_words import reword
+from service.plain import reword
 from service.store.database import Database
 from tests.conftest import StartService
 from tests.console.uploading import Form, browse, read_form, visit

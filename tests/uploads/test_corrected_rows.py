@@ -121,3 +121,61 @@ async def test_where_every_row_is_called_there_are_no_repeated_rows(start_servic
         batch = (await upload(service, content, duplicates="all")).json()["data"]
         assert (batch["file"]["duplicate_count"], batch["file"]["repeated"]) == (1, 0)
         assert (await service.get(f"/v1/uploads/{batch['upload_id']}/duplicates.csv")).status_code == 404
+
+
+@pytest.mark.parametrize("kind", SAVED)
+@pytest.mark.parametrize("column", ["", "note2", "outcome_error"], ids=["nameless", "named", "errors"])
+async def test_a_repeated_row_stays_an_error_while_any_cell_says_so(
+    start_service: StartService, kind: str, column: str
+) -> None:
+    async with connect_provider(start_service) as (service, sandbox):
+        header, row, _ = read_rows(await give_back(service, "duplicates.csv", FILE))
+        *cells, mark = row
+        assert mark == "(to correct: repeats line 2; then empty this cell)"
+        if column == "outcome_error":
+            rows = [header, [*cells[:3], mark]]
+        else:
+            rows = [[*header, column] if column else header, row]
+        answer = await upload(service, SAVED[kind](rows), name="Again", region="IN")
+        assert answer.status_code == 400
+        assert "repeats line 2 of the file before: correct the phone, then empty the cell" in answer.text
+        content = SAVED[kind](rows).decode("latin-1").encode("latin-1")
+        again = await service.post(
+            "/v1/batch-call/rejected.csv", data={"agent_id": "123", "name": "x", "region": "IN"},
+            files={"file": ("contacts.csv", content)},
+        )  # fmt: skip
+        assert mark in read_rows(again)[1]
+        assert count_uploads(sandbox) == (0, 0)
+
+
+@pytest.mark.parametrize("is_dry", ["true", "false"])
+async def test_who_empties_the_cell_and_corrects_nothing_is_told_that_people_are_called_again(
+    start_service: StartService, is_dry: str
+) -> None:
+    async with connect_provider(start_service) as (service, _):
+        batch = (await upload(service, FILE, invalid="skip", duplicates="first")).json()["data"]
+        assert batch["file"]["called"] is None
+        answer = await service.get(f"/v1/uploads/{batch['upload_id']}/duplicates.csv")
+        header, row, _ = read_rows(answer)
+        content = save_csv([header, [*row[:4], ""]])
+        told = (await upload(service, content, name="Again", dry_run=is_dry)).json()["data"]
+        file = told if is_dry == "true" else told["file"]
+        assert (file["recipients"], file["called"]["people"]) == (1, 1)
+        assert "1 number of it was called within 7d, or will be" in file["warnings"][-1]
+        corrected = save_csv([header, ["Asha", RAVI, *row[2:4], ""]])
+        fine = (await upload(service, corrected, name="Fine", dry_run="true")).json()["data"]
+        assert not any("given back, and" in warning for warning in fine["warnings"])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nDev,+919876543212,x\n"])
+async def test_a_line_that_is_no_csv_comes_back_as_it_was(start_service: StartService, end: str) -> None:
+    async with connect_provider(start_service) as (service, _):
+        content = f'name,customer_phone,note\nAsha,{ASHA},good\n"=Ravi,{RAVI},3{end}'
+        header, *rows = read_rows(await give_back(service, "rejected.csv", content))
+        assert rows[0][:3] == [f'"=Ravi,{RAVI},3', "", ""]
+        assert "is not valid CSV" in rows[0][3]
+        again = await upload(service, save_csv([header, *rows]), name="Again", invalid="skip")
+        assert (again.status_code, "no row is left to call" in again.text) == (400, True)
+        long = f'customer_phone\n"=+{ASHA}{"x" * 5000}'
+        ((cell, *_),) = read_rows(await give_back(service, "rejected.csv", long))[1:]
+        assert cell == f'"=+{ASHA}{"x" * 5000}'[:1000]

@@ -12,10 +12,10 @@ import msgspec
 from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
-from service.console.pages.upload_words import reword
 from service.console.rendering import link
 from service.console.visit import Visit
 from service.errors import ApiError, InvalidRequestError, NotFoundError, ProviderError
+from service.plain import reword
 
 PATH = "/console/upload"
 CALL = "POST /v1/batch-call"
@@ -57,7 +57,7 @@ class UploadPages:
             answer = await visit.call(CALL, query={**asked, "dry_run": "true"})
             report = msgspec.json.decode(answer.body)["data"]
         except InvalidRequestError as error:
-            refusal, details = reword(error.message), error.details or {}
+            refusal, details = error.message, error.details or {}
         return visit.render(
             "upload/check.html",
             query=fill_choices(asked),
@@ -89,7 +89,6 @@ class UploadPages:
         except ApiError as error:
             if isinstance(error, ProviderError) and error.is_sent_unknown and visit.allows("read"):
                 return _lead(visit, link("/console/uploads", {"state": "unknown"}))
-            error.message = reword(error.message)
             raise
         batch = msgspec.json.decode(answer.body)["data"]
         return _lead(visit, f"/console/batches/{batch['id']}") if visit.allows("read") else _confirm(visit, batch)

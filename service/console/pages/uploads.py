@@ -5,10 +5,10 @@ from typing import Any
 from starlette.responses import RedirectResponse, Response
 
 from service.console.http import Page
-from service.console.pages.upload_words import reword
 from service.console.rendering import link
 from service.console.visit import Visit
 from service.errors import ApiError, ConflictError, InvalidRequestError, ProviderError
+from service.plain import reword
 
 PATH = "/console/uploads/{upload_id}"
 UPLOAD = "GET /v1/uploads/{upload_id}"
@@ -87,7 +87,6 @@ def read_decision(form: dict[str, list[Any]]) -> dict[str, Any]:
 
 
 async def _download(visit: Visit, file: str) -> Response:
-    visit.require("people", "Downloading rows of people")
     return await visit.call(f"{UPLOAD}/{file}", body=b"", upload_id=visit.id("upload_id"))
 
 
@@ -106,7 +105,7 @@ async def _show(visit: Visit, refusal: ApiError | None = None) -> Response:
         upload=upload,
         evidence=evidence,
         unavailable=unavailable,
-        refusal=reword(refusal.message) if refusal else None,
+        refusal=refusal.message if refusal else None,
         states=STATES,
         reword=reword,
         is_moving=upload["state"] in MOVING,

@@ -75,7 +75,7 @@ KINDS = {
     "spill_waiting": _Kind(
         "page",
         "Acknowledged webhooks have waited in the spill stream for over five minutes; no verdict is final meanwhile",
-        "See `outcomes spill status`: Postgres is away, no replica drains, or the stream's servers do not answer",
+        "See `outcomes spill status`: Postgres is away, nothing empties the stream, or its servers do not answer",
         "The stream has been seen empty",
     ),
     "uploads_unknown": _Kind(

@@ -14,10 +14,11 @@ MIN_SHOWN = 9
 FOREIGN_IDS = ("event_id", "conversation_id", "trace_id")
 _DATE = r"\b(?:19|20)\d\d-[01]\d-[0-3]\d"
 _TIME = r"[T ][0-2]\d:[0-5]\d(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-][0-2]\d:?[0-5]\d)?"
+# Begins at the start of a word and gives nothing back: texts come from outside, and may be long words without an @.
+_ADDRESS = re.compile(r"(?<![^\s@])[^\s@]++@[^\s@]++")
 _SENSITIVE = re.compile(
     rf"(?P<kept>{_DATE}(?:{_TIME})?(?!\d))"
     r"|\+?\d(?:[\W_]{0,3}\d){6,}"
-    r"|[^\s@]+@[^\s@]+"
 )
 
 
@@ -30,7 +31,7 @@ def mask_phone(phone: str | None) -> str | None:
 
 def mask_text(text: str) -> str:
     """The text without phone numbers (seven digits or more, in any script) and mail addresses. Dates stay."""
-    return _SENSITIVE.sub(lambda match: match["kept"] or MASKED, text)
+    return _SENSITIVE.sub(lambda match: match["kept"] or MASKED, _ADDRESS.sub(MASKED, text))
 
 
 def mask_value(value: Any) -> Any:

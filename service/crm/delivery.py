@@ -15,7 +15,7 @@ from service.crm.targets import CrmTarget, Reply
 UNCONFIRMED = "the CRM's answer does not confirm this record"
 OTHERS = "other reasons"
 MAX_REASONS, MAX_EXAMPLES = 50, 3
-_ID = re.compile(r"[\w.+-]+@[\w.-]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4,}", re.IGNORECASE)
+_ID = re.compile(r"(?<![\w.+-])[\w.+-]++@[\w.-]+|\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\d{4,}", re.IGNORECASE)
 
 
 class Delivery:

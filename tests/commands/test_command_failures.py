@@ -44,6 +44,8 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "erasures repeat": (os.devnull,),
     "restart-feed": (),
     "suppress": (PHONES, "--reason", "asked"),
+    "spill status": (),
+    "spill lost": ("--yes",),
     "bi role": (),
     "bi show": ("city",),
     "bi hide": ("city",),

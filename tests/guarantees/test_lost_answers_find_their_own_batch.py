@@ -58,7 +58,7 @@ QUIRKS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (
 )
 CLEARED = (
     "batches", "recipients", "facts", "outcomes", "events", "unattributed", "registrations", "batch_schedules",
-    "feed_moves", "agent_columns", "held_files", "outcome_counts", "batch_activity",
+    "feed_moves", "assignments", "agent_columns", "held_files", "outcome_counts", "batch_activity",
 )  # fmt: skip
 
 

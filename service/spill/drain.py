@@ -15,7 +15,7 @@ import structlog
 from service.background import every
 from service.formant.events import EventDecoder
 from service.formant.targets import Target
-from service.spill.codec import decode_row, read_message
+from service.spill.codec import decode_message
 from service.spill.state import note_state
 from service.spill.stream import Fetched, Stream
 from service.spill.writer import AWAY
@@ -105,9 +105,7 @@ class Drainer:
         tried again later."""
         began = time.perf_counter()
         try:
-            items = [
-                decode_row(row, self._targets, self._decoder) for each in group for row in read_message(each.payload)
-            ]
+            items = [item for each in group for item in decode_message(each.payload, self._targets, self._decoder)]
             await self._writer.write(items)
         except AWAY:
             raise

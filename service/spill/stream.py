@@ -8,6 +8,7 @@ connection, and a stream whose servers may lose what they acknowledged is not us
 import asyncio
 import contextlib
 import hashlib
+import re
 from datetime import datetime
 
 import msgspec
@@ -36,6 +37,7 @@ PUBLISH_SECONDS = 2.0
 RECONNECT_SECONDS = 0.2
 PING_SECONDS = 2
 ACK_WAIT_SECONDS = 60
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 class SpillError(OutcomesError):
@@ -245,8 +247,10 @@ class Fetched:
 
 
 def _count_events(subject: str) -> int:
-    """The number of events, by the subject: so the stream's state says how many wait."""
-    return int(subject.rpartition(".")[2])
+    """The number of events, by the subject: so the stream's state says how many wait. A message with another subject
+    is not the service's, and counts as one."""
+    number = subject.rpartition(".")[2]
+    return int(number) if _NUMBER.fullmatch(number) else 1
 
 
 def _describe(replicas: int) -> StreamConfig:

@@ -1,12 +1,13 @@
 """Draining the stream into Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 import msgspec
 import nats
+import pytest
 
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
@@ -158,3 +159,23 @@ async def test_a_message_of_a_newer_version_stays_and_the_others_are_stored(data
         assert (await stream.read_state()).messages == 1
     assert await database.pool.fetchval("SELECT count(*) FROM events") == 1
     assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def test_what_is_committed_together_is_bounded_by_its_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_batch(database.url, 3)
+    monkeypatch.setattr("service.spill.drain.GROUP_BYTES", 10_000)
+    sizes: list[int] = []
+    write = Writer.write
+
+    async def note_size(self: Writer, items: Sequence[Event | Unreadable]) -> None:
+        sizes.append(len(items))
+        await write(self, items)
+
+    monkeypatch.setattr(Writer, "write", note_size)
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        for recipient in 1, 2, 3:
+            await put(stream, [*decode(make_payload(recipient=recipient, results={"said": "x" * 4_000}))])
+        await drainer.drain()
+    assert sizes == [2, 1]

@@ -194,7 +194,7 @@ async def _open_whole(
         sessions, pages = await open_console(stack, settings, database, keys, metrics)
         decoder = await open_decoder(database, settings.ref_column, regions, kinds)
         new_writer = partial(open_writer, stack, database, metrics, opt_outs)
-        write, spill_tasks = await open_spill(
+        write, is_away, spill_tasks = await open_spill(
             stack, stream, first_ended, database, targets, decoder, new_writer, metrics
         )
         committer = Committer(write, metrics, hold_seconds=backlog_limits.hold_seconds)
@@ -303,7 +303,7 @@ async def _open_whole(
             QuarantinedBodies(database, replayer),
             WebhookAnswers(answers),
             Calls(database, kinds, default_time_zone=settings.time_zone),
-            Health(database, metrics, background.stopped, lambda: stream is not None and stream.is_ready),
+            open_health(stack, database, metrics, background, stream, is_away),
             Reconciliation(database, on_demand),
             BudgetView(database, find_account(settings)),
             Alarms(alarms),
@@ -365,6 +365,24 @@ def open_writer(stack: AsyncExitStack, database: Database, metrics: Metrics, opt
     writer = Writer(database.url, database.queries, metrics, opt_outs)
     stack.callback(writer.close)
     return writer
+
+
+def open_health(
+    stack: AsyncExitStack,
+    database: Database,
+    metrics: Metrics,
+    background: Background,
+    stream: Stream | None,
+    is_away: Callable[[], bool],
+) -> Health:
+    """The probes, with a connection of their own, closed when ``stack`` exits."""
+
+    def can_spill() -> bool:
+        return stream is not None and stream.is_ready
+
+    health = Health(database.url, metrics, background.stopped, can_spill, is_away)
+    stack.callback(health.close)
+    return health
 
 
 async def open_keys(database: Database, settings: Settings) -> KeyRing:

@@ -49,13 +49,17 @@ OpenWhole = Callable[[asyncio.Event | None], AbstractAsyncContextManager[Service
 
 
 async def is_database_away(url: str) -> bool:
-    """Whether Postgres does not take writes now, for a reason that may pass."""
+    """Whether Postgres does not take writes now, for a reason that may pass. Any other reason is for the start to
+    explain: it uses the database too."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             connection = await connect(url)
     except AWAY:
         return True
-    connection.terminate()
+    except Exception as error:
+        logger.info("database_refuses", reason=type(error).__name__)
+    else:
+        connection.terminate()
     return False
 
 
@@ -106,6 +110,7 @@ class _Succession:
         self._inside = 0
         self._left = asyncio.Event()
         self._end_waits: Callable[[], None] = lambda: None
+        self._cause: str | None = None
         self.has_succeeded = False
         self.is_over = asyncio.Event()
 
@@ -129,21 +134,27 @@ class _Succession:
         """Waits for Postgres, opens the whole service, and keeps it until ``is_over``."""
         while True:
             wait = RETRY_SECONDS
-            if not await is_database_away(database_url):
-                try:
+            try:
+                if not await is_database_away(database_url):
                     await self._succeed(open_whole, end_first)
                     return
-                except OutcomesError as error:
-                    logger.error("start_refused", reason=str(error))
-                    wait = REFUSED_SECONDS
-                except AWAY as error:
-                    logger.warning("start_failed", reason=type(error).__name__)
-                except Exception:
-                    if self.has_succeeded:
-                        raise
-                    logger.error("start_failed", exc_info=True)
-                    wait = REFUSED_SECONDS
+            except Exception as error:
+                self._note_failure(error)
+                if self.has_succeeded:
+                    raise
+                wait = RETRY_SECONDS if isinstance(error, AWAY) else REFUSED_SECONDS
             await asyncio.sleep(wait)
+
+    def _note_failure(self, error: Exception) -> None:
+        """Logs why the whole service is not open, once for each cause in a row."""
+        cause = str(error) if isinstance(error, OutcomesError) else type(error).__name__
+        if cause == self._cause:
+            return
+        self._cause = cause
+        if isinstance(error, OutcomesError):
+            logger.error("start_refused", reason=cause)
+        else:
+            logger.error("start_failed", exc_info=error)
 
     async def _succeed(self, open_whole: OpenWhole, end_first: Callable[[], Awaitable[None]]) -> None:
         ended = asyncio.Event()

@@ -214,6 +214,10 @@ QUARANTINED = {
     "unknown_target": Words(
         "The target that it came by is configured no longer", "Add the target to the targets file again, then replay."
     ),
+    "unreadable_message": Words(
+        "No webhook: a message in the spill stream that no version of the service wrote",
+        "Find out who else writes to the stream, and take that right away.",
+    ),
     "refused_by_database": Words("Postgres cannot store a value of the event", "Such as a number with 17,000 digits."),
 }
 STATES = {

@@ -116,6 +116,12 @@ class PostgresServer:
         """Where its write-ahead log is."""
         return self._data / "pg_wal"
 
+    def start_as_standby(self) -> None:
+        """Starts it read-only, following nobody, until it is promoted."""
+        (self._data / "standby.signal").touch()
+        _own(self._data / "standby.signal")
+        self.start()
+
     def promote(self) -> None:
         """Promotes a standby to a primary."""
         self._run("pg_ctl", "-w", "-D", str(self._data), "promote")

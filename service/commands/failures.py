@@ -20,7 +20,7 @@ _REMEDIES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
         "that role run `outcomes grant-service`",
     ),
     (
-        (asyncpg.ReadOnlySQLTransactionError,),
+        (asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched),
         "The database takes no writes: name the server that does in OUTCOMES_DATABASE_URL",
     ),
     (

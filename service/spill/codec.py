@@ -4,8 +4,9 @@ A message is MessagePack: the version of the format, then the rows. It has every
 webhook, so that decoding it again gives the same event id and digest.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +20,9 @@ FORMAT = 1
 ROW_BYTES = 4096
 """The most that a row takes in addition to its body."""
 UNKNOWN_TARGET = "unknown_target"
+UNREADABLE_MESSAGE = "unreadable_message"
+NO_TARGET = "outcomes.spill"
+"""The target of what came by none, in quarantine: no target can have this name."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -40,7 +44,12 @@ class _Message(msgspec.Struct, array_like=True, gc=False):
     rows: list[SpilledRow]
 
 
+class _Version(msgspec.Struct, array_like=True, gc=False):
+    version: int
+
+
 _decode = msgspec.msgpack.Decoder(_Message).decode
+_decode_version = msgspec.msgpack.Decoder(_Version).decode
 
 
 class Part(NamedTuple):
@@ -52,6 +61,10 @@ class Part(NamedTuple):
 
 class UnknownFormatError(OutcomesError):
     """A newer version of the service wrote this message."""
+
+
+class UnreadableMessageError(OutcomesError):
+    """No version of the service wrote this message."""
 
 
 def split_group(items: Sequence[Event | Unreadable], max_bytes: int) -> Iterator[Part]:
@@ -70,11 +83,28 @@ def split_group(items: Sequence[Event | Unreadable], max_bytes: int) -> Iterator
 
 
 def read_message(payload: bytes) -> list[SpilledRow]:
-    """The rows of a message. Raises UnknownFormatError if a newer version wrote it."""
-    message = _decode(payload)
-    if message.version > FORMAT:
-        raise UnknownFormatError(f"A message of format {message.version} waits in the stream: upgrade this replica")
-    return message.rows
+    """The rows of a message. Raises UnknownFormatError if a newer version wrote it, and UnreadableMessageError if none
+    did."""
+    try:
+        version = _decode_version(payload).version
+        if version <= FORMAT:
+            return _decode(payload).rows
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableMessageError("A message in the stream cannot be read") from error
+    raise UnknownFormatError(f"A message of format {version} waits in the stream: upgrade this replica")
+
+
+def decode_message(
+    payload: bytes, targets: Mapping[str, Target], decoder: EventDecoder
+) -> Sequence[Event | Unreadable]:
+    """What the receiver made of the webhooks of a message. One that cannot be read is unreadable as a whole. Raises
+    UnknownFormatError if a newer version wrote it."""
+    try:
+        rows = read_message(payload)
+    except UnreadableMessageError:
+        digest = hashlib.sha256(payload).digest()
+        return [Unreadable(None, digest, NO_TARGET, payload, datetime.now(UTC), UNREADABLE_MESSAGE, "")]
+    return [decode_row(row, targets, decoder) for row in rows]
 
 
 def decode_row(row: SpilledRow, targets: Mapping[str, Target], decoder: EventDecoder) -> Event | Unreadable:

@@ -15,7 +15,7 @@ import structlog
 from service.background import every
 from service.formant.events import EventDecoder
 from service.formant.targets import Target
-from service.spill.codec import decode_row, read_message
+from service.spill.codec import decode_message
 from service.spill.state import note_state
 from service.spill.stream import Fetched, Stream
 from service.spill.writer import AWAY
@@ -33,6 +33,8 @@ FETCH_SECONDS = 0.5
 FETCH_MESSAGES = 16
 """In memory at once; each has at most the servers' ``max_payload``."""
 GROUP_EVENTS = 500
+GROUP_BYTES = 8 * 2**20
+"""Of messages; one may be larger by itself."""
 YIELD = 2.0
 """How many times as long as its group took the drainer pauses."""
 PUT_BACK_SECONDS = 30.0
@@ -87,13 +89,14 @@ class Drainer:
         while time.monotonic() < until:
             fetched = await self._stream.fetch(FETCH_MESSAGES, FETCH_SECONDS)
             group: list[Fetched] = []
-            events = 0
+            events = size = 0
             for message in fetched:
-                if group and events + message.events > GROUP_EVENTS:
-                    await self._commit(group)
-                    group, events = [], 0
-                group.append(message)
                 events += message.events
+                size += len(message.payload)
+                if group and (events > GROUP_EVENTS or size > GROUP_BYTES):
+                    await self._commit(group)
+                    group, events, size = [], message.events, len(message.payload)
+                group.append(message)
             if group:
                 await self._commit(group)
             if not fetched or not await self._claim():
@@ -105,9 +108,7 @@ class Drainer:
         tried again later."""
         began = time.perf_counter()
         try:
-            items = [
-                decode_row(row, self._targets, self._decoder) for each in group for row in read_message(each.payload)
-            ]
+            items = [item for each in group for item in decode_message(each.payload, self._targets, self._decoder)]
             await self._writer.write(items)
         except AWAY:
             raise

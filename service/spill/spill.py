@@ -39,20 +39,22 @@ async def open_spill(
     decoder: EventDecoder,
     new_writer: Callable[[], Writer],
     metrics: Metrics,
-) -> tuple[Write, Tasks]:
-    """What writes the groups of webhooks, and the tasks that this needs, by name, until ``stack`` exits. Without a
+) -> tuple[Write, Callable[[], bool], Tasks]:
+    """What writes the groups of webhooks, whether they go to the stream now, and the tasks that this needs, by name,
+    until ``stack`` exits. Without a
     stream, that is a plain writer. ``first_ended``: where the service started without Postgres, set once nothing from
     then goes to the stream any more.
     """
     live = new_writer()
     if stream is None:
-        return live.write, {}
+        return live.write, lambda: False, {}
     presence = Presence(database.url, is_spilling=first_ended is not None)
     await presence.renew()
     stack.push_async_callback(presence.end)
     writer = SpillWriter(live.write, stream, presence, partial(probe_database, database.url), metrics, first_ended)
     drainer = Drainer(database, stream, targets, decoder, new_writer(), metrics, writer.is_away)
-    return writer.write, {"spill_presence": presence.run, "spill_probe": writer.run, "spill_drain": drainer.run}
+    tasks: Tasks = {"spill_presence": presence.run, "spill_probe": writer.run, "spill_drain": drainer.run}
+    return writer.write, writer.is_away, tasks
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ connection, and a stream whose servers may lose what they acknowledged is not us
 import asyncio
 import contextlib
 import hashlib
+import re
 from datetime import datetime
 
 import msgspec
@@ -36,6 +37,7 @@ PUBLISH_SECONDS = 2.0
 RECONNECT_SECONDS = 0.2
 PING_SECONDS = 2
 ACK_WAIT_SECONDS = 60
+_NUMBER = re.compile("[0-9]{1,6}")
 
 
 class SpillError(OutcomesError):
@@ -192,14 +194,18 @@ class Stream:
             )
 
     async def _ensure(self, context: JetStreamContext) -> None:
+        has_logged = False
         while True:
             try:
                 config = (await context.stream_info(STREAM)).config
                 break
             except NotFoundError:
                 pass
-            except nats.errors.Error:
-                await asyncio.sleep(RECONNECT_SECONDS)  # there is no leader yet
+            except nats.errors.Error as error:  # there is no leader yet, or the account has no JetStream
+                if not has_logged:
+                    logger.warning("spill_stream_not_readable", reason=type(error).__name__)
+                has_logged = True
+                await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             try:
                 config = (await context.add_stream(_describe(self._replicas))).config
@@ -207,14 +213,10 @@ class Stream:
             except nats.errors.Error as error:
                 logger.warning("spill_stream_not_created", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
-        if (
-            config.storage != StorageType.FILE
-            or config.retention != RetentionPolicy.WORK_QUEUE
-            or (config.num_replicas or 1) < self._replicas
-        ):
+        if faults := _find_faults(config, self._replicas):
             raise ConfigurationError(
-                f"OUTCOMES_SPILL_URL: the stream {STREAM} needs file storage, workqueue retention and "
-                f"{self._replicas} replicas: correct it (`nats stream edit`), or remove it while it is empty"
+                f"OUTCOMES_SPILL_URL: the stream {STREAM} may lose webhooks: it needs {', '.join(faults)}. Correct it "
+                "(`nats stream edit`), or remove it while it is empty"
             )
 
 
@@ -245,8 +247,24 @@ class Fetched:
 
 
 def _count_events(subject: str) -> int:
-    """The number of events, by the subject: so the stream's state says how many wait."""
-    return int(subject.rpartition(".")[2])
+    """The number of events, by the subject: so the stream's state says how many wait. A message with another subject
+    is not the service's, and counts as one."""
+    number = subject.rpartition(".")[2]
+    return int(number) if _NUMBER.fullmatch(number) else 1
+
+
+def _find_faults(config: StreamConfig, replicas: int) -> list[str]:
+    """What a stream needs so that it keeps each message until it is acknowledged. A bound on its messages or bytes is
+    harmless: a full stream refuses."""
+    needs = {
+        "file storage": config.storage == StorageType.FILE,
+        "workqueue retention": config.retention == RetentionPolicy.WORK_QUEUE,
+        f"{replicas} replicas": (config.num_replicas or 1) >= replicas,
+        "discard new": config.discard == DiscardPolicy.NEW,
+        "no max_age": not config.max_age,
+        "no max_msgs_per_subject": (config.max_msgs_per_subject or -1) < 0,
+    }
+    return [need for need, is_met in needs.items() if not is_met]
 
 
 def _describe(replicas: int) -> StreamConfig:

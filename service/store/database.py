@@ -22,6 +22,7 @@ Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 POOL_CONNECTIONS = 10
 WRITERS = 3
 """The most connections for webhooks, replays and healing."""
+HEALTH_CONNECTIONS = 1
 SPILL_CONNECTIONS = 3
 """For what is drained, the replica's row, and the probe."""
 STATEMENT_SECONDS = 30.0
@@ -184,4 +185,5 @@ def _make_options(url: str, application_name: str = "outcomes") -> dict[str, Any
 
 def count_connections(settings: Settings) -> int:
     """The most database connections that one replica opens."""
-    return POOL_CONNECTIONS + WRITERS + (SPILL_CONNECTIONS if settings.spill_url else 0) + settings.max_exports
+    spill = SPILL_CONNECTIONS if settings.spill_url else 0
+    return POOL_CONNECTIONS + WRITERS + HEALTH_CONNECTIONS + spill + settings.max_exports

@@ -71,6 +71,11 @@ def explain_failure(error: BaseException) -> OutcomesError:
             "OUTCOMES_DATABASE_URL cannot be read: it takes postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with % for "
             "special characters"
         )
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return DatabaseError(
+            "No host of OUTCOMES_DATABASE_URL takes writes (a standby, or default_transaction_read_only is on): name "
+            "the one that does, or promote the standby"
+        )
     # Messages of the driver may quote the address; those of the system and the server do not.
     reason = _ERRNO.sub("", _first_line(error)) if isinstance(error, (OSError, asyncpg.PostgresError)) else ""
     return DatabaseError(
@@ -154,7 +159,7 @@ async def _check_pooler(connection: Connection, url: str) -> None:
         second = await connect(url)
     except asyncpg.TooManyConnectionsError:
         return
-    except (OSError, asyncpg.PostgresError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.TargetServerAttributeNotMatched) as error:
         raise explain_failure(error) from error
     try:
         found = await find_pooler(connection, second)

@@ -14,9 +14,11 @@ from service.errors import ApiError
 
 logger = structlog.get_logger()
 
-# What the driver raises when the server is gone, shutting down, or has no free connection.
+# What the driver raises when the server is gone, shutting down, or has no free connection, and when no host takes
+# writes now, as during a failover.
 UNREACHABLE = (
     OSError,
+    asyncpg.TargetServerAttributeNotMatched,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,

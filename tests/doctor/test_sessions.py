@@ -75,16 +75,16 @@ async def test_a_limit_of_the_role_or_the_database_counts_too(database: Database
     found = find_one(await examine(database.url), "database.connections", Level.WARNING)
     assert "room for 1 replicas" in found.message
     assert "CONNECTION LIMIT" in found.remedy
-    await database.pool.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 16')
+    await database.pool.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 17')
     assert find_one(await examine(database.url), "database.connections", Level.PROBLEM)
     found = find_one(await examine(database.url, OUTCOMES_MAX_EXPORTS="3"), "database.connections", Level.WARNING)
-    assert "up to 16 connections" in found.message
+    assert "up to 17 connections" in found.message
 
 
 def test_the_number_of_connections_is_that_of_the_code() -> None:
     source = (Path(__file__).parents[2] / "service" / "app.py").read_text()
     assert source.count("open_writer(stack,") == WRITERS
-    assert count_connections(read_settings({})) == 17
+    assert count_connections(read_settings({})) == 18
 
 
 @needs_pooler

@@ -1,10 +1,13 @@
 """Draining the stream into Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
+import msgspec
+import nats
+import pytest
 
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
@@ -120,3 +123,59 @@ async def test_draining_pauses_while_another_session_ingests(database: Database)
         assert pauses[0] > 0
     await first.close()
     await second.close()
+
+
+async def publish(url: str, subject: str, payload: bytes) -> None:
+    """Stores a message that the service did not write."""
+    client = await nats.connect(url)
+    await client.jetstream().publish(subject, payload)
+    await client.close()
+
+
+async def test_messages_that_cannot_be_read_go_to_quarantine_and_block_nothing(database: Database) -> None:
+    await store_batch(database.url, 3)
+    strange = {"outcomes.spill.hello": b"no message", "outcomes.spill.1": b"\xff\x00", f"outcomes.spill.{10**20}": b""}
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        for subject, payload in strange.items():
+            await publish(cluster.url, subject, payload)
+        await put(stream, [*decode(make_payload(recipient=1))])
+        assert (await stream.read_state()).events == 4
+        await drainer.drain()
+        assert (await stream.read_state()).messages == 0
+    assert await database.pool.fetchval("SELECT count(*) FROM events") == 1
+    rows = await database.pool.fetch("SELECT body, reason FROM quarantine")
+    assert {(row["body"], row["reason"]) for row in rows} == {
+        (payload, "unreadable_message") for payload in strange.values()
+    }
+
+
+async def test_a_message_of_a_newer_version_stays_and_the_others_are_stored(database: Database) -> None:
+    await store_batch(database.url, 3)
+    newer = msgspec.msgpack.encode([2, {"rows": "in another shape"}])
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        await publish(cluster.url, "outcomes.spill.1", newer)
+        await put(stream, [*decode(make_payload(recipient=1))])
+        await drainer.drain()
+        assert (await stream.read_state()).messages == 1
+    assert await database.pool.fetchval("SELECT count(*) FROM events") == 1
+    assert await database.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def test_what_is_committed_together_is_bounded_by_its_bytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_batch(database.url, 3)
+    monkeypatch.setattr("service.spill.drain.GROUP_BYTES", 10_000)
+    sizes: list[int] = []
+    write = Writer.write
+
+    async def note_size(self: Writer, items: Sequence[Event | Unreadable]) -> None:
+        sizes.append(len(items))
+        await write(self, items)
+
+    monkeypatch.setattr(Writer, "write", note_size)
+    async with run_nats() as cluster, open_drainer(database, cluster.url) as (stream, drainer):
+        for recipient in 1, 2, 3:
+            await put(stream, [*decode(make_payload(recipient=recipient, results={"said": "x" * 4_000}))])
+        await drainer.drain()
+    assert sizes == [2, 1]

@@ -1,12 +1,17 @@
 """Starting while Postgres or the stream is away."""
 
+import asyncio
 import signal
 
-from tests.conftest import StartService
+import asyncpg
+
+from tests.conftest import StartService, create_database
+from tests.eventually import eventually
 from tests.exposition import read_metric
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.nats import run_nats
-from tests.processes import serve
+from tests.postgres import PostgresServer
+from tests.processes import OUTCOMES, run, serve
 
 NOWHERE = "postgresql://postgres@127.0.0.1:1/outcomes"
 
@@ -44,3 +49,53 @@ async def test_a_service_whose_stream_is_away_works_without_it_and_uses_it_later
             assert (await service.get("/readyz")).json() == {"status": "ready"}
             server.start()
             await cluster.wait_until_drained()  # it has created the stream
+
+
+async def test_a_start_while_no_host_takes_writes_takes_webhooks_and_is_whole_later(
+    own_postgres: PostgresServer,
+) -> None:
+    url = await create_database(own_postgres, "template0")
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(own_postgres.start_as_standby)
+    async with (
+        run_nats() as cluster,
+        serve(OUTCOMES_DATABASE_URL=url, OUTCOMES_SPILL_URL=cluster.url) as replica,
+    ):
+        assert (await post_webhook(replica.client, make_payload())).status_code == 204
+        assert (await replica.client.get("/readyz")).json() == {"status": "degraded"}
+        await asyncio.to_thread(own_postgres.promote)
+        await cluster.wait_until_drained()
+        assert (await replica.client.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_without_a_spill_an_address_that_takes_no_writes_is_refused_with_the_remedy(
+    own_postgres: PostgresServer,
+) -> None:
+    url = await create_database(own_postgres, "template0")
+    await asyncio.to_thread(own_postgres.stop)
+    await asyncio.to_thread(own_postgres.start_as_standby)
+    for command in ("serve",), ("spill", "status"):
+        refused = await run(OUTCOMES, *command, OUTCOMES_DATABASE_URL=url)
+        assert (refused.status, "No host of OUTCOMES_DATABASE_URL takes writes" in refused.errors) == (2, True)
+
+
+async def test_a_database_that_is_missing_when_postgres_is_back_is_used_once_it_is_there(
+    own_postgres: PostgresServer,
+) -> None:
+    url = await create_database(own_postgres, "template0")
+    name = url.partition("@/")[2].partition("?")[0]
+    administrator = await asyncpg.connect(own_postgres.url("postgres"))
+    await administrator.execute(f'ALTER DATABASE "{name}" RENAME TO hidden')
+    await administrator.close()
+    await asyncio.to_thread(own_postgres.stop, "immediate")
+    async with (
+        run_nats() as cluster,
+        serve(OUTCOMES_DATABASE_URL=url, OUTCOMES_SPILL_URL=cluster.url) as replica,
+    ):
+        assert (await post_webhook(replica.client, make_payload())).status_code == 204
+        await asyncio.to_thread(own_postgres.start)
+        await eventually(lambda: [line for line in replica.log if line["event"] == "start_refused"])
+        administrator = await asyncpg.connect(own_postgres.url("postgres"))
+        await administrator.execute(f'ALTER DATABASE hidden RENAME TO "{name}"')
+        await administrator.close()
+        await cluster.wait_until_drained()

@@ -1,10 +1,14 @@
 """The stream on real servers: what is refused at the start, and what is stored."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from service.errors import ConfigurationError
 from service.spill.codec import Part
-from service.spill.stream import SpillError, Stream
+from service.spill.stream import STREAM, SpillError, Stream
 from tests.conftest import StartService
 from tests.nats import run_nats
 
@@ -25,6 +29,28 @@ async def test_servers_that_cannot_take_the_largest_webhook_are_refused(start_se
         with pytest.raises(ConfigurationError, match=r"raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"):
             async with start_service(OUTCOMES_SPILL_URL=cluster.url, OUTCOMES_MAX_BODY_BYTES=str(9 * 2**20)):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("setting", "need"),
+    [
+        ({"max_age": 60.0}, "no max_age"),
+        ({"discard": DiscardPolicy.OLD}, "discard new"),
+        ({"max_msgs_per_subject": 1}, "no max_msgs_per_subject"),
+        ({"storage": StorageType.MEMORY}, "file storage"),
+        ({"max_bytes": 10_000_000, "max_msgs": 10}, None),
+    ],
+)
+async def test_a_stream_that_may_lose_what_it_took_is_refused(setting: dict[str, Any], need: str | None) -> None:
+    config = {"retention": RetentionPolicy.WORK_QUEUE, "discard": DiscardPolicy.NEW, **setting}
+    async with run_nats() as cluster:
+        async with cluster.connect() as client:
+            await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=["outcomes.spill.*"], **config))
+        stream = Stream([cluster.url], max_body_bytes=BODY_BYTES)
+        refused = pytest.raises(ConfigurationError, match=f"it needs {need}. Correct it") if need else nullcontext()
+        with refused:
+            await stream.open()
+        await stream.close()
 
 
 async def test_the_same_message_is_stored_once_and_counted_by_its_events() -> None:

@@ -68,6 +68,7 @@ def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncpg.ConnectionDoesNotExistError("away"),
         TimeoutError("away"),
         asyncpg.ReadOnlySQLTransactionError("away"),
+        asyncpg.TargetServerAttributeNotMatched("away"),
         asyncpg.DiskFullError("away"),
         asyncpg.CannotConnectNowError("away"),
         CommitInDoubtError("away"),

@@ -78,6 +78,14 @@ KINDS = {
         "See `outcomes spill status`: Postgres is away, no replica drains, or the stream's servers do not answer",
         "The stream has been seen empty",
     ),
+    "spill_replaced": _Kind(
+        "page",
+        "The spill stream was replaced by another one: webhooks that waited in the old one may be lost, and no verdict is "
+        "final meanwhile",
+        "Bring the old stream's servers back, or correct OUTCOMES_SPILL_URL; then, or if its files are gone for good, run "
+        "`outcomes spill lost`",
+        "`outcomes spill lost` has accepted a stream",
+    ),
     "uploads_unknown": _Kind(
         "page",
         "Nobody knows whether a file was sent: a batch that is not shown here may be calling people",

@@ -386,8 +386,10 @@ def status() -> None:
 
 @spill.command(short_help="Turn the spill off, or prepare a move to other servers.")
 def off() -> None:
-    """Forget the spill, so that verdicts are final without it: once nothing waits, and no replica uses it any more. Also
-    before replicas start with other servers. It is recorded in the audit log."""
+    """Forget the spill, so that verdicts are final without it: once nothing waits, and no replica uses it any more.
+
+    Run it too before replicas start with other servers. It is recorded in the audit log.
+    """
     from service.commands import spill
 
     spill.turn_off()

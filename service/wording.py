@@ -119,8 +119,8 @@ REASONS = {
         "{spilled}",
         "They came while Postgres was away, and are counted as the spill stream is drained. Healing waits for them. "
         "`count` were seen there; 0 while it is only not known that it is empty. `cause`: `waiting` since `since`; "
-        "`announced`: a replica may have put some there since then; `unseen`: nobody has looked since then; `replaced`: "
-        "another stream is there, and the old one was last seen then.",
+        "`announced`: a replica may have put some there since then; `unseen`: nobody has looked since then; "
+        "`replaced`: another stream is there, and the old one was last seen then.",
     ),
     "healed": Words("{healed} from the provider's conversations", "Their webhooks were lost."),
     "details_outstanding": Words(

@@ -12,8 +12,7 @@ FINAL = ("complete", "drifted")
 
 
 class Spilled(msgspec.Struct):
-    """A row of ``find_spilled()``: how many were seen, since when, and why the stream is not known to be empty; 0 while it is
-    only not known that none wait."""
+    """A row of ``find_spilled()``: how many were seen, since when, and why the stream is not known to be empty."""
 
     events: int
     since: datetime | None

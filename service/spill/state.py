@@ -1,8 +1,8 @@
-"""What Postgres knows of the spill, so that readers can be told: what waited in the stream when it was last looked at, and
-which replicas may have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
+"""What Postgres knows of the spill, so that readers can be told: what waited in the stream when it was last looked at,
+and which replicas may have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
 
-A look is worth something for half a minute. A replica's row covers that time: the replica renews it while it puts nothing
-into the stream; before it does, it says so in Postgres or, where Postgres does not answer, lets the row run out.
+A look is worth something for half a minute. A replica's row covers that time: the replica renews it while it puts
+nothing into the stream; before it does, it says so or, where Postgres does not answer, lets the row run out.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Presence:
         self._is_spilling = self._has_spilled = self._is_permitted = is_spilling
         self._runs_out_at = time.monotonic()
         self._database_time: tuple[datetime, float] | None = None
-        """What the database's clock said, and when by our own; it was at most so late there."""
+        """What the database's clock said, and when by our own. What follows from it is never ahead of that clock."""
 
     async def run(self) -> None:
         """Renews the row until it is cancelled."""

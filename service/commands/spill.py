@@ -58,8 +58,8 @@ async def _give_up(database: Database) -> int:
     replicas = [row async for row in database.queries.list_spill_replicas(database.pool)]
     if len(reached) > 1:
         raise ConfigurationError(
-            "OUTCOMES_SPILL_URL: several streams were reached within the last minute: give all replicas the same servers, "
-            "and try again a minute later"
+            "OUTCOMES_SPILL_URL: several streams were reached within the last minute: give all replicas the same "
+            "servers, and try again a minute later"
         )
     has_ended = any(not row["is_alive"] for row in replicas)
     if rows == reached and all(row["is_accepted"] for row in rows) and (rows or not has_ended):

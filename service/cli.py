@@ -384,13 +384,24 @@ def status() -> None:
     spill.show_status()
 
 
+@spill.command(short_help="Turn the spill off, or prepare a move to other servers.")
+def off() -> None:
+    """Forget the spill, so that verdicts are final without it: once nothing waits, and no replica uses it any more.
+
+    Run it too before replicas start with other servers. It is recorded in the audit log.
+    """
+    from service.commands import spill
+
+    spill.turn_off()
+
+
 @spill.command(short_help="Give up a stream whose servers are gone for good.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def lost(yes: bool) -> None:
     """Give up a stream whose servers are gone for good, with the webhooks in it, so that verdicts become final again.
 
-    Healing fetches the calls from the provider; their call parameters may be lost. Refused while a replica reads the
-    stream. It is recorded in the audit log.
+    The stream that replicas reach in its place, if any, is accepted. Healing fetches the calls from the provider; their
+    call parameters may be lost. Refused while a replica reads the stream. It is recorded in the audit log.
     """
     from service.commands import spill
 

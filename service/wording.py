@@ -40,6 +40,8 @@ class Reasoned(Protocol):
     @property
     def theirs(self) -> float | None: ...
     @property
+    def cause(self) -> str | None: ...
+    @property
     def since(self) -> datetime | None: ...
 
 
@@ -116,7 +118,9 @@ REASONS = {
     "spilled": Words(
         "{spilled}",
         "They came while Postgres was away, and are counted as the spill stream is drained. Healing waits for them. "
-        "`count` were seen there, since `since`; 0 while it is only not known that it is empty.",
+        "`count` were seen there; 0 while it is only not known that it is empty. `cause`: `waiting` since `since`; "
+        "`announced`: a replica may have put some there since then; `unseen`: nobody has looked since then; "
+        "`replaced`: another stream is there, and the old one was last seen then.",
     ),
     "healed": Words("{healed} from the provider's conversations", "Their webhooks were lost."),
     "details_outstanding": Words(
@@ -349,7 +353,7 @@ def _read_values(group: Sequence[Reasoned], zone: tzinfo) -> dict[str, str]:
         "lagging": _describe_lagging(group, number),
         "progress": _describe_progress(reason.done or 0, reason.total or 0),
         "healed": f"{count(number, 'call')} {'was' if is_one else 'were'} fetched" if number else "no call was fetched",
-        "spilled": _describe_spilled(number, _show_time(reason.since, zone) if reason.since else ""),
+        "spilled": _describe_spilled(number, reason.cause, _show_time(reason.since, zone) if reason.since else ""),
         "recipients": count(number, "recipient"),
         "calls": count(number, "call"),
         "more": f"{number:,.0f} more {'recipient' if is_one else 'recipients'}",
@@ -407,10 +411,17 @@ def _describe_progress(done: int, total: int) -> str:
     return f"{found} been found, and the rest of the provider's list is being read"
 
 
-def _describe_spilled(number: float, since: str) -> str:
-    if not number:
-        return "webhooks may wait to be stored"
-    return f"{count(number, 'webhook')} {'waits' if number == 1 else 'wait'} to be stored since {since}"
+def _describe_spilled(number: float, cause: str | None, since: str) -> str:
+    if number:
+        told = f"{count(number, 'webhook')} {'waits' if number == 1 else 'wait'} to be stored since {since}"
+        return f"{told}, and their stream was replaced" if cause == "replaced" else told
+    if cause == "unseen":
+        return f"webhooks may wait to be stored: nobody has looked at the stream{f' since {since}' if since else ''}"
+    if cause == "replaced":
+        return f"webhooks may be lost: their stream was replaced{f' after {since}' if since else ''}"
+    if cause == "announced" and since:
+        return f"webhooks may wait to be stored: a replica may have put some into the stream since {since}"
+    return "webhooks may wait to be stored"
 
 
 def _count_some(some: int) -> str:

@@ -75,8 +75,16 @@ KINDS = {
     "spill_waiting": _Kind(
         "page",
         "Acknowledged webhooks have waited in the spill stream for over five minutes; no verdict is final meanwhile",
-        "See `outcomes spill status`: Postgres is away, nothing empties the stream, or its servers do not answer",
+        "See `outcomes spill status`: Postgres is away, nothing drains the stream, or its servers do not answer",
         "The stream has been seen empty",
+    ),
+    "spill_replaced": _Kind(
+        "page",
+        "The spill stream was replaced by another one: webhooks that waited in the old one may be lost, and no verdict "
+        "is final meanwhile",
+        "Bring the old stream's servers back, or correct OUTCOMES_SPILL_URL; then, or if its files are gone, run "
+        "`outcomes spill lost`",
+        "A stream was accepted by `outcomes spill lost`",
     ),
     "uploads_unknown": _Kind(
         "page",

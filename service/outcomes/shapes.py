@@ -60,6 +60,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     figures give."""
     since: Time | None = None
     """Since when nothing has changed."""
+    cause: str | None = None
+    """Of ``spilled``: ``waiting``, ``unseen``, ``replaced`` or ``announced``."""
     text: str = ""
     """The reason in words; empty if it was stored before there were any."""
 

@@ -12,14 +12,15 @@ FINAL = ("complete", "drifted")
 
 
 class Spilled(msgspec.Struct):
-    """A row of ``find_spilled()``: how many were seen, and since when; 0 while it is only not known that none wait."""
+    """A row of ``find_spilled()``: how many were seen, since when, and why the stream is not known to be empty."""
 
     events: int
     since: datetime | None
+    cause: str
 
     def describe(self) -> Reason:
         """The reason, in words too."""
-        return explain([Reason("spilled", count=self.events, since=self.since)])[0]
+        return explain([Reason("spilled", count=self.events, since=self.since, cause=self.cause)])[0]
 
 
 async def find_spilled(database: Database) -> Spilled | None:

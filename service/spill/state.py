@@ -1,14 +1,14 @@
-"""What Postgres knows of the spill, so that readers can be told: what waits in the stream, and which replicas may have
-put events there. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
+"""What Postgres knows of the spill, so that readers can be told: what waited in the stream when it was last looked at,
+and which replicas may have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
 
-A replica renews its row while it puts nothing into the stream. Before it does, it says so in Postgres or, where
-Postgres does not answer, lets the row run out. So no event is acknowledged from the stream before readers can know that
-some may wait there.
+A look is worth something for half a minute. A replica's row covers that time: the replica renews it while it puts
+nothing into the stream; before it does, it says so or, where Postgres does not answer, lets the row run out.
 """
 
 import asyncio
 import secrets
 import time
+from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
@@ -35,24 +35,20 @@ class Presence:
         self._turn = asyncio.Lock()
         self._is_spilling = self._has_spilled = self._is_permitted = is_spilling
         self._runs_out_at = time.monotonic()
+        self._database_time: tuple[datetime, float] | None = None
+        """What the database's clock said, and when by our own. What follows from it is never ahead of that clock."""
 
     async def run(self) -> None:
         """Renews the row until it is cancelled."""
         await every(RENEW_SECONDS, self.renew, "spill_replica_not_renewed")
 
     async def renew(self) -> bool:
-        """Writes the row. Returns False when Postgres does not answer: then the row runs out."""
+        """Writes the row. Returns False when Postgres does not answer, or too late: then the row runs out."""
         async with self._turn:
             is_spilling = self._is_spilling
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await load_queries().renew_spill_replica(
-                        await self._connect(),
-                        replica=self._replica,
-                        seconds=ALIVE_SECONDS,
-                        is_spilling=is_spilling,
-                        has_spilled=self._has_spilled,
-                    )
+                    await self._write(is_spilling=is_spilling)
             except Exception as error:
                 logger.debug("spill_replica_not_renewed", reason=type(error).__name__)
                 self._disconnect()
@@ -89,9 +85,28 @@ class Presence:
         finally:
             self._disconnect()
 
+    async def _write(self, *, is_spilling: bool) -> None:
+        """Writes the row for a time that begins now, so that a statement that runs late changes nothing."""
+        connection = await self._connect()
+        if self._database_time is None:
+            self._database_time = (await load_queries().get_database_time(connection), time.monotonic())
+        database_time, read_at = self._database_time
+        time_left = timedelta(seconds=ALIVE_SECONDS + time.monotonic() - read_at)
+        written_at: datetime | None = await load_queries().renew_spill_replica(
+            connection,
+            replica=self._replica,
+            valid_until=database_time + time_left,
+            is_spilling=is_spilling,
+            has_spilled=self._has_spilled,
+        )
+        if written_at is None:
+            raise TimeoutError("The database's clock has moved, or it ran this too late")
+        self._database_time = written_at, time.monotonic()
+
     async def _connect(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._url)
+            self._database_time = None  # it may be another server
         return self._connection
 
     def _disconnect(self) -> None:

@@ -61,6 +61,10 @@ FROM (
     WHERE coalesce(p.since, (SELECT min(k.alive_until) FROM spill_replicas AS k)) < clock_timestamp() - interval '5 minutes'
 ) AS s
 UNION ALL
+SELECT 'spill_replaced', coalesce(min(a.checked_at), min(s.checked_at)), count(*), NULL
+FROM spill_states AS s LEFT JOIN spill_states AS a ON a.is_accepted
+WHERE NOT s.is_accepted
+UNION ALL
 SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
 FROM provider_budgets AS p
 WHERE p.failures >= 5

@@ -11,6 +11,7 @@ import pytest
 
 from service.formant.events import Event, EventDecoder, Unreadable
 from service.formant.targets import Target
+from service.outcomes.spilled import find_spilled
 from service.privacy.erasure import Eraser
 from service.spill.codec import split_group
 from service.spill.drain import Drainer
@@ -83,6 +84,20 @@ async def test_what_is_left_is_recorded_and_a_second_replica_leaves_it_alone(dat
         await first.drain()
         assert (await stream.read_state()).events == 0
     assert await database.pool.fetchval("SELECT count(*) FROM events") == 2
+
+
+async def test_a_stream_on_other_servers_settles_nothing_that_was_put_into_the_old_one(database: Database) -> None:
+    async with run_nats() as old, run_nats() as new:
+        async with open_drainer(database, old.url) as (stream, drainer):
+            await drainer.drain()
+            await put(stream, [*decode(make_payload(recipient=1))])
+        assert await find_spilled(database) is None
+        await database.pool.execute("DELETE FROM leases")
+        async with open_drainer(database, new.url) as (_, drainer):
+            await drainer.drain()
+    spilled = await find_spilled(database)
+    assert spilled is not None
+    assert spilled.cause == "replaced"
 
 
 async def test_an_event_that_postgres_refuses_goes_to_quarantine_and_the_others_are_stored(database: Database) -> None:

@@ -28,6 +28,7 @@ class _Reason(msgspec.Struct):
     ours: float | None = None
     theirs: float | None = None
     since: datetime | None = None
+    cause: str | None = None
 
 
 class BatchPages:

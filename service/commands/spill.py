@@ -64,8 +64,8 @@ async def _give_up(database: Database) -> int:
     has_ended = any(not row["is_alive"] for row in replicas)
     if rows == reached and all(row["is_accepted"] for row in rows) and (rows or not has_ended):
         raise ConfigurationError(
-            "No spill stream is lost: each was reached within the last minute, or none was ever used. See `outcomes "
-            "spill status`; stop the replicas first if the stream is to be given up all the same"
+            "There is no lost spill stream: each was reached within the last minute, or none was ever used. See "
+            "`outcomes spill status`; stop the replicas first if the stream is to be given up all the same"
         )
     kept = reached[0]["stream"] if reached else None
     async with database.pool.acquire() as connection, connection.transaction():

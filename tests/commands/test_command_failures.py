@@ -45,6 +45,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "restart-feed": (),
     "suppress": (PHONES, "--reason", "asked"),
     "spill status": (),
+    "spill off": (),
     "spill lost": ("--yes",),
     "bi role": (),
     "bi show": ("city",),
@@ -134,7 +135,7 @@ async def test_a_role_without_any_right(database_url: str) -> None:
 
 
 async def test_a_role_that_may_only_read(database_url: str) -> None:
-    reads = {"erasures list", "keys list", "verify", "migrate"}
+    reads = {"erasures list", "keys list", "verify", "migrate", "spill status"}
     idle = {"rebuild", "replay", "repair"}  # there is nothing to do
     async with make_role(database_url, "reader", more="GRANT pg_read_all_data TO {role}") as url:
         for name, finished in (await call(ARGUMENTS.keys() - {"doctor"}, OUTCOMES_DATABASE_URL=url)).items():

@@ -83,7 +83,7 @@ async def test_a_limit_of_the_role_or_the_database_counts_too(database: Database
 
 def test_the_number_of_connections_is_that_of_the_code() -> None:
     source = (Path(__file__).parents[2] / "service" / "app.py").read_text()
-    assert source.count("open_writer(stack,") == WRITERS
+    assert source.count("new_writer") - 1 == WRITERS
     assert count_connections(read_settings({})) == 18
 
 

@@ -36,7 +36,7 @@ async def test_a_stream_that_nobody_reaches_is_given_up_and_that_is_recorded(dat
 async def test_a_stream_that_a_replica_reads_is_not_given_up(database: Database) -> None:
     await database.pool.execute(WAITING.replace("$1", "'1 s'"))
     refused = await run(OUTCOMES, "spill", "lost", "--yes", OUTCOMES_DATABASE_URL=database.url)
-    assert (refused.status, "No spill stream is lost" in refused.errors) == (2, True)
+    assert (refused.status, "There is no lost spill stream" in refused.errors) == (2, True)
     assert await find_spilled(database) is not None
 
 

@@ -30,7 +30,7 @@ faults: setup patroni ## What is lost when things are killed, stopped, cut off o
 .PHONY: patroni
 patroni: .venv/patroni/.installed ## Make the environment of Patroni, which one test runs (etcd too: apt-get install etcd-server)
 
-.venv/patroni/.installed: tests/guarantees/patroni.lock | .venv/.installed
+.venv/patroni/.installed: $(wildcard tests/guarantees/patroni.lock) | .venv/.installed
 	$(PYTHON) -m venv .venv/patroni
 	.venv/patroni/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

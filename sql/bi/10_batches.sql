@@ -9,7 +9,7 @@ SELECT b.batch_key AS upload_id, b.batch_id, b.agent_id, b.name AS batch_name, b
        statement_timestamp() AS as_of,
        shown_verdict_text(
            s.verdict, coalesce(s.verdict_text, CASE WHEN s.verdict IS NULL THEN 'Not compared with the provider yet.' END),
-           EXISTS (SELECT FROM find_spilled())) AS verdict_text
+           EXISTS (SELECT FROM find_spilled())) COLLATE "default" AS verdict_text
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
 LEFT JOIN batch_activity AS a ON a.batch_key = b.batch_key

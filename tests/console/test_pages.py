@@ -208,7 +208,7 @@ async def test_wrong_filters_are_refused_beside_the_form_that_keeps_them(
     await store_batch(database_url)
     visitor = await sign_in(service)
     for path, said in (
-        (f"{BATCH}/people?result=nonsense", "result: takes"),
+        (f"{BATCH}/people?result=nonsense", "NAME:VALUE"),
         (f"{BATCH}/people?dated_from=2026-03-16", "Choose the result"),
         (f"{BATCH}/people?phone=%2B919876543210", "is not a parameter"),
         ("/console/callbacks?due_from=yesterday", "due_from"),

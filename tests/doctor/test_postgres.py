@@ -69,7 +69,7 @@ def test_time_limits_that_end_our_work_are_reported(careless: list[Result]) -> N
 
 def test_too_few_connections_for_one_replica_is_a_problem(careless: list[Result]) -> None:
     found = find_one(careless, "database.connections", Level.PROBLEM)
-    assert "up to 17 connections" in found.message
+    assert "up to 18 connections" in found.message
     assert "max_connections" in found.remedy
 
 

@@ -72,7 +72,7 @@ async def test_alarms_are_reported_with_their_remedies_and_pages_are_problems(
             await post_webhook(service, make_payload(recipient=None, phone=phone_of(9), agent_id=8))
         ).status_code == 204
     findings = await examine(database.url)
-    assert "resolve" in find_one(findings, "work.alarms", Level.PROBLEM).remedy
+    assert "answer the question under Uploads" in find_one(findings, "work.alarms", Level.PROBLEM).remedy
     tickets = [finding for finding in find(findings, "work.alarms") if finding.level is Level.WARNING]
     assert {finding.message.split()[0] for finding in tickets} == {"quarantine_not_empty", "unattributed_events"}
     assert all(f"See {finding.message.split()[0]} in docs/operate/runbook.md" in finding.remedy for finding in tickets)

@@ -4,6 +4,8 @@
 -- leaves only what is asked, and nothing of null.
 DROP FUNCTION IF EXISTS meets_filters(
     jsonb, text, text, text, integer, timestamptz, text, text, jsonb, jsonb);
+DROP FUNCTION IF EXISTS has_values(jsonb, jsonb);
+DROP FUNCTION IF EXISTS has_times(jsonb, jsonb, text);
 CREATE OR REPLACE FUNCTION meets_filters(
     p_filters jsonb, p_state text, p_status text, p_source text, p_attempts integer, p_changed_at timestamptz,
     p_failure_reason text, p_phone text, p_parameters jsonb, p_results jsonb

@@ -62,7 +62,9 @@ async def test_the_console_says_at_the_row_that_somebody_was_faster(
         sent = {"done": "true", "note": "left a message", "result": NAMES[0]}
         answer = await visitor.post(f"/console/callbacks/{BATCH_ID}/1?state=done", **sent)
         assert answer.status_code == 409
-        assert 'data-label="Done"><div class="notice bad" role="alert"><p>Already done: Key desk' in html.unescape(answer.text)
+        assert 'data-label="Done"><div class="notice bad" role="alert"><p>Already done: Key desk' in html.unescape(
+            answer.text
+        )
         answer = await visitor.post(f"/console/callbacks/{BATCH_ID}/1?state=open", **sent)
         assert (answer.status_code, "Already done: Key desk" in answer.text) == (409, True)
         assert "No callbacks" in answer.text

@@ -78,7 +78,7 @@ async def test_a_limit_of_the_role_or_the_database_counts_too(database: Database
     await database.pool.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 17')
     assert find_one(await examine(database.url), "database.connections", Level.PROBLEM)
     found = find_one(await examine(database.url, OUTCOMES_MAX_EXPORTS="3"), "database.connections", Level.WARNING)
-    assert "up to 18 connections" in found.message
+    assert "up to 17 connections" in found.message
 
 
 def test_the_number_of_connections_is_that_of_the_code() -> None:

@@ -80,7 +80,7 @@ async def test_a_guess_that_references_refute_is_taken_back_whatever_came_first(
             "TRUNCATE batches, recipients, facts, events, event_bodies, outcomes, unattributed, unreferenced_events, "
             "outcome_counts, result_counts, result_totals, attempt_counts, call_counts, talk_time_counts, "
             "contact_counts, retry_counts, batch_activity, reference_batches, outstanding_details, past_facts, "
-            "placement_jobs"
+            "placement_jobs, assignments"
         )
 
 

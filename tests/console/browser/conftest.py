@@ -42,6 +42,12 @@ class Person:
         """Opens a page of the console and waits until it is loaded."""
         await self.page.goto(self.base_url + path)
 
+    async def press(self, button: str) -> None:
+        """Presses the button of a form and waits until the page that answers is loaded. A click alone returns while the
+        old page still stands, or none."""
+        async with self.page.expect_navigation():
+            await self.page.get_by_role("button", name=button).first.click()
+
     async def read(self) -> str:
         """The text of the page's main part."""
         return await self.page.inner_text("main")

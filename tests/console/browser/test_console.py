@@ -125,14 +125,14 @@ async def test_whoever_asked_for_a_callback_is_found_downloaded_and_marked_as_do
         await expect(rows.nth(1)).to_contain_text("***")
         count = await rows.count()
         assert count > 1
-        await person.page.get_by_role("button", name="Show phones").click()
+        await person.press("Show phones")
         await expect(rows.nth(1)).not_to_contain_text("***")
         async with person.page.expect_download() as download:
             await person.page.get_by_role("link", name="CSV", exact=True).click()
         text = Path(await (await download.value).path()).read_text()
         assert text.count("\n") >= count
         await rows.nth(1).get_by_label("Note").fill("paid at the branch")
-        await rows.nth(1).get_by_role("button", name="Mark as done").click()
+        await person.press("Mark as done")
         await person.go("/console/callbacks?state=done")
         await expect(person.page.get_by_role("row").nth(1)).to_contain_text("paid at the branch")
         actions = {line["action"] for line in (await service.get("/v1/audit")).json()["data"]}

@@ -40,5 +40,5 @@ async def test_long_texts_widen_no_page(service: httpx.AsyncClient, database: Da
         await person.go(path)
         await person.check(f"long-{number}")
     await person.go(f"{BATCH}/people/1")
-    await person.page.get_by_role("button", name="Show the person").click()
+    await person.press("Show the person")
     await person.check("long-revealed")

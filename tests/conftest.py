@@ -205,7 +205,7 @@ class StartService(Protocol):
     """Starts a service in this process; keyword arguments are settings by their environment names."""
 
     def __call__(
-        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
+        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, **settings: str
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -220,7 +220,7 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
 
     @asynccontextmanager
     async def start(
-        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
+        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, **settings: str
     ) -> AsyncIterator[httpx.AsyncClient]:
         environ: dict[str, Any] = {
             "OUTCOMES_DATABASE_URL": database_url,
@@ -232,9 +232,9 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
         configured = read_settings(environ)
         async with (
             open_app(configured, configured.database_url, backlog_limits, connection_limits) as service,
-            serve_in_background(service, "127.0.0.1", 0) as port,
+            serve_in_background(service, "127.0.0.1", port) as bound,
             httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
+                base_url=f"http://127.0.0.1:{bound}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
             ) as client,
         ):
             yield client

@@ -205,7 +205,7 @@ class StartService(Protocol):
     """Starts a service in this process; keyword arguments are settings by their environment names."""
 
     def __call__(
-        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, **settings: str
+        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, /, **settings: str
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -220,7 +220,7 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
 
     @asynccontextmanager
     async def start(
-        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, **settings: str
+        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, /, **settings: str
     ) -> AsyncIterator[httpx.AsyncClient]:
         environ: dict[str, Any] = {
             "OUTCOMES_DATABASE_URL": database_url,

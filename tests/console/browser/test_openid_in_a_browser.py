@@ -6,6 +6,7 @@ import httpx
 import pytest
 from playwright.async_api import Browser, expect
 
+from service.app import DEFAULT_BACKLOG_LIMITS
 from tests.conftest import StartService
 from tests.console.browser.conftest import Person
 from tests.console.openid import CLIENT_ID, CLIENT_SECRET, run_provider
@@ -20,7 +21,8 @@ async def test_a_person_signs_in_at_the_provider_and_lands_on_the_page_they_aske
     address = f"http://127.0.0.1:{port}"
     with run_provider(callback=f"{address}/console/sign-in/callback") as issuer:
         async with start_service(
-            port=port,
+            DEFAULT_BACKLOG_LIMITS,
+            port,
             OUTCOMES_PUBLIC_URL=address,
             OUTCOMES_OIDC_ISSUER=issuer,
             OUTCOMES_OIDC_CLIENT_ID=CLIENT_ID,

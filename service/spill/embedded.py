@@ -21,6 +21,7 @@ import psutil
 import structlog
 
 from service.errors import ConfigurationError
+from service.server.ports import find_free_port
 
 logger = structlog.get_logger()
 
@@ -56,7 +57,7 @@ def run_embedded_stream(data_dir: Path, *, max_body_bytes: int) -> Iterator[str]
             "OUTCOMES_SPILL_URL"
         )
     folder = data_dir.expanduser().resolve() / "spill"
-    port, password = _find_port(), secrets.token_hex(16)
+    port, password = find_free_port(), secrets.token_hex(16)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
@@ -131,13 +132,6 @@ def _configure(folder: Path, port: int, password: str, max_body_bytes: int) -> N
     )
     with os.fdopen(os.open(folder / "server.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
-
-
-def _find_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:

@@ -41,9 +41,8 @@ async def open_spill(
     metrics: Metrics,
 ) -> tuple[Write, Callable[[], bool], Tasks]:
     """What writes the groups of webhooks, whether they go to the stream now, and the tasks that this needs, by name,
-    until ``stack`` exits. Without a
-    stream, that is a plain writer. ``first_ended``: where the service started without Postgres, set once nothing from
-    then goes to the stream any more.
+    until ``stack`` exits. Without a stream, that is a plain writer. ``first_ended``: where the service started without
+    Postgres, set once nothing from then goes to the stream any more.
     """
     live = new_writer()
     if stream is None:

@@ -1,5 +1,5 @@
-"""What Postgres knows of the spill, so that readers can be told: what waited in the stream when it was last looked at,
-and which replicas may have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
+"""What Postgres knows of the spill, for readers: what waited in the stream at the last look, and which replicas may
+have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
 
 A look is worth something for half a minute. A replica's row covers that time: the replica renews it while it puts
 nothing into the stream; before it does, it says so or, where Postgres does not answer, lets the row run out.

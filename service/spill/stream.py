@@ -1,8 +1,8 @@
 """The stream: groups of webhooks in the files of NATS JetStream, on three servers where three are configured.
 
 A group is stored once the stream's leader acknowledges it, which a server does after its own write. That write is on
-disk only with ``sync_interval: always``: the default writes back every two minutes. So the setting is checked at each
-connection, and a stream whose servers may lose what they acknowledged is not used.
+disk only with ``sync_interval: always``: the default writes back every two minutes. So the setting is checked whenever
+the stream is opened, and a stream whose servers may lose what they acknowledged is not used.
 """
 
 import asyncio

@@ -32,7 +32,6 @@ MAX_PROBE_SECONDS = 30.0
 LOCK_TIMEOUT = "1s"
 AWAY = (
     *UNREACHABLE,
-    TimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
     CommitInDoubtError,

@@ -19,9 +19,10 @@ $$;
 -- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
--- -. An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there. A
---    person's word about one call says nothing about others: it ends the recipient for none, nor do the other events of its
---    call that follow it, unless a reference names them.
+-- An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there. This
+-- says nothing about other calls: it ends the recipient for none, nor do the other events of its call that follow it, unless
+-- a reference names them. All others:
+--
 -- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
 --    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().

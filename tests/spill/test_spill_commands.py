@@ -47,9 +47,9 @@ async def test_a_stream_that_was_replaced_is_given_up_and_the_new_one_accepted(d
     settings = {"OUTCOMES_DATABASE_URL": database.url}
     await database.pool.execute(WAITING.replace("$1", "'1 hour'"))
     await database.pool.execute(REPLACED)
-    told = await run(OUTCOMES, "spill", "status", **settings)
-    assert "it is not the stream that was used before" in told.output
-    assert "12 webhooks wait to be stored since 2026-03-16 10:00 UTC, and their stream was replaced" in told.output
+    status = await run(OUTCOMES, "spill", "status", **settings)
+    assert "it is not the stream that was used before" in status.output
+    assert "12 webhooks wait to be stored since 2026-03-16 10:00 UTC, and their stream was replaced" in status.output
     given_up = await run(OUTCOMES, "spill", "lost", "--yes", **settings)
     assert (given_up.status, given_up.output) == (0, "12 known webhooks given up; healing fetches what is missing.\n")
     rows = await database.pool.fetch("SELECT stream, is_accepted FROM spill_states")

@@ -69,17 +69,19 @@ async def test_the_stream_is_known_to_be_empty_only_while_all_of_the_rule_holds(
 
 
 async def test_the_words_say_why_and_since_when(database: Database) -> None:
-    async def tell() -> str:
+    async def describe() -> str:
         spilled = await find_spilled(database)
         assert spilled is not None
         return spilled.describe().text
 
     await database.pool.execute("INSERT INTO spill_states VALUES ('one', 0, NULL, '2026-03-16 18:05Z', true)")
-    assert await tell() == "webhooks may wait to be stored: nobody has looked at the stream since 2026-03-16 18:05 UTC"
+    assert (
+        await describe() == "webhooks may wait to be stored: nobody has looked at the stream since 2026-03-16 18:05 UTC"
+    )
     await database.pool.execute("INSERT INTO spill_replicas VALUES ('a', '2026-03-16 18:06Z')")
-    assert "a replica may have put some into the stream since 2026-03-16 18:05 UTC" in await tell()
+    assert "a replica may have put some into the stream since 2026-03-16 18:05 UTC" in await describe()
     await database.pool.execute(OTHER)
-    assert await tell() == "webhooks may be lost: their stream was replaced after 2026-03-16 18:05 UTC"
+    assert await describe() == "webhooks may be lost: their stream was replaced after 2026-03-16 18:05 UTC"
 
 
 async def test_a_replica_says_that_it_may_spill_before_it_may(database: Database) -> None:

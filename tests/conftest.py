@@ -30,6 +30,7 @@ from tests.postgres import PostgresServer, find_memory, find_programs
 
 API_KEY = "test-key"
 SECRET = "test-secret"
+LONG = Path(__file__).with_name("long.txt")
 
 # structlog's default traceback, with the values of all variables, blocks the loop for seconds.
 structlog.configure(
@@ -50,6 +51,16 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """Makes the date the seed of random histories, the same for all workers even past midnight."""
     os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of ``long.txt``, which names files and functions."""
+    long = set(LONG.read_text().split())
+    for item in items:
+        name = item.originalname if isinstance(item, pytest.Function) else item.name
+        path = item.path.relative_to(LONG.parents[1]).as_posix()
+        if path in long or f"{path}::{name}" in long:
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -49,9 +49,7 @@ class Registrar:
     """Registers CSV files, and has events placed again after any change of what they may belong to, in steps of
     ``placed_events``."""
 
-    def __init__(
-        self, database: Database, regions: Regions = ANYWHERE, *, placed_events: int = PLACED_EVENTS
-    ) -> None:
+    def __init__(self, database: Database, regions: Regions = ANYWHERE, *, placed_events: int = PLACED_EVENTS) -> None:
         self._database = database
         self._regions = regions
         self._placed_events = placed_events

@@ -22,7 +22,7 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
 from service.outcomes.healing import DETAILS, HEALING, describe_details, only_future
 from service.outcomes.shapes import Reason, explain
-from service.outcomes.spilled import FINAL, Spilled, find_spilled
+from service.outcomes.spilled import FINAL, Spilled, add_spilled, find_spilled
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
@@ -489,10 +489,9 @@ def _list_reasons(progress: Progress) -> list[Reason]:
 
 def _show_spilled(assessment: Assessment, spilled: Spilled | None) -> Assessment:
     """The assessment as readers see it while events may wait in the spill stream."""
-    if spilled is None or assessment.verdict not in FINAL:
-        return assessment
-    settling = msgspec.structs.replace(assessment, verdict="settling")
-    return _explain(settling, [spilled.describe(), *assessment.reasons])
+    if spilled is not None and assessment.verdict in FINAL:
+        assessment = msgspec.structs.replace(assessment, verdict="settling")
+    return _explain(assessment, add_spilled(assessment.reasons, assessment.verdict, spilled))
 
 
 def _explain(assessment: Assessment, reasons: list[Reason]) -> Assessment:

@@ -485,8 +485,10 @@ BEGIN
         CROSS JOIN LATERAL (
             SELECT min(u.called_at) AS called_at
             FROM facts AS f
-            JOIN unreferenced_events AS u ON u.arrival_id = f.arrival_id AND u.called_at > v_until
-            WHERE s_parameters[n] = '{}' AND f.batch_key = k.batch_key AND f.recipient_no = k.recipient_no
+            CROSS JOIN LATERAL (SELECT called_at FROM unreferenced_events AS e
+                                WHERE e.arrival_id = f.arrival_id OFFSET 0) AS u
+            WHERE f.batch_key = k.batch_key AND f.recipient_no = k.recipient_no
+              AND s_parameters[n] = '{}' AND u.called_at > v_until
         ) AS later
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
           AND (p.parameters IN (s_parameters[n], '{}') OR later.called_at IS NOT NULL)

@@ -120,8 +120,8 @@ class Reconciliation:
         return JsonResponse(to_page(rows, limit, "reconciliation_id"))
 
     async def reconcile(self, request: Request) -> Response:
-        """Compares and heals now, regardless of the grace period. What takes longer than a few seconds goes on after
-        the answer, with status 202."""
+        """Compares and heals now, even while late webhooks may still arrive. What takes longer than a few seconds goes
+        on after the answer, with status 202."""
         batch_id = BATCH_ID.read(request)
         if self._on_demand is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")

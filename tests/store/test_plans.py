@@ -243,6 +243,10 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     erased = decode(make_payload(recipient=782), make_payload(recipient=None, phone=phone_of(782)))
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
+    earlier = elsewhere[0]._replace(
+        event_id="earlier", conversation_id="earlier", source="healed", attempt_number=None, parameters="{}",
+        status="busy", is_final=False, started_at=BEGAN, ended_at=BEGAN, occurred_at=BEGAN,
+    )  # fmt: skip
     ruled, bare = (
         event._replace(conversation_id="ruled")
         for event in decode(*(make_payload(recipient=None, phone=phone_of(784)) for _ in range(2)))
@@ -251,6 +255,7 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         "a conversation before its call": [bare], "a call outside batches": [ruled._replace(kind="single")],
         "a conversation after its call": [bare._replace(event_id=f"{bare.event_id} again")],
         "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
+        "found by window, earlier": [earlier],
         "a duplicate": new,
         "a waiting duplicate": stray, "a conflict": conflict, "healed": healed, "erased": erased,
         "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
@@ -262,6 +267,10 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         named = {"event_id": columns["event_id"], "digest": columns["digest"], "conflicts": 3, "unattributed": 3}
         async with reading_little(connection, f"names of {name}"):
             assert len([row async for row in QUERIES.name_events(connection, **named)]) <= 6
+    await connection.execute("SELECT place_again(batch_key, NULL) FROM batches WHERE batch_id = 900")
+    job = await connection.fetchval("SELECT max(job_id) FROM placement_jobs")
+    async with reading_little(connection, "a step that places a window's earlier call and not its later one"):
+        await QUERIES.placement_step(connection, job_id=job, rows=1)
 
 
 async def test_tables_that_were_never_analysed_are_read_by_their_indexes(

@@ -38,6 +38,7 @@ async def test_servers_that_cannot_take_the_largest_webhook_are_refused(start_se
         ({"discard": DiscardPolicy.OLD}, "discard new"),
         ({"max_msgs_per_subject": 1}, "no max_msgs_per_subject"),
         ({"storage": StorageType.MEMORY}, "file storage"),
+        ({"retention": RetentionPolicy.LIMITS}, "workqueue retention"),
         ({"max_bytes": 10_000_000, "max_msgs": 10}, None),
     ],
 )
@@ -51,6 +52,16 @@ async def test_a_stream_that_may_lose_what_it_took_is_refused(setting: dict[str,
         with refused:
             await stream.open()
         await stream.close()
+
+
+async def test_a_stream_with_fewer_replicas_than_servers_is_refused() -> None:
+    async with run_nats(3) as cluster:
+        async with cluster.connect() as client:
+            config = {"retention": RetentionPolicy.WORK_QUEUE, "discard": DiscardPolicy.NEW, "num_replicas": 1}
+            await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=["outcomes.spill.*"], **config))
+        stream = Stream(cluster.url.split(","), max_body_bytes=BODY_BYTES)
+        with pytest.raises(ConfigurationError, match=r"it needs 3 replicas\. Correct it"):
+            await stream.open()
 
 
 async def test_the_same_message_is_stored_once_and_counted_by_its_events() -> None:

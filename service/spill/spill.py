@@ -84,11 +84,11 @@ async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
 
 
 async def _keep_open(stream: Stream, opening: asyncio.Task[None]) -> None:
-    """Opens the stream again whenever its client has given up."""
+    """Opens the stream again whenever its client has given up, or its settings were refused."""
     while True:
         try:
             await opening
-            await stream.wait_until_closed()
+            await stream.keep_checked()
             logger.warning("spill_closed")
         except ConfigurationError as error:
             logger.error("spill_refused", reason=str(error))

@@ -47,7 +47,7 @@ async def open_spill(
     live = new_writer()
     if stream is None:
         return live.write, lambda: False, {}
-    presence = Presence(database.url, is_spilling=first_ended is not None)
+    presence = Presence(database.url, is_spilling=first_ended is not None, is_reachable=lambda: stream.is_ready)
     await presence.renew()
     stack.push_async_callback(presence.end)
     writer = SpillWriter(live.write, stream, presence, partial(probe_database, database.url), metrics, first_ended)

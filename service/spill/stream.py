@@ -106,6 +106,20 @@ class Stream:
             await self._client.close()
             raise
 
+    async def examine(self) -> str:
+        """Checks the servers and the stream, if it is there, and closes the connection. Returns what is unsafe and
+        allowed nevertheless, if anything; raises ConfigurationError as ``open`` does."""
+        self._client = Client()
+        try:
+            await self._connect()
+            unsafe = await self._check_servers()
+            with contextlib.suppress(NotFoundError):
+                context = self._client.jetstream(timeout=PUBLISH_SECONDS)
+                self._refuse_faults((await context.stream_info(STREAM)).config)
+            return unsafe
+        finally:
+            await self._client.close()
+
     async def keep_checked(self) -> None:
         """Checks the servers and the stream again after each new connection and every ``CHECK_SECONDS``. Returns once
         the client has given up: it connects again after a broken connection, but not where it is refused, such as with
@@ -220,14 +234,17 @@ class Stream:
     async def _check(self, context: JetStreamContext) -> None:
         """Checks servers and stream, which is created if missing; then groups may go there over this connection."""
         connection = self._connections
-        unsafe = await check_servers(
-            self._client, len(self._servers), self._least_payload, allow_unsafe=self._allow_unsafe
-        )
+        unsafe = await self._check_servers()
         if unsafe and unsafe != self._unsafe:
             logger.warning("spill_unsafe", setting="sync_interval", reason=unsafe)
         self._unsafe = unsafe
         await self._ensure(context)
         self._context, self._checked = context, connection
+
+    async def _check_servers(self) -> str:
+        return await check_servers(
+            self._client, len(self._servers), self._least_payload, allow_unsafe=self._allow_unsafe
+        )
 
     async def _ensure(self, context: JetStreamContext) -> None:
         has_logged = False
@@ -251,6 +268,9 @@ class Stream:
             except nats.errors.Error as error:
                 logger.warning("spill_stream_not_created", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
+        self._refuse_faults(config)
+
+    def _refuse_faults(self, config: StreamConfig) -> None:
         if faults := _find_faults(config, self._replicas):
             raise ConfigurationError(
                 f"OUTCOMES_SPILL_URL: the stream {STREAM} may lose webhooks: it needs {', '.join(faults)}. Correct it "
@@ -282,6 +302,26 @@ class Fetched:
     async def put_back(self, seconds: float) -> None:
         """Has it delivered again after that time."""
         await self._message.nak(delay=seconds)
+
+
+async def find_silence(server: str) -> str:
+    """Why a server does not answer, in words that follow its name; empty if it does."""
+    client = Client()
+    try:
+        await client.connect(
+            servers=[server],
+            connect_timeout=CONNECT_SECONDS,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            error_cb=_ignore,
+        )
+    except (nats.errors.Error, OSError) as error:
+        is_refusal = "authorization" in str(error).lower()
+        return "refuses the user or the password" if is_refusal else "does not answer"
+    else:
+        return ""
+    finally:
+        await client.close()
 
 
 def _count_events(subject: str) -> int:

@@ -47,7 +47,7 @@ async def open_spill(
     live = new_writer()
     if stream is None:
         return live.write, lambda: False, {}
-    presence = Presence(database.url, is_spilling=first_ended is not None)
+    presence = Presence(database.url, is_spilling=first_ended is not None, is_reachable=lambda: stream.is_ready)
     await presence.renew()
     stack.push_async_callback(presence.end)
     writer = SpillWriter(live.write, stream, presence, partial(probe_database, database.url), metrics, first_ended)
@@ -84,11 +84,11 @@ async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
 
 
 async def _keep_open(stream: Stream, opening: asyncio.Task[None]) -> None:
-    """Opens the stream again whenever its client has given up."""
+    """Opens the stream again whenever its client has given up, or its settings were refused."""
     while True:
         try:
             await opening
-            await stream.wait_until_closed()
+            await stream.keep_checked()
             logger.warning("spill_closed")
         except ConfigurationError as error:
             logger.error("spill_refused", reason=str(error))

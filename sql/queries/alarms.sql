@@ -65,6 +65,10 @@ SELECT 'spill_replaced', coalesce(min(a.checked_at), min(s.checked_at)), count(*
 FROM spill_states AS s LEFT JOIN spill_states AS a ON a.is_accepted
 WHERE NOT s.is_accepted
 UNION ALL
+SELECT 'spill_unreachable', min(r.unreachable_since), count(*), NULL
+FROM spill_replicas AS r
+WHERE r.alive_until >= clock_timestamp() AND r.unreachable_since < clock_timestamp() - interval '1 minute'
+UNION ALL
 SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
 FROM provider_budgets AS p
 WHERE p.failures >= 5

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from service.store.embedded import CONFIGURATION
 from service.telemetry.logs import configure_logs
 from tests.bench.console import bench_console
+from tests.bench.drain import bench_drain
 from tests.bench.exports import bench_exports
 from tests.bench.feed import bench_feed
 from tests.bench.flood import bench_flood
@@ -24,6 +25,7 @@ from tests.postgres import PostgresServer, find_programs
 
 PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "write": lambda server, arguments: bench_write_path(server, arguments.seconds),
+    "drain": lambda server, arguments: bench_drain(server, arguments.seconds, arguments.waiting),
     "overload": lambda server, arguments: bench_overload(server, arguments.storm_seconds),
     "flood": lambda server, arguments: bench_flood(server, arguments.storm_seconds),
     "read": lambda server, arguments: asyncio.run(bench_reads(server)),
@@ -44,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10, help="length of each measurement of the write path")
     parser.add_argument("--storm-seconds", type=int, default=30, help="length of the overload and of the flood")
+    parser.add_argument("--waiting", type=int, default=100_000, help="events that wait in the spill stream")
     parser.add_argument("--recipients", type=int, default=10_000, help="recipients in the batch that is healed")
     parser.add_argument("--lost", type=float, default=1.0, help="share of its webhooks that are lost")
     parser.add_argument("--others", type=int, default=100_000, help="conversations of the agent with other people")

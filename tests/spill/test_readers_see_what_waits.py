@@ -84,6 +84,27 @@ async def test_the_words_say_why_and_since_when(database: Database) -> None:
     assert await describe() == "webhooks may be lost: their stream was replaced after 2026-03-16 18:05 UTC"
 
 
+async def test_a_replica_that_cannot_use_the_stream_for_a_minute_raises_an_alarm_while_it_runs(
+    database: Database,
+) -> None:
+    async def list_counts() -> list[int]:
+        return [alarm.count for alarm in await list_alarms(database) if alarm.name == "spill_unreachable"]
+
+    is_reachable = False
+    presence = Presence(database.url, is_spilling=False, is_reachable=lambda: is_reachable)
+    assert await presence.renew()
+    assert await list_counts() == []
+    await database.pool.execute("UPDATE spill_replicas SET unreachable_since = now() - interval '61 s'")
+    assert await presence.renew()
+    assert await list_counts() == [1]
+    await database.pool.execute("UPDATE spill_replicas SET alive_until = now() - interval '1 s'")
+    assert await list_counts() == []
+    is_reachable = True
+    assert await presence.renew()
+    assert await database.pool.fetchval("SELECT count(unreachable_since) FROM spill_replicas") == 0
+    await presence.end()
+
+
 async def test_a_replica_says_that_it_may_spill_before_it_may(database: Database) -> None:
     presence = Presence(database.url, is_spilling=False)
     assert await presence.renew()
@@ -113,7 +134,12 @@ async def test_a_replica_that_cannot_say_so_lets_its_row_run_out(database: Datab
 async def renew(database: Database, valid_for: str, *, is_spilling: bool = False) -> bool:
     valid_until = await database.pool.fetchval("SELECT clock_timestamp() + $1::text::interval", valid_for)
     written_at = await database.queries.renew_spill_replica(
-        database.pool, replica="a", valid_until=valid_until, is_spilling=is_spilling, has_spilled=False
+        database.pool,
+        replica="a",
+        valid_until=valid_until,
+        is_spilling=is_spilling,
+        has_spilled=False,
+        is_reachable=True,
     )
     return written_at is not None
 

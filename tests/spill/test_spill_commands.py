@@ -5,6 +5,7 @@ from service.store.database import Database
 from tests.processes import OUTCOMES, run
 
 WAITING = "INSERT INTO spill_states VALUES ('2026-03-16', 12, '2026-03-16 10:00Z', now() - $1::interval, true)"
+UNREACHABLE = "INSERT INTO spill_replicas VALUES ('b', now() + interval '1 hour', NULL, '2026-03-16 10:00Z')"
 GONE = "INSERT INTO spill_replicas VALUES ('a', now() - interval '1 hour', 'infinity')"
 
 
@@ -14,9 +15,11 @@ async def test_the_status_says_what_waits(database: Database) -> None:
     assert (nothing.status, nothing.output) == (0, "Nothing waits.\n")
     await database.pool.execute(WAITING.replace("$1", "'1 s'"))
     await database.pool.execute(GONE)
+    await database.pool.execute(UNREACHABLE)
     waiting = await run(OUTCOMES, "spill", "status", **settings)
     assert waiting.status == 1
     assert "stream of 2026-03-16: 12 webhooks, the oldest since 2026-03-16 10:00:00 UTC" in waiting.output
+    assert "replica b: cannot use the stream since 2026-03-16 10:00:00 UTC" in waiting.output
     assert "replica a: does not answer: it may have put webhooks into the stream" in waiting.output
     assert "No verdict is final: 12 webhooks wait to be stored since" in waiting.output
 

@@ -21,7 +21,7 @@ from tests.console.visiting import Visitor, sign_in
 from tests.guarantees.healing import play, read_outcomes
 from tests.processes import OUTCOMES, run
 from tests.provider import KEY, connect_provider
-from tests.spill.test_readers_are_told import SOME
+from tests.spill.test_readers_see_what_waits import SOME
 
 BATCH_ID = 456
 PATH = f"/v1/batch-calls/{BATCH_ID}"

@@ -13,6 +13,7 @@ from tests.bench.drain import bench_drain
 from tests.bench.exports import bench_exports
 from tests.bench.feed import bench_feed
 from tests.bench.flood import bench_flood
+from tests.bench.growth import bench_growth
 from tests.bench.machine import describe_machine
 from tests.bench.overload import bench_overload
 from tests.bench.reads import bench_reads
@@ -37,6 +38,7 @@ PARTS: dict[str, Callable[[PostgresServer, argparse.Namespace], None]] = {
     "feed": lambda server, arguments: asyncio.run(bench_feed(server, arguments.changes)),
     "console": lambda server, arguments: asyncio.run(bench_console(server)),
     "size": lambda server, arguments: bench_sizes(server, arguments.stored),
+    "growth": lambda server, arguments: bench_growth(server, arguments.stored),
     "export": lambda server, arguments: bench_exports(server, arguments.rows),
 }
 
@@ -54,10 +56,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000, help="events to verify")
     parser.add_argument("--rows", type=int, default=1_000_000, help="recipients in the batch that is exported")
     parser.add_argument("--only", choices=tuple(PARTS), help="one part only")
-    parser.add_argument("--stored", type=int, default=100_000, help="events to store for the sizes of tables")
+    parser.add_argument("--stored", type=int, default=100_000, help="events to store for sizes and growth")
     parser.add_argument("--changes", type=int, default=1_000_000, help="feed entries to read")
     arguments = parser.parse_args()
-    if arguments.only not in {"reconcile", "verify", "size"} and shutil.which("wrk") is None:
+    if arguments.only not in {"reconcile", "verify", "size", "growth"} and shutil.which("wrk") is None:
         sys.exit("wrk is missing: apt-get install wrk, or brew install wrk")
     configure_logs("error")
     server = PostgresServer(find_programs())

@@ -177,7 +177,7 @@ BEGIN
                max(least(e.received_at, v_now)) FILTER (WHERE f.source = 'webhook')
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
         CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = p.arrival_id OFFSET 0) AS f
-        CROSS JOIN LATERAL (SELECT received_at FROM events WHERE events.event_id = f.event_id OFFSET 0) AS e
+        CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS e
         GROUP BY p.batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at),

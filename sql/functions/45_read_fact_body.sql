@@ -12,13 +12,7 @@ SELECT k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
        AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = (p_fact).arrival_id)
 FROM batches AS b
 LEFT JOIN recipients AS r ON r.batch_key = b.batch_key AND r.recipient_no = (p_fact).recipient_no
-LEFT JOIN LATERAL (
-    SELECT e.digest, e.target, e.received_at, e.recorded_at FROM events AS e
-    WHERE e.event_id = (p_fact).event_id AND e.arrival_id = (p_fact).arrival_id
-    UNION ALL
-    SELECT c.digest, c.target, c.received_at, c.recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = (p_fact).event_id AND c.arrival_id = (p_fact).arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival((p_fact).event_id, (p_fact).occurred_at, (p_fact).arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT y.body, y.signature FROM event_bodies AS y
     WHERE y.arrival_id = (p_fact).arrival_id AND y.recorded_at = k.recorded_at

@@ -1,6 +1,7 @@
 -- Comments on tables and columns whose first wording was unclear. Migrations are never edited; this file is applied again
 -- whenever it changes, so a comment is corrected here.
-COMMENT ON TABLE events IS 'One row per acknowledged event id: a second delivery of an id is a duplicate. Rows are only inserted, and outlive the bodies.';
+COMMENT ON TABLE events IS 'One row per acknowledged event id and week: a second delivery is a duplicate. Rows are only inserted, and outlive the bodies.';
+COMMENT ON COLUMN events.week IS 'The Monday of the week of the provider''s own time, in UTC: see event_week(). -infinity: it has no usable time, or an older version stored it and date_events_step() has not found its week.';
 COMMENT ON COLUMN events.arrival_id IS 'Identifies this body in event_bodies, facts and unattributed.';
 COMMENT ON COLUMN events.received_at IS 'When the service had read the whole request.';
 COMMENT ON TABLE event_conflicts IS 'A known event id that arrived again with another body. The body is kept, and its facts are merged in the same fixed order, so the order of arrival decides nothing.';

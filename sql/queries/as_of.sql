@@ -15,11 +15,7 @@ WHERE b.batch_id = :batch_id;
 -- allows for a difference between the clocks of service and database.
 SELECT max(e.received_at)
 FROM known_facts AS f
-CROSS JOIN LATERAL (
-    SELECT received_at FROM events WHERE events.event_id = f.event_id AND events.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT received_at FROM event_conflicts AS c WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS e
+CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS e
 WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <= :after::integer + :limit::integer
   AND f.recorded_at <= :as_of
   AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';

@@ -121,13 +121,7 @@ CROSS JOIN LATERAL read_fact_body(f) AS v;
 -- Events that fit no recipient, by arrival, each with its digest and, while it is kept, its raw body.
 SELECT u.arrival_id, u.event_id, u.agent_id, u.source, k.digest, k.target, k.received_at, x.body, x.signature
 FROM (SELECT * FROM unattributed WHERE unattributed.arrival_id > :after ORDER BY unattributed.arrival_id LIMIT :limit) AS u
-LEFT JOIN LATERAL (
-    SELECT digest, target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
-    UNION ALL
-    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival(u.event_id, u.occurred_at, u.arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = u.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true

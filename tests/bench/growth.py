@@ -66,8 +66,8 @@ _BATCHES = f"""
 """
 _ROWS = {
     "events": f"""
-        INSERT INTO events (event_id, arrival_id, digest, event_type, target, received_at, recorded_at)
-        SELECT event_id, arrival_id, sha256(int8send(arrival_id)), 'call.completed', 'default', at, at
+        INSERT INTO events (week, event_id, arrival_id, digest, event_type, target, received_at, recorded_at)
+        SELECT event_week(at), event_id, arrival_id, sha256(int8send(arrival_id)), 'call.completed', 'default', at, at
         FROM ({_SERIES}) AS s
     """,
     "facts": f"""

@@ -1,5 +1,5 @@
-"""Reads: how long GET …/outcomes takes at 1,000 to 1,000,000 recipients, and the CPU time of service and Postgres: idle,
-during writes, unchanged, and sliced. The client's own time is that of a request that reads nothing."""
+"""Reads: how long GET …/outcomes takes at 1,000 to 1,000,000 recipients, and the CPU time of both sides: idle,
+unchanged, during writes, and sliced. The client's own time is that of a request that reads nothing."""
 
 import asyncio
 import itertools
@@ -73,7 +73,8 @@ async def bench_reads(server: PostgresServer, sizes: tuple[int, ...] = SIZES) ->
         print(f"  {recipients:,} recipients stored and counted in {time.perf_counter() - started:.0f} s", flush=True)
     port = find_port()
     environ = {
-        "OUTCOMES_DATABASE_URL": url, "OUTCOMES_PORT": str(port), "OUTCOMES_API_KEY": "k", "FORMANT_WEBHOOK_SECRET": "s",
+        "OUTCOMES_DATABASE_URL": url, "OUTCOMES_PORT": str(port), "OUTCOMES_API_KEY": "k",
+        "FORMANT_WEBHOOK_SECRET": "s",
     }  # fmt: skip
     headers = {"authorization": "Bearer k"}
     with run_process(["-m", "service", "serve"], port, environ) as service:

@@ -42,7 +42,8 @@ async def test_a_read_of_the_outcomes_calls_nothing_that_is_planned_again(databa
         row["proname"]: row
         for row in await database.pool.fetch(
             """
-            SELECT p.proname, p.prosrc, l.lanname = 'sql' AND (p.prosecdef OR p.proconfig IS NOT NULL) AS is_planned_again
+            SELECT p.proname, p.prosrc,
+                   l.lanname = 'sql' AND (p.prosecdef OR p.proconfig IS NOT NULL) AS is_planned_again
             FROM pg_proc AS p
             JOIN pg_language AS l ON l.oid = p.prolang
             WHERE p.pronamespace = 'public'::regnamespace

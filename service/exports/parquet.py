@@ -6,15 +6,21 @@ making the column unreadable.
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+
+from service.exports.formats import CSV, Column, Outbox, QueryFormat
+
+# Arrow's allocator reads these when it is loaded: it returns freed memory at once, which else stays with the process.
+os.environ.setdefault("MIMALLOC_PURGE_DELAY", "0")
+os.environ.setdefault("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-
-from service.exports.formats import CSV, Column, Outbox, QueryFormat
 
 SLICE_BYTES = 2**18  # of CSV, parsed at once: blocks the event loop for a millisecond or two
 GROUP_BYTES = 2**24  # of CSV in a row group
@@ -104,6 +110,8 @@ class ParquetEncoder:
 
 def _read_maps(column: pa.ChunkedArray) -> pa.Array:
     """A column of JSON texts as maps from text to text."""
+    if column.null_count == len(column):
+        return pa.nulls(len(column), _TEXT_MAP)
     maps = _decode_maps([text or "null" for text in column.to_pylist()])
     offsets, names, values = [0], [], []  # type: tuple[list[int], list[str], list[str | None]]
     for one in maps:

@@ -17,16 +17,15 @@ SELECT n.batch_id, n.recipient_no, n.attempt, n.phone, n.attempt_number, n.max_a
        n.started_at, n.ended_at, n.duration_seconds, n.failure_reason, n.next_retry_at, n.results, n.conversation_id,
        n.source, n.method, n.event_id, n.occurred_at, n.recorded_at, n.from_phone, n.trace_id
 FROM (
-    SELECT b.batch_id, a.recipient_no,
+    SELECT (SELECT batch_id FROM batches WHERE batch_key = p_batch_key) AS batch_id, a.recipient_no,
            (row_number() OVER (PARTITION BY a.recipient_no
                                ORDER BY a.attempt_order, a.called_at NULLS FIRST, a.conversation_id))::integer AS attempt,
            r.phone, r.parameters, a.attempt_number, f.max_attempts, a.status, a.is_final,
            plausible_time(f.started_at) AS started_at, plausible_time(a.ended_at) AS ended_at, a.duration_seconds,
            a.failure_reason, plausible_time(a.next_retry_at) AS next_retry_at, a.results, a.conversation_id, a.source, a.method,
            a.event_id, plausible_time(f.occurred_at) AS occurred_at, f.recorded_at, a.from_phone, a.trace_id
-    FROM batches AS b
-    CROSS JOIN attempts_of(
-        (SELECT array_agg(p_batch_key) FROM generate_series(p_after + 1, p_until)),
+    FROM attempts_of(
+        array_fill(p_batch_key, ARRAY[p_until - p_after]),
         (SELECT array_agg(n) FROM generate_series(p_after + 1, p_until) AS n), NULL
     ) AS a
     JOIN facts AS f
@@ -35,7 +34,6 @@ FROM (
     JOIN recipients AS r
         ON r.batch_key = p_batch_key AND r.recipient_no > p_after AND r.recipient_no <= p_until
        AND r.recipient_no = a.recipient_no
-    WHERE b.batch_key = p_batch_key
 ) AS n
 CROSS JOIN meets_filters(
     p_filters, NULL, n.status, n.source, NULL, n.recorded_at, n.failure_reason, n.phone, n.parameters, n.results)

@@ -5,8 +5,8 @@
 SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_at) AS created_at, b.upload_state,
        coalesce(b.total_recipients, b.recipient_count - b.withdrawn_count) AS total_recipients, clock_timestamp() AS as_of,
        (SELECT a.last_event_at FROM batch_activity AS a WHERE a.batch_key = b.batch_key) AS last_event_at,
-       shown_verdict(s.verdict, EXISTS (SELECT FROM find_spilled())) AS verdict, s.verdict_since, s.last_reconciled_at, s.healing,
-       s.details_expected_at, (SELECT row_to_json(p) FROM find_spilled() AS p) AS spilled,
+       shown_verdict(s.verdict, p.cause IS NOT NULL) AS verdict, s.verdict_since, s.last_reconciled_at, s.healing,
+       s.details_expected_at, row_to_json(p) AS spilled,
        (SELECT count(*)::integer FROM outstanding_details AS d WHERE d.batch_key = b.batch_key) AS details_outstanding,
        (SELECT json_build_object('reasons', r.reasons, 'differences', r.differences,
                                  'inconsistencies', r.inconsistencies, 'healed', r.healed)
@@ -70,6 +70,7 @@ SELECT b.batch_id AS id, b.name, b.agent_id, b.status, plausible_time(b.created_
               WHERE m.campaign_key = b.campaign_key) AS c) AS campaign, b.campaign_key AS campaign_id
 FROM batches AS b
 LEFT JOIN batch_schedules AS s ON s.batch_key = b.batch_key
+LEFT JOIN find_spilled() AS p ON true
 WHERE b.batch_id = :batch_id;
 
 -- name: get_batch_version(batch_id)$

@@ -27,7 +27,8 @@ SELECT set_config('statement_timeout', :milliseconds, true), set_config('enable_
 
 -- name: slice_batch(batch_id, name, is_result, values)
 -- Recipients of a batch by state for each of the most frequent values of a call parameter, or of a result of the latest
--- attempt, and for all other values together. Reads the whole batch by its key: the cost grows with the batch.
+-- attempt, and for all other values together. Reads the whole batch by its key: the cost grows with the batch. All values are
+-- summed and never sorted, because there may be as many as recipients.
 WITH sliced AS (
     SELECT CASE WHEN :is_result::boolean THEN f.results ELSE r.parameters END ->> :name AS value,
            coalesce(o.state, 'in_progress') AS state, coalesce(o.attempts, 0) AS attempts
@@ -40,7 +41,7 @@ WITH sliced AS (
         OFFSET 0  -- forces a look-up by key: the planner of Postgres 15 would read other batches too
     ) AS f ON true
     WHERE r.batch_key = (SELECT batch_key FROM batches WHERE batch_id = :batch_id) AND r.withdrawn_at IS NULL
-), counted AS (
+), counted AS MATERIALIZED (
     SELECT CASE WHEN length(value) > 80 THEN '(long text)' ELSE value END AS value, count(*) AS recipients,
            sum(attempts) AS attempts, count(*) FILTER (WHERE attempts > 0) AS attempted,
            count(*) FILTER (WHERE state = 'completed') AS completed,
@@ -54,14 +55,29 @@ WITH sliced AS (
            count(*) FILTER (WHERE state = 'in_progress') AS in_progress
     FROM sliced
     GROUP BY 1
-), ranked AS (
-    SELECT *, row_number() OVER (ORDER BY recipients DESC, value) AS place FROM counted
+), shown AS (
+    SELECT * FROM counted ORDER BY recipients DESC, value LIMIT :values
+), summed AS (
+    SELECT k.is_all, count(*) AS distinct_values,
+           sum(recipients)::bigint AS recipients, sum(attempts)::bigint AS attempts,
+           sum(attempted)::bigint AS attempted, sum(completed)::bigint AS completed, sum(busy)::bigint AS busy,
+           sum(no_answer)::bigint AS no_answer, sum(failed)::bigint AS failed,
+           sum(socket_failure)::bigint AS socket_failure, sum(telephony_failed)::bigint AS telephony_failed,
+           sum(unreachable)::bigint AS unreachable, sum(pending_retry)::bigint AS pending_retry,
+           sum(in_progress)::bigint AS in_progress
+    FROM (SELECT true AS is_all, * FROM counted UNION ALL SELECT false, * FROM shown) AS k
+    GROUP BY k.is_all
 )
-SELECT CASE WHEN place <= :values THEN value END AS value, place > :values AS is_other, count(*) AS distinct_values,
-       sum(recipients)::bigint AS recipients, sum(attempts)::bigint AS attempts, sum(attempted)::bigint AS attempted,
-       sum(completed)::bigint AS completed, sum(busy)::bigint AS busy, sum(no_answer)::bigint AS no_answer, sum(failed)::bigint AS failed,
-       sum(socket_failure)::bigint AS socket_failure, sum(telephony_failed)::bigint AS telephony_failed, sum(unreachable)::bigint AS unreachable,
-       sum(pending_retry)::bigint AS pending_retry, sum(in_progress)::bigint AS in_progress
-FROM ranked
-GROUP BY 1, 2
-ORDER BY min(place);
+SELECT value, false AS is_other, 1 AS distinct_values,
+       recipients, attempts, attempted, completed, busy, no_answer, failed, socket_failure, telephony_failed,
+       unreachable, pending_retry, in_progress
+FROM shown
+UNION ALL
+SELECT NULL, true, a.distinct_values - s.distinct_values,
+       a.recipients - s.recipients, a.attempts - s.attempts, a.attempted - s.attempted,
+       a.completed - s.completed, a.busy - s.busy, a.no_answer - s.no_answer, a.failed - s.failed,
+       a.socket_failure - s.socket_failure, a.telephony_failed - s.telephony_failed,
+       a.unreachable - s.unreachable, a.pending_retry - s.pending_retry, a.in_progress - s.in_progress
+FROM summed AS a
+JOIN summed AS s ON a.is_all AND NOT s.is_all AND a.distinct_values > s.distinct_values
+ORDER BY is_other, recipients DESC, value;

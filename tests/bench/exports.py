@@ -36,10 +36,10 @@ async def fill(url: str, rows: int) -> None:
         FROM generate_series(1, {rows}) AS n;
         INSERT INTO facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, max_attempts, status,
                            is_final, occurred_at, started_at, ended_at, duration_seconds, results, event_id, source,
-                           method, recorded_at)
+                           method, recorded_at, from_phone)
         SELECT 1, 1 + n % {rows}, n, 'e36853de-9cbb-441e-ad75-' || n || '_1', 1 + n / {rows}, 3, 'completed', true,
                now(), now(), now(), 62, '{{"intent": "promise_to_pay", "sentiment": "neutral"}}', 'event-' || n,
-               'webhook', 'reference', now()
+               'webhook', 'reference', now(), '+918000000000'
         FROM generate_series(0, {rows * 5 // 4 - 1}) AS n;
         INSERT INTO outcomes
         SELECT DISTINCT ON (recipient_no) batch_key, recipient_no, 'completed', attempt_number, arrival_id,

@@ -1,4 +1,5 @@
-"""Reads: how long GET …/outcomes takes at 1,000 to 1,000,000 recipients: idle, during writes, unchanged, and sliced."""
+"""Reads: how long GET …/outcomes takes at 1,000 to 1,000,000 recipients, and the CPU time of both sides: idle,
+unchanged, during writes, and sliced. The client's own time is that of a request that reads nothing."""
 
 import asyncio
 import itertools
@@ -10,18 +11,19 @@ from datetime import UTC, datetime
 
 import asyncpg
 import httpx
+import psutil
 
-from service.app import open_app, prepare_schema
+from service.app import prepare_schema
 from service.formant.events import Event, EventDecoder
-from service.server.process import serve_in_background
-from service.settings import read_settings
 from service.store.database import load_queries
 from tests.bench.load import AGENT_ID, REF_TOKEN, make_bodies
+from tests.bench.machine import find_port, read_cpu_seconds, run_process
 from tests.conftest import create_database
 from tests.postgres import PostgresServer
 
 SIZES = (1_000, 100_000, 1_000_000)
 REQUESTS = 400
+WARM_UP = 20
 GROUP = 500
 WRITES_PER_SECOND = 300
 WRITES_GROUP = 10
@@ -69,50 +71,80 @@ async def bench_reads(server: PostgresServer, sizes: tuple[int, ...] = SIZES) ->
         started = time.perf_counter()
         await fill(url, batch_id, recipients)
         print(f"  {recipients:,} recipients stored and counted in {time.perf_counter() - started:.0f} s", flush=True)
-    configured = read_settings({"OUTCOMES_DATABASE_URL": url, "OUTCOMES_API_KEY": "k", "FORMANT_WEBHOOK_SECRET": "s"})
+    port = find_port()
+    environ = {
+        "OUTCOMES_DATABASE_URL": url, "OUTCOMES_PORT": str(port), "OUTCOMES_API_KEY": "k",
+        "FORMANT_WEBHOOK_SECRET": "s",
+    }  # fmt: skip
     headers = {"authorization": "Bearer k"}
-    async with (
-        open_app(configured, url) as service,
-        serve_in_background(service, "127.0.0.1", 0) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60) as client,
-    ):
-        print(f"Reads: GET /v1/batch-calls/ID/outcomes, {REQUESTS} one after the other")
-        medians = await measure(client, sizes, "quiet")
-        ratio = medians[sizes[-1]] / medians[sizes[0]]
-        print(f"p50 at {sizes[-1]:,} / p50 at {sizes[0]:,}: {ratio:.2f}   (goal: under 1.3)")
-        print(f"The same during {WRITES_PER_SECOND} events a second, a third to each batch")
-        async with writing(url, sizes):
-            await measure(client, sizes, "during writes")
-        print("The same for a client that already has the answer: 304")
-        await measure(client, sizes, "304", is_known=True)
-        print("Sliced by a call parameter")
-        for batch_id, recipients in enumerate(sizes, start=1):
-            answer = await client.get(f"/v1/batch-calls/{batch_id}/outcomes", params={"by": "loan_id"})
+    with run_process(["-m", "service", "serve"], port, environ) as service:
+        processes = {"service": service, "Postgres": psutil.Process(server.pid)}
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60
+        ) as client:
+            await read(client, processes, url, sizes)
+
+
+async def read(
+    client: httpx.AsyncClient, processes: dict[str, psutil.Process], url: str, sizes: tuple[int, ...]
+) -> None:
+    """Reads the batches in each way, and prints the times and their ratio."""
+    print(f"Reads: GET /v1/batch-calls/ID/outcomes, {REQUESTS} one after the other")
+    medians = await measure(client, processes, sizes, "quiet")
+    ratio = medians[sizes[-1]] / medians[sizes[0]]
+    print(f"p50 at {sizes[-1]:,} / p50 at {sizes[0]:,}: {ratio:.2f}   (goal: under 1.3)")
+    print("The same for a client that already has the answer: 304")
+    await measure(client, processes, sizes, "304", is_known=True)
+    print("GET /healthz, which reads nothing")
+    await measure(client, processes, (0,), "nothing", path="/healthz")
+    print(f"GET …/outcomes during {WRITES_PER_SECOND} events a second, a third to each batch")
+    async with writing(url, sizes):
+        await measure(client, {}, sizes, "during writes")
+    print("Sliced by a call parameter, and by a result")
+    for batch_id, recipients in enumerate(sizes, start=1):
+        for by in ("loan_id", "results.intent"):
+            answer = await client.get(f"/v1/batch-calls/{batch_id}/outcomes", params={"by": by})
             content = answer.json()
             took = content["data"]["slices"]["computed"]["seconds"] if answer.status_code == 200 else content["error"]
-            print(f"  {recipients:>9,} recipients, as many values: {took} s")
+            print(f"  {recipients:>9,} recipients by {by}: {took} s")
 
 
 async def measure(
-    client: httpx.AsyncClient, sizes: tuple[int, ...], what: str, *, is_known: bool = False
+    client: httpx.AsyncClient,
+    processes: dict[str, psutil.Process],
+    sizes: tuple[int, ...],
+    what: str,
+    *,
+    is_known: bool = False,
+    path: str = "/v1/batch-calls/{}/outcomes",
 ) -> dict[int, float]:
-    """Reads the batches in turn, prints p50 and p99 of each, and returns the medians in milliseconds."""
+    """Reads the batches in turn, prints p50 and p99 of each and the CPU time of the processes, and returns the medians
+    in milliseconds."""
     samples: dict[int, list[float]] = {size: [] for size in sizes}
     known: dict[int, str] = {}
-    for number in range(REQUESTS + 20):
+    began: dict[str, float] = {}
+    for number in range(REQUESTS + WARM_UP):
+        if number == WARM_UP:
+            began = {name: read_cpu_seconds(process) for name, process in processes.items()}
         for batch_id, recipients in enumerate(sizes, start=1):
             headers = {"if-none-match": known[batch_id]} if batch_id in known else {}
             started = time.perf_counter()
-            answer = await client.get(f"/v1/batch-calls/{batch_id}/outcomes", headers=headers)
+            answer = await client.get(path.format(batch_id), headers=headers)
             taken = time.perf_counter() - started
             assert answer.status_code in {200, 304}, answer.text
             if is_known:
                 known[batch_id] = answer.headers["etag"]
-            if number >= 20:
+            if number >= WARM_UP:
                 samples[recipients].append(1000 * taken)
     for recipients, taken_ms in samples.items():
         p99 = statistics.quantiles(taken_ms, n=100)[98]
         print(f"  {recipients:>9,} recipients, {what}: p50 {statistics.median(taken_ms):.2f} ms, p99 {p99:.2f} ms")
+    used = [
+        f"{name} {1000 * (read_cpu_seconds(process) - began[name]) / REQUESTS / len(sizes):.2f} ms"
+        for name, process in processes.items()
+    ]
+    if used:
+        print(f"  CPU for each: {', '.join(used)}")
     return {recipients: statistics.median(taken_ms) for recipients, taken_ms in samples.items()}
 
 

@@ -11,7 +11,7 @@ MEGABYTE = 2**20
 BOUNDS = (
     ("csv", 140 * MEGABYTE, 20 * MEGABYTE),
     ("ndjson", 140 * MEGABYTE, 20 * MEGABYTE),
-    ("parquet", 10 * MEGABYTE, 100 * MEGABYTE),
+    ("parquet", 10 * MEGABYTE, 60 * MEGABYTE),
 )
 
 

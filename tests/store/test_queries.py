@@ -36,6 +36,30 @@ async def test_every_query_can_be_prepared_against_the_schema(database: Database
     assert refused == {}
 
 
+async def test_a_read_of_the_outcomes_calls_nothing_that_is_planned_again(database: Database) -> None:
+    """Postgres before 18 plans an SQL function that it cannot inline again for each statement that calls it."""
+    functions = {
+        row["proname"]: row
+        for row in await database.pool.fetch(
+            """
+            SELECT p.proname, p.prosrc,
+                   l.lanname = 'sql' AND (p.prosecdef OR p.proconfig IS NOT NULL) AS is_planned_again
+            FROM pg_proc AS p
+            JOIN pg_language AS l ON l.oid = p.prolang
+            WHERE p.pronamespace = 'public'::regnamespace
+            """
+        )
+    }
+    called: set[str] = set()
+    texts = [QUERIES.get_batch_counts.sql, QUERIES.get_batch_version.sql]
+    while texts:
+        named = functions.keys() & set(re.findall(r"\w+", texts.pop()))
+        texts += [functions[name]["prosrc"] for name in named - called]
+        called |= named
+    assert {"batch_version", "find_spilled", "count_retries"} <= called
+    assert not {name for name in called if functions[name]["is_planned_again"]}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_query_changes_its_session(name: str) -> None:
     """Connections return to the pool as they are."""

@@ -17,7 +17,9 @@ STREAM_SECONDS = 5.0
 async def check_spill(settings: Settings) -> list[Finding]:
     """Whether webhooks could be kept if Postgres went away now. Stores nothing, and creates no stream."""
     if not settings.spill_url:
-        return [ok("OUTCOMES_SPILL_URL is empty: webhooks are refused while Postgres is away")]
+        return [
+            ok("OUTCOMES_SPILL_URL is empty: without `--spill embedded`, webhooks are refused while Postgres is away")
+        ]
     servers = settings.spill_url.split(",")
     silences = await asyncio.gather(*map(find_silence, servers))
     silent = [

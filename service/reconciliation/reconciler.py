@@ -217,14 +217,17 @@ class Reconciler:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease)
-                progress = lease.progress
-                heals = turn.wants_healing(compared.assessment) and (on_demand or self._may_heal(progress, compared))
+                progress = lease.stored
+                wants_healing = turn.wants_healing(compared.assessment)
+                heals = wants_healing and (on_demand or self._may_heal(progress, compared))
                 if heals and await find_spilled(self._database):
                     heals = False  # what is missing may be among the events that wait
                 if heals:
                     compared, progress = await self._heal(turn, compared)
-                elif lease.stored.is_under_way:  # it is no longer needed
-                    await self._save(lease, msgspec.structs.replace(lease.stored, offset=0, walked_at=self._now()))
+                elif progress.is_under_way:  # it is no longer needed, or begins again once no event waits
+                    ended_at = None if wants_healing else self._now()
+                    ended = msgspec.structs.replace(progress, offset=0, began_at=None, walked_at=ended_at)
+                    await self._save(lease, ended)
                 assessment = await self._add_reasons(lease, compared.assessment, progress)
                 due_at, details = await self._expect_details(lease)
             assessment = _explain(assessment, [*assessment.reasons, *details])

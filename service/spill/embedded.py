@@ -153,8 +153,8 @@ class _Server:
 
 
 def _lock(folder: Path) -> BinaryIO:
-    """The lock on the folder. A server that outlived its service is ended first. Raises ConfigurationError while
-    another service uses the folder."""
+    """The lock on the folder; the file names the process that holds it. A server that outlived its service is ended
+    first. Raises ConfigurationError while another service uses the folder."""
     lock = (folder / "lock").open("ab")
     until = time.monotonic() + STOP_SECONDS
     while True:
@@ -169,14 +169,18 @@ def _lock(folder: Path) -> BinaryIO:
                 ) from None
             time.sleep(0.05)
         else:
+            lock.truncate(0)
+            lock.write(b"%d" % os.getpid())
+            lock.flush()
             return lock
 
 
 def _end_orphan(folder: Path) -> bool:
     """Asks a server of this folder to end if its service is gone; whether there is one."""
     try:
+        service = int((folder / "lock").read_text())
         server = psutil.Process(int((folder / "server.pid").read_text()))
-        is_orphan = str(folder / "server.conf") in server.cmdline() and _is_orphan(server)
+        is_orphan = str(folder / "server.conf") in server.cmdline() and _is_orphan(server, service)
         if is_orphan:
             server.terminate()
     except (OSError, ValueError, psutil.Error):
@@ -184,10 +188,11 @@ def _end_orphan(folder: Path) -> bool:
     return is_orphan
 
 
-def _is_orphan(server: psutil.Process) -> bool:
-    """Whether the process that started it has ended: then it has another parent, which is no service."""
+def _is_orphan(server: psutil.Process, service: int) -> bool:
+    """Whether the service that started it has ended: then it has another parent. In a container, a service may be
+    process 1."""
     parent = server.parent()
-    return parent is None or parent.pid == 1 or parent.create_time() > server.create_time()
+    return parent is None or parent.pid != service or parent.create_time() > server.create_time()
 
 
 def _configure(folder: Path, port: int, password: str, max_body_bytes: int) -> None:

@@ -40,11 +40,16 @@ class _Answer(msgspec.Struct):
 _read_answer = msgspec.json.Decoder(_Answer).decode
 
 
+class SilentServersError(ConfigurationError):
+    """No server has answered in time: they are busy, or drop what this user asks."""
+
+
 async def check_servers(client: Client, named: int, least_payload: int, *, allow_unsafe: bool) -> str:
     """Asks the servers, so many of which are named, for their settings. Raises ConfigurationError, with the remedy, if
     one cannot take a message of ``least_payload`` bytes, or if one acknowledges before it writes to disk or nobody says
-    so; with ``allow_unsafe`` it returns the latter in words instead, else nothing."""
-    found = await _read_settings(client, named)
+    so (SilentServersError); with ``allow_unsafe`` it returns the latter in words instead, else nothing."""
+    answered = await _read_settings(client, named)
+    found = answered or []
     payload = min([client.max_payload, *(each.max_payload for each in found)])
     if payload < least_payload:
         raise ConfigurationError(
@@ -56,7 +61,7 @@ async def check_servers(client: Client, named: int, least_payload: int, *, allow
         return ""
     cause = f"{', '.join(lazy)} acknowledges before it writes to disk" if lazy else "it is not known whether they do"
     if not allow_unsafe:
-        raise ConfigurationError(
+        raise (SilentServersError if answered is None else ConfigurationError)(
             f"OUTCOMES_SPILL_URL: the servers must write to disk before they acknowledge, and {cause}. Set "
             "sync_interval: always in their jetstream block and let this user ask for it (see "
             "docs/operate/spill.md), or set OUTCOMES_ALLOW_UNSAFE_SPILL=1"
@@ -64,8 +69,8 @@ async def check_servers(client: Client, named: int, least_payload: int, *, allow
     return cause
 
 
-async def _read_settings(client: Client, named: int) -> list[_Varz]:
-    """The settings of each server that answers; empty where this user may not ask."""
+async def _read_settings(client: Client, named: int) -> list[_Varz] | None:
+    """The settings of each server that answers, None if none does in time; empty where this user may not ask."""
     found: dict[str, _Varz] = {}
     for _ in range(ATTEMPTS):
         inbox = client.new_inbox()
@@ -85,5 +90,5 @@ async def _read_settings(client: Client, named: int) -> list[_Varz]:
         finally:
             await answers.unsubscribe()
         if found:
-            break
-    return list(found.values())
+            return list(found.values())
+    return None

@@ -23,7 +23,7 @@ from nats.js.errors import NotFoundError
 
 from service.errors import ConfigurationError, OutcomesError
 from service.spill.codec import ROW_BYTES, Part
-from service.spill.servers import check_servers
+from service.spill.servers import SilentServersError, check_servers
 
 logger = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class Stream:
         self._client = Client()
         self._context: JetStreamContext | None = None
         self._connections = self._checked = 0
-        """The number of connections so far, and the one that was checked."""
+        """The number of connections so far, and the one that was checked; 0 while the stream does not answer."""
         self._changed = asyncio.Event()
         """Set when the connection is there again, or is closed."""
         self._unsafe = ""
@@ -115,7 +115,7 @@ class Stream:
             unsafe = await self._check_servers()
             with contextlib.suppress(NotFoundError):
                 context = self._client.jetstream(timeout=PUBLISH_SECONDS)
-                self._refuse_faults((await context.stream_info(STREAM)).config)
+                self._refuse_faults(await _read_config(context))
             return unsafe
         finally:
             await self._client.close()
@@ -134,7 +134,9 @@ class Stream:
             connection = self._connections
             try:
                 await self._check(self._context)
-            except ConfigurationError:
+            except ConfigurationError as error:
+                if isinstance(error, SilentServersError) and self.is_ready:
+                    continue  # they have answered over this connection before
                 if connection == self._connections and self._client.is_connected:
                     await self.close()
                     raise
@@ -250,7 +252,7 @@ class Stream:
         has_logged = False
         while True:
             try:
-                config = (await context.stream_info(STREAM)).config
+                config = await _read_config(context)
                 break
             except NotFoundError:
                 pass
@@ -260,6 +262,7 @@ class Stream:
                 if not has_logged:
                     logger.warning("spill_stream_not_readable", reason=type(error).__name__)
                 has_logged = True
+                self._checked = 0
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
             try:
@@ -276,6 +279,14 @@ class Stream:
                 f"OUTCOMES_SPILL_URL: the stream {STREAM} may lose webhooks: it needs {', '.join(faults)}. Correct it "
                 "(`nats stream edit`), or remove it while it is empty"
             )
+
+
+async def _read_config(context: JetStreamContext) -> StreamConfig:
+    """The stream's settings. Without a majority, a server may describe the stream, but nothing can be put there."""
+    info = await context.stream_info(STREAM)
+    if info.cluster is not None and not info.cluster.leader:
+        raise nats.errors.Error("The stream has no leader")
+    return info.config
 
 
 class Fetched:

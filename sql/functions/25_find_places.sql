@@ -78,6 +78,7 @@ DECLARE
     v_hashes    text[];
     v_first     timestamptz;
     v_last      timestamptz;
+    v_latest    timestamptz;
     v_is_untimed boolean;       -- one of them has no time
     -- Recipients that a call may go to, as parallel arrays; those of windows are added as calls create them.
     s_batches   bigint[];
@@ -137,6 +138,23 @@ BEGIN
     FROM unreferenced_events AS u
     WHERE u.agent_id = p_agent_id AND u.phone = p_phone
       AND (u.called_at BETWEEN coalesce(p_from - v_margin, '-infinity') AND v_until OR u.called_at IS NULL);
+    -- A later event without a start time may belong to one of their calls: all of a call is placed at once.
+    WHILE v_until < 'infinity' LOOP
+        SELECT array_agg(u.arrival_id), max(u.called_at) INTO v_arrivals, v_latest
+        FROM unnest(v_conversations) AS c (conversation_id)
+        CROSS JOIN LATERAL (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = c.conversation_id OFFSET 0) AS u
+        WHERE u.agent_id = p_agent_id AND u.phone = p_phone AND u.called_at > v_until AND u.arrival_id <> ALL (v_events)
+          AND EXISTS (
+              SELECT FROM (SELECT * FROM unreferenced_events AS k WHERE k.conversation_id = c.conversation_id OFFSET 0) AS o
+              WHERE o.arrival_id = ANY (v_events)
+                AND is_same_call(
+                    u.started_at, u.called_at, u.until, u.attempt_number, nullif(comparable_parameters(u.parameters), '{}'),
+                    o.started_at, o.called_at, o.until, o.attempt_number, nullif(comparable_parameters(o.parameters), '{}')));
+        EXIT WHEN v_arrivals IS NULL;
+        v_events := v_events || v_arrivals;
+        v_last := greatest(v_last, v_latest);
+    END LOOP;
+    v_arrivals := NULL;
     IF EXISTS (SELECT FROM assignments) THEN
         v_assigned := ARRAY(
             SELECT a.arrival_id FROM assignments AS a

@@ -9,7 +9,7 @@ import pytest
 from service.formant.events import Event
 from service.store.database import Database
 from service.uploads.registration import Registrar
-from tests.factories import BEGAN, decode, make_payload, phone_of
+from tests.factories import BEGAN, decode, make_payload, phone_of, store_batch
 from tests.guarantees.recount import find_differences
 from tests.uploads.listed import note, note_batch
 from tests.webhooks.ingesting import heal, ingest, list_outcomes
@@ -68,3 +68,26 @@ async def test_a_total_that_shrinks_withdraws_only_those_who_are_too_many(databa
     assert await read_window(database) == (8, 2, 2)
     async with database.pool.acquire() as connection:
         assert await find_differences(connection) == []
+
+
+@pytest.mark.parametrize("placed_events", [1, 2, 50])
+async def test_a_step_that_ends_within_a_call_places_all_of_it(
+    database: Database, database_url: str, placed_events: int
+) -> None:
+    # Without the parameters of its webhook, the healed call might as well be one to the person of the upload.
+    await store_batch(database_url, 3, batch_id=455)
+    await note_batch(database, 456, total=2)
+    await ingest(database, *decode(make_payload(recipient=3)))
+    healed = heal(contact_number=phone_of(1), conversation_id="c", began=BEGAN + HOUR)
+    # It has no times of the call, only its own, which is later than the end of the call.
+    webhook = call(1, conversation_id="c")._replace(started_at=None, ended_at=None)
+    await ingest(
+        database, healed, webhook._replace(occurred_at=BEGAN + HOUR + timedelta(seconds=22)), call(2, attempt=2)
+    )
+    await place_all(database, placed_events)
+    key = await database.pool.fetchval("SELECT batch_key FROM batches WHERE batch_id = 456")
+    await database.pool.execute("SELECT place_again($1, NULL)", key)
+    await place_all(database, placed_events)
+    rows = await database.pool.fetch("SELECT attempts FROM outcomes WHERE batch_key = $1 ORDER BY recipient_no", key)
+    assert [row["attempts"] for row in rows] == [1, 1]
+    assert await database.pool.fetchval("SELECT count(*) FROM unattributed") == 0

@@ -100,3 +100,22 @@ async def test_healing_that_was_asked_for_too_early_is_repeated_when_no_webhook_
             hours.moment += 2 * GRACE
             assert await reconciler.reconcile_due()
         assert (await read_outcomes(service, batch_id))["verdict"] == "complete"
+
+
+async def test_on_demand_and_by_itself_a_healed_batch_says_how_many_calls_were_healed(
+    start_service: StartService, database: Database
+) -> None:
+    async with connect_provider(start_service, plays=True, **ON_DEMAND) as (service, sandbox):
+        batch_id = await play(service, sandbox, drop=0.5, recipients=20)
+        hours = Hours()
+        async with open_reconciler_in(hours, database, sandbox) as reconciler:
+            await reconciler.reconcile_due()
+            await reconciler.read_details_now(batch_id)
+            asked = await reconciler.reconcile_now(batch_id)
+            before = await read_outcomes(service, batch_id)
+            await database.pool.execute("UPDATE batch_schedules SET due_at = $1", hours.moment)
+            assert await reconciler.reconcile_due()
+        after = await read_outcomes(service, batch_id)
+        assert asked.verdict == "complete"
+        assert [reason["code"] for reason in before["reconciliation"]["reasons"]] == ["healed"]
+        assert before["reconciliation"]["reasons"] == after["reconciliation"]["reasons"]

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.exposition import read_metric
 from tests.factories import make_payload, post_webhook, store_batch
 from tests.guarantees.checker import Checker
 from tests.postgres import PostgresServer
-from tests.processes import OUTCOMES, Serving, run, start
+from tests.processes import OUTCOMES, Serving, make_environ, run, start
 
 
 @pytest.fixture
@@ -94,3 +96,26 @@ async def test_two_services_do_not_share_a_folder(database_url: str, tmp_path: P
         refused = await run(OUTCOMES, "serve", "--spill", "embedded", **settings)
         assert refused.status == 2
         assert "another service runs an embedded stream" in refused.errors
+
+
+async def test_a_service_that_is_process_one_of_a_container_keeps_its_server(database_url: str, tmp_path: Path) -> None:
+    environ = make_environ({"OUTCOMES_DATABASE_URL": database_url, "OUTCOMES_DATA_DIR": str(tmp_path)})
+    unshare = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs namespaces of this user's own")
+    command = (OUTCOMES, "serve", "--spill", "embedded")
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    container = await asyncio.create_subprocess_exec(*unshare, *command, env=environ, stdout=null, stderr=pipe)
+    serving = Serving(container)
+    try:
+        await serving.wait_until_serving()
+        (service,) = psutil.Process(container.pid).children()
+        enter = ("nsenter", "--target", str(service.pid), "--user", "--pid", "--mount", "--preserve-credentials")
+        second = await asyncio.create_subprocess_exec(*enter, *command, env=environ, stdout=null, stderr=pipe)
+        _, errors = await second.communicate()
+        assert b"another service runs an embedded stream" in errors
+        assert "embedded_stream_died" not in {line["event"] for line in serving.log}
+    finally:
+        for child in psutil.Process(container.pid).children():
+            child.terminate()
+        await serving.end(0)

@@ -1,5 +1,7 @@
 """While events wait in the stream, or may wait there, no verdict is final, and healing waits."""
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ from service.sandbox import sample_contacts
 from service.spill.state import Presence
 from service.store.database import Database
 from tests.conftest import StartService
+from tests.guarantees.healing import Hours, open_reconciler_in, play
 from tests.provider import connect_provider, upload
 
 SOME = "INSERT INTO spill_states VALUES ('one', 12, now() - interval '1 minute', now(), true)"
@@ -274,6 +277,32 @@ async def test_healing_waits_while_events_wait(start_service: StartService, data
         await database.pool.execute("DELETE FROM spill_states")
         assert (await service.post(path)).json()["data"]["verdict"] == "complete"
         assert (await read(service, batch_id))["sources"]["healed"] == 5
+
+
+@pytest.mark.parametrize("on_demand", [False, True])
+async def test_healing_that_was_interrupted_begins_again_once_no_event_waits(
+    start_service: StartService, database: Database, on_demand: bool
+) -> None:
+    async def die(answer: httpx.Response) -> None:
+        if int(answer.url.params.get("offset", 0)) > 0:  # the second page of conversations
+            raise asyncio.CancelledError
+
+    async with connect_provider(start_service, plays=True, OUTCOMES_RECONCILE_SECONDS="0") as (service, sandbox):
+        batch_id = await play(service, sandbox, drop=0.5)
+        hours = Hours()
+        async with open_reconciler_in(hours, database, sandbox, die) as killed:
+            with pytest.raises(asyncio.CancelledError):
+                await killed.reconcile_due()
+        hours.moment += timedelta(minutes=1)  # its lease is over
+        async with open_reconciler_in(hours, database, sandbox) as reconciler:
+            await database.pool.execute(SOME)
+            await (reconciler.reconcile_now(batch_id) if on_demand else reconciler.reconcile_due())
+            following = (await service.get(f"/v1/batch-calls/{batch_id}/reconcile")).json()["data"]
+            assert following["state"] != "healing"
+            await database.pool.execute("DELETE FROM spill_states")
+            hours.moment += timedelta(hours=2)
+            assert await reconciler.reconcile_due()
+        assert (await read(service, batch_id))["verdict"] == "complete"
 
 
 async def test_events_that_wait_for_long_raise_an_alarm(database: Database) -> None:

@@ -1,12 +1,15 @@
 """Servers that come back: their settings, and those of the stream, are checked before anything goes there."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.client import Client
 
 from service.app import prepare_schema
 from service.errors import ConfigurationError
@@ -66,6 +69,52 @@ async def test_a_stream_that_is_edited_so_that_it_may_lose_webhooks_is_refused(m
             with pytest.raises(ConfigurationError, match="it needs no max_age"):
                 await asyncio.wait_for(checking, SOON_SECONDS)
             assert not stream.is_ready
+
+
+async def describes_stream(client: Client) -> bool:
+    """Whether a server describes the stream, which it also does without a leader after some seconds."""
+    with contextlib.suppress(nats.errors.Error):
+        await client.jetstream(timeout=1).stream_info(STREAM)
+        return True
+    return False
+
+
+async def test_a_stream_that_has_lost_its_majority_cannot_be_used_until_it_has_one_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.spill.stream.CHECK_SECONDS", 0.2)
+    async with run_nats(3) as cluster:
+        connected, *others = cluster.servers
+        stream = Stream(3 * [connected.url], max_body_bytes=BODY_BYTES)
+        async with keep_checked(stream):
+            for server in others:
+                server.kill()
+            await eventually(lambda: not stream.is_ready, seconds=SOON_SECONDS)
+            async with cluster.connect() as client:
+                await eventually(lambda: describes_stream(client), seconds=SOON_SECONDS)
+            await asyncio.sleep(1)
+            assert not stream.is_ready
+            for server in others:
+                server.start()
+            await eventually(lambda: stream.is_ready, seconds=SOON_SECONDS)
+            await stream.publish(Part(b"a", 1))
+
+
+async def test_a_server_that_was_checked_and_says_nothing_for_some_seconds_is_not_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.spill.stream.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("service.spill.servers.ANSWER_SECONDS", 0.2)
+    async with run_nats() as cluster:
+        (server,) = cluster.servers
+        stream = Stream([cluster.url], max_body_bytes=BODY_BYTES)
+        async with keep_checked(stream) as checking:
+            server.signal(signal.SIGSTOP)
+            await asyncio.sleep(1.5)
+            server.signal(signal.SIGCONT)
+            await eventually(lambda: stream.is_ready)
+            await stream.publish(Part(b"a", 1))
+            assert not checking.done()
 
 
 async def test_nothing_goes_to_servers_that_are_connected_again_before_they_are_checked(

@@ -8,6 +8,7 @@ without an event id, a call or a known status is ``Unreadable``: the caller stor
 import hashlib
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from service.formant.kinds import NO_KINDS, CallKinds
 from service.formant.lenient import bound_numbers, decode_leniently, to_int, to_json, to_text, to_time
 from service.formant.plausible import LARGEST_ID, plausible_attempts, plausible_duration, plausible_time, within
 from service.formant.regions import Regions
-from service.phones.canonical import canonical_phone
+from service.phones.canonical import CACHED, canonical_phone
 
 STATUSES = ("completed", "busy", "no_answer", "failed", "socket_failure", "telephony_failed", "unreachable")
 TEXT_LIMIT = 200
@@ -200,35 +201,36 @@ class EventDecoder:
         kind, phone = None, canonical_phone(call.to_phone, region)
         if self._kinds and ref_token is None:
             kind, phone = self._kinds.find(target, agent_id, call.from_phone, call.to_phone, parameters, region)
+        # In the order of the fields: to name all of them would take as long as decoding the JSON.
         return Event(
-            event_id=envelope.event_id,
-            digest=digest,
-            event_type=envelope.event_type,
-            target=target,
-            body=body,
-            received_at=received_at,
-            source="webhook",
-            agent_id=agent_id,
-            phone=phone,
-            ref_token=ref_token,
-            ref_no=ref_no,
-            parameters=parameters,
-            conversation_id=call.conversation_id,
-            attempt_number=plausible_attempts(retry.attempt_number),
-            max_attempts=plausible_attempts(retry.max_attempts),
-            status=status,
-            is_final=is_final(status, retry.is_final_attempt, next_retry_at),
-            next_retry_at=next_retry_at,
-            occurred_at=plausible_time(envelope.timestamp),
-            started_at=plausible_time(call.started_at),
-            ended_at=plausible_time(call.ended_at),
-            duration_seconds=plausible_duration(call.duration_seconds),
-            failure_reason=call.failure_reason,
-            results=results,
-            signature=signature,
-            kind=kind,
-            from_phone=None if kind == "inbound" else read_caller(call.from_phone, region),
-            trace_id=read_trace_id(call.trace_id),
+            envelope.event_id,
+            digest,
+            envelope.event_type,
+            target,
+            body,
+            received_at,
+            "webhook",
+            agent_id,
+            phone,
+            ref_token,
+            ref_no,
+            parameters,
+            call.conversation_id,
+            plausible_attempts(retry.attempt_number),
+            plausible_attempts(retry.max_attempts),
+            status,
+            is_final(status, retry.is_final_attempt, next_retry_at),
+            next_retry_at,
+            plausible_time(envelope.timestamp),
+            plausible_time(call.started_at),
+            plausible_time(call.ended_at),
+            plausible_duration(call.duration_seconds),
+            call.failure_reason,
+            results,
+            signature,
+            kind,
+            None if kind == "inbound" else read_caller(call.from_phone, region),
+            read_trace_id(call.trace_id),
         )
 
     def _read_reference(self, parameters: msgspec.Raw) -> tuple[str | None, int | None]:
@@ -244,8 +246,17 @@ _NO_RETRY = WebhookRetry()
 
 def read_caller(text: str | None, region: str) -> str | None:
     """A number that calls are made from, in canonical form; the first ``CALLER_LIMIT`` characters of anything else."""
+    is_short = text is not None and len(text) <= CALLER_LIMIT
+    return _read_short_caller(text, region) if is_short else _read_caller(text, region)
+
+
+def _read_caller(text: str | None, region: str) -> str | None:
     phone = canonical_phone(text, region)
     return phone[:CALLER_LIMIT].strip() if phone else None
+
+
+# Agents call from few numbers.
+_read_short_caller = lru_cache(maxsize=CACHED)(_read_caller)
 
 
 def read_trace_id(text: str | None) -> str | None:

@@ -13,7 +13,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-import stamina
 import structlog
 from opentelemetry.trace import Span
 
@@ -30,15 +29,24 @@ MAX_GROUP_EVENTS = 500
 MAX_GROUP_BYTES = 8 * 2**20
 MAX_WAIT_SHARE = 0.5  # of the hold time: an event expected to wait longer is refused at once
 DEAD = "Nothing is being written: the committer task has died"
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0  # before a group is written again
 SMOOTHING = 0.3  # the weight of the latest group in the moving average of commit times
 
 
 class _Group:
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, hold_seconds: float) -> None:
         self.items: list[Item] = []
         self.futures: list[asyncio.Future[None]] = []
         self.size_bytes = 0
-        self.deadline = deadline
+        self.deadline = loop.time() + hold_seconds
+        self._loop = loop
+
+    def add(self, item: Item) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        self.items.append(item)
+        self.futures.append(future)
+        self.size_bytes += len(item.body)
+        return future
 
     def is_full(self) -> bool:
         return len(self.items) >= MAX_GROUP_EVENTS or self.size_bytes >= MAX_GROUP_BYTES
@@ -84,19 +92,15 @@ class Committer:
 
     def submit(self, item: Item) -> asyncio.Future[None]:
         """A future that resolves once ``item`` is committed, or fails with OverloadedError."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
         if self._is_dead:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             future.set_exception(OverloadedError(DEAD))
             return future
         if not self._groups or self._groups[-1].is_full():
-            self._groups.append(_Group(loop.time() + self._hold_seconds))
+            # Asked for once a group, because finding the running loop takes a system call.
+            self._groups.append(_Group(asyncio.get_running_loop(), self._hold_seconds))
             self._arrived.set()
-        group = self._groups[-1]
-        group.items.append(item)
-        group.futures.append(future)
-        group.size_bytes += len(item.body)
-        return future
+        return self._groups[-1].add(item)
 
     async def run(self) -> None:
         """Writes groups until ``drain`` is called and none is left. When it dies, everything waiting is refused, and so
@@ -134,11 +138,10 @@ class Committer:
         remaining = group.deadline - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(max(remaining, 0.0)):
-                async for attempt in stamina.retry_context(
-                    on=Exception, attempts=None, timeout=None, wait_initial=0.05, wait_max=1.0, wait_jitter=0.05
-                ):
-                    with attempt:
-                        await self._write_once(group)
+                pause_seconds = FIRST_PAUSE_SECONDS
+                while not await self._write_once(group):
+                    await asyncio.sleep(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
         except Exception:
             logger.error("group_commit_failed", events=len(group.items), exc_info=True)
             group.resolve(OverloadedError("The database did not answer in time"))
@@ -151,13 +154,14 @@ class Committer:
         self._metrics.last_commit.set_to_current_time()
         self._metrics.commit_seconds.observe(taken)
 
-    async def _write_once(self, group: _Group) -> None:
+    async def _write_once(self, group: _Group) -> bool:
         try:
             await self._write(group.items)
         except Exception:
             self._metrics.group_failures.inc()
             logger.warning("group_write_failed", group_events=len(group.items), exc_info=True)
-            raise
+            return False
+        return True
 
     async def _expire_waiting(self) -> None:
         """Fails the groups that have waited past their deadline behind a group that cannot be written."""

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from service.store.database import Database, load_queries
+from service.formant.events import Event
+from service.store.database import Database, find_sql_folder, load_queries
 from service.store.migrations import read_functions
 
 QUERIES = load_queries()
@@ -92,3 +93,9 @@ async def test_every_table_says_in_a_sentence_what_it_is_for(database: Database)
     tables = {row["name"]: row["sentence"] for row in rows if row["name"] not in migrators_own}
     assert len(tables) > 10
     assert [name for name, sentence in tables.items() if not (sentence or "").endswith(".")] == []
+
+
+def test_an_events_fields_are_in_the_order_of_the_parameters_of_ingest() -> None:
+    text = (find_sql_folder() / "queries" / "ledger.sql").read_text()
+    statement = text.partition("-- name: ingest(")[2].partition("\n\n")[0]
+    assert tuple(re.findall(r"=> :(\w+)", statement)) == Event._fields

@@ -15,17 +15,17 @@ run: setup ## Set up and run the demo: Postgres, provider sandbox and service in
 	$(BIN)/outcomes demo $(ARGS)
 
 .PHONY: test
-test: setup patroni ## Set up and run every check and test (ARGS="-k name" narrows the tests)
+test: setup ## Set up and run every check and the short tests, some 80 % (ARGS="-k name" narrows them)
 	$(MAKE) --no-print-directory check
-	$(BIN)/pytest $(PARALLEL) $(ARGS)
-
-.PHONY: test-all
-test-all: ## The same, with all random histories instead of some hundred (HISTORIES=5000)
-	HISTORIES=$(or $(HISTORIES),5000) $(MAKE) --no-print-directory test
+	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
 
 .PHONY: faults
-faults: setup patroni ## What is lost when things are killed, stopped, cut off or full: a line for each fault
-	$(BIN)/pytest $(PARALLEL) tests/guarantees/test_*lose*_nothing.py $(ARGS)
+faults: setup patroni ## The long tests: killed and cut off processes, random histories, browsers, backups, plans of queries
+	$(BIN)/pytest $(PARALLEL) -m long $(ARGS)
+
+.PHONY: test-all
+test-all: ## Both, with all random histories instead of some hundred (HISTORIES=5000)
+	HISTORIES=$(or $(HISTORIES),5000) $(MAKE) --no-print-directory test faults
 
 .PHONY: patroni
 patroni: .venv/patroni/.installed ## Make the environment of Patroni, which one test runs (etcd too: apt-get install etcd-server)

@@ -154,6 +154,8 @@ async def open_app(
     keeper = keep_connections(settings, metrics, connection_limits)
     async with AsyncExitStack() as stack:
         stream = await stack.enter_async_context(open_stream(settings)) if settings.spill_url else None
+        if stream is not None:
+            metrics.spill_reachable.set_function(lambda: stream.is_ready)
         open_whole = partial(_open_whole, settings, database_url, backlog_limits, metrics, keeper, stream)
         if stream is not None and await is_database_away(database_url):
             opening = open_without_database(settings, database_url, stream, metrics, keeper, backlog_limits, open_whole)

@@ -130,9 +130,9 @@ def demo(**options: Any) -> None:
 @outcomes.command(short_help="Compare a batch with the provider's figures now.")
 @click.argument("batch_id", type=_Id())
 def reconcile(batch_id: int) -> None:
-    """Compare a batch with the provider's figures now, without grace, and heal what is missing.
+    """Compare a batch with the provider's figures now, and heal what is missing even while webhooks may still arrive.
 
-    Exits with 1 if the figures still differ.
+    Exits with 1 if the batch has drifted.
     """
     from service.commands import reconcile
 

@@ -8,8 +8,6 @@ _CALL = re.compile(
     r"`?\b(?:GET|PUT|POST|DELETE) (?:/v1/|…/)[^\s)`,;]*`?(?: shows (?:it|them|the reason))?"
 )
 _EMPTY = re.compile(r"\s*\(\s*\)")
-
-
 _COUNTRY = re.compile(r",? or send region=(?:, the country of the numbers without one, such as region=)?[^.;]*")
 _SHAPE = re.compile(r"(?s)The body: Expected `\w+` of length (<=|>=) (\d+) - at `\$\.(\w+)`; send JSON such as .*")
 _EXAMPLE = re.compile(r"[;:] send JSON such as .*", re.DOTALL)

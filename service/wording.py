@@ -413,8 +413,8 @@ def _describe_progress(done: int, total: int) -> str:
 
 def _describe_spilled(number: float, cause: str | None, since: str) -> str:
     if number:
-        told = f"{count(number, 'webhook')} {'waits' if number == 1 else 'wait'} to be stored since {since}"
-        return f"{told}, and their stream was replaced" if cause == "replaced" else told
+        waiting = f"{count(number, 'webhook')} {'waits' if number == 1 else 'wait'} to be stored since {since}"
+        return f"{waiting}, and their stream was replaced" if cause == "replaced" else waiting
     if cause == "unseen":
         return f"webhooks may wait to be stored: nobody has looked at the stream{f' since {since}' if since else ''}"
     if cause == "replaced":

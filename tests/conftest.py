@@ -30,6 +30,7 @@ from tests.postgres import PostgresServer, find_memory, find_programs
 
 API_KEY = "test-key"
 SECRET = "test-secret"
+LONG = Path(__file__).with_name("long.txt")
 
 # structlog's default traceback, with the values of all variables, blocks the loop for seconds.
 structlog.configure(
@@ -50,6 +51,16 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """Makes the date the seed of random histories, the same for all workers even past midnight."""
     os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of ``long.txt``, which names files and functions."""
+    long = set(LONG.read_text().split())
+    for item in items:
+        name = item.originalname if isinstance(item, pytest.Function) else item.name
+        path = item.path.relative_to(LONG.parents[1]).as_posix()
+        if path in long or f"{path}::{name}" in long:
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -205,7 +216,7 @@ class StartService(Protocol):
     """Starts a service in this process; keyword arguments are settings by their environment names."""
 
     def __call__(
-        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
+        self, backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, /, **settings: str
     ) -> AbstractAsyncContextManager[httpx.AsyncClient]: ...
 
 
@@ -220,7 +231,7 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
 
     @asynccontextmanager
     async def start(
-        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, **settings: str
+        backlog_limits: BacklogLimits = DEFAULT_BACKLOG_LIMITS, port: int = 0, /, **settings: str
     ) -> AsyncIterator[httpx.AsyncClient]:
         environ: dict[str, Any] = {
             "OUTCOMES_DATABASE_URL": database_url,
@@ -232,9 +243,9 @@ def make_starter(database_url: str, connection_limits: ConnectionLimits = DEFAUL
         configured = read_settings(environ)
         async with (
             open_app(configured, configured.database_url, backlog_limits, connection_limits) as service,
-            serve_in_background(service, "127.0.0.1", 0) as port,
+            serve_in_background(service, "127.0.0.1", port) as bound,
             httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
+                base_url=f"http://127.0.0.1:{bound}", headers={"authorization": f"Bearer {API_KEY}"}, timeout=30.0
             ) as client,
         ):
             yield client

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,20 @@ class NatsServer:
         self.url = f"nats://{USER}@127.0.0.1:{port}"
         self._configuration = folder / f"{name}.conf"
         self._log = folder / f"{name}.log"
-        self._configuration.write_text(
-            _CONFIGURATION.format(name=name, port=port, cluster=cluster, folder=folder, sync=sync, size=size)
+        self._store = folder / name
+        self._text = partial(
+            _CONFIGURATION.format, name=name, port=port, cluster=cluster, folder=folder, size=size, sync=sync
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self.configure()
+
+    def configure(self, **settings: str) -> None:
+        """Changes its settings from the next start on, such as ``sync``; without any, they are as at first."""
+        self._configuration.write_text(self._text(**settings))
+
+    def lose_files(self) -> None:
+        """Removes what it has stored, while it does not run."""
+        shutil.rmtree(self._store)
 
     def start(self) -> None:
         """Starts it, also after a kill."""
@@ -119,6 +130,21 @@ class NatsCluster:
             yield client
         finally:
             await client.close()
+
+    async def wait_until_joined(self) -> None:
+        """Waits until each server answers what any of them is asked."""
+        async with self.connect() as client:
+
+            async def count() -> int:
+                answers = await client.subscribe(client.new_inbox())
+                await client.publish("$SYS.REQ.SERVER.PING.VARZ", b"", reply=answers.subject)
+                with contextlib.suppress(TimeoutError):
+                    for _ in self.servers:
+                        await answers.next_msg(timeout=0.5)
+                await answers.unsubscribe()
+                return answers.delivered
+
+            await eventually(count, lambda delivered: delivered == len(self.servers))
 
     async def wait_until_ready(self) -> None:
         """Waits until JetStream answers, which needs a leader."""

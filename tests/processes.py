@@ -29,7 +29,8 @@ class Finished(NamedTuple):
 
 def make_environ(settings: dict[str, str]) -> dict[str, str]:
     """The environment of this process with the given settings instead of its own."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OUTCOMES_", "FORMANT_"))}
+    others = ("OUTCOMES_", "FORMANT_", "MAKE", "MFLAGS")  # what `make test ARGS=…` passes down is for its own tests
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     usual = {"FORMANT_WEBHOOK_SECRET": SECRET, "OUTCOMES_API_KEY": API_KEY, "OUTCOMES_PORT": "0"}
     return inherited | usual | settings
 

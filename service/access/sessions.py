@@ -46,8 +46,7 @@ LAST = 2**63 - 1
 
 
 class Session(NamedTuple):
-    """A person's session. ``csrf_token`` goes into every form; ``name`` is only shown: the
-    person's, or what key it is."""
+    """A person's session. ``csrf_token`` goes into every form; ``name`` is the person's, or says which key it is."""
 
     session_id: int
     actor: Actor

@@ -78,6 +78,12 @@ KINDS = {
         "See `outcomes spill status`: Postgres is away, nothing drains the stream, or its servers do not answer",
         "The stream has been seen empty",
     ),
+    "spill_unreachable": _Kind(
+        "ticket",
+        "A part of the service cannot use the spill stream: if Postgres goes away, it refuses webhooks",
+        "See `outcomes doctor`: the stream's servers do not answer, refuse the password, or may lose what they take",
+        "Every part of the service can use the stream again",
+    ),
     "spill_replaced": _Kind(
         "page",
         "The spill stream was replaced by another one: webhooks that waited in the old one may be lost, and no verdict "

@@ -152,7 +152,7 @@ class Callbacks:
             done_by, done_at = marked["done_by"], f"{marked['done_at'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             raise ConflictError(
                 f"Already done: {describe_actor(done_by)} marked {marked['name']} at {done_at}, with another note. "
-                "Nothing was changed: open it again first to mark it anew",
+                "Nothing was changed: open it again first to mark it with yours",
                 details={"result": marked["name"], "done_by": done_by, "done_at": done_at},
             )
         return bool(marked["outcome"] == "changed")

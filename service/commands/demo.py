@@ -10,7 +10,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -39,6 +38,7 @@ from service.sandbox import (
     sample_contacts,
     serve_sandbox,
 )
+from service.server.ports import find_free_port
 from service.server.process import serve_in_background
 from service.settings import Settings, read_settings
 
@@ -88,8 +88,8 @@ def make_environ(environ: Mapping[str, str], options: DemoOptions) -> dict[str, 
     made = {
         "OUTCOMES_DATABASE_URL": settings.database_url,
         "OUTCOMES_API_KEY": settings.api_key or API_KEY,
-        "OUTCOMES_PORT": str(settings.port or _find_free_port()),
-        "FORMANT_BASE_URL": f"http://127.0.0.1:{options.sandbox_port or _find_free_port()}",
+        "OUTCOMES_PORT": str(settings.port or find_free_port()),
+        "FORMANT_BASE_URL": f"http://127.0.0.1:{options.sandbox_port or find_free_port()}",
         "FORMANT_API_KEY": SANDBOX_KEY,
         "FORMANT_WEBHOOK_SECRET": SECRET,
     }
@@ -99,11 +99,6 @@ def make_environ(environ: Mapping[str, str], options: DemoOptions) -> dict[str, 
     }
     kept = {name: value for name, value in given.items() if name.removesuffix("_FILE") not in made}
     return fitting | kept | made
-
-
-def _find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 async def _run(settings: Settings, database_url: str, options: DemoOptions) -> bool:

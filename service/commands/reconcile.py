@@ -20,7 +20,7 @@ from service.webhooks.writer import Writer
 
 
 def reconcile(batch_id: int) -> None:
-    """Compares the batch and heals it; exits with 1 when the figures still differ."""
+    """Compares the batch and heals it; exits with 1 when it has drifted."""
     settings = start()
     if not settings.formant_api_key:
         raise ConfigurationError("FORMANT_API_KEY is empty, so the provider cannot be asked: set it")

@@ -43,7 +43,8 @@ async def _print_status(database: Database) -> bool:
         if not row["is_accepted"]:
             click.echo("  it is not the stream that was used before; `outcomes spill lost` accepts it")
     async for row in queries.list_spill_replicas(pool):
-        click.echo(f"replica {row['replica']}: {_describe_replica(row['spilled_at'], is_alive=row['is_alive'])}")
+        shown = _describe_replica(row["spilled_at"], row["unreachable_since"], is_alive=row["is_alive"])
+        click.echo(f"replica {row['replica']}: {shown}")
     spilled = await find_spilled(database)
     if spilled is None:
         click.echo("Nothing waits.")
@@ -92,9 +93,11 @@ async def _turn_off(database: Database) -> None:
         await record_audit(database, connection, "turn_off_spill", "spill stream", "turned off")
 
 
-def _describe_replica(spilled_at: datetime | None, *, is_alive: bool) -> str:
+def _describe_replica(spilled_at: datetime | None, unreachable_since: datetime | None, *, is_alive: bool) -> str:
     if not is_alive:
         return "does not answer: it may have put webhooks into the stream"
+    if unreachable_since is not None:
+        return f"cannot use the stream since {_show(unreachable_since)}"
     if spilled_at is None:
         return "has put nothing into the stream"
     if spilled_at.year > 9000:

@@ -85,7 +85,7 @@ class Console:
             is_unsent = self._protection.read_cookie(request, UNSENT_COOKIE) != ""
             visit = Visit(request, session, self._api, self._renderer, self._zone, is_unsent=is_unsent)
             answer = await self._answer(page, visit)
-            if visit.has_told_unsent:
+            if visit.has_reported_unsent:
                 self._protection.delete_cookie(request, answer, UNSENT_COOKIE)
             return answer
 

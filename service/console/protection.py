@@ -19,7 +19,7 @@ from service.errors import BodyTooLargeError, InvalidRequestError, PermissionDen
 SESSION_COOKIE = "outcomes_session"
 SIGN_IN_COOKIE = "outcomes_sign_in"
 UNSENT_COOKIE = "outcomes_unsent"
-"""Remembers that a form came from somebody who was signed out, until they were told."""
+"""Set when a form is sent without a session, until a page has said that it was not done."""
 UNSENT_SECONDS = 86_400
 CSRF_FIELD = "csrf_token"
 CSRF_HEADER = "x-csrf-token"

@@ -39,7 +39,7 @@ SIGN_IN = "/console/sign-in"
 SIGN_OUT = "/console/sign-out"
 MAX_NEXT_CHARACTERS = 1500
 REMEMBERED_SECONDS = 86_400
-"""How long a browser keeps the token of a session that has expired, so that its person is told why."""
+"""How long a browser keeps the token of a session that has expired, so that the sign-in page can say why."""
 ENDS: dict[End, str] = {
     "closed": "You were signed out: an admin closed your session, or you signed out elsewhere",
     "key_gone": "You were signed out: the API key of your session was revoked or has expired",

@@ -39,7 +39,7 @@ class Visit:
         self._api = api
         self._renderer = renderer
         self._is_unsent = is_unsent
-        self.has_told_unsent = False
+        self.has_reported_unsent = False
         """Whether a page has said that a form was not done, because its sender was signed out."""
 
     @property
@@ -103,7 +103,7 @@ class Visit:
 
     def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """A page, or a part of one."""
-        self.has_told_unsent = self._is_unsent and not self.is_fragment
+        self.has_reported_unsent = self._is_unsent and not self.is_fragment
         return self._renderer.render(
             self.request,
             template,
@@ -112,7 +112,7 @@ class Visit:
             zone=self.zone,
             allows=self.allows,
             mask=self.mask,
-            is_unsent=self.has_told_unsent,
+            is_unsent=self.has_reported_unsent,
             **context,
         )
 

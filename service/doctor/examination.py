@@ -19,6 +19,7 @@ from service.doctor import (
     provider,
     schema,
     service,
+    spill,
     webhooks,
     work,
 )
@@ -86,6 +87,7 @@ class Examination:
         yield Check("configuration.provider", partial(configuration.check_provider_settings, settings))
         yield Check("configuration.sign_in", partial(configuration.check_sign_in, settings))
         yield Check("configuration.data_dir", partial(configuration.check_data_dir, settings, self.thresholds))
+        yield Check("spill.servers", partial(spill.check_spill, settings))
         no_database = self._explain_absence()
         if self.database_url is None or no_database is not None:
             yield _known("database.answer", no_database or unchecked("There is no database to check"))
@@ -199,6 +201,7 @@ def _known(name: str, *findings: Finding) -> Check:
 def _list_secrets(settings: Settings) -> list[str]:
     secrets = [settings.api_key, settings.formant_api_key, settings.bi_password, settings.oidc_client_secret]
     secrets += settings.webhook_secrets
+    secrets += [urlsplit(server).password or "" for server in settings.spill_url.split(",")]
     with suppress(ValueError):
         address = urlsplit(settings.database_url)
         given = parse_qs(address.query)

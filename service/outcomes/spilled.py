@@ -23,6 +23,11 @@ class Spilled(msgspec.Struct):
         return explain([Reason("spilled", count=self.events, since=self.since, cause=self.cause)])[0]
 
 
+def add_spilled(reasons: list[Reason], verdict: str, spilled: Spilled | None) -> list[Reason]:
+    """The reasons of a verdict as readers see it: one that is ``settling`` says first what may wait."""
+    return reasons if spilled is None or verdict != "settling" else [spilled.describe(), *reasons]
+
+
 async def find_spilled(database: Database) -> Spilled | None:
     """What may wait now; None when the stream is known to be empty, or never was one."""
     row = await database.queries.find_spilled(database.pool)

@@ -31,7 +31,7 @@ from service.outcomes.figures import (
 )
 from service.outcomes.healing import describe_details, describe_healing, only_future, update_reasons
 from service.outcomes.shapes import Reason
-from service.outcomes.spilled import Spilled
+from service.outcomes.spilled import Spilled, add_spilled
 from service.outcomes.timeline import MAX_ENTRIES, Step, TimelineCount, describe_timeline
 from service.store.database import Connection, Database
 from service.wording import describe_verdict, note_goal
@@ -322,10 +322,7 @@ def _update_reasons(counts: Counts, reasons: list[Reason]) -> list[Reason]:
     ours = to_provider_metrics(counts)
     healing = describe_healing(counts.healing, ours, counts.as_of)
     details = describe_details(counts.details_outstanding, counts.details_expected_at, counts.as_of)
-    updated = update_reasons(reasons, healing, ours, details)
-    if counts.spilled is None or counts.verdict != "settling":
-        return updated
-    return [counts.spilled.describe(), *updated]
+    return add_spilled(update_reasons(reasons, healing, ours, details), counts.verdict, counts.spilled)
 
 
 def find_details_end(counts: Counts) -> datetime | None:

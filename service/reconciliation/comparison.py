@@ -57,11 +57,11 @@ class Comparer:
         self._grace = timedelta(seconds=grace_seconds)
         self._stuck = timedelta(seconds=stuck_seconds)
 
-    async def compare(self, client: FormantClient, lease: BatchLease, grace_seconds: float) -> Compared:
+    async def compare(self, client: FormantClient, lease: BatchLease) -> Compared:
         """Reads both sides, stores the snapshot and assesses the differences. Raises LeaseLostError when the lease or
         the batch is gone, ProviderError when the provider cannot be read."""
         queries, pool = self._database.queries, self._database.pool
-        now = self._now()
+        now, grace_seconds = self._now(), self._grace.total_seconds()
         batch = await client.get_batch(lease.batch_id)
         theirs = await client.get_metrics(lease.batch_id)
         total = batch.total_recipients or None
@@ -75,9 +75,7 @@ class Comparer:
         if changed_at is None:
             raise LeaseLostError(f"Batch {lease.batch_id} was taken over")
         changed_at = correct_change_time(changed_at, now=now, grace_seconds=grace_seconds)
-        earlier = await queries.get_snapshot_before(
-            pool, batch_key=lease.batch_key, at=now - timedelta(seconds=grace_seconds)
-        )
+        earlier = await queries.get_snapshot_before(pool, batch_key=lease.batch_key, at=now - self._grace)
         counts = await read_counts(self._database, lease.batch_id, "UTC")
         stored = await queries.get_comparison(pool, batch_key=lease.batch_key)
         if counts is None or stored is None:

@@ -70,6 +70,13 @@ class Assessment(msgspec.Struct, frozen=True):
         """Whether calls are missing here that only healing can add."""
         return self.verdict == "drifted" or bool(self.lagging)
 
+    @property
+    def may_be_healed(self) -> bool:
+        """Whether healing may add calls, even if their webhooks may still arrive."""
+        return self.verdict in ("settling", "drifted") or (
+            self.verdict == "open" and bool(_find_behind(self.differences))
+        )
+
 
 def assess(
     theirs: Side | None,
@@ -251,13 +258,12 @@ def _find_lagging(earlier: ProviderMetrics | None, theirs: ProviderMetrics, ours
 
 
 def _find_behind(differences: list[Difference]) -> dict[str, int]:
-    """Finals missing here, for an open batch that has been quiet on both sides for a whole grace period."""
+    """Finals that the provider counts and that are missing here."""
     return {
         d.figure: d.theirs - d.ours
         for d in differences
-        if not d.allowed and d.figure in FINALS and isinstance(d.theirs, int) and isinstance(d.ours, int)
-        and d.theirs > d.ours
-    }  # fmt: skip
+        if d.figure in FINALS and isinstance(d.theirs, int) and isinstance(d.ours, int) and d.theirs > d.ours
+    }
 
 
 def _find_excess(theirs: Side, ours: Side) -> list[Reason]:

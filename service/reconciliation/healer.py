@@ -253,7 +253,9 @@ class Healer:
 
 async def has_event(database: Database, event: Event) -> bool:
     """Whether the event is known and attributed."""
-    known: bool = await database.queries.has_event(database.pool, event_id=event.event_id)
+    known: bool = await database.queries.has_event(
+        database.pool, event_id=event.event_id, occurred_at=event.occurred_at
+    )
     return known
 
 

@@ -12,7 +12,7 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.outcomes.healing import describe_details, describe_healing, only_future, update_reasons
 from service.outcomes.http import BATCH_ID
 from service.outcomes.shapes import Difference, Inconsistency, Reason, Verdict
-from service.outcomes.spilled import Spilled
+from service.outcomes.spilled import Spilled, add_spilled
 from service.outcomes.summary import read_figures, to_provider_metrics
 from service.reconciliation.demand import OnDemand
 from service.reconciliation.drift import Assessment
@@ -120,8 +120,8 @@ class Reconciliation:
         return JsonResponse(to_page(rows, limit, "reconciliation_id"))
 
     async def reconcile(self, request: Request) -> Response:
-        """Compares and heals now, regardless of the grace period. What takes longer than a few seconds goes on after
-        the answer, with status 202."""
+        """Compares and heals now, even while late webhooks may still arrive. What takes longer than a few seconds goes
+        on after the answer, with status 202."""
         batch_id = BATCH_ID.read(request)
         if self._on_demand is None:
             raise UnavailableError("No reconciliation: FORMANT_API_KEY is empty, so the provider cannot be called")
@@ -145,9 +145,9 @@ class Reconciliation:
         stored = [] if row["reasons"] is None else msgspec.json.decode(row["reasons"], type=list[Reason])
         outstanding: int = row["details_outstanding"]
         details_expected_at = only_future(row["details_expected_at"], now)
-        reasons = update_reasons(stored, healing, ours, describe_details(outstanding, details_expected_at, now))
-        if row["spilled"] is not None and row["verdict"] == "settling":
-            reasons = [msgspec.json.decode(row["spilled"], type=Spilled).describe(), *reasons]
+        updated = update_reasons(stored, healing, ours, describe_details(outstanding, details_expected_at, now))
+        spilled = None if row["spilled"] is None else msgspec.json.decode(row["spilled"], type=Spilled)
+        reasons = add_spilled(updated, row["verdict"], spilled)
         if healing is not None:
             state, expected_at = "healing", healing.expected_at
         elif outstanding:

@@ -22,7 +22,7 @@ from service.errors import NotFoundError, ProviderError, UnavailableError
 from service.formant.client import FormantClient
 from service.outcomes.healing import DETAILS, HEALING, describe_details, only_future
 from service.outcomes.shapes import Reason, explain
-from service.outcomes.spilled import FINAL, Spilled, find_spilled
+from service.outcomes.spilled import FINAL, Spilled, add_spilled, find_spilled
 from service.reconciliation.budget import Budget, Meter
 from service.reconciliation.comparison import BatchLease, Compared, Comparer
 from service.reconciliation.details import DetailsReader
@@ -67,8 +67,12 @@ class _Turn:
     lease: BatchLease
     client: FormantClient
     meter: Meter
-    grace_seconds: float
+    on_demand: bool
     report: Callable[[Progress], None]
+
+    def wants_healing(self, assessment: Assessment) -> bool:
+        """Whether to heal: on demand, without waiting for webhooks that may still arrive."""
+        return assessment.may_be_healed if self.on_demand else assessment.needs_healing
 
 
 class Reconciler:
@@ -128,7 +132,7 @@ class Reconciler:
                 if await self._may_only_read_details(lease, row["last_reconciled_at"]):
                     await self._read_details(lease)
                 else:
-                    await self._reconcile(lease, self._grace_seconds, on_demand=False)
+                    await self._reconcile(lease, on_demand=False)
             except Exception as error:  # a failing batch must not stop the others
                 self._metrics.reconciliations.labels("failed").inc()
                 logger.warning("reconciliation_failed", batch_id=lease.batch_id, exc_info=error)
@@ -139,7 +143,8 @@ class Reconciler:
     async def reconcile_now(
         self, batch_id: int, report: Callable[[Progress], None] = lambda progress: None
     ) -> Assessment:
-        """Compares and heals one batch now, without a grace period. ``report`` receives the progress of the walks.
+        """Compares one batch now, and heals it even within the grace period. ``report`` receives the progress of the
+        walks.
 
         Raises NotFoundError for an unknown batch, UnavailableError while another worker has it, ProviderError when the
         provider cannot be read.
@@ -148,7 +153,7 @@ class Reconciler:
         lease = _open_lease(row, batch_id)
         lease.progress = Progress(healed_before=lease.stored.count_healed())
         try:
-            assessment = await self._reconcile(lease, 0.0, on_demand=True, report=report)
+            assessment = await self._reconcile(lease, on_demand=True, report=report)
             return _show_spilled(assessment, await find_spilled(self._database))
         except LeaseLostError as error:
             raise UnavailableError(
@@ -201,7 +206,6 @@ class Reconciler:
     async def _reconcile(
         self,
         lease: BatchLease,
-        grace_seconds: float,
         *,
         on_demand: bool,
         report: Callable[[Progress], None] = lambda progress: None,
@@ -209,12 +213,12 @@ class Reconciler:
         """Compares and heals a leased batch, and records the assessment."""
         meter = Meter(self._urgent_pacer if on_demand else self._pacer)
         client = FormantClient(self._http, self._metrics, meter)
-        turn = _Turn(lease, client, meter, grace_seconds, report)
+        turn = _Turn(lease, client, meter, on_demand, report)
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
-                compared = await self._comparer.compare(client, lease, grace_seconds)
+                compared = await self._comparer.compare(client, lease)
                 progress = lease.progress
-                heals = compared.assessment.needs_healing and (on_demand or self._may_heal(progress, compared))
+                heals = turn.wants_healing(compared.assessment) and (on_demand or self._may_heal(progress, compared))
                 if heals and await find_spilled(self._database):
                     heals = False  # what is missing may be among the events that wait
                 if heals:
@@ -361,7 +365,7 @@ class Reconciler:
             current.expected_at = self._expect(left, done=current.calls, seconds=current.seconds)
             turn.report(current)
             if now - compared.compared_at >= COMPARE_HEALING:
-                compared = await self._comparer.compare(turn.client, lease, turn.grace_seconds)
+                compared = await self._comparer.compare(turn.client, lease)
                 await self._show_healing(turn, compared, current)
             else:
                 await self._save(lease, current)
@@ -379,10 +383,8 @@ class Reconciler:
             progress.offset, progress.is_whole, progress.pages_left = 0, True, 0
             await save(progress)
             if found:
-                compared = await self._comparer.compare(turn.client, lease, turn.grace_seconds)
-                if not compared.assessment.needs_healing and not turn.grace_seconds:
-                    break
-                if compared.assessment.verdict == "complete":
+                compared = await self._comparer.compare(turn.client, lease)
+                if not turn.wants_healing(compared.assessment):
                     break
             elif is_whole:
                 if not progress.ending:
@@ -487,10 +489,11 @@ def _list_reasons(progress: Progress) -> list[Reason]:
 
 def _show_spilled(assessment: Assessment, spilled: Spilled | None) -> Assessment:
     """The assessment as readers see it while events may wait in the spill stream."""
-    if spilled is None or assessment.verdict not in FINAL:
+    if spilled is None:
         return assessment
-    settling = msgspec.structs.replace(assessment, verdict="settling")
-    return _explain(settling, [spilled.describe(), *assessment.reasons])
+    verdict = "settling" if assessment.verdict in FINAL else assessment.verdict
+    shown = msgspec.structs.replace(assessment, verdict=verdict)
+    return _explain(shown, add_spilled(assessment.reasons, verdict, spilled))
 
 
 def _explain(assessment: Assessment, reasons: list[Reason]) -> Assessment:

@@ -46,12 +46,13 @@ def plan_next(assessment: Assessment, *, now: datetime, changed_at: datetime, in
 
 
 def may_heal_again(walked_at: datetime | None, *, now: datetime, changed_at: datetime, grace_seconds: float) -> bool:
-    """Whether a batch may be healed again: a grace period after the last walk, or much later when nothing has changed
-    since. A walk in the future was recorded before the clock was set back, and does not delay healing."""
+    """Whether a batch may be healed again: a grace period after the last walk, or much later when that walk came after
+    the grace period and nothing has changed since. A walk in the future was recorded before the clock was set back, and
+    does not delay healing."""
     if walked_at is None or walked_at > now + MAX_INTERVAL:
         return True
-    wait = timedelta(seconds=grace_seconds) if changed_at > walked_at else REPEAT_HEALING
-    return now - walked_at >= wait
+    grace = timedelta(seconds=grace_seconds)
+    return now - walked_at >= (grace if walked_at < changed_at + grace else REPEAT_HEALING)
 
 
 LEASE_SECONDS = 30.0

@@ -41,14 +41,13 @@ async def open_spill(
     metrics: Metrics,
 ) -> tuple[Write, Callable[[], bool], Tasks]:
     """What writes the groups of webhooks, whether they go to the stream now, and the tasks that this needs, by name,
-    until ``stack`` exits. Without a
-    stream, that is a plain writer. ``first_ended``: where the service started without Postgres, set once nothing from
-    then goes to the stream any more.
+    until ``stack`` exits. Without a stream, that is a plain writer. ``first_ended``: where the service started without
+    Postgres, set once nothing from then goes to the stream any more.
     """
     live = new_writer()
     if stream is None:
         return live.write, lambda: False, {}
-    presence = Presence(database.url, is_spilling=first_ended is not None)
+    presence = Presence(database.url, is_spilling=first_ended is not None, is_reachable=lambda: stream.is_ready)
     await presence.renew()
     stack.push_async_callback(presence.end)
     writer = SpillWriter(live.write, stream, presence, partial(probe_database, database.url), metrics, first_ended)
@@ -85,11 +84,11 @@ async def open_stream(settings: Settings) -> AsyncIterator[Stream]:
 
 
 async def _keep_open(stream: Stream, opening: asyncio.Task[None]) -> None:
-    """Opens the stream again whenever its client has given up."""
+    """Opens the stream again whenever its client has given up, or its settings were refused."""
     while True:
         try:
             await opening
-            await stream.wait_until_closed()
+            await stream.keep_checked()
             logger.warning("spill_closed")
         except ConfigurationError as error:
             logger.error("spill_refused", reason=str(error))

@@ -1,5 +1,5 @@
-"""What Postgres knows of the spill, so that readers can be told: what waited in the stream when it was last looked at,
-and which replicas may have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
+"""What Postgres knows of the spill, for readers: what waited in the stream at the last look, and which replicas may
+have put events there since. ``find_spilled()`` (sql/functions/10_find_spilled.sql) is the rule.
 
 A look is worth something for half a minute. A replica's row covers that time: the replica renews it while it puts
 nothing into the stream; before it does, it says so or, where Postgres does not answer, lets the row run out.
@@ -8,6 +8,7 @@ nothing into the stream; before it does, it says so or, where Postgres does not 
 import asyncio
 import secrets
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -26,10 +27,12 @@ ANSWER_SECONDS = 0.5
 
 
 class Presence:
-    """This replica's row, written on a connection of its own: a pool does not give up one that has fallen silent."""
+    """This replica's row, written on a connection of its own: a pool does not give up one that has fallen silent.
+    ``is_reachable`` is whether the stream can be used now."""
 
-    def __init__(self, url: str, *, is_spilling: bool) -> None:
+    def __init__(self, url: str, *, is_spilling: bool, is_reachable: Callable[[], bool] = lambda: True) -> None:
         self._url = url
+        self._is_reachable = is_reachable
         self._connection: asyncpg.Connection | None = None
         self._replica = secrets.token_hex(8)
         self._turn = asyncio.Lock()
@@ -98,6 +101,7 @@ class Presence:
             valid_until=database_time + time_left,
             is_spilling=is_spilling,
             has_spilled=self._has_spilled,
+            is_reachable=self._is_reachable(),
         )
         if written_at is None:
             raise TimeoutError("The database's clock has moved, or it ran this too late")

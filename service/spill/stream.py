@@ -1,8 +1,9 @@
 """The stream: groups of webhooks in the files of NATS JetStream, on three servers where three are configured.
 
 A group is stored once the stream's leader acknowledges it, which a server does after its own write. That write is on
-disk only with ``sync_interval: always``: the default writes back every two minutes. So the setting is checked at each
-connection, and a stream whose servers may lose what they acknowledged is not used.
+disk only with ``sync_interval: always``: the default writes back every two minutes. So the settings of the servers and
+the stream are checked after each connection, and every ten seconds, since the client does not see other servers come
+back. A stream whose servers may lose what they acknowledged is not used.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from nats.js.errors import NotFoundError
 
 from service.errors import ConfigurationError, OutcomesError
 from service.spill.codec import ROW_BYTES, Part
-from service.spill.durability import check_durability
+from service.spill.servers import check_servers
 
 logger = structlog.get_logger()
 
@@ -37,6 +38,7 @@ PUBLISH_SECONDS = 2.0
 RECONNECT_SECONDS = 0.2
 PING_SECONDS = 2
 ACK_WAIT_SECONDS = 60
+CHECK_SECONDS = 10.0
 _NUMBER = re.compile("[0-9]{1,6}")
 
 
@@ -78,35 +80,70 @@ class Stream:
         self._allow_unsafe = allow_unsafe
         self._replicas = REPLICAS if len(servers) >= REPLICAS else 1
         self._client = Client()
-        self._closed = asyncio.Event()
         self._context: JetStreamContext | None = None
+        self._connections = self._checked = 0
+        """The number of connections so far, and the one that was checked."""
+        self._changed = asyncio.Event()
+        """Set when the connection is there again, or is closed."""
+        self._unsafe = ""
         self._consumer: JetStreamContext.PullSubscription | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether groups can be published: connected, checked, and the stream is there."""
-        return self._context is not None and self._client.is_connected
+        return self._context is not None and self._client.is_connected and self._checked == self._connections
 
     async def open(self) -> None:
         """Connects, however long that takes, and creates the stream if missing. Raises ConfigurationError, with the
         remedy, when the servers may lose what they acknowledge or cannot take the largest webhook."""
         self._client = Client()
-        self._closed.clear()
+        self._connections += 1
+        self._changed.clear()
         try:
             await self._connect()
-            self._check_payload()
-            await check_durability(self._client, len(self._servers), allow_unsafe=self._allow_unsafe)
-            context = self._client.jetstream(timeout=PUBLISH_SECONDS)
-            await self._ensure(context)
+            await self._check(self._client.jetstream(timeout=PUBLISH_SECONDS))
         except BaseException:
             await self._client.close()
             raise
-        self._context = context
 
-    async def wait_until_closed(self) -> None:
-        """Returns once the client has given up: it connects again after a broken connection, but not where it is
-        refused, such as with a password that was changed."""
-        await self._closed.wait()
+    async def examine(self) -> str:
+        """Checks the servers and the stream, if it is there, and closes the connection. Returns what is unsafe and
+        allowed nevertheless, if anything; raises ConfigurationError as ``open`` does."""
+        self._client = Client()
+        try:
+            await self._connect()
+            unsafe = await self._check_servers()
+            with contextlib.suppress(NotFoundError):
+                context = self._client.jetstream(timeout=PUBLISH_SECONDS)
+                self._refuse_faults((await context.stream_info(STREAM)).config)
+            return unsafe
+        finally:
+            await self._client.close()
+
+    async def keep_checked(self) -> None:
+        """Checks the servers and the stream again after each new connection and every ``CHECK_SECONDS``. Returns once
+        the client has given up: it connects again after a broken connection, but not where it is refused, such as with
+        a password that was changed. Raises ConfigurationError as ``open`` does, and closes the stream then."""
+        while not self._client.is_closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._changed.wait()
+            self._changed.clear()
+            if not self._client.is_connected or self._context is None:
+                continue
+            connection = self._connections
+            try:
+                await self._check(self._context)
+            except ConfigurationError:
+                if connection == self._connections and self._client.is_connected:
+                    await self.close()
+                    raise
+            except (nats.errors.Error, OSError) as error:  # the connection is broken
+                logger.debug("spill_not_checked", reason=type(error).__name__)
+
+    async def note_lost(self) -> None:
+        """Ends what was checked: the client may connect to another server."""
+        self._connections += 1
 
     async def close(self) -> None:
         """Closes the connection."""
@@ -121,8 +158,9 @@ class Stream:
     async def publish(self, part: Part) -> None:
         """Stores a message; returns once the servers have acknowledged it. The same message is stored once. Raises
         SpillError otherwise: it may be stored nevertheless."""
-        if self._context is None:
-            raise SpillError("There is no connection to the stream")
+        if self._context is None or not self.is_ready:
+            raise SpillError("There is no checked connection to the stream")
+        connection = self._connections
         headers = {"Nats-Msg-Id": hashlib.sha256(part.payload).hexdigest()}
         try:
             await self._context.publish(
@@ -130,6 +168,8 @@ class Stream:
             )
         except (nats.errors.Error, OSError, ValueError) as error:
             raise SpillError(f"The stream did not take the group: {type(error).__name__}") from error
+        if connection != self._connections:
+            raise SpillError("The connection was lost meanwhile: a server that is not checked may have the group")
 
     async def read_state(self) -> StreamState:
         """What waits. Raises SpillError when the stream does not answer."""
@@ -170,9 +210,12 @@ class Stream:
         except TimeoutError:
             return []
 
+    async def _note_connected(self) -> None:
+        self._changed.set()
+
     async def _note_closed(self) -> None:
         self._context = self._consumer = None
-        self._closed.set()
+        self._changed.set()
 
     async def _connect(self) -> None:
         await self._client.connect(
@@ -183,15 +226,25 @@ class Stream:
             max_reconnect_attempts=-1,
             ping_interval=PING_SECONDS,
             error_cb=_ignore,
+            disconnected_cb=self.note_lost,
+            reconnected_cb=self._note_connected,
             closed_cb=self._note_closed,
         )
 
-    def _check_payload(self) -> None:
-        if self._client.max_payload < self._least_payload:
-            raise ConfigurationError(
-                f"OUTCOMES_SPILL_URL: the servers take messages of {self._client.max_payload} bytes, and a webhook may "
-                f"need {self._least_payload}: raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"
-            )
+    async def _check(self, context: JetStreamContext) -> None:
+        """Checks servers and stream, which is created if missing; then groups may go there over this connection."""
+        connection = self._connections
+        unsafe = await self._check_servers()
+        if unsafe and unsafe != self._unsafe:
+            logger.warning("spill_unsafe", setting="sync_interval", reason=unsafe)
+        self._unsafe = unsafe
+        await self._ensure(context)
+        self._context, self._checked = context, connection
+
+    async def _check_servers(self) -> str:
+        return await check_servers(
+            self._client, len(self._servers), self._least_payload, allow_unsafe=self._allow_unsafe
+        )
 
     async def _ensure(self, context: JetStreamContext) -> None:
         has_logged = False
@@ -201,6 +254,8 @@ class Stream:
                 break
             except NotFoundError:
                 pass
+            except nats.errors.ConnectionClosedError:
+                raise
             except nats.errors.Error as error:  # there is no leader yet, or the account has no JetStream
                 if not has_logged:
                     logger.warning("spill_stream_not_readable", reason=type(error).__name__)
@@ -213,6 +268,9 @@ class Stream:
             except nats.errors.Error as error:
                 logger.warning("spill_stream_not_created", reason=type(error).__name__)
                 await asyncio.sleep(1.0)
+        self._refuse_faults(config)
+
+    def _refuse_faults(self, config: StreamConfig) -> None:
         if faults := _find_faults(config, self._replicas):
             raise ConfigurationError(
                 f"OUTCOMES_SPILL_URL: the stream {STREAM} may lose webhooks: it needs {', '.join(faults)}. Correct it "
@@ -244,6 +302,26 @@ class Fetched:
     async def put_back(self, seconds: float) -> None:
         """Has it delivered again after that time."""
         await self._message.nak(delay=seconds)
+
+
+async def find_silence(server: str) -> str:
+    """Why a server does not answer, in words that follow its name; empty if it does."""
+    client = Client()
+    try:
+        await client.connect(
+            servers=[server],
+            connect_timeout=CONNECT_SECONDS,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            error_cb=_ignore,
+        )
+    except (nats.errors.Error, OSError) as error:
+        is_refusal = "authorization" in str(error).lower()
+        return "refuses the user or the password" if is_refusal else "does not answer"
+    else:
+        return ""
+    finally:
+        await client.close()
 
 
 def _count_events(subject: str) -> int:

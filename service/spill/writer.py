@@ -17,7 +17,7 @@ from service.errors import CommitInDoubtError
 from service.formant.events import Event, Unreadable
 from service.spill.codec import split_group
 from service.spill.state import Presence
-from service.spill.stream import SpillError, Stream
+from service.spill.stream import Stream
 from service.store.database import connect, load_queries
 from service.telemetry.metrics import Metrics
 from service.web.problems import UNREACHABLE
@@ -32,7 +32,6 @@ MAX_PROBE_SECONDS = 30.0
 LOCK_TIMEOUT = "1s"
 AWAY = (
     *UNREACHABLE,
-    TimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresSystemError,
     CommitInDoubtError,
@@ -131,8 +130,6 @@ class SpillWriter:
 
 async def spill_group(stream: Stream, metrics: Metrics, items: Group) -> None:
     """Stores a group in the stream. Raises SpillError when it does not take all of it."""
-    if not stream.is_ready:
-        raise SpillError("There is no connection to the stream")
     parts = list(split_group(items, stream.max_message_bytes))
     answers = await asyncio.gather(*map(stream.publish, parts), return_exceptions=True)
     for answer in answers:

@@ -54,5 +54,5 @@ def _drop(attempt: asyncio.Task[asyncpg.Connection]) -> None:
 
 def _find_cause(attempts: Sequence[asyncio.Task[asyncpg.Connection]]) -> BaseException:
     errors = [error for attempt in attempts if (error := attempt.exception()) is not None]
-    telling = [error for error in errors if not isinstance(error, asyncpg.TargetServerAttributeNotMatched)]
-    return (telling or errors)[-1]
+    causes = [error for error in errors if not isinstance(error, asyncpg.TargetServerAttributeNotMatched)]
+    return (causes or errors)[-1]

@@ -126,6 +126,11 @@ class Metrics:
         self.spill_failures = counter(
             "outcomes_spill_failures", "Groups that neither Postgres nor the spill stream took, at each try."
         )
+        self.spill_reachable = gauge(
+            "outcomes_spill_reachable",
+            "1: this process can put webhooks into the spill stream now, or none is configured; 0: it cannot.",
+        )
+        self.spill_reachable.set(1)
         self.spill_waiting_events = gauge(
             "outcomes_spill_waiting_events",
             "Events that waited in the spill stream when this process last looked, as the one that drains it; else 0.",

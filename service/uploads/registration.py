@@ -46,11 +46,13 @@ class Registration(TypedDict):
 
 
 class Registrar:
-    """Registers CSV files, and has events placed again after any change of what they may belong to."""
+    """Registers CSV files, and has events placed again after any change of what they may belong to, in steps of
+    ``placed_events``."""
 
-    def __init__(self, database: Database, regions: Regions = ANYWHERE) -> None:
+    def __init__(self, database: Database, regions: Regions = ANYWHERE, *, placed_events: int = PLACED_EVENTS) -> None:
         self._database = database
         self._regions = regions
+        self._placed_events = placed_events
 
     async def register(self, batch_id: int, path: Path, digest: bytes, *, force: bool) -> Registration:
         """Registers a file. The same file again is harmless.
@@ -106,10 +108,11 @@ class Registrar:
     async def _place_again(self, batch_key: int | None) -> int:
         """Places events again after changes of one batch (None: of any). Returns how many got a recipient."""
         queries, pool, placed = self._database.queries, self._database.pool, 0
+        rows = self._placed_events
         # Events that leave a batch make room there for others, which adds a job.
         while jobs := [row["job_id"] async for row in queries.list_placement_jobs(pool, batch_key=batch_key)]:
             for job_id in jobs:
-                while (count := await queries.placement_step(pool, job_id=job_id, rows=PLACED_EVENTS)) is not None:
+                while (count := await queries.placement_step(pool, job_id=job_id, rows=rows)) is not None:
                     placed += count
         return placed
 

@@ -28,6 +28,8 @@ FACTS_PER_COMMIT = 200
 """Facts per commit. Webhooks wait for the ingest lock meanwhile, a few hundredths of a second."""
 RECIPIENTS_PER_COMMIT = 1000
 """Recipients whose calls are counted in one commit."""
+PAGES_PER_COMMIT = 16
+"""Pages of some 50 events, which are dated in one commit."""
 RETRY_SECONDS = 30.0
 TIMES = ("next_retry_at", "occurred_at", "started_at", "ended_at")
 FIELDS = (*TIMES, "duration_seconds", "attempt_number", "max_attempts", "is_final", "from_phone", "trace_id")
@@ -61,6 +63,8 @@ class Repairer:
             corrected += changed
         corrected += await self._repair_facts(NAME, queries.list_implausible_facts, PAGE_FACTS)
         while await queries.count_calls_step(pool, recipients=RECIPIENTS_PER_COMMIT) is not None:
+            pass
+        while await queries.date_events_step(pool, pages=PAGES_PER_COMMIT) is not None:
             pass
         await self._fill_waiting()
         return corrected + await self._repair_facts(DETAILS, queries.list_facts_without_details, PAGE_BODIES)

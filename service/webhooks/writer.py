@@ -160,7 +160,7 @@ class Writer:
         }
         if not any(limits.values()):
             return
-        columns = {"event_id": [event.event_id for event in events], "digest": [event.digest for event in events]}
+        columns = {name: [getattr(event, name) for event in events] for name in ("event_id", "digest", "occurred_at")}
         try:
             async for row in self._queries.name_events(connection, **columns, **limits):
                 logger.warning(f"event_{row['disposition']}", event_id=row["event_id"], reason=row["reason"])

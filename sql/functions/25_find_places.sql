@@ -19,9 +19,10 @@ $$;
 -- p_until (null: unbounded) it returns where each belongs and where it is now. It changes nothing: place_events() moves
 -- them, check_places() reports them. A place depends on earlier calls only, so later ones need not be read.
 --
--- -. An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there. A
---    person's word about one call says nothing about others: it ends the recipient for none, nor do the other events of its
---    call that follow it, unless a reference names them.
+-- An event that a person assigned is where they put it (see assign_event()), for as long as that recipient is there. This
+-- says nothing about other calls: it ends the recipient for none, nor do the other events of its call that follow it, unless
+-- a reference names them. All others:
+--
 -- 0. A call that a rule knows to be outside batches has no place here, nor has any event of it: the reason is other_call.
 --    Nor has an event whose call is said to be with another phone, too (see contradicts_phone()): it has no_batch.
 -- 1. The events of one call share one place: see group_calls().
@@ -475,16 +476,26 @@ BEGIN
     END LOOP;
 
     -- A new recipient may exist already, created by these very events before. Its identity never changes: if its calls
-    -- turn out to belong to someone else, they create another one (see withdraw_empty()).
+    -- turn out to belong to someone else, they create another one (see withdraw_empty()). If its calls so far have no
+    -- parameters, it may have those of a call after p_until, the first of which is its own.
     FOR n IN 1 .. coalesce(cardinality(s_nos), 0) LOOP
         CONTINUE WHEN s_nos[n] > 0;
         SELECT k.recipient_no INTO v_known_no
         FROM recipients AS k
+        CROSS JOIN LATERAL (SELECT comparable_parameters(k.parameters) AS parameters) AS p
+        CROSS JOIN LATERAL (
+            SELECT min(u.called_at) AS called_at
+            FROM facts AS f
+            CROSS JOIN LATERAL (SELECT called_at FROM unreferenced_events AS e
+                                WHERE e.arrival_id = f.arrival_id OFFSET 0) AS u
+            WHERE f.batch_key = k.batch_key AND f.recipient_no = k.recipient_no
+              AND s_parameters[n] = '{}' AND u.called_at > v_until
+        ) AS later
         WHERE k.phone = p_phone AND k.batch_key = s_batches[n] AND k.withdrawn_at IS NULL
-          AND comparable_parameters(k.parameters) IN (s_parameters[n], '{}')
+          AND (p.parameters IN (s_parameters[n], '{}') OR later.called_at IS NOT NULL)
           AND NOT EXISTS (SELECT FROM unnest(s_batches, s_nos) AS s (b, no)
                           WHERE s.b = k.batch_key AND s.no = k.recipient_no)
-        ORDER BY comparable_parameters(k.parameters) = s_parameters[n] DESC, k.recipient_no
+        ORDER BY p.parameters = s_parameters[n] DESC, later.called_at, k.recipient_no
         LIMIT 1;
         s_nos[n] := coalesce(v_known_no, s_nos[n]);
     END LOOP;

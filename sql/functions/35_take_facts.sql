@@ -66,11 +66,7 @@ BEGIN
     CROSS JOIN LATERAL (SELECT phone FROM recipients AS k WHERE k.batch_key = f.batch_key
                         AND k.recipient_no = f.recipient_no OFFSET 0) AS r
     LEFT JOIN LATERAL (SELECT phone FROM unreferenced_events AS k WHERE k.arrival_id = f.arrival_id OFFSET 0) AS u ON true
-    CROSS JOIN LATERAL (
-        SELECT received_at FROM events WHERE events.event_id = f.event_id AND events.arrival_id = f.arrival_id
-        UNION ALL
-        SELECT received_at FROM event_conflicts AS c WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-    ) AS e;
+    CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS e;
 
     SELECT array_agg(f.batch_key), array_agg(f.recipient_no), array_agg(f.arrival_id)
     INTO v_kept_batches, v_kept_recipients, v_kept

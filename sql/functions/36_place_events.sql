@@ -1,13 +1,46 @@
 -- Moves unreferenced events to where find_places() puts them: those of each given agent and phone whose calls began from a
 -- time on, until p_until (null: without end). Under the ingest lock. Returns the events that got a recipient.
---
--- An event of an erased person is counted for that recipient, and nothing else of it is kept. An event of a call from
--- before the erasure that has no place, or that fits only several such recipients, is only recorded in the ledger. Events of
--- calls outside batches move to other_events.
 CREATE OR REPLACE FUNCTION place_events(
     p_agent_ids bigint[], p_phones text[], p_from timestamptz[], p_until timestamptz DEFAULT NULL
 )
 RETURNS bigint[]
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_agents   bigint[];
+    v_phones   text[];
+    v_from     timestamptz[];
+    v_done     integer := 0;
+    v_arrivals bigint[];
+BEGIN
+    SELECT array_agg(k.agent_id ORDER BY k.agent_id, k.phone), array_agg(k.phone ORDER BY k.agent_id, k.phone),
+           array_agg(k.called_at ORDER BY k.agent_id, k.phone)
+    INTO v_agents, v_phones, v_from
+    FROM (
+        SELECT e.agent_id, e.phone, min(coalesce(e.called_at, '-infinity')) AS called_at
+        FROM unnest(p_agent_ids, p_phones, p_from) AS e (agent_id, phone, called_at)
+        WHERE e.agent_id IS NOT NULL AND e.phone IS NOT NULL
+        GROUP BY 1, 2
+    ) AS k;
+    WHILE v_done < cardinality(v_phones) LOOP
+        SELECT v_arrivals || p.arrivals, v_done + p.phones
+        INTO v_arrivals, v_done
+        FROM place_phones(v_agents[v_done + 1 :], v_phones[v_done + 1 :], v_from[v_done + 1 :], p_until) AS p;
+    END LOOP;
+    RETURN v_arrivals;
+END
+$$;
+
+-- Does so for the phones in turn, each given once, and returns how many it has done: all, or up to one whose events leave a
+-- window that has more recipients than the provider says. They make room there, which the next phones would not see.
+--
+-- An event of an erased person is counted for that recipient, and nothing else of it is kept. An event of a call from
+-- before the erasure that has no place, or that fits only several such recipients, is only recorded in the ledger. Events of
+-- calls outside batches move to other_events.
+CREATE OR REPLACE FUNCTION place_phones(
+    p_agent_ids bigint[], p_phones text[], p_from timestamptz[], p_until timestamptz,
+    OUT arrivals bigint[], OUT phones integer
+)
 LANGUAGE plpgsql
 SET enable_seqscan = off
 SET enable_hashjoin = off
@@ -37,13 +70,9 @@ DECLARE
     v_is_full    boolean;
     v_filled     bigint[];   -- windows whose last room was taken
 BEGIN
-    FOR v_key IN
-        SELECT k.agent_id, k.phone, min(coalesce(k.called_at, '-infinity')) AS called_at
-        FROM unnest(p_agent_ids, p_phones, p_from) AS k (agent_id, phone, called_at)
-        WHERE k.agent_id IS NOT NULL AND k.phone IS NOT NULL
-        GROUP BY 1, 2
-        ORDER BY 1, 2
-    LOOP
+    phones := 0;
+    FOR v_key IN SELECT * FROM unnest(p_agent_ids, p_phones, p_from) AS k (agent_id, phone, called_at) LOOP
+        phones := phones + 1;
         v_made := '{}';
         IF EXISTS (SELECT FROM erased_phones) THEN
             SELECT max(e.erased_at) INTO v_erased_at
@@ -108,6 +137,10 @@ BEGIN
                 v_reasons := v_reasons || v_row.reason;
             END IF;
         END LOOP;
+        EXIT WHEN EXISTS (
+            SELECT FROM unnest(v_left_batches) AS l (batch_key)
+            CROSS JOIN LATERAL (SELECT * FROM batches WHERE batches.batch_key = l.batch_key OFFSET 0) AS b
+            WHERE NOT b.is_registered AND b.recipient_count - b.withdrawn_count > b.total_recipients);
     END LOOP;
 
     IF v_leaving IS NOT NULL THEN
@@ -144,7 +177,7 @@ BEGIN
                max(least(e.received_at, v_now)) FILTER (WHERE f.source = 'webhook')
         FROM unnest(v_batches, v_arrivals) AS p (batch_key, arrival_id)
         CROSS JOIN LATERAL (SELECT * FROM facts WHERE facts.arrival_id = p.arrival_id OFFSET 0) AS f
-        CROSS JOIN LATERAL (SELECT received_at FROM events WHERE events.event_id = f.event_id OFFSET 0) AS e
+        CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS e
         GROUP BY p.batch_key
         ON CONFLICT (batch_key) DO UPDATE
         SET last_event_at = greatest(least(a.last_event_at, v_now), excluded.last_event_at),
@@ -192,7 +225,7 @@ BEGIN
     END IF;
     -- Calls that were ambiguous because of this room may have one candidate now.
     PERFORM place_again(b, NULL) FROM (SELECT DISTINCT unnest(v_filled) AS b) AS filled;
-    RETURN v_arrivals;
+    arrivals := v_arrivals;
 END
 $$;
 

@@ -3,13 +3,24 @@ DROP FUNCTION IF EXISTS ingest(
     text[], bytea[], text[], text[], bytea[], timestamptz[], text[], bigint[], text[], text[], integer[], text[], text[],
     integer[], integer[], text[], boolean[], timestamptz[], timestamptz[], timestamptz[], timestamptz[], integer[], text[], text[], bytea[]);
 
+-- The key that it relies on takes the place of the ids' in the same commit; a group on its way meanwhile is written again.
+DO $$
+BEGIN
+    IF to_regclass('events_by_week') IS NOT NULL THEN
+        ALTER TABLE events
+            DROP CONSTRAINT events_pkey,
+            ADD CONSTRAINT events_pkey PRIMARY KEY USING INDEX events_by_week;
+    END IF;
+END $$;
+
 -- The one way in: webhook, healing, replay and late registration all call this, and nothing else changes an outcome.
 -- One call is one statement and one commit for a whole group of events; element n of every array is event n.
 --
 --   ledger and bodies → the lock → references → facts → outcomes, counters, feed positions → the events without
 --
--- Events are inserted first, in the order of their ids, so two replicas that hold the same events wait and never
--- deadlock. The lock then serialises all derived data, across replicas, until the commit: old state is read safely, and
+-- Events are inserted first, in the order of their key, so two replicas that hold the same events wait and never
+-- deadlock. The key begins with the week of the event, so that new ones go to one small part of its index, however many are
+-- stored. The lock then serialises all derived data, across replicas, until the commit: old state is read safely, and
 -- feed positions become visible in their order.
 --
 -- On the path of every event, arrays are unnested side by side in a SELECT list, which passes rows on one by one;
@@ -42,6 +53,7 @@ DECLARE
     v_now        CONSTANT timestamptz := clock_timestamp();
     v_count      CONSTANT integer := cardinality(p_event_ids);
     v_arrivals   bigint[];   -- the arrival ids of this group, one for each event
+    v_weeks      date[];     -- their weeks, as event_week() has them
     v_new        bigint[];   -- those of them that are stored
     v_pending    bigint[];   -- arrival ids to attribute, null if there is nothing to do
     v_batches    bigint[];   -- where the reference says
@@ -59,15 +71,17 @@ DECLARE
     v_placed     bigint[];
     v_known_at   timestamptz;
 BEGIN
-    SELECT array_agg(nextval('arrival_ids')) INTO v_arrivals FROM generate_series(1, v_count);
+    SELECT array_agg(nextval('arrival_ids')), array_agg(event_week(t.occurred_at)) INTO v_arrivals, v_weeks
+    FROM unnest(p_occurred_at) AS t (occurred_at);
 
     WITH inserted AS (
-        INSERT INTO events (event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
+        INSERT INTO events (week, event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
         SELECT e.*, v_now
-        FROM (SELECT unnest(p_event_ids) AS event_id, unnest(p_digests), unnest(p_event_types), unnest(p_targets),
-                     unnest(p_received_at), unnest(v_arrivals)) AS e
-        ORDER BY e.event_id COLLATE "C"
-        ON CONFLICT (event_id) DO NOTHING
+        FROM (SELECT unnest(v_weeks) AS week, unnest(p_event_ids) AS event_id, unnest(p_digests), unnest(p_event_types),
+                     unnest(p_targets), unnest(p_received_at), unnest(v_arrivals)) AS e
+        WHERE NOT EXISTS (SELECT FROM events AS k WHERE k.week = '-infinity' AND k.event_id = e.event_id)
+        ORDER BY e.week, e.event_id COLLATE "C"
+        ON CONFLICT (week, event_id) DO NOTHING
         RETURNING arrival_id
     )
     SELECT array_agg(arrival_id) INTO v_new FROM inserted;
@@ -78,10 +92,10 @@ BEGIN
         WITH inserted AS (
             INSERT INTO event_conflicts (event_id, digest, event_type, target, received_at, arrival_id, recorded_at)
             SELECT e.event_id, e.digest, e.event_type, e.target, e.received_at, e.arrival_id, v_now
-            FROM unnest(p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals)
-                AS e (event_id, digest, event_type, target, received_at, arrival_id)
-            CROSS JOIN LATERAL (SELECT digest FROM events WHERE events.event_id = e.event_id OFFSET 0) AS k
-            WHERE k.digest <> e.digest
+            FROM unnest(v_weeks, p_event_ids, p_digests, p_event_types, p_targets, p_received_at, v_arrivals)
+                AS e (week, event_id, digest, event_type, target, received_at, arrival_id)
+            WHERE NOT EXISTS (SELECT FROM events AS k WHERE k.week = ANY (ARRAY[e.week, '-infinity'])
+                              AND k.event_id = e.event_id AND k.digest = e.digest)
             ORDER BY 1, 2
             ON CONFLICT (event_id, digest) DO NOTHING
             RETURNING arrival_id
@@ -90,6 +104,11 @@ BEGIN
         INTO conflicts, v_new
         FROM inserted;
         duplicates := duplicates - conflicts;
+        IF EXISTS (SELECT FROM unnest(v_weeks, p_event_ids) AS e (week, event_id)
+                   WHERE NOT EXISTS (SELECT FROM events AS k WHERE k.week = ANY (ARRAY[e.week, '-infinity'])
+                                     AND k.event_id = e.event_id)) THEN
+            RAISE EXCEPTION 'date_events_step() has moved an event to another week' USING ERRCODE = 'serialization_failure';
+        END IF;
         -- A known event may be committed on this server alone, because its wait for a standby was cut short. A transaction
         -- that writes nothing would not wait for the standby; this one does, for itself and for everything before it.
         PERFORM pg_logical_emit_message(true, 'outcomes', 'duplicates');
@@ -107,11 +126,12 @@ BEGIN
     IF duplicates > 0 THEN
         SELECT array_agg(CASE WHEN e.arrival_id = ANY (v_new) THEN e.arrival_id ELSE w.arrival_id END ORDER BY e.nth)
         INTO v_pending
-        FROM unnest(p_event_ids, p_digests, v_arrivals) WITH ORDINALITY AS e (event_id, digest, arrival_id, nth)
+        FROM unnest(v_weeks, p_event_ids, p_digests, v_arrivals) WITH ORDINALITY AS e (week, event_id, digest, arrival_id, nth)
         LEFT JOIN LATERAL (
             SELECT u.arrival_id
             FROM (
-                SELECT k.arrival_id FROM events AS k WHERE k.event_id = e.event_id AND k.digest = e.digest
+                SELECT k.arrival_id FROM events AS k
+                WHERE k.week = ANY (ARRAY[e.week, '-infinity']) AND k.event_id = e.event_id AND k.digest = e.digest
                 UNION ALL
                 SELECT c.arrival_id FROM event_conflicts AS c WHERE c.event_id = e.event_id AND c.digest = e.digest
             ) AS known

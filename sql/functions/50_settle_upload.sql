@@ -24,7 +24,7 @@ BEGIN
         UPDATE batches AS b
         SET upload_state = 'unknown', upload_changed_at = clock_timestamp(), leased_until = NULL,
             next_lookup_at = clock_timestamp(),
-            upload_detail = 'calls that bear its references came in, so it was sent, although: ' || p_detail
+            upload_detail = 'calls with its references came in, so it was sent, although: ' || p_detail
         WHERE b.batch_key = p_batch_key;
         RETURN 'unknown';
     END IF;

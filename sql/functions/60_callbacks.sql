@@ -202,7 +202,6 @@ END
 $$;
 
 -- Callbacks as list_callbacks() finds them, in its order, each with its batch, its recipient and its mark.
-DROP FUNCTION IF EXISTS describe_callbacks(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
 CREATE OR REPLACE FUNCTION describe_callbacks(
     p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
     p_after_due timestamptz, p_after_no bigint, p_limit integer, p_from_day date DEFAULT NULL, p_to_day date DEFAULT NULL
@@ -231,7 +230,6 @@ $$;
 
 -- The same as rows of exports, with the results of the latest attempt, which the callback is one of. time_zone: that of the
 -- times of the file. A day is due_on, and has no due_at, which would be a time of that zone.
-DROP FUNCTION IF EXISTS callback_rows(bigint, bigint, boolean[], timestamptz, timestamptz, timestamptz, timestamptz, bigint, integer);
 CREATE OR REPLACE FUNCTION callback_rows(
     p_batch_key bigint, p_agent_id bigint, p_done boolean[], p_from timestamptz, p_to timestamptz, p_overdue_at timestamptz,
     p_after_due timestamptz, p_after_no bigint, p_limit integer, p_from_day date DEFAULT NULL, p_to_day date DEFAULT NULL

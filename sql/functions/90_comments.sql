@@ -1,6 +1,7 @@
 -- Comments on tables and columns whose first wording was unclear. Migrations are never edited; this file is applied again
 -- whenever it changes, so a comment is corrected here.
-COMMENT ON TABLE events IS 'One row per acknowledged event id: a second delivery of an id is a duplicate. Rows are only inserted, and outlive the bodies.';
+COMMENT ON TABLE events IS 'One row per acknowledged event id and week: a second delivery is a duplicate. Rows are only inserted, and outlive the bodies.';
+COMMENT ON COLUMN events.week IS 'The Monday of the week of the provider''s own time, in UTC: see event_week(). -infinity: it has no usable time, or an older version stored it and date_events_step() has not found its week.';
 COMMENT ON COLUMN events.arrival_id IS 'Identifies this body in event_bodies, facts and unattributed.';
 COMMENT ON COLUMN events.received_at IS 'When the service had read the whole request.';
 COMMENT ON TABLE event_conflicts IS 'A known event id that arrived again with another body. The body is kept, and its facts are merged in the same fixed order, so the order of arrival decides nothing.';
@@ -103,7 +104,7 @@ COMMENT ON TABLE assignments IS 'Unattributed events that a person placed at a r
 COMMENT ON COLUMN assignments.actor IS 'Who assigned it, as in the audit log.';
 COMMENT ON TABLE placement_jobs IS 'Changes of batches, of their windows or references, that change where events belong: the unreferenced events of the agent from since on are attributed again, in steps. Rows are only added, so nothing waits to add one.';
 COMMENT ON COLUMN placement_jobs.scanned_at IS 'With arrival_id: the last event that was attributed again.';
-COMMENT ON TABLE reference_batches IS 'Batches that bear references: a webhook named one of their recipients by reference. A table of its own, so that no webhook waits for a lock on the row in batches.';
+COMMENT ON TABLE reference_batches IS 'Batches whose calls carry references: a webhook named one of their recipients by reference. A table of its own, so that no webhook waits for a lock on the row in batches.';
 COMMENT ON TABLE reference_contradictions IS 'Events whose reference names a recipient with another phone than the one called. They count for that recipient.';
 COMMENT ON TABLE phone_repairs IS 'The progress of the repair of phones that older versions stored; any replica takes the next step.';
 COMMENT ON COLUMN phone_repairs.batch_key IS 'The step continues from this batch on,';

@@ -14,7 +14,7 @@ DELETE FROM rejected_signatures WHERE minute < clock_timestamp() - interval '7 d
 SELECT 'drift' AS name, min(d.verdict_since) AS since, count(*) AS count,
        (array_agg(b.batch_id ORDER BY d.verdict_since))[1 : :shown] AS batches
 FROM (SELECT * FROM batch_schedules
-      WHERE verdict = 'drifted' AND verdict_since < clock_timestamp() - interval '1 hour'
+      WHERE verdict = 'drifted' AND NOT EXISTS (SELECT FROM find_spilled()) AND verdict_since < clock_timestamp() - interval '1 hour'
       ORDER BY verdict_since LIMIT :counted) AS d
 JOIN batches AS b USING (batch_key)
 UNION ALL
@@ -64,6 +64,10 @@ UNION ALL
 SELECT 'spill_replaced', coalesce(min(a.checked_at), min(s.checked_at)), count(*), NULL
 FROM spill_states AS s LEFT JOIN spill_states AS a ON a.is_accepted
 WHERE NOT s.is_accepted
+UNION ALL
+SELECT 'spill_unreachable', min(r.unreachable_since), count(*), NULL
+FROM spill_replicas AS r
+WHERE r.alive_until >= clock_timestamp() AND r.unreachable_since < clock_timestamp() - interval '1 minute'
 UNION ALL
 SELECT 'provider_unreachable', min(p.failing_since), count(*), NULL
 FROM provider_budgets AS p

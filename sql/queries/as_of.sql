@@ -15,11 +15,7 @@ WHERE b.batch_id = :batch_id;
 -- allows for a difference between the clocks of service and database.
 SELECT max(e.received_at)
 FROM known_facts AS f
-CROSS JOIN LATERAL (
-    SELECT received_at FROM events WHERE events.event_id = f.event_id AND events.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT received_at FROM event_conflicts AS c WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS e
+CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS e
 WHERE f.batch_key = :batch_key AND f.recipient_no > :after AND f.recipient_no <= :after::integer + :limit::integer
   AND f.recorded_at <= :as_of
   AND f.recorded_at > coalesce(:since::timestamptz, '-infinity') - interval '1 hour';
@@ -31,7 +27,7 @@ WITH recounted AS MATERIALIZED (
 )
 SELECT v.batch_id AS id, v.name, b.agent_id, v.status, plausible_time(v.created_at) AS created_at,
        coalesce(v.total_recipients, v.recipient_count - v.withdrawn_count) AS total_recipients, :as_of::timestamptz AS as_of,
-       coalesce(r.verdict, 'unverified') AS verdict, h.verdict_since, h.compared_at AS last_reconciled_at,
+       shown_verdict(r.verdict, p.spilled IS NOT NULL) AS verdict, p.spilled, h.verdict_since, h.compared_at AS last_reconciled_at,
        CASE WHEN r.batch_key IS NOT NULL THEN
            json_build_object('reasons', r.reasons, 'differences', r.differences, 'inconsistencies', r.inconsistencies,
                              'healed', r.healed) END AS reconciliation,
@@ -99,6 +95,10 @@ LEFT JOIN LATERAL (
     ORDER BY recorded_at DESC LIMIT 1
 ) AS h ON true
 LEFT JOIN reconciliations AS r ON r.batch_key = h.batch_key AND r.reconciliation_id = h.reconciliation_id
+-- What has waited since then may belong to that time.
+LEFT JOIN LATERAL (
+    SELECT row_to_json(w) AS spilled FROM find_spilled() AS w WHERE coalesce(w.since <= :as_of, true)
+) AS p ON true
 WHERE b.batch_key = :batch_key;
 
 -- name: list_campaign_as_of(campaign_id, as_of)

@@ -132,11 +132,13 @@ SELECT (SELECT count(*) FROM (SELECT FROM quarantine WHERE replayed_at IS NULL O
 -- When the last stored webhook of each target came, among the latest :sampled facts from webhooks and the waiting events.
 SELECT e.target, max(e.received_at) AS received_at
 FROM (
-    SELECT f.event_id FROM (SELECT event_id, source FROM facts ORDER BY arrival_id DESC LIMIT :sampled) AS f
+    SELECT f.event_id, f.occurred_at, f.arrival_id
+    FROM (SELECT event_id, occurred_at, arrival_id, source FROM facts ORDER BY arrival_id DESC LIMIT :sampled) AS f
     WHERE f.source = 'webhook'
-    UNION
-    SELECT u.event_id FROM (SELECT event_id FROM unattributed WHERE is_question(source) ORDER BY arrival_id DESC LIMIT :sampled) AS u
+    UNION ALL
+    SELECT u.event_id, u.occurred_at, u.arrival_id
+    FROM (SELECT event_id, occurred_at, arrival_id FROM unattributed WHERE is_question(source) ORDER BY arrival_id DESC LIMIT :sampled) AS u
 ) AS l
-CROSS JOIN LATERAL (SELECT target, received_at FROM events WHERE events.event_id = l.event_id OFFSET 0) AS e
+CROSS JOIN LATERAL find_arrival(l.event_id, l.occurred_at, l.arrival_id) AS e
 GROUP BY e.target
 ORDER BY e.target;

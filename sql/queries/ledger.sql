@@ -12,9 +12,9 @@ FROM ingest(
     p_results => :results, p_signatures => :signature, p_kinds => :kind, p_from_phones => :from_phone,
     p_trace_ids => :trace_id);
 
--- name: name_events(event_id, digest, conflicts, unattributed)
+-- name: name_events(event_id, digest, occurred_at, conflicts, unattributed)
 -- Events of a group that came with another body than before, and events that fit no recipient or several: at most so many of each.
-SELECT * FROM name_events(:event_id, :digest, :conflicts, :unattributed);
+SELECT * FROM name_events(:event_id, :digest, :conflicts, :unattributed, :occurred_at);
 
 -- name: quarantine_bodies(event_id, digest, target, body, received_at, reason, detail, signature, numbers)!
 -- Keeps unusable bodies, except those that name an erased person. The same body again only counts as one more delivery.
@@ -77,15 +77,14 @@ SELECT e.event_id, e.event_type, e.target, e.received_at, e.recorded_at,
        coalesce(u.reason, NULL) AS reason, b.batch_id, f.recipient_no AS recipient, f.method,
        coalesce(f.conversation_id, o.conversation_id) AS conversation_id,
        coalesce(f.attempt_number, o.attempt_number) AS attempt_number, coalesce(f.status, o.status) AS status,
-       (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts,
+       e.others + (SELECT count(*) FROM event_conflicts AS c WHERE c.event_id = e.event_id) AS conflicts,
        (SELECT count(*) FROM reference_contradictions AS x WHERE x.arrival_id = e.arrival_id) > 0 AS contradicts_phone,
        o.kind
-FROM events AS e
+FROM (SELECT *, count(*) OVER () - 1 AS others FROM find_events(:event_id) ORDER BY arrival_id LIMIT 1) AS e
 LEFT JOIN facts AS f ON f.arrival_id = e.arrival_id
 LEFT JOIN batches AS b ON b.batch_key = f.batch_key
 LEFT JOIN unattributed AS u ON u.arrival_id = e.arrival_id
 LEFT JOIN other_events AS o ON o.arrival_id = e.arrival_id
-WHERE e.event_id = :event_id
 UNION ALL
 SELECT q.event_id, NULL, q.target, q.received_at, q.received_at, 'quarantined', q.reason, NULL, NULL, NULL, NULL,
        NULL, NULL, 0, false, NULL
@@ -96,11 +95,10 @@ LIMIT 1;
 -- name: get_event_body(event_id)^
 -- The raw body of an event, and what to call it without its id; null if it is no longer kept, nothing for an unknown event.
 SELECT x.body, 'arrival ' || e.arrival_id AS subject
-FROM events AS e
+FROM (SELECT * FROM find_events(:event_id) ORDER BY arrival_id LIMIT 1) AS e
 LEFT JOIN LATERAL (
     SELECT b.body FROM event_bodies AS b WHERE b.arrival_id = e.arrival_id AND b.recorded_at = e.recorded_at
 ) AS x ON true
-WHERE e.event_id = :event_id
 UNION ALL
 (SELECT CASE WHEN q.erased_at IS NULL THEN q.body END, 'quarantined ' || q.quarantine_id
  FROM quarantine AS q

@@ -41,15 +41,9 @@ FROM (
     (SELECT arrival_id FROM unattributed WHERE arrival_id > :after ORDER BY arrival_id LIMIT :limit)
     ORDER BY arrival_id LIMIT :limit
 ) AS u
-LEFT JOIN LATERAL (SELECT event_id FROM facts WHERE facts.arrival_id = u.arrival_id OFFSET 0) AS f ON true
-LEFT JOIN LATERAL (SELECT event_id FROM unattributed WHERE unattributed.arrival_id = u.arrival_id OFFSET 0) AS w ON true
-LEFT JOIN LATERAL (
-    SELECT target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = coalesce(f.event_id, w.event_id) AND e.arrival_id = u.arrival_id
-    UNION ALL
-    SELECT target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = coalesce(f.event_id, w.event_id) AND c.arrival_id = u.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL (SELECT event_id, occurred_at FROM facts WHERE facts.arrival_id = u.arrival_id OFFSET 0) AS f ON true
+LEFT JOIN LATERAL (SELECT event_id, occurred_at FROM unattributed WHERE unattributed.arrival_id = u.arrival_id OFFSET 0) AS w ON true
+LEFT JOIN LATERAL find_arrival(coalesce(f.event_id, w.event_id), coalesce(f.occurred_at, w.occurred_at), u.arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT body FROM event_bodies AS b WHERE b.arrival_id = u.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true
@@ -85,13 +79,7 @@ ORDER BY 1, 2, 3, 4;
 -- Events of calls outside batches, by arrival, each with its digest and, while it is kept, its raw body.
 SELECT o.arrival_id, o.event_id, k.digest, k.target, k.received_at, x.body, x.signature
 FROM (SELECT * FROM other_events WHERE other_events.arrival_id > :after ORDER BY other_events.arrival_id LIMIT :limit) AS o
-LEFT JOIN LATERAL (
-    SELECT digest, target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = o.event_id AND e.arrival_id = o.arrival_id
-    UNION ALL
-    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = o.event_id AND c.arrival_id = o.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival(o.event_id, o.occurred_at, o.arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = o.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true

@@ -1,5 +1,5 @@
 -- name: list_overview(q, q_id, agent_id, campaign_id, verdict, is_running, start, until, sort, is_descending, most, limit, offset)
--- One page of the batches that the provider knows, with the figures that tell how each is doing, and the number of all that
+-- One page of the batches that the provider knows, with the figures that show how each is doing, and the number of all that
 -- match, as of one instant. Reads one small row for each batch, and counters only of those on the page; to sort by a
 -- counter, of all that match, unless they are more than :most. The first row has no batch if the page is empty.
 WITH matching AS MATERIALIZED (

@@ -143,11 +143,12 @@ WHERE r.batch_key = (SELECT b.batch_key FROM batches AS b WHERE b.batch_id = :ba
 ORDER BY r.reconciliation_id DESC
 LIMIT :limit;
 
--- name: has_event(event_id)$
+-- name: has_event(event_id, occurred_at)$
 -- Whether an event is in the ledger and has been placed. A waiting one may be ingested again, which tries it again.
 SELECT EXISTS (
     SELECT FROM events AS e
-    WHERE e.event_id = :event_id AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id)
+    WHERE e.week = ANY (event_weeks(:occurred_at)) AND e.event_id = :event_id
+      AND NOT EXISTS (SELECT FROM unattributed AS u WHERE u.arrival_id = e.arrival_id)
       AND NOT EXISTS (SELECT FROM other_events AS o WHERE o.arrival_id = e.arrival_id));
 
 -- name: find_called_recipients(agent_id, phone, conversation_id, started_at, called_at, until, is_completed)

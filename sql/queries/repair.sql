@@ -19,13 +19,7 @@ FROM (SELECT arrival_id FROM facts WHERE arrival_id > :after ORDER BY arrival_id
 SELECT f.arrival_id, f.source, f.status, f.is_final, f.next_retry_at, f.occurred_at, f.started_at, f.ended_at,
        f.duration_seconds, f.attempt_number, f.max_attempts, f.from_phone, f.trace_id, k.target, k.received_at, x.body
 FROM facts AS f
-LEFT JOIN LATERAL (
-    SELECT target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT body FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true
@@ -40,13 +34,7 @@ ORDER BY f.arrival_id;
 SELECT f.arrival_id, f.source, f.status, f.is_final, f.next_retry_at, f.occurred_at, f.started_at, f.ended_at,
        f.duration_seconds, f.attempt_number, f.max_attempts, f.from_phone, f.trace_id, k.target, k.received_at, x.body
 FROM facts AS f
-CROSS JOIN LATERAL (
-    SELECT target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS k
+CROSS JOIN LATERAL find_arrival(f.event_id, f.occurred_at, f.arrival_id) AS k
 CROSS JOIN LATERAL (
     SELECT body FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x
@@ -59,13 +47,7 @@ SELECT u.arrival_id, k.target, k.received_at,
        CASE WHEN u.from_phone IS NULL AND u.trace_id IS NULL THEN (
            SELECT b.body FROM event_bodies AS b WHERE b.arrival_id = u.arrival_id AND b.recorded_at = k.recorded_at) END AS body
 FROM (SELECT * FROM unattributed AS w WHERE w.arrival_id > :after ORDER BY w.arrival_id LIMIT :limit) AS u
-LEFT JOIN LATERAL (
-    SELECT target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
-    UNION ALL
-    SELECT target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival(u.event_id, u.occurred_at, u.arrival_id) AS k ON true
 ORDER BY u.arrival_id;
 
 -- name: fill_waiting_details(arrival_ids, from_phones, trace_ids)!
@@ -77,6 +59,10 @@ WHERE u.arrival_id = t.arrival_id;
 -- name: count_calls_step(recipients)$
 -- Counts the calls of some recipients of batches from before call_counts; null when all are counted.
 SELECT count_calls_step(:recipients);
+
+-- name: date_events_step(pages)$
+-- Finds the week of events that an older version stored, in some more pages; null once it has reached the end.
+SELECT date_events_step(:pages);
 
 -- name: correct_facts(arrival_id, is_final, next_retry_at, occurred_at, started_at, ended_at, duration_seconds, attempt_number, max_attempts, from_phone, trace_id)$
 -- Changes times and numbers of facts, and all that follows from them; returns how many were different.

@@ -31,15 +31,17 @@ WHERE alive_until < :checked_at::timestamptz AND :waiting_events = 0 AND (SELECT
 -- The current time of the database.
 SELECT clock_timestamp();
 
--- name: renew_spill_replica(replica, valid_until, is_spilling, has_spilled)$
+-- name: renew_spill_replica(replica, valid_until, is_spilling, has_spilled, is_reachable)$
 -- Announces until :valid_until that a replica puts nothing into the stream, or that it may; if it no longer does, but has
--- since it last announced that it does not, also until when it may have. Returns the time, or nothing if this ran after
--- :valid_until, or after a later one, and so changed nothing.
-INSERT INTO spill_replicas AS r (replica, alive_until, spilled_at)
-SELECT :replica, :valid_until, CASE WHEN :is_spilling THEN 'infinity' WHEN :has_spilled THEN clock_timestamp() END
+-- since it last announced that it does not, also until when it may have; and since when it cannot. Returns the time, or
+-- nothing if this ran after :valid_until, or after a later one, and so changed nothing.
+INSERT INTO spill_replicas AS r (replica, alive_until, spilled_at, unreachable_since)
+SELECT :replica, :valid_until, CASE WHEN :is_spilling THEN 'infinity' WHEN :has_spilled THEN clock_timestamp() END,
+       CASE WHEN NOT :is_reachable THEN clock_timestamp() END
 WHERE :valid_until::timestamptz BETWEEN clock_timestamp() AND clock_timestamp() + interval '5 s'
 ON CONFLICT (replica) DO UPDATE
-SET alive_until = excluded.alive_until, spilled_at = coalesce(excluded.spilled_at, r.spilled_at)
+SET alive_until = excluded.alive_until, spilled_at = coalesce(excluded.spilled_at, r.spilled_at),
+    unreachable_since = CASE WHEN NOT :is_reachable THEN coalesce(r.unreachable_since, excluded.unreachable_since) END
 WHERE r.alive_until < excluded.alive_until OR r.alive_until > clock_timestamp() + interval '5 s'
 RETURNING clock_timestamp();
 
@@ -61,7 +63,8 @@ FROM spill_states ORDER BY checked_at;
 
 -- name: list_spill_replicas()
 -- The replicas that may put events into the stream.
-SELECT replica, alive_until, spilled_at, alive_until >= clock_timestamp() AS is_alive FROM spill_replicas ORDER BY replica;
+SELECT replica, alive_until, spilled_at, unreachable_since, alive_until >= clock_timestamp() AS is_alive
+FROM spill_replicas ORDER BY replica;
 
 -- name: forget_spilled(kept)$
 -- Gives up what waits in any stream but :kept (null: in all), and what replicas that have ended may have put

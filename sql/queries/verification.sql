@@ -88,10 +88,7 @@ SELECT count(*) FROM recipients WHERE batch_key = :batch_key;
 
 -- name: list_facts_with_bodies(batch_key, after_recipient, after_arrival, limit)
 -- Facts in the order of their key, each with its event's digest and, while it is kept, its raw body.
-SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
-       (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
-       AND f.conversation_id NOT LIKE 'erased-%'  -- see erase_placed_calls()
-       AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
+SELECT f.*, v.*
 FROM (
     SELECT * FROM facts
     WHERE facts.batch_key = :batch_key
@@ -99,27 +96,13 @@ FROM (
     ORDER BY facts.recipient_no, facts.arrival_id
     LIMIT :limit
 ) AS f
-JOIN batches AS b ON b.batch_key = f.batch_key
-LEFT JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
-LEFT JOIN LATERAL (
-    SELECT digest, target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS k ON true
-LEFT JOIN LATERAL (
-    SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
-) AS x ON true
+CROSS JOIN LATERAL read_fact_body(f) AS v
 ORDER BY f.recipient_no, f.arrival_id;
 
 -- name: sample_facts(last_arrival, size)
 -- Facts that are spread at random over all arrivals, at most :size of them; all if there are no more arrivals. Columns as
 -- in list_facts_with_bodies.
-SELECT f.*, k.digest, k.target, k.received_at, x.body, x.signature, b.ref_token,
-       (f.method <> 'reference' OR f.source = 'healed') AND r.phone IS NOT NULL
-       AND f.conversation_id NOT LIKE 'erased-%'  -- see erase_placed_calls()
-       AND NOT EXISTS (SELECT FROM unreferenced_events AS u WHERE u.arrival_id = f.arrival_id) AS lacks_evidence
+SELECT f.*, v.*
 FROM (
     SELECT DISTINCT ON (s.arrival_id) s.*
     FROM (
@@ -132,30 +115,13 @@ FROM (
     ) AS s
     ORDER BY s.arrival_id
 ) AS f
-JOIN batches AS b ON b.batch_key = f.batch_key
-LEFT JOIN recipients AS r ON r.batch_key = f.batch_key AND r.recipient_no = f.recipient_no
-LEFT JOIN LATERAL (
-    SELECT digest, target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = f.event_id AND e.arrival_id = f.arrival_id
-    UNION ALL
-    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = f.event_id AND c.arrival_id = f.arrival_id
-) AS k ON true
-LEFT JOIN LATERAL (
-    SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = f.arrival_id AND b.recorded_at = k.recorded_at
-) AS x ON true;
+CROSS JOIN LATERAL read_fact_body(f) AS v;
 
 -- name: list_waiting_bodies(after, limit)
 -- Events that fit no recipient, by arrival, each with its digest and, while it is kept, its raw body.
 SELECT u.arrival_id, u.event_id, u.agent_id, u.source, k.digest, k.target, k.received_at, x.body, x.signature
 FROM (SELECT * FROM unattributed WHERE unattributed.arrival_id > :after ORDER BY unattributed.arrival_id LIMIT :limit) AS u
-LEFT JOIN LATERAL (
-    SELECT digest, target, received_at, recorded_at FROM events AS e
-    WHERE e.event_id = u.event_id AND e.arrival_id = u.arrival_id
-    UNION ALL
-    SELECT digest, target, received_at, recorded_at FROM event_conflicts AS c
-    WHERE c.event_id = u.event_id AND c.arrival_id = u.arrival_id
-) AS k ON true
+LEFT JOIN LATERAL find_arrival(u.event_id, u.occurred_at, u.arrival_id) AS k ON true
 LEFT JOIN LATERAL (
     SELECT body, signature FROM event_bodies AS b WHERE b.arrival_id = u.arrival_id AND b.recorded_at = k.recorded_at
 ) AS x ON true

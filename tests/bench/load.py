@@ -13,7 +13,7 @@ SECRET = "bench-secret"
 AGENT_ID = 123
 REF_TOKEN = "benchtoken"
 CALLS_PER_SECOND = 50  # a busy provider; webhooks arrive roughly in the order of their calls
-_START = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
+START = datetime(2026, 3, 16, 10, 30, tzinfo=UTC)
 _UNANSWERED = ("no_answer", "busy", "failed", "unreachable")
 _TRANSCRIPT = (
     "BOT: Good morning, this is Asha calling from Example Finance. Am I speaking with the right person?\n"
@@ -39,7 +39,7 @@ def make_bodies(count: int, recipients: int, seed: int = 1) -> Iterator[bytes]:
 
 
 def _make_body(dice: random.Random, recipient: int, attempt: int, status: str, number: int) -> bytes:
-    started = _START + timedelta(seconds=number / CALLS_PER_SECOND)
+    started = START + timedelta(seconds=number / CALLS_PER_SECOND)
     duration = dice.randrange(20, 300)
     ended = started + timedelta(seconds=duration)
     is_connected = status == "completed"

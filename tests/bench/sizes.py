@@ -11,7 +11,7 @@ from tests.conftest import create_database
 from tests.postgres import PostgresServer
 
 LEAST_BYTES = 1.0
-_SIZES = """
+SIZES = """
 SELECT coalesce(p.relname, c.relname) AS name, sum(pg_table_size(c.oid))::bigint AS rows, sum(pg_indexes_size(c.oid))::bigint AS indexes
 FROM pg_class AS c
 LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
@@ -27,11 +27,11 @@ async def _measure(server: PostgresServer, events: int) -> tuple[float, list[Any
     url = await create_database(server, "template0")
     await prepare_schema(url, may_migrate=True)
     connection = await asyncpg.connect(url)
-    before, position = await connection.fetch(_SIZES), await connection.fetchval(_POSITION)
+    before, position = await connection.fetch(SIZES), await connection.fetchval(_POSITION)
     await fill(url, 1, events * 4 // 5)
     written = await connection.fetchval(_POSITION) - position
     await connection.execute("VACUUM ANALYZE")
-    after = await connection.fetch(_SIZES)
+    after = await connection.fetch(SIZES)
     await connection.close()
     return written / events, before, after
 

@@ -54,12 +54,12 @@ def install_provider() -> Path:
 
 
 @contextmanager
-def run_provider(*, groups_in_token: bool = False) -> Iterator[str]:
+def run_provider(*, groups_in_token: bool = False, callback: str = CALLBACK) -> Iterator[str]:
     """Runs the provider while the block lasts; yields its issuer."""
     options = {
         "clientId": CLIENT_ID,
         "clientSecret": CLIENT_SECRET,
-        "redirectUri": CALLBACK,
+        "redirectUri": callback,
         "people": PEOPLE,
         "groupsInToken": groups_in_token,
     }

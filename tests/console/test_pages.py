@@ -300,3 +300,22 @@ def test_seven_days_are_compared_with_the_seven_before() -> None:
     assert name_weeks(datetime(2026, 3, 18, 12, tzinfo=UTC), UTC) == {
         "left": "2026-03-05..2026-03-11", "right": "2026-03-12..2026-03-18",
     }  # fmt: skip
+
+
+async def test_a_list_that_is_cut_says_how_much_it_leaves_out(service: httpx.AsyncClient, database: Database) -> None:
+    await store_batch(database.url, 40)
+    for recipient in range(1, 31):
+        payload = make_payload(recipient=recipient, status="failed", results=None)
+        payload["data"]["call"]["failure_reason"] = f"reason {recipient % 15}"
+        payload["data"]["call"]["from_phone"] = f"+9180471001{recipient % 15:02}" if recipient <= 20 else None
+        assert (await post_webhook(service, payload)).status_code == 204
+    visitor = await sign_in(service)
+    page = (await visitor.get(BATCH)).text
+    rows = {cells[0]: cells[1:] for row in re.findall(r"<tr.*?</tr>", page, re.DOTALL) if (cells := read_cells(row))}
+    assert rows["others"][0] == "14"  # 30 calls, of which the eight reasons that are shown have two each
+    assert rows["Other numbers"][:2] == ["5", "0"]  # five numbers of two calls and five of one are shown
+    assert rows["Number not known"][:2] == ["10", "–"]
+
+
+def read_cells(row: str) -> list[str]:
+    return [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]

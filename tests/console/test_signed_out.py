@@ -1,4 +1,4 @@
-"""Who is signed out is told why, and comes back to the page after signing in."""
+"""The sign-in page says why a session ended, and signing in leads back to the page."""
 
 import html
 from urllib.parse import parse_qs, urlsplit
@@ -65,7 +65,7 @@ async def test_a_session_whose_key_is_revoked_says_so(
     assert "the API key of your session was revoked or has expired" in page
 
 
-async def test_strangers_and_those_who_signed_out_are_told_nothing(service: httpx.AsyncClient) -> None:
+async def test_strangers_and_those_who_signed_out_see_no_reason(service: httpx.AsyncClient) -> None:
     assert GO_ON not in await read_sign_in(Visitor(service.base_url))
     visitor = await sign_in(service)
     assert (await visitor.post("/console/sign-out")).status_code == 303
@@ -82,7 +82,7 @@ async def test_a_form_that_is_sent_too_late_leads_back_to_its_page(
     assert (answer.status_code, parse_qs(urlsplit(answer.headers["location"]).query)) == (303, {"next": [PAGE]})
 
 
-async def test_who_sent_a_form_too_late_is_told_that_it_was_not_done_until_they_have_read_it(
+async def test_a_form_sent_too_late_is_reported_as_not_done_until_a_page_has_said_so(
     service: httpx.AsyncClient, database: Database
 ) -> None:
     said = "What you sent was not done, because you were signed out: send it again."
@@ -99,7 +99,7 @@ async def test_who_sent_a_form_too_late_is_told_that_it_was_not_done_until_they_
     assert said not in await visitor.read(PAGE)
 
 
-async def test_what_htmx_sends_too_late_is_told_after_the_page_is_loaded_again(service: httpx.AsyncClient) -> None:
+async def test_what_htmx_sends_too_late_is_reported_after_the_page_is_loaded_again(service: httpx.AsyncClient) -> None:
     visitor = Visitor(service.base_url)
     answer = await visitor.request("POST", "/console/upload/check", headers={"hx-request": "true"})
     assert answer.status_code == 401

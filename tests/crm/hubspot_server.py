@@ -1,5 +1,5 @@
 """A local HubSpot: the batch upsert of its public API with its shapes, limits and refusals, and the list of properties,
-over real HTTP. It knows what it accepted, so it bears witness against the job."""
+over real HTTP. It knows what it accepted, so tests can hold the job to it."""
 
 import asyncio
 import json

@@ -265,7 +265,7 @@ _ENTRIES = st.lists(
 @settings(deadline=None, derandomize=True)
 @given(_ENTRIES, st.booleans(), st.booleans(), st.sampled_from([None, [456]]))
 def test_no_recipient_is_lost_and_no_key_is_sent_twice(
-    entries: list[Entry], only_final: bool, tells_erased: bool, batches: list[int] | None
+    entries: list[Entry], only_final: bool, maps_erased: bool, batches: list[int] | None
 ) -> None:
     for position, entry in enumerate(entries, 1):
         entry.position = position
@@ -273,7 +273,7 @@ def test_no_recipient_is_lost_and_no_key_is_sent_twice(
     properties = {"x": "state", "y": "results.intent", "z": {"field": "last_attempt_at", "format": "date"}}
     mapped = apply(
         *entries, only_final=only_final, properties=properties,
-        erased={"properties": {"x": "gone"} if tells_erased else {}}, **changes,
+        erased={"properties": {"x": "gone"} if maps_erased else {}}, **changes,
     )  # fmt: skip
     assert len(mapped.records) + len(mapped.failures) + mapped.skipped.total() == len(entries)
     assert mapped.skipped.keys() <= SKIP_REASONS.keys()

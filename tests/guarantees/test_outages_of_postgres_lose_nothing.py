@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import psutil
@@ -14,7 +15,7 @@ from tests.eventually import eventually
 from tests.exposition import read_metric
 from tests.factories import store_batch
 from tests.guarantees.checker import Checker
-from tests.nats import run_nats
+from tests.nats import NatsCluster, run_nats
 from tests.postgres import PostgresServer
 from tests.processes import Serving, serve
 
@@ -37,12 +38,8 @@ async def own_url(own_postgres: PostgresServer) -> AsyncIterator[str]:
 async def test_webhooks_are_acknowledged_while_postgres_is_away(
     checker: Checker, own_postgres: PostgresServer, own_url: str, how: str
 ) -> None:
-    async with (
-        run_nats() as cluster,
-        serve(OUTCOMES_DATABASE_URL=own_url, OUTCOMES_SPILL_URL=cluster.url) as replica,
-    ):
-        loading = asyncio.create_task(checker.load([replica.client], 4 * BEFORE))
-        await checker.wait_for(acknowledged=BEFORE)
+    async with serve_with_spill(own_url) as (cluster, replica):
+        loading = await begin_loading(checker, replica)
         await take_away(own_postgres, how)
         await loading
         assert await read_metric(replica.client, "outcomes_spilled_events_total") > 0
@@ -60,8 +57,7 @@ async def test_killing_the_service_while_postgres_is_away(
     async with run_nats(3) as cluster:
         settings = {"OUTCOMES_DATABASE_URL": own_url, "OUTCOMES_SPILL_URL": cluster.url}
         async with serve(**settings) as killed, serve(**settings) as staying:
-            loading = asyncio.create_task(checker.load([killed.client, staying.client], 4 * BEFORE))
-            await checker.wait_for(acknowledged=BEFORE)
+            loading = await begin_loading(checker, killed, staying)
             await take_away(own_postgres, "frozen")
             await wait_until_spilling(killed)
             killed.process.kill()
@@ -76,12 +72,8 @@ async def test_killing_the_service_while_postgres_is_away(
 async def test_killing_the_leader_of_the_stream_while_postgres_is_away(
     checker: Checker, own_postgres: PostgresServer, own_url: str
 ) -> None:
-    async with (
-        run_nats(3) as cluster,
-        serve(OUTCOMES_DATABASE_URL=own_url, OUTCOMES_SPILL_URL=cluster.url) as replica,
-    ):
-        loading = asyncio.create_task(checker.load([replica.client], 4 * BEFORE))
-        await checker.wait_for(acknowledged=BEFORE)
+    async with serve_with_spill(own_url, servers=3) as (cluster, replica):
+        loading = await begin_loading(checker, replica)
         await take_away(own_postgres, "frozen")
         await wait_until_spilling(replica)
         leader = await cluster.find_leader()
@@ -96,10 +88,7 @@ async def test_killing_the_leader_of_the_stream_while_postgres_is_away(
 async def test_nothing_is_acknowledged_while_two_of_three_servers_are_gone(
     checker: Checker, own_postgres: PostgresServer, own_url: str
 ) -> None:
-    async with (
-        run_nats(3) as cluster,
-        serve(OUTCOMES_DATABASE_URL=own_url, OUTCOMES_SPILL_URL=cluster.url) as replica,
-    ):
+    async with serve_with_spill(own_url, servers=3) as (cluster, replica):
         await checker.load([replica.client], BEFORE)
         await take_away(own_postgres, "frozen")
         await checker.load([replica.client], BEFORE)
@@ -146,10 +135,7 @@ async def test_a_service_that_starts_without_postgres_takes_webhooks_and_becomes
     checker: Checker, own_postgres: PostgresServer, own_url: str
 ) -> None:
     await take_away(own_postgres, "stopped")
-    async with (
-        run_nats() as cluster,
-        serve(OUTCOMES_DATABASE_URL=own_url, OUTCOMES_SPILL_URL=cluster.url) as replica,
-    ):
+    async with serve_with_spill(own_url) as (cluster, replica):
         await checker.load([replica.client], BEFORE)
         assert len(checker.acknowledged) == BEFORE
         ready = await replica.client.get("/readyz")
@@ -164,6 +150,23 @@ async def test_a_service_that_starts_without_postgres_takes_webhooks_and_becomes
         assert (await replica.client.get("/v1/batch-calls")).status_code == 200
         assert checker.refused == checker.unknown == set()
     await checker.check(own_url)
+
+
+@asynccontextmanager
+async def serve_with_spill(url: str, servers: int = 1) -> AsyncIterator[tuple[NatsCluster, Serving]]:
+    """A replica, and the servers of its stream."""
+    async with (
+        run_nats(servers) as cluster,
+        serve(OUTCOMES_DATABASE_URL=url, OUTCOMES_SPILL_URL=cluster.url) as replica,
+    ):
+        yield cluster, replica
+
+
+async def begin_loading(checker: Checker, *replicas: Serving) -> asyncio.Task[None]:
+    """Starts to send webhooks; returns once some are acknowledged and most are still to come."""
+    loading = asyncio.create_task(checker.load([replica.client for replica in replicas], 4 * BEFORE))
+    await checker.wait_for(acknowledged=BEFORE)
+    return loading
 
 
 async def take_away(server: PostgresServer, how: str) -> None:

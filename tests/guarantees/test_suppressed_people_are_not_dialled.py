@@ -149,7 +149,7 @@ async def test_a_promotion_that_the_provider_refused_and_that_is_made_again(
         await check_figures(service, sandbox, database)
 
 
-async def test_whoever_is_removed_from_the_list_before_the_promotion_is_called(
+async def test_a_person_removed_from_the_list_before_the_promotion_is_called(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, plays=True) as (service, sandbox):

@@ -78,7 +78,7 @@ async def test_strangers_who_fill_a_window_are_more_than_the_total(
     async with connect_provider(start_service, plays=True, **ON_DEMAND, OUTCOMES_GRACE_SECONDS="0") as (
         service, sandbox,
     ):  # fmt: skip
-        say_total(sandbox, None)  # so that its window takes whoever is called
+        say_total(sandbox, None)  # so that its window takes everyone who is called
         batch_id = await make_elsewhere(sandbox, sample_contacts(5, seed=1))
         await discover(database, sandbox)
         await sandbox.sandbox.wait_until_done(batch_id)

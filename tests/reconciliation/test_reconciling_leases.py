@@ -116,7 +116,7 @@ async def test_a_failure_of_one_batch_is_its_own(database: Database, monkeypatch
     provider.may_answer.set()
     compared: list[int] = []
 
-    async def fail(comparer: object, client: object, lease: object, grace_seconds: float) -> None:
+    async def fail(comparer: object, client: object, lease: object) -> None:
         compared.append(lease.batch_id)  # type: ignore[attr-defined]
         raise TypeError("odd")
 

@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 20.0
 
 
 class Clock:
-    """Tells the time that it was moved to."""
+    """Shows the time that it was moved to."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -27,28 +27,26 @@ async def send_on(connection: RawConnection) -> None:
         await connection.send(b"x" * 10_000)
 
 
-def send_whole(port: int, *, tells_length: bool) -> tuple[int, str]:
+def send_whole(port: int, *, has_length: bool) -> tuple[int, str]:
     """Sends a webhook of 50 MB with a client that reads nothing before it has sent all; the answer's status and
     message."""
-    headers = {"Content-Length": str(SENT_BYTES)} if tells_length else {}
+    headers = {"Content-Length": str(SENT_BYTES)} if has_length else {}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     try:
-        connection.request(
-            "POST", "/webhooks/formant", make_pieces(SENT_BYTES), headers, encode_chunked=not tells_length
-        )
+        connection.request("POST", "/webhooks/formant", make_pieces(SENT_BYTES), headers, encode_chunked=not has_length)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())["error"]["message"]
     finally:
         connection.close()
 
 
-@pytest.mark.parametrize("tells_length", [True, False], ids=["length", "chunks"])
+@pytest.mark.parametrize("has_length", [True, False], ids=["length", "chunks"])
 async def test_a_client_that_sends_50_mb_before_it_reads_gets_the_413(
-    start_service: StartService, tells_length: bool
+    start_service: StartService, has_length: bool
 ) -> None:
     async with start_service(OUTCOMES_MAX_BODY_BYTES="100000") as service:
         for _ in range(3):
-            status, message = await asyncio.to_thread(send_whole, service.base_url.port or 0, tells_length=tells_length)
+            status, message = await asyncio.to_thread(send_whole, service.base_url.port or 0, has_length=has_length)
             assert status == 413
             assert "OUTCOMES_MAX_BODY_BYTES" in message
 

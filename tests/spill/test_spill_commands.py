@@ -5,6 +5,7 @@ from service.store.database import Database
 from tests.processes import OUTCOMES, run
 
 WAITING = "INSERT INTO spill_states VALUES ('2026-03-16', 12, '2026-03-16 10:00Z', now() - $1::interval, true)"
+UNREACHABLE = "INSERT INTO spill_replicas VALUES ('b', now() + interval '1 hour', NULL, '2026-03-16 10:00Z')"
 GONE = "INSERT INTO spill_replicas VALUES ('a', now() - interval '1 hour', 'infinity')"
 
 
@@ -14,9 +15,11 @@ async def test_the_status_says_what_waits(database: Database) -> None:
     assert (nothing.status, nothing.output) == (0, "Nothing waits.\n")
     await database.pool.execute(WAITING.replace("$1", "'1 s'"))
     await database.pool.execute(GONE)
+    await database.pool.execute(UNREACHABLE)
     waiting = await run(OUTCOMES, "spill", "status", **settings)
     assert waiting.status == 1
     assert "stream of 2026-03-16: 12 webhooks, the oldest since 2026-03-16 10:00:00 UTC" in waiting.output
+    assert "replica b: cannot use the stream since 2026-03-16 10:00:00 UTC" in waiting.output
     assert "replica a: does not answer: it may have put webhooks into the stream" in waiting.output
     assert "No verdict is final: 12 webhooks wait to be stored since" in waiting.output
 
@@ -47,9 +50,9 @@ async def test_a_stream_that_was_replaced_is_given_up_and_the_new_one_accepted(d
     settings = {"OUTCOMES_DATABASE_URL": database.url}
     await database.pool.execute(WAITING.replace("$1", "'1 hour'"))
     await database.pool.execute(REPLACED)
-    told = await run(OUTCOMES, "spill", "status", **settings)
-    assert "it is not the stream that was used before" in told.output
-    assert "12 webhooks wait to be stored since 2026-03-16 10:00 UTC, and their stream was replaced" in told.output
+    status = await run(OUTCOMES, "spill", "status", **settings)
+    assert "it is not the stream that was used before" in status.output
+    assert "12 webhooks wait to be stored since 2026-03-16 10:00 UTC, and their stream was replaced" in status.output
     given_up = await run(OUTCOMES, "spill", "lost", "--yes", **settings)
     assert (given_up.status, given_up.output) == (0, "12 known webhooks given up; healing fetches what is missing.\n")
     rows = await database.pool.fetch("SELECT stream, is_accepted FROM spill_states")

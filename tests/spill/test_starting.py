@@ -47,8 +47,10 @@ async def test_a_service_whose_stream_is_away_works_without_it_and_uses_it_later
         async with start_service(OUTCOMES_SPILL_URL=cluster.url) as service:
             assert (await post_webhook(service, make_payload())).status_code == 204
             assert (await service.get("/readyz")).json() == {"status": "ready"}
+            assert await read_metric(service, "outcomes_spill_reachable") == 0
             server.start()
             await cluster.wait_until_drained()  # it has created the stream
+            await eventually(lambda: read_metric(service, "outcomes_spill_reachable"))
 
 
 async def test_a_start_while_no_host_takes_writes_takes_webhooks_and_is_whole_later(

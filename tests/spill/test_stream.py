@@ -24,6 +24,18 @@ async def test_servers_that_acknowledge_before_they_write_are_refused(start_serv
             assert (await service.get("/readyz")).status_code == 200
 
 
+async def test_one_of_three_servers_that_acknowledges_before_it_writes_is_refused() -> None:
+    async with run_nats(3) as cluster:
+        connected, other, _ = cluster.servers
+        other.kill()
+        other.configure(sync="2m")
+        other.start()
+        await cluster.wait_until_joined()
+        stream = Stream(3 * [connected.url], max_body_bytes=BODY_BYTES)
+        with pytest.raises(ConfigurationError, match="n2 acknowledges before it writes to disk"):
+            await stream.open()
+
+
 async def test_servers_that_cannot_take_the_largest_webhook_are_refused(start_service: StartService) -> None:
     async with run_nats() as cluster:
         with pytest.raises(ConfigurationError, match=r"raise max_payload there, or lower OUTCOMES_MAX_BODY_BYTES"):
@@ -38,6 +50,7 @@ async def test_servers_that_cannot_take_the_largest_webhook_are_refused(start_se
         ({"discard": DiscardPolicy.OLD}, "discard new"),
         ({"max_msgs_per_subject": 1}, "no max_msgs_per_subject"),
         ({"storage": StorageType.MEMORY}, "file storage"),
+        ({"retention": RetentionPolicy.LIMITS}, "workqueue retention"),
         ({"max_bytes": 10_000_000, "max_msgs": 10}, None),
     ],
 )
@@ -51,6 +64,16 @@ async def test_a_stream_that_may_lose_what_it_took_is_refused(setting: dict[str,
         with refused:
             await stream.open()
         await stream.close()
+
+
+async def test_a_stream_with_fewer_replicas_than_servers_is_refused() -> None:
+    async with run_nats(3) as cluster:
+        async with cluster.connect() as client:
+            config: dict[str, Any] = {"retention": RetentionPolicy.WORK_QUEUE, "discard": DiscardPolicy.NEW}
+            await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=["outcomes.spill.*"], **config))
+        stream = Stream(cluster.url.split(","), max_body_bytes=BODY_BYTES)
+        with pytest.raises(ConfigurationError, match=r"it needs 3 replicas\. Correct it"):
+            await stream.open()
 
 
 async def test_the_same_message_is_stored_once_and_counted_by_its_events() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -9,6 +10,9 @@ from service.store.database import load_queries
 from tests.factories import AGENT_ID, store_batch
 
 ROWS = 20_000
+WEEKS = 30
+OCCURRED = datetime(2026, 5, 1, 12, tzinfo=UTC)
+"""The time of some of the events; the others are of the weeks before it."""
 FEW = 500  # index entries; a scan of anything whole would read 20,000
 TABLES = [
     "events", "facts", "past_facts", "outcomes", "recipients", "unattributed", "event_conflicts", "quarantine",
@@ -25,12 +29,13 @@ async def fill(connection: asyncpg.Connection, url: str) -> None:
     await connection.execute(
         f"""
         INSERT INTO events
-        SELECT 'old-' || n, nextval('arrival_ids'), '', 'call.completed', 'default', now(), now()
-        FROM generate_series(1, {ROWS}) AS n;
+        SELECT 'old-' || n, nextval('arrival_ids'), '', 'call.completed', 'default', now(), now(), w.week
+        FROM generate_series(1, {ROWS}) AS n
+        CROSS JOIN LATERAL (SELECT event_week('{OCCURRED}') - 7 * (n % {WEEKS}) AS week) AS w;
         INSERT INTO facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
-                           started_at, results, event_id, source, method, recorded_at)
-        SELECT {key}, row_number() OVER (), arrival_id, event_id, 1, 'completed', true, now(), '{{"intent": "pay"}}',
-               event_id, 'webhook', 'reference', now()
+                           occurred_at, started_at, results, event_id, source, method, recorded_at)
+        SELECT {key}, row_number() OVER (), arrival_id, event_id, 1, 'completed', true, week, now(),
+               '{{"intent": "pay"}}', event_id, 'webhook', 'reference', now()
         FROM events WHERE event_id LIKE 'old-%';
         INSERT INTO past_facts (batch_key, recipient_no, arrival_id, conversation_id, attempt_number, status, is_final,
                                 started_at, results, event_id, source, method, recorded_at, withdrawn_at)

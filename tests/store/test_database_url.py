@@ -70,7 +70,7 @@ def test_every_parameter_of_this_machines_libpq_is_known() -> None:
         ("options=-c%20geqo%3Doff", {"options": "-c geqo=off"}),
         ("options=endpoint%3Da-b-1", {"options": "endpoint=a-b-1"}),
         ("password=a+b%2Bc", {"password": "a+b+c"}),
-        ("host=/tmp/a%20b,other&port=5432,5433", {"host": "/tmp/a b,other", "port": "5432,5433"}),
+        ("host=/run/a%20b,other&port=5432,5433", {"host": "/run/a b,other", "port": "5432,5433"}),
         ("ssl_min_protocol_version=TLSv1.3", {"ssl_min_protocol_version": "TLSv1.3"}),
         ("channel_binding=prefer&gssencmode=disable&sslmode=", {}),
         ("connect_timeout=7&application_name=x", {}),
@@ -196,8 +196,8 @@ def test_the_authorities_of_this_machine_are_trusted_with_the_name_checked() -> 
         ("postgresql://bob:p@pg1,pg2:5433,[::1]:5434/x?sslmode=disable", [
             "postgresql://bob:p@pg1/x?sslmode=disable", "postgresql://bob:p@pg2:5433/x?sslmode=disable",
             "postgresql://bob:p@[::1]:5434/x?sslmode=disable"]),
-        ("postgresql:///x?host=/tmp/a,/tmp/b&port=1,2", [
-            "postgresql:///x?host=/tmp/a&port=1", "postgresql:///x?host=/tmp/b&port=2"]),
+        ("postgresql:///x?host=/run/a,/run/b&port=1,2", [
+            "postgresql:///x?host=/run/a&port=1", "postgresql:///x?host=/run/b&port=2"]),
         ("postgresql://bob@/x?host=a,b&port=9", ["postgresql://bob@/x?host=a&port=9", "postgresql://bob@/x?host=b&port=9"]),
         ("postgresql://db/x", ["postgresql://db/x"]),
         ("postgresql:///x", ["postgresql:///x"]),

@@ -14,7 +14,7 @@ import pytest
 from service.outcomes.filters import Filters
 from service.store.database import connect
 from tests.factories import AGENT_ID, BATCH_ID, BEGAN, decode, make_payload, phone_of
-from tests.store.plans import QUERIES, ROWS, fill, reading_little
+from tests.store.plans import OCCURRED, QUERIES, ROWS, fill, reading_little
 
 NOW = datetime.now(UTC) + timedelta(days=1)  # as of then all of it is known
 NARROW = Filters(
@@ -205,7 +205,7 @@ async def look_up(connection: asyncpg.Connection) -> None:
         ("list_reconciliations", {"batch_id": BATCH_ID, "before": 2**62, "limit": 20}),
         ("get_snapshot_before", {"batch_key": 1, "at": BEGAN}),
         ("get_snapshot_after", {"batch_key": 1, "at": BEGAN}),
-        ("has_event", {"event_id": "old-777"}),
+        ("has_event", {"event_id": "old-777", "occurred_at": OCCURRED}),
         ("list_outstanding_details", {"batch_key": 1007, "now": NOW, "limit": 50}),
         ("count_outstanding_details", {"batch_key": 1007, "now": NOW}),
         ("defer_details", {"arrival_id": 1, "due_at": NOW}),
@@ -243,6 +243,10 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
     erased = decode(make_payload(recipient=782), make_payload(recipient=None, phone=phone_of(782)))
     conflict = decode(make_payload(recipient=780, event_id=new[0].event_id))
     healed = [retried[0]._replace(event_id=f"healed-{retried[0].event_id}", source="healed", attempt_number=None)]
+    earlier = elsewhere[0]._replace(
+        event_id="earlier", conversation_id="earlier", source="healed", attempt_number=None, parameters="{}",
+        status="busy", is_final=False, started_at=BEGAN, ended_at=BEGAN, occurred_at=BEGAN,
+    )  # fmt: skip
     ruled, bare = (
         event._replace(conversation_id="ruled")
         for event in decode(*(make_payload(recipient=None, phone=phone_of(784)) for _ in range(2)))
@@ -251,6 +255,7 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         "a conversation before its call": [bare], "a call outside batches": [ruled._replace(kind="single")],
         "a conversation after its call": [bare._replace(event_id=f"{bare.event_id} again")],
         "new": new, "a retry": retried, "found by phone": by_phone, "stray": stray, "found by window": elsewhere,
+        "found by window, earlier": [earlier],
         "a duplicate": new,
         "a waiting duplicate": stray, "a conflict": conflict, "healed": healed, "erased": erased,
         "all at once": [*new, *by_phone, *stray, *conflict, *decode(make_payload(recipient=781))],
@@ -259,9 +264,14 @@ async def ingest_every_kind(connection: asyncpg.Connection) -> None:
         columns = dict(zip(events[0]._fields, zip(*events, strict=True), strict=True))
         async with reading_little(connection, f"ingest of {name}"):
             await QUERIES.ingest(connection, **columns)
-        named = {"event_id": columns["event_id"], "digest": columns["digest"], "conflicts": 3, "unattributed": 3}
+        named = {name: columns[name] for name in ("event_id", "digest", "occurred_at")}
         async with reading_little(connection, f"names of {name}"):
-            assert len([row async for row in QUERIES.name_events(connection, **named)]) <= 6
+            found = QUERIES.name_events(connection, **named, conflicts=3, unattributed=3)
+            assert len([row async for row in found]) <= 6
+    await connection.execute("SELECT place_again(batch_key, NULL) FROM batches WHERE batch_id = 900")
+    job = await connection.fetchval("SELECT max(job_id) FROM placement_jobs")
+    async with reading_little(connection, "a step that places a window's earlier call and not its later one"):
+        await QUERIES.placement_step(connection, job_id=job, rows=1)
 
 
 async def test_tables_that_were_never_analysed_are_read_by_their_indexes(
@@ -290,6 +300,22 @@ async def test_plans_of_ingest_made_while_the_tables_were_empty_stay_good_when_t
     await fill(connection, database_url)
     await fill_windows(connection)
     await ingest_every_kind(connection)
+
+
+@pytest.mark.parametrize("is_analysed", [True, False])
+async def test_a_step_that_dates_events_reads_its_own_pages(
+    connection: asyncpg.Connection, database_url: str, is_analysed: bool
+) -> None:
+    await fill(connection, database_url)
+    if is_analysed:
+        await connection.execute("ANALYZE")
+    await connection.execute("UPDATE events SET week = '-infinity'; DELETE FROM repairs; TRUNCATE event_conflicts")
+    await QUERIES.date_events_step(connection, pages=10_000)
+    await connection.execute("UPDATE events SET week = '-infinity'")
+    pages = await connection.fetchval("SELECT pg_relation_size('events') / current_setting('block_size')::int")
+    await connection.execute("UPDATE repairs SET cursor = $1 WHERE name = 'event_weeks'", pages - 8)
+    async with reading_little(connection, "date_events_step"):
+        assert await QUERIES.date_events_step(connection, pages=4) > 100
 
 
 async def test_the_measure_sees_a_scan_of_a_whole_table_and_of_a_whole_index(

@@ -25,6 +25,13 @@ def test_a_request_without_an_id_gets_one_of_its_own() -> None:
     assert choose() != choose()
 
 
+def test_a_new_id_is_never_one_that_logs_would_withhold(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [int("4" * 16 + "0919876543210123", 16), int("1" * 32, 16), int(UUID.replace("-", ""), 16)]
+    monkeypatch.setattr("random.getrandbits", lambda bits: drawn.pop(0))
+    assert choose() == UUID.replace("-", "")
+    assert drawn == []
+
+
 def test_the_trace_id_comes_before_the_request_id() -> None:
     assert choose(x_request_id=UUID) == UUID
     assert choose(traceparent=TRACEPARENT, x_request_id=UUID) == TRACE_ID

@@ -190,7 +190,7 @@ def test_every_step_in_the_background_names_its_failure_by_a_static_word() -> No
         assert re.fullmatch("[a-z][a-z0-9_]*", str(failure.value)), place
 
 
-def test_a_line_bears_the_request_that_its_task_works_for_unless_it_names_one() -> None:
+def test_a_line_has_the_request_that_its_task_works_for_unless_it_names_one() -> None:
     lines = run("""
 from service.telemetry.context import set_request_id
 async def work():

@@ -39,7 +39,7 @@ async def erase(client: httpx.AsyncClient) -> str:
     raise AssertionError("no erasure was done by its request")
 
 
-async def test_each_answer_bears_an_id_errors_too(service: httpx.AsyncClient) -> None:
+async def test_each_answer_has_an_id_errors_too(service: httpx.AsyncClient) -> None:
     ids = set()
     for path, status in (
         ("/v1/batch-calls", 200), ("/v1/batch-calls/456/outcomes", 404), ("/v1/nothing", 404), ("/healthz", 200),
@@ -79,7 +79,7 @@ async def test_a_refused_webhook_is_reported_with_an_id_and_an_accepted_one_need
         assert len(answer.headers["x-request-id"]) == 32
 
 
-async def test_every_line_that_is_written_for_a_request_bears_its_id(database_url: str) -> None:
+async def test_every_line_that_is_written_for_a_request_has_its_id(database_url: str) -> None:
     await store_batch(database_url)
     connection = await asyncpg.connect(database_url)
     async with serve(OUTCOMES_DATABASE_URL=database_url) as serving:

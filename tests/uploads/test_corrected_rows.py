@@ -149,7 +149,7 @@ async def test_a_repeated_row_stays_an_error_while_any_cell_says_so(
 
 
 @pytest.mark.parametrize("is_dry", ["true", "false"])
-async def test_who_empties_the_cell_and_corrects_nothing_is_told_that_people_are_called_again(
+async def test_a_row_with_an_empty_cell_and_no_correction_warns_that_people_are_called_again(
     start_service: StartService, is_dry: str
 ) -> None:
     async with connect_provider(start_service) as (service, _):
@@ -158,8 +158,8 @@ async def test_who_empties_the_cell_and_corrects_nothing_is_told_that_people_are
         answer = await service.get(f"/v1/uploads/{batch['upload_id']}/duplicates.csv")
         header, row, _ = read_rows(answer)
         content = save_csv([header, [*row[:4], ""]])
-        told = (await upload(service, content, name="Again", dry_run=is_dry)).json()["data"]
-        file = told if is_dry == "true" else told["file"]
+        answered = (await upload(service, content, name="Again", dry_run=is_dry)).json()["data"]
+        file = answered if is_dry == "true" else answered["file"]
         assert (file["recipients"], file["called"]["people"]) == (1, 1)
         assert "1 number of it was called within 7d, or will be" in file["warnings"][-1]
         corrected = save_csv([header, ["Asha", RAVI, *row[2:4], ""]])

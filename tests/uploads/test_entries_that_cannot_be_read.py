@@ -16,9 +16,9 @@ from tests.provider import CONTACTS, connect_provider, count_uploads, upload
 from tests.uploads.lost_uploads import OTHERS, look_again, lose, make_elsewhere, read, shift
 from tests.webhooks.ingesting import ingest
 
-Retell = Callable[[dict[str, Any]], Any]
+Reshape = Callable[[dict[str, Any]], Any]
 
-UNREADABLE: dict[str, Retell] = {
+UNREADABLE: dict[str, Reshape] = {
     "nothing": lambda batch: None,
     "a text": lambda batch: "batch",
     "no id": lambda batch: batch | {"id": None},
@@ -28,7 +28,7 @@ UNREADABLE: dict[str, Retell] = {
     "no id and no time": lambda batch: {"name": "April", "total_recipients": 900},
     "no id and its name alone": lambda batch: {"name": "march follow ups", "created_at": "2001-01-01T00:00:00Z"},
 }
-OTHER: dict[str, Retell] = {
+OTHER: dict[str, Reshape] = {
     "another agent": lambda batch: {"agent_id": 124},
     "made before, under another name": lambda batch: (
         batch | {"id": None, "name": "April", "created_at": shift(batch["created_at"], hours=-48)}
@@ -36,7 +36,7 @@ OTHER: dict[str, Retell] = {
 }
 
 
-def retell(sandbox: RunningSandbox, batch_id: int, odd: Retell) -> None:
+def reshape(sandbox: RunningSandbox, batch_id: int, odd: Reshape) -> None:
     """From now on the provider shows a batch like this."""
     sandbox.sandbox.records.reshape = lambda batch: odd(batch) if batch["id"] == batch_id else batch
 
@@ -50,7 +50,7 @@ async def test_not_sent_is_refused_while_such_an_entry_could_be_the_upload(
     start_service: StartService, database: Database, odd: str
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        retell(sandbox, 456, UNREADABLE[odd])
+        reshape(sandbox, 456, UNREADABLE[odd])
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         assert count_uploads(sandbox) == (1, 0)
@@ -65,7 +65,7 @@ async def test_not_sent_is_refused_while_such_an_entry_could_be_the_upload(
             assert "look in the provider's dashboard" in error["message"]
             assert '{"not_sent": true, "accept_unreadable": true}' in error["message"]
         assert (await read(service, 1))["state"] == "unknown"
-        retell(sandbox, 456, lambda batch: batch)
+        reshape(sandbox, 456, lambda batch: batch)
         found = await resolve(service, batch_id=456)
         assert (found.status_code, found.json()["data"]["batch_id"]) == (200, 456)
 
@@ -91,7 +91,7 @@ async def test_an_entry_that_says_enough_to_be_another_speaks_against_nothing(
     start_service: StartService, database: Database, odd: str
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        retell(sandbox, await make_elsewhere(sandbox), OTHER[odd])
+        reshape(sandbox, await make_elsewhere(sandbox), OTHER[odd])
         await lose(service, sandbox)
         await look_again(database, sandbox)
         assert "cannot be read" not in str((await read(service, 1))["detail"])
@@ -102,7 +102,7 @@ async def test_an_upload_is_not_recovered_by_a_list_with_such_an_entry_until_its
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        retell(sandbox, await make_elsewhere(sandbox, "April"), UNREADABLE["nothing"])
+        reshape(sandbox, await make_elsewhere(sandbox, "April"), UNREADABLE["nothing"])
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         await look_again(database, sandbox)
@@ -137,7 +137,7 @@ async def test_recovery_goes_on_with_an_odd_list_and_adopts_once_the_list_can_be
 
 async def test_phones_of_calls_prove_it_too(start_service: StartService, database: Database) -> None:
     async with connect_provider(start_service, start=time.time(), OUTCOMES_REF_COLUMN="") as (service, sandbox):
-        retell(sandbox, await make_elsewhere(sandbox, "April", OTHERS), UNREADABLE["nothing"])
+        reshape(sandbox, await make_elsewhere(sandbox, "April", OTHERS), UNREADABLE["nothing"])
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         assert (await read(service, 1))["batch_id"] is None
@@ -150,7 +150,7 @@ async def test_calls_do_not_decide_which_of_two_batches_of_its_name_it_is(
     start_service: StartService, database: Database
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
-        retell(sandbox, 456, UNREADABLE["no id"])
+        reshape(sandbox, 456, UNREADABLE["no id"])
         sandbox.sandbox.faults.next_upload = "lost_answer"
         assert (await upload(service)).status_code == 504
         await make_elsewhere(sandbox)  # the same file again, by hand
@@ -167,7 +167,7 @@ async def test_calls_of_one_upload_do_not_give_it_the_batch_of_another_while_its
 ) -> None:
     async with connect_provider(start_service, start=time.time()) as (service, sandbox):
         for content in (CONTACTS, OTHERS):
-            retell(sandbox, 456, UNREADABLE["nothing"])
+            reshape(sandbox, 456, UNREADABLE["nothing"])
             sandbox.sandbox.faults.next_upload = "lost_answer"
             assert (await upload(service, content, force="true")).status_code == 504
         token = await database.pool.fetchval("SELECT ref_token FROM batches WHERE batch_key = 1")

@@ -92,7 +92,7 @@ async def test_errors_are_reported_beside_the_rows_left_out(start_service: Start
         assert (nobody.status_code, "no row is left to call (1 must not" in nobody.text) == (400, True)
 
 
-async def test_the_same_file_is_the_same_file_whoever_was_suppressed_in_between(start_service: StartService) -> None:
+async def test_suppressing_people_in_between_does_not_make_another_file_of_it(start_service: StartService) -> None:
     async with connect_provider(start_service) as (service, sandbox):
         assert (await upload(service, write(*PEOPLE), key="one")).status_code == 200
         await suppress(service, PEOPLE[0])

@@ -120,7 +120,7 @@ MUTE = listed(0, made=None, name=None, recipients=None)
         ("another name", upload(), [], MUTE._replace(name="April"), True),
         ("too large", upload(), [], MUTE._replace(recipients=4), True),
         ("calls", upload(first_call=5), [], MUTE, True),
-        ("calls, and it bears the name", upload(first_call=5), [], MUTE._replace(name="march"), False),
+        ("calls, and it has the name", upload(first_call=5), [], MUTE._replace(name="march"), False),
         ("called before it was made", upload(first_call=5), [], listed(0, made=10), True),
         ("calls, and a rival without any", upload(first_call=5), [upload(2)], MUTE, False),
         ("calls, and a rival of any size", upload(first_call=5), [upload(2)], listed(0, recipients=9), False),

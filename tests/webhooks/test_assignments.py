@@ -213,7 +213,9 @@ async def test_a_rule_that_comes_later_leaves_it_where_a_person_put_it(
     await assert_sound(database)
 
 
-async def test_of_two_people_who_decide_at_once_one_is_told_so(service: httpx.AsyncClient, database: Database) -> None:
+async def test_of_people_who_decide_at_once_only_the_first_succeeds(
+    service: httpx.AsyncClient, database: Database
+) -> None:
     await store_both(database)
     arrival_id = await receive(service)
     answers = await asyncio.gather(

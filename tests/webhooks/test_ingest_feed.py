@@ -15,8 +15,8 @@ async def positions(database: Database) -> dict[int, tuple[int, int]]:
 
 def later(payload: dict[str, Any], **call: Any) -> dict[str, Any]:
     """The same attempt as the provider reports it a day later."""
-    told_anew = make_payload(conversation_id=payload["data"]["call"]["conversation_id"])
-    changed = {**payload, "event_id": told_anew["event_id"], "timestamp": (BEGAN + timedelta(days=1)).isoformat()}
+    again = make_payload(conversation_id=payload["data"]["call"]["conversation_id"])
+    changed = {**payload, "event_id": again["event_id"], "timestamp": (BEGAN + timedelta(days=1)).isoformat()}
     changed["data"] = {**payload["data"], "call": {**payload["data"]["call"], **call}}
     return changed
 

@@ -105,7 +105,7 @@ async def test_a_full_run_that_was_killed_is_continued(database: Database, keys:
     await transaction.rollback()
     await blocker.close()
     assert await verify(database, is_full=True) == (set(keys[1:]), [])
-    assert await verify(database, is_full=True) == (set(keys), []), "the next one begins anew"
+    assert await verify(database, is_full=True) == (set(keys), []), "the next one starts over"
 
 
 async def test_the_command_takes_one_batch_or_all_of_them(database: Database, keys: list[int]) -> None:

@@ -138,7 +138,7 @@ class People:
 
 def read_filters(visit: Visit) -> dict[str, str]:
     """The API's filters from the page's address: those of the same names, and the days around a result. A filter by
-    what is masked would tell it, so it needs the permission to see people."""
+    what is masked would reveal it, so it needs the permission to see people."""
     query = visit.query
     if "parameter" in query:
         visit.require("people", "Filtering by a parameter, which may be a name,")

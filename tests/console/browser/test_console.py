@@ -115,7 +115,7 @@ async def test_a_batch_comes_to_life_and_becomes_final_before_ones_eyes(
         assert person.complaints == []
 
 
-async def test_whoever_asked_for_a_callback_is_found_downloaded_and_marked_as_done(
+async def test_a_person_who_asked_for_a_callback_is_found_downloaded_and_marked_as_done(
     database_url: str, sign_in: SignIn
 ) -> None:
     async with furnish(database_url) as (service, _):

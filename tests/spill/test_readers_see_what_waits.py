@@ -69,17 +69,40 @@ async def test_the_stream_is_known_to_be_empty_only_while_all_of_the_rule_holds(
 
 
 async def test_the_words_say_why_and_since_when(database: Database) -> None:
-    async def tell() -> str:
+    async def describe() -> str:
         spilled = await find_spilled(database)
         assert spilled is not None
         return spilled.describe().text
 
     await database.pool.execute("INSERT INTO spill_states VALUES ('one', 0, NULL, '2026-03-16 18:05Z', true)")
-    assert await tell() == "webhooks may wait to be stored: nobody has looked at the stream since 2026-03-16 18:05 UTC"
+    assert (
+        await describe() == "webhooks may wait to be stored: nobody has looked at the stream since 2026-03-16 18:05 UTC"
+    )
     await database.pool.execute("INSERT INTO spill_replicas VALUES ('a', '2026-03-16 18:06Z')")
-    assert "a replica may have put some into the stream since 2026-03-16 18:05 UTC" in await tell()
+    assert "a replica may have put some into the stream since 2026-03-16 18:05 UTC" in await describe()
     await database.pool.execute(OTHER)
-    assert await tell() == "webhooks may be lost: their stream was replaced after 2026-03-16 18:05 UTC"
+    assert await describe() == "webhooks may be lost: their stream was replaced after 2026-03-16 18:05 UTC"
+
+
+async def test_a_replica_that_cannot_use_the_stream_for_a_minute_raises_an_alarm_while_it_runs(
+    database: Database,
+) -> None:
+    async def list_counts() -> list[int]:
+        return [alarm.count for alarm in await list_alarms(database) if alarm.name == "spill_unreachable"]
+
+    is_reachable = False
+    presence = Presence(database.url, is_spilling=False, is_reachable=lambda: is_reachable)
+    assert await presence.renew()
+    assert await list_counts() == []
+    await database.pool.execute("UPDATE spill_replicas SET unreachable_since = now() - interval '61 s'")
+    assert await presence.renew()
+    assert await list_counts() == [1]
+    await database.pool.execute("UPDATE spill_replicas SET alive_until = now() - interval '1 s'")
+    assert await list_counts() == []
+    is_reachable = True
+    assert await presence.renew()
+    assert await database.pool.fetchval("SELECT count(unreachable_since) FROM spill_replicas") == 0
+    await presence.end()
 
 
 async def test_a_replica_says_that_it_may_spill_before_it_may(database: Database) -> None:
@@ -111,7 +134,12 @@ async def test_a_replica_that_cannot_say_so_lets_its_row_run_out(database: Datab
 async def renew(database: Database, valid_for: str, *, is_spilling: bool = False) -> bool:
     valid_until = await database.pool.fetchval("SELECT clock_timestamp() + $1::text::interval", valid_for)
     written_at = await database.queries.renew_spill_replica(
-        database.pool, replica="a", valid_until=valid_until, is_spilling=is_spilling, has_spilled=False
+        database.pool,
+        replica="a",
+        valid_until=valid_until,
+        is_spilling=is_spilling,
+        has_spilled=False,
+        is_reachable=True,
     )
     return written_at is not None
 

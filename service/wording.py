@@ -259,7 +259,7 @@ NO_BATCHES_ON = {
 }  # fmt: skip
 """By whether the left side and the right side have none."""
 COMPARISON_NOTES = {
-    "no_batches": Words("This side has no batches", "The provider created none in that period."),
+    "no_batches": Words("There are no batches on this side", "The provider created none in that period."),
     "not_final": Words(
         "Figures of this side may still change",
         "Not all of its batches are `complete`. People who wait for a call count as not reached so far.",
@@ -280,6 +280,12 @@ def describe(words: dict[str, Words], code: str | None) -> str | None:
         return None
     found = words.get(code)
     return found.sentence if found else code
+
+
+def describe_note(code: str, side: str | None) -> str:
+    """The sentence of a comparison's note, which names its side."""
+    sentence = COMPARISON_NOTES[code].sentence
+    return sentence.replace("this side", f"the {side} side") if side else sentence
 
 
 def describe_actor(actor: str) -> str:

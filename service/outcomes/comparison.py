@@ -150,7 +150,4 @@ def _list_notes(rows: Sequence[Any], sides: Sequence[ComparedSide], by: str | No
             found.append(("callers_being_counted", name))
     if len({*rows[0]["goals"], *rows[1]["goals"]}) > 1:
         found.append(("different_goals", None))
-    return [
-        {"code": code, "side": side, "text": wording.describe(wording.COMPARISON_NOTES, code) or ""}
-        for code, side in found
-    ]
+    return [{"code": code, "side": side, "text": wording.describe_note(code, side)} for code, side in found]

@@ -115,7 +115,7 @@ async def test_a_side_that_is_not_final_is_noted(service: httpx.AsyncClient, dat
     await set_verdict(database, 2)
     compared = await compare(service, "batch:1", "batch:2")
     assert [(note["code"], note["side"]) for note in compared["notes"]] == [("not_final", "left")]
-    assert compared["notes"][0]["text"] == "Figures of this side may still change"
+    assert compared["notes"][0]["text"] == "Figures of the left side may still change"
     assert compared["left"]["verdicts"] == {"unverified": 1}
 
 

@@ -1,6 +1,6 @@
 """``long.txt`` names tests that exist, so that a renamed one does not slip back among the short ones unseen."""
 
-import ast
+import re
 
 from tests.conftest import LONG
 
@@ -10,7 +10,5 @@ def test_every_line_names_a_file_or_one_of_its_tests() -> None:
     assert lines == sorted(set(lines))
     for line in lines:
         path, _, name = line.partition("::")
-        tree = ast.parse((LONG.parents[1] / path).read_text())
-        functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        assert any(function.startswith("test_") for function in functions), line
-        assert not name or name in functions, line
+        functions = re.findall(r"^(?:async )?def (test_\w+)", (LONG.parents[1] / path).read_text(), re.MULTILINE)
+        assert name in functions if name else functions, line

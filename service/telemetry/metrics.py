@@ -128,7 +128,7 @@ class Metrics:
         )
         self.spill_reachable = gauge(
             "outcomes_spill_reachable",
-            "1: this process can put webhooks into the spill stream now, or none is configured; 0: it cannot.",
+            "1, while this process can put webhooks into the spill stream, or none is configured; else 0.",
         )
         self.spill_reachable.set(1)
         self.spill_waiting_events = gauge(

@@ -92,7 +92,8 @@ def answer_failure(request: Request, error: Exception) -> Response:
     """The answer to an internal failure, without its details."""
     logger.error("request_failed", operation=_name_operation(request), exc_info=error)
     body = render_error(f"The service failed to answer. {_BEFORE_REPEATING}", "internal_error")
-    return Response(body, 500, media_type="application/json")
+    # The server closes the connection after a failure: without this, a client might send its next request there.
+    return Response(body, 500, headers={"connection": "close"}, media_type="application/json")
 
 
 def _name_operation(request: Request) -> str | None:

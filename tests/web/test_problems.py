@@ -68,7 +68,9 @@ async def test_a_wrong_parameter_is_reported_in_the_same_shape(service: httpx.As
 async def test_a_failure_of_ours_shows_nothing_of_the_inside(service: httpx.AsyncClient, database: Database) -> None:
     await database.pool.execute("DROP TABLE unattributed")
     for path in ("/v1/unattributed", "/v1/events/any"):
-        message = assert_problem(await service.get(path), 500, "internal_error")
+        answer = await service.get(path)
+        message = assert_problem(answer, 500, "internal_error")
+        assert answer.headers["connection"] == "close", "which the server does, so nothing may be sent there any more"
         for word in ("unattributed", "relation", "asyncpg", "Error", "Traceback", "SELECT"):
             assert word not in message
     assert (await service.get("/v1/batch-calls")).status_code == 200, "everything else goes on"

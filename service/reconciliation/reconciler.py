@@ -151,7 +151,7 @@ class Reconciler:
         """
         row = await self._claim(batch_id)
         lease = _open_lease(row, batch_id)
-        lease.progress = Progress(healed_before=lease.stored.count_healed())
+        lease.progress = Progress(healed_before=lease.stored.count_healed(), walked_at=lease.stored.walked_at)
         try:
             assessment = await self._reconcile(lease, on_demand=True, report=report)
             return _show_spilled(assessment, await find_spilled(self._database))
@@ -217,16 +217,16 @@ class Reconciler:
         with span("reconcile", batch_id=lease.batch_id) as traced:
             async with keep_lease(lambda: self._renew(lease), seconds=self._lease_seconds):
                 compared = await self._comparer.compare(client, lease)
-                progress = lease.stored
+                progress = lease.progress
                 wants_healing = turn.wants_healing(compared.assessment)
                 heals = wants_healing and (on_demand or self._may_heal(progress, compared))
                 if heals and await find_spilled(self._database):
                     heals = False  # what is missing may be among the events that wait
                 if heals:
                     compared, progress = await self._heal(turn, compared)
-                elif progress.is_under_way:  # it is no longer needed, or begins again once no event waits
+                elif lease.stored.is_under_way:  # it is no longer needed, or begins again once no event waits
                     ended_at = None if wants_healing else self._now()
-                    ended = msgspec.structs.replace(progress, offset=0, began_at=None, walked_at=ended_at)
+                    ended = msgspec.structs.replace(lease.stored, offset=0, began_at=None, walked_at=ended_at)
                     await self._save(lease, ended)
                 assessment = await self._add_reasons(lease, compared.assessment, progress)
                 due_at, details = await self._expect_details(lease)

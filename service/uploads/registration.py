@@ -26,6 +26,8 @@ logger = structlog.get_logger()
 STEP_ROWS = 1000
 PLACED_EVENTS = 50
 INTERVAL_SECONDS = 2.0
+MAX_ROUNDS = 100
+"""Placing events again may ask for another round of it. It ends after a few, unless events move to and fro."""
 STAGED_COLUMNS = ("batch_key", "row_no", "phone", "parameters")
 
 
@@ -110,10 +112,14 @@ class Registrar:
         queries, pool, placed = self._database.queries, self._database.pool, 0
         rows = self._placed_events
         # Events that leave a batch make room there for others, which adds a job.
-        while jobs := [row["job_id"] async for row in queries.list_placement_jobs(pool, batch_key=batch_key)]:
+        for _ in range(MAX_ROUNDS):
+            jobs = [row["job_id"] async for row in queries.list_placement_jobs(pool, batch_key=batch_key)]
+            if not jobs:
+                return placed
             for job_id in jobs:
                 while (count := await queries.placement_step(pool, job_id=job_id, rows=rows)) is not None:
                     placed += count
+        logger.warning("placing_does_not_settle", count=MAX_ROUNDS)  # the next pass goes on
         return placed
 
     async def _get(self, batch_id: int) -> Any:

@@ -73,6 +73,8 @@ class Page(NamedTuple):
 
     rows: Sequence[Any]
     next: Position | None
+    is_applied: bool
+    """Whether earlier calls follow the settings of these agents; if not, callbacks may be missing."""
 
 
 def check_results(results: Sequence[str]) -> list[str]:
@@ -110,6 +112,8 @@ class Callbacks:
         queries, pool = self._database.queries, self._database.pool
         if filters.batch_id is not None and not await queries.has_batch(pool, batch_id=filters.batch_id):
             raise NotFoundError(f"There is no batch {filters.batch_id}")
+        # Before the rows, so that they are all there if nothing is left to apply.
+        agents = [row["agent_id"] async for row in queries.list_unapplied_callbacks(pool)]
         found = queries.list_callbacks(
             pool,
             **filters.to_arguments(),
@@ -118,7 +122,8 @@ class Callbacks:
             limit=limit + 1,
         )
         rows = [row async for row in found]
-        return Page(rows[:limit], _place(rows[limit - 1]) if len(rows) > limit else None)
+        is_applied = not agents if filters.agent_id is None else filters.agent_id not in agents
+        return Page(rows[:limit], _place(rows[limit - 1]) if len(rows) > limit else None, is_applied)
 
     async def read_recipient(self, batch_id: int, recipient: int) -> Sequence[Any]:
         """The callbacks of a recipient, by the name of the result."""

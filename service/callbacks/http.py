@@ -80,6 +80,8 @@ class CallbackPage(msgspec.Struct):
     data: list[Callback]
     next: str | None
     has_more: bool
+    is_applied: bool
+    """False while earlier calls are still searched for what a new setting of these agents asks: some may be missing."""
 
 
 class CallbackMark(msgspec.Struct, forbid_unknown_fields=True):
@@ -123,7 +125,8 @@ class CallbackList:
         for row in page.rows:
             fields = {name: row[name] for name in Callback.__struct_fields__}
             shown.append(Callback(**fields | {"parameters": raw(row["parameters"])}))
-        return JsonResponse(CallbackPage(shown, page.next and _write_cursor(page.next), page.next is not None))
+        following = page.next and _write_cursor(page.next)
+        return JsonResponse(CallbackPage(shown, following, page.next is not None, page.is_applied))
 
     async def mark(self, request: Request) -> Response:
         """Marks the callbacks of a recipient as done, or as open again. They stay so until the recipient asks again in

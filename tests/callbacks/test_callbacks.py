@@ -10,6 +10,7 @@ import pytest
 from service.callbacks.callbacks import Callbacks, CallbackSettings
 from service.store.database import Database
 from service.webhooks.rebuilding import Rebuilder
+from tests.console.visiting import sign_in
 from tests.eventually import eventually
 from tests.factories import AGENT_ID, BATCH_ID, decode, make_payload, phone_of, post_webhook, store_batch
 from tests.webhooks.ingesting import ingest
@@ -265,3 +266,22 @@ async def test_settings_are_applied_by_a_service_that_starts_later(database: Dat
     await CallbackSettings(database).finish()
     assert await database.pool.fetchval("SELECT count(*) FROM callbacks") == 1
     assert [row async for row in database.queries.list_unapplied_callbacks(database.pool)] == []
+
+
+async def test_a_list_says_whether_earlier_calls_follow_the_setting_yet(
+    service: httpx.AsyncClient, database: Database
+) -> None:
+    await database.pool.execute(
+        "INSERT INTO agent_callbacks (agent_id, results, time_zone, set_at, actor) VALUES ($1, $2, 'UTC', now(), 'x')",
+        2**40, NAMES,
+    )  # fmt: skip
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT lock_ingest()")  # nothing is applied meanwhile
+        for agent_id, is_applied in ((None, False), (2**40, False), (AGENT_ID, True)):
+            params = {} if agent_id is None else {"agent_id": agent_id}
+            assert (await service.get("/v1/callbacks", params=params)).json()["is_applied"] is is_applied
+        visitor = await sign_in(service)
+        assert "are still being searched" in await visitor.read("/console/callbacks")
+    await CallbackSettings(database).finish()
+    assert (await service.get("/v1/callbacks")).json()["is_applied"]
+    assert "are still being searched" not in await visitor.read("/console/callbacks")

@@ -41,7 +41,7 @@ class Callbacks:
         """``conflict``: the callback that could not be marked, and why: shown at its row, or above without one."""
         is_revealed = is_to_be_revealed(visit)
         query = {"state": "open"} | {name: value for name, value in visit.query.items() if name in FILTERS}
-        page: dict[str, Any] = {"data": [], "next": None}
+        page: dict[str, Any] = {"data": [], "next": None, "is_applied": True}
         refusal = None
         try:
             page = await visit.read("GET /v1/callbacks", {**query, "limit": LIMIT, "time_zone": visit.zone.key})
@@ -58,6 +58,7 @@ class Callbacks:
             conflict=None if conflict is None else conflict | {"row": _find_row(rows, conflict)},
             rows=rows,
             next=page["next"],
+            is_applied=page["is_applied"],
             query=query,
             filters={name: value for name, value in query.items() if name != "after"},
             states=STATES,

@@ -14,6 +14,7 @@ from playwright.async_api import expect
 from service.sandbox import RunningSandbox, sample_contacts
 from tests.conftest import StartService, make_starter
 from tests.console.browser.conftest import LARGE, SMALL, Person, SignIn
+from tests.eventually import eventually
 from tests.factories import make_payload, post_webhook
 from tests.provider import connect_provider, count_uploads, upload
 
@@ -39,7 +40,13 @@ async def furnish(database_url: str) -> AsyncIterator[tuple[httpx.AsyncClient, R
             assert (await service.put(path, json=content)).status_code == 200
         assert (await post_webhook(service, b"no event")).status_code == 204
         assert (await post_webhook(service, make_payload(event_id="of-nobody", agent_id=9))).status_code == 204
+        await eventually(lambda: follow_settings(service))
         yield service, sandbox
+
+
+async def follow_settings(service: httpx.AsyncClient) -> bool:
+    """Whether the calls from before the settings of callbacks follow them."""
+    return bool((await service.get("/v1/callbacks")).json()["is_applied"])
 
 
 PAGES = {

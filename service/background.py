@@ -12,6 +12,8 @@ logger = structlog.get_logger()
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0
+CANCEL_SECONDS = 5.0
+"""A task that has not ended by then is cancelled again."""
 HEALTHY_SECONDS = 60.0
 """A task that ran longer starts again with the first wait."""
 
@@ -48,10 +50,14 @@ class Background:
         self._tasks.append(task)
         return task
 
-    def cancel(self) -> None:
-        """Cancels all tasks."""
-        for task in self._tasks:
-            task.cancel()
+    async def stop(self) -> None:
+        """Cancels all tasks until they have ended: before Python 3.12, ``asyncio.wait_for()``, which libraries use, may
+        swallow a cancellation."""
+        running = {task for task in self._tasks if not task.done()}
+        while running:
+            for task in running:
+                task.cancel()
+            _, running = await asyncio.wait(running, timeout=CANCEL_SECONDS)
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         clock = asyncio.get_running_loop().time
@@ -83,6 +89,6 @@ async def open_background(
             yield background
         except BaseException as error:  # raised below: the group would wrap it
             failure = error
-        background.cancel()
+        await background.stop()
     if failure is not None:
         raise failure

@@ -84,3 +84,23 @@ async def test_a_failed_step_is_logged_and_repeated() -> None:
                 pass
         task.cancel()
     assert [entry["event"] for entry in logs] == ["step_failed"]
+
+
+async def test_a_task_whose_library_swallows_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.background.CANCEL_SECONDS", 0.001)
+    swallowed = 0
+
+    async def run() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        async with open_background(Metrics()) as background:
+            background.start("deaf", run)
+            await asyncio.sleep(0)
+    assert swallowed == 2

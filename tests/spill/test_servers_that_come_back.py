@@ -38,8 +38,8 @@ async def keep_checked(stream: Stream) -> AsyncIterator[asyncio.Task[None]]:
         yield checking
     finally:
         checking.cancel()
+        await stream.close()  # which ends it too: the client's wait_for() may swallow a cancellation before Python 3.12
         await asyncio.gather(checking, return_exceptions=True)
-        await stream.close()
 
 
 async def test_a_server_that_comes_back_with_another_setting_is_refused_although_another_one_is_connected(

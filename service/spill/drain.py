@@ -2,7 +2,7 @@
 
 One replica drains at a time, by a lease; a second one at the same moment would be harmless, since the ledger knows each
 event id. Draining yields to live webhooks: while another session holds or waits for the ingest lock, the drainer pauses
-for twice as long as its group took, so live webhooks keep two thirds of their rate.
+for five times as long as its group took, so live webhooks keep two thirds of their rate and more.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ FETCH_MESSAGES = 16
 GROUP_EVENTS = 500
 GROUP_BYTES = 8 * 2**20
 """Of messages; one may be larger by itself."""
-YIELD = 2.0
+YIELD = 5.0
 """How many times as long as its group took the drainer pauses."""
 PUT_BACK_SECONDS = 30.0
 

@@ -5,6 +5,7 @@ from nats.js.api import StreamConfig
 from service.doctor.findings import Level
 from service.spill.stream import STREAM
 from tests.doctor.examining import examine, find, find_one
+from tests.eventually import eventually
 from tests.nats import run_nats
 
 CHECK = "spill.servers"
@@ -26,7 +27,11 @@ async def test_a_server_that_does_not_answer_is_a_warning_and_a_lost_majority_a_
     async with run_nats(3) as cluster:
         first, second, _ = cluster.servers
         first.kill()
-        findings = await examine(None, OUTCOMES_SPILL_URL=cluster.url)
+        # JetStream answers once the others have elected a leader.
+        findings = await eventually(
+            lambda: examine(None, OUTCOMES_SPILL_URL=cluster.url),
+            lambda found: Level.PROBLEM not in {each.level for each in find(found, CHECK)},
+        )
         address = first.url.rpartition("@")[2]
         assert f"{address} does not answer" in find_one(findings, CHECK, Level.WARNING).message
         assert find_one(findings, CHECK, Level.OK)

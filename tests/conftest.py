@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -49,7 +50,10 @@ _numbers = itertools.count(1)
 
 
 def pytest_configure() -> None:
-    """Makes the date the seed of random histories, the same for all workers even past midnight."""
+    """Makes the date the seed of random histories, the same for all workers even past midnight. A job in the background
+    of a shell ignores Ctrl-C; the programs that its tests start do not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("HISTORIES_SEED", datetime.now(UTC).strftime("%Y%m%d"))
 
 

@@ -29,6 +29,8 @@ from service.webhooks.backlog import BacklogLimits
 from tests.certificates import share_authorities
 from tests.postgres import PostgresServer, find_memory, find_programs
 
+pytest_plugins = ["tests.guarantees.damage"]
+
 API_KEY = "test-key"
 SECRET = "test-secret"
 LONG = Path(__file__).with_name("long.txt")

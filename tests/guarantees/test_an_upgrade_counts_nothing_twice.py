@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -44,21 +43,6 @@ STORED = """
 SELECT event_id, digest FROM events WHERE event_id LIKE $1 UNION ALL
 SELECT event_id, digest FROM event_conflicts WHERE event_id LIKE $1
 """
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    """Runs the examples of a property, since hypothesis calls plain functions."""
-    with asyncio.Runner() as opened:
-        yield opened
-
-
-@pytest.fixture
-def connection(runner: asyncio.Runner, database_url: str) -> Iterator[asyncpg.Connection]:
-    """A connection on the runner's loop, to the test's database."""
-    opened = runner.run(connect(database_url))
-    yield opened
-    runner.run(opened.close())
 
 
 async def date_events(connection: Any) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -98,21 +97,6 @@ def normalise(state: Expected) -> Expected:
         for key in [key for key, count in counter.items() if not count]:
             del counter[key]
     return state
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    """Runs the examples of a property, since hypothesis calls plain functions."""
-    with asyncio.Runner() as opened:
-        yield opened
-
-
-@pytest.fixture
-def connection(runner: asyncio.Runner, database_url: str) -> Iterator[asyncpg.Connection]:
-    """A connection on the runner's loop, to the test's database."""
-    opened = runner.run(connect(database_url))
-    yield opened
-    runner.run(opened.close())
 
 
 @settings(

@@ -1,4 +1,4 @@
-"""Whoever asks at the same instant, by whatever way, gets the same verdict."""
+"""At one instant, every reader gets the same verdict."""
 
 import asyncio
 import csv

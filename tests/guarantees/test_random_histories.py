@@ -43,13 +43,6 @@ each_part = pytest.mark.parametrize("part", range(PARTS))
 
 
 @pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    """Runs the examples of a property, since hypothesis calls plain functions."""
-    with asyncio.Runner() as opened:
-        yield opened
-
-
-@pytest.fixture
 def stage(runner: asyncio.Runner, database_url: str) -> Iterator[Stage]:
     opening = open_stage(database_url)
     yield runner.run(opening.__aenter__())
